@@ -1,0 +1,3 @@
+"""FedAPM over MPI: personalised federated learning by ADMM."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,32 @@
+"""Errors that a user can cause or must hear of, each with its exit code."""
+
+
+class FedAPMError(Exception):
+    """Base class of every error that this package raises on purpose.
+
+    Attributes
+    ----------
+    exit_code
+        Status with which the command line ends.
+    agreed
+        Whether every rank raises it together, so that all can leave in peace.
+    """
+
+    exit_code = 70
+    agreed = False
+
+
+class ConfigError(FedAPMError):
+    """A configuration or a command line that cannot be run as written."""
+
+    exit_code = 2
+
+
+class DataError(FedAPMError):
+    """A data set that is missing, damaged, or not what its manifest says."""
+
+    exit_code = 3
+
+
+class TrainingError(FedAPMError):
+    """A run that cannot go on, such as one whose loss is no longer finite."""
