@@ -1,0 +1,169 @@
+"""How well a model does on a client, and how that spreads over clients."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError, TrainingError
+
+Floats = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+
+
+class ClientMetrics(NamedTuple):
+    """Scores of one model on one set of samples; NaN where undefined.
+
+    All four are undefined on an empty set.
+    """
+
+    accuracy: float
+    """Share of samples whose most probable class is the label."""
+
+    f1: float
+    """F1 of each class, averaged with the number of its samples as weight."""
+
+    auroc: float
+    """Area under the ROC curve, each class against the rest, averaged over the
+    classes among the labels; undefined if there is only one."""
+
+    auroc_absent_zero: float
+    """The same by the rule of the FedAPM paper (arXiv 2506.04672): the average is
+    over all classes, absent ones count as 0, and it is 0 for a single label."""
+
+
+class Summary(NamedTuple):
+    """Spread of a value over clients; all are NaN if no client has one."""
+
+    mean: float
+    """Mean over the clients, each with the same weight."""
+
+    std: float
+    """Population standard deviation; 0 for one client."""
+
+    worst_decile: float
+    """Mean over the worst tenth of the clients, rounded up to whole clients."""
+
+
+def client_metrics(probabilities: Floats, labels: Labels) -> ClientMetrics:
+    """Score the class probabilities of a set of samples.
+
+    Parameters
+    ----------
+    probabilities
+        ``(n, K)``; of the most probable classes, the first is the prediction.
+    labels
+        ``(n,)`` integers in [0, K).
+
+    Raises
+    ------
+    DataError
+        If the shapes do not match or a label is out of range.
+    TrainingError
+        If a probability is not finite.
+    """
+    _check(probabilities, labels)
+    if not len(labels):
+        return ClientMetrics(np.nan, np.nan, np.nan, np.nan)
+    # Imported here, as it takes a second that most commands need not spend.
+    from sklearn.metrics import f1_score, roc_auc_score
+
+    predicted = probabilities.argmax(axis=1)
+    accuracy = float(np.mean(predicted == labels))
+    f1 = float(f1_score(labels, predicted, average="weighted", zero_division=0.0))
+    present = np.unique(labels)
+    if len(present) == 1:
+        return ClientMetrics(accuracy, f1, np.nan, 0.0)
+    areas = roc_auc_score(
+        labels[:, None] == present, probabilities[:, present], average=None
+    )
+    num_classes = probabilities.shape[1]
+    return ClientMetrics(
+        accuracy, f1, float(np.mean(areas)), float(np.sum(areas) / num_classes)
+    )
+
+
+def pooled_metrics(
+    probabilities: Sequence[Floats], labels: Sequence[Labels]
+) -> ClientMetrics:
+    """Score the samples of all clients as if they were one client's.
+
+    Parameters
+    ----------
+    probabilities
+        ``(n_i, K)`` for each of one or more clients.
+    labels
+        ``(n_i,)`` for each of the same clients.
+
+    Raises
+    ------
+    DataError, TrainingError
+        As of `client_metrics`.
+    """
+    return client_metrics(np.concatenate(probabilities), np.concatenate(labels))
+
+
+def confusion(predicted: Labels, labels: Labels, num_classes: int) -> NDArray[np.int64]:
+    """Count samples by label and prediction.
+
+    Parameters
+    ----------
+    predicted, labels
+        ``(n,)`` integers in [0, K).
+    num_classes
+        The number K of classes.
+
+    Returns
+    -------
+    NDArray
+        int64 ``(K, K)``; rows are labels, columns are predictions. Matrices of
+        clients add up to that of all.
+    """
+    cells = np.asarray(labels, dtype=np.int64) * num_classes + predicted
+    counts = np.bincount(cells, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes).astype(np.int64, copy=False)
+
+
+def summarise(values: Floats, *, lower_is_worse: bool = True) -> Summary:
+    """Summarise a value over clients.
+
+    Parameters
+    ----------
+    values
+        ``(m,)``, one per client; NaN for a client where it is undefined, which is
+        left out.
+    lower_is_worse
+        Whether the worst clients have the lowest values, as for an accuracy, or the
+        highest, as for a loss.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    known = np.sort(known[~np.isnan(known)])
+    if not len(known):
+        return Summary(np.nan, np.nan, np.nan)
+    tenth = -(-len(known) // 10)
+    worst = known[:tenth] if lower_is_worse else known[-tenth:]
+    return Summary(float(known.mean()), float(known.std()), float(worst.mean()))
+
+
+def _check(probabilities: Floats, labels: Labels) -> None:
+    if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
+        msg = (
+            f"probabilities of shape {probabilities.shape} do not fit labels of "
+            f"shape {labels.shape}; needed are (n, K) and (n,)"
+        )
+        raise DataError(msg)
+    num_classes = probabilities.shape[1]
+    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+        msg = (
+            f"labels run from {labels.min()} to {labels.max()}, but there are "
+            f"{num_classes} classes, so they must be in [0, {num_classes}); "
+            "prepare the data set again"
+        )
+        raise DataError(msg)
+    if not np.isfinite(probabilities).all():
+        msg = (
+            "some predicted probabilities are not finite, so training has diverged; "
+            "lower the learning rates, or the penalty if it is large"
+        )
+        raise TrainingError(msg)

@@ -1,0 +1,94 @@
+"""What a model is to an experiment, and the registry of those that come with it."""
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeAlias
+
+from torch import nn
+
+from ..errors import ConfigError
+from ..registry import Registry
+
+
+class InputSpec(Protocol):
+    """What a model is told about one input of a data set."""
+
+    @property
+    def name(self) -> str:
+        """Name of the input, unique in its data set."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample, without the axis of samples."""
+
+    @property
+    def ragged(self) -> bool:
+        """Whether samples differ in length along axis 0 and are padded to `shape`."""
+
+
+ModelFactory: TypeAlias = Callable[..., nn.Module]
+"""A callable ``factory(inputs, num_classes, *, option=default, ...)``.
+
+It gets the inputs of the data set (a tuple of `InputSpec`, in the manifest's order)
+and the number of classes, and returns a module with fresh parameters. Its
+keyword-only parameters are the options of the model. It raises `ConfigError` if the
+inputs or the options do not suit it.
+
+The module is called with one float32 tensor per input, each ``(n, *shape)``, in
+that order, and returns the logits ``(n, num_classes)``. If an input is ragged, it is
+also called with ``lengths``, a mapping from the names of the ragged inputs to int64
+tensors ``(n,)``. The names of its parameters are what a configuration splits into
+shared and personal ones.
+"""
+
+models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models")
+
+
+def describe(inputs: Iterable[InputSpec]) -> str:
+    """Return the names and shapes of the inputs, for messages."""
+    return ", ".join(f"{i.name!r} {i.shape}" for i in inputs) or "none"
+
+
+def check_task(model: str, inputs: tuple[InputSpec, ...], num_classes: int) -> None:
+    """Refuse what no model can use.
+
+    Raises
+    ------
+    ConfigError
+        If there is no input, if two share a name, if an axis is empty, or if there
+        are fewer than two classes.
+    """
+    if not inputs:
+        msg = f"model {model!r}: the data set has no inputs; it needs one or more"
+        raise ConfigError(msg)
+    if len({i.name for i in inputs}) < len(inputs):
+        msg = (
+            f"model {model!r}: the inputs {describe(inputs)} share a name; "
+            "every input needs its own"
+        )
+        raise ConfigError(msg)
+    if any(size < 1 for i in inputs for size in i.shape):
+        msg = (
+            f"model {model!r}: the inputs {describe(inputs)} have an empty axis; "
+            "every axis needs a size of 1 or more"
+        )
+        raise ConfigError(msg)
+    if num_classes < 2:
+        msg = (
+            f"model {model!r}: the data set has {num_classes} class(es); "
+            "classification needs 2 or more"
+        )
+        raise ConfigError(msg)
+
+
+def check_sizes(model: str, **sizes: int) -> None:
+    """Refuse options that count something and are not positive.
+
+    Raises
+    ------
+    ConfigError
+        If a size is below 1.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            msg = f"model {model!r}: {name} must be 1 or more, got {size}"
+            raise ConfigError(msg)

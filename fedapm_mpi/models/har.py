@@ -1,0 +1,204 @@
+"""Network for windows of motion sensors, FedAPM's model for KU-HAR."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+from ._attention import FuseBase
+from ._padding import blank, within
+from .base import InputSpec, check_sizes, check_task, models
+
+SHRINK = 8
+"""Steps of an input per token: three poolings, each by two."""
+
+
+class ConvEncoder(nn.Module):
+    """Three convolutions in time, each followed by ReLU, pooling by two and dropout.
+
+    Parameters
+    ----------
+    channels
+        Channels of the input.
+    filters
+        Output channels of the first convolution; the next ones have twice and four
+        times as many.
+    dropout
+        Rate of dropout.
+    """
+
+    def __init__(self, channels: int, filters: int, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(channels, filters, 5, padding=2)
+        self.conv2 = nn.Conv1d(filters, 2 * filters, 5, padding=2)
+        self.conv3 = nn.Conv1d(2 * filters, 4 * filters, 5, padding=2)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return tokens ``(n, T // 8, 4 * filters)`` of a sequence ``(n, T, C)``.
+
+        With `lengths`, ``(n,)``, the tokens of a sample are those of the sample cut
+        to its length, whatever follows it.
+        """
+        for conv in (self.conv1, self.conv2, self.conv3):
+            if lengths is not None:
+                # A convolution turns padding into its bias, which the next one would
+                # carry into the sample; so padding is set to zero before each.
+                x = blank(x, within(lengths, x.shape[1]))
+                lengths = lengths // 2
+            # The maximum commutes with ReLU, so pooling may come first.
+            x = F.max_pool1d(conv(x.transpose(1, 2)), 2)
+            x = self.dropout(F.relu(x)).transpose(1, 2)
+        return x
+
+
+class HAR(nn.Module):
+    """One encoder and one GRU per input, fused by attention.
+
+    Parameters
+    ----------
+    channels
+        Channels of each input, by its name.
+    num_classes
+        Number of logits.
+    filters, hidden, heads, attention, classifier, dropout
+        As of `har`.
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[str, int],
+        num_classes: int,
+        *,
+        filters: int,
+        hidden: int,
+        heads: int,
+        attention: int,
+        classifier: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(channels)
+        for name, count in channels.items():
+            self.add_module(f"{name}_conv", ConvEncoder(count, filters, dropout))
+        for name in channels:
+            rnn = nn.GRU(4 * filters, hidden, batch_first=True)
+            self.add_module(f"{name}_rnn", rnn)
+        self.fuse_att = FuseBase(hidden, heads, attention)
+        self.classifier = nn.Sequential(
+            nn.Linear(heads * hidden, classifier),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(classifier, num_classes),
+        )
+
+    def forward(
+        self, *inputs: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return logits ``(n, num_classes)`` of sequences, each ``(n, T, C)``.
+
+        Parameters
+        ----------
+        *inputs
+            One tensor per input, in the order of the data set.
+        lengths
+            True lengths ``(n,)`` of the samples of ragged inputs, by name. What
+            follows a sample does not change its logits. A sample shorter than eight
+            steps has no token of that input.
+        """
+        lengths = lengths or {}
+        tokens, inside = [], []
+        for name, x in zip(self.names, inputs, strict=True):
+            length = lengths.get(name)
+            encoded = getattr(self, f"{name}_conv")(x, length)
+            # A GRU looks back only: padding at the end cannot change earlier tokens.
+            tokens.append(getattr(self, f"{name}_rnn")(encoded)[0])
+            span = encoded.shape[1]
+            if length is None:
+                inside.append(torch.ones(1, 1, dtype=torch.bool, device=x.device))
+                inside[-1] = inside[-1].expand(len(x), span)
+            else:
+                inside.append(within(length // SHRINK, span))
+        mask = torch.cat(inside, dim=1) if lengths else None
+        fused = self.fuse_att(torch.cat(tokens, dim=1), mask)
+        logits: Tensor = self.classifier(fused)
+        return logits
+
+
+def _channels(inputs: tuple[InputSpec, ...]) -> dict[str, int]:
+    """Return the channels of each input, if all are sequences."""
+    for spec in inputs:
+        if len(spec.shape) != 2 or spec.shape[0] < SHRINK:
+            msg = (
+                f"model 'har': input {spec.name!r} has the shape {spec.shape}; needed "
+                f"is a sequence (T, C) of T >= {SHRINK} steps with C channels each"
+            )
+            raise ConfigError(msg)
+        if not spec.name or "." in spec.name:
+            msg = (
+                f"model 'har': an input is called {spec.name!r}; as its name becomes "
+                "part of names of parameters, it must not be empty or contain a dot"
+            )
+            raise ConfigError(msg)
+    return {spec.name: spec.shape[1] for spec in inputs}
+
+
+@models.register("har")
+def har(
+    inputs: tuple[InputSpec, ...],
+    num_classes: int,
+    *,
+    filters: int = 32,
+    hidden: int = 128,
+    heads: int = 6,
+    attention: int = 512,
+    classifier: int = 64,
+    dropout: float = 0.1,
+) -> nn.Module:
+    """Build the network of FedAPM's experiments on KU-HAR.
+
+    Parameters: ``NAME_conv`` of every input, then ``NAME_rnn`` of every input,
+    ``fuse_att`` and ``classifier``; 420 814 numbers for KU-HAR (acc, gyro, each of
+    64 steps with 3 channels, and 8 classes).
+
+    Parameters
+    ----------
+    inputs
+        One or more sequences, each ``(T, C)`` with T >= 8; they may differ in T and
+        C, and may be ragged.
+    num_classes
+        Number of classes.
+    filters
+        Channels of the first of the three convolutions; the others have 2 and 4
+        times as many.
+    hidden
+        Size of a GRU's state, which is that of a token.
+    heads
+        Heads of the attention.
+    attention
+        Width of the layer that scores tokens.
+    classifier
+        Width of the layer before the logits.
+    dropout
+        Rate of dropout in encoders and classifier, in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If the inputs or the options do not suit.
+    """
+    check_task("har", inputs, num_classes)
+    sizes = {
+        "filters": filters,
+        "hidden": hidden,
+        "heads": heads,
+        "attention": attention,
+        "classifier": classifier,
+    }
+    check_sizes("har", **sizes)
+    if not 0 <= dropout < 1:
+        msg = f"model 'har': dropout must be in [0, 1), got {dropout}"
+        raise ConfigError(msg)
+    return HAR(_channels(inputs), num_classes, dropout=dropout, **sizes)

@@ -1,0 +1,54 @@
+"""Multinomial logistic regression."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ._flatten import Flatten
+from .base import InputSpec, check_task, models
+
+
+class Logistic(nn.Module):
+    """One linear layer on all inputs; its loss is convex.
+
+    Parameters
+    ----------
+    inputs
+        The inputs, of any shapes.
+    num_classes
+        Number of logits.
+    """
+
+    def __init__(self, inputs: tuple[InputSpec, ...], num_classes: int) -> None:
+        super().__init__()
+        self.flatten = Flatten(inputs)
+        self.linear = nn.Linear(self.flatten.width, num_classes)
+
+    def forward(
+        self, *inputs: Tensor, lengths: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return logits ``(n, num_classes)``; the padding of samples counts as zero."""
+        logits: Tensor = self.linear(self.flatten(*inputs, lengths=lengths))
+        return logits
+
+
+@models.register("logistic")
+def logistic(inputs: tuple[InputSpec, ...], num_classes: int) -> nn.Module:
+    """Build a multinomial logistic regression.
+
+    Parameters: ``linear.weight`` and ``linear.bias``.
+
+    Parameters
+    ----------
+    inputs
+        One or more inputs of any shapes; their values are concatenated.
+    num_classes
+        Number of classes.
+
+    Raises
+    ------
+    ConfigError
+        If there is no input or are fewer than two classes.
+    """
+    check_task("logistic", inputs, num_classes)
+    return Logistic(inputs, num_classes)

@@ -1,0 +1,220 @@
+"""The metrics of a client, and their summary over clients."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import metrics as sk
+
+from fedapm_mpi.errors import DataError, TrainingError
+from fedapm_mpi.metrics import (
+    ClientMetrics,
+    Summary,
+    client_metrics,
+    confusion,
+    pooled_metrics,
+    summarise,
+)
+
+
+def softmax(logits):
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def draw(seed, n=60, num_classes=5, present=None, dtype=np.float64):
+    """Random labels of some classes, and probabilities that know a little of them."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(present or num_classes, size=n)
+    logits = rng.normal(size=(n, num_classes)) + np.eye(num_classes)[labels]
+    return softmax(logits).astype(dtype), labels
+
+
+# --- one client
+
+
+def test_a_case_by_hand():
+    probabilities = np.array(
+        [
+            [0.6, 0.3, 0.1],  # label 0, right
+            [0.2, 0.7, 0.1],  # label 0, taken for 1
+            [0.3, 0.5, 0.2],  # label 1, right
+            [0.1, 0.2, 0.7],  # label 2, right
+        ]
+    )
+    found = client_metrics(probabilities, np.array([0, 0, 1, 2]))
+    # F1: class 0 has precision 1, recall 1/2; class 1 precision 1/2, recall 1.
+    f1 = (2 * 2 / 3 + 1 * 2 / 3 + 1 * 1) / 4
+    # Pairs won: class 0 {.6, .2} against {.3, .1}: 3 of 4; class 1 {.5} against
+    # {.3, .7, .2}: 2 of 3; class 2 {.7} against {.1, .1, .2}: 3 of 3.
+    auroc = (3 / 4 + 2 / 3 + 1) / 3
+    assert_allclose(found, (3 / 4, f1, auroc, auroc))
+
+
+def test_ties_count_half():
+    probabilities = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
+    labels = np.array([0, 1, 0, 1])
+    found = client_metrics(probabilities, labels)
+    # Class 0 {.5, .9} against {.5, .2}: 3 wins and a tie of 4 pairs. Of equal
+    # probabilities the first class is predicted.
+    assert_allclose(found.auroc, 3.5 / 4)
+    assert found.accuracy == 3 / 4
+    blind = client_metrics(np.full((4, 2), 0.5), labels)
+    assert_allclose(blind, (0.5, 0.5 * 2 / 3, 0.5, 0.5))
+
+
+def test_a_perfect_predictor_of_three_classes_of_ten():
+    labels = np.array([1, 4, 7, 7, 4, 1, 1])
+    found = client_metrics(np.eye(10)[labels], labels)
+    assert found[:3] == (1.0, 1.0, 1.0)
+    assert found.auroc_absent_zero == pytest.approx(0.3)
+
+
+def test_a_single_label_has_no_curve():
+    probabilities, _ = draw(0, n=4, num_classes=3)
+    probabilities[:3, 2] = 1.0
+    probabilities[3, 2] = 0.0
+    found = client_metrics(probabilities, np.full(4, 2))
+    assert_allclose(found[:2], (3 / 4, 6 / 7))
+    assert np.isnan(found.auroc)
+    assert found.auroc_absent_zero == 0.0
+    one_sample = client_metrics(np.array([[0.1, 0.9]]), np.array([0]))
+    assert one_sample[:2] == (0.0, 0.0)
+
+
+def test_no_samples_no_scores():
+    found = client_metrics(np.empty((0, 3)), np.empty(0, dtype=np.int64))
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_scikit_learn_used_differently(seed, dtype):
+    probabilities, labels = draw(seed, dtype=dtype)
+    labels[:5] = range(5)  # so that every class is there, as its own average needs
+    found = client_metrics(probabilities, labels)
+    predicted = probabilities.argmax(axis=1)
+    report = sk.classification_report(
+        labels, predicted, output_dict=True, zero_division=0.0
+    )
+    area = sk.roc_auc_score(
+        labels, softmax(np.log(probabilities.astype(np.float64))), multi_class="ovr"
+    )
+    assert_allclose(found.accuracy, report["accuracy"])
+    assert_allclose(found.f1, report["weighted avg"]["f1-score"])
+    assert_allclose((found.auroc, found.auroc_absent_zero), area, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agrees_with_counting_pairs(seed):
+    probabilities, labels = draw(seed, num_classes=7, present=[0, 3, 6])
+    probabilities = probabilities.round(1)  # ties
+    areas = []
+    for k in (0, 3, 6):
+        own, rest = probabilities[labels == k, k], probabilities[labels != k, k]
+        ahead = own[:, None] - rest[None, :]
+        areas.append(np.mean((ahead > 0) + 0.5 * (ahead == 0)))
+    found = client_metrics(probabilities, labels)
+    assert_allclose(found.auroc, np.mean(areas))
+    assert_allclose(found.auroc_absent_zero, np.sum(areas) / 7)
+
+
+def test_two_classes():
+    probabilities, labels = draw(1, num_classes=2)
+    found = client_metrics(probabilities, labels)
+    area = sk.roc_auc_score(labels, probabilities[:, 1])
+    assert_allclose((found.auroc, found.auroc_absent_zero), area)
+
+
+def test_order_of_samples_does_not_matter():
+    probabilities, labels = draw(2)
+    order = np.random.default_rng(0).permutation(len(labels))
+    found = client_metrics(probabilities[order], labels[order])
+    assert_allclose(found, client_metrics(probabilities, labels))
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "error", "message"),
+    [
+        (np.ones((3, 2)), np.zeros(4, int), DataError, r"\(3, 2\) .* \(4,\)"),
+        (np.ones(3), np.zeros(3, int), DataError, r"needed are \(n, K\) and \(n,\)"),
+        (np.ones((2, 3)), np.array([0, 3]), DataError, r"from 0 to 3, .* in \[0, 3\)"),
+        (np.ones((2, 3)), np.array([-1, 1]), DataError, "from -1 to 1"),
+        (np.full((2, 3), np.nan), np.zeros(2, int), TrainingError, "not finite"),
+    ],
+)
+def test_refuses(probabilities, labels, error, message):
+    with pytest.raises(error, match=message):
+        client_metrics(probabilities, labels)
+
+
+# --- all clients
+
+
+def test_pooled_is_one_client_with_all_samples():
+    clients = [draw(seed, n=10 + seed) for seed in range(4)]
+    clients.append((np.empty((0, 5)), np.empty(0, dtype=np.int64)))
+    probabilities, labels = zip(*clients, strict=True)
+    found = pooled_metrics(probabilities, labels)
+    assert isinstance(found, ClientMetrics)
+    together = client_metrics(np.vstack(probabilities), np.hstack(labels))
+    assert_allclose(found, together)
+    mean = np.nanmean([client_metrics(*c).auroc for c in clients[:-1]])
+    assert found.auroc != pytest.approx(mean)
+
+
+def test_confusion():
+    labels = np.array([0, 0, 1, 2, 2, 2])
+    predicted = np.array([0, 1, 1, 0, 2, 2])
+    found = confusion(predicted, labels, 4)
+    assert found.dtype == np.int64
+    assert_array_equal(found, [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]])
+    assert_array_equal(found, sk.confusion_matrix(labels, predicted, labels=range(4)))
+    halves = confusion(predicted[:3], labels[:3], 4) + confusion(
+        predicted[3:], labels[3:], 4
+    )
+    assert_array_equal(found, halves)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
+def test_confusion_of_small_integers_does_not_overflow(dtype):
+    labels = np.array([99, 99], dtype=dtype)
+    found = confusion(labels, labels, 100)
+    assert found[99, 99] == found.sum() == 2
+
+
+def test_confusion_of_nothing():
+    nothing = np.empty(0, dtype=np.int64)
+    assert_array_equal(confusion(nothing, nothing, 3), np.zeros((3, 3)))
+
+
+def test_summary_of_one_client():
+    assert summarise(np.array([0.7])) == Summary(0.7, 0.0, 0.7)
+
+
+def test_summary_of_twenty_clients():
+    values = np.random.default_rng(0).permutation(20) / 20
+    found = summarise(values)
+    assert_allclose(found, (9.5 / 20, np.std(values), 0.5 / 20))
+    assert_allclose(summarise(values, lower_is_worse=False).worst_decile, 18.5 / 20)
+
+
+@pytest.mark.parametrize(("m", "worst"), [(10, 0.0), (11, 0.5), (20, 0.5), (21, 1.0)])
+def test_a_decile_is_rounded_up_to_whole_clients(m, worst):
+    assert summarise(np.arange(m)).worst_decile == worst
+    assert summarise(-np.arange(m), lower_is_worse=False).worst_decile == -worst
+
+
+def test_summary_leaves_out_what_is_undefined():
+    values = np.array([np.nan, 1.0, 3.0, np.nan])
+    assert summarise(values) == Summary(2.0, 1.0, 1.0)
+    assert summarise(values, lower_is_worse=False).worst_decile == 3.0
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
+def test_summary_of_nothing(values):
+    assert np.isnan(summarise(np.array(values))).all()
+
+
+def test_summary_does_not_depend_on_the_order_of_clients():
+    values = np.random.default_rng(1).random(101)
+    assert summarise(values) == summarise(values[::-1])
