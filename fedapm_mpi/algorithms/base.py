@@ -1,0 +1,236 @@
+r"""What an algorithm is: a step at the client, a step at the server, and nothing else.
+
+A round is, for its participants S,
+
+.. math:: \text{total} = \sum_{i \in S} \mathrm{client\_step}_i(\text{broadcast}),
+
+then ``server_step(server, total)``. `server` is a (rows, d_shared) array: row 0 is the
+shared model, further rows whatever else an algorithm sends down. Every uplink is an
+*increment*, so clients that sit a round out need not be heard from, and a sum is all
+that communication must do.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from torch import Tensor
+
+from ..registry import Registry
+
+ClientState = dict[str, Tensor]
+"""What a client keeps between rounds, by name; checkpoints and digests hold all of it.
+
+Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its own.
+"""
+
+Part = Literal["shared", "personal", "both"]
+Sharing = Literal["split", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """How long a local phase goes on: exactly one of epochs, steps, or a criterion."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    epochs: int | None = None
+    """Passes over the client's training samples."""
+
+    steps: int | None = None
+    """Gradient steps; epochs are begun as needed."""
+
+    xi: float | None = None
+    r"""First tolerance :math:`\xi_i^0` of the squared gradient norm (u phase only)."""
+
+    decay: float | None = None
+    r"""Factor :math:`\mu_i` of the tolerance at each participation, in (0, 1)."""
+
+    max_epochs: int | None = None
+    """Most epochs to spend on reaching the tolerance."""
+
+    def __post_init__(self) -> None:
+        given = [self.epochs, self.steps, self.xi]
+        if sum(value is not None for value in given) != 1:
+            msg = "give exactly one of epochs, steps, xi"
+            raise ValueError(msg)
+        for name in ("epochs", "steps", "max_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                msg = f"{name} must be at least 1, got {value}"
+                raise ValueError(msg)
+        if (self.xi is None) != (self.decay is None) or (self.xi is None) != (
+            self.max_epochs is None
+        ):
+            msg = "xi, decay and max_epochs belong together: give all three or none"
+            raise ValueError(msg)
+        if self.decay is not None and not 0 < self.decay < 1:
+            msg = f"decay must be in (0, 1), got {self.decay}"
+            raise ValueError(msg)
+        if self.xi is not None and not self.xi > 0:
+            msg = f"xi must be positive, got {self.xi}"
+            raise ValueError(msg)
+
+
+class LocalProblem(Protocol):
+    """A client's training loss f_i as a function of two flat vectors."""
+
+    shared: Tensor
+    """(d_shared,) where gradients are taken; steps change it in place."""
+
+    personal: Tensor
+    """(d_personal,) likewise."""
+
+    def batches(
+        self, phase: Literal["personal", "shared", "joint"], work: Work, size: int
+    ) -> Iterator[Any]:
+        """Yield mini-batches, shuffled anew in each epoch; size 0 is the full batch.
+
+        The last batch of an epoch may be smaller. A `work` with a criterion yields
+        `max_epochs` epochs.
+        """
+        ...
+
+    def gradient(self, part: Part, batch: Any) -> Tensor:
+        """Return the gradient of the batch's mean loss in one part, or in both.
+
+        Shapes (d_shared,), (d_personal,) or (d_shared + d_personal,), the shared
+        part first; a buffer that the next call overwrites. Raises `TrainingError`
+        if the loss is not finite.
+        """
+        ...
+
+    def full_gradient(self, part: Part) -> Tensor:
+        """Return the gradient of the mean loss over all training samples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Round:
+    """What every rank knows of a round without being told."""
+
+    index: int
+    """Rounds before this one."""
+
+    num_clients: int
+    """All clients, m."""
+
+    participants: int
+    """Clients that take part."""
+
+    weight_sum: float
+    """Sum of the participants' weights."""
+
+
+class Algorithm(Protocol):
+    """One federated algorithm; its fields are its hyper-parameters."""
+
+    sharing: ClassVar[Sharing]
+    """Whether the configuration's split counts, or everything or nothing is shared."""
+
+    rows: ClassVar[int]
+    """Rows of the server's array and of an increment."""
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        """Return the state of a client that has not taken part yet.
+
+        The vectors are the initial model's; copy what is going to change.
+        """
+        ...
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        r"""Do a participant's local work; update `client` in place.
+
+        Parameters
+        ----------
+        broadcast : (rows, d_shared)
+            The server's array, in the precision of the model.
+        client
+            The client's state.
+        problem
+            Its training loss.
+        weight
+            Its weight :math:`\alpha_i` in the objective.
+
+        Returns
+        -------
+        (rows, d_shared) Tensor, float64
+            What it adds to the sum that the server receives.
+        """
+        ...
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        """Update the server's (rows, d_shared) float64 array in place."""
+        ...
+
+
+algorithms: Registry[Callable[..., Algorithm]] = Registry("algorithm", __package__)
+
+
+def as_work(value: "Work | dict[str, Any]") -> Work:
+    """Return a `Work` from itself or from plain values, as a file holds them."""
+    return value if isinstance(value, Work) else Work(**value)
+
+
+def require_positive(**values: float) -> None:
+    """Raise `ValueError` for the first value that is not above zero."""
+    for name, value in values.items():
+        if not value > 0:
+            msg = f"{name} must be positive, got {value}"
+            raise ValueError(msg)
+
+
+def require_not_negative(**values: float) -> None:
+    """Raise `ValueError` for the first value below zero."""
+    for name, value in values.items():
+        if not value >= 0:
+            msg = f"{name} must not be negative, got {value}"
+            raise ValueError(msg)
+
+
+def forbid_criterion(**works: Work) -> None:
+    """Raise `ValueError` where a phase that knows no tolerance is given one."""
+    for name, work in works.items():
+        if work.xi is not None:
+            msg = f"{name} takes epochs or steps; only fedapm's shared_work knows xi"
+            raise ValueError(msg)
+
+
+def descend(
+    problem: LocalProblem,
+    part: Part,
+    work: Work,
+    *,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+) -> None:
+    """Take plain SGD steps on one part of a local problem, or on both, in place."""
+    phase: Literal["personal", "shared", "joint"] = "joint" if part == "both" else part
+    for batch in problem.batches(phase, work, batch_size):
+        gradient = problem.gradient(part, batch)
+        for vector, slope in _parts(problem, part, gradient):
+            slope.add_(vector, alpha=weight_decay)
+            vector.sub_(slope, alpha=lr)
+
+
+def weighted_change(u: Tensor, u_server: Tensor, weight: float) -> Tensor:
+    r"""Return :math:`\alpha_i (u_i - u)` as an increment, (1, d) in float64."""
+    return (u.double() - u_server.double()).mul_(weight)[None]
+
+
+def _parts(
+    problem: LocalProblem, part: Part, gradient: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    if part == "shared":
+        return [(problem.shared, gradient)]
+    if part == "personal":
+        return [(problem.personal, gradient)]
+    cut = len(problem.shared)
+    return [(problem.shared, gradient[:cut]), (problem.personal, gradient[cut:])]

@@ -1,0 +1,100 @@
+r"""FedAlt: alternating updates of a personal and a shared block.
+
+A participant takes SGD steps on its personal block with the broadcast u fixed, then on
+the shared block with the new personal block fixed; the server averages the shared
+blocks of the **participants**, by client weight.
+
+Reference: Pillutla et al., "Federated learning with partial model personalization",
+ICML 2022, algorithm 2 (server optimiser: plain average).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .base import (
+    ClientState,
+    LocalProblem,
+    Round,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+    require_not_negative,
+    require_positive,
+    weighted_change,
+)
+
+
+@algorithms.register("fedalt")
+@dataclass(frozen=True, kw_only=True)
+class FedAlt:
+    """Personal phase, then shared phase, then a mean over participants."""
+
+    lr_personal: float
+    """Step size of the personal phase."""
+
+    lr_shared: float
+    """Step size of the shared phase."""
+
+    batch_size: int
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    personal_work: Work
+    """Length of the personal phase."""
+
+    shared_work: Work
+    """Length of the shared phase."""
+
+    weight_decay: float = 0.0
+    """L2 decay of both blocks."""
+
+    sharing: ClassVar[Sharing] = "split"
+    rows: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "personal_work", as_work(self.personal_work))
+        object.__setattr__(self, "shared_work", as_work(self.shared_work))
+        require_positive(lr_personal=self.lr_personal, lr_shared=self.lr_shared)
+        require_not_negative(weight_decay=self.weight_decay, batch_size=self.batch_size)
+        forbid_criterion(personal_work=self.personal_work, shared_work=self.shared_work)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        return {"shared": shared.clone(), "personal": personal.clone()}
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (u_server,) = broadcast
+        problem.shared.copy_(u_server)
+        problem.personal.copy_(client["personal"])
+        descend(
+            problem,
+            "personal",
+            self.personal_work,
+            batch_size=self.batch_size,
+            lr=self.lr_personal,
+            weight_decay=self.weight_decay,
+        )
+        descend(
+            problem,
+            "shared",
+            self.shared_work,
+            batch_size=self.batch_size,
+            lr=self.lr_shared,
+            weight_decay=self.weight_decay,
+        )
+        client["personal"].copy_(problem.personal)
+        client["shared"].copy_(problem.shared)
+        return weighted_change(problem.shared, u_server, weight)
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        if round_.participants:
+            server.add_(total, alpha=1 / round_.weight_sum)

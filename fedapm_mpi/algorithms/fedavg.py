@@ -1,0 +1,22 @@
+r"""FedAvg: every parameter is shared, and the participants' models are averaged.
+
+.. math:: w^{t+1} = \sum_{i \in S} \alpha_i w_i \Big/ \sum_{i \in S} \alpha_i
+
+It is FedSim without a personal block. Reference: McMahan et al., "Communication-
+efficient learning of deep networks from decentralized data", AISTATS 2017, algorithm 1
+(client weights n_i/n: set ``client_weights: samples``).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .base import Sharing, algorithms
+from .fedsim import FedSim
+
+
+@algorithms.register("fedavg")
+@dataclass(frozen=True, kw_only=True)
+class FedAvg(FedSim):
+    """SGD on the whole model at the participants, then their weighted mean."""
+
+    sharing: ClassVar[Sharing] = "all"

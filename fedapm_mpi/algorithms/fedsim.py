@@ -1,0 +1,85 @@
+r"""FedSim: simultaneous updates of a personal and a shared block.
+
+A participant takes SGD steps on both blocks at once, their gradients taken at the same
+point on the same batch; the server averages the shared blocks of the **participants**,
+by client weight.
+
+Reference: Pillutla et al., "Federated learning with partial model personalization",
+ICML 2022, algorithm 3 (server optimiser: plain average).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .base import (
+    ClientState,
+    LocalProblem,
+    Round,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+    require_not_negative,
+    require_positive,
+    weighted_change,
+)
+
+
+@algorithms.register("fedsim")
+@dataclass(frozen=True, kw_only=True)
+class FedSim:
+    """One joint phase over both blocks, then a mean over participants."""
+
+    lr: float
+    """Step size of both blocks."""
+
+    batch_size: int
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    work: Work
+    """Length of the joint phase."""
+
+    weight_decay: float = 0.0
+    """L2 decay of both blocks."""
+
+    sharing: ClassVar[Sharing] = "split"
+    rows: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", as_work(self.work))
+        require_positive(lr=self.lr)
+        require_not_negative(weight_decay=self.weight_decay, batch_size=self.batch_size)
+        forbid_criterion(work=self.work)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        return {"shared": shared.clone(), "personal": personal.clone()}
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (u_server,) = broadcast
+        problem.shared.copy_(u_server)
+        problem.personal.copy_(client["personal"])
+        descend(
+            problem,
+            "both",
+            self.work,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+        )
+        client["personal"].copy_(problem.personal)
+        client["shared"].copy_(problem.shared)
+        return weighted_change(problem.shared, u_server, weight)
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        if round_.participants:
+            server.add_(total, alpha=1 / round_.weight_sum)

@@ -1,0 +1,71 @@
+"""Evaluation of clients' models on their own test parts."""
+
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from .metrics import client_metrics
+from .problem import EVALUATION_PIECE, scores
+from .samples import Samples
+from .split import SplitModel
+
+
+class Evaluated(NamedTuple):
+    """One client's result on its test part; all NaN but `samples` where it has none."""
+
+    samples: int
+    loss: float
+    """Mean cross-entropy per sample."""
+
+    accuracy: float
+    f1: float
+    """Weighted by the support of each class."""
+
+    auroc: float
+    """One-vs-rest, mean over the classes present; NaN with a single class."""
+
+    auroc_absent_zero: float
+    """The paper's rule: classes without a test sample count 0."""
+
+
+@torch.inference_mode()
+def probabilities(model: SplitModel, samples: Samples) -> tuple[float, torch.Tensor]:
+    """Return the summed loss and the class probabilities (n, K) of the live model."""
+    model.module.eval()
+    loss, parts = 0.0, []
+    for piece in samples.pieces(EVALUATION_PIECE):
+        logits = scores(model.module, piece)
+        loss += float(
+            nn.functional.cross_entropy(logits.double(), piece.labels, reduction="sum")
+        )
+        parts.append(logits.double().softmax(dim=1).float())
+    return loss, torch.cat(parts)
+
+
+def evaluate(
+    model: SplitModel, samples: Samples, num_classes: int
+) -> tuple[Evaluated, NDArray[np.float32]]:
+    """Evaluate the live model on one client's test samples.
+
+    Returns
+    -------
+    Evaluated
+        The figures.
+    (n, K) array
+        Class probabilities, for figures pooled over clients.
+    """
+    n = len(samples.labels)
+    if n == 0:
+        nan = float("nan")
+        empty = np.zeros((0, num_classes), dtype=np.float32)
+        return Evaluated(0, nan, nan, nan, nan, nan), empty
+    loss, found = probabilities(model, samples)
+    if not isfinite(loss):
+        nan = float("nan")
+        return Evaluated(n, loss, nan, nan, nan, nan), found.numpy()
+    figures = client_metrics(found.numpy(), samples.labels.numpy())
+    return Evaluated(n, loss / n, *figures), found.numpy()

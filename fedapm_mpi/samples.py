@@ -1,0 +1,86 @@
+"""A client's samples as tensors, the way models and losses take them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Samples(NamedTuple):
+    """Samples of one client in one split."""
+
+    inputs: tuple[Tensor, ...]
+    """Each (n, *shape), floating, in the manifest's order."""
+
+    lengths: dict[str, Tensor]
+    """True lengths (n,) int64 of the ragged inputs, by name."""
+
+    labels: Tensor
+    """(n,) int64."""
+
+    def rows(self, index: Tensor) -> "Samples":
+        """Return the samples at the given rows."""
+        return Samples(
+            tuple(x.index_select(0, index) for x in self.inputs),
+            {name: n.index_select(0, index) for name, n in self.lengths.items()},
+            self.labels.index_select(0, index),
+        )
+
+    def pieces(self, size: int) -> list["Samples"]:
+        """Return the samples in order, cut into pieces of at most `size`."""
+        order = torch.arange(len(self.labels))
+        return [self.rows(index) for index in torch.split(order, size) if len(index)]
+
+
+class StoredInput(Protocol):
+    """What must be known of an input to turn stored values into a model's."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def scale(self) -> float: ...  # noqa: D102
+    @property
+    def shift(self) -> float: ...  # noqa: D102
+
+
+class StoredSamples(Protocol):
+    """Samples of a client as they lie in a shard."""
+
+    @property
+    def inputs(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
+    @property
+    def lengths(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
+    @property
+    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
+
+
+def to_samples(
+    stored: StoredSamples, inputs: Sequence[StoredInput], dtype: torch.dtype
+) -> Samples:
+    """Return stored samples as tensors: values are ``stored * scale + shift``.
+
+    Every tensor is an allocation of its own. That makes its alignment the same
+    wherever the client is hosted, and with it the bits that a matrix product gives.
+    """
+    return Samples(
+        tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
+        {name: _own(values, torch.int64) for name, values in stored.lengths.items()},
+        _own(stored.labels, torch.int64),
+    )
+
+
+def _own(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    tensor = torch.empty(values.shape, dtype=dtype)
+    return tensor.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+
+
+def _scaled(values: NDArray[Any], spec: StoredInput, dtype: torch.dtype) -> Tensor:
+    tensor = _own(values, dtype)
+    if spec.scale != 1:
+        tensor.mul_(spec.scale)
+    if spec.shift != 0:
+        tensor.add_(spec.shift)
+    return tensor

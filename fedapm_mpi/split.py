@@ -1,0 +1,241 @@
+"""A module seen as two flat vectors: what is shared and what is personal.
+
+The parameters are split by name. All of them lie in one flat vector, the shared part
+first, and the module's parameters and gradients are views of it; so an algorithm works
+on vectors, MPI sends them as they lie in memory, and nothing is packed or unpacked.
+"""
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ConfigError
+from .registry import did_you_mean
+
+SplitRule = Callable[[str, nn.Parameter], bool]
+"""Tells from a parameter's name and value whether it is personal."""
+
+
+def by_patterns(
+    names: Sequence[str], patterns: Sequence[str], kind: Literal["personal", "shared"]
+) -> set[str]:
+    """Return the names that glob patterns (or plain names) choose.
+
+    Raises
+    ------
+    ConfigError
+        If a pattern matches no name.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in names if fnmatchcase(name, pattern)}
+        if not matched:
+            msg = (
+                f"split: the {kind} pattern {pattern!r} matches no parameter"
+                f"{did_you_mean(pattern, list(names))} (parameters: {', '.join(names)})"
+            )
+            raise ConfigError(msg)
+        chosen |= matched
+    return chosen
+
+
+class SplitRow(NamedTuple):
+    """One line of the table of what is shared."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    block: Literal["shared", "personal", "buffer", "counter"]
+
+
+class SplitModel:
+    """A module whose parameters and gradients are views of flat vectors.
+
+    Parameters
+    ----------
+    module
+        The network; its parameters must be of one floating dtype.
+    personal_names
+        Names of the parameters that stay with the client; all others are shared.
+
+    Attributes
+    ----------
+    shared, personal : (d_shared,), (d_personal,)
+        The live parameters; writing to them changes the module.
+    gradient : (d_shared + d_personal,)
+        Gradients of the last backward pass, shared part first.
+    """
+
+    def __init__(self, module: nn.Module, personal_names: set[str]) -> None:
+        self.module = module
+        named = list(module.named_parameters())
+        shared = [(n, p) for n, p in named if n not in personal_names]
+        personal = [(n, p) for n, p in named if n in personal_names]
+        self.shared_names = [n for n, _ in shared]
+        self.personal_names = [n for n, _ in personal]
+        self._shared = [p for _, p in shared]
+        self._personal = [p for _, p in personal]
+        ordered = self._shared + self._personal
+        self.dtype = _one_dtype(named)
+        self.size_shared = sum(p.numel() for p in self._shared)
+        vector = torch.cat([p.detach().reshape(-1) for p in ordered])
+        self._vector = vector
+        self.gradient = torch.zeros_like(vector)
+        self.shared = vector[: self.size_shared]
+        self.personal = vector[self.size_shared :]
+        _alias(ordered, vector, self.gradient)
+        self.focus("both")
+
+    @classmethod
+    def from_patterns(
+        cls,
+        module: nn.Module,
+        *,
+        personal: Sequence[str] | None = None,
+        shared: Sequence[str] | None = None,
+    ) -> "SplitModel":
+        """Split by glob patterns of the personal or of the shared parameters' names.
+
+        Raises
+        ------
+        ConfigError
+            If not exactly one of both is given, a pattern matches nothing, or a side
+            is left empty.
+        """
+        names = [name for name, _ in module.named_parameters()]
+        if (personal is None) == (shared is None):
+            msg = "split: give exactly one of personal, shared"
+            raise ConfigError(msg)
+        if personal is not None:
+            chosen = by_patterns(names, personal, "personal")
+        else:
+            chosen = set(names) - by_patterns(names, shared or (), "shared")
+        return cls._checked(module, names, chosen)
+
+    @classmethod
+    def from_rule(cls, module: nn.Module, rule: SplitRule) -> "SplitModel":
+        """Split by a callable that says of (name, parameter) whether it is personal."""
+        named = list(module.named_parameters())
+        chosen = {name for name, parameter in named if rule(name, parameter)}
+        return cls._checked(module, [name for name, _ in named], chosen)
+
+    @classmethod
+    def _checked(
+        cls, module: nn.Module, names: list[str], personal: set[str]
+    ) -> "SplitModel":
+        if not personal or len(personal) == len(names):
+            empty = "personal" if not personal else "shared"
+            msg = (
+                f"split: no parameter is {empty}; FedAPM needs both sides "
+                f"(parameters: {', '.join(names)}). To share everything use the "
+                "algorithm fedavg, to share nothing use local"
+            )
+            raise ConfigError(msg)
+        return cls(module, personal)
+
+    def focus(self, part: Literal["shared", "personal", "both"]) -> None:
+        """Let gradients be computed for one part only; the rest is frozen.
+
+        Autograd then does no work for parameters of the frozen part, nor for layers
+        that lie before the first parameter of the part in focus.
+        """
+        for parameter in self._shared:
+            parameter.requires_grad_(part != "personal")
+        for parameter in self._personal:
+            parameter.requires_grad_(part != "shared")
+
+    def part(self, part: Literal["shared", "personal", "both"]) -> slice:
+        """Return where a part lies in the flat vector."""
+        cut = self.size_shared
+        return {
+            "shared": slice(0, cut),
+            "personal": slice(cut, None),
+            "both": slice(None),
+        }[part]
+
+    def named(self, vector: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        """Return a flat (shared or personal) vector as tensors by parameter name."""
+        parameters = dict(self.module.named_parameters())
+        tensors, start = {}, 0
+        for name in names:
+            stop = start + parameters[name].numel()
+            tensors[name] = vector[start:stop].view(parameters[name].shape)
+            start = stop
+        return tensors
+
+    def read_buffers(self) -> tuple[Tensor, Tensor]:
+        """Return copies of the float buffers (d_b,) and the integer ones (d_c,)."""
+        floats, counters = self._buffers()
+        return _flatten(floats, self.dtype), _flatten(counters, torch.int64)
+
+    def write_buffers(self, floats: Tensor, counters: Tensor) -> None:
+        """Set the module's buffers from flat vectors of `read_buffers`' shapes."""
+        for buffers, values in zip(self._buffers(), (floats, counters), strict=True):
+            _scatter(buffers, values)
+
+    def _buffers(self) -> tuple[list[Tensor], list[Tensor]]:
+        # Looked up anew each time, since a module may replace a buffer.
+        every = list(self.module.buffers())
+        return (
+            [b for b in every if b.is_floating_point()],
+            [b for b in every if not b.is_floating_point()],
+        )
+
+    def table(self) -> list[SplitRow]:
+        """Return one row a parameter and buffer, in the module's order."""
+        personal = set(self.personal_names)
+        rows = [
+            SplitRow(
+                name,
+                tuple(p.shape),
+                p.numel(),
+                "personal" if name in personal else "shared",
+            )
+            for name, p in self.module.named_parameters()
+        ]
+        for name, b in self.module.named_buffers():
+            block: Literal["buffer", "counter"]
+            block = "buffer" if b.is_floating_point() else "counter"
+            rows.append(SplitRow(name, tuple(b.shape), b.numel(), block))
+        return rows
+
+
+def _one_dtype(named: list[tuple[str, nn.Parameter]]) -> torch.dtype:
+    if not named:
+        msg = "the model has no parameters, so there is nothing to train"
+        raise ConfigError(msg)
+    first, parameter = named[0]
+    for name, other in named:
+        if other.dtype != parameter.dtype:
+            msg = (
+                f"the model mixes dtypes ({first} is {parameter.dtype}, {name} is "
+                f"{other.dtype}); make all parameters one dtype"
+            )
+            raise ConfigError(msg)
+    return parameter.dtype
+
+
+def _alias(parameters: list[nn.Parameter], vector: Tensor, gradient: Tensor) -> None:
+    start = 0
+    for parameter in parameters:
+        stop = start + parameter.numel()
+        parameter.data = vector[start:stop].view(parameter.shape)
+        parameter.grad = gradient[start:stop].view(parameter.shape)
+        start = stop
+
+
+def _flatten(buffers: list[Tensor], dtype: torch.dtype) -> Tensor:
+    flat = [b.detach().reshape(-1).to(dtype) for b in buffers]
+    return torch.cat(flat) if flat else torch.zeros(0, dtype=dtype)
+
+
+@torch.no_grad()
+def _scatter(buffers: list[Tensor], flat: Tensor) -> None:
+    start = 0
+    for buffer in buffers:
+        stop = start + buffer.numel()
+        buffer.copy_(flat[start:stop].view(buffer.shape))
+        start = stop
