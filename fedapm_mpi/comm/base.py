@@ -1,0 +1,134 @@
+"""The collectives of a run. Every method is called by every rank, or by none."""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FedAPMError
+
+SERVER = 0
+"""The rank that holds the shared model; it hosts no client unless it is alone."""
+
+T = TypeVar("T")
+Array = NDArray[Any]
+
+
+class Communicator(Protocol):
+    """A group of ranks with one server.
+
+    Methods that move arrays move buffers, never pickles, in pieces that any MPI can
+    count. Ranks that have nothing to do wait without burning a core.
+    """
+
+    rank: int
+    size: int
+
+    def broadcast(self, array: Array) -> None:
+        """Overwrite a contiguous `array` on every rank with the server's."""
+        ...
+
+    def sum_to_server(self, array: Array) -> None:
+        """Overwrite the server's contiguous `array` with the sum over ranks.
+
+        What other ranks' `array` holds afterwards is undefined.
+        """
+        ...
+
+    def maximum(self, values: Sequence[float]) -> list[float]:
+        """Return the elementwise maximum over ranks of a few numbers, on every rank."""
+        ...
+
+    def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
+        """Return every rank's rows, in rank order, on the server; `None` elsewhere.
+
+        Parameters
+        ----------
+        rows : (counts[rank], c)
+            Contiguous; of the same dtype and width on every rank.
+        counts : (size,)
+            Rows of each rank.
+        """
+        ...
+
+    def share(self, item: T | None) -> T:
+        """Return the server's small object on every rank."""
+        ...
+
+    def gather(self, item: T) -> list[T] | None:
+        """Return every rank's small object on the server; `None` elsewhere."""
+        ...
+
+    def agree(self, error: FedAPMError | None) -> None:
+        """Raise on every rank if any rank brings an error.
+
+        The error of the lowest rank that brings one is raised everywhere, marked as
+        agreed.
+        """
+        ...
+
+    def wait(self) -> None:
+        """Return when every rank has come here."""
+        ...
+
+    def abort(self, exit_code: int) -> NoReturn:
+        """End the whole job at once."""
+        ...
+
+
+class Serial:
+    """One process that is the server and the host of every client."""
+
+    rank = SERVER
+    size = 1
+
+    def broadcast(self, array: Array) -> None:
+        """Do nothing."""
+
+    def sum_to_server(self, array: Array) -> None:
+        """Do nothing."""
+
+    def maximum(self, values: Sequence[float]) -> list[float]:
+        return list(values)
+
+    def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
+        return rows
+
+    def share(self, item: T | None) -> T:
+        assert item is not None
+        return item
+
+    def gather(self, item: T) -> list[T] | None:
+        return [item]
+
+    def agree(self, error: FedAPMError | None) -> None:
+        if error is not None:
+            error.agreed = True
+            raise error
+
+    def wait(self) -> None:
+        """Do nothing."""
+
+    def abort(self, exit_code: int) -> NoReturn:
+        raise SystemExit(exit_code)
+
+
+def pieces(length: int, limit: int) -> list[slice]:
+    """Cut ``range(length)`` into slices of at most `limit` elements."""
+    return [slice(start, start + limit) for start in range(0, length, limit)]
+
+
+def flat(array: Array) -> Array:
+    """Return a contiguous array as one flat view.
+
+    Raises
+    ------
+    ValueError
+        If it is not contiguous, so that a view is impossible.
+    """
+    if not array.flags.c_contiguous:
+        msg = f"array of shape {array.shape} is not contiguous"
+        raise ValueError(msg)
+    view: Array = np.reshape(array, -1)
+    return view

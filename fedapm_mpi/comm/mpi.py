@@ -1,0 +1,163 @@
+"""Collectives over MPI. No other module of the package imports mpi4py."""
+
+import os
+import time
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
+
+import mpi4py
+import numpy as np
+
+mpi4py.rc.thread_level = "funneled"  # one thread of a rank calls MPI, and no other
+from mpi4py import MPI  # noqa: E402
+
+from ..errors import ConfigError, FedAPMError  # noqa: E402
+from .base import SERVER, Array, flat, pieces  # noqa: E402
+from .launcher import launched_size  # noqa: E402
+
+T = TypeVar("T")
+
+PIECE_ELEMENTS = 2**26
+"""Elements in one message; well below the 2^31 that an MPI count may be limited to."""
+
+SPIN_SECONDS = 200e-6
+"""A wait shorter than this is spent testing, without sleep."""
+
+LONGEST_NAP = 5e-3
+"""Longest sleep between two tests of a wait."""
+
+NAP_SHARE = 0.02
+"""A nap is at most this share of the time already waited, so it costs no more."""
+
+
+class MPICommunicator:
+    """Collectives on a duplicate of a communicator, so that no other traffic mixes in.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    piece_elements
+        Most elements in one message.
+    """
+
+    def __init__(
+        self, comm: MPI.Intracomm, piece_elements: int = PIECE_ELEMENTS
+    ) -> None:
+        self._comm = comm.Dup()
+        self._piece = piece_elements
+        self.rank: int = self._comm.rank
+        self.size: int = self._comm.size
+
+    def broadcast(self, array: Array) -> None:
+        self.wait()
+        vector = flat(array)
+        for piece in pieces(len(vector), self._piece):
+            self._comm.Bcast(vector[piece], root=SERVER)
+
+    def sum_to_server(self, array: Array) -> None:
+        vector = flat(array)
+        for piece in pieces(len(vector), self._piece):
+            if self.rank == SERVER:
+                self._comm.Reduce(MPI.IN_PLACE, vector[piece], op=MPI.SUM, root=SERVER)
+            else:
+                self._comm.Reduce(vector[piece], None, op=MPI.SUM, root=SERVER)
+
+    def maximum(self, values: Sequence[float]) -> list[float]:
+        sent = np.array(values, dtype=np.float64)
+        found = np.empty_like(sent)
+        self._finish(self._comm.Iallreduce(sent, found, op=MPI.MAX))
+        result: list[float] = found.tolist()
+        return result
+
+    def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
+        self.wait()
+        width = rows.shape[1]
+        step = max(1, self._piece // max(1, width))
+        # A rank sends its rows in turns of at most `step`, so counts stay small.
+        turns = max((-(-count // step) for count in counts), default=0)
+        ends = np.cumsum([0, *counts])
+        found = np.empty((int(ends[-1]), width), rows.dtype) if self.rank == 0 else None
+        for turn in range(turns):
+            share = [min(step, max(0, count - turn * step)) for count in counts]
+            mine = rows[turn * step : turn * step + share[self.rank]]
+            self._gather_turn(mine, found, share, ends[:-1] + turn * step, step)
+        return found
+
+    def share(self, item: T | None) -> T:
+        self.wait()
+        shared: T = self._comm.bcast(item, root=SERVER)
+        return shared
+
+    def gather(self, item: T) -> list[T] | None:
+        self.wait()
+        return self._comm.gather(item, root=SERVER)
+
+    def agree(self, error: FedAPMError | None) -> None:
+        self.wait()
+        errors = [e for e in self._comm.allgather(error) if e is not None]
+        if errors:
+            errors[0].agreed = True
+            raise errors[0]
+
+    def wait(self) -> None:
+        self._finish(self._comm.Ibarrier())
+
+    def abort(self, exit_code: int) -> NoReturn:
+        self._comm.Abort(exit_code)
+        os._exit(exit_code)  # not reached; Abort does not return
+
+    def _gather_turn(
+        self,
+        mine: Array,
+        found: Array | None,
+        share: list[int],
+        starts: Array,
+        step: int,
+    ) -> None:
+        width = mine.shape[1]
+        sent = np.ascontiguousarray(mine)
+        if found is None:
+            self._comm.Gatherv(sent, None, root=SERVER)
+            return
+        landing = np.empty((sum(share), width), found.dtype)
+        self._comm.Gatherv(sent, [landing, [n * width for n in share]], root=SERVER)
+        start = 0
+        for where, n in zip(starts, share, strict=True):
+            found[where : where + n] = landing[start : start + n]
+            start += n
+
+    def _finish(self, request: MPI.Request) -> None:
+        # A blocking collective spins: the idle server would take a core from a
+        # training rank, and Python's signal handlers would not run. So test and nap.
+        start = time.monotonic()
+        while not request.Test():
+            waited = time.monotonic() - start
+            if waited > SPIN_SECONDS:
+                time.sleep(min(LONGEST_NAP, max(50e-6, waited * NAP_SHARE)))
+
+
+def world() -> MPICommunicator:
+    """Return a communicator of all ranks.
+
+    Raises
+    ------
+    ConfigError
+        If the launcher started several ranks but each of them is alone.
+    """
+    size = MPI.COMM_WORLD.size
+    launched, variable = launched_size()
+    if size == 1 and launched > 1:
+        msg = (
+            f"{variable} says that {launched} ranks were started, but this one is "
+            f"alone: {MPI.get_vendor()[0]} was not started by a launcher it knows. Use "
+            "the mpiexec that belongs to this MPI, or srun --mpi=pmi2 (MPICH) or "
+            "--mpi=pmix (Open MPI)"
+        )
+        raise ConfigError(msg)
+    return MPICommunicator(MPI.COMM_WORLD)
+
+
+def library() -> str:
+    """Return the name and version of the MPI library, on one line."""
+    return " ".join(MPI.Get_library_version().split("\n")[0].strip("\0 ").split())

@@ -1,0 +1,76 @@
+"""The life and death of a job: open the communicator, and end every rank as one."""
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from ..errors import ConfigError, FedAPMError
+from .base import SERVER, Communicator, Serial
+from .launcher import launched_rank, launched_size
+
+INTERNAL = FedAPMError.exit_code
+
+
+def open_communicator() -> Communicator:
+    """Return the communicator of all ranks, or `Serial` on a machine without MPI.
+
+    Raises
+    ------
+    ConfigError
+        If a launcher started several ranks that cannot see each other.
+    """
+    launched, variable = launched_size()
+    try:
+        from .mpi import world
+    except (ImportError, RuntimeError) as error:  # mpi4py, or its library, is not there
+        if launched > 1:
+            msg = (
+                f"{variable} says that {launched} ranks were started, but there is no "
+                f"MPI library to load ({error}); load your cluster's MPI module, or "
+                "install one: pip install mpich"
+            )
+            raise ConfigError(msg) from error
+        return Serial()
+    communicator = world()
+    return Serial() if communicator.size == 1 else communicator
+
+
+def on_ranks(body: Callable[[Communicator], int]) -> int:
+    """Run `body` on every rank and return its exit code.
+
+    An error that all ranks raise together is told once, by rank 0, and all leave in
+    peace. Any other ends the whole job at once, with the failing rank's traceback:
+    without that, the others would wait in a collective until the job's time is up.
+    """
+    try:
+        comm = open_communicator()
+    except FedAPMError as error:
+        if launched_rank() == 0:
+            complain(error)
+        return error.exit_code
+    try:
+        return body(comm)
+    except FedAPMError as error:
+        if error.agreed or comm.size == 1:
+            if comm.rank == SERVER:
+                complain(error)
+            return error.exit_code
+        complain(error, f"rank {comm.rank} of {comm.size}: ")
+        comm.abort(error.exit_code)
+    except BaseException as error:  # SystemExit too: others would wait for ever
+        if comm.size == 1 and isinstance(error, SystemExit):
+            raise
+        sys.stdout.flush()
+        where = f"rank {comm.rank} of {comm.size} failed:\n" if comm.size > 1 else ""
+        sys.stderr.write(where + traceback.format_exc())
+        sys.stderr.flush()
+        if comm.size == 1:
+            return INTERNAL
+        comm.abort(INTERNAL)
+
+
+def complain(error: Exception, where: str = "") -> None:
+    """Print an error that the user can do something about, in one write."""
+    sys.stdout.flush()
+    sys.stderr.write(f"fedapm: error: {where}{error}\n")
+    sys.stderr.flush()

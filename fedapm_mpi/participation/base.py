@@ -1,0 +1,34 @@
+"""What a choice of participants is; every rank makes it, unasked, from the seed."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..registry import Registry
+
+
+class Participation(Protocol):
+    """A way to choose the clients that take part in a round."""
+
+    def check(self, num_clients: int) -> None:
+        """Raise `ConfigError` if it does not fit so many clients."""
+        ...
+
+    def choose(self, num_clients: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the participants' ids in ascending order.
+
+        Parameters
+        ----------
+        num_clients
+            All clients, m.
+        rng
+            The round's generator, the same on every rank.
+        """
+        ...
+
+
+participation: Registry[Callable[..., Participation]] = Registry(
+    "participation", __package__
+)

@@ -1,0 +1,38 @@
+"""Every client decides for itself, by a coin of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from .base import participation
+
+
+@participation.register("probability")
+@dataclass(frozen=True, kw_only=True)
+class Probability:
+    """Clients take part independently; a round may then have none at all."""
+
+    probability: float | Sequence[float]
+    """One probability for all clients, or a list of m, one for each."""
+
+    def __post_init__(self) -> None:
+        if not all(0 <= p <= 1 for p in np.atleast_1d(self.probability)):
+            msg = "every probability must be in [0, 1]"
+            raise ValueError(msg)
+
+    def check(self, num_clients: int) -> None:
+        """See `Participation.check`."""
+        given = np.size(self.probability)
+        if np.ndim(self.probability) == 1 and given != num_clients:
+            msg = (
+                f"participation.probability lists {given} values, but the data set "
+                f"has {num_clients} clients"
+            )
+            raise ConfigError(msg)
+
+    def choose(self, num_clients: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """See `Participation.choose`."""
+        return np.flatnonzero(rng.random(num_clients) < self.probability)
