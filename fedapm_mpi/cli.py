@@ -1,0 +1,86 @@
+"""The command ``fedapm``; each of its commands is a module of `commands`."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .comm.launcher import launched_rank, launched_size
+from .comm.start import complain
+from .errors import ConfigError, FedAPMError
+from .registry import did_you_mean
+
+COMMANDS = (
+    "train",
+    "prepare",
+    "download",
+    "inspect",
+    "digest",
+    "report",
+    "algorithms",
+)
+"""The commands, each a module with HELP, add_arguments(parser) and run(args)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["train"]:  # the one command that runs on many ranks
+        from .commands.train import main as train
+
+        return train(arguments[1:])
+    try:
+        return _run_alone(arguments)
+    except FedAPMError as error:
+        complain(error)
+        return error.exit_code
+
+
+def _run_alone(arguments: list[str]) -> int:
+    size, variable = launched_size()
+    if size > 1:
+        if launched_rank() != 0:
+            return ConfigError.exit_code
+        msg = (
+            f"only 'fedapm train' runs on several ranks, but {variable} is {size}; "
+            "run this command without a launcher"
+        )
+        raise ConfigError(msg)
+    args = parser(arguments[:1]).parse_args(arguments)
+    code: int = args.body(args)
+    return code
+
+
+def parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Return the parser; only the `wanted` commands' own options are loaded.
+
+    With none wanted, or one that is not a command, all are, so that help and errors can
+    tell of them.
+    """
+    top = argparse.ArgumentParser(
+        prog="fedapm",
+        description="Personalised federated learning by ADMM over MPI.",
+        epilog="Exit codes: 0 done, 2 usage or configuration, 3 data, 75 stopped early "
+        "and resumable, 70 failed.",
+    )
+    top.add_argument("--version", action="version", version=f"fedapm {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for word in wanted:
+        if word not in COMMANDS and not word.startswith("-"):
+            hint = did_you_mean(word, list(COMMANDS))
+            msg = f"unknown command {word!r}{hint} (known: {', '.join(COMMANDS)})"
+            raise ConfigError(msg)
+    for name in COMMANDS:
+        if wanted and wanted[0] in COMMANDS and name != wanted[0]:
+            continue
+        module = importlib.import_module(f".commands.{name}", __package__)
+        command = commands.add_parser(
+            name, help=module.HELP, description=module.__doc__
+        )
+        module.add_arguments(command)
+        command.set_defaults(body=module.run)
+    return top

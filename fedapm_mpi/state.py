@@ -1,0 +1,90 @@
+"""The states of the clients that a rank hosts, and the digest of a whole run."""
+
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
+
+import numpy as np
+from torch import Tensor
+
+from .algorithms.base import ClientState
+
+
+class ClientTable:
+    """States by client; one that has never taken part costs nothing.
+
+    Parameters
+    ----------
+    hosted
+        Clients that live on this rank.
+    new_client
+        Returns a fresh initial state; the same for every client.
+    """
+
+    def __init__(
+        self, hosted: Iterable[int], new_client: Callable[[], ClientState]
+    ) -> None:
+        self.hosted = sorted(hosted)
+        self._new_client = new_client
+        self._initial = new_client()
+        self._touched: dict[int, ClientState] = {}
+
+    def view(self, client: int) -> ClientState:
+        """Return a client's state for reading only."""
+        return self._touched.get(client, self._initial)
+
+    def touch(self, client: int) -> ClientState:
+        """Return a client's state to change."""
+        if client not in self._touched:
+            self._touched[client] = self._new_client()
+        return self._touched[client]
+
+    def touched(self) -> dict[int, ClientState]:
+        """Return the states that are no longer the initial one, by client, in order."""
+        return dict(sorted(self._touched.items()))
+
+    def restore(self, states: Mapping[int, ClientState]) -> None:
+        """Replace all states by these; clients not among them are untouched."""
+        self._touched = dict(states)
+
+    def digests(self) -> np.ndarray:
+        """Return the SHA-256 of each hosted client's state, (hosted, 32) bytes."""
+        untouched = state_digest(self._initial)
+        rows = [
+            state_digest(self._touched[i]) if i in self._touched else untouched
+            for i in self.hosted
+        ]
+        joined = np.frombuffer(b"".join(rows), dtype=np.uint8)
+        return joined.reshape(len(rows), 32)
+
+
+def state_digest(state: ClientState) -> bytes:
+    """Return the SHA-256 of a client's state: its tensors by name, in sorted order."""
+    digest = sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.digest()
+
+
+def run_digest(server: Iterable[Tensor], clients: np.ndarray) -> str:
+    """Return the digest of a run: SHA-256 of the server's state and all clients'.
+
+    Parameters
+    ----------
+    server
+        The server's arrays, row 0 of the first being u.
+    clients : (m, 32)
+        Each client's `state_digest`, in client order.
+    """
+    digest = sha256(b"fedapm digest 1\n")
+    for tensor in server:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    digest.update(np.ascontiguousarray(clients).tobytes())
+    return digest.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return a tensor's values as they lie in memory."""
+    return tensor.detach().contiguous().numpy().data.cast("B")

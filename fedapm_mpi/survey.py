@@ -1,0 +1,142 @@
+"""Evaluate all clients: each on its own test part, and pooled over clients."""
+
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import admm
+from .errors import TrainingError
+from .evaluation import evaluate
+from .metrics import client_metrics, summarise
+from .session import Session
+
+METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
+COLUMNS = ("samples", *METRICS, "squared_gap")
+"""What is gathered of each client."""
+
+
+class ClientRow(NamedTuple):
+    """One row of ``clients.csv``."""
+
+    client: int
+    name: str
+    train_samples: int
+    test_samples: int
+    loss: float
+    accuracy: float
+    f1: float
+    auroc: float
+    auroc_absent_zero: float
+
+
+class Survey(NamedTuple):
+    """An evaluation of all clients."""
+
+    record: dict[str, Any]
+    """What the round's record says of it: mean, standard deviation and worst decile
+    over clients, figures pooled over all test samples, and the primal residual."""
+
+    clients: list[ClientRow]
+
+
+def survey(session: Session, message: Tensor, t: int) -> Survey | None:
+    """Evaluate every client after `t` rounds; a collective call.
+
+    `message` is the broadcast that holds the shared block u. Returns the result on the
+    server, `None` elsewhere.
+    """
+    everyone = np.arange(session.num_clients)
+    figures: list[list[float]] = []
+    scored: list[NDArray[np.float32]] = []
+    for client in session.table.hosted:
+        row, pooled = _evaluate_client(session, client, message, t)
+        figures.append(row)
+        if session.config.evaluation.pooled:
+            scored.append(pooled)
+    rows = np.array(figures, dtype=np.float64).reshape(-1, len(COLUMNS))
+    gathered = session.comm.gather_rows(rows, session.per_rank(everyone))
+    pool = _gather_pool(session, scored)
+    if gathered is None:
+        return None
+    table = gathered[session.in_client_order(everyone)]
+    return _summarise(session, table, pool)
+
+
+def client_rows(session: Session, table: NDArray[np.float64]) -> list[ClientRow]:
+    """Return the rows of ``clients.csv`` from the gathered table, in client order."""
+    trained = session.manifest.counts["train"].tolist()
+    tested = session.manifest.counts["test"].tolist()
+    return [
+        ClientRow(i, session.manifest.client_names[i], trained[i], tested[i], *values)
+        for i, values in enumerate(table[:, 1 : 1 + len(METRICS)].tolist())
+    ]
+
+
+def _evaluate_client(
+    session: Session, client: int, message: Tensor, t: int
+) -> tuple[list[float], NDArray[np.float32]]:
+    state, model = session.table.view(client), session.model
+    u_server = message[: model.size_shared]
+    at_server = session.config.evaluation.shared == "server"
+    model.shared.copy_(u_server if at_server else state["shared"])
+    model.personal.copy_(state["personal"])
+    if "buffers" in state or "counters" in state:
+        buffers = state.get("buffers", torch.zeros(0))
+        if session.averages_buffers and at_server:
+            buffers = message[session.algorithm.rows * model.size_shared :]
+        model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
+    samples = session.samples(client, "test")
+    found, probabilities = evaluate(model, samples, session.num_classes)
+    if found.samples and not isfinite(found.loss):
+        msg = (
+            f"the test loss of client {client} is {found.loss} after round {t}; lower "
+            "the learning rate or the penalty, or look at the client's data"
+        )
+        raise TrainingError(msg)
+    gap = admm.squared_distance(state["shared"], u_server)
+    labels = samples.labels.numpy().astype(np.float32)[:, None]
+    return [*map(float, found), gap], np.hstack([probabilities, labels])
+
+
+def _gather_pool(
+    session: Session, scored: list[NDArray[np.float32]]
+) -> NDArray[np.float32] | None:
+    """Return all test samples' probabilities and labels in client order, (n, K + 1)."""
+    if not session.config.evaluation.pooled:
+        return None
+    width = session.num_classes + 1
+    mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
+    tested = session.manifest.counts["test"]
+    per_rank = np.bincount(
+        session.host_of, weights=tested, minlength=session.comm.size
+    ).astype(np.int64)
+    pool = session.comm.gather_rows(np.ascontiguousarray(mine), per_rank.tolist())
+    if pool is None:
+        return None
+    by_rank = np.argsort(session.host_of, kind="stable")
+    owner = np.repeat(by_rank, tested[by_rank])
+    ordered: NDArray[np.float32] = pool[np.argsort(owner, kind="stable")]
+    return ordered
+
+
+def _summarise(
+    session: Session, table: NDArray[np.float64], pool: NDArray[np.float32] | None
+) -> Survey:
+    record: dict[str, Any] = {}
+    for k, metric in enumerate(METRICS, start=1):
+        figures = summarise(table[:, k], lower_is_worse=metric != "loss")
+        record[metric] = figures.mean
+        record[f"{metric}_std"] = figures.std
+        record[f"{metric}_worst_decile"] = figures.worst_decile
+    if pool is not None and len(pool):
+        labels = pool[:, -1].astype(np.int64)
+        found = client_metrics(pool[:, :-1], labels)._asdict()
+        tested = table[:, 0]
+        loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
+        record["pooled"] = {"loss": loss, **found}
+    record["primal_residual"] = admm.primal_residual(float(sum(table[:, -1].tolist())))
+    return Survey(record, client_rows(session, table))
