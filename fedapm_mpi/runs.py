@@ -11,10 +11,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .algorithms import ClientState, algorithms
+from .building import build_model
 from .config import Config
 from .errors import DataError
 from .manifest import read_manifest
-from .session import build_model
 from .state import run_digest, state_digest
 
 

@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from .algorithms import Algorithm, ClientState, algorithms
+from .building import build_model, build_part, check_output
 from .comm import SERVER, Communicator
 from .config import Config
 from .errors import ConfigError, DataError, FedAPMError
 from .manifest import Manifest, read_manifest
-from .models import models
 from .participation import Participation, participation
 from .placements import hosts, placements
 from .reductions import Reduction, reductions
-from .registry import Registry
 from .samples import Samples, to_samples
-from .seeding import stream, torch_seed
+from .seeding import stream
 from .shards import ShardReader
 from .split import SplitModel
 from .state import ClientTable
@@ -100,12 +99,6 @@ class Session:
         return self._cache[key]
 
 
-def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
-    """Return a part made from its name and options."""
-    options = {key: value for key, value in part.items() if key != "name"}
-    return registry.get(part["name"])(*args, **options)
-
-
 def open_session(config: Config, comm: Communicator) -> Session:
     """Build all parts of a run; a collective call.
 
@@ -160,6 +153,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
                 state[name] = initial[name].clone()
         return state
 
+    check_output(model.module, config, manifest)
     host_of = place(config, manifest, comm.size)
     table = ClientTable(np.flatnonzero(host_of == comm.rank).tolist(), new_client)
     return Session(
@@ -176,35 +170,6 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
         table=table,
         reader=ShardReader(manifest),
         warnings=_warnings(manifest, comm.size),
-    )
-
-
-def build_model(config: Config, manifest: Manifest, sharing: str) -> SplitModel:
-    """Return the initial model of every client, split as the algorithm needs it.
-
-    The initialisation comes from the run's seed alone.
-    """
-    torch.manual_seed(torch_seed(config.seed, "initial model"))
-    module: Any = build_part(
-        models, config.model, manifest.inputs, len(manifest.classes)
-    )
-    if not isinstance(module, nn.Module):
-        msg = (
-            f"model {config.model['name']!r} returned {type(module).__name__}; the "
-            "factory must return a torch.nn.Module"
-        )
-        raise ConfigError(msg)
-    module = module.to(getattr(torch, config.dtype))
-    if sharing == "all":
-        return SplitModel(module, set())
-    if sharing == "none":
-        return SplitModel(module, {name for name, _ in module.named_parameters()})
-    assert config.split is not None
-    if config.split.rule is not None:
-        rules: Registry[Any] = Registry("split rule", __package__)
-        return SplitModel.from_rule(module, rules.get(config.split.rule))
-    return SplitModel.from_patterns(
-        module, personal=config.split.personal, shared=config.split.shared
     )
 
 

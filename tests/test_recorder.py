@@ -1,0 +1,103 @@
+import json
+
+import pytest
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.recorder import (
+    Recorder,
+    claim_directory,
+    finite,
+    new_run_directory,
+    ranges,
+)
+from fedapm_mpi.summary import summarise_run
+
+
+def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path):
+    made = {new_run_directory(tmp_path / "runs", "watch-fedapm") for _ in range(5)}
+    assert len(made) == 5
+    assert all(path.is_dir() for path in made)
+
+
+def test_a_named_directory_must_be_empty(tmp_path):
+    assert claim_directory(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "a" / "b" / "file").touch()
+    with pytest.raises(ConfigError, match="--resume"):
+        claim_directory(tmp_path / "a" / "b")
+
+
+def test_records_are_lines_of_strict_json(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.add({"round": 0, "loss": float("nan"), "pooled": {"auroc": float("inf")}})
+    recorder.add({"round": 1, "loss": 0.5})
+    lines = (tmp_path / "rounds.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"round": 0, "loss": None, "pooled": {"auroc": None}},
+        {"round": 1, "loss": 0.5},
+    ]
+
+
+def test_going_on_drops_later_rounds_and_a_line_cut_off(tmp_path):
+    recorder = Recorder(tmp_path)
+    for t in range(5):
+        recorder.add({"round": t})
+    with (tmp_path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"round": 5, "lo')
+    again = Recorder(tmp_path)
+    again.keep_until(2)
+    again.add({"round": 3, "new": True})
+    lines = (tmp_path / "rounds.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"round": 0},
+        {"round": 1},
+        {"round": 2},
+        {"round": 3, "new": True},
+    ]
+    assert again.records[-1] == {"round": 3, "new": True}
+
+
+def test_csv_has_empty_cells_for_nan(tmp_path):
+    Recorder(tmp_path).write_csv("c.csv", ("a", "b"), [(1, float("nan")), (2, 0.5)])
+    assert (tmp_path / "c.csv").read_text("utf-8") == "a,b\n1,\n2,0.5\n"
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([0, 2, 3, 7], "0,2-3,7")],
+)
+def test_ranges(ids, text):
+    assert ranges(ids) == text
+
+
+def test_finite_reaches_into_lists():
+    assert finite([1.0, [float("nan")], (2, float("-inf"))]) == [1.0, [None], [2, None]]
+
+
+def record(t: int, accuracy: float) -> dict[str, object]:
+    return {"round": t, "loss": 1 - accuracy, "accuracy": accuracy}
+
+
+def test_the_summary_leaves_the_untrained_model_out():
+    records = [
+        record(0, 0.9),
+        record(1, 0.2),
+        {"round": 2},
+        record(3, 0.6),
+        record(4, 0.4),
+    ]
+    summary = summarise_run(records)
+    assert summary["accuracy"]["best"] == 0.6
+    assert summary["accuracy"]["best_round"] == 3
+    assert summary["accuracy"]["last"] == 0.4
+    assert summary["accuracy"]["mean_of_last_ten"] == pytest.approx(0.4)
+    assert summary["loss"]["best"] == pytest.approx(0.4)
+    assert summary["evaluations"] == 3
+
+
+def test_the_mean_is_of_ten_evaluations():
+    summary = summarise_run([record(t, t / 100) for t in range(30)])
+    assert summary["accuracy"]["mean_of_last_ten"] == pytest.approx(0.245)
+
+
+def test_a_run_without_evaluation_has_a_summary():
+    assert summarise_run([{"round": 0}]) == {"rounds": 0, "evaluations": 0}

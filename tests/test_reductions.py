@@ -1,0 +1,84 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.reductions import reductions
+from fedapm_mpi.reductions.exact import Exact, decode, encode, scale_exponent
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
+terms = st.lists(arrays(np.float64, 3, elements=finite), min_size=1, max_size=9)
+
+
+def largest(increments) -> float:
+    return float(max(np.abs(x).max() for x in increments))
+
+
+@given(terms, st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
+def test_grouping_and_order_do_not_matter_and_nothing_overflows(increments, random):
+    top = largest(increments)
+    if top == 0:
+        return
+    exponent = scale_exponent(top, len(increments))
+    whole = encode(increments, 3, exponent)
+    shuffled = list(increments)
+    random.shuffle(shuffled)
+    cut = random.randrange(len(shuffled) + 1)
+    parts = encode(shuffled[:cut], 3, exponent) + encode(shuffled[cut:], 3, exponent)
+    assert (whole == parts).all()
+    true = [sum(Fraction(float(x[k])) for x in increments) for k in range(3)]
+    unit = Fraction(2) ** -exponent
+    for k in range(3):
+        assert abs(int(whole[k])) < 2**62 + 1
+        assert abs(int(whole[k]) * unit - true[k]) <= len(increments) * unit / 2
+
+
+@pytest.mark.parametrize("magnitude", [5e-324, 1e-310, 1e-200, 1.0, 1e200, 1.7e308])
+def test_any_magnitude_is_summed_to_full_precision(magnitude):
+    increments = [np.array([magnitude, -magnitude / 2]), np.array([-magnitude, 0.0])]
+    total = Exact().sum(Serial(), increments, length=2, largest=magnitude, terms=2)
+    np.testing.assert_allclose(total, [0.0, -magnitude / 2], rtol=1e-12)
+
+
+def test_many_terms_of_the_largest_size_fit():
+    exponent = scale_exponent(1.0, 100_000)
+    one = int(encode([np.array([1.0])], 1, exponent)[0])
+    assert one * 100_000 < 2**62
+    assert one >= 2**43  # and that still is far finer than float32
+
+
+def test_powers_of_two_decode_exactly():
+    exponent = scale_exponent(4.0, 7)
+    encoded = encode([np.array([4.0, 0.25])] * 7, 2, exponent)
+    assert decode(encoded, exponent).tolist() == [28.0, 1.75]
+
+
+def test_blocks_do_not_change_the_sum(monkeypatch):
+    rng = np.random.default_rng(0)
+    increments = [rng.normal(size=1000) for _ in range(4)]
+    exponent = scale_exponent(largest(increments), 4)
+    whole = encode(increments, 1000, exponent)
+    monkeypatch.setattr("fedapm_mpi.reductions.exact.BLOCK", 7)
+    assert (encode(increments, 1000, exponent) == whole).all()
+
+
+@pytest.mark.parametrize("name", reductions.names())
+def test_every_reduction_sums(name):
+    rng = np.random.default_rng(0)
+    increments = [rng.normal(size=50) for _ in range(6)]
+    reduction = reductions.get(name)()
+    total = reduction.sum(
+        Serial(), increments, length=50, largest=largest(increments), terms=6
+    )
+    np.testing.assert_allclose(total, np.sum(increments, axis=0), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", reductions.names())
+def test_no_participant_is_a_sum_of_zero(name):
+    total = reductions.get(name)().sum(Serial(), [], length=4, largest=0.0, terms=0)
+    assert total.tolist() == [0, 0, 0, 0]
