@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -34,10 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return train(arguments[1:])
     try:
-        return _run_alone(arguments)
+        code = _run_alone(arguments)
+        sys.stdout.flush()
     except FedAPMError as error:
         complain(error)
         return error.exit_code
+    except BrokenPipeError:  # say, piped into head: nobody wants the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FedAPMError.exit_code
+    return code
 
 
 def _run_alone(arguments: list[str]) -> int:

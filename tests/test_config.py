@@ -2,8 +2,9 @@ import pytest
 import yaml
 
 from fedapm_mpi.config import Config
-from fedapm_mpi.configfile import load, parse_overrides, validate, validate_options
+from fedapm_mpi.configfile import load, validate
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.options import parse_overrides, validate_options
 
 VALID = {
     "data": "somewhere",

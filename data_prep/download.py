@@ -1,0 +1,128 @@
+"""Files from the network: whole, checked, and never half in place."""
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from fedapm_mpi.errors import DataError
+
+CHUNK = 2**20
+TIMEOUT = 60
+
+
+def place(target: Path, contents: bytes) -> Path:
+    """Write a file under a temporary name and move it in place.
+
+    Raises
+    ------
+    DataError
+        If it cannot be written.
+    """
+    partial = target.with_name(target.name + ".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        return partial.rename(target)
+    except OSError as error:
+        msg = f"cannot write {target}: {error.strerror}; choose another directory"
+        raise DataError(msg) from error
+
+
+def download(
+    address: str,
+    target: Path,
+    *,
+    md5: str,
+    sha256: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Get a file, going on where an earlier attempt stopped.
+
+    Parameters
+    ----------
+    address
+        Where it is.
+    target
+        Where to put it; nothing is done if it is there with the right sums.
+    md5, sha256
+        Both sums of the whole file.
+    progress
+        Called with the bytes so far and in all (0 if not known).
+
+    Raises
+    ------
+    DataError
+        If the network fails (run again to go on) or the sums differ.
+    """
+    sums = {"MD5": md5, "SHA-256": sha256}
+    if target.is_file() and not _differing(target, sums):
+        return target
+    partial = target.with_name(target.name + ".partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _fetch(address, partial, progress)
+        bad = _differing(partial, sums)
+        if bad:
+            partial.unlink()
+            msg = (
+                f"what {address} gave is not the expected file: its {bad}; it was "
+                "removed, try again later"
+            )
+            raise DataError(msg)
+        return partial.rename(target)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        msg = (
+            f"cannot download {address} to {target} ({reason}); what has arrived is "
+            "kept, run the same command again to go on"
+        )
+        raise DataError(msg) from error
+
+
+def _fetch(address: str, partial: Path, progress: Callable[[int, int], None]) -> None:
+    """Append to `partial` what it lacks."""
+    done = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    request = urllib.request.Request(address, headers=headers)
+    try:
+        reply = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # There is nothing after what we have.
+        raise
+    with reply:
+        if reply.status != http.HTTPStatus.PARTIAL_CONTENT:
+            done = 0  # The server sends the whole file again.
+        total = done + int(reply.headers.get("Content-Length") or 0)
+        with partial.open("ab" if done else "wb") as file:
+            while chunk := reply.read(CHUNK):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, total)
+        if done < total:
+            msg = f"the connection broke after {done} of {total} bytes"
+            raise OSError(msg)
+
+
+def _differing(path: Path, sums: dict[str, str]) -> str:
+    """Return which sum of a file differs and how, or nothing."""
+    digests = {
+        "MD5": hashlib.md5(usedforsecurity=False),
+        "SHA-256": hashlib.sha256(),
+    }
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            for digest in digests.values():
+                digest.update(chunk)
+    for name, digest in digests.items():
+        if digest.hexdigest() != sums[name]:
+            return f"{name} is {digest.hexdigest()}, not {sums[name]}"
+    return ""

@@ -1,0 +1,170 @@
+"""What a partitioner is given and what it gives back, and what several of them do."""
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.registry import Registry
+
+Indices = NDArray[np.int64]
+
+partitioners: Registry[Callable[..., Sequence[Indices]]] = Registry(
+    "partitioner", "data_prep.partitioners"
+)
+
+
+class Pool(NamedTuple):
+    """What a partitioner may look at: N samples, without their inputs."""
+
+    labels: Indices
+    """(N,) labels from 0."""
+
+    ids: Indices | None = None
+    """(N,) natural client of each sample."""
+
+    groups: Indices | None = None
+    """(N,) samples of one group, such as overlapping windows of one recording, must
+    stay together; a group lies within one natural client."""
+
+
+class Parts(list[Indices]):
+    """The sorted samples of each client, and how many were moved to reach a minimum."""
+
+    def __init__(self, clients: Sequence[Indices], moved: int = 0) -> None:
+        super().__init__(clients)
+        self.moved = moved
+
+
+class Units(NamedTuple):
+    """What is given to clients whole: single samples, or groups where there are any."""
+
+    labels: Indices
+    """(U,) the most frequent label of each unit."""
+
+    sizes: Indices
+    """(U,) its number of samples."""
+
+    of_sample: Indices
+    """(N,) the unit of each sample."""
+
+
+def units(pool: Pool) -> Units:
+    """Return the units of a pool."""
+    number = len(pool.labels)
+    if pool.groups is None:
+        everyone = np.arange(number)
+        return Units(pool.labels, np.ones(number, np.int64), everyone)
+    _, of_sample = np.unique(pool.groups, return_inverse=True)
+    classes = int(pool.labels.max(initial=0)) + 1
+    cells, counts = np.unique(of_sample * classes + pool.labels, return_counts=True)
+    # Of each unit the last cell in this order is its most frequent label.
+    order = np.lexsort((-cells, counts, cells // classes))
+    last = np.flatnonzero(np.diff(cells[order] // classes, append=-1))
+    return Units(cells[order][last] % classes, np.bincount(of_sample), of_sample)
+
+
+def needed(num_clients: int | None, total: int, least: int = 1) -> int:
+    """Return the number of clients, checked.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, not positive, or there are too few samples for it.
+    """
+    if num_clients is None:
+        msg = "this partitioner makes its own clients: say how many with clients=N"
+        raise ConfigError(msg)
+    if num_clients < 1 or num_clients * max(1, least) > total:
+        msg = (
+            f"clients={num_clients} with at least {max(1, least)} samples each cannot "
+            f"be made of {total} samples; lower clients or min_samples"
+        )
+        raise ConfigError(msg)
+    return num_clients
+
+
+def deal(sizes: Indices, shares: NDArray[np.floating[Any]]) -> Indices:
+    """Cut units, in their order, among receivers by shares of the samples.
+
+    Parameters
+    ----------
+    sizes
+        ``(u,)`` samples in each unit.
+    shares
+        ``(m,)`` non-negative shares, of any positive sum.
+
+    Returns
+    -------
+    NDArray
+        ``(u,)`` receiver of each unit: the one in whose share its middle lies.
+    """
+    ends = np.cumsum(shares)
+    middles = (np.cumsum(sizes) - sizes / 2) * (ends[-1] / max(1, sizes.sum()))
+    receivers: Indices = np.searchsorted(ends[:-1], middles, side="right")
+    return receivers
+
+
+def gather(owner_of_unit: Indices, made: Units, m: int, moved: int = 0) -> Parts:
+    """Return the sorted samples of each client from the owner of each unit."""
+    owner = owner_of_unit[made.of_sample]
+    order = np.argsort(owner, kind="stable")
+    stops = np.cumsum(np.bincount(owner, minlength=m))
+    return Parts(np.split(order, stops[:-1]), moved)
+
+
+def repair(
+    owner: Indices, sizes: Indices, m: int, least: int, rng: np.random.Generator
+) -> int:
+    """Move units, in place, until every client holds at least `least` samples.
+
+    Poor clients are filled in turn; each unit comes, at random, from whoever is
+    largest then and can spare it, so that shares change as little as may be. Nothing
+    is drawn again: this ends after at most one look at every unit.
+
+    Returns
+    -------
+    int
+        Number of samples moved.
+
+    Raises
+    ------
+    ConfigError
+        If groups are too large to reach the minimum.
+    """
+    held = np.bincount(owner, weights=sizes, minlength=m).astype(np.int64).tolist()
+    poor = [client for client in range(m) if held[client] < least]
+    if not poor:
+        return 0
+    shuffled = rng.permutation(len(owner))
+    order = shuffled[np.argsort(owner[shuffled], kind="stable")]
+    starts = np.searchsorted(owner[order], np.arange(m + 1))
+    nexts, stops = starts[:-1].tolist(), starts[1:].tolist()
+    donors = [(-held[client], client) for client in range(m) if held[client] > least]
+    heapq.heapify(donors)
+    moved = 0
+    for client in poor:
+        while held[client] < least:
+            if not donors:
+                msg = (
+                    f"cannot give every client {least} samples without breaking "
+                    "groups; lower clients or min_samples"
+                )
+                raise ConfigError(msg)
+            _, donor = donors[0]
+            unit = order[nexts[donor]]
+            size = int(sizes[unit])
+            nexts[donor] += 1
+            if held[donor] - size >= least:
+                owner[unit] = client
+                held[donor] -= size
+                held[client] += size
+                moved += size
+            if nexts[donor] < stops[donor] and held[donor] > least:
+                heapq.heapreplace(donors, (-held[donor], donor))
+            else:
+                heapq.heappop(donors)
+    return moved

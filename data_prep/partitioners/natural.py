@@ -1,0 +1,85 @@
+"""Clients as they are in the data, merged where that is asked for."""
+
+import heapq
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import ConfigError
+
+from .base import Parts, Pool, Units, gather, partitioners
+
+
+@partitioners.register("natural")
+def natural(
+    pool: Pool,
+    num_clients: int | None,
+    rng: np.random.Generator,
+    *,
+    min_samples: int = 1,
+) -> Parts:
+    """Make a client of each person, speaker or device that the data names.
+
+    With `num_clients`, natural client k in sorted order joins group k modulo
+    `num_clients`, as KU-HAR's 20 users of the paper join several subjects each.
+    Then the two smallest clients become one, ties by order, until each has
+    `min_samples`. Nothing is random.
+
+    Parameters
+    ----------
+    pool
+        The samples; must have ids.
+    num_clients
+        Number of clients to merge into; None for as many as there are.
+    rng
+        Not used.
+    min_samples
+        Fewest samples of a client.
+
+    Raises
+    ------
+    ConfigError
+        If the data names no clients, fewer than `num_clients`, or too few samples.
+    """
+    if pool.ids is None:
+        msg = "the source names no clients; choose a partitioner that makes them"
+        raise ConfigError(msg)
+    names, client = np.unique(pool.ids, return_inverse=True)
+    if num_clients is not None:
+        if not 1 <= num_clients <= len(names):
+            msg = (
+                f"clients={num_clients}, but the source has {len(names)} natural "
+                "clients: they can be merged, not split"
+            )
+            raise ConfigError(msg)
+        client = client % num_clients
+    if len(client) < min_samples:
+        msg = f"min_samples={min_samples} is more than all {len(client)} samples"
+        raise ConfigError(msg)
+    sizes = np.bincount(client)
+    merged = _merge_small(sizes, min_samples)
+    m = int(merged.max()) + 1
+    if num_clients is not None and m < num_clients:
+        msg = (
+            f"merged into {num_clients} clients, the smallest has {sizes.min()} "
+            f"samples, fewer than min_samples={min_samples}; lower one of the two"
+        )
+        raise ConfigError(msg)
+    return gather(merged, Units(merged, sizes, client), m)
+
+
+def _merge_small(sizes: NDArray[np.int64], least: int) -> NDArray[np.int64]:
+    """Return the new number of each client, in order of their first members."""
+    queue = [(size, client) for client, size in enumerate(sizes.tolist())]
+    heapq.heapify(queue)
+    parent = np.arange(len(sizes))
+    while len(queue) > 1 and queue[0][0] < least:
+        small, first = heapq.heappop(queue)
+        size, second = queue[0]
+        keep, drop = min(first, second), max(first, second)
+        parent[drop] = keep
+        heapq.heapreplace(queue, (small + size, keep))
+    # A parent comes before its children, so that it is final when they look.
+    for client in range(len(parent)):
+        parent[client] = parent[parent[client]]
+    return np.unique(parent, return_inverse=True)[1]

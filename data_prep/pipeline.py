@@ -1,0 +1,294 @@
+"""From a source to a data set directory: read, partition, split, write."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.files import file_sha256
+from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
+from fedapm_mpi.options import validate_options
+from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.seeding import stream
+from fedapm_mpi.shards import write_dataset
+
+from .partitioners import Pool, partitioners
+from .sources import Source, sources
+from .splits import own_splits, random_splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What can be said of any preparation, whatever its source and partitioner."""
+
+    clients: int | None = None
+    test: float = 0.2
+    val: float = 0.0
+    split: Literal["random", "own"] | None = None
+    seed: int = 0
+    shards: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.test < 1 and 0 <= self.val < 1 and self.test + self.val < 1):
+            msg = (
+                f"test={self.test} and val={self.val} must be from 0 to below 1, and "
+                "leave something for training"
+            )
+            raise ValueError(msg)
+        for name in ("clients", "shards"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                msg = f"{name} must be at least 1, got {value}"
+                raise ValueError(msg)
+        if self.seed < 0:
+            msg = f"seed must not be negative, got {self.seed}"
+            raise ValueError(msg)
+
+
+class Plan(NamedTuple):
+    """A preparation, checked."""
+
+    source: str
+    options: dict[str, Any]
+    """Of the source."""
+
+    partitioner: dict[str, Any]
+    """Name and options; empty if none was chosen."""
+
+    settings: Settings
+
+    without_effect: tuple[str, ...]
+    """Keys that were given and say nothing if the source's own split is used."""
+
+
+def plan(source: str, values: Mapping[str, Any]) -> Plan:
+    """Check everything that was asked for, before anything is read.
+
+    Parameters
+    ----------
+    source
+        Name of the source; underscores and dashes are the same.
+    values
+        Options as written, nested: those of `Settings`, of the source, and
+        ``partitioner`` with its own.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each thing that is wrong.
+    """
+    source = source if ":" in source else source.replace("_", "-")
+    reader = sources.get(source)
+    of_source = list(inspect.signature(reader).parameters)[1:]
+    of_settings = list(inspect.signature(Settings).parameters)
+    known = sorted({*of_source, *of_settings, "partitioner"})
+    errors = [
+        f"{key}: unknown key{did_you_mean(key, known)} (known: {', '.join(known)})"
+        for key in values
+        if key not in known
+    ]
+    options, found = validate_options(
+        f"source {source!r}",
+        reader,
+        {key: value for key, value in values.items() if key in of_source},
+        1,
+    )
+    errors += found
+    given = {key: value for key, value in values.items() if key in of_settings}
+    settings, found = validate_options("prepare", Settings, given, 0)
+    errors += found
+    chosen, found = _partitioner(values.get("partitioner"))
+    errors += found
+    if errors:
+        raise ConfigError("\n".join([f"cannot prepare {source!r}:", *errors]))
+    without_effect = [key for key in ("test", "val") if key in given.keys() - of_source]
+    return Plan(source, options, chosen, Settings(**settings), tuple(without_effect))
+
+
+def _partitioner(value: Any) -> tuple[dict[str, Any], list[str]]:
+    if value is None:
+        return {}, []
+    options = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        known = ", ".join(partitioners.names())
+        return {}, [f"partitioner: needs a name, partitioner=NAME (known: {known})"]
+    try:
+        part = partitioners.get(name)
+    except ConfigError as error:
+        return {}, [f"partitioner: {error}"]
+    checked, errors = validate_options(f"partitioner {name!r}", part, options, 3)
+    return {"name": name, **checked}, errors
+
+
+def prepare(
+    wanted: Plan, origin: Path, directory: Path, *, force: bool = False
+) -> tuple[Manifest, bool]:
+    """Make a data set directory, unless the very same one is there.
+
+    Parameters
+    ----------
+    wanted
+        What `plan` returned.
+    origin
+        Where the source is.
+    directory
+        Where to write.
+    force
+        Whether to replace another finished data set.
+
+    Returns
+    -------
+    Manifest
+        Of the directory.
+    bool
+        Whether anything was written.
+
+    Raises
+    ------
+    DataError
+        If the source is broken, the directory holds another data set or cannot be
+        written.
+    ConfigError
+        If the partitioner does not fit the source.
+    """
+    source = sources.get(wanted.source)(origin, **wanted.options)
+    partitioner = wanted.partitioner or _default_partitioner(wanted.source, source)
+    identity = _identity(wanted, partitioner, source)
+    if (directory / MANIFEST).exists() and not force:
+        return _finished(directory, identity), False
+    settings = wanted.settings
+    pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
+    parts = _partition(pool, partitioner, settings)
+    splits = _split(wanted, source, pool, parts)
+    manifest = write_dataset(
+        directory,
+        source.table,
+        splits,
+        client_names=_names(source, parts),
+        partitioner={**partitioner, "moved": getattr(parts, "moved", 0)},
+        preparation=identity,
+        seed=settings.seed,
+        shards=settings.shards,
+        force=force,
+    )
+    return manifest, True
+
+
+def _default_partitioner(name: str, source: Source) -> dict[str, Any]:
+    if source.ids is not None:
+        return _partitioner("natural")[0]
+    makers = ", ".join(part for part in partitioners.names() if part != "natural")
+    msg = (
+        f"source {name!r} names no clients: choose how to make them with "
+        f"partitioner=NAME clients=N (partitioners: {makers})"
+    )
+    raise ConfigError(msg)
+
+
+def _identity(
+    wanted: Plan, partitioner: Mapping[str, Any], source: Source
+) -> dict[str, Any]:
+    """Return what decides every byte of the result, fit for JSON."""
+    settings = wanted.settings
+    return {
+        "source": {"name": wanted.source, **wanted.options},
+        "files": [
+            {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
+            for f in source.files
+        ],
+        "partitioner": dict(partitioner),
+        "clients": settings.clients,
+        "test": settings.test,
+        "val": settings.val,
+        "split": settings.split or source.default_split,
+        "seed": settings.seed,
+        "shards": settings.shards,
+    }
+
+
+def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of a directory if it is the same preparation, whole."""
+    manifest = read_manifest(directory)
+    changed = sorted(
+        key
+        for key in {*identity, *manifest.preparation}
+        if identity.get(key) != manifest.preparation.get(key)
+    )
+    if changed:
+        msg = (
+            f"{directory} already holds another data set (they differ in: "
+            f"{', '.join(changed)}); choose another directory, or --force to replace it"
+        )
+        raise DataError(msg)
+    for file in manifest.files:
+        path = directory / file.name
+        if not path.is_file() or path.stat().st_size != file.bytes:
+            msg = f"{path} is missing or incomplete; --force prepares it again"
+            raise DataError(msg)
+    return manifest
+
+
+def _partition(
+    pool: Pool, partitioner: Mapping[str, Any], settings: Settings
+) -> Sequence[NDArray[np.int64]]:
+    options = dict(partitioner)
+    name = options.pop("name")
+    rng = stream(settings.seed, "partition")
+    parts = partitioners.get(name)(pool, settings.clients, rng, **options)
+    # Built-in ones are right by their tests; this is for users' own.
+    rows = np.concatenate([np.empty(0, np.int64), *parts])
+    total = len(pool.labels)
+    times = np.bincount(rows[(rows >= 0) & (rows < total)], minlength=total)
+    wrong = np.flatnonzero(times != 1)
+    if wrong.size or len(rows) != total:
+        what = (
+            f"sample {wrong[0]} to {times[wrong[0]]} clients" if wrong.size else "more"
+        )
+        msg = (
+            f"partitioner {name!r} gave {what}; each of the {total} samples must go to "
+            "exactly one client"
+        )
+        raise DataError(msg)
+    return parts
+
+
+def _split(
+    wanted: Plan, source: Source, pool: Pool, parts: Sequence[NDArray[np.int64]]
+) -> dict[str, list[NDArray[np.int64]]]:
+    settings = wanted.settings
+    if (settings.split or source.default_split) == "random":
+        return random_splits(
+            pool, parts, seed=settings.seed, test=settings.test, val=settings.val
+        )
+    if source.split is None:
+        msg = f"split=own: {source.table.dataset} brings no split; leave it out"
+        raise ConfigError(msg)
+    if wanted.without_effect:
+        msg = (
+            f"{' and '.join(wanted.without_effect)} would have no effect, as the "
+            "source's own split is used; leave it out, or set split=random"
+        )
+        raise ConfigError(msg)
+    return own_splits(source.split, parts)
+
+
+def _names(source: Source, parts: Sequence[NDArray[np.int64]]) -> list[str] | None:
+    """Name clients after the natural clients they hold, if they hold these whole."""
+    if source.ids is None:
+        return None
+    names = source.id_names
+    own = [np.unique(source.ids[rows]) for rows in parts]
+    if sum(len(ids) for ids in own) != len(np.unique(source.ids)):
+        return None
+    shown = 4
+    return [
+        " + ".join(names[i] for i in ids[:shown].tolist())
+        + (f" + {len(ids) - shown} more" if len(ids) > shown else "")
+        for ids in own
+    ]

@@ -1,0 +1,89 @@
+"""What a source gives: all samples of a data set, and how they were found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.registry import Registry
+from fedapm_mpi.shards import Table
+
+
+@dataclass(frozen=True)
+class Source:
+    """All N samples of a data set as its owners publish it.
+
+    Attributes
+    ----------
+    table
+        Inputs, labels and class names.
+    files
+        The files that were read; their checksums go into the manifest.
+    ids, id_names
+        ``(N,)`` natural client of each sample, from 0, and the clients' names; None
+        if the data names no clients.
+    groups
+        ``(N,)`` group of each sample, or None; a group is never split.
+    split
+        ``(N,)`` the source's own split, 0 train, 1 test, 2 val; None if it has none.
+    default_split
+        Which split is used unless said otherwise.
+    """
+
+    table: Table
+    files: tuple[Path, ...]
+    ids: NDArray[np.int64] | None = None
+    id_names: tuple[str, ...] = ()
+    groups: NDArray[np.int64] | None = None
+    split: NDArray[np.int8] | None = None
+    default_split: Literal["random", "own"] = "random"
+
+
+sources: Registry[Callable[..., Source]] = Registry("source", "data_prep.sources")
+
+
+def find(path: Path, names: tuple[str, ...], what: str) -> Path:
+    """Return the first of `names` found at `path`, which may be the file itself.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    if path.is_file():
+        return path
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    msg = f"{path} is not {what} and holds none ({' or '.join(names)})"
+    raise DataError(msg)
+
+
+def window_scores(
+    windows: NDArray[Any], lengths: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
+    """Standardise each window and axis over time: (x - mean) / (std + 1e-5).
+
+    Parameters
+    ----------
+    windows
+        ``(n, T, ...)``.
+    lengths
+        ``(n,)`` true lengths; what lies beyond is left out and becomes 0.
+    """
+    x: NDArray[np.float64] = windows.astype(np.float64)
+    inside = np.ones((len(x), x.shape[1]), bool)
+    if lengths is not None:
+        inside = np.arange(x.shape[1]) < lengths[:, None]
+    # Axes after time, however many, are standardised one by one.
+    inside = inside.reshape(inside.shape + (1,) * (x.ndim - 2))
+    n = inside.sum(axis=1, keepdims=True)
+    mean = np.where(inside, x, 0).sum(axis=1, keepdims=True) / n
+    centred = np.where(inside, x - mean, 0)
+    std = np.sqrt((centred**2).sum(axis=1, keepdims=True) / n)
+    scores: NDArray[np.float32] = (centred / (std + 1e-5)).astype(np.float32)
+    return scores

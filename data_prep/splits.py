@@ -1,0 +1,105 @@
+"""Each client's samples divided into train, test and, if wanted, val."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.manifest import SPLITS
+from fedapm_mpi.seeding import stream
+
+from .partitioners.base import Pool, units
+
+Indices = NDArray[np.int64]
+Parts = Sequence[Indices]
+
+
+def random_splits(
+    pool: Pool, parts: Parts, *, seed: int, test: float, val: float
+) -> dict[str, list[Indices]]:
+    """Split each client at random, stratified by label, whole groups at a time.
+
+    Every client's draw is addressed by (seed, client), and so does not depend on the
+    other clients. A client keeps at least one group (one sample, where there are no
+    groups) in train, and if it has a second one that goes to test.
+
+    Parameters
+    ----------
+    pool
+        All samples.
+    parts
+        The rows of each client.
+    seed
+        Seed of the preparation.
+    test, val
+        Fractions of these splits; val is left out if 0.
+
+    Returns
+    -------
+    dict
+        Split name to the sorted rows of each client.
+    """
+    codes = np.zeros(len(pool.labels), np.int8)
+    for client, rows in enumerate(parts):
+        groups = None if pool.groups is None else pool.groups[rows]
+        made = units(Pool(pool.labels[rows], None, groups))
+        rng = stream(seed, "split", client)
+        chosen = choose(made.labels, made.sizes, rng, test=test, val=val)
+        codes[rows] = chosen[made.of_sample]
+    return own_splits(codes, parts, 3 if val else 2)
+
+
+def own_splits(
+    codes: NDArray[np.int8], parts: Parts, number: int | None = None
+) -> dict[str, list[Indices]]:
+    """Split each client as the codes of its samples say: 0 train, 1 test, 2 val."""
+    number = number or max(2, int(codes.max(initial=0)) + 1)
+    return {
+        name: [rows[codes[rows] == code] for rows in parts]
+        for code, name in enumerate(SPLITS[:number])
+    }
+
+
+def choose(
+    labels: Indices,
+    sizes: Indices,
+    rng: np.random.Generator,
+    *,
+    test: float,
+    val: float,
+) -> NDArray[np.int8]:
+    """Choose units for test and val; each is as likely to be chosen as any other.
+
+    Units stand in a row by label (labels in random order), within a label by size,
+    equal ones in random order; every k-th from a random start is chosen. So each
+    label's share, and that of long and short groups, is right to within one unit.
+
+    Parameters
+    ----------
+    labels, sizes
+        ``(u,)`` label and number of samples of each unit.
+    rng
+        The client's generator.
+    test, val
+        Fractions of these splits.
+
+    Returns
+    -------
+    NDArray
+        ``(u,)`` 0 for train, 1 for test, 2 for val.
+    """
+    number = len(labels)
+    codes = np.zeros(number, np.int8)
+    label_order = rng.permutation(int(labels.max(initial=0)) + 1)
+    row = np.lexsort((rng.random(number), sizes, label_order[labels]))
+    for code, fraction in ((1, test), (2, val)):
+        if not fraction:
+            continue
+        wanted = max(1, round(number * fraction))
+        # Train keeps one, whatever the fraction.
+        wanted = max(0, min(wanted, len(row) - 1))
+        start = rng.random()
+        at = ((np.arange(wanted) + start) * (len(row) / max(1, wanted))).astype(int)
+        codes[row[at]] = code
+        row = np.delete(row, at)
+    return codes

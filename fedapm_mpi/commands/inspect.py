@@ -1,0 +1,131 @@
+"""``fedapm inspect``: what a prepared data set holds."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from fedapm_mpi.manifest import Manifest, read_manifest
+
+HELP = "show what a prepared data set holds"
+
+MOST_CLIENTS = 30
+"""Clients shown one by one; of more, an excerpt is shown."""
+
+MOST_CLASSES = 16
+"""Classes shown one by one; of more, the last column counts the others."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("data", type=Path, help="directory of the data set")
+    parser.add_argument(
+        "--verify", action="store_true", help="also check the SHA-256 of every shard"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what the manifest says, and check the shards if asked to."""
+    manifest = read_manifest(args.data)
+    sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
+    if args.verify:
+        from fedapm_mpi.shards import verify_checksums
+
+        verify_checksums(manifest)
+        sys.stdout.write(f"\nall {len(manifest.files)} shards are as written\n")
+    return 0
+
+
+def overview(manifest: Manifest) -> str:
+    """Return totals, inputs and heterogeneity in some lines."""
+    from data_prep.heterogeneity import heterogeneity
+
+    files = manifest.files
+    size = sum(file.bytes for file in files) / 2**20
+    options = dict(manifest.partitioner)
+    name, moved = options.pop("name", "unknown"), options.pop("moved", 0)
+    rest = ", ".join(f"{key}={value}" for key, value in options.items())
+    skew = heterogeneity(manifest.label_counts["train"])
+    lines = [
+        f"data set       {manifest.dataset}",
+        f"clients        {manifest.num_clients}",
+        f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
+        f"partitioner    {name}{f' ({rest})' if rest else ''}, seed {manifest.seed}; "
+        f"{moved} samples moved to reach the minimum",
+        f"files          {len(files)} of {size:.1f} MiB in all",
+    ]
+    for spec in manifest.inputs:
+        shape = "x".join(map(str, spec.shape)) or "number"
+        seen = "as stored"
+        if (spec.scale, spec.shift) != (1.0, 0.0):
+            seen = f"seen as stored * {spec.scale:.6g} {spec.shift:+g}"
+        ragged = ", varying length" if spec.ragged else ""
+        lines.append(
+            f"input          {spec.name}: {shape} {spec.dtype}{ragged}, {seen}"
+        )
+    for split, counts in manifest.counts.items():
+        low, middle, high = np.percentile(counts, [0, 50, 100])
+        lines.append(
+            f"{split:<15}{counts.sum()} samples; of a client {low:.0f} to {high:.0f}, "
+            f"median {middle:g}"
+        )
+    lines += [
+        "label skew of train, mean over clients",
+        f"  Jensen-Shannon distance to the pooled labels   {skew.jensen_shannon:.3f}",
+        f"  total-variation distance to the pooled labels  {skew.total_variation:.3f}",
+        f"  effective number of classes                    {skew.effective_classes:.2f}"
+        f" of {len(manifest.classes)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def client_table(manifest: Manifest) -> str:
+    """Return training samples by client and class, an excerpt if there are many."""
+    counts = manifest.label_counts["train"]
+    m, classes = counts.shape
+    shown = list(range(m))
+    if m > MOST_CLIENTS:
+        # By size, evenly from the smallest to the largest.
+        by_size = np.argsort(counts.sum(axis=1), kind="stable")
+        picks = np.linspace(0, m - 1, MOST_CLIENTS).round().astype(int)
+        shown = sorted(by_size[picks].tolist())
+    columns = min(classes, MOST_CLASSES)
+    header = ["client", "name", *map(str, range(columns)), "train", "test"]
+    if columns < classes:
+        header.insert(-2, "others")
+    rows = [header]
+    for client in shown:
+        own = counts[client]
+        cells = [str(client), _short(manifest.client_names[client])]
+        cells += map(str, own[:columns].tolist())
+        if columns < classes:
+            cells.append(str(own[columns:].sum()))
+        cells += [str(own.sum()), str(manifest.counts["test"][client])]
+        rows.append(cells)
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = ["training samples by client and class"]
+    for cells in rows:
+        line = (
+            cell.ljust(width) if i == 1 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        lines.append("  ".join(line).rstrip())
+    if m > MOST_CLIENTS:
+        levels = [0, 5, 25, 50, 75, 95, 100]
+        values = np.percentile(counts.sum(axis=1), levels)
+        lines.append(f"({MOST_CLIENTS} of {m} clients, evenly by size)")
+        lines.append(
+            "train samples of a client, quantiles: "
+            + ", ".join(f"{q} % {v:g}" for q, v in zip(levels, values, strict=True))
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = len(names) - MOST_CLASSES
+    return ", ".join(names[:MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _short(name: str, width: int = 24) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"

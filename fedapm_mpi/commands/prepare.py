@@ -1,0 +1,109 @@
+"""``fedapm prepare``: from raw data to shards."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from fedapm_mpi.errors import ConfigError
+
+HELP = "turn raw data into the shards that 'fedapm train' reads"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("source", nargs="?", help="name of the source; see --list")
+    for flag, dest, what, text in (
+        ("--from", "origin", "PATH", "the raw data"),
+        ("--to", "directory", "DIR", "where to write"),
+    ):
+        parser.add_argument(
+            flag,
+            dest=dest,
+            nargs="+",
+            action=_PathThenWords,
+            metavar=(what, "key=value"),
+            help=text,
+        )
+    parser.set_defaults(more=[])
+    parser.add_argument(
+        "options",
+        nargs="*",
+        metavar="key=value",
+        help="clients, partitioner, partitioner.KEY, test, val, split, seed, shards, "
+        "and the source's own options",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace a finished data set"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list sources and partitioners, and end"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare a data set and print what it is."""
+    if args.list:
+        sys.stdout.write(_parts())
+        return 0
+    words = [word for word in (args.source, *args.options, *args.more) if word]
+    sources = [word for word in words if "=" not in word]
+    if len(sources) > 1:
+        msg = f"{sources[1]!r} is not of the form key=value"
+        raise ConfigError(msg)
+    missing = [
+        what
+        for what, value in (
+            ("SOURCE", sources),
+            ("--from PATH", args.origin),
+            ("--to DIR", args.directory),
+        )
+        if not value
+    ]
+    if missing:
+        msg = f"prepare needs {', '.join(missing)}; --list shows the sources"
+        raise ConfigError(msg)
+    # Only here: listing and --help do without what preparing needs.
+    from data_prep.pipeline import plan, prepare
+    from fedapm_mpi.commands.inspect import overview
+    from fedapm_mpi.options import parse_overrides
+
+    options = [word for word in words if "=" in word]
+    wanted = plan(sources[0], parse_overrides(options))
+    manifest, written = prepare(wanted, args.origin, args.directory, force=args.force)
+    if not written:
+        sys.stdout.write(f"{args.directory} is this very data set: nothing to do\n")
+    sys.stdout.write(overview(manifest))
+    return 0
+
+
+class _PathThenWords(argparse.Action):
+    """A flag with a path, after which options may follow as they may before it.
+
+    argparse fills all positional arguments from the first run of words, and would
+    refuse those that come after a flag.
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, Path(values[0]))
+        namespace.more = [*namespace.more, *values[1:]]
+
+
+def _parts() -> str:
+    """Return the sources and partitioners with what each says of itself."""
+    from data_prep.partitioners import partitioners
+    from data_prep.sources import sources
+
+    lines = []
+    for registry in (sources, partitioners):
+        lines.append(f"{registry.kind}s")
+        for name in registry.names():
+            first = (registry.get(name).__doc__ or "").strip().partition("\n")[0]
+            lines.append(f"  {name:<15}{first}")
+    return "\n".join(lines) + "\n"

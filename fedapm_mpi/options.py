@@ -1,0 +1,166 @@
+"""Options as a person writes them: ``key=value``, checked against a signature.
+
+Knows nothing of training, so that commands that do not train start quickly.
+"""
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pydantic
+import yaml
+
+from .errors import ConfigError
+from .registry import did_you_mean
+
+
+def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
+    """Return ``["a.b=1", ...]`` as nested values, each read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If an item has no ``=`` or its value is not YAML.
+    """
+    values: dict[str, Any] = {}
+    for item in items:
+        dotted, equals, text = item.partition("=")
+        if not equals or not dotted:
+            msg = f"override {item!r} is not of the form key=value or key.sub=value"
+            raise ConfigError(msg)
+        try:
+            value = yaml.safe_load(text) if text else None
+        except yaml.YAMLError as error:
+            msg = f"override {item!r}: the value is not valid YAML ({error})"
+            raise ConfigError(msg) from error
+        nested: Any = value
+        for key in reversed(dotted.split(".")):
+            nested = {key: nested}
+        merge(values, nested)
+    return values
+
+
+def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Merge nested values in place; the later ones win.
+
+    A part that was given by its bare name becomes a mapping when an option follows.
+    """
+    for key, value in other.items():
+        old = into.get(key)
+        if isinstance(value, Mapping):
+            if isinstance(old, str):
+                old = {"name": old}
+            nested: dict[str, Any] = dict(old) if isinstance(old, Mapping) else {}
+            merge(nested, value)
+            into[key] = nested
+        else:
+            into[key] = value
+
+
+def validate_options(
+    what: str, factory: Callable[..., Any], options: Mapping[str, Any], positional: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Check a part's options against its signature.
+
+    Parameters
+    ----------
+    what
+        The part, for messages.
+    factory
+        Its callable; a dataclass is also built once, so that its own checks count.
+    options
+        The options as written.
+    positional
+        Leading parameters that are not options.
+
+    Returns
+    -------
+    dict
+        The options as plain values, defaults filled in.
+    list of str
+        One sentence for each error.
+    """
+    fields, takes_any = _signature_fields(factory, positional)
+    config = pydantic.ConfigDict(
+        extra="allow" if takes_any else "forbid",
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+    )
+    schema = pydantic.create_model("Options", __config__=config, **fields)
+    try:
+        checked = schema.model_validate(dict(options))
+    except pydantic.ValidationError as error:
+        return {}, sentences(error, schema, f"{what}: ")
+    plain: dict[str, Any] = checked.model_dump()
+    if dataclasses.is_dataclass(factory):
+        try:
+            factory(**plain)
+        except (ValueError, TypeError) as error:
+            return {}, [f"{what}: {error}"]
+    return plain, []
+
+
+def _signature_fields(
+    factory: Callable[..., Any], positional: int
+) -> tuple[dict[str, Any], bool]:
+    target = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        hints = typing.get_type_hints(target)
+    except (NameError, TypeError):
+        hints = {}
+    parameters = list(inspect.signature(factory).parameters.values())[positional:]
+    fields: dict[str, Any] = {}
+    takes_any = False
+    for parameter in parameters:
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            takes_any = True
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+            empty = parameter.default is inspect.Parameter.empty
+            default = ... if empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+    return fields, takes_any
+
+
+def sentences(
+    error: pydantic.ValidationError, schema: Any, prefix: str = ""
+) -> list[str]:
+    """Return one sentence for each error of a validation, the nearest key in it."""
+    found = []
+    for item in error.errors(include_url=False):
+        path = ".".join(str(step) for step in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            *parents, last = (str(step) for step in item["loc"])
+            known = _known_keys(schema, parents)
+            text = f"unknown key{did_you_mean(last, known)}"
+            if known:
+                text += f" (known: {', '.join(known)})"
+        elif item["type"] in ("missing", "missing_argument"):
+            text = "missing"
+        elif path:
+            text = f"{text[:1].lower()}{text[1:]}, got {item['input']!r}"
+        found.append(f"{prefix}{path}: {text}" if path else f"{prefix}{text}")
+    return found
+
+
+def _known_keys(schema: Any, parents: Sequence[str]) -> list[str]:
+    """Return the keys that a schema knows below a path of nested dataclasses."""
+    for parent in parents:
+        schema = _dataclass_in(typing.get_type_hints(schema).get(parent))
+        if schema is None:
+            return []
+    if dataclasses.is_dataclass(schema):
+        return sorted(f.name for f in dataclasses.fields(schema))
+    return sorted(getattr(schema, "model_fields", {}))
+
+
+def _dataclass_in(hint: Any) -> Any:
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    return next((o for o in options if dataclasses.is_dataclass(o)), None)
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)

@@ -1,0 +1,163 @@
+"""One HDF5 file of a data set; the only module that imports h5py.
+
+A shard holds, for each split, ``<split>/inputs/<name>`` with the samples of a client
+contiguous, ``<split>/length/<name>`` where an input is ragged, ``<split>/label``, and
+``<split>/offset`` (clients in the shard + 1): where in these each client begins.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .manifest import SCHEMA_VERSION, Manifest, ShardFile
+from .tables import Table, blocks
+
+# What HDF5 raises for a damaged file depends on where it notices.
+_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+
+
+class ClientArrays(NamedTuple):
+    """The samples of one client in one split, as stored."""
+
+    inputs: dict[str, NDArray[Any]]
+    """(n, *shape) of every input, by name."""
+
+    lengths: dict[str, NDArray[np.int64]]
+    """True lengths (n,) of the ragged inputs, by name."""
+
+    labels: NDArray[np.int64]
+    """(n,)."""
+
+
+class OpenShard:
+    """A shard opened for reading: read-only, without file locks, checked.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or not what the manifest says of it.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, shard: ShardFile) -> None:
+        self._path = path
+        self._inputs = manifest.inputs
+        self._first = shard.clients[0]
+        with readable(path):
+            self._file = h5py.File(path, "r", locking=False)
+            try:
+                self._offsets = _compare(self._file, manifest, shard)
+            except BaseException:
+                self.close()
+                raise
+
+    def read(self, client: int, split: str) -> ClientArrays:
+        """Return the samples of one of its clients in one split."""
+        offset = self._offsets[split][client - self._first :]
+        rows = slice(int(offset[0]), int(offset[1]))
+        with readable(self._path):
+            group = self._file[split]
+            return ClientArrays(
+                {s.name: group["inputs"][s.name][rows] for s in self._inputs},
+                {
+                    s.name: group["length"][s.name][rows].astype(np.int64)
+                    for s in self._inputs
+                    if s.ragged
+                },
+                group["label"][rows].astype(np.int64),
+            )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn whatever reading a damaged file raises into a `DataError`."""
+    try:
+        yield
+    except _ERRORS as error:
+        msg = (
+            f"{path} is damaged or does not belong to its manifest ({error}); "
+            "copy it again or prepare the data set again"
+        )
+        raise DataError(msg) from error
+
+
+def write_shard(
+    path: Path,
+    table: Table,
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+    clients: tuple[int, int],
+) -> None:
+    """Write the HDF5 file of the clients ``clients[0]`` to ``clients[1] - 1``."""
+    with h5py.File(path, "w") as file:
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["dataset"] = table.dataset
+        file.attrs["clients"] = np.array(clients, np.int64)
+        for split, parts in splits.items():
+            own = parts[slice(*clients)]
+            rows = np.concatenate([np.empty(0, np.int64), *own])
+            counts = [len(part) for part in own]
+            group = file.create_group(split)
+            _store(group, "offset", np.cumsum([0, *counts], dtype=np.int64))
+            _store(group, "label", table.labels[rows].astype(np.int32))
+            for c in table.columns:
+                if c.lengths is not None:
+                    lengths = c.lengths[rows].astype(np.int32)
+                    _store(group, f"length/{c.spec.name}", lengths)
+                dataset = group.create_dataset(
+                    f"inputs/{c.spec.name}",
+                    shape=(len(rows), *c.spec.shape),
+                    dtype=c.spec.dtype,
+                    track_times=False,
+                )
+                start = 0
+                for block in blocks(c, rows):
+                    dataset[start : start + len(block)] = block
+                    start += len(block)
+
+
+def _store(group: Any, name: str, values: NDArray[Any]) -> None:
+    # Without times, so that equal contents are equal files.
+    group.create_dataset(name, data=values, track_times=False)
+
+
+def _compare(
+    file: Any, manifest: Manifest, shard: ShardFile
+) -> dict[str, NDArray[np.int64]]:
+    """Check an open shard against the manifest; return its offsets."""
+    first, stop = shard.clients
+    if file.attrs["schema_version"] != SCHEMA_VERSION:
+        msg = f"its schema version is {file.attrs['schema_version']}"
+        raise ValueError(msg)
+    if tuple(file.attrs["clients"]) != (first, stop):
+        msg = f"it holds clients {file.attrs['clients']}, not {first} to {stop - 1}"
+        raise ValueError(msg)
+    offsets = {}
+    for split, counts in manifest.counts.items():
+        offset = file[split]["offset"][:].astype(np.int64)
+        if not np.array_equal(offset, np.cumsum([0, *counts[first:stop]])):
+            msg = f"its numbers of {split} samples differ"
+            raise ValueError(msg)
+        total = int(offset[-1])
+        expected: list[tuple[str, tuple[int, ...], str]] = [
+            ("label", (total,), "int32")
+        ]
+        for s in manifest.inputs:
+            expected.append((f"inputs/{s.name}", (total, *s.shape), s.dtype))
+            if s.ragged:
+                expected.append((f"length/{s.name}", (total,), "int32"))
+        for name, shape, dtype in expected:
+            found = file[split][name]
+            if found.shape != shape or found.dtype != dtype:
+                msg = f"{split}/{name} is {found.dtype} {found.shape}"
+                raise ValueError(msg)
+        offsets[split] = offset
+    return offsets

@@ -1,0 +1,297 @@
+"""A data set on disk: samples of many clients in a few large files, and a manifest.
+
+`write_dataset` makes the directory, `read_manifest` and `ShardReader` read it. How one
+file is laid out is told in `shardfile`.
+"""
+
+import contextlib
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .files import file_sha256, flush
+from .manifest import (
+    MANIFEST,
+    InputSpec,
+    Manifest,
+    ShardFile,
+    encode_manifest,
+    read_manifest,
+)
+from .shardfile import ClientArrays, OpenShard, readable, write_shard
+from .tables import (
+    Column,
+    Table,
+    check_table,
+    column,
+    cut,
+    label_counts,
+    row_bytes,
+)
+
+__all__ = [
+    "ClientArrays",
+    "Column",
+    "InputSpec",
+    "Manifest",
+    "ShardFile",
+    "ShardReader",
+    "Table",
+    "column",
+    "read_manifest",
+    "verify_checksums",
+    "write_dataset",
+]
+
+OPEN_SHARDS = 64
+_SHARD_NAME = re.compile(r"shard-\d{5,}-of-\d{5,}\.h5(\.partial)?")
+
+
+class ShardReader:
+    """Reads clients from the shards of a data set; many processes may do so at once.
+
+    A shard is opened, read-only and without file locks, when a client of it is first
+    asked for, and compared with the manifest then.
+
+    Parameters
+    ----------
+    manifest
+        What `read_manifest` returned.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._open: OrderedDict[str, OpenShard] = OrderedDict()
+
+    def check(self, clients: Iterable[int]) -> None:
+        """Open every shard that holds one of these clients.
+
+        Raises
+        ------
+        DataError
+            If one is missing, truncated, or not what the manifest says; the message
+            names the file.
+        """
+        for shard in sorted(
+            {self._manifest.shard_of(client) for client in clients},
+            key=lambda file: file.clients,
+        ):
+            self._opened(shard)
+
+    def read(self, client: int, split: str) -> ClientArrays:
+        """Return the samples of one client in one split.
+
+        Raises
+        ------
+        DataError
+            If there is no such client or split, or its shard cannot be read.
+        """
+        if split not in self._manifest.counts:
+            msg = f"{self._manifest.directory}: the data set has no split {split!r}"
+            raise DataError(msg)
+        return self._opened(self._manifest.shard_of(client)).read(client, split)
+
+    def close(self) -> None:
+        """Close every open shard; the reader may be used again after it."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def _opened(self, shard: ShardFile) -> OpenShard:
+        if shard.name in self._open:
+            self._open.move_to_end(shard.name)
+        else:
+            path = _sized(self._manifest, shard)
+            self._open[shard.name] = OpenShard(path, self._manifest, shard)
+            if len(self._open) > OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+        return self._open[shard.name]
+
+
+def verify_checksums(manifest: Manifest) -> None:
+    """Hash every shard and compare with the manifest.
+
+    Raises
+    ------
+    DataError
+        If a shard is missing or its contents have changed; names the file.
+    """
+    for shard in manifest.files:
+        path = _sized(manifest, shard)
+        with readable(path):
+            found = file_sha256(path)
+        if found != shard.sha256:
+            msg = (
+                f"{path} has changed since it was written: its SHA-256 is {found}, "
+                f"the manifest says {shard.sha256}; copy it again or prepare the data "
+                "set again"
+            )
+            raise DataError(msg)
+
+
+def write_dataset(
+    directory: str | Path,
+    table: Table,
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+    *,
+    client_names: Sequence[str] | None = None,
+    partitioner: Mapping[str, Any] | None = None,
+    preparation: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    shards: int | None = None,
+    force: bool = False,
+) -> Manifest:
+    """Write a data set directory, the manifest last; return it as read back.
+
+    The same arguments give the same bytes. Rows are copied in blocks: little memory is
+    needed beside what `table` itself takes.
+
+    Parameters
+    ----------
+    directory
+        Where to write; made if need be.
+    table
+        The N samples.
+    splits
+        Split name to the rows of each of the m clients; ``train`` and ``test``, and
+        ``val`` if wanted.
+    client_names
+        A name for each client; ``client 0`` and so on if None.
+    partitioner, preparation, seed
+        Kept in the manifest.
+    shards
+        Number of files, at most one for each client; if None, as many as keep them
+        near 256 MiB.
+    force
+        Whether to replace a finished data set.
+
+    Raises
+    ------
+    DataError
+        If the table is inconsistent, a client has no training sample, the directory
+        holds a finished data set, or it cannot be written; it then has no new manifest.
+    """
+    target = Path(directory)
+    check_table(table, splits)
+    if (target / MANIFEST).exists() and not force:
+        msg = f"{target} already holds a finished data set; choose another directory"
+        raise DataError(msg)
+    manifest = replace(
+        _described(table, splits, client_names),
+        directory=str(target),
+        partitioner=dict(partitioner or {}),
+        preparation=dict(preparation or {}),
+        seed=seed,
+    )
+    sizes = np.sum(list(manifest.counts.values()), axis=0) * row_bytes(table)
+    _write_all(target, table, splits, cut(sizes, shards), manifest)
+    return read_manifest(target)
+
+
+def _described(
+    table: Table,
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+    client_names: Sequence[str] | None,
+) -> Manifest:
+    """Return what the manifest says of the samples; every client must have some."""
+    counts = {
+        split: np.array([len(rows) for rows in parts], np.int64)
+        for split, parts in splits.items()
+    }
+    m = len(counts["train"])
+    names = tuple(client_names or (f"client {i}" for i in range(m)))
+    empty = np.flatnonzero(counts["train"] == 0)
+    if empty.size:
+        msg = (
+            f"{table.dataset}: {names[empty[0]]} (client {empty[0]}) has no training "
+            "sample; use fewer clients or a larger min_samples"
+        )
+        raise DataError(msg)
+    return Manifest(
+        directory="",
+        dataset=table.dataset,
+        inputs=tuple(c.spec for c in table.columns),
+        classes=tuple(table.classes),
+        num_clients=m,
+        counts=counts,
+        client_names=names,
+        files=(),
+        partitioner={},
+        seed=0,
+        sha256="",
+        label_counts={s: label_counts(table, parts) for s, parts in splits.items()},
+    )
+
+
+def _write_all(
+    target: Path,
+    table: Table,
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+    ranges: Sequence[tuple[int, int]],
+    manifest: Manifest,
+) -> None:
+    """Write every shard, then rename them, then the manifest."""
+    number = len(ranges)
+    names = [f"shard-{i:05d}-of-{number:05d}.h5" for i in range(number)]
+    partial = [target / f"{name}.partial" for name in (*names, MANIFEST)]
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        files = []
+        for name, path, clients in zip(names, partial, ranges, strict=False):
+            write_shard(path, table, splits, clients)
+            flush(path)
+            size = path.stat().st_size
+            files.append(ShardFile(name, size, file_sha256(path), clients))
+        partial[-1].write_bytes(encode_manifest(replace(manifest, files=tuple(files))))
+        flush(partial[-1])
+        # From here to the last line the directory has no manifest: it is unfinished.
+        (target / MANIFEST).unlink(missing_ok=True)
+        for old in target.iterdir():
+            if _SHARD_NAME.fullmatch(old.name) and old not in partial:
+                old.unlink()
+        for path in partial[:-1]:
+            path.rename(path.with_suffix(""))
+        flush(target)
+        partial[-1].rename(target / MANIFEST)
+        flush(target)
+    except (OSError, RuntimeError) as error:
+        code = getattr(error, "errno", None)
+        reason = os.strerror(code) if code else str(error)
+        msg = (
+            f"cannot write the data set to {target} ({reason}): make room or choose "
+            "another directory, then prepare again"
+        )
+        raise DataError(msg) from error
+    finally:
+        for path in partial:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _sized(manifest: Manifest, shard: ShardFile) -> Path:
+    """Return the path of a shard that exists and has the right size."""
+    path = Path(manifest.directory) / shard.name
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        msg = (
+            f"{path}, which holds clients {shard.clients[0]} to {shard.clients[1] - 1}"
+            f", cannot be found ({error.strerror}); copy it there or prepare the data "
+            "set again"
+        )
+        raise DataError(msg) from error
+    if size != shard.bytes:
+        msg = (
+            f"{path} has {size} bytes, the manifest says {shard.bytes}: it is "
+            "truncated or of another data set; copy it again or prepare the data set "
+            "again"
+        )
+        raise DataError(msg)
+    return path

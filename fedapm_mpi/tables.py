@@ -1,0 +1,194 @@
+"""A data set in memory or memory-mapped, before it becomes shards. NumPy only."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .manifest import SPLITS, InputSpec
+
+SHARD_BYTES = 256 * 2**20
+BLOCK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One input to write, fetched by row so that it need not fit in memory twice.
+
+    Attributes
+    ----------
+    spec
+        Its name, shape and type.
+    take
+        From row numbers (k,) to the rows (k, *shape) as they are stored.
+    lengths
+        ``(N,)`` true lengths if the input is ragged.
+    """
+
+    spec: InputSpec
+    take: Callable[[NDArray[np.int64]], NDArray[Any]]
+    lengths: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """All N samples of a data set, before they are given to clients."""
+
+    dataset: str
+    columns: Sequence[Column]
+    labels: NDArray[Any]
+    classes: Sequence[str]
+
+
+def column(
+    name: str,
+    values: NDArray[Any],
+    *,
+    lengths: NDArray[Any] | None = None,
+    scale: float = 1.0,
+    shift: float = 0.0,
+) -> Column:
+    """Return the column of an array (N, *shape), in memory or memory-mapped."""
+    spec = InputSpec(
+        name=name,
+        shape=values.shape[1:],
+        dtype=values.dtype.name,
+        ragged=lengths is not None,
+        scale=scale,
+        shift=shift,
+    )
+    return Column(spec, lambda rows: values[rows], lengths)
+
+
+def row_bytes(table: Table) -> int:
+    """Return the bytes that one sample takes in a shard."""
+    total = 4
+    for c in table.columns:
+        total += int(np.prod(c.spec.shape)) * np.dtype(c.spec.dtype).itemsize
+        total += 4 * c.spec.ragged
+    return total
+
+
+def check_table(
+    table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> None:
+    """Check what can be checked before a sample is read.
+
+    Raises
+    ------
+    DataError
+        If labels, lengths or splits do not fit the table.
+    """
+    labels, classes = table.labels, len(table.classes)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        msg = f"{table.dataset}: labels must be one integer for each sample"
+        raise DataError(msg)
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if bad.size:
+        msg = (
+            f"{table.dataset}: label {labels[bad[0]]} of sample {bad[0]} is not in "
+            f"0 to {classes - 1}, as there are {classes} classes; correct the labels "
+            "or the class names"
+        )
+        raise DataError(msg)
+    for c in table.columns:
+        if c.lengths is None:
+            continue
+        if len(c.lengths) != len(labels):
+            msg = (
+                f"{table.dataset}: input {c.spec.name!r} has {len(c.lengths)} lengths "
+                f"for {len(labels)} samples; give one for each sample"
+            )
+            raise DataError(msg)
+        wrong = np.flatnonzero((c.lengths < 1) | (c.lengths > c.spec.shape[0]))
+        if wrong.size:
+            msg = (
+                f"{table.dataset}: input {c.spec.name!r} of sample {wrong[0]} has the "
+                f"length {c.lengths[wrong[0]]}, not 1 to {c.spec.shape[0]}"
+            )
+            raise DataError(msg)
+    if not {"train", "test"} <= splits.keys() <= set(SPLITS):
+        msg = f"{table.dataset}: splits must be train, test and perhaps val"
+        raise DataError(msg)
+    if len({len(parts) for parts in splits.values()}) != 1:
+        msg = f"{table.dataset}: every split must list the same clients"
+        raise DataError(msg)
+
+
+def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the ``(m, classes)`` histogram of the labels of each client's rows."""
+    m, classes = len(parts), len(table.classes)
+    counts = np.array([len(rows) for rows in parts], np.int64)
+    owner = np.repeat(np.arange(m), counts)
+    rows = np.concatenate([np.empty(0, np.int64), *parts])
+    cells = owner * classes + table.labels[rows].astype(np.int64)
+    return np.bincount(cells, minlength=m * classes).reshape(m, classes)
+
+
+def cut(sizes: NDArray[np.int64], shards: int | None) -> list[tuple[int, int]]:
+    """Cut clients 0 … m - 1 into contiguous ranges of about equal size.
+
+    Parameters
+    ----------
+    sizes
+        ``(m,)`` bytes of each client.
+    shards
+        Number of ranges; if None, as many as keep them near 256 MiB.
+
+    Raises
+    ------
+    DataError
+        If there are fewer clients than shards are wanted.
+    """
+    m, total = len(sizes), int(sizes.sum())
+    if shards is None:
+        shards = min(m, -(-total // SHARD_BYTES) or 1)
+    if not 1 <= shards <= m:
+        msg = (
+            f"cannot cut {m} clients into {shards} shards; "
+            f"choose shards from 1 to {m}, as a client lies in one file"
+        )
+        raise DataError(msg)
+    k = np.arange(1, shards)
+    stops = np.searchsorted(np.cumsum(sizes), total * k / shards) + 1
+    # At least one client in each: strictly rising, with room left for the rest.
+    stops = np.maximum.accumulate(stops - k) + k
+    stops = np.minimum(stops, m - shards + k)
+    bounds = [0, *stops.tolist(), m]
+    return list(pairwise(bounds))
+
+
+def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """Yield the rows of a column in blocks of some MiB, checked.
+
+    Raises
+    ------
+    DataError
+        If a block is not as `column` says or holds a value that is not finite.
+    """
+    spec = column.spec
+    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+    step = max(1, BLOCK_BYTES // max(1, size))
+    for start in range(0, len(rows), step):
+        wanted = rows[start : start + step]
+        block = column.take(wanted)
+        if block.shape != (len(wanted), *spec.shape) or block.dtype != spec.dtype:
+            msg = (
+                f"input {spec.name!r} should give {spec.dtype} of shape "
+                f"{(len(wanted), *spec.shape)}, but gives {block.dtype} of "
+                f"{block.shape}"
+            )
+            raise DataError(msg)
+        if block.dtype.kind == "f":
+            finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
+            if not finite.all():
+                msg = (
+                    f"input {spec.name!r} of sample {wanted[~finite].min()} is NaN or "
+                    "infinite; repair or drop that sample in the source"
+                )
+                raise DataError(msg)
+        yield block
