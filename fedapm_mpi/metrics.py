@@ -1,6 +1,5 @@
 """How well a model does on a client, and how that spreads over clients."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,42 +65,55 @@ def client_metrics(probabilities: Floats, labels: Labels) -> ClientMetrics:
     _check(probabilities, labels)
     if not len(labels):
         return ClientMetrics(np.nan, np.nan, np.nan, np.nan)
-    # Imported here, as it takes a second that most commands need not spend.
-    from sklearn.metrics import f1_score, roc_auc_score
-
+    num_classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
-    accuracy = float(np.mean(predicted == labels))
-    f1 = float(f1_score(labels, predicted, average="weighted", zero_division=0.0))
-    present = np.unique(labels)
+    counts = confusion(predicted, labels, num_classes)
+    support = counts.sum(axis=1)
+    present = np.flatnonzero(support)
+    accuracy = float(np.trace(counts) / len(labels))
+    f1 = float(np.dot(class_f1(counts), support) / len(labels))
     if len(present) == 1:
         return ClientMetrics(accuracy, f1, np.nan, 0.0)
-    areas = roc_auc_score(
-        labels[:, None] == present, probabilities[:, present], average=None
-    )
-    num_classes = probabilities.shape[1]
+    areas = roc_areas(probabilities[:, present], labels[:, None] == present)
     return ClientMetrics(
-        accuracy, f1, float(np.mean(areas)), float(np.sum(areas) / num_classes)
+        accuracy, f1, float(areas.mean()), float(areas.sum() / num_classes)
     )
 
 
-def pooled_metrics(
-    probabilities: Sequence[Floats], labels: Sequence[Labels]
-) -> ClientMetrics:
-    """Score the samples of all clients as if they were one client's.
+def class_f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the F1 score of each class, (K,), from a confusion matrix (K, K).
+
+    A class that is neither among the labels nor predicted has 0.
+    """
+    hits = np.diagonal(counts)
+    total = counts.sum(axis=0) + counts.sum(axis=1)
+    scores: NDArray[np.float64] = 2 * hits / np.maximum(total, 1)
+    return scores
+
+
+def roc_areas(scores: Floats, positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the area under each column's ROC curve, (c,).
+
+    The area is the chance that a positive sample scores above a negative one, ties
+    counting half: the rank-sum statistic of Mann and Whitney (1947), over its largest
+    value.
 
     Parameters
     ----------
-    probabilities
-        ``(n_i, K)`` for each of one or more clients.
-    labels
-        ``(n_i,)`` for each of the same clients.
-
-    Raises
-    ------
-    DataError, TrainingError
-        As of `client_metrics`.
+    scores : (n, c)
+        A higher score speaks for the column's class.
+    positive : (n, c)
+        Which samples are of the class; each column has some that are and some not.
     """
-    return client_metrics(np.concatenate(probabilities), np.concatenate(labels))
+    # Imported here, as it takes a while that most commands need not spend.
+    from scipy.stats import rankdata
+
+    ranks = rankdata(scores, axis=0)
+    positives = positive.sum(axis=0)
+    negatives = len(scores) - positives
+    wins = (ranks * positive).sum(axis=0) - positives * (positives + 1) / 2
+    areas: NDArray[np.float64] = wins / (positives * negatives)
+    return areas
 
 
 def confusion(predicted: Labels, labels: Labels, num_classes: int) -> NDArray[np.int64]:

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics as sk
 
 from fedapm_mpi.errors import DataError, TrainingError
 from fedapm_mpi.metrics import (
-    ClientMetrics,
     Summary,
     client_metrics,
     confusion,
-    pooled_metrics,
     summarise,
 )
 
@@ -104,6 +104,24 @@ def test_agrees_with_scikit_learn_used_differently(seed, dtype):
     assert_allclose((found.auroc, found.auroc_absent_zero), area, rtol=1e-6)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(2, 6), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_agrees_with_scikit_learn_on_any_client(seed, n, num_classes, ties):
+    probabilities, labels = draw(seed, n=n, num_classes=num_classes)
+    if ties:
+        probabilities = probabilities.round(1)
+    found = client_metrics(probabilities, labels)
+    predicted = probabilities.argmax(axis=1)
+    f1 = sk.f1_score(labels, predicted, average="weighted", zero_division=0.0)
+    assert_allclose(found.accuracy, sk.accuracy_score(labels, predicted))
+    assert_allclose(found.f1, f1)
+    present = [k for k in range(num_classes) if 0 < np.sum(labels == k) < n]
+    areas = [sk.roc_auc_score(labels == k, probabilities[:, k]) for k in present]
+    if areas:
+        assert_allclose(found.auroc, np.mean(areas))
+        assert_allclose(found.auroc_absent_zero, np.sum(areas) / num_classes)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_agrees_with_counting_pairs(seed):
     probabilities, labels = draw(seed, num_classes=7, present=[0, 3, 6])
@@ -148,18 +166,6 @@ def test_refuses(probabilities, labels, error, message):
 
 
 # --- all clients
-
-
-def test_pooled_is_one_client_with_all_samples():
-    clients = [draw(seed, n=10 + seed) for seed in range(4)]
-    clients.append((np.empty((0, 5)), np.empty(0, dtype=np.int64)))
-    probabilities, labels = zip(*clients, strict=True)
-    found = pooled_metrics(probabilities, labels)
-    assert isinstance(found, ClientMetrics)
-    together = client_metrics(np.vstack(probabilities), np.hstack(labels))
-    assert_allclose(found, together)
-    mean = np.nanmean([client_metrics(*c).auroc for c in clients[:-1]])
-    assert found.auroc != pytest.approx(mean)
 
 
 def test_confusion():
