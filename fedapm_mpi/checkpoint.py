@@ -214,7 +214,9 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
         if comm.rank == SERVER:
             notes.append(set_aside(saved.directory, str(fault)))
     msg = f"no usable checkpoint in {root}" + "".join(f"; {note}" for note in notes)
-    raise CheckpointError(msg)
+    error = CheckpointError(msg)
+    comm.agree(error)  # all raise the server's, which knows the notes
+    raise error
 
 
 def load_states(saved: Saved, clients: Iterable[int]) -> dict[int, ClientState]:

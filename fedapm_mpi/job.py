@@ -1,5 +1,6 @@
 """A whole job: from a configuration to a finished run directory."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,13 @@ def train(
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what two runs must have in common for one to go on from the other."""
-    return {key: v for key, v in config.items() if key not in RESULT_NEUTRAL}
+    """Return what two runs must have in common for one to go on from the other.
+
+    As plain JSON, which has lists only, so that it equals itself once read back.
+    """
+    kept = {key: v for key, v in config.items() if key not in RESULT_NEUTRAL}
+    identity: dict[str, Any] = json.loads(json.dumps(kept))
+    return identity
 
 
 def digest_of(session: Session, outcome: Outcome) -> str | None:
@@ -131,7 +137,10 @@ def _checkpoint_of(
     notes: list[str],
 ) -> checkpoint.Saved | None:
     """Return the checkpoint to go on from; `None` if the run has not made one yet."""
-    there = any(recorder.checkpoints.glob("*round-*")) if comm.rank == SERVER else False
+    # Damaged ones count, and must be told of; a draft that a crash left does not.
+    there = comm.rank == SERVER and any(
+        not path.name.startswith(".") for path in recorder.checkpoints.glob("*round-*")
+    )
     if not comm.share((there,))[0]:
         notes.append("no checkpoint yet: starting from the beginning")
         return None

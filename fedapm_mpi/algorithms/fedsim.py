@@ -81,5 +81,5 @@ class FedSim:
         return weighted_change(problem.shared, u_server, weight)
 
     def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
-        if round_.participants:
+        if round_.weight_sum > 0:  # not so where all participants are empty
             server.add_(total, alpha=1 / round_.weight_sum)

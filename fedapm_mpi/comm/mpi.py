@@ -73,8 +73,9 @@ class MPICommunicator:
     def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
         self.wait()
         width = rows.shape[1]
-        step = max(1, self._piece // max(1, width))
-        # A rank sends its rows in turns of at most `step`, so counts stay small.
+        # A rank sends its rows in turns of at most `step`, so that counts stay small,
+        # and so do the server's displacements, which add up over ranks.
+        step = max(1, self._piece // max(1, width * self.size))
         turns = max((-(-count // step) for count in counts), default=0)
         ends = np.cumsum([0, *counts])
         found = np.empty((int(ends[-1]), width), rows.dtype) if self.rank == 0 else None
