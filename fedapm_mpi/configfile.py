@@ -46,7 +46,9 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     """
     values = {} if path is None else read_yaml(Path(path))
     merge(values, parse_overrides(overrides))
-    return validate(values, str(path or "command line"))
+    config = validate(values, str(path or "command line"))
+    # So that the run can go on, or be read, from another working directory.
+    return dataclasses.replace(config, data=str(Path(config.data).absolute()))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

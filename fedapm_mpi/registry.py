@@ -2,8 +2,10 @@
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigError
@@ -79,12 +81,14 @@ class Registry(Generic[F]):
 
     def _load_own(self, name: str) -> F:
         module_name, _, attribute = name.partition(":")
+        if "" not in sys.path and str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # as "python -m" would, but last
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
             msg = (
                 f"{self.kind} {name!r}: cannot import {module_name!r} ({error}); "
-                "put its folder on PYTHONPATH or install it"
+                "run from its folder, put that on PYTHONPATH, or install it"
             )
             raise ConfigError(msg) from error
         try:

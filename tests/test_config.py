@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -44,7 +46,7 @@ def test_a_valid_tree_comes_back_with_every_default():
 
 
 def test_plain_values_survive_yaml_and_come_back_equal(tmp_path):
-    config = validate(VALID, "test")
+    config = validate(changed(data=str(tmp_path)), "test")
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.plain()), encoding="utf-8")
     again = load(path)
@@ -166,6 +168,12 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"c\.yaml"):
         load(path)
+
+
+def test_the_data_are_found_from_any_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text(yaml.safe_dump(VALID), encoding="utf-8")
+    assert load("c.yaml").data == str(tmp_path / "somewhere")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -1,0 +1,121 @@
+"""What an idle server costs the ranks that train, on a machine with two cores.
+
+Compares one server and two client ranks under mpiexec, one client each, with two
+independent processes that do the same local work at the same time. Prints the training
+speed of the first as a share of the second's; both are taken in turn, several times.
+
+    python -m benchmarks.idle [--repeats 3] [--rounds 6] [--samples 4000]
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from fedapm_mpi.shards import Table, column, write_dataset
+
+CONFIG = {
+    "model": {"name": "cnn"},
+    "split": {"personal": ["conv*"]},
+    "algorithm": {
+        "name": "fedapm",
+        "rho": 0.01,
+        "sigma": 0.01,
+        "lr_personal": 0.01,
+        "lr_shared": 0.01,
+        "batch_size": 50,
+        "personal_work": {"epochs": 1},
+        "shared_work": {"epochs": 1},
+    },
+    "evaluation": {"every": 10_000},
+    "checkpoint": {"every": 10_000},
+}
+
+
+def make_data(directory: Path, clients: int, samples: int) -> None:
+    """Write a set of equal clients with pictures of noise."""
+    rng = np.random.default_rng(0)
+    n = clients * (samples + 10)
+    x = rng.normal(size=(n, 3, 32, 32)).astype(np.float32)
+    y = rng.integers(0, 10, n)
+    blocks = np.split(np.arange(n), clients)
+    write_dataset(
+        directory,
+        Table("noise", [column("image", x)], y, [str(k) for k in range(10)]),
+        {
+            "train": [block[:samples] for block in blocks],
+            "test": [block[samples:] for block in blocks],
+        },
+    )
+
+
+def command(config: Path, run: Path, ranks: int) -> list[str]:
+    """Return the command of a run on so many ranks."""
+    train = [sys.executable, "-m", "fedapm_mpi", "train", str(config)]
+    train += ["--run-dir", str(run), "--progress", "none"]
+    if ranks == 1:
+        return train
+    launcher = Path(sys.executable).with_name("mpiexec")
+    return [str(launcher), "-n", str(ranks), *train]
+
+
+def seconds_per_round(run: Path) -> float:
+    """Return the median seconds of a round after the first."""
+    lines = (run / "rounds.jsonl").read_text("utf-8").splitlines()
+    rounds = [json.loads(line)["seconds"] for line in lines[2:-1]]
+    keys = ("broadcast", "local", "reduce", "server")
+    return statistics.median(sum(r[key] for key in keys) for r in rounds)
+
+
+def measure(folder: Path, runs: list[tuple[Path, int]], name: str) -> float:
+    """Start runs side by side; return the mean over them of seconds per round."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    directories = [folder / f"{name}-{k}" for k in range(len(runs))]
+    started = [
+        subprocess.Popen(
+            command(config, directory, ranks), env=env, stdout=subprocess.DEVNULL
+        )
+        for (config, ranks), directory in zip(runs, directories, strict=True)
+    ]
+    if any(process.wait() for process in started):
+        raise SystemExit(1)
+    return statistics.mean(seconds_per_round(d) for d in directories)
+
+
+def main() -> None:
+    """Run the comparison and print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--samples", type=int, default=4000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        configs = {}
+        for clients in (1, 2):
+            make_data(folder / f"data{clients}", clients, args.samples)
+            values = CONFIG | {"data": str(folder / f"data{clients}")}
+            configs[clients] = folder / f"{clients}.yaml"
+            text = yaml.safe_dump(values | {"rounds": args.rounds})
+            configs[clients].write_text(text, "utf-8")
+        ratios = []
+        for k in range(args.repeats):
+            apart = measure(folder, [(configs[1], 1)] * 2, f"apart{k}")
+            together = measure(folder, [(configs[2], 3)], f"together{k}")
+            ratios.append(apart / together)
+            print(
+                f"two processes {apart:.3f} s a round, 1 + 2 ranks {together:.3f} s: "
+                f"speed {ratios[-1]:.3f}"
+            )
+        print(f"median speed: {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()
