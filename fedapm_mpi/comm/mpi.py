@@ -1,6 +1,7 @@
 """Collectives over MPI. No other module of the package imports mpi4py."""
 
 import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
@@ -46,6 +47,7 @@ class MPICommunicator:
     ) -> None:
         self._comm = comm.Dup()
         self._piece = piece_elements
+        self._parent = os.getppid()
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
 
@@ -135,7 +137,19 @@ class MPICommunicator:
         while not request.Test():
             waited = time.monotonic() - start
             if waited > SPIN_SECONDS:
+                self._leave_if_orphaned()
                 time.sleep(min(LONGEST_NAP, max(50e-6, waited * NAP_SHARE)))
+
+    def _leave_if_orphaned(self) -> None:
+        # Not every launcher takes its ranks along when it is killed: they would wait
+        # for each other for ever.
+        if os.getppid() != self._parent:
+            sys.stderr.write(
+                f"fedapm: error: rank {self.rank} of {self.size}: the launcher is gone; "
+                "leaving\n"
+            )
+            sys.stderr.flush()
+            os._exit(FedAPMError.exit_code)
 
 
 def world() -> MPICommunicator:
