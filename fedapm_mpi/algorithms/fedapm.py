@@ -2,11 +2,12 @@ r"""FedAPM: consensus ADMM in which part of every model stays with its client.
 
 Client i holds a personal block :math:`v_i`, its own copy :math:`u_i` of the shared
 block and an **unscaled** dual :math:`\pi_i`; the server holds u. A participant solves
-approximately, with client weight :math:`\alpha_i`, decay :math:`\mu` and
-:math:`\hat f_i = f_i + \tfrac\mu2\|\cdot\|^2`,
+approximately, with client weight :math:`\alpha_i`, weight decay :math:`\mu`,
+:math:`\hat f_i = f_i + \tfrac\mu2\|\cdot\|^2`, and :math:`\tilde u` either the
+broadcast u or :math:`u_i` (`v_step_at`),
 
 .. math::
-   v_i &\leftarrow \arg\min_v \; \alpha_i \hat f_i(v, u_i)
+   v_i &\leftarrow \arg\min_v \; \alpha_i \hat f_i(v, \tilde u)
          + \tfrac\sigma2 \|v - v_i\|^2, \\
    u_i &\leftarrow \arg\min_{u'} \; \alpha_i \hat f_i(v_i, u')
          + \langle \pi_i, u' - u \rangle + \tfrac\rho2 \|u' - u\|^2, \\
@@ -64,7 +65,9 @@ class FedAPM:
 
     shared_work: Work
     r"""Length of the u phase. With ``xi`` it ends after the first epoch at whose end
-    :math:`\|\alpha_i\nabla\hat f_i + \pi_i + \rho(u_i-u)\|^2 \le \xi_i`."""
+    :math:`\|\alpha_i\nabla\hat f_i + \pi_i + \rho(u_i-u)\|^2 \le \xi_i`, or after
+    ``max_epochs``: mini-batches at a fixed step size leave a gradient norm below which
+    no tolerance is ever met."""
 
     weight_decay: float = 0.0
     r"""L2 decay :math:`\mu` of both blocks, inside the client weight."""

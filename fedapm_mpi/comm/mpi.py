@@ -144,10 +144,8 @@ class MPICommunicator:
         # Not every launcher takes its ranks along when it is killed: they would wait
         # for each other for ever.
         if os.getppid() != self._parent:
-            sys.stderr.write(
-                f"fedapm: error: rank {self.rank} of {self.size}: the launcher is gone; "
-                "leaving\n"
-            )
+            who = f"rank {self.rank} of {self.size}"
+            sys.stderr.write(f"fedapm: error: {who}: the launcher is gone; leaving\n")
             sys.stderr.flush()
             os._exit(FedAPMError.exit_code)
 
