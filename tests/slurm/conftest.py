@@ -1,0 +1,71 @@
+"""A real SLURM of three virtual nodes on this machine, for the tests in this folder."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import launching
+import numpy as np
+import pytest
+from slurm_box import NOT_TO_BE_HAD, PATIENCE, Cluster, call_script
+from training import FEDAPM, experiment, fedapm, write_config
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """A folder with a prepared data set and a configuration."""
+    folder = tmp_path_factory.mktemp("slurm")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, size=400)
+    x = rng.normal(size=(400, 12)).astype(np.float32)
+    x[np.arange(400), labels] += 2
+    np.savez(folder / "toy.npz", x_a=x, y=labels, client=np.arange(400) % 10)
+    words = ("prepare", "arrays", "--from", "toy.npz", "--to", "data", "test=0.25")
+    done = launching.run(None, fedapm(*words), timeout=PATIENCE, cwd=folder)
+    assert done.returncode == 0, done
+    # Small batches, so that there is time to do something to a job.
+    algorithm = {**FEDAPM, "batch_size": 2}
+    config = experiment(Path("data"), algorithm=algorithm, rounds=4)
+    write_config(folder / "config.yaml", config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local_digest(folder) -> Callable[[int], str]:
+    """Return a function: the digest of so many rounds on one process, without MPI."""
+    known: dict[int, str] = {}
+
+    def digest(rounds: int) -> str:
+        if rounds not in known:
+            run = folder / "runs" / f"local-{rounds}"
+            words = ("train", "config.yaml", f"rounds={rounds}", "--run-dir", run)
+            done = launching.run(None, fedapm(*words), timeout=PATIENCE, cwd=folder)
+            assert done.returncode == 0, done
+            known[rounds] = (run / "final" / "digest.txt").read_text()
+        return known[rounds]
+
+    return digest
+
+
+@pytest.fixture(scope="session")
+def cluster(folder):
+    """Start the cluster for the session; skip where there can be none."""
+    if os.environ.get("FEDAPM_SLURM") == "0":
+        pytest.skip("FEDAPM_SLURM=0")
+    if os.geteuid() != 0:
+        pytest.skip("starting a SLURM cluster needs root")
+    # Not below pytest's folder: the path of a socket must be short.
+    box = Path(tempfile.mkdtemp(prefix="fedapm-slurm-"))
+    port = {"PORT": str(20000 + os.getpid() % 10000)}
+    try:
+        up = call_script("cluster-up.sh", box, **port)
+        if up.returncode == NOT_TO_BE_HAD:
+            pytest.skip(up.stderr.strip())
+        assert up.returncode == 0, up.stderr
+        yield Cluster(box, folder)
+    finally:
+        down = call_script("cluster-down.sh", box)
+        shutil.rmtree(box, ignore_errors=True)
+    assert down.returncode == 0, down.stderr
