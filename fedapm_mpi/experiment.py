@@ -15,7 +15,7 @@ from .comm import SERVER
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
 from .session import Session, broadcast_vector
-from .stopping import stop_signals
+from .stopping import Stop
 from .survey import ClientRow, survey
 from .timing import Clock
 
@@ -43,6 +43,7 @@ def run(
     resume: checkpoint.Saved | None = None,
     identity: dict[str, Any],
     tell: Callable[[Record], None],
+    stop: Stop,
 ) -> Outcome:
     """Train from the start or from a checkpoint to the last round; a collective call.
 
@@ -58,6 +59,8 @@ def run(
         What a later run must share with this one to go on from its checkpoints.
     tell
         Called on rank 0 with every round's record, to show progress.
+    stop
+        Whether somebody wants the run to stop; looked at in every round.
     """
     config, comm = session.config, session.comm
     server = restore(session, resume)
@@ -65,54 +68,54 @@ def run(
     message = broadcast_vector(session)
     pending: Record = {"round": start}
 
-    with stop_signals() as stop:
-        stopping = False
-        for t in range(start, config.rounds + 1):
-            clock = Clock()
-            with clock("broadcast"):
-                _pack(session, server, message)
-                comm.broadcast(message.numpy())
+    stopping = False
+    for t in range(start, config.rounds + 1):
+        clock = Clock()
+        with clock("broadcast"):
+            _pack(session, server, message)
+            comm.broadcast(message.numpy())
 
-            if t > start or resume is None:  # what is left to do of the round before
-                pending |= _evaluate_if_due(session, recorder, t, message, clock)
-                if comm.rank == SERVER:
-                    pending["seconds"] = pending.get("seconds", {}) | clock.seconds
-                    recorder.add(pending)
-                    tell(pending)
-                if stopping or (t > 0 and t % config.checkpoint.every == 0):
-                    _save(session, recorder, t, server, identity)
-            if stopping or t == config.rounds:
-                break
+        if t > start or resume is None:  # what is left to do of the round before
+            pending |= _evaluate_if_due(session, recorder, t, message, clock)
+            if comm.rank == SERVER:
+                pending["seconds"] = clock.seconds | pending.get("seconds", {})
+                recorder.add(pending)
+                tell(pending)
+            last = stopping or t == config.rounds
+            if last or (t > 0 and t % config.checkpoint.every == 0):
+                _save(session, recorder, t, server, identity)
+        if stopping or t == config.rounds:
+            break
 
-            chosen = session.participants(t)
-            with clock("local"):
-                local = local_work(session, t, chosen, message)
-            largest, failed, slowest, asked = comm.maximum(
-                [local.largest, bool(local.error), clock.seconds["local"], stop.asked]
+        chosen = session.participants(t)
+        with clock("local"):
+            local = local_work(session, t, chosen, message)
+        largest, failed, slowest, asked = comm.maximum(
+            [local.largest, bool(local.error), clock.seconds["local"], stop.asked]
+        )
+        stopping = asked > 0
+        if failed:
+            comm.agree(local.error)
+        with clock("reduce"):
+            total = session.reduction.sum(
+                comm,
+                local.increments,
+                length=len(message),
+                largest=largest,
+                terms=len(chosen),
             )
-            stopping = asked > 0
-            if failed:
-                comm.agree(local.error)
-            with clock("reduce"):
-                total = session.reduction.sum(
-                    comm,
-                    local.increments,
-                    length=len(message),
-                    largest=largest,
-                    terms=len(chosen),
-                )
-            rows = np.array(local.statistics, dtype=np.float64).reshape(-1, 4)
-            statistics = comm.gather_rows(rows, session.per_rank(chosen))
-            if statistics is not None:
-                with clock("server"):
-                    pending = _server_work(session, server, t, chosen, total)
-                    order = session.in_client_order(chosen)
-                    pending |= _statistics(statistics[order])
-                pending["seconds"] = clock.seconds | {"local": slowest}
-                pending["bytes"] = {
-                    "broadcast": message.numel() * message.element_size(),
-                    "reduce": message.numel() * session.reduction.bytes_per_element,
-                }
+        rows = np.array(local.statistics, dtype=np.float64).reshape(-1, 4)
+        statistics = comm.gather_rows(rows, session.per_rank(chosen))
+        if statistics is not None:
+            with clock("server"):
+                pending = _server_work(session, server, t, chosen, total)
+                order = session.in_client_order(chosen)
+                pending |= _statistics(statistics[order])
+            pending["seconds"] = clock.seconds | {"local": slowest}
+            pending["bytes"] = {
+                "broadcast": message.numel() * message.element_size(),
+                "reduce": message.numel() * session.reduction.bytes_per_element,
+            }
     return Outcome(0 if t == config.rounds else STOPPED_EARLY, t, server)
 
 

@@ -17,6 +17,7 @@ from .provenance import gather_ranks, provenance
 from .recorder import Recorder, claim_directory, new_run_directory
 from .session import Session, open_session
 from .state import run_digest
+from .stopping import Stop
 from .summary import HIGHER_IS_BETTER, summarise_run
 
 
@@ -28,6 +29,7 @@ def train(
     out: Path = Path("runs"),
     resume: bool = False,
     progress: str = "auto",
+    stop: Stop | None = None,
 ) -> int:
     """Run an experiment and leave a run directory; a collective call.
 
@@ -45,6 +47,8 @@ def train(
         Whether to go on from the last checkpoint in `directory`, if it has any.
     progress
         What to show: auto, live, lines or none.
+    stop
+        Set its `asked` to have the run stop at the next round border.
 
     Returns
     -------
@@ -55,7 +59,9 @@ def train(
     identity = identity_of(config.plain()) | {"manifest": session.manifest.sha256}
     recorder = _open_directory(session, directory, out, resume)
     notes: list[str] = []
-    saved = _checkpoint_of(comm, recorder, identity, notes) if resume else None
+    saved = None
+    if resume:
+        saved = _checkpoint_of(comm, recorder, identity, config.rounds, notes)
     _begin(session, recorder, saved, notes, progress)
     display = _display(comm, progress, config.rounds, saved)
     try:
@@ -65,6 +71,7 @@ def train(
             resume=saved,
             identity=identity,
             tell=display.show if display else lambda record: None,
+            stop=stop or Stop(),
         )
     finally:
         if display:
@@ -134,6 +141,7 @@ def _checkpoint_of(
     comm: Communicator,
     recorder: Recorder,
     identity: dict[str, Any],
+    rounds: int,
     notes: list[str],
 ) -> checkpoint.Saved | None:
     """Return the checkpoint to go on from; `None` if the run has not made one yet."""
@@ -155,6 +163,11 @@ def _checkpoint_of(
         error = ConfigError(
             f"{recorder.directory} cannot go on under another configuration: "
             + "; ".join(differing)
+        )
+    elif saved.round_index > rounds:
+        error = ConfigError(
+            f"{recorder.directory} has done {saved.round_index} rounds, more than the "
+            f"{rounds} asked for; to do fewer, start a new run"
         )
     comm.agree(error)
     return saved

@@ -1,6 +1,7 @@
 """The life and death of a job: open the communicator, and end every rank as one."""
 
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -9,6 +10,8 @@ from .base import SERVER, Communicator, Serial
 from .launcher import launched_rank, launched_size
 
 INTERNAL = FedAPMError.exit_code
+PATIENCE = 5.0
+"""Seconds that ranks which cannot see each other give rank 0 to say so."""
 
 
 def open_communicator() -> Communicator:
@@ -47,6 +50,8 @@ def on_ranks(body: Callable[[Communicator], int]) -> int:
     except FedAPMError as error:
         if launched_rank() == 0:
             complain(error)
+        else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
+            time.sleep(PATIENCE)
         return error.exit_code
     try:
         return body(comm)
@@ -54,6 +59,7 @@ def on_ranks(body: Callable[[Communicator], int]) -> int:
         if error.agreed or comm.size == 1:
             if comm.rank == SERVER:
                 complain(error)
+            comm.wait()  # none leaves with an error before it has been told
             return error.exit_code
         complain(error, f"rank {comm.rank} of {comm.size}: ")
         comm.abort(error.exit_code)

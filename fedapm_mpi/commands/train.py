@@ -10,6 +10,7 @@ from typing import Any
 from ..comm import SERVER, Communicator
 from ..comm.start import on_ranks
 from ..errors import ConfigError, FedAPMError
+from ..stopping import Stop, stop_signals
 
 HELP = "train an experiment; the one command to start under mpiexec or srun"
 
@@ -83,10 +84,11 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command on every rank; return the exit code."""
-    return on_ranks(lambda comm: _train(comm, argv))
+    with stop_signals() as stop:
+        return on_ranks(lambda comm: _train(comm, argv, stop))
 
 
-def _train(comm: Communicator, argv: Sequence[str]) -> int:
+def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
     order: Order | None = None
     error: FedAPMError | None = None
     if comm.rank == SERVER:
@@ -115,6 +117,7 @@ def _train(comm: Communicator, argv: Sequence[str]) -> int:
         out=order.out,
         resume=order.resume,
         progress=order.progress,
+        stop=stop,
     )
 
 
