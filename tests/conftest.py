@@ -1,0 +1,27 @@
+"""Fixtures for all tests that run on one process."""
+
+import os
+from pathlib import Path
+
+import pytest
+import toy_data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Leave the cores to the tests that start several processes."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory) -> dict[str, Path]:
+    """Prepared data sets by name; not to be changed by a test."""
+    root = tmp_path_factory.mktemp("toy-data")
+    toy_data.write_features(root / "features")
+    toy_data.write_features(
+        root / "odd", constant=[2], untested=[3], untrained=[4], files=2
+    )
+    toy_data.write_features(root / "alone", clients=1, files=1)
+    toy_data.write_motion(root / "motion")
+    toy_data.write_motion(root / "ragged", ragged=True)
+    return {path.name: path for path in root.iterdir()}

@@ -1,0 +1,39 @@
+"""The tests in ``tests/mpi`` on several numbers of ranks, and what ends them."""
+
+import shutil
+
+import launching
+import pytest
+from training import HERE
+
+pytestmark = pytest.mark.slow
+
+
+def pytest_on(ranks, folder, cwd):
+    words = ["-m", "pytest", "--with-mpi", "-q", "-p", "no:cacheprovider", str(folder)]
+    return launching.run(ranks, words, timeout=150, cwd=cwd)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_the_suite_passes(ranks):
+    ended = pytest_on(ranks, HERE / "mpi", HERE.parent)
+    assert ended.returncode == 0, ended
+    assert " passed" in ended.stdout
+    assert ended.stdout.count(" passed") == 1, "only rank 0 reports"
+
+
+def test_a_failure_on_one_rank_ends_the_suite(tmp_path):
+    """The control: a test that fails on rank 1 alone, while others wait for it."""
+    shutil.copy(HERE / "mpi" / "conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n\n"
+        "pytestmark = pytest.mark.mpi\n\n\n"
+        "def test_it(world):\n"
+        "    assert world.rank != 1, 'one is ill'\n"
+        "    world._comm.Barrier()\n"
+    )
+    ended = pytest_on(3, tmp_path, tmp_path)
+    assert ended.returncode not in (0, None), ended
+    assert "rank 1 of 3 failed test_it.py::test_it (call)" in ended.stderr
+    assert "one is ill" in ended.stderr
+    assert ended.left_behind == 0

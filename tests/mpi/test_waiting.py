@@ -1,0 +1,61 @@
+"""Idle ranks cost no core, and hear signals."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+pytestmark = pytest.mark.mpi
+
+LATE = 1.0
+"""Seconds that the last rank lets the others wait."""
+
+
+@pytest.fixture
+def late(world):
+    """Return whether this rank comes late; all ranks start together."""
+    if world.size == 1:
+        pytest.skip("nobody to wait for")
+    world.wait()
+    return world.rank == world.size - 1
+
+
+@pytest.mark.parametrize("collective", ["wait", "broadcast", "maximum", "agree"])
+def test_waiting_burns_no_core(world, late, collective):
+    import numpy as np
+
+    array = np.zeros(10)
+    call = {
+        "wait": world.wait,
+        "broadcast": lambda: world.broadcast(array),
+        "maximum": lambda: world.maximum([1.0]),
+        "agree": lambda: world.agree(None),
+    }[collective]
+    if late:
+        time.sleep(LATE)
+    begin, cpu = time.monotonic(), time.process_time()
+    call()
+    waited, burnt = time.monotonic() - begin, time.process_time() - cpu
+    if not late:
+        assert waited > 0.8 * LATE
+        assert burnt < 0.2 * waited
+
+
+def test_signal_handlers_run_while_waiting(world, late):
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: heard.append(time.monotonic()))
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+    try:
+        timer.start()
+        if late:
+            time.sleep(LATE)
+        world.wait()
+        over = time.monotonic()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert len(heard) == 1
+    if not late:
+        assert over - heard[0] > 0.5 * LATE

@@ -1,0 +1,142 @@
+"""Small prepared data sets: a second on one core goes a long way with them."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi import shards
+from fedapm_mpi.shards import Column, Manifest, Table, column, write_dataset
+
+CLASSES = ("left", "right", "up")
+FEATURES = 6
+STEPS = 16
+"""Longest length of a sequence."""
+
+
+def sizes(clients: int) -> NDArray[np.int64]:
+    """Return uneven numbers of training samples, (clients,), none of them 1 mod 8.
+
+    BatchNorm cannot train on a batch of one sample, so none must be left over.
+    """
+    return np.array([10 + 6 * (3 * i % 5) for i in range(clients)])
+
+
+def write_features(
+    directory: Path,
+    *,
+    clients: int = 8,
+    constant: Collection[int] = (),
+    untested: Collection[int] = (),
+    untrained: Collection[int] = (),
+    files: int = 3,
+) -> Manifest:
+    """Write clients with vectors of features, whose classes each sees its own way.
+
+    Feature 0 is a tenth of the client's number, so that a model can tell whose samples
+    it has before it.
+
+    Parameters
+    ----------
+    directory
+        Where to.
+    clients
+        How many.
+    constant
+        Clients all of whose labels are the same.
+    untested, untrained
+        Clients without a sample to test or to train on.
+    files
+        Shards, at most one for each client.
+    """
+    rng = np.random.default_rng(5)
+    owner = _owners(clients)
+    x = rng.normal(size=(len(owner), FEATURES)).astype(np.float32)
+    x[:, 0] = owner / 10
+    labels = _labels(rng, x[:, 1:], owner, constant)
+    table = Table("toy", [column("x", x)], labels, CLASSES)
+    return _write(directory, table, owner, untested, untrained, files)
+
+
+def write_motion(
+    directory: Path, *, clients: int = 6, ragged: bool = False
+) -> Manifest:
+    """Write clients with two short sequences a sample, of true lengths if `ragged`."""
+    rng = np.random.default_rng(6)
+    owner = _owners(clients)
+    n = len(owner)
+    columns: list[Column] = []
+    means = np.zeros((n, 0), np.float32)
+    for name in ("acc", "gyro"):
+        values = rng.normal(size=(n, STEPS, 3)).astype(np.float32)
+        values += rng.normal(size=(n, 1, 3)).astype(np.float32)
+        lengths = rng.integers(8, STEPS + 1, n) if ragged else None
+        columns.append(column(name, values, lengths=lengths, scale=0.5))
+        means = np.hstack([means, values.mean(axis=1)])
+    table = Table("toy-motion", columns, _labels(rng, means, owner, ()), CLASSES)
+    return _write(directory, table, owner, (), (), 2)
+
+
+def _owners(clients: int) -> NDArray[np.int64]:
+    """Return the client of every sample: training samples, and half as many to test."""
+    return np.repeat(np.arange(clients), sizes(clients) + sizes(clients) // 2)
+
+
+def _labels(
+    rng: np.random.Generator,
+    x: NDArray[np.float32],
+    owner: NDArray[np.int64],
+    constant: Collection[int],
+) -> NDArray[np.int64]:
+    common = rng.normal(size=(x.shape[1], len(CLASSES)))
+    own = rng.normal(size=(int(owner.max()) + 1, len(CLASSES)))
+    labels = (x @ common + own[owner]).argmax(axis=1)
+    labels[np.isin(owner, list(constant))] = 1
+    return labels
+
+
+def _write(
+    directory: Path,
+    table: Table,
+    owner: NDArray[np.int64],
+    untested: Collection[int],
+    untrained: Collection[int],
+    files: int,
+) -> Manifest:
+    clients = int(owner.max()) + 1
+    rows = [np.flatnonzero(owner == i) for i in range(clients)]
+    trained = sizes(clients)
+    splits = {
+        "train": [r[:n] for r, n in zip(rows, trained, strict=True)],
+        "test": [
+            r[n:] if i not in untested else r[:0]
+            for i, (r, n) in enumerate(zip(rows, trained, strict=True))
+        ],
+    }
+    manifest = write_dataset(directory, table, splits, shards=files)
+    if untrained:
+        manifest = _without_training_samples(manifest, table, splits, untrained)
+    return manifest
+
+
+def _without_training_samples(
+    manifest: Manifest,
+    table: Table,
+    splits: dict[str, list[NDArray[np.int64]]],
+    untrained: Collection[int],
+) -> Manifest:
+    """Write again what `write_dataset` refuses, as another writer of shards might."""
+    train = [r[:0] if i in untrained else r for i, r in enumerate(splits["train"])]
+    counts = manifest.counts | {"train": np.array([len(r) for r in train])}
+    found = manifest.label_counts | {"train": shards.label_counts(table, train)}
+    changed = replace(manifest, counts=counts, label_counts=found)
+    shards._write_all(
+        Path(manifest.directory),
+        table,
+        splits | {"train": train},
+        [file.clients for file in manifest.files],
+        changed,
+    )
+    return shards.read_manifest(manifest.directory)

@@ -1,0 +1,90 @@
+"""Parts of a user's own, named ``user_parts:name`` in configurations of the tests."""
+
+import os
+import resource
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import torch
+from crashing import arm_from_environment
+from torch import nn
+
+from fedapm_mpi.comm.launcher import launched_rank
+
+POISONED = "TEST_POISONED_CLIENT"
+"""Client in whose training `fragile` raises."""
+
+POISON_FROM = "TEST_POISON_FROM"
+"""Training passes over that client's samples that go well before one does not."""
+
+POISON_TIME = "TEST_POISON_TIME"
+"""File in which the time of the failure is written."""
+
+FILE_LIMIT = "TEST_FILE_LIMIT"
+"""Most bytes in a file that a rank with the model `confined` may write."""
+
+
+def batch_norm(inputs, num_classes, *, hidden: int = 5):
+    """Return a network with running statistics and a counter of batches."""
+    arm_from_environment(launched_rank())
+    (spec,) = inputs
+    return nn.Sequential(
+        nn.Linear(spec.shape[0], hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, num_classes),
+    )
+
+
+def confined(inputs, num_classes, *, hidden: int):
+    """Return a model, after which this rank may write no large file."""
+    if FILE_LIMIT in os.environ:
+        limit = _number(FILE_LIMIT)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    body, head = nn.Linear(inputs[0].shape[0], hidden), nn.Linear(hidden, num_classes)
+    return nn.Sequential(OrderedDict(body=body, relu=nn.ReLU(), head=head))
+
+
+class Fragile(nn.Module):
+    """A linear model that raises when it is to train on a certain client's samples."""
+
+    def __init__(self, width, num_classes):
+        super().__init__()
+        self.body = nn.Linear(width, 4)
+        self.head = nn.Linear(4, num_classes)
+        self.passes = 0
+
+    def forward(self, x):
+        if self.training and int(torch.round(10 * x[0, 0])) == _number(POISONED):
+            self.passes += 1
+            if self.passes > _number(POISON_FROM):
+                Path(os.environ[POISON_TIME]).write_text(str(time.monotonic()))
+                msg = "this client is poison"
+                raise RuntimeError(msg)
+        return self.head(torch.relu(self.body(x)))
+
+
+def fragile(inputs, num_classes):
+    """Return a model that fails where the environment says; see `Fragile`."""
+    return Fragile(inputs[0].shape[0], num_classes)
+
+
+def all_on_last(costs, hosts):
+    """Place every client on the last host."""
+    return np.full(len(costs), hosts - 1)
+
+
+def beyond(costs, hosts):
+    """Place clients on a host that is not there."""
+    return np.full(len(costs), hosts)
+
+
+def is_head(name, parameter):
+    """Tell whether a parameter is personal: a split rule."""
+    return name.startswith("head")
+
+
+def _number(variable):
+    return int(os.environ.get(variable, "-1"))
