@@ -66,16 +66,21 @@ def command(config: Path, run: Path, ranks: int) -> list[str]:
     return [str(launcher), "-n", str(ranks), *train]
 
 
-def seconds_per_round(run: Path) -> float:
-    """Return the median seconds of a round after the first."""
+def seconds_per_round(run: Path) -> np.ndarray:
+    """Return the median seconds of a round after the first, and of its local work.
+
+    The second is the mean over the ranks that train, so it leaves out what they wait
+    for each other.
+    """
     lines = (run / "rounds.jsonl").read_text("utf-8").splitlines()
     rounds = [json.loads(line)["seconds"] for line in lines[2:-1]]
     keys = ("broadcast", "local", "reduce", "server")
-    return statistics.median(sum(r[key] for key in keys) for r in rounds)
+    whole = statistics.median(sum(r[key] for key in keys) for r in rounds)
+    return np.array([whole, statistics.median(r["local_mean"] for r in rounds)])
 
 
-def measure(folder: Path, runs: list[tuple[Path, int]], name: str) -> float:
-    """Start runs side by side; return the mean over them of seconds per round."""
+def measure(folder: Path, runs: list[tuple[Path, int]], name: str) -> np.ndarray:
+    """Start runs side by side; return the mean over them of `seconds_per_round`."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     directories = [folder / f"{name}-{k}" for k in range(len(runs))]
     started = [
@@ -86,7 +91,8 @@ def measure(folder: Path, runs: list[tuple[Path, int]], name: str) -> float:
     ]
     if any(process.wait() for process in started):
         raise SystemExit(1)
-    return statistics.mean(seconds_per_round(d) for d in directories)
+    mean: np.ndarray = np.mean([seconds_per_round(d) for d in directories], axis=0)
+    return mean
 
 
 def main() -> None:
@@ -111,10 +117,12 @@ def main() -> None:
             together = measure(folder, [(configs[2], 3)], f"together{k}")
             ratios.append(apart / together)
             print(
-                f"two processes {apart:.3f} s a round, 1 + 2 ranks {together:.3f} s: "
-                f"speed {ratios[-1]:.3f}"
+                f"two processes {apart[0]:.3f} s a round, 1 + 2 ranks "
+                f"{together[0]:.3f} s: speed {ratios[-1][0]:.3f}, of local work alone "
+                f"{ratios[-1][1]:.3f}"
             )
-        print(f"median speed: {statistics.median(ratios):.3f}")
+        whole, local = np.median(ratios, axis=0)
+        print(f"median speed: {whole:.3f}, of local work alone {local:.3f}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from . import admm, checkpoint
 from .algorithms import Round
 from .client_work import local_work
 from .comm import SERVER
+from .placements import hosts
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
 from .session import Session, broadcast_vector
@@ -111,7 +112,10 @@ def run(
                 pending = _server_work(session, server, t, chosen, total)
                 order = session.in_client_order(chosen)
                 pending |= _statistics(statistics[order])
-            pending["seconds"] = clock.seconds | {"local": slowest}
+            pending["seconds"] = clock.seconds | {
+                "local": slowest,
+                "local_mean": float(statistics[:, 3].sum()) / len(hosts(comm.size)),
+            }
             pending["bytes"] = {
                 "broadcast": message.numel() * message.element_size(),
                 "reduce": message.numel() * session.reduction.bytes_per_element,

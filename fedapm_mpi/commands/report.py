@@ -1,0 +1,60 @@
+"""Compare runs: a table here, and a CSV file and figures in a folder."""
+
+import argparse
+from pathlib import Path
+
+from ..console import print_table, say
+from ..files import cannot_write
+
+HELP = "compare runs on the same data: a table, a CSV file and figures"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory"
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help="where files are written (default: the folder report in the first RUN)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print and write the comparison; return the exit code."""
+    # Only here: reading runs loads torch, which --help can do without.
+    from ..report.comparison import sentences, table_rows, write_comparison
+    from ..report.figures import draw_clients, draw_curves
+    from ..report.read import read_runs
+
+    runs = read_runs(args.runs)
+    print_table(
+        "Clients' own test parts, at the last evaluation",
+        (
+            "metric",
+            "run",
+            "mean",
+            "worst decile",
+            "std",
+            "mean of last 10",
+            "best",
+            "round",
+        ),
+        table_rows(runs),
+    )
+    for line in sentences(runs):
+        say(line)
+    folder: Path = args.to or args.runs[0] / "report"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    files = [folder / "comparison.csv"]
+    write_comparison(files[0], runs)
+    files += draw_curves(runs, folder / "curves")
+    if all(one.clients for one in runs):
+        files += draw_clients(runs, folder / "clients")
+    say(f"in {folder}: {', '.join(path.name for path in files)}")
+    return 0

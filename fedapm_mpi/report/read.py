@@ -1,0 +1,111 @@
+"""Runs as a report sees them: a label, the records of rounds, the last evaluation."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..recorder import Record
+from ..runs import read_config, read_records
+from ..summary import HIGHER_IS_BETTER, summarise_run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, read whole."""
+
+    label: str
+    """What tells it from the others: its algorithm, or else its directory's name."""
+
+    directory: Path
+    algorithm: str
+    rounds: int
+    """Rounds that its configuration asks for."""
+
+    records: Sequence[Record]
+    summary: Mapping[str, Any]
+    clients: Sequence[Mapping[str, Any]]
+    """The last evaluation of every client, in client order; numbers as float, those
+    that are not defined as NaN."""
+
+    def curve(self, key: str) -> tuple[list[int], list[float]]:
+        """Return the rounds that recorded a figure, and the figure."""
+        known = [(r["round"], r[key]) for r in self.records if r.get(key) is not None]
+        return [t for t, _ in known], [value for _, value in known]
+
+
+def read_runs(directories: Sequence[Path]) -> list[Run]:
+    """Read runs that are to be compared.
+
+    Raises
+    ------
+    DataError
+        If one is not a run directory, or not all were trained on the same data.
+    """
+    trained_on = [_data(directory) for directory in directories]
+    for directory, (dataset, sha256) in zip(directories, trained_on, strict=True):
+        first, first_sha256 = trained_on[0]
+        if sha256 != first_sha256:
+            msg = (
+                f"{directories[0]} and {directory} were trained on different data "
+                f"({first} {first_sha256[:12]}, {dataset} {sha256[:12]}), so their "
+                "figures cannot be compared; report on them apart"
+            )
+            raise DataError(msg)
+    configs = [read_config(directory) for directory in directories]
+    names = [config.algorithm["name"].rpartition(":")[2] for config in configs]
+    labels = _labels(directories, names)
+    runs = []
+    for k, directory in enumerate(directories):
+        records = read_records(directory)
+        run = Run(
+            label=labels[k],
+            directory=directory,
+            algorithm=names[k],
+            rounds=configs[k].rounds,
+            records=records,
+            summary=summarise_run(records),
+            clients=_clients(directory),
+        )
+        runs.append(run)
+    return runs
+
+
+def _labels(directories: Sequence[Path], algorithms: Sequence[str]) -> list[str]:
+    """Return the shortest kind of label under which all runs differ."""
+    names = [directory.resolve().name for directory in directories]
+    for labels in (list(algorithms), names):
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(directory) for directory in directories]
+
+
+def _data(run: Path) -> tuple[str, str]:
+    """Return the name of the data set that a run used, and its manifest's SHA-256."""
+    path = run / "provenance.json"
+    try:
+        manifest = json.loads(path.read_text("utf-8"))["manifest"]
+        return str(manifest["dataset"]), str(manifest["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"cannot read {path} ({error}): {run} is not a run directory"
+        raise DataError(msg) from error
+
+
+def _clients(run: Path) -> list[dict[str, Any]]:
+    path = run / "clients.csv"
+    if not path.exists():  # not evaluated yet
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_client(row) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"cannot read {path} ({error}); was it edited?"
+        raise DataError(msg) from error
+
+
+def _client(row: Mapping[str, str]) -> dict[str, Any]:
+    figures = {key: float(row[key] or "nan") for key in HIGHER_IS_BETTER}
+    return {"client": int(row["client"]), "name": row["name"], **figures}
