@@ -12,6 +12,10 @@ import yaml
 from launching import Ended
 
 HERE = Path(__file__).parent
+ABORTED = (70, 9)
+"""Exit codes of a job that one rank ended: the rank's own or, where the launcher was
+quicker to kill it than the rank to leave, that of the kill (MPICH; seldom)."""
+
 TIMEOUT = 120.0
 """Seconds for a job that takes three on a free machine."""
 

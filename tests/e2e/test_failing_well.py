@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import user_parts
 from training import (
+    ABORTED,
     FEDAPM,
     FEDSIM,
     assert_same_run,
@@ -227,7 +228,7 @@ def test_an_exception_on_one_rank_ends_all(toy, tmp_path):
     ended = train(3, config, "--run-dir", run, env=poison)
     seconds = time.monotonic() - float((tmp_path / "time").read_text())
     assert seconds < 10
-    assert ended.returncode == 70, ended
+    assert ended.returncode in ABORTED, ended
     assert ended.left_behind == 0
     assert re.search(r"rank [12] of 3 failed:\nTraceback", ended.stderr), ended
     assert "RuntimeError: this client is poison" in ended.stderr
@@ -257,7 +258,7 @@ def test_a_test_loss_that_is_not_finite(toy, tmp_path):
         ),
     )
     ended = train(RANKS, config, "--run-dir", tmp_path / "run")
-    assert ended.returncode == 70, ended
+    assert ended.returncode in ABORTED, ended
     assert re.search(r"the test loss of client \d is (nan|inf) after round", str(ended))
     assert "Traceback" not in ended.stderr
     assert ended.left_behind == 0
