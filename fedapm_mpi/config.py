@@ -6,10 +6,14 @@ that the libraries which do that are not imported a thousand times over.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
 
 Part = dict[str, Any]
 """A part by name with its options: ``{name: fedapm, rho: 0.01, ...}``."""
+
+Positive = Annotated[int, Ge(1)]
 
 STRICT: dict[str, Any] = {"extra": "forbid"}
 
@@ -42,7 +46,7 @@ class Evaluation:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    every: int = 10
+    every: Positive = 10
     """Rounds between evaluations; the last round is always evaluated."""
 
     shared: Literal["server", "client"] = "server"
@@ -53,11 +57,6 @@ class Evaluation:
     """Whether to add figures over all test samples pooled, which gathers every class
     probability on the server."""
 
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            msg = f"every must be at least 1, got {self.every}"
-            raise ValueError(msg)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -65,17 +64,11 @@ class Checkpoint:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    every: int = 10
+    every: Positive = 10
     """Rounds between checkpoints; one is also written on an early stop."""
 
-    keep: int = 2
+    keep: Positive = 2
     """Checkpoints to keep; older ones are removed once a newer one is complete."""
-
-    def __post_init__(self) -> None:
-        for name, value in (("every", self.every), ("keep", self.keep)):
-            if value < 1:
-                msg = f"{name} must be at least 1, got {value}"
-                raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +86,7 @@ class Config:
     algorithm: Part
     """Algorithm and its hyper-parameters."""
 
-    rounds: int
+    rounds: Positive
     """Communication rounds."""
 
     split: Split | None = None
@@ -105,13 +98,13 @@ class Config:
     client_weights: Literal["uniform", "samples"] = "uniform"
     """Weights alpha_i of the clients in the objective: 1/m, or n_i/n."""
 
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     """Seed of everything random in the run."""
 
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of models, client states and messages."""
 
-    threads: int = 1
+    threads: Positive = 1
     """Threads of a rank's computations; another number may change the last bits."""
 
     buffers: Literal["local", "mean"] = "local"
@@ -126,12 +119,6 @@ class Config:
 
     reduction: Part = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("threads", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                msg = f"{name} must be at least {least}, got {getattr(self, name)}"
-                raise ValueError(msg)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "Config":

@@ -87,6 +87,7 @@ def validate_options(
     config = pydantic.ConfigDict(
         extra="allow" if takes_any else "forbid",
         arbitrary_types_allowed=True,
+        allow_inf_nan=False,
         protected_namespaces=(),
     )
     schema = pydantic.create_model("Options", __config__=config, **fields)
@@ -108,7 +109,7 @@ def _signature_fields(
 ) -> tuple[dict[str, Any], bool]:
     target = factory.__init__ if inspect.isclass(factory) else factory
     try:
-        hints = typing.get_type_hints(target)
+        hints = typing.get_type_hints(target, include_extras=True)
     except (NameError, TypeError):
         hints = {}
     parameters = list(inspect.signature(factory).parameters.values())[positional:]

@@ -59,7 +59,7 @@ def test_every_error_is_reported_at_once_with_the_nearest_key():
             ruonds=5,
             seed=-1,
             model={"name": "mpl"},
-            algorithm=VALID["algorithm"] | {"sgima": 1, "rho": "much"},
+            algorithm=VALID["algorithm"] | {"sgima": 1, "rho": "much", "lr_shared": -3},
             evaluation={"evry": 2},
             participation={"name": "random", "fracton": 0.5},
         )
@@ -69,6 +69,8 @@ def test_every_error_is_reported_at_once_with_the_nearest_key():
         "unknown model 'mpl'; did you mean 'mlp'",
         "sgima: unknown key; did you mean 'sigma'",
         "rho: input should be a valid number",
+        "seed: input should be greater than or equal to 0, got -1",
+        "lr_shared: input should be greater than 0",
         "evaluation.evry: unknown key; did you mean 'every'",
         "fracton: unknown key; did you mean 'fraction'",
     ):
@@ -85,15 +87,15 @@ def test_a_missing_key_is_named():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"rounds": 0}, "rounds must be at least 1"),
-        ({"threads": 0}, "threads must be at least 1"),
-        ({"seed": -1}, "seed must be at least 0"),
+        ({"rounds": 0}, "rounds: input should be greater than or equal to 1, got 0"),
+        ({"threads": 0}, "threads: input should be greater"),
+        ({"seed": -1}, "seed: input should be greater than or equal to 0"),
         ({"dtype": "float16"}, "dtype"),
         ({"split": None}, "needs to know which parameters are personal"),
         ({"split": {"personal": ["a"], "shared": ["b"]}}, "exactly one"),
         ({"split": {"personnal": ["a"]}}, "did you mean 'personal'"),
-        ({"checkpoint": {"every": 0}}, "every must be at least 1"),
-        ({"checkpoint": {"keep": 0}}, "keep must be at least 1"),
+        ({"checkpoint": {"every": 0}}, "checkpoint.every: input should be greater"),
+        ({"checkpoint": {"keep": 0}}, "checkpoint.keep: input should be greater"),
         ({"model": 5}, "model"),
         ({"model": {"hidden": [3]}}, "model: needs a name"),
     ],
@@ -105,9 +107,9 @@ def test_values_out_of_range_are_refused(overrides, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"rho": 0}, "rho must be positive"),
-        ({"sigma": -1}, "sigma must not be negative"),
-        ({"lr_shared": 0}, "lr_shared must be positive"),
+        ({"rho": 0}, "rho: input should be greater than 0, got 0"),
+        ({"sigma": -1}, "sigma: input should be greater than or equal to 0"),
+        ({"lr_shared": 0}, "lr_shared: input should be greater than 0"),
         ({"v_step_at": "here"}, "v_step_at"),
         ({"shared_work": {}}, "exactly one of epochs, steps, xi"),
         ({"shared_work": {"epochs": 1, "steps": 2}}, "exactly one"),

@@ -12,8 +12,9 @@ that communication must do.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
+from annotated_types import Ge, Gt
 from torch import Tensor
 
 from ..registry import Registry
@@ -26,6 +27,10 @@ Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its 
 
 Part = Literal["shared", "personal", "both"]
 Sharing = Literal["split", "all", "none"]
+
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+BatchSize = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True)
@@ -176,22 +181,6 @@ algorithms: Registry[Callable[..., Algorithm]] = Registry("algorithm", __package
 def as_work(value: "Work | dict[str, Any]") -> Work:
     """Return a `Work` from itself or from plain values, as a file holds them."""
     return value if isinstance(value, Work) else Work(**value)
-
-
-def require_positive(**values: float) -> None:
-    """Raise `ValueError` for the first value that is not above zero."""
-    for name, value in values.items():
-        if not value > 0:
-            msg = f"{name} must be positive, got {value}"
-            raise ValueError(msg)
-
-
-def require_not_negative(**values: float) -> None:
-    """Raise `ValueError` for the first value below zero."""
-    for name, value in values.items():
-        if not value >= 0:
-            msg = f"{name} must not be negative, got {value}"
-            raise ValueError(msg)
 
 
 def forbid_criterion(**works: Work) -> None:

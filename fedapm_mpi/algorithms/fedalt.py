@@ -14,8 +14,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from .base import (
+    BatchSize,
     ClientState,
     LocalProblem,
+    NotNegative,
+    Positive,
     Round,
     Sharing,
     Work,
@@ -23,8 +26,6 @@ from .base import (
     as_work,
     descend,
     forbid_criterion,
-    require_not_negative,
-    require_positive,
     weighted_change,
 )
 
@@ -34,13 +35,13 @@ from .base import (
 class FedAlt:
     """Personal phase, then shared phase, then a mean over participants."""
 
-    lr_personal: float
+    lr_personal: Positive
     """Step size of the personal phase."""
 
-    lr_shared: float
+    lr_shared: Positive
     """Step size of the shared phase."""
 
-    batch_size: int
+    batch_size: BatchSize
     """Samples in a mini-batch; 0 is the full batch."""
 
     personal_work: Work
@@ -49,7 +50,7 @@ class FedAlt:
     shared_work: Work
     """Length of the shared phase."""
 
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """L2 decay of both blocks."""
 
     sharing: ClassVar[Sharing] = "split"
@@ -58,8 +59,6 @@ class FedAlt:
     def __post_init__(self) -> None:
         object.__setattr__(self, "personal_work", as_work(self.personal_work))
         object.__setattr__(self, "shared_work", as_work(self.shared_work))
-        require_positive(lr_personal=self.lr_personal, lr_shared=self.lr_shared)
-        require_not_negative(weight_decay=self.weight_decay, batch_size=self.batch_size)
         forbid_criterion(personal_work=self.personal_work, shared_work=self.shared_work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:

@@ -27,16 +27,17 @@ from torch import Tensor
 
 from .. import admm
 from .base import (
+    BatchSize,
     ClientState,
     LocalProblem,
+    NotNegative,
+    Positive,
     Round,
     Sharing,
     Work,
     algorithms,
     as_work,
     forbid_criterion,
-    require_not_negative,
-    require_positive,
 )
 
 
@@ -45,19 +46,19 @@ from .base import (
 class FedAPM:
     """FedAPM with gradient descent on mini-batches for both local problems."""
 
-    rho: float
+    rho: Positive
     r"""Penalty :math:`\rho`, in units of the loss per squared unit of u."""
 
-    sigma: float
+    sigma: NotNegative
     r"""Proximal coefficient :math:`\sigma` of the v problem."""
 
-    lr_personal: float
+    lr_personal: Positive
     """Step size of the v phase."""
 
-    lr_shared: float
+    lr_shared: Positive
     """Step size of the u phase."""
 
-    batch_size: int
+    batch_size: BatchSize
     """Samples in a mini-batch; 0 is the full batch."""
 
     personal_work: Work
@@ -69,7 +70,7 @@ class FedAPM:
     ``max_epochs``: mini-batches at a fixed step size leave a gradient norm below which
     no tolerance is ever met."""
 
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     r"""L2 decay :math:`\mu` of both blocks, inside the client weight."""
 
     v_step_at: Literal["global", "local"] = "global"
@@ -89,14 +90,6 @@ class FedAPM:
     def __post_init__(self) -> None:
         object.__setattr__(self, "personal_work", as_work(self.personal_work))
         object.__setattr__(self, "shared_work", as_work(self.shared_work))
-        require_positive(
-            rho=self.rho, lr_personal=self.lr_personal, lr_shared=self.lr_shared
-        )
-        require_not_negative(
-            sigma=self.sigma,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-        )
         forbid_criterion(personal_work=self.personal_work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:

@@ -14,8 +14,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from .base import (
+    BatchSize,
     ClientState,
     LocalProblem,
+    NotNegative,
+    Positive,
     Round,
     Sharing,
     Work,
@@ -23,8 +26,6 @@ from .base import (
     as_work,
     descend,
     forbid_criterion,
-    require_not_negative,
-    require_positive,
     weighted_change,
 )
 
@@ -34,16 +35,16 @@ from .base import (
 class FedSim:
     """One joint phase over both blocks, then a mean over participants."""
 
-    lr: float
+    lr: Positive
     """Step size of both blocks."""
 
-    batch_size: int
+    batch_size: BatchSize
     """Samples in a mini-batch; 0 is the full batch."""
 
     work: Work
     """Length of the joint phase."""
 
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """L2 decay of both blocks."""
 
     sharing: ClassVar[Sharing] = "split"
@@ -51,8 +52,6 @@ class FedSim:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "work", as_work(self.work))
-        require_positive(lr=self.lr)
-        require_not_negative(weight_decay=self.weight_decay, batch_size=self.batch_size)
         forbid_criterion(work=self.work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
