@@ -209,6 +209,25 @@ def descend(
             vector.sub_(slope, alpha=lr)
 
 
+class ParticipantMean:
+    r"""The server's side of methods that average the participants' shared blocks.
+
+    .. math:: u^{t+1} = u^t + \sum_{i\in S} \alpha_i (u_i - u^t)
+              \Big/ \sum_{i\in S} \alpha_i
+    """
+
+    rows: ClassVar[int] = 1
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        """Return the client's own copies of both blocks."""
+        return {"shared": shared.clone(), "personal": personal.clone()}
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        """Add the weighted mean of the participants' changes."""
+        if round_.weight_sum > 0:  # not so where all participants are empty
+            server.add_(total, alpha=1 / round_.weight_sum)
+
+
 def weighted_change(u: Tensor, u_server: Tensor, weight: float) -> Tensor:
     r"""Return :math:`\alpha_i (u_i - u)` as an increment, (1, d) in float64."""
     return (u.double() - u_server.double()).mul_(weight)[None]

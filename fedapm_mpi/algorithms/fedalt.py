@@ -18,8 +18,8 @@ from .base import (
     ClientState,
     LocalProblem,
     NotNegative,
+    ParticipantMean,
     Positive,
-    Round,
     Sharing,
     Work,
     algorithms,
@@ -32,7 +32,7 @@ from .base import (
 
 @algorithms.register("fedalt")
 @dataclass(frozen=True, kw_only=True)
-class FedAlt:
+class FedAlt(ParticipantMean):
     """Personal phase, then shared phase, then a mean over participants."""
 
     lr_personal: Positive
@@ -54,15 +54,11 @@ class FedAlt:
     """L2 decay of both blocks."""
 
     sharing: ClassVar[Sharing] = "split"
-    rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "personal_work", as_work(self.personal_work))
         object.__setattr__(self, "shared_work", as_work(self.shared_work))
         forbid_criterion(personal_work=self.personal_work, shared_work=self.shared_work)
-
-    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
-        return {"shared": shared.clone(), "personal": personal.clone()}
 
     def client_step(
         self,
@@ -93,7 +89,3 @@ class FedAlt:
         client["personal"].copy_(problem.personal)
         client["shared"].copy_(problem.shared)
         return weighted_change(problem.shared, u_server, weight)
-
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
-        if round_.weight_sum > 0:  # not so where all participants are empty
-            server.add_(total, alpha=1 / round_.weight_sum)

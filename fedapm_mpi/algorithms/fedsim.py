@@ -18,8 +18,8 @@ from .base import (
     ClientState,
     LocalProblem,
     NotNegative,
+    ParticipantMean,
     Positive,
-    Round,
     Sharing,
     Work,
     algorithms,
@@ -32,7 +32,7 @@ from .base import (
 
 @algorithms.register("fedsim")
 @dataclass(frozen=True, kw_only=True)
-class FedSim:
+class FedSim(ParticipantMean):
     """One joint phase over both blocks, then a mean over participants."""
 
     lr: Positive
@@ -48,14 +48,10 @@ class FedSim:
     """L2 decay of both blocks."""
 
     sharing: ClassVar[Sharing] = "split"
-    rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "work", as_work(self.work))
         forbid_criterion(work=self.work)
-
-    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
-        return {"shared": shared.clone(), "personal": personal.clone()}
 
     def client_step(
         self,
@@ -78,7 +74,3 @@ class FedSim:
         client["personal"].copy_(problem.personal)
         client["shared"].copy_(problem.shared)
         return weighted_change(problem.shared, u_server, weight)
-
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
-        if round_.weight_sum > 0:  # not so where all participants are empty
-            server.add_(total, alpha=1 / round_.weight_sum)
