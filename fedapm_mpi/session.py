@@ -2,8 +2,6 @@
 
 import os
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +59,7 @@ class Session:
         """Classes of the labels, K."""
         return len(self.manifest.classes)
 
-    @cached_property
+    @property
     def averages_buffers(self) -> bool:
         """Whether floating buffers are replaced by the participants' mean."""
         return self.config.buffers == "mean"
@@ -176,7 +174,8 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
 def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:
     """Return the rank on which each client lives, (m,)."""
     ranks = hosts(size)
-    chosen = build_part_function(config.placement)(manifest.counts["train"], len(ranks))
+    trained = manifest.counts["train"]
+    chosen = build_part(placements, config.placement, trained, len(ranks))
     placed: NDArray[np.int64] = np.asarray(chosen, dtype=np.int64)
     if (
         placed.shape != (manifest.num_clients,)
@@ -188,13 +187,6 @@ def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:
         )
         raise ConfigError(msg)
     return placed + ranks.start
-
-
-def build_part_function(part: dict[str, Any]) -> Any:
-    """Return a placement with its options bound."""
-    options = {key: value for key, value in part.items() if key != "name"}
-    function = placements.get(part["name"])
-    return lambda costs, ranks: function(costs, ranks, **options)
 
 
 def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
