@@ -42,12 +42,15 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """When and how all clients are evaluated on their own test parts."""
+    """When and how all clients are evaluated on their own test or val parts."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     every: Positive = 10
     """Rounds between evaluations; the last round is always evaluated."""
+
+    split: Literal["test", "val"] = "test"
+    """Part of every client's data that is evaluated; choose settings on ``val``."""
 
     shared: Literal["server", "client"] = "server"
     """Shared block of the evaluated models: the server's u, or the client's own u_i as

@@ -138,9 +138,9 @@ def _server_work(
         weight_sum=float(session.weights[chosen].sum()),
     )
     u_before = server.rows[0].clone()
-    d = server.rows.numel()
+    rows, d = session.algorithm.rows, session.algorithm.rows * session.model.size_shared
     summed = torch.from_numpy(total)
-    session.algorithm.server_step(server.rows, summed[:d].view_as(server.rows), this)
+    session.algorithm.server_step(server.rows, summed[:d].view(rows, -1), this)
     if len(chosen):
         server.buffers.add_(summed[d:], alpha=1 / len(chosen))
     server.seen[chosen] = True
@@ -187,10 +187,10 @@ def _evaluate_if_due(
 
 def _pack(session: Session, server: Server, message: Tensor) -> None:
     if session.comm.rank == SERVER:
-        d = server.rows.numel()
-        message[:d].copy_(server.rows.reshape(-1))
+        rows, d = session.algorithm.rows, session.model.size_shared
+        message[: rows * d].copy_(server.rows[:rows].reshape(-1))
         if session.averages_buffers:
-            message[d:].copy_(server.buffers)
+            message[rows * d :].copy_(server.buffers)
 
 
 def _save(

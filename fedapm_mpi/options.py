@@ -113,6 +113,11 @@ def _signature_fields(
     except (NameError, TypeError):
         hints = {}
     parameters = list(inspect.signature(factory).parameters.values())[positional:]
+    made = {
+        field.name: field.default_factory()
+        for field in _dataclass_fields(factory)
+        if field.default_factory is not dataclasses.MISSING
+    }
     fields: dict[str, Any] = {}
     takes_any = False
     for parameter in parameters:
@@ -120,9 +125,13 @@ def _signature_fields(
             takes_any = True
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
             empty = parameter.default is inspect.Parameter.empty
-            default = ... if empty else parameter.default
+            default = ... if empty else made.get(parameter.name, parameter.default)
             fields[parameter.name] = (hints.get(parameter.name, Any), default)
     return fields, takes_any
+
+
+def _dataclass_fields(factory: Any) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
 
 
 def sentences(

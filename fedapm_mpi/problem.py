@@ -35,6 +35,8 @@ class ClientProblem:
         The client's training samples.
     seed, round_index, client
         Address of the randomness.
+    purpose
+        What it is for: another purpose has another order of samples.
 
     Attributes
     ----------
@@ -52,18 +54,20 @@ class ClientProblem:
         seed: int,
         round_index: int,
         client: int,
+        purpose: Literal["batches", "personalise"] = "batches",
     ) -> None:
         self.model = model
         self.samples = samples
         self.shared, self.personal = model.shared, model.personal
         self._where = f"client {client}, round {round_index + 1}"
         self._streams = {
-            phase: stream(seed, "batches", round_index, client, k)
+            phase: stream(seed, purpose, round_index, client, k)
             for k, phase in enumerate(PHASES)
         }
         self.loss_sum, self.loss_count = 0.0, 0
         self._phase = ""
-        torch.manual_seed(torch_seed(seed, "dropout", round_index, client))
+        dropout = "dropout" if purpose == "batches" else f"dropout {purpose}"
+        torch.manual_seed(torch_seed(seed, dropout, round_index, client))
 
     def batches(
         self, phase: Literal["personal", "shared", "joint"], work: Work, size: int

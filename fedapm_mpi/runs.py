@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +11,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .algorithms import ClientState, algorithms
-from .building import build_model
+from .building import build_model, build_part
 from .config import Config
 from .errors import DataError
-from .manifest import read_manifest
+from .manifest import Manifest, read_manifest
+from .problem import ClientProblem
+from .samples import to_samples
+from .shards import ShardReader
+from .split import SplitModel
 from .state import run_digest, state_digest
 
 
@@ -39,7 +43,10 @@ def read_records(run: Path) -> list[dict[str, Any]]:
 
 
 def load_client_model(run: Path, client: int) -> nn.Module:
-    """Return a client's personal model: its personal part and the shared part u.
+    """Return a client's personal model, as the last evaluation of a run had it.
+
+    That is its personal part and the shared part u, or what an algorithm such as Ditto
+    or fine-tuning makes for its client; the latter trains again.
 
     Parameters
     ----------
@@ -53,32 +60,34 @@ def load_client_model(run: Path, client: int) -> nn.Module:
     DataError
         If the run is not finished or has no such client.
     """
-    model, initial, server = _final(run)
-    config = read_config(run)
+    final = _final(run)
+    model, server = final.model, final.server
     m = len(server["seen"])
     if not 0 <= client < m:
         msg = f"{run} has clients 0 to {m - 1}, not {client}"
         raise DataError(msg)
-    state = _states(run).get(client, initial)
-    if config.evaluation.shared == "server":
-        model.shared.copy_(server["rows"][0])
-    else:
-        model.shared.copy_(state["shared"])
-    model.personal.copy_(state["personal"])
+    state = _states(run).get(client, final.initial)
     none = torch.zeros(0)
-    buffers = server["buffers"] if config.buffers == "mean" else state.get("buffers")
+    averaged = final.config.buffers == "mean"
+    buffers = server["buffers"] if averaged else state.get("buffers")
     model.write_buffers(
         none if buffers is None else buffers, state.get("counters", none)
     )
+    if hasattr(final.algorithm, "personalise"):
+        _personalise(final, client, state, run)
+    else:
+        at_server = final.config.evaluation.shared == "server"
+        model.shared.copy_(server["rows"][0] if at_server else state["shared"])
+        model.personal.copy_(state["personal"])
     module: nn.Module = model.module.eval()
     return module
 
 
 def recompute_digest(run: Path) -> str:
     """Return the digest of the state in a run's ``final`` folder."""
-    _, initial, server = _final(run)
-    states = _states(run)
-    untouched = state_digest(initial)
+    final = _final(run)
+    server, states = final.server, _states(run)
+    untouched = state_digest(final.initial)
     rows = [
         state_digest(states[i]) if i in states else untouched
         for i in range(len(server["seen"]))
@@ -87,12 +96,23 @@ def recompute_digest(run: Path) -> str:
     return run_digest([server["rows"], server["buffers"]], table)
 
 
-def _final(run: Path) -> tuple[Any, ClientState, dict[str, Tensor]]:
-    """Return a run's model, a fresh client's state, and the server's final state."""
+class _Final(NamedTuple):
+    """What a finished run left, beside its clients' states."""
+
+    config: Config
+    manifest: Manifest
+    algorithm: Any
+    model: SplitModel
+    initial: ClientState
+    """A client's that never took part."""
+
+    server: dict[str, Tensor]
+
+
+def _final(run: Path) -> _Final:
     config = read_config(run)
     manifest = read_manifest(config.data)
-    options = {k: v for k, v in config.algorithm.items() if k != "name"}
-    algorithm = algorithms.get(config.algorithm["name"])(**options)
+    algorithm = build_part(algorithms, config.algorithm)
     model = build_model(config, manifest, algorithm.sharing)
     initial = algorithm.new_client(model.shared.clone(), model.personal.clone())
     for name, values in zip(("buffers", "counters"), model.read_buffers(), strict=True):
@@ -102,7 +122,29 @@ def _final(run: Path) -> tuple[Any, ClientState, dict[str, Tensor]]:
     if not path.exists():
         msg = f"{run} is not finished; go on with it by: fedapm train --resume {run}"
         raise DataError(msg)
-    return model, initial, _tensors(path)
+    return _Final(config, manifest, algorithm, model, initial, _tensors(path))
+
+
+def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> None:
+    """Set the live model to what the algorithm makes for a client."""
+    config, model = final.config, final.model
+    reader = ShardReader(final.manifest)
+    stored = reader.read(client, "train")
+    reader.close()
+    counts = final.manifest.counts["train"]
+    m = final.manifest.num_clients
+    uniform = config.client_weights == "uniform"
+    problem = ClientProblem(
+        model,
+        to_samples(stored, final.manifest.inputs, model.dtype),
+        seed=config.seed,
+        round_index=read_records(run)[-1]["round"],
+        client=client,
+        purpose="personalise",
+    )
+    broadcast = final.server["rows"][: final.algorithm.rows].to(model.dtype)
+    weight = 1 / m if uniform else float(counts[client] / counts.sum())
+    final.algorithm.personalise(broadcast, state, problem, weight)
 
 
 def _states(run: Path) -> dict[int, ClientState]:

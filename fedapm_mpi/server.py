@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import checkpoint
+from .algorithms import memory_rows
 from .comm import SERVER
 from .session import Session
 
@@ -17,7 +18,7 @@ class Server:
     """The server's state; what other ranks hold of it is not used."""
 
     rows: Tensor
-    """(rows, d_shared) float64; row 0 is u."""
+    """(rows + memory_rows, d_shared) float64: row 0 is u, the first `rows` are sent."""
 
     buffers: Tensor
     """(d_buffers,) float64 mean of the participants' buffers."""
@@ -37,7 +38,8 @@ class Server:
 def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
     """Return the initial state or a saved one, and set the hosted clients' likewise."""
     algorithm, initial = session.algorithm, session.initial
-    rows = torch.zeros(algorithm.rows, session.model.size_shared, dtype=torch.float64)
+    height = algorithm.rows + memory_rows(algorithm)
+    rows = torch.zeros(height, session.model.size_shared, dtype=torch.float64)
     rows[0] = initial["shared"]
     extra = initial["buffers"] if session.averages_buffers else torch.zeros(0)
     server = Server(rows, extra.double(), np.zeros(session.num_clients, dtype=np.bool_))

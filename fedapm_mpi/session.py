@@ -137,6 +137,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
     algorithm: Algorithm = build_part(algorithms, config.algorithm)
     chooser: Participation = build_part(participation, config.participation)
     chooser.check(manifest.num_clients)
+    _check_evaluation(config, manifest, algorithm)
     model = build_model(config, manifest, algorithm.sharing)
     initial = {"shared": model.shared.clone(), "personal": model.personal.clone()}
     initial["buffers"], initial["counters"] = model.read_buffers()
@@ -152,6 +153,9 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
         return state
 
     check_output(model.module, config, manifest)
+    weights = client_weights(config, manifest)
+    advise = getattr(algorithm, "warnings", None)
+    advice = advise(weights.tolist()) if advise else []
     host_of = place(config, manifest, comm.size)
     table = ClientTable(np.flatnonzero(host_of == comm.rank).tolist(), new_client)
     return Session(
@@ -164,11 +168,27 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
         model=model,
         initial=initial,
         host_of=host_of,
-        weights=client_weights(config, manifest),
+        weights=weights,
         table=table,
         reader=ShardReader(manifest),
-        warnings=_warnings(manifest, comm.size),
+        warnings=_warnings(config, manifest, comm.size) + advice,
     )
+
+
+def _check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -> None:
+    split = config.evaluation.split
+    if not manifest.counts.get(split, np.zeros(1)).any():
+        msg = (
+            f"evaluation.split is {split!r}, but {manifest.directory} has no {split} "
+            f"samples; prepare it again with {split}=0.2, say"
+        )
+        raise ConfigError(msg)
+    if config.evaluation.shared == "client" and hasattr(algorithm, "personalise"):
+        msg = (
+            f"evaluation.shared is 'client', but {config.algorithm['name']} evaluates "
+            "the models that it makes for its clients; remove the key"
+        )
+        raise ConfigError(msg)
 
 
 def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:
@@ -203,14 +223,14 @@ def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
     return weights
 
 
-def _warnings(manifest: Manifest, size: int) -> list[str]:
+def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:
     found = []
     m, ranks = manifest.num_clients, len(hosts(size))
     if ranks > m:
         found.append(f"{ranks} ranks host clients but there are {m}: {ranks - m} idle")
     for split, remedy in (
         ("train", "they take no local step"),
-        ("test", "they are left out of the figures"),
+        (config.evaluation.split, "they are left out of the figures"),
     ):
         empty = int((manifest.counts[split] == 0).sum())
         if empty:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import admm
+from .algorithms import ClientState
 from .errors import TrainingError
 from .evaluation import evaluate
 from .metrics import client_metrics, summarise
+from .problem import ClientProblem
 from .session import Session
 
 METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
@@ -81,15 +83,25 @@ def _evaluate_client(
 ) -> tuple[list[float], NDArray[np.float32]]:
     state, model = session.table.view(client), session.model
     u_server = message[: model.size_shared]
-    at_server = session.config.evaluation.shared == "server"
-    model.shared.copy_(u_server if at_server else state["shared"])
-    model.personal.copy_(state["personal"])
-    if "buffers" in state or "counters" in state:
-        buffers = state.get("buffers", torch.zeros(0))
-        if session.averages_buffers and at_server:
-            buffers = message[session.algorithm.rows * model.size_shared :]
-        model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
-    samples = session.samples(client, "test")
+    _load_buffers(session, state, message)
+    personalise = getattr(session.algorithm, "personalise", None)
+    if personalise is None:
+        at_server = session.config.evaluation.shared == "server"
+        model.shared.copy_(u_server if at_server else state["shared"])
+        model.personal.copy_(state["personal"])
+    else:
+        problem = ClientProblem(
+            model,
+            session.samples(client, "train"),
+            seed=session.config.seed,
+            round_index=t,
+            client=client,
+            purpose="personalise",
+        )
+        rows = session.algorithm.rows
+        broadcast = message[: rows * model.size_shared].view(rows, -1)
+        personalise(broadcast, state, problem, float(session.weights[client]))
+    samples = session.samples(client, session.config.evaluation.split)
     found, probabilities = evaluate(model, samples, session.num_classes)
     if found.samples and not isfinite(found.loss):
         msg = (
@@ -102,6 +114,16 @@ def _evaluate_client(
     return [*map(float, found), gap], np.hstack([probabilities, labels])
 
 
+def _load_buffers(session: Session, state: ClientState, message: Tensor) -> None:
+    """Set the module's buffers to those of the client, or to the averaged ones."""
+    if "buffers" not in state and "counters" not in state:
+        return
+    buffers = state.get("buffers", torch.zeros(0))
+    if session.averages_buffers and session.config.evaluation.shared == "server":
+        buffers = message[session.algorithm.rows * session.model.size_shared :]
+    session.model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
+
+
 def _gather_pool(
     session: Session, scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
@@ -110,7 +132,7 @@ def _gather_pool(
         return None
     width = session.num_classes + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
-    tested = session.manifest.counts["test"]
+    tested = session.manifest.counts[session.config.evaluation.split]
     per_rank = np.bincount(
         session.host_of, weights=tested, minlength=session.comm.size
     ).astype(np.int64)

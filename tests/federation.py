@@ -9,7 +9,7 @@ import torch
 from quadratic import DIM_U, KAPPA, Quadratic
 from torch import Tensor
 
-from fedapm_mpi.algorithms.base import Round, Work
+from fedapm_mpi.algorithms.base import Round, Work, memory_rows
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedapm import FedAPM
 
@@ -21,7 +21,7 @@ class Federation:
 
     Attributes
     ----------
-    server : (rows, DIM_U) Tensor
+    server : (rows + memory_rows, DIM_U) Tensor
         What the server holds; row 0 is the shared model.
     clients : list of dict
         The state of each client, as the algorithm keeps it.
@@ -33,7 +33,8 @@ class Federation:
         self.algorithm = algorithm
         self.quadratic = quadratic
         self.problems = quadratic.problems()
-        self.server = torch.zeros(algorithm.rows, DIM_U, dtype=torch.float64)
+        height = algorithm.rows + memory_rows(algorithm)
+        self.server = torch.zeros(height, DIM_U, dtype=torch.float64)
         self.server[0] = quadratic.start_u
         self.clients = [
             algorithm.new_client(quadratic.start_u.clone(), quadratic.start_v.clone())
@@ -54,8 +55,9 @@ class Federation:
     def round(self, participants: Sequence[int]) -> None:
         """Broadcast, let each participant work, add up, and step at the server."""
         self.increment = {}
-        total = torch.zeros_like(self.server)
-        broadcast = self.server.clone()
+        rows = self.algorithm.rows
+        total = torch.zeros_like(self.server[:rows])
+        broadcast = self.server[:rows].clone()
         weights = [float(weight) for weight in self.quadratic.weights]
         for i in participants:
             self.problems[i].forget()
@@ -63,7 +65,7 @@ class Federation:
                 broadcast, self.clients[i], self.problems[i], weights[i]
             ).clone()
             total += self.increment[i]
-        if not torch.equal(broadcast, self.server):
+        if not torch.equal(broadcast, self.server[:rows]):
             msg = "a client changed what all of them were sent"
             raise AssertionError(msg)
         weight_sum = sum(weights[i] for i in participants)

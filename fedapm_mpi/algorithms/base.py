@@ -10,7 +10,7 @@ shared model, further rows whatever else an algorithm sends down. Every uplink i
 that communication must do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Protocol
 
@@ -126,6 +126,11 @@ class Round:
     weight_sum: float
     """Sum of the participants' weights."""
 
+    penalties: tuple[float, float] | None = None
+    r"""Sum over all clients of the penalty each last used, in units of the present
+    :math:`\rho`, before and after this round; (m, m) unless it adapts. `None` for
+    algorithms without one."""
+
 
 class Algorithm(Protocol):
     """One federated algorithm; its fields are its hyper-parameters."""
@@ -171,8 +176,59 @@ class Algorithm(Protocol):
         ...
 
     def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
-        """Update the server's (rows, d_shared) float64 array in place."""
+        """Update the server's array in place; all of it is float64.
+
+        Parameters
+        ----------
+        server : (rows + memory_rows, d_shared)
+            What is broadcast, then what the server keeps for itself.
+        total : (rows, d_shared)
+            Sum of the participants' increments.
+        round_
+            The round.
+        """
         ...
+
+
+class Remembers(Protocol):
+    """What an algorithm also has if its server keeps more than it sends."""
+
+    @property
+    def memory_rows(self) -> int:
+        """Rows of the server's array that are never broadcast, zero at first."""
+        ...
+
+
+class Personalises(Protocol):
+    """What an algorithm also has if a client does not just use (u, v_i)."""
+
+    def personalise(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        """Set `problem.shared` and `problem.personal` to the client's own model.
+
+        Called before an evaluation, in which every client takes part; it may train
+        (fine-tuning), but must leave `client` and `broadcast` as they are. Both
+        vectors hold the last evaluated client's model when it is called.
+        """
+        ...
+
+
+class Advises(Protocol):
+    """What an algorithm also has if some settings deserve a warning."""
+
+    def warnings(self, weights: Sequence[float]) -> list[str]:
+        """Return one sentence for each thing to think over, given all weights."""
+        ...
+
+
+def memory_rows(algorithm: Algorithm) -> int:
+    """Return how many rows an algorithm's server keeps for itself; see `Remembers`."""
+    return int(getattr(algorithm, "memory_rows", 0))
 
 
 algorithms: Registry[Callable[..., Algorithm]] = Registry("algorithm", __package__)
@@ -199,38 +255,27 @@ def descend(
     batch_size: int,
     lr: float,
     weight_decay: float,
+    adjust_shared: Callable[[Tensor, Tensor], object] | None = None,
 ) -> None:
-    """Take plain SGD steps on one part of a local problem, or on both, in place."""
+    """Take plain SGD steps on one part of a local problem, or on both, in place.
+
+    `adjust_shared`, called with the gradient in the shared part (decay included) and
+    the shared part, may change the former in place: that is where proximal terms, duals
+    and control variates come in.
+    """
     phase: Literal["personal", "shared", "joint"] = "joint" if part == "both" else part
     for batch in problem.batches(phase, work, batch_size):
         gradient = problem.gradient(part, batch)
         for vector, slope in _parts(problem, part, gradient):
             slope.add_(vector, alpha=weight_decay)
+            if adjust_shared is not None and vector is problem.shared:
+                adjust_shared(slope, vector)
             vector.sub_(slope, alpha=lr)
 
 
-class ParticipantMean:
-    r"""The server's side of methods that average the participants' shared blocks.
-
-    .. math:: u^{t+1} = u^t + \sum_{i\in S} \alpha_i (u_i - u^t)
-              \Big/ \sum_{i\in S} \alpha_i
-    """
-
-    rows: ClassVar[int] = 1
-
-    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
-        """Return the client's own copies of both blocks."""
-        return {"shared": shared.clone(), "personal": personal.clone()}
-
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
-        """Add the weighted mean of the participants' changes."""
-        if round_.weight_sum > 0:  # not so where all participants are empty
-            server.add_(total, alpha=1 / round_.weight_sum)
-
-
-def weighted_change(u: Tensor, u_server: Tensor, weight: float) -> Tensor:
+def weighted_change(u: Tensor, before: Tensor, weight: float) -> Tensor:
     r"""Return :math:`\alpha_i (u_i - u)` as an increment, (1, d) in float64."""
-    return (u.double() - u_server.double()).mul_(weight)[None]
+    return (u.double() - before.double()).mul_(weight)[None]
 
 
 def _parts(

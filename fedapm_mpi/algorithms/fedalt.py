@@ -2,10 +2,11 @@ r"""FedAlt: alternating updates of a personal and a shared block.
 
 A participant takes SGD steps on its personal block with the broadcast u fixed, then on
 the shared block with the new personal block fixed; the server averages the shared
-blocks of the **participants**, by client weight.
+blocks of the **participants**, by client weight,
+and may make more of that mean than its next u (`server_optimizer`).
 
 Reference: Pillutla et al., "Federated learning with partial model personalization",
-ICML 2022, algorithm 2 (server optimiser: plain average).
+ICML 2022, algorithm 2.
 """
 
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ._server import ServerMean
 from .base import (
     BatchSize,
     ClientState,
     LocalProblem,
     NotNegative,
-    ParticipantMean,
     Positive,
     Sharing,
     Work,
@@ -26,13 +27,12 @@ from .base import (
     as_work,
     descend,
     forbid_criterion,
-    weighted_change,
 )
 
 
 @algorithms.register("fedalt")
 @dataclass(frozen=True, kw_only=True)
-class FedAlt(ParticipantMean):
+class FedAlt(ServerMean):
     """Personal phase, then shared phase, then a mean over participants."""
 
     lr_personal: Positive
@@ -56,6 +56,7 @@ class FedAlt(ParticipantMean):
     sharing: ClassVar[Sharing] = "split"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "personal_work", as_work(self.personal_work))
         object.__setattr__(self, "shared_work", as_work(self.shared_work))
         forbid_criterion(personal_work=self.personal_work, shared_work=self.shared_work)
@@ -87,5 +88,4 @@ class FedAlt(ParticipantMean):
             weight_decay=self.weight_decay,
         )
         client["personal"].copy_(problem.personal)
-        client["shared"].copy_(problem.shared)
-        return weighted_change(problem.shared, u_server, weight)
+        return self.send(problem.shared, u_server, client, weight)

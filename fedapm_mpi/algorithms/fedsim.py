@@ -2,10 +2,11 @@ r"""FedSim: simultaneous updates of a personal and a shared block.
 
 A participant takes SGD steps on both blocks at once, their gradients taken at the same
 point on the same batch; the server averages the shared blocks of the **participants**,
-by client weight.
+by client weight,
+and may make more of that mean than its next u (`server_optimizer`).
 
 Reference: Pillutla et al., "Federated learning with partial model personalization",
-ICML 2022, algorithm 3 (server optimiser: plain average).
+ICML 2022, algorithm 3.
 """
 
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from ._server import ServerMean
 from .base import (
     BatchSize,
     ClientState,
     LocalProblem,
     NotNegative,
-    ParticipantMean,
     Positive,
     Sharing,
     Work,
@@ -26,13 +27,12 @@ from .base import (
     as_work,
     descend,
     forbid_criterion,
-    weighted_change,
 )
 
 
 @algorithms.register("fedsim")
 @dataclass(frozen=True, kw_only=True)
-class FedSim(ParticipantMean):
+class FedSim(ServerMean):
     """One joint phase over both blocks, then a mean over participants."""
 
     lr: Positive
@@ -50,6 +50,7 @@ class FedSim(ParticipantMean):
     sharing: ClassVar[Sharing] = "split"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "work", as_work(self.work))
         forbid_criterion(work=self.work)
 
@@ -72,5 +73,4 @@ class FedSim(ParticipantMean):
             weight_decay=self.weight_decay,
         )
         client["personal"].copy_(problem.personal)
-        client["shared"].copy_(problem.shared)
-        return weighted_change(problem.shared, u_server, weight)
+        return self.send(problem.shared, u_server, client, weight)
