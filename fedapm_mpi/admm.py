@@ -15,12 +15,13 @@ unit of u, and a change of :math:`\rho` leaves it alone.
 """
 
 from math import sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def vote(u: Tensor, dual: Tensor, rho: float) -> Tensor:
+def vote(u: Tensor, dual: Tensor, rho: float, share: float = 1.0) -> Tensor:
     r"""Return :math:`z_i = u_i + \pi_i/\rho`, whose mean over all clients is u.
 
     The result is in double precision, so that the difference of two votes of float32
@@ -34,8 +35,34 @@ def vote(u: Tensor, dual: Tensor, rho: float) -> Tensor:
         Its unscaled dual.
     rho
         Penalty, in units of the loss per squared unit of u.
+    share
+        Factor of u_i: :math:`\rho_i/\rho` where the client's own penalty is another.
     """
-    return u.double().add(dual.double(), alpha=1 / rho)
+    return u.double().mul(share).add(dual.double(), alpha=1 / rho)
+
+
+def move_consensus(u: Tensor, total: Tensor, before: float, after: float) -> None:
+    r"""Move the server's u in place by the sum of the participants' changes of vote.
+
+    u is kept at :math:`\sum_i z_i / \sum_i \rho_i`, where a vote is
+    :math:`z_i = \rho_i u_i + \pi_i`, all in units of the present :math:`\rho`.
+
+    Parameters
+    ----------
+    u : (d,)
+        The server's shared block, float64.
+    total : (d,)
+        Sum of the changes of :math:`z_i/\rho`.
+    before, after
+        :math:`\sum_i \rho_i / \rho` before and after the round; m if all are equal.
+    """
+    change = total if before == after else total - (after - before) * u
+    u.add_(change, alpha=1 / after)
+
+
+def relax(u: Tensor, u_server: Tensor, relaxation: float) -> Tensor:
+    r"""Return :math:`\gamma u_i + (1-\gamma) u^t` (Boyd et al. 2011, 3.4.3)."""
+    return torch.lerp(u_server, u, relaxation)
 
 
 def ascend_dual(dual: Tensor, u: Tensor, u_server: Tensor, rho: float) -> None:
@@ -102,11 +129,108 @@ def squared_distance(a: Tensor, b: Tensor) -> float:
     return float(torch.dot(gap, gap))
 
 
-def primal_residual(sum_squared_gaps: float) -> float:
-    r"""Return :math:`(\sum_i \|u_i - u\|^2)^{1/2}`, given the sum over all clients."""
-    return sqrt(sum_squared_gaps)
+def dual_residual(change: Tensor, penalties: Tensor) -> float:
+    r"""Return :math:`(\sum_i \rho_i^2)^{1/2}\,\|u^{t+1} - u^t\|`.
+
+    Where all m penalties are equal, this is :math:`\rho\sqrt m\,\|u^{t+1} - u^t\|`
+    (Boyd et al. 2011, section 3.3).
+
+    Parameters
+    ----------
+    change : (d,)
+        The change of the server's u in the round.
+    penalties : (m,)
+        The penalty that each client last worked with.
+    """
+    return sqrt(dot(penalties, penalties) * dot(change, change))
 
 
-def dual_residual(u: Tensor, u_before: Tensor, rho: float, num_clients: int) -> float:
-    r"""Return :math:`\rho \sqrt m \, \|u^{t+1} - u^t\|` (Boyd et al. 2011, 3.3)."""
-    return rho * sqrt(num_clients * squared_distance(u, u_before))
+def dot(a: Tensor, b: Tensor) -> float:
+    """Return the inner product of two vectors, summed in double precision."""
+    return float(torch.dot(a.double(), b.double()))
+
+
+class Residuals(NamedTuple):
+    r"""How far the clients are from agreeing, and the server from resting.
+
+    Absolute forms (Boyd et al. 2011, section 3.3; FedAPM's u is one block):
+    :math:`(\sum_i \|u_i - u\|^2)^{1/2}` and
+    :math:`(\sum_i \rho_i^2)^{1/2} \|u^{t+1} - u^t\|`, which is
+    :math:`\rho\sqrt m\,\|u^{t+1}-u^t\|` where all penalties are equal.
+    """
+
+    primal: float
+    dual: float
+    scale_primal: float
+    r""":math:`\max\{(\sum_i \|u_i\|^2)^{1/2}, \sqrt m \|u\|\}`."""
+
+    scale_dual: float
+    r""":math:`(\sum_i \|\pi_i\|^2)^{1/2}`."""
+
+    @property
+    def primal_relative(self) -> float:
+        """The primal residual over its scale, 0 over 0 being 0."""
+        return _ratio(self.primal, self.scale_primal)
+
+    @property
+    def dual_relative(self) -> float:
+        """The dual residual over its scale, 0 over 0 being 0."""
+        return _ratio(self.dual, self.scale_dual)
+
+    def within(self, absolute: float, relative: float, entries: int) -> bool:
+        r"""Return whether both are below the textbook tolerances.
+
+        Parameters
+        ----------
+        absolute, relative
+            Tolerances :math:`\epsilon^{abs}` and :math:`\epsilon^{rel}`.
+        entries
+            Entries of all clients' copies together, m d.
+        """
+        floor = sqrt(entries) * absolute
+        return (
+            self.primal <= floor + relative * self.scale_primal
+            and self.dual <= floor + relative * self.scale_dual
+        )
+
+
+def balanced_penalty(
+    rho: float, primal: float, dual: float, *, ratio: float, factor: float
+) -> float:
+    """Return the penalty that brings two residuals nearer to each other.
+
+    A larger penalty makes the primal residual smaller and the dual one larger (Boyd et
+    al. 2011, equation 3.13). Unscaled duals stay as they are.
+    """
+    if primal > ratio * dual:
+        return rho * factor
+    if dual > ratio * primal:
+        return rho / factor
+    return rho
+
+
+def lagrangian_share(
+    loss: float,
+    u: Tensor,
+    v: Tensor,
+    dual: Tensor,
+    u_server: Tensor,
+    *,
+    weight: float,
+    weight_decay: float,
+    rho: float,
+) -> float:
+    r"""Return one client's term of the augmented Lagrangian.
+
+    .. math:: \alpha_i \bigl(f_i + \tfrac\mu2 (\|u_i\|^2 + \|v_i\|^2)\bigr)
+              + \langle \pi_i, u_i - u \rangle + \tfrac\rho2 \|u_i - u\|^2
+    """
+    gap = u.double() - u_server.double()
+    decay = 0.5 * weight_decay * (dot(u, u) + dot(v, v))
+    return weight * (loss + decay) + dot(dual, gap) + 0.5 * rho * dot(gap, gap)
+
+
+def _ratio(value: float, scale: float) -> float:
+    if scale > 0:
+        return value / scale
+    return 0.0 if value == 0 else float("inf")

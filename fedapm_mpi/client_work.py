@@ -70,6 +70,8 @@ def _train(
         model.write_buffers(
             state.get("buffers", torch.zeros(0)), state.get("counters", torch.zeros(0))
         )
+    follow_dual = session.config.diagnostics.dual_sum
+    dual_before = state["dual"].clone().double() if follow_dual else None
     increment = session.algorithm.client_step(
         broadcast, state, problem, float(session.weights[client])
     )
@@ -82,6 +84,8 @@ def _train(
             state["counters"].copy_(counters)
         if session.averages_buffers:
             parts.append(floats.double() - message[d:].double())
+    if dual_before is not None:
+        parts.append(state["dual"].double() - dual_before)
     drift = admm.squared_distance(state["shared"], broadcast[0])
     joined = torch.cat(parts).numpy()
     return joined, problem.loss_sum, problem.loss_count, drift

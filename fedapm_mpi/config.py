@@ -62,6 +62,46 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Diagnostics:
+    """What is measured of consensus, beyond the drift of every round."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    every: Positive = 1
+    """Rounds between primal residuals, each a look at all clients' copies of the shared
+    block (but at no data)."""
+
+    blocks: bool = False
+    """Whether residuals are also given for each shared parameter, by name."""
+
+    dual_sum: bool = False
+    """Whether to give the norm of the sum of all duals, which tends to 0. Clients then
+    send the change of their dual with their increment: twice the bytes."""
+
+    lagrangian: bool = False
+    """Whether evaluations include the augmented Lagrangian and the Lyapunov function, a
+    pass over all clients' training samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """The textbook stop rule: both residuals below an absolute and a relative part."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    absolute: Annotated[float, Ge(0)] = 0.0
+    """For each entry of the clients' copies of u, in its units (dual: of the loss)."""
+
+    relative: Annotated[float, Ge(0)] = 0.0
+    """Of the norms that the residuals are compared with."""
+
+    def __post_init__(self) -> None:
+        if self.absolute == 0 and self.relative == 0:
+            msg = "give absolute or relative, or both, above 0"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """When the state of a run is saved."""
 
@@ -115,7 +155,11 @@ class Config:
     client, or replaced by the participants' mean. Integer counters always stay."""
 
     evaluation: Evaluation = field(default_factory=Evaluation)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+    tolerance: Tolerance | None = None
+    """End before `rounds` once the residuals of an ADMM method are this small."""
 
     placement: Part = field(default_factory=lambda: {"name": "cost"})
     """How clients are placed on ranks; results do not depend on it."""
@@ -127,10 +171,15 @@ class Config:
     def from_plain(cls, values: Mapping[str, Any]) -> "Config":
         """Return a configuration from values that were already validated."""
         nested: dict[str, Any] = dict(values)
-        nested["evaluation"] = Evaluation(**values["evaluation"])
-        nested["checkpoint"] = Checkpoint(**values["checkpoint"])
-        if values["split"] is not None:
-            nested["split"] = Split(**values["split"])
+        for key, kind in (
+            ("split", Split),
+            ("evaluation", Evaluation),
+            ("diagnostics", Diagnostics),
+            ("checkpoint", Checkpoint),
+            ("tolerance", Tolerance),
+        ):
+            if nested.get(key) is not None:
+                nested[key] = kind(**nested[key])
         return cls(**nested)
 
     def plain(self) -> dict[str, Any]:

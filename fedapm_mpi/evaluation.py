@@ -46,6 +46,20 @@ def probabilities(model: SplitModel, samples: Samples) -> tuple[float, torch.Ten
     return loss, torch.cat(parts)
 
 
+@torch.inference_mode()
+def mean_loss(model: SplitModel, samples: Samples) -> float:
+    """Return the live model's mean cross-entropy, 0 where there is no sample."""
+    n = len(samples.labels)
+    model.module.eval()
+    total = 0.0
+    for piece in samples.pieces(EVALUATION_PIECE):
+        logits = scores(model.module, piece).double()
+        total += float(
+            nn.functional.cross_entropy(logits, piece.labels, reduction="sum")
+        )
+    return total / n if n else 0.0
+
+
 def evaluate(
     model: SplitModel, samples: Samples, num_classes: int
 ) -> tuple[Evaluated, NDArray[np.float32]]:

@@ -1,6 +1,7 @@
 """The round loop. Every rank runs all of it; read this file first."""
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from . import admm, checkpoint
 from .algorithms import Round
 from .client_work import local_work
 from .comm import SERVER
+from .consensus import lagrangian, measure, resumed_verdict
 from .placements import hosts
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
@@ -68,6 +70,7 @@ def run(
     start = resume.round_index if resume else 0
     message = broadcast_vector(session)
     pending: Record = {"round": start}
+    verdict = resumed_verdict(session, server, recorder)
 
     stopping = False
     for t in range(start, config.rounds + 1):
@@ -77,16 +80,23 @@ def run(
             comm.broadcast(message.numpy())
 
         if t > start or resume is None:  # what is left to do of the round before
-            pending |= _evaluate_if_due(session, recorder, t, message, clock)
+            with clock("consensus"):
+                found, verdict = measure(session, server, message, t)
+            pending |= found
+            last = t == config.rounds or verdict.converged
+            if last or t % config.evaluation.every == 0:
+                pending |= _evaluate(session, recorder, t, message, clock)
             if comm.rank == SERVER:
                 pending["seconds"] = clock.seconds | pending.get("seconds", {})
                 recorder.add(pending)
                 tell(pending)
-            last = stopping or t == config.rounds
-            if last or (t > 0 and t % config.checkpoint.every == 0):
+            server.rho = verdict.rho
+            if stopping or last or (t > 0 and t % config.checkpoint.every == 0):
                 _save(session, recorder, t, server, identity)
-        if stopping or t == config.rounds:
+        done = t == config.rounds or verdict.converged
+        if stopping or done:
             break
+        session.adapt(verdict.rho)
 
         chosen = session.participants(t)
         with clock("local"):
@@ -101,7 +111,7 @@ def run(
             total = session.reduction.sum(
                 comm,
                 local.increments,
-                length=len(message),
+                length=len(message) + len(server.dual_sum),
                 largest=largest,
                 terms=len(chosen),
             )
@@ -118,9 +128,9 @@ def run(
             }
             pending["bytes"] = {
                 "broadcast": message.numel() * message.element_size(),
-                "reduce": message.numel() * session.reduction.bytes_per_element,
+                "reduce": len(total) * session.reduction.bytes_per_element,
             }
-    return Outcome(0 if t == config.rounds else STOPPED_EARLY, t, server)
+    return Outcome(0 if done else STOPPED_EARLY, t, server)
 
 
 def _server_work(
@@ -131,32 +141,37 @@ def _server_work(
     total: NDArray[np.float64],
 ) -> Record:
     """Update the server's state; return the first part of the round's record."""
+    algorithm, u_before = session.algorithm, server.rows[0].clone()
+    rows, d = algorithm.rows, session.model.size_shared
     this = Round(
         index=t,
         num_clients=session.num_clients,
         participants=len(chosen),
         weight_sum=float(session.weights[chosen].sum()),
+        penalties=server.use_penalty(chosen),
     )
-    u_before = server.rows[0].clone()
-    rows, d = session.algorithm.rows, session.algorithm.rows * session.model.size_shared
     summed = torch.from_numpy(total)
-    session.algorithm.server_step(server.rows, summed[:d].view(rows, -1), this)
+    algorithm.server_step(server.rows, summed[: rows * d].view(rows, -1), this)
     if len(chosen):
-        server.buffers.add_(summed[d:], alpha=1 / len(chosen))
+        buffers = summed[rows * d :][: len(server.buffers)]
+        server.buffers.add_(buffers, alpha=1 / len(chosen))
     server.seen[chosen] = True
-    rho: float | None = getattr(session.algorithm, "rho", None)
-    residual: float | None = None
-    if rho is not None:
-        m = session.num_clients
-        residual = admm.dual_residual(server.rows[0], u_before, rho, m)
-    return {
+    server.change = server.rows[0] - u_before
+    record: Record = {
         "round": t + 1,
         "participants": ranges(chosen.tolist()),
         "num_participants": len(chosen),
         "coverage": int(server.seen.sum()),
-        "rho": rho,
-        "dual_residual": residual,
+        "rho": server.rho,
+        "dual_residual": None,
     }
+    if server.rho is not None:
+        residual = admm.dual_residual(server.change, server.penalties)
+        record["dual_residual"] = residual
+    if len(server.dual_sum):
+        server.dual_sum.add_(summed[-d:])
+        record["dual_sum"] = sqrt(admm.dot(server.dual_sum, server.dual_sum))
+    return record
 
 
 def _statistics(rows: NDArray[np.float64]) -> Record:
@@ -171,18 +186,18 @@ def _statistics(rows: NDArray[np.float64]) -> Record:
     }
 
 
-def _evaluate_if_due(
+def _evaluate(
     session: Session, recorder: Recorder, t: int, message: Tensor, clock: Clock
 ) -> Record:
-    due = t % session.config.evaluation.every == 0 or t == session.config.rounds
-    if not due:
-        return {}
     with clock("evaluate"):
         found = survey(session, message, t)
+        record = {}
+        if session.config.diagnostics.lagrangian:
+            record = lagrangian(session, message)
     if found is None:
         return {}
     recorder.write_csv("clients.csv", ClientRow._fields, found.clients)
-    return found.record
+    return found.record | record
 
 
 def _pack(session: Session, server: Server, message: Tensor) -> None:

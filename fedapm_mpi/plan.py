@@ -41,9 +41,9 @@ def passes(session: Session, batch_size: int) -> np.ndarray:
     """Return how many samples each client's local work goes over, (m,), at most."""
     trained = session.manifest.counts["train"].astype(np.float64)
     total = np.zeros_like(trained)
-    for name in ("personal_work", "shared_work", "work"):
-        work = getattr(session.algorithm, name, None)
-        if isinstance(work, Work):
+    for name, work in vars(session.algorithm).items():
+        # Fine-tuning is part of an evaluation, not of a round.
+        if isinstance(work, Work) and not name.startswith("fine_tune"):
             if work.steps is not None:
                 size = np.minimum(batch_size or trained, trained)
                 total += work.steps * size

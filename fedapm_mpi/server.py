@@ -1,6 +1,6 @@
 """The server's state, new or from a checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from . import checkpoint
 from .algorithms import memory_rows
 from .comm import SERVER
 from .session import Session
+
+SAVED = ("rows", "buffers", "penalties", "dual_sum")
+"""Tensors that a checkpoint holds as they are."""
 
 
 @dataclass
@@ -26,12 +29,36 @@ class Server:
     seen: NDArray[np.bool_]
     """(m,) which clients have taken part."""
 
+    penalties: Tensor
+    """(m,) float64, the penalty that each client last worked with; empty for
+    algorithms without one."""
+
+    dual_sum: Tensor
+    """(d_shared,) float64 sum of all duals, where it is followed; else empty."""
+
+    change: Tensor
+    """(d_shared,) float64 change of u in the last round; not saved."""
+
+    rho: float | None
+    """Penalty of the next round; `None` for algorithms without one."""
+
+    def use_penalty(self, clients: NDArray[np.int64]) -> tuple[float, float] | None:
+        """Note that clients work with the present penalty; see `Round.penalties`."""
+        if self.rho is None:
+            return None
+        before = float((self.penalties / self.rho).sum())
+        self.penalties[torch.from_numpy(clients)] = self.rho
+        return before, float((self.penalties / self.rho).sum())
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint holds of it."""
         return {
             "rows": self.rows,
             "buffers": self.buffers,
             "seen": torch.from_numpy(self.seen),
+            "penalties": self.penalties,
+            "dual_sum": self.dual_sum,
+            "rho": torch.tensor([] if self.rho is None else [self.rho]).double(),
         }
 
 
@@ -42,12 +69,27 @@ def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
     rows = torch.zeros(height, session.model.size_shared, dtype=torch.float64)
     rows[0] = initial["shared"]
     extra = initial["buffers"] if session.averages_buffers else torch.zeros(0)
-    server = Server(rows, extra.double(), np.zeros(session.num_clients, dtype=np.bool_))
+    rho: float | None = getattr(algorithm, "rho", None)
+    m, d = session.num_clients, session.model.size_shared
+    server = Server(
+        rows=rows,
+        buffers=extra.double(),
+        seen=np.zeros(m, dtype=np.bool_),
+        penalties=torch.full(
+            (0 if rho is None else m,), rho or 0.0, dtype=torch.float64
+        ),
+        dual_sum=torch.zeros(d if session.config.diagnostics.dual_sum else 0).double(),
+        change=torch.zeros(d, dtype=torch.float64),
+        rho=rho,
+    )
     if saved is not None:
         session.table.restore(checkpoint.load_states(saved, session.table.hosted))
         if session.comm.rank == SERVER:
             tensors = checkpoint.load_server(saved)
-            server = Server(
-                tensors["rows"], tensors["buffers"], tensors["seen"].numpy()
+            server = replace(
+                server,
+                **{name: tensors[name] for name in SAVED},
+                seen=tensors["seen"].numpy(),
+                rho=float(tensors["rho"]) if len(tensors["rho"]) else None,
             )
     return server

@@ -1,5 +1,6 @@
 """Everything a rank needs before the first round: built once, then read."""
 
+import dataclasses
 import os
 from dataclasses import dataclass, field
 
@@ -86,6 +87,21 @@ class Session:
         by_rank = clients[np.argsort(self.host_of[clients], kind="stable")]
         return np.argsort(by_rank, kind="stable")
 
+    def adapt(self, rho: float | None) -> None:
+        """Go on with another penalty, where the algorithm's adapts."""
+        if rho is not None and rho != getattr(self.algorithm, "rho", rho):
+            self.algorithm = dataclasses.replace(self.algorithm, rho=rho)  # type: ignore[type-var]
+
+    def load(self, state: ClientState) -> None:
+        """Set the live model to a client's own blocks and buffers."""
+        self.model.shared.copy_(state["shared"])
+        self.model.personal.copy_(state["personal"])
+        if "buffers" in state or "counters" in state:
+            none = torch.zeros(0)
+            self.model.write_buffers(
+                state.get("buffers", none), state.get("counters", none)
+            )
+
     def samples(self, client: int, split: str) -> Samples:
         """Return a hosted client's samples, read once and then kept."""
         key = (client, split)
@@ -138,6 +154,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
     chooser: Participation = build_part(participation, config.participation)
     chooser.check(manifest.num_clients)
     _check_evaluation(config, manifest, algorithm)
+    _check_diagnostics(config, algorithm)
     model = build_model(config, manifest, algorithm.sharing)
     initial = {"shared": model.shared.clone(), "personal": model.personal.clone()}
     initial["buffers"], initial["counters"] = model.read_buffers()
@@ -189,6 +206,21 @@ def _check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) 
             "the models that it makes for its clients; remove the key"
         )
         raise ConfigError(msg)
+
+
+def _check_diagnostics(config: Config, algorithm: Algorithm) -> None:
+    asked = {
+        "tolerance": (config.tolerance is not None, "rho"),
+        "diagnostics.dual_sum": (config.diagnostics.dual_sum, "rho"),
+        "diagnostics.lagrangian": (config.diagnostics.lagrangian, "lagrangian"),
+    }
+    for key, (wanted, attribute) in asked.items():
+        if wanted and not hasattr(algorithm, attribute):
+            msg = (
+                f"{key} is for ADMM methods, which have duals; "
+                f"{config.algorithm['name']} has none: remove the key"
+            )
+            raise ConfigError(msg)
 
 
 def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:

@@ -166,6 +166,14 @@ class SplitModel:
             start = stop
         return tensors
 
+    def shared_places(self) -> list[tuple[str, slice]]:
+        """Return the shared parameters' names and where they lie in the vector."""
+        places, start = [], 0
+        for name, parameter in zip(self.shared_names, self._shared, strict=True):
+            places.append((name, slice(start, start + parameter.numel())))
+            start += parameter.numel()
+        return places
+
     def read_buffers(self) -> tuple[Tensor, Tensor]:
         """Return copies of the float buffers (d_b,) and the integer ones (d_c,)."""
         floats, counters = self._buffers()

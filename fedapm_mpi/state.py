@@ -32,6 +32,10 @@ class ClientTable:
         """Return a client's state for reading only."""
         return self._touched.get(client, self._initial)
 
+    def is_touched(self, client: int) -> bool:
+        """Return whether a client's state is no longer the initial one."""
+        return client in self._touched
+
     def touch(self, client: int) -> ClientState:
         """Return a client's state to change."""
         if client not in self._touched:

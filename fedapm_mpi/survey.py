@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import admm
 from .algorithms import ClientState
 from .errors import TrainingError
 from .evaluation import evaluate
@@ -17,7 +16,7 @@ from .problem import ClientProblem
 from .session import Session
 
 METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
-COLUMNS = ("samples", *METRICS, "squared_gap")
+COLUMNS = ("samples", *METRICS)
 """What is gathered of each client."""
 
 
@@ -40,7 +39,7 @@ class Survey(NamedTuple):
 
     record: dict[str, Any]
     """What the round's record says of it: mean, standard deviation and worst decile
-    over clients, figures pooled over all test samples, and the primal residual."""
+    over clients, and figures pooled over all evaluated samples."""
 
     clients: list[ClientRow]
 
@@ -109,9 +108,8 @@ def _evaluate_client(
             "the learning rate or the penalty, or look at the client's data"
         )
         raise TrainingError(msg)
-    gap = admm.squared_distance(state["shared"], u_server)
     labels = samples.labels.numpy().astype(np.float32)[:, None]
-    return [*map(float, found), gap], np.hstack([probabilities, labels])
+    return [*map(float, found)], np.hstack([probabilities, labels])
 
 
 def _load_buffers(session: Session, state: ClientState, message: Tensor) -> None:
@@ -160,5 +158,4 @@ def _summarise(
         tested = table[:, 0]
         loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
         record["pooled"] = {"loss": loss, **found}
-    record["primal_residual"] = admm.primal_residual(float(sum(table[:, -1].tolist())))
     return Survey(record, client_rows(session, table))

@@ -12,7 +12,7 @@ that communication must do.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 from annotated_types import Ge, Gt
 from torch import Tensor
@@ -25,6 +25,7 @@ ClientState = dict[str, Tensor]
 Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its own.
 """
 
+T = TypeVar("T")
 Part = Literal["shared", "personal", "both"]
 Sharing = Literal["split", "all", "none"]
 
@@ -232,6 +233,11 @@ def memory_rows(algorithm: Algorithm) -> int:
 
 
 algorithms: Registry[Callable[..., Algorithm]] = Registry("algorithm", __package__)
+
+
+def as_options(kind: type[T], value: "T | dict[str, Any] | None") -> T | None:
+    """Return nested options from themselves or from plain values, as a file's."""
+    return kind(**value) if isinstance(value, dict) else value
 
 
 def as_work(value: "Work | dict[str, Any]") -> Work:

@@ -14,9 +14,11 @@ broadcast u or :math:`u_i` (`v_step_at`),
    \pi_i &\leftarrow \pi_i + \rho (u_i - u),
 
 and the server's next u is the mean of :math:`z_i = u_i + \pi_i/\rho` over **all** m
-clients, those that sat the round out with what they last had.
+clients, those that sat the round out with what they last had. With
+``block_order: joint`` both problems are descended together, each step taking the
+gradients in v and u at the same point on the same mini-batch.
 
-Reference: FedAPM, arXiv 2506.04672, algorithm 1.
+Reference: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this package's.
 """
 
 from dataclasses import dataclass
@@ -26,49 +28,55 @@ import torch
 from torch import Tensor
 
 from .. import admm
+from ..theory import Lipschitz, lyapunov_excess, unmet_conditions
+from ._consensus import ConsensusADMM
 from .base import (
     BatchSize,
     ClientState,
     LocalProblem,
     NotNegative,
     Positive,
-    Round,
     Sharing,
     Work,
     algorithms,
-    as_work,
+    as_options,
     forbid_criterion,
 )
 
 
 @algorithms.register("fedapm")
 @dataclass(frozen=True, kw_only=True)
-class FedAPM:
+class FedAPM(ConsensusADMM):
     """FedAPM with gradient descent on mini-batches for both local problems."""
-
-    rho: Positive
-    r"""Penalty :math:`\rho`, in units of the loss per squared unit of u."""
 
     sigma: NotNegative
     r"""Proximal coefficient :math:`\sigma` of the v problem."""
 
     lr_personal: Positive
-    """Step size of the v phase."""
+    """Step size in v."""
 
     lr_shared: Positive
-    """Step size of the u phase."""
+    """Step size in u."""
 
     batch_size: BatchSize
     """Samples in a mini-batch; 0 is the full batch."""
 
-    personal_work: Work
-    """Length of the v phase."""
+    block_order: Literal["alternate", "joint"] = "alternate"
+    """Whether v is solved for before u (as in the paper), or both are stepped jointly
+    in the same passes."""
 
-    shared_work: Work
-    r"""Length of the u phase. With ``xi`` it ends after the first epoch at whose end
+    personal_work: Work | None = None
+    """Length of the v phase, if blocks alternate."""
+
+    shared_work: Work | None = None
+    r"""Length of the u phase, if blocks alternate. With ``xi`` it ends after the first
+    epoch at whose end
     :math:`\|\alpha_i\nabla\hat f_i + \pi_i + \rho(u_i-u)\|^2 \le \xi_i`, or after
     ``max_epochs``: mini-batches at a fixed step size leave a gradient norm below which
     no tolerance is ever met."""
+
+    joint_work: Work | None = None
+    """Length of the one phase, if blocks are stepped jointly."""
 
     weight_decay: NotNegative = 0.0
     r"""L2 decay :math:`\mu` of both blocks, inside the client weight."""
@@ -84,90 +92,173 @@ class FedAPM:
     r"""Whether the v problem weighs its loss by :math:`\alpha_i` (as in the theory and
     the authors' code) or not (as in the paper's algorithm box)."""
 
+    lipschitz: Lipschitz | None = None
+    """Lipschitz constants of the clients' gradients, where you know them: the run then
+    says which of the theory's conditions on rho and sigma are not met."""
+
     sharing: ClassVar[Sharing] = "split"
-    rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "personal_work", as_work(self.personal_work))
-        object.__setattr__(self, "shared_work", as_work(self.shared_work))
-        forbid_criterion(personal_work=self.personal_work)
+        super().__post_init__()
+        for name in ("personal_work", "shared_work", "joint_work"):
+            object.__setattr__(self, name, as_options(Work, getattr(self, name)))
+        object.__setattr__(self, "lipschitz", as_options(Lipschitz, self.lipschitz))
+        self._check_order()
+
+    def _check_order(self) -> None:
+        joint = self.block_order == "joint"
+        needed = ("joint_work",) if joint else ("personal_work", "shared_work")
+        foreign = ("personal_work", "shared_work") if joint else ("joint_work",)
+        for name in needed:
+            if getattr(self, name) is None:
+                msg = f"block_order {self.block_order!r} needs {name}"
+                raise ValueError(msg)
+        for name in foreign:
+            if getattr(self, name) is not None:
+                msg = (
+                    f"{name} has no effect with block_order {self.block_order!r}, "
+                    f"which takes {' and '.join(needed)}; leave it out"
+                )
+                raise ValueError(msg)
+        if joint and self.v_step_at == "local":
+            msg = (
+                "v_step_at 'local' has no effect with block_order 'joint', where v is "
+                "stepped at the moving u; leave it out"
+            )
+            raise ValueError(msg)
+        for name in ("personal_work", "joint_work"):
+            work = getattr(self, name)
+            if work is not None:
+                forbid_criterion(**{name: work})
+
+    def warnings(self, weights: list[float]) -> list[str]:
+        """Return which conditions of the theory are not met, if constants are given."""
+        if self.lipschitz is None:
+            return []
+        return unmet_conditions(self.rho, self.sigma, weights, self.lipschitz)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
-        state = {
-            "shared": shared.clone(),
-            "personal": personal.clone(),
-            "dual": torch.zeros_like(shared),
-        }
-        if self.shared_work.xi is not None:
+        """Return both blocks, a dual of zero, and what options need beside."""
+        state = super().new_client(shared, personal)
+        if self.shared_work is not None and self.shared_work.xi is not None:
             state["xi"] = torch.tensor([self.shared_work.xi], dtype=torch.float64)
         return state
 
-    def client_step(
+    def solve(
         self,
-        broadcast: Tensor,
+        u_server: Tensor,
         client: ClientState,
         problem: LocalProblem,
         weight: float,
-    ) -> Tensor:
-        (u_server,) = broadcast
-        vote_before = admm.vote(client["shared"], client["dual"], self.rho)
-        self._solve_personal(u_server, client, problem, weight)
-        self._solve_shared(u_server, client, problem, weight)
-        admm.ascend_dual(client["dual"], client["shared"], u_server, self.rho)
-        vote_after = admm.vote(client["shared"], client["dual"], self.rho)
-        return (vote_after - vote_before)[None]
+    ) -> None:
+        """Solve the v problem, then the u problem; or both together."""
+        if self.joint_work is not None:
+            self._solve_jointly(u_server, client, problem, weight, self.joint_work)
+        elif self.personal_work is not None and self.shared_work is not None:
+            self._solve_personal(u_server, client, problem, weight, self.personal_work)
+            self._solve_shared(u_server, client, problem, weight, self.shared_work)
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
-        server.add_(total, alpha=1 / round_.num_clients)
+    def lagrangian(
+        self, client: ClientState, u_server: Tensor, loss: float, weight: float
+    ) -> tuple[float, float]:
+        """Return a client's share of the augmented Lagrangian, and Lyapunov's extra."""
+        share, _ = super().lagrangian(client, u_server, loss, weight)
+        if "xi" not in client or self.shared_work is None:
+            return share, 0.0
+        decay = self.shared_work.decay or 0.0
+        rho = self.penalty_of(client)
+        return share, lyapunov_excess(float(client["xi"]), rho, decay)
 
     def _solve_personal(
-        self, u_server: Tensor, client: ClientState, problem: LocalProblem, alpha: float
+        self,
+        u_server: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+        work: Work,
     ) -> None:
         v, v_start = problem.personal, client["personal"]
         v.copy_(v_start)
         at_server = self.v_step_at == "global"
         problem.shared.copy_(u_server if at_server else client["shared"])
-        for batch in problem.batches("personal", self.personal_work, self.batch_size):
-            step = admm.personal_gradient(
-                problem.gradient("personal", batch),
-                v,
-                v_start,
-                weight=alpha if self.alpha_in_v_step else 1.0,
-                weight_decay=self.weight_decay,
-                sigma=self.sigma,
-            )
+        for batch in problem.batches("personal", work, self.batch_size):
+            slope = problem.gradient("personal", batch)
+            step = self._personal_step(slope, v, v_start, weight)
             v.sub_(step, alpha=self.lr_personal)
         v_start.copy_(v)
 
     def _solve_shared(
-        self, u_server: Tensor, client: ClientState, problem: LocalProblem, alpha: float
+        self,
+        u_server: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+        work: Work,
     ) -> None:
         u, dual = problem.shared, client["dual"]
         u.copy_(u_server if self.u_init == "global" else client["shared"])
 
-        def augmented(gradient: Tensor) -> Tensor:
-            return admm.shared_gradient(
-                gradient,
-                u,
-                u_server,
-                dual,
-                weight=alpha,
-                weight_decay=self.weight_decay,
-                rho=self.rho,
-            )
-
         def descend(work: Work) -> None:
             for batch in problem.batches("shared", work, self.batch_size):
-                step = augmented(problem.gradient("shared", batch))
+                slope = problem.gradient("shared", batch)
+                step = self._shared_step(slope, u, u_server, dual, weight)
                 u.sub_(step, alpha=self.lr_shared)
 
-        if self.shared_work.xi is None:
-            descend(self.shared_work)
+        if work.xi is None:
+            descend(work)
         else:
-            xi = client["xi"].mul_(self.shared_work.decay or 1.0)
-            for _ in range(self.shared_work.max_epochs or 1):
+            xi = client["xi"].mul_(work.decay or 1.0)
+            for _ in range(work.max_epochs or 1):
                 descend(Work(epochs=1))
-                residual = augmented(problem.full_gradient("shared"))
+                slope = problem.full_gradient("shared")
+                residual = self._shared_step(slope, u, u_server, dual, weight)
                 if float(torch.dot(residual, residual)) <= float(xi):
                     break
         client["shared"].copy_(u)
+
+    def _solve_jointly(
+        self,
+        u_server: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+        work: Work,
+    ) -> None:
+        u, v = problem.shared, problem.personal
+        u.copy_(u_server if self.u_init == "global" else client["shared"])
+        v_start = client["personal"]
+        v.copy_(v_start)
+        cut = len(u)
+        for batch in problem.batches("joint", work, self.batch_size):
+            slope = problem.gradient("both", batch)
+            step_u = self._shared_step(slope[:cut], u, u_server, client["dual"], weight)
+            step_v = self._personal_step(slope[cut:], v, v_start, weight)
+            u.sub_(step_u, alpha=self.lr_shared)
+            v.sub_(step_v, alpha=self.lr_personal)
+        client["shared"].copy_(u)
+        v_start.copy_(v)
+
+    def _personal_step(
+        self, slope: Tensor, v: Tensor, v_start: Tensor, weight: float
+    ) -> Tensor:
+        return admm.personal_gradient(
+            slope,
+            v,
+            v_start,
+            weight=weight if self.alpha_in_v_step else 1.0,
+            weight_decay=self.weight_decay,
+            sigma=self.sigma,
+        )
+
+    def _shared_step(
+        self, slope: Tensor, u: Tensor, u_server: Tensor, dual: Tensor, weight: float
+    ) -> Tensor:
+        return admm.shared_gradient(
+            slope,
+            u,
+            u_server,
+            dual,
+            weight=weight,
+            weight_decay=self.weight_decay,
+            rho=self.rho,
+        )
