@@ -129,7 +129,7 @@ class SplitModel:
         if not personal or len(personal) == len(names):
             empty = "personal" if not personal else "shared"
             msg = (
-                f"split: no parameter is {empty}; FedAPM needs both sides "
+                f"split: no parameter is {empty}; this algorithm needs both sides "
                 f"(parameters: {', '.join(names)}). To share everything use the "
                 "algorithm fedavg, to share nothing use local"
             )

@@ -1,0 +1,68 @@
+r"""FedAvg-FT: FedAvg, and each client fine-tunes the global model before it uses it.
+
+Training is FedAvg's to the last bit. A client's own model is where SGD on its training
+loss, on all parameters, gets from the global model,
+
+.. math:: w_i \leftarrow w_i - \eta_{\mathrm{ft}} \nabla f_i(w_i),
+          \quad w_i = w \text{ at first},
+
+each time that it is evaluated. It is thrown away afterwards, so how long one fine-tunes
+does not change what is trained.
+
+References: Yu, Bagdasaryan and Shmatikov, "Salvaging federated learning by local
+adaptation", arXiv 2002.04758, 2020, where it is "fine-tuning"; Collins, Hassani,
+Mokhtari and Shakkottai, "FedAvg with fine tuning: Local updates lead to representation
+learning", NeurIPS 2022.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .base import (
+    ClientState,
+    LocalProblem,
+    Positive,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+)
+from .fedavg import FedAvg
+
+
+@algorithms.register("fedavg-ft")
+@dataclass(frozen=True, kw_only=True)
+class FedAvgFT(FedAvg):
+    """FedAvg; `batch_size` and `weight_decay` hold for fine-tuning too."""
+
+    lr_fine_tune: Positive
+    """Step size of fine-tuning."""
+
+    fine_tune_work: Work
+    """Length of fine-tuning, which every client does for every evaluation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "fine_tune_work", as_work(self.fine_tune_work))
+        forbid_criterion(fine_tune_work=self.fine_tune_work)
+
+    def personalise(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        """Fine-tune the global model, all of which is shared."""
+        (u_server,) = broadcast
+        problem.shared.copy_(u_server)
+        descend(
+            problem,
+            "both",
+            self.fine_tune_work,
+            batch_size=self.batch_size,
+            lr=self.lr_fine_tune,
+            weight_decay=self.weight_decay,
+        )

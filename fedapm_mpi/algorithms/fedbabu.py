@@ -1,0 +1,114 @@
+r"""FedBABU: a shared body trained under a random head, fine-tuned before it is used.
+
+The head stays :math:`v^0`, as it was drawn, all through the federated training: it is
+neither trained nor sent. A participant takes SGD steps on the body alone,
+
+.. math:: u_i \leftarrow u_i - \eta \nabla_u f_i(v^0, u_i),
+          \quad u_i = u \text{ at first},
+
+and the server averages the u_i of the participants, by client weight (n_i/n in the
+paper: set ``client_weights: samples``). A client's own model is fine-tuned from
+:math:`(u, v^0)` on its training samples each time that it is evaluated; the training
+knows nothing of it.
+
+Reference: Oh, Kim and Yun, "FedBABU: Towards enhanced representation for federated
+image classification", ICLR 2022, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from ._server import ServerMean
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Part,
+    Positive,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+)
+
+PARTS: dict[str, Part] = {"head": "personal", "body": "shared", "all": "both"}
+
+
+@algorithms.register("fedbabu")
+@dataclass(frozen=True, kw_only=True)
+class FedBABU(ServerMean):
+    """SGD on the body under the initial head, then a mean over participants."""
+
+    lr: Positive
+    """Step size of the body in federated training."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch, also in fine-tuning; 0 is the full batch."""
+
+    work: Work
+    """Length of a participant's work on the body."""
+
+    lr_fine_tune: Positive
+    """Step size of fine-tuning."""
+
+    fine_tune_work: Work
+    """Length of fine-tuning, which every client does for every evaluation."""
+
+    fine_tune: Literal["head", "body", "all"] = "all"
+    """What fine-tuning trains; the rest stays the shared body or the initial head."""
+
+    weight_decay: NotNegative = 0.0
+    """L2 decay of whatever is being trained."""
+
+    sharing: ClassVar[Sharing] = "split"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "work", as_work(self.work))
+        object.__setattr__(self, "fine_tune_work", as_work(self.fine_tune_work))
+        forbid_criterion(work=self.work, fine_tune_work=self.fine_tune_work)
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (u_server,) = broadcast
+        problem.shared.copy_(u_server)
+        problem.personal.copy_(client["personal"])  # the initial head, for good
+        descend(
+            problem,
+            "shared",
+            self.work,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+        )
+        return self.send(problem.shared, u_server, client, weight)
+
+    def personalise(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        """Fine-tune the shared body, the initial head or both."""
+        (u_server,) = broadcast
+        problem.shared.copy_(u_server)
+        problem.personal.copy_(client["personal"])
+        descend(
+            problem,
+            PARTS[self.fine_tune],
+            self.fine_tune_work,
+            batch_size=self.batch_size,
+            lr=self.lr_fine_tune,
+            weight_decay=self.weight_decay,
+        )

@@ -1,0 +1,100 @@
+r"""FedRep: each head is fitted to a shared representation, then that to the head.
+
+With the representation u and the head v_i, a participant takes its head steps at the
+broadcast u, then representation steps at the new head,
+
+.. math:: v_i \leftarrow v_i - \eta_v \nabla_v f_i(v_i, u), \qquad
+          u_i \leftarrow u_i - \eta_u \nabla_u f_i(v_i, u_i), \quad u_i = u
+          \text{ at first};
+
+the server averages the u_i of the participants, by client weight (the paper's is the
+same for all: ``client_weights: uniform``). Many head steps to one step or epoch of the
+representation are what the paper argues for.
+
+It is FedAlt under other names: with the same lengths and step sizes both do the same,
+bit for bit.
+
+Reference: Collins, Hassani, Mokhtari and Shakkottai, "Exploiting shared representations
+for personalized federated learning", ICML 2021, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ._server import ServerMean
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Positive,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+)
+
+
+@algorithms.register("fedrep")
+@dataclass(frozen=True, kw_only=True)
+class FedRep(ServerMean):
+    """Head phase, then representation phase, then a mean over participants."""
+
+    lr_head: Positive
+    """Step size of the head phase."""
+
+    lr_body: Positive
+    """Step size of the representation phase."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    head_work: Work
+    """Length of the head phase."""
+
+    body_work: Work
+    """Length of the representation phase."""
+
+    weight_decay: NotNegative = 0.0
+    """L2 decay of both blocks."""
+
+    sharing: ClassVar[Sharing] = "split"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "head_work", as_work(self.head_work))
+        object.__setattr__(self, "body_work", as_work(self.body_work))
+        forbid_criterion(head_work=self.head_work, body_work=self.body_work)
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (u_server,) = broadcast
+        problem.shared.copy_(u_server)
+        problem.personal.copy_(client["personal"])
+        descend(
+            problem,
+            "personal",
+            self.head_work,
+            batch_size=self.batch_size,
+            lr=self.lr_head,
+            weight_decay=self.weight_decay,
+        )
+        descend(
+            problem,
+            "shared",
+            self.body_work,
+            batch_size=self.batch_size,
+            lr=self.lr_body,
+            weight_decay=self.weight_decay,
+        )
+        client["personal"].copy_(problem.personal)
+        return self.send(problem.shared, u_server, client, weight)
