@@ -1,0 +1,119 @@
+r"""Ditto: FedAvg, and beside it a whole model per client, held near the shared one.
+
+A participant trains its copy of the global model w as in FedAvg, from the broadcast
+:math:`w^t`, and then, from where it last left it, a model :math:`\theta_i` of its own:
+
+.. math::
+   \theta_i \leftarrow \theta_i
+      - \eta \bigl(\nabla f_i(\theta_i) + \lambda (\theta_i - w^t)\bigr).
+
+The server averages the copies of w. Nothing of :math:`\theta_i` is sent and w knows
+nothing of it, so the server's model is FedAvg's, mini-batch for mini-batch; with
+:math:`\lambda = 0` the :math:`\theta_i` are local-only training. A client is evaluated
+with :math:`\theta_i`, which until it first takes part is the initial model.
+
+Reference: Li et al., "Ditto: fair and robust federated learning through
+personalization", ICML 2021, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ._server import ServerMean
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Positive,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+)
+
+
+@algorithms.register("ditto")
+@dataclass(frozen=True, kw_only=True)
+class Ditto(ServerMean):
+    """SGD on the global model, then on the client's own, pulled towards the former."""
+
+    lam: NotNegative
+    r"""Pull :math:`\lambda` of the own model towards the broadcast one."""
+
+    lr_global: Positive
+    """Step size of the global model."""
+
+    lr_personal: Positive
+    """Step size of the own model."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    global_work: Work
+    """Length of the global model's training."""
+
+    personal_work: Work
+    """Length of the own model's training."""
+
+    weight_decay: NotNegative = 0.0
+    """L2 decay of both models."""
+
+    sharing: ClassVar[Sharing] = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "global_work", as_work(self.global_work))
+        object.__setattr__(self, "personal_work", as_work(self.personal_work))
+        forbid_criterion(global_work=self.global_work, personal_work=self.personal_work)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        """Return the client's copies of the global model, and its own model."""
+        return {**super().new_client(shared, personal), "own": shared.clone()}
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (w_server,) = broadcast
+        problem.shared.copy_(w_server)
+        # FedAvg's phase, and the first to draw: its batches and dropout are FedAvg's.
+        descend(
+            problem,
+            "both",
+            self.global_work,
+            batch_size=self.batch_size,
+            lr=self.lr_global,
+            weight_decay=self.weight_decay,
+        )
+        increment = self.send(problem.shared, w_server, client, weight)
+        problem.shared.copy_(client["own"])
+        descend(
+            problem,
+            "shared",
+            self.personal_work,
+            batch_size=self.batch_size,
+            lr=self.lr_personal,
+            weight_decay=self.weight_decay,
+            adjust_shared=lambda slope, theta: slope.add_(
+                theta - w_server, alpha=self.lam
+            ),
+        )
+        client["own"].copy_(problem.shared)
+        return increment
+
+    def personalise(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        problem.shared.copy_(client["own"])

@@ -1,0 +1,133 @@
+r"""FLAME: consensus ADMM on the clients' Moreau envelopes; each uses its minimiser.
+
+The global model w minimises the sum over clients of
+
+.. math:: \alpha_i \min_{\theta_i} \hat f_i(\theta_i)
+          + \tfrac\lambda2 \|\theta_i - w\|^2, \qquad
+          \hat f_i = f_i + \tfrac\mu2 \|\cdot\|^2,
+
+with client weight :math:`\alpha_i` and weight decay :math:`\mu`. Client i holds the
+personal model :math:`\theta_i`, its own copy :math:`w_i` of w and an **unscaled** dual
+:math:`\pi_i`. A participant takes SGD steps on :math:`\theta_i` from where it last left
+it, then solves exactly for :math:`w_i`:
+
+.. math::
+   \theta_i &\leftarrow \theta_i - \eta \bigl(\nabla \hat f_i(\theta_i)
+      + \lambda (\theta_i - w_i)\bigr) \quad \text{for each mini-batch}, \\
+   w_i &\leftarrow (\alpha_i \lambda \theta_i + \rho w^t - \pi_i)
+      / (\alpha_i \lambda + \rho), \\
+   \pi_i &\leftarrow \pi_i + \rho (w_i - w^t),
+
+and the server's next w is the mean of :math:`w_i + \pi_i/\rho` over **all** m clients,
+those that sat the round out with what they last had. It is FedAPM for the loss
+:math:`\hat f_i(v) + \tfrac\lambda2 \|v - u\|^2` of v and u with :math:`\sigma = 0`,
+the v step at the client's own u and the u step exact.
+
+Here :math:`w_i` and :math:`\pi_i` change once a round, where the version of FLAME in
+the FedAPM authors' code changes them after every epoch. A client is evaluated with
+:math:`\theta_i`, which until it first takes part is the initial model.
+
+Reference: Zhu et al., "On ADMM in heterogeneous federated learning: personalization,
+robustness, and fairness", arXiv 2407.16397, 2024.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .. import admm
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Positive,
+    Round,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+)
+
+
+@algorithms.register("flame")
+@dataclass(frozen=True, kw_only=True)
+class Flame:
+    """SGD on the personal model, then one exact ADMM step on the global one."""
+
+    lam: Positive
+    r"""Coefficient :math:`\lambda` of the Moreau envelope; inside the client weight."""
+
+    rho: Positive
+    r"""Penalty :math:`\rho`, in units of the loss per squared unit of w."""
+
+    lr_personal: Positive
+    r"""Step size :math:`\eta` of the personal model."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    personal_work: Work
+    """Length of the personal model's training."""
+
+    weight_decay: NotNegative = 0.0
+    r"""L2 decay :math:`\mu` of the personal model."""
+
+    sharing: ClassVar[Sharing] = "all"
+    rows: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "personal_work", as_work(self.personal_work))
+        forbid_criterion(personal_work=self.personal_work)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        return {
+            "shared": shared.clone(),
+            "personal": personal.clone(),
+            "dual": torch.zeros_like(shared),
+            "own": shared.clone(),
+        }
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (w_server,) = broadcast
+        w, dual, theta = client["shared"], client["dual"], client["own"]
+        vote_before = admm.vote(w, dual, self.rho)
+        problem.shared.copy_(theta)
+        descend(
+            problem,
+            "both",
+            self.personal_work,
+            batch_size=self.batch_size,
+            lr=self.lr_personal,
+            weight_decay=self.weight_decay,
+            adjust_shared=lambda slope, now: slope.add_(now - w, alpha=self.lam),
+        )
+        theta.copy_(problem.shared)
+        # w_i as a step from the broadcast, which loses fewer digits than the quotient.
+        pull = weight * self.lam
+        step = (theta - w_server).mul_(pull).sub_(dual).div_(pull + self.rho)
+        torch.add(w_server, step, out=w)
+        admm.ascend_dual(dual, w, w_server, self.rho)
+        return (admm.vote(w, dual, self.rho) - vote_before)[None]
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        server.add_(total, alpha=1 / round_.num_clients)
+
+    def personalise(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        problem.shared.copy_(client["own"])

@@ -1,0 +1,127 @@
+r"""pFedMe: gradient steps on each client's Moreau envelope, whose minimiser it uses.
+
+With the envelope :math:`F_i(w) = \min_\theta f_i(\theta) + \tfrac\lambda2
+\|\theta - w\|^2`, the global model minimises :math:`\sum_i \alpha_i F_i(w)` and a
+client's own model is the minimiser :math:`\theta_i`. A participant begins with
+:math:`w_i = \theta_i = w^t`, the broadcast, and for each mini-batch takes K gradient
+steps on the inner problem (`inner_steps`), then one on its envelope:
+
+.. math::
+   \theta_i &\leftarrow \theta_i - \eta_p \bigl(\nabla f_i(\theta_i; \text{batch})
+      + \lambda (\theta_i - w_i)\bigr) \quad \text{K times}, \\
+   w_i &\leftarrow w_i - \eta \lambda (w_i - \theta_i),
+
+and the server moves w towards the mean of the **participants**' :math:`w_i`, by client
+weight:
+
+.. math:: w^{t+1} = (1 - \beta) w^t
+   + \beta \sum_{i\in S} \alpha_i w_i \Big/ \sum_{i\in S} \alpha_i.
+
+The paper leaves open where :math:`\theta_i` starts; as in the authors' code it goes on
+from the mini-batch before. Only participants train: what the paper's other clients
+compute in a round is never sent. A client is evaluated with the :math:`\theta_i` of its
+last participation, or with the initial model before the first.
+
+Reference: T Dinh, Tran and Nguyen, "Personalized federated learning with Moreau
+envelopes", NeurIPS 2020, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+from torch import Tensor
+
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Positive,
+    Round,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    forbid_criterion,
+    weighted_change,
+)
+
+
+@algorithms.register("pfedme")
+@dataclass(frozen=True, kw_only=True)
+class PFedMe:
+    """Steps on the Moreau envelope, each after a few on the inner problem."""
+
+    lam: Positive
+    r"""Coefficient :math:`\lambda` of the Moreau envelope."""
+
+    lr_personal: Positive
+    r"""Step size :math:`\eta_p` of the inner problem."""
+
+    inner_steps: Annotated[int, Ge(1)]
+    """Steps K on the inner problem, all on the same mini-batch."""
+
+    eta: Positive
+    r"""Step size :math:`\eta` on the envelope; with :math:`\eta\lambda = 1` the step
+    ends at :math:`\theta_i`."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    work: Work
+    """Length of the local work: a step on the envelope for each mini-batch."""
+
+    beta: Positive = 1.0
+    r"""Step size :math:`\beta` of the server; 1 is the plain mean."""
+
+    weight_decay: NotNegative = 0.0
+    r"""L2 decay of :math:`\theta_i`, as part of its loss."""
+
+    sharing: ClassVar[Sharing] = "all"
+    rows: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", as_work(self.work))
+        forbid_criterion(work=self.work)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        return {
+            "shared": shared.clone(),
+            "personal": personal.clone(),
+            "own": shared.clone(),
+        }
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (w_server,) = broadcast
+        w, theta = client["shared"], problem.shared
+        w.copy_(w_server)
+        theta.copy_(w_server)
+        for batch in problem.batches("joint", self.work, self.batch_size):
+            for _ in range(self.inner_steps):
+                slope = problem.gradient("both", batch)
+                slope.add_(theta, alpha=self.weight_decay)
+                slope.add_(theta - w, alpha=self.lam)
+                theta.sub_(slope, alpha=self.lr_personal)
+            w.sub_(w - theta, alpha=self.eta * self.lam)
+        client["own"].copy_(theta)
+        return weighted_change(w, w_server, weight)
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        if round_.weight_sum > 0:  # not so where all participants are empty
+            server[0].add_(total[0], alpha=self.beta / round_.weight_sum)
+
+    def personalise(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        problem.shared.copy_(client["own"])
