@@ -19,6 +19,7 @@ COMMANDS = (
     "inspect",
     "digest",
     "report",
+    "rate",
     "algorithms",
 )
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""

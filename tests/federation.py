@@ -1,6 +1,7 @@
 """A server and its clients in one process, for tests on quadratics."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from quadratic import DIM_U, KAPPA, Quadratic
 from torch import Tensor
 
+from fedapm_mpi.admm import Residuals
 from fedapm_mpi.algorithms.base import Round, Work, memory_rows
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedapm import FedAPM
@@ -27,6 +29,10 @@ class Federation:
         The state of each client, as the algorithm keeps it.
     increment : dict
         What each participant of the last round sent.
+    penalties : (m,) Tensor
+        The penalty that each client last worked with, for algorithms that have one.
+    change : (DIM_U,) Tensor
+        By how much the last round moved the shared model.
     """
 
     def __init__(self, algorithm: Any, quadratic: Quadratic) -> None:
@@ -42,6 +48,10 @@ class Federation:
         ]
         self.index = 0
         self.increment: dict[int, Tensor] = {}
+        self.change = torch.zeros(DIM_U, dtype=torch.float64)
+        self.penalties = torch.full(
+            (quadratic.m,), getattr(algorithm, "rho", torch.nan), dtype=torch.float64
+        )
 
     @property
     def consensus(self) -> Tensor:
@@ -69,9 +79,47 @@ class Federation:
             msg = "a client changed what all of them were sent"
             raise AssertionError(msg)
         weight_sum = sum(weights[i] for i in participants)
-        facts = Round(self.index, self.quadratic.m, len(participants), weight_sum)
+        facts = Round(
+            self.index,
+            self.quadratic.m,
+            len(participants),
+            weight_sum,
+            self._use_penalty(participants),
+        )
+        before = self.consensus.clone()
         self.algorithm.server_step(self.server, total, facts)
+        self.change = self.consensus - before
         self.index += 1
+
+    def _use_penalty(self, participants: Sequence[int]) -> tuple[float, float] | None:
+        rho = getattr(self.algorithm, "rho", None)
+        if rho is None:
+            return None
+        before = float(self.penalties.sum()) / rho
+        self.penalties[list(participants)] = rho
+        return before, float(self.penalties.sum()) / rho
+
+    def change_penalty(self, rho: float) -> None:
+        """Let the rounds from now on be with another penalty."""
+        self.algorithm = replace(self.algorithm, rho=rho)
+
+    def adapt(self) -> float:
+        """Let the algorithm choose the next round's penalty, and return it."""
+        self.change_penalty(self.algorithm.next_rho(self.residuals(), self.index))
+        return self.algorithm.rho
+
+    def residuals(self) -> Residuals:
+        """Return the last round's, each from its formula."""
+        u, dual = self.stack("shared"), self.stack("dual")
+        return Residuals(
+            primal=float(((u - self.consensus) ** 2).sum().sqrt()),
+            dual=float(self.penalties.norm() * self.change.norm()),
+            scale_primal=max(
+                float((u**2).sum().sqrt()),
+                float((self.quadratic.m * (self.consensus**2).sum()).sqrt()),
+            ),
+            scale_dual=float((dual**2).sum().sqrt()),
+        )
 
     def rounds(
         self, number: int, participation: float = 1.0, seed: int = 0

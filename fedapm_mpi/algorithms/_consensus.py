@@ -48,8 +48,11 @@ class Balance:
     """Which form of the residuals is compared."""
 
     def __post_init__(self) -> None:
-        if self.ratio <= 1 or self.factor <= 1 or self.every < 1:
-            msg = "balance: ratio and factor must be above 1, every at least 1"
+        counts = (self.every, 1 if self.until is None else self.until)
+        if self.ratio <= 1 or self.factor <= 1 or min(counts) < 1:
+            msg = (
+                "balance: ratio and factor must be above 1, every and until at least 1"
+            )
             raise ValueError(msg)
 
 

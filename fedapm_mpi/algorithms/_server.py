@@ -3,8 +3,10 @@ r"""The server's side of methods that average models: which ones, and what of th
 The mean's change :math:`\Delta` is a pseudo-gradient for a server optimiser; a step of
 length 1 along it is the plain mean.
 
-References: McMahan et al., AISTATS 2017 (the mean); Reddi et al., "Adaptive federated
-optimization", ICLR 2021, algorithm 2 (server momentum and Adam).
+References: McMahan et al., AISTATS 2017 (the mean); Hsu, Qi and Brown, "Measuring the
+effects of non-identical data distribution for federated visual classification", arXiv
+1909.06335, 2019 (momentum); Reddi et al., "Adaptive federated optimization", ICLR 2021,
+algorithm 2 (Adam).
 """
 
 from dataclasses import dataclass, field
@@ -44,10 +46,14 @@ class ServerOptimizer:
 
     def __post_init__(self) -> None:
         foreign = {"sgd": ("beta1", "beta2", "eps"), "adam": ("momentum",)}
-        for name in foreign[self.name]:
+        for name in foreign.get(self.name, ()):
             if getattr(self, name) is not None:
                 msg = f"server_optimizer {self.name!r} has no {name}; leave it out"
                 raise ValueError(msg)
+
+    @property
+    def _tau(self) -> float:
+        return 0.001 if self.eps is None else self.eps
 
     @property
     def plain(self) -> bool:
@@ -61,7 +67,12 @@ class ServerOptimizer:
             return 2
         return 1 if self.momentum else 0
 
-    def step(self, u: Tensor, change: Tensor, memory: Tensor, first: bool) -> None:
+    def begin(self, memory: Tensor) -> None:
+        r"""Set what it keeps, (memory_rows, d) zeros, to its initial values."""
+        if self.name == "adam":
+            memory[1].fill_(self._tau**2)
+
+    def step(self, u: Tensor, change: Tensor, memory: Tensor) -> None:
         """Update the model in place.
 
         Parameters
@@ -71,20 +82,15 @@ class ServerOptimizer:
         change : (d,)
             The mean change of it.
         memory : (memory_rows, d)
-            What it keeps, zero before the first step.
-        first
-            Whether this is the first step.
+            What it keeps.
         """
         if self.name == "adam":
             beta1 = 0.9 if self.beta1 is None else self.beta1
             beta2 = 0.99 if self.beta2 is None else self.beta2
-            eps = 0.001 if self.eps is None else self.eps
             mean, square = memory
-            if first:
-                square.fill_(eps**2)
             mean.mul_(beta1).add_(change, alpha=1 - beta1)
             square.mul_(beta2).addcmul_(change, change, value=1 - beta2)
-            u.addcdiv_(mean, square.sqrt().add_(eps), value=self.lr)
+            u.addcdiv_(mean, square.sqrt().add_(self._tau), value=self.lr)
         elif self.momentum:
             (mean,) = memory
             mean.mul_(self.momentum).add_(change)
@@ -149,10 +155,10 @@ class ServerMean:
 
     def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
         """Step along the mean's change."""
+        if round_.index == 0:
+            self.server_optimizer.begin(server[1:])
         if self.server_average == "all":
             server[0].add_(total[0])
         elif round_.weight_sum > 0:  # not so where all participants are empty
             change = total[0] / round_.weight_sum
-            self.server_optimizer.step(
-                server[0], change, server[1:], first=round_.index == 0
-            )
+            self.server_optimizer.step(server[0], change, server[1:])

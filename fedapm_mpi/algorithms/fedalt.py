@@ -2,8 +2,8 @@ r"""FedAlt: alternating updates of a personal and a shared block.
 
 A participant takes SGD steps on its personal block with the broadcast u fixed, then on
 the shared block with the new personal block fixed; the server averages the shared
-blocks of the **participants**, by client weight,
-and may make more of that mean than its next u (`server_optimizer`).
+blocks of the **participants**, by client weight, and may make more of that mean than
+its next u (`server_optimizer`).
 
 Reference: Pillutla et al., "Federated learning with partial model personalization",
 ICML 2022, algorithm 2.

@@ -198,23 +198,27 @@ class FedAPM(ConsensusADMM):
         u, dual = problem.shared, client["dual"]
         u.copy_(u_server if self.u_init == "global" else client["shared"])
 
-        def descend(work: Work) -> None:
+        def descend(work: Work) -> bool:
+            stepped = False
             for batch in problem.batches("shared", work, self.batch_size):
                 slope = problem.gradient("shared", batch)
                 step = self._shared_step(slope, u, u_server, dual, weight)
                 u.sub_(step, alpha=self.lr_shared)
+                stepped = True
+            return stepped
 
         if work.xi is None:
-            descend(work)
+            stepped = descend(work)
         else:
             xi = client["xi"].mul_(work.decay or 1.0)
             for _ in range(work.max_epochs or 1):
-                descend(Work(epochs=1))
+                stepped = descend(Work(epochs=1))
                 slope = problem.full_gradient("shared")
                 residual = self._shared_step(slope, u, u_server, dual, weight)
                 if float(torch.dot(residual, residual)) <= float(xi):
                     break
-        client["shared"].copy_(u)
+        # Without samples f_i is zero and so is the dual: u itself is the solution.
+        client["shared"].copy_(u if stepped else u_server)
 
     def _solve_jointly(
         self,
@@ -228,14 +232,15 @@ class FedAPM(ConsensusADMM):
         u.copy_(u_server if self.u_init == "global" else client["shared"])
         v_start = client["personal"]
         v.copy_(v_start)
-        cut = len(u)
+        cut, stepped = len(u), False
         for batch in problem.batches("joint", work, self.batch_size):
             slope = problem.gradient("both", batch)
             step_u = self._shared_step(slope[:cut], u, u_server, client["dual"], weight)
             step_v = self._personal_step(slope[cut:], v, v_start, weight)
             u.sub_(step_u, alpha=self.lr_shared)
             v.sub_(step_v, alpha=self.lr_personal)
-        client["shared"].copy_(u)
+            stepped = True
+        client["shared"].copy_(u if stepped else u_server)
         v_start.copy_(v)
 
     def _personal_step(

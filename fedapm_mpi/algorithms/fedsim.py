@@ -2,8 +2,7 @@ r"""FedSim: simultaneous updates of a personal and a shared block.
 
 A participant takes SGD steps on both blocks at once, their gradients taken at the same
 point on the same batch; the server averages the shared blocks of the **participants**,
-by client weight,
-and may make more of that mean than its next u (`server_optimizer`).
+by client weight, and may make more of that mean than its next u (`server_optimizer`).
 
 Reference: Pillutla et al., "Federated learning with partial model personalization",
 ICML 2022, algorithm 3.

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from algorithm_options import SHARING_ALL, SHARING_PART
 from training import (
     FEDAPM,
     FEDSIM,
@@ -120,6 +121,14 @@ def experiments(toy):
         "nobody": experiment(
             features, participation={"name": "probability", "probability": 0.0}
         ),
+        **{
+            name: experiment(features, split=None, algorithm=algorithm)
+            for name, algorithm in SHARING_ALL.items()
+        },
+        **{
+            name: experiment(features, algorithm=algorithm)
+            for name, algorithm in SHARING_PART.items()
+        },
     }  # fmt: skip
 
 

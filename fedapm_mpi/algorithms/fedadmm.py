@@ -1,0 +1,155 @@
+r"""FedADMM: consensus ADMM in which every parameter is shared.
+
+Client i holds its own copy :math:`w_i` of the model and an **unscaled** dual
+:math:`\pi_i`; the server holds u. With client weight :math:`\alpha_i` and weight decay
+inside :math:`f_i`, a participant takes SGD steps, from u or from its own :math:`w_i`
+(`init`), on its augmented Lagrangian, and then ascends its dual:
+
+.. math::
+   w_i &\approx \arg\min_w \; \alpha_i f_i(w) + \langle \pi_i, w - u \rangle
+         + \tfrac\rho2 \|w - u\|^2, \\
+   \pi_i &\leftarrow \pi_i + \rho (w_i - u).
+
+It sends the change :math:`\Delta_i` of :math:`z_i = w_i + \pi_i/\rho`, and the server
+sets :math:`u \leftarrow u + \tfrac{\eta}{|S|} \sum_{i\in S} \Delta_i`. The paper runs
+this with :math:`\eta = 1` or :math:`|S|/m`. With the latter (``server_average: all``,
+the default) u is the mean of :math:`z_i` over all m clients, and the method is FedAPM
+without a personal block; it then comes to rest only at stationary points of
+:math:`F = \sum_i \alpha_i f_i`. With any other step (``server_average: participants``)
+the duals at rest do not add up to zero: where |S| is always the same, a point of rest
+is stationary for
+
+.. math:: F(u) + \tfrac{m\rho}2 \Bigl(\frac{|S|}{m\eta} - 1\Bigr) \|u - u^0\|^2,
+
+that is, drawn to the initial model, or driven away from it.
+
+The paper's losses bear no weights: for :math:`\alpha_i = 1/m` its penalty and duals are
+m times these, and its step size is one m-th. In the authors' code a client starts at u
+and sends :math:`w_i - u` in place of the change of :math:`w_i`; here it is the change,
+as in the paper.
+
+Reference: Gong, Li and Freris, "FedADMM: A robust federated deep learning framework
+with adaptivity to system heterogeneity", ICDE 2022, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from .. import admm
+from ._consensus import ConsensusADMM
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Positive,
+    Round,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    forbid_criterion,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullModelADMM(ConsensusADMM):
+    """Gradient steps on the augmented Lagrangian of the whole model."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    work: Work
+    """Length of the local phase."""
+
+    init: Literal["global", "local"] = "global"
+    """Where local steps start: at the broadcast model or at the client's own copy."""
+
+    weight_decay: NotNegative = 0.0
+    """L2 decay of the model, inside the client weight."""
+
+    sharing: ClassVar[Sharing] = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "work", as_work(self.work))
+        forbid_criterion(work=self.work)
+
+    def step_size(self, weight: float) -> float:
+        """Return the size of a client's local steps, given its weight."""
+        raise NotImplementedError
+
+    def after_step(self, u_server: Tensor, client: ClientState, w: Tensor) -> None:
+        """Do what follows each local step, which led to `w`; nothing by default."""
+
+    def solve(
+        self,
+        u_server: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        """Descend on the augmented Lagrangian, which the client's dual is part of."""
+        w, lr = problem.shared, self.step_size(weight)
+        w.copy_(u_server if self.init == "global" else client["shared"])
+        has_samples = False
+        for batch in problem.batches("shared", self.work, self.batch_size):
+            has_samples = True
+            slope = admm.shared_gradient(
+                problem.gradient("shared", batch),
+                w,
+                u_server,
+                client["dual"],
+                weight=weight,
+                weight_decay=self.weight_decay,
+                rho=self.rho,
+            )
+            w.sub_(slope, alpha=lr)
+            self.after_step(u_server, client, w)
+        # Without a loss there is only the penalty, and u minimises that; a copy left
+        # where it was would pull the server's mean to the initial model for good.
+        client["shared"].copy_(w if has_samples else u_server)
+
+
+@algorithms.register("fedadmm")
+@dataclass(frozen=True, kw_only=True)
+class FedADMM(FullModelADMM):
+    """SGD on the augmented Lagrangian, one dual step, and a mean of votes."""
+
+    lr: Positive
+    """Step size of the local phase."""
+
+    server_average: Literal["all", "participants"] = "all"
+    r"""Whom the server's mean is over: all m clients with what they last sent, which is
+    the paper's :math:`\eta = |S|/m`, or this round's participants."""
+
+    lr_server: Positive | None = None
+    r"""Server's step size :math:`\eta` along the participants' mean change; 1 unless
+    given, as in the paper."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.server_average == "all" and self.lr_server is not None:
+            msg = (
+                "lr_server has no effect with server_average 'all', which steps by "
+                "|S|/m; leave it out, or average participants"
+            )
+            raise ValueError(msg)
+        if self.server_average == "participants" and self.balance is not None:
+            msg = (
+                "balance needs server_average 'all': a mean of the participants' "
+                "changes says nothing of clients that still have another penalty"
+            )
+            raise ValueError(msg)
+
+    def step_size(self, weight: float) -> float:
+        return self.lr
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        if self.server_average == "all":
+            super().server_step(server, total, round_)
+        else:
+            lr = 1.0 if self.lr_server is None else self.lr_server
+            server[0].add_(total[0], alpha=lr / round_.participants)

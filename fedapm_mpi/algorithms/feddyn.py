@@ -1,0 +1,121 @@
+r"""FedDyn: a linear term for each client makes the local and the global minimum one.
+
+Client i holds :math:`g_i`, the server the model :math:`\theta` and h, all zero but
+:math:`\theta` at first. With penalty a and weight decay inside :math:`f_i`, a
+participant minimises by SGD from :math:`\theta^t`
+
+.. math:: f_i(\theta_i) - \langle g_i, \theta_i \rangle
+          + \tfrac a2 \|\theta_i - \theta^t\|^2
+
+and sets :math:`g_i \leftarrow g_i - a (\theta_i - \theta^t)`, which at the minimum is
+:math:`\nabla f_i(\theta_i)`. With client weights :math:`\alpha_i`, where the paper has
+1/m, the server sets
+
+.. math::
+   h \leftarrow h - a \sum_{i \in S} \alpha_i (\theta_i - \theta^t), \qquad
+   \theta^{t+1} = \sum_{i \in S} \alpha_i \theta_i \Big/ \sum_{i \in S} \alpha_i
+                  - \frac h a,
+
+so that :math:`h = \sum_i \alpha_i g_i` over all clients after every round. It comes to
+rest where all :math:`\theta_i = \theta` and h = 0, that is at a stationary point of
+:math:`\sum_i \alpha_i f_i`. The paper minimises the uniform mean; for its method
+:math:`\alpha_i` stands for so many clients with the same loss. In the weighted
+objective client i's penalty is :math:`\alpha_i a`, and a means the same for any weight.
+
+Reference: Acar et al., "Federated learning based on dynamic regularization", ICLR 2021,
+algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Positive,
+    Round,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+    weighted_change,
+)
+
+
+@algorithms.register("feddyn")
+@dataclass(frozen=True, kw_only=True)
+class FedDyn:
+    """SGD on the dynamically regularised loss, then a corrected mean."""
+
+    penalty: Positive
+    r"""Penalty a (the paper's :math:`\alpha`), in units of a client's loss per squared
+    unit of the model; the local phase has to keep ``lr * penalty`` well below 2."""
+
+    lr: Positive
+    """Step size of the local phase."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    work: Work
+    """Length of the local phase."""
+
+    weight_decay: NotNegative = 0.0
+    """L2 decay of the model, part of every client's loss."""
+
+    sharing: ClassVar[Sharing] = "all"
+    rows: ClassVar[int] = 1
+    memory_rows: ClassVar[int] = 1
+    """The server's h, in row 1."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", as_work(self.work))
+        forbid_criterion(work=self.work)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        return {
+            "shared": shared.clone(),
+            "personal": personal.clone(),
+            "gradient": torch.zeros_like(shared),
+        }
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        (server,) = broadcast
+        own, theta = client["gradient"], client["shared"]
+
+        def regularise(slope: Tensor, at: Tensor) -> None:
+            slope.sub_(own).add_(at - server, alpha=self.penalty)
+
+        problem.shared.copy_(server)
+        descend(
+            problem,
+            "both",
+            self.work,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            adjust_shared=regularise,
+        )
+        theta.copy_(problem.shared)
+        own.sub_(theta - server, alpha=self.penalty)
+        return weighted_change(theta, server, weight)
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        theta, h = server
+        h.sub_(total[0], alpha=self.penalty)
+        if round_.weight_sum > 0:  # not so where all participants are empty
+            mean_change = total[0] / round_.weight_sum
+            theta.add_(mean_change).sub_(h, alpha=1 / self.penalty)

@@ -1,0 +1,67 @@
+r"""FedProx: FedAvg whose participants are held near the broadcast model.
+
+With client weight :math:`\alpha_i` and weight decay inside :math:`f_i`, participants
+take SGD steps from :math:`w^t` on
+
+.. math:: f_i(w) + \tfrac\mu2 \|w - w^t\|^2,
+
+and the server averages their models, as FedAvg's does. The proximal term stands beside
+:math:`f_i` itself: :math:`\mu` means the same for any number of clients and any client
+weight. With :math:`\mu = 0` it is FedAvg, bit for bit.
+
+Reference: Li et al., "Federated optimization in heterogeneous networks", MLSys 2020,
+algorithm 2.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from .base import (
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Sharing,
+    algorithms,
+    descend,
+)
+from .fedsim import FedSim
+
+
+@algorithms.register("fedprox")
+@dataclass(frozen=True, kw_only=True)
+class FedProx(FedSim):
+    """Proximal SGD on the whole model at the participants, then their mean."""
+
+    mu: NotNegative
+    r"""Proximal coefficient :math:`\mu`, in units of a client's loss per squared unit
+    of the model; not scaled by the client weight."""
+
+    sharing: ClassVar[Sharing] = "all"
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        if self.mu == 0:  # adding even a zero turns a gradient of -0 into +0
+            return super().client_step(broadcast, client, problem, weight)
+        (w_server,) = broadcast
+
+        def pull(slope: Tensor, w: Tensor) -> None:
+            slope.add_(w - w_server, alpha=self.mu)
+
+        problem.shared.copy_(w_server)
+        descend(
+            problem,
+            "both",
+            self.work,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            adjust_shared=pull,
+        )
+        return self.send(problem.shared, w_server, client, weight)

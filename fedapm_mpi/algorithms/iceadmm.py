@@ -1,0 +1,71 @@
+r"""ICEADMM: linearised steps on the whole model, each followed by a dual step.
+
+Client i holds its own copy :math:`z_i` of the model and an **unscaled** dual
+:math:`\pi_i`; the server holds u. With client weight :math:`\alpha_i` and weight decay
+inside :math:`f_i`, a participant goes on from its own :math:`z_i`, or starts at u
+(`init`), and for each mini-batch sets
+
+.. math::
+   z_i &\leftarrow z_i - \frac{\alpha_i \nabla f_i(z_i) + \pi_i + \rho (z_i - u)}
+     {\rho + \alpha_i r}, \\
+   \pi_i &\leftarrow \pi_i + \rho (z_i - u).
+
+The first minimises the augmented Lagrangian with :math:`f_i` replaced by its quadratic
+model of curvature r at :math:`z_i`. The server's next u is the mean of
+:math:`z_i + \pi_i/\rho` over **all** clients. Many local steps lead to :math:`z_i = u`
+and :math:`\pi_i = -\alpha_i \nabla f_i(u)`, so that a round is then a step of gradient
+descent of size :math:`1/(m\rho)`; with one local step it is IIADMM, of
+:math:`\zeta = \alpha_i r`.
+
+Signs and weights are the paper's, whose penalties may differ between clients and whose
+matrix :math:`H_i` is here r times the identity. Its clients all take part; here those
+that sit a round out keep what they last sent. The authors' code takes
+:math:`r_i = L_i` and starts each round at u, APPFL's goes on from :math:`z_i`, and
+weighs the gradient of a mini-batch by 1, or by :math:`\alpha_i` times its share of the
+samples; here each step's gradient estimates that of the whole :math:`\alpha_i f_i`.
+
+Reference: Zhou and Li, "Communication-efficient ADMM-based federated learning", arXiv
+2110.15318, 2021, the inexact of its two methods.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from .. import admm
+from .base import ClientState, NotNegative, algorithms
+from .fedadmm import FullModelADMM
+
+
+@algorithms.register("iceadmm")
+@dataclass(frozen=True, kw_only=True)
+class ICEADMM(FullModelADMM):
+    """Primal and dual steps in turn at the participants, then a mean of votes."""
+
+    curvature: NotNegative
+    r"""Curvature r of the model of a client's loss, inside the client weight. Where it
+    is a Lipschitz constant of :math:`\nabla f_i`, the model bounds the loss above."""
+
+    init: Literal["global", "local"] = "local"
+    """Where local steps start: at the client's own copy or at the broadcast model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.relaxation != 1:
+            msg = (
+                "iceadmm has no relaxation: its dual follows every local step, and "
+                "would only take longer steps; leave it out"
+            )
+            raise ValueError(msg)
+
+    def step_size(self, weight: float) -> float:
+        return 1 / (self.rho + weight * self.curvature)
+
+    def after_step(self, u_server: Tensor, client: ClientState, w: Tensor) -> None:
+        admm.ascend_dual(client["dual"], w, u_server, self.rho)
+
+    def ascend(self, u_server: Tensor, client: ClientState) -> None:
+        """Note the penalty that the client worked with; its dual is up to date."""
+        if self.balance is not None:
+            client["rho"].fill_(self.rho)

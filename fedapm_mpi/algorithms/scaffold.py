@@ -1,0 +1,139 @@
+r"""SCAFFOLD: control variates take the clients' drift out of their SGD steps.
+
+Client i holds a control variate :math:`c_i`, the server the model x and c, all zero but
+x at first. A participant takes K steps of size :math:`\eta` from :math:`y_i = x`,
+
+.. math:: y_i \leftarrow y_i - \eta\,(g_i(y_i) - c_i + c),
+
+with :math:`g_i` a mini-batch gradient of :math:`f_i`, weight decay included, and then
+replaces its control variate (`control_variate`) by
+
+.. math::
+   c_i^+ = \nabla f_i(x) \quad\text{(gradient)} \qquad\text{or}\qquad
+   c_i^+ = c_i - c + \frac{x - y_i}{K \eta} \quad\text{(steps)}.
+
+With client weights :math:`\alpha_i`, where the paper has 1/m, and server step size
+:math:`\eta_g`,
+
+.. math::
+   x \leftarrow x + \eta_g \sum_{i\in S} \alpha_i (y_i - x) \Big/
+        \sum_{i\in S} \alpha_i, \qquad
+   c \leftarrow c + \sum_{i\in S} \alpha_i (c_i^+ - c_i),
+
+so that :math:`c = \sum_i \alpha_i c_i` over all clients after every round. K counts the
+steps really taken; a client without samples takes none and changes nothing. The first
+round's clients do as FedAvg's. A round sends twice as much as FedAvg's, both ways.
+
+Reference: Karimireddy et al., "SCAFFOLD: stochastic controlled averaging for federated
+learning", ICML 2020, algorithm 1 (gradient is its option I, steps its option II).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from .base import (
+    BatchSize,
+    ClientState,
+    LocalProblem,
+    NotNegative,
+    Positive,
+    Round,
+    Sharing,
+    Work,
+    algorithms,
+    as_work,
+    descend,
+    forbid_criterion,
+    weighted_change,
+)
+
+
+@algorithms.register("scaffold")
+@dataclass(frozen=True, kw_only=True)
+class Scaffold:
+    """Corrected SGD on the whole model, then a step of the server's model and c."""
+
+    lr: Positive
+    r"""Step size :math:`\eta` of the local steps."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch; 0 is the full batch."""
+
+    work: Work
+    """Length of the local phase."""
+
+    weight_decay: NotNegative = 0.0
+    """L2 decay of the model, part of every client's loss and so of its control."""
+
+    control_variate: Literal["gradient", "steps"] = "steps"
+    """New control variate: the gradient over all samples at the broadcast model (one
+    more pass over them, without dropout), or the mean of the steps' gradients."""
+
+    lr_server: Positive = 1.0
+    r"""Step size :math:`\eta_g` along the mean change; 1 is the plain mean."""
+
+    sharing: ClassVar[Sharing] = "all"
+    rows: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "work", as_work(self.work))
+        forbid_criterion(work=self.work)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        return {
+            "shared": shared.clone(),
+            "personal": personal.clone(),
+            "control": torch.zeros_like(shared),
+        }
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        x, c = broadcast
+        y, control = client["shared"], client["control"]
+        correction = c - control
+        steps = 0
+
+        def correct(slope: Tensor, _y: Tensor) -> None:
+            nonlocal steps
+            steps += 1
+            slope.add_(correction)
+
+        problem.shared.copy_(x)
+        descend(
+            problem,
+            "both",
+            self.work,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            adjust_shared=correct,
+        )
+        y.copy_(problem.shared)
+
+        before = control.clone()
+        if steps == 0:  # no samples
+            pass
+        elif self.control_variate == "gradient":
+            problem.shared.copy_(x)
+            gradient = problem.full_gradient("shared")
+            control.copy_(gradient).add_(x, alpha=self.weight_decay)
+        else:
+            control.sub_(c).add_(x - y, alpha=1 / (steps * self.lr))
+        # From the control as it is stored, so that no rounding parts c from the sum.
+        return torch.cat(
+            [weighted_change(y, x, weight), weighted_change(control, before, weight)]
+        )
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        x, c = server
+        if round_.weight_sum > 0:  # not so where all participants are empty
+            x.add_(total[0] / round_.weight_sum, alpha=self.lr_server)
+        c.add_(total[1])
