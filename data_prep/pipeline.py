@@ -18,8 +18,9 @@ from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import write_dataset
 
 from .partitioners import Pool, partitioners
+from .partitioners.base import facts, fault, may_overlap
 from .sources import Source, sources
-from .splits import own_splits, random_splits
+from .splits import official_splits, own_splits, random_splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Settings:
     clients: int | None = None
     test: float = 0.2
     val: float = 0.0
-    split: Literal["random", "own"] | None = None
+    split: Literal["random", "own", "official"] | None = None
     seed: int = 0
     shards: int | None = None
 
@@ -45,6 +46,9 @@ class Settings:
             if value is not None and value < 1:
                 msg = f"{name} must be at least 1, got {value}"
                 raise ValueError(msg)
+        if self.split == "official" and self.val:
+            msg = f"split=official makes no val part, so leave out val={self.val}"
+            raise ValueError(msg)
         if self.seed < 0:
             msg = f"seed must not be negative, got {self.seed}"
             raise ValueError(msg)
@@ -171,7 +175,7 @@ def prepare(
         source.table,
         splits,
         client_names=_names(source, parts),
-        partitioner={**partitioner, "moved": getattr(parts, "moved", 0)},
+        partitioner={**partitioner, **facts(parts)},
         preparation=identity,
         seed=settings.seed,
         shards=settings.shards,
@@ -242,18 +246,9 @@ def _partition(
     rng = stream(settings.seed, "partition")
     parts = partitioners.get(name)(pool, settings.clients, rng, **options)
     # Built-in ones are right by their tests; this is for users' own.
-    rows = np.concatenate([np.empty(0, np.int64), *parts])
-    total = len(pool.labels)
-    times = np.bincount(rows[(rows >= 0) & (rows < total)], minlength=total)
-    wrong = np.flatnonzero(times != 1)
-    if wrong.size or len(rows) != total:
-        what = (
-            f"sample {wrong[0]} to {times[wrong[0]]} clients" if wrong.size else "more"
-        )
-        msg = (
-            f"partitioner {name!r} gave {what}; each of the {total} samples must go to "
-            "exactly one client"
-        )
+    found = fault(parts, len(pool.labels))
+    if found:
+        msg = f"partitioner {name!r} gave {found}"
         raise DataError(msg)
     return parts
 
@@ -262,10 +257,16 @@ def _split(
     wanted: Plan, source: Source, pool: Pool, parts: Sequence[NDArray[np.int64]]
 ) -> dict[str, list[NDArray[np.int64]]]:
     settings = wanted.settings
-    if (settings.split or source.default_split) == "random":
+    split = settings.split or source.default_split
+    if split == "random":
         return random_splits(
             pool, parts, seed=settings.seed, test=settings.test, val=settings.val
         )
+    if split == "official":
+        if pool.groups is not None:
+            msg = "split=official cuts through groups; leave group out, or split=random"
+            raise ConfigError(msg)
+        return official_splits(parts, seed=settings.seed, test=settings.test)
     if source.split is None:
         msg = f"split=own: {source.table.dataset} brings no split; leave it out"
         raise ConfigError(msg)
@@ -280,7 +281,7 @@ def _split(
 
 def _names(source: Source, parts: Sequence[NDArray[np.int64]]) -> list[str] | None:
     """Name clients after the natural clients they hold, if they hold these whole."""
-    if source.ids is None:
+    if source.ids is None or may_overlap(parts):
         return None
     names = source.id_names
     own = [np.unique(source.ids[rows]) for rows in parts]

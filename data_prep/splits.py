@@ -39,21 +39,54 @@ def random_splits(
     dict
         Split name to the sorted rows of each client.
     """
-    codes = np.zeros(len(pool.labels), np.int8)
+    names = SPLITS[: 3 if val else 2]
+    splits: dict[str, list[Indices]] = {name: [] for name in names}
     for client, rows in enumerate(parts):
         groups = None if pool.groups is None else pool.groups[rows]
         made = units(Pool(pool.labels[rows], None, groups))
         rng = stream(seed, "split", client)
         chosen = choose(made.labels, made.sizes, rng, test=test, val=val)
-        codes[rows] = chosen[made.of_sample]
-    return own_splits(codes, parts, 3 if val else 2)
+        # Of this client alone: another may hold the same sample, in another split.
+        codes = chosen[made.of_sample]
+        for code, name in enumerate(names):
+            splits[name].append(rows[codes == code])
+    return splits
 
 
-def own_splits(
-    codes: NDArray[np.int8], parts: Parts, number: int | None = None
+def official_splits(
+    parts: Parts, *, seed: int, test: float
 ) -> dict[str, list[Indices]]:
+    """Split each client as the FedAPM authors' code does: shuffle, and cut in two.
+
+    Of n samples the first floor((1 - test) n) are for training. Testing starts one
+    sample late, so each client loses one. Nothing is stratified.
+
+    Parameters
+    ----------
+    parts
+        The rows of each client.
+    seed
+        Seed of the preparation.
+    test
+        Fraction of this split.
+
+    Returns
+    -------
+    dict
+        Split name to the sorted rows of each client.
+    """
+    splits: dict[str, list[Indices]] = {"train": [], "test": []}
+    for client, rows in enumerate(parts):
+        shuffled = stream(seed, "split", client).permutation(rows)
+        cut = int((1 - test) * len(rows))
+        splits["train"].append(np.sort(shuffled[:cut]))
+        splits["test"].append(np.sort(shuffled[cut + 1 :]))
+    return splits
+
+
+def own_splits(codes: NDArray[np.int8], parts: Parts) -> dict[str, list[Indices]]:
     """Split each client as the codes of its samples say: 0 train, 1 test, 2 val."""
-    number = number or max(2, int(codes.max(initial=0)) + 1)
+    number = max(2, int(codes.max(initial=0)) + 1)
     return {
         name: [rows[codes[rows] == code] for rows in parts]
         for code, name in enumerate(SPLITS[:number])

@@ -32,11 +32,60 @@ class Pool(NamedTuple):
 
 
 class Parts(list[Indices]):
-    """The sorted samples of each client, and how many were moved to reach a minimum."""
+    """The sorted samples of each client, and what is to be known of them.
 
-    def __init__(self, clients: Sequence[Indices], moved: int = 0) -> None:
+    Attributes
+    ----------
+    moved
+        How many were moved to reach a minimum.
+    overlapping
+        Whether a sample may be with several clients, or with none.
+    """
+
+    def __init__(
+        self, clients: Sequence[Indices], moved: int = 0, *, overlapping: bool = False
+    ) -> None:
         super().__init__(clients)
         self.moved = moved
+        self.overlapping = overlapping
+
+
+def may_overlap(parts: Sequence[Indices]) -> bool:
+    """Return whether parts, maybe a user's plain list, say that they may overlap."""
+    return bool(getattr(parts, "overlapping", False))
+
+
+def facts(parts: Sequence[Indices]) -> dict[str, Any]:
+    """Return what a manifest says of parts, beside how they were asked for."""
+    found: dict[str, Any] = {"moved": getattr(parts, "moved", 0)}
+    if may_overlap(parts):
+        found |= {"overlapping": True, "distinct": len(np.unique(_all(parts)))}
+    return found
+
+
+def fault(parts: Sequence[Indices], total: int) -> str:
+    """Return in words what is wrong with parts of `total` samples, or nothing."""
+    if may_overlap(parts):
+        if not len(parts):
+            return "nothing to nobody"
+        for client, rows in enumerate(parts):
+            known, times = np.unique(rows, return_counts=True)
+            for sample in known[times > 1][:1].tolist():
+                return f"sample {sample} to client {client} more than once"
+            for sample in known[(known < 0) | (known >= total)][:1].tolist():
+                return f"client {client} sample {sample}, but there are only {total}"
+        return ""
+    rows = _all(parts)
+    times = np.bincount(rows[(rows >= 0) & (rows < total)], minlength=total)
+    wrong = np.flatnonzero(times != 1)
+    if not wrong.size and len(rows) == total:
+        return ""
+    what = f"sample {wrong[0]} to {times[wrong[0]]} clients" if wrong.size else "more"
+    return f"{what}; each of the {total} samples must go to exactly one client"
+
+
+def _all(parts: Sequence[Indices]) -> Indices:
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 class Units(NamedTuple):

@@ -1,0 +1,1 @@
+"""The paper's experiments, repeated with this package and compared on equal terms."""

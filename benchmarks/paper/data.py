@@ -1,0 +1,214 @@
+"""Prepare the data sets of the paper's experiments and of the fair comparison.
+
+Looks in the given folders, and below them, for the raw files
+
+* CIFAR-10: ``cifar-10-python.tar.gz`` or, if there is none, ``cifar10_jpeg.npz``, the
+  same pictures after JPEG compression (needs Pillow),
+* ``hapt.npz``, ``av_digits.npz`` and ``watch_dataset.npy``,
+
+and writes one directory for each data set whose raw file is there:
+
+* ``cifar10-published-sN``: all 60 000 pictures given to 20 overlapping clients, each
+  cut 80/20 with one sample lost, as in the authors' code;
+* ``cifar10-fair-bB-sN``: the same pictures in disjoint parts, Dir(B), with a val part;
+* ``hapt``, ``av_digits``, ``watch``: natural clients, with a val part. Intervals of
+  HAPT that windows were cut from are kept whole; the watch's series are cut in time.
+
+What is there already is left alone.
+
+    python -m benchmarks.paper.data DIR --from FOLDER... [--only NAME...]
+"""
+
+import argparse
+import io
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_prep.pipeline import plan, prepare
+from data_prep.sources import sources
+
+CLIENTS = 20
+PUBLISHED_SEEDS = (4, 5, 6)
+FAIR = [(beta, seed) for beta in (0.5, 0.1) for seed in (1, 2, 3)]
+WATCH_VAL = 0.15
+"""Part of each series' windows before the test part that is kept for validating."""
+
+
+class Wanted(NamedTuple):
+    """One data set to prepare."""
+
+    name: str
+    raw: str
+    """Which of the raw files it is made from."""
+
+    values: dict[str, Any]
+    """What `data_prep.pipeline.plan` is told."""
+
+
+def wanted() -> Iterator[Wanted]:
+    """Yield the data sets, those that take the longest to train with first."""
+    for seed in PUBLISHED_SEEDS:
+        values = {
+            "clients": CLIENTS,
+            "seed": seed,
+            "split": "official",
+            "partitioner": {"name": "official-dirichlet", "beta": 0.5},
+        }
+        yield Wanted(f"cifar10-published-s{seed}", "cifar10", values)
+    for beta, seed in FAIR:
+        values = {
+            "clients": CLIENTS,
+            "seed": seed,
+            "split": "random",
+            "test": 0.2,
+            "val": 0.1,
+            "partitioner": {"name": "dirichlet", "beta": beta, "min_samples": 50},
+        }
+        yield Wanted(f"cifar10-fair-b{beta}-s{seed}", "cifar10", values)
+    fifths = {"split": "random", "test": 0.2, "val": 0.2}
+    yield Wanted("hapt", "hapt", {**fifths, "group": "segment"})
+    # Cepstra of one recording over its time, as is usual in speech recognition.
+    yield Wanted("av_digits", "av_digits", {**fifths, "normalise": "window"})
+    yield Wanted("watch", "watch", {"split": "own"})
+
+
+def find(folders: list[Path], name: str) -> Path | None:
+    """Return the first file of this name in or below the folders."""
+    for folder in folders:
+        for path in sorted(folder.rglob(name)):
+            return path
+    return None
+
+
+def raw_file(kind: str, folders: list[Path], scratch: Path) -> tuple[str, Path] | None:
+    """Return the source and the raw file of a kind of data set, converted if need be.
+
+    Parameters
+    ----------
+    kind
+        ``Wanted.raw``.
+    folders
+        Where to look.
+    scratch
+        Where converted files are kept.
+    """
+    if kind == "cifar10":
+        archive = find(folders, "cifar-10-python.tar.gz")
+        if archive:
+            return "cifar10", archive
+    name, read = CONVERTED.get(kind, (f"{kind}.npz", None))
+    path = find(folders, name)
+    if path is None:
+        return None
+    if read is not None:
+        path = convert(path, scratch / f"{kind}.npz", read)
+    return "arrays", path
+
+
+def convert(
+    raw: Path, target: Path, read: Callable[[Path], dict[str, np.ndarray]]
+) -> Path:
+    """Return a file of plain arrays, made from a raw file unless it is there."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        arrays: dict[str, Any] = read(raw)
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)
+        partial.rename(target)
+    return target
+
+
+def decode(path: Path) -> dict[str, np.ndarray]:
+    """Return pictures that are stored as JPEG files without their common beginning."""
+    try:
+        from PIL import Image
+    except ImportError:
+        msg = f"reading {path} needs Pillow: pip install pillow"
+        raise SystemExit(msg) from None
+    stored = np.load(path)
+    head, body = stored["head"].tobytes(), stored["body"].tobytes()
+    stops = stored["offset"].tolist()
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(head + body[start:stop])))
+        for start, stop in pairwise(stops)
+    ]
+    kept = {key: stored[key] for key in ("y", "split", "class_names")}
+    return {"x_image": np.stack(pictures), **kept}
+
+
+def cut_series(path: Path) -> dict[str, np.ndarray]:
+    """Return the watch's windows with a val part cut from the end of training.
+
+    The source cuts each series in time: early windows, half overlapping, are for
+    training and late ones for testing. Here the last of the early ones become val, and
+    the one window that overlaps the first of these is dropped.
+    """
+    source = sources.get("watch")(path)
+    assert source.split is not None
+    assert source.groups is not None
+    assert source.ids is not None
+    split = source.split.copy()
+    for group in np.unique(source.groups[split == 0]):
+        rows = np.flatnonzero(source.groups == group)
+        val = max(1, round(WATCH_VAL * len(rows)))
+        split[rows[len(rows) - val :]] = 2
+        split[rows[len(rows) - val - 1]] = -1
+    kept = np.flatnonzero(split >= 0)
+    table = source.table
+    return {
+        **{f"x_{c.spec.name}": c.take(kept) for c in table.columns},
+        "y": table.labels[kept],
+        "client": np.array(source.id_names)[source.ids[kept]],
+        "split": split[kept],
+        "class_names": np.array(table.classes),
+    }
+
+
+CONVERTED = {
+    "cifar10": ("cifar10_jpeg.npz", decode),
+    "watch": ("watch_dataset.npy", cut_series),
+}
+"""Kinds whose raw file is not plain arrays yet: its name, and what reads it."""
+
+
+def main() -> None:
+    """Prepare what was asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write")
+    parser.add_argument(
+        "--from", dest="folders", type=Path, nargs="+", required=True, metavar="FOLDER"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], metavar="NAME", help="names, or patterns"
+    )
+    args = parser.parse_args()
+    found: dict[str, tuple[str, Path] | None] = {}
+    for name, kind, values in wanted():
+        if not any(fnmatchcase(name, pattern) for pattern in args.only):
+            continue
+        if kind not in found:
+            found[kind] = raw_file(kind, args.folders, args.directory / "raw")
+        raw = found[kind]
+        if raw is None:
+            print(f"{name:<24}left out: its raw file was not found")
+            continue
+        source, path = raw
+        named = {"name": kind} if source == "arrays" else {}
+        manifest, written = prepare(
+            plan(source, {**values, **named}), path, args.directory / name
+        )
+        counts = ", ".join(f"{n.sum()} {split}" for split, n in manifest.counts.items())
+        verb = "written" if written else "there already"
+        print(f"{name:<24}{verb}: {manifest.num_clients} clients, {counts}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
