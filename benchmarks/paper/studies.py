@@ -35,7 +35,7 @@ class Study:
     every: int = 2
     """Rounds between evaluations of all clients."""
 
-    learning_rates: tuple[float, ...] = (0.03, 0.1, 0.3)
+    learning_rates: tuple[float, ...] = (0.1, 0.3, 0.9)
     """The grid that every method's step size is first chosen from."""
 
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -52,18 +52,18 @@ STUDIES: dict[str, Study] = {
         model=HAR,
         personal=("acc_conv.*", "gyro_conv.*"),
         batch_size=16,
-        passes=2,
-        rounds=100,
-        tuning_rounds=50,
+        passes=4,
+        rounds=60,
+        tuning_rounds=30,
     ),
     "hapt": Study(
         data="hapt",
         clients=30,
         model=HAR,
         personal=("acc_conv.*", "gyro_conv.*"),
-        batch_size=32,
-        passes=2,
-        rounds=60,
+        batch_size=64,
+        passes=4,
+        rounds=40,
         tuning_rounds=20,
         target=0.85,
     ),
@@ -73,9 +73,9 @@ STUDIES: dict[str, Study] = {
         model={"name": "benchmarks.paper.models:picture_sound"},
         personal=("picture_*", "sound_*"),
         batch_size=16,
-        passes=2,
-        rounds=100,
-        tuning_rounds=50,
+        passes=4,
+        rounds=60,
+        tuning_rounds=30,
     ),
     "cifar10": Study(
         data="cifar10-fair-b0.5-s{seed}",
