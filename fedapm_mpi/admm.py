@@ -61,14 +61,15 @@ def move_consensus(u: Tensor, total: Tensor, before: float, after: float) -> Non
 
 
 def relax(u: Tensor, u_server: Tensor, relaxation: float) -> Tensor:
-    r"""Return :math:`\gamma u_i + (1-\gamma) u^t` (Boyd et al. 2011, 3.4.3)."""
-    return torch.lerp(u_server, u, relaxation)
+    r"""Return :math:`\gamma u^t + (1-\gamma) u_i` (Boyd et al. 2011, 3.4.3)."""
+    return torch.lerp(u, u_server, relaxation)
 
 
 def ascend_dual(dual: Tensor, u: Tensor, u_server: Tensor, rho: float) -> None:
     r"""Update in place :math:`\pi_i \leftarrow \pi_i + \rho (u_i - u^t)`.
 
-    `u_server` is the u that was broadcast at the start of the round, not the next.
+    `u_server` is the u that was broadcast at the start of the round, not the next (or
+    its relaxation).
     """
     dual.add_(u - u_server, alpha=rho)
 

@@ -85,7 +85,10 @@ class Diagnostics:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """The textbook stop rule: both residuals below an absolute and a relative part."""
+    """The textbook stop rule: both residuals below an absolute and a relative part.
+
+    It is not looked at before every client has taken part once.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 

@@ -68,8 +68,8 @@ def measure(
     record: Record = {}
     if table is not None:
         record, total = _summarise(session, server, table)
-        if steered and t > 0:
-            verdict = _judge(session, total, t)
+        if steered and server.participants:  # else nothing has moved to judge by
+            verdict = _judge(session, server, total, t)
             if verdict.converged:
                 record["converged"] = True
     if steered:
@@ -115,12 +115,15 @@ def _due(session: Session, t: int) -> bool:
     return t % every == 0 or t == session.config.rounds
 
 
-def _judge(session: Session, residuals: admm.Residuals, t: int) -> Verdict:
+def _judge(
+    session: Session, server: Server, residuals: admm.Residuals, t: int
+) -> Verdict:
     algorithm: Any = session.algorithm
     adapt = getattr(algorithm, "next_rho", None)
     rho = adapt(residuals, t) if adapt else algorithm.rho
     rule = session.config.tolerance
-    if rule is None:
+    if rule is None or not server.seen.all():
+        # Clients that never took part agree with the initial model, not with the rest.
         return Verdict(rho, converged=False)
     entries = session.num_clients * session.model.size_shared
     done = residuals.within(rule.absolute, rule.relative, entries)

@@ -157,6 +157,7 @@ def _server_work(
         server.buffers.add_(buffers, alpha=1 / len(chosen))
     server.seen[chosen] = True
     server.change = server.rows[0] - u_before
+    server.participants = len(chosen)
     record: Record = {
         "round": t + 1,
         "participants": ranges(chosen.tolist()),

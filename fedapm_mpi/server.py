@@ -12,9 +12,6 @@ from .algorithms import memory_rows
 from .comm import SERVER
 from .session import Session
 
-SAVED = ("rows", "buffers", "penalties", "dual_sum")
-"""Tensors that a checkpoint holds as they are."""
-
 
 @dataclass
 class Server:
@@ -39,6 +36,9 @@ class Server:
     change: Tensor
     """(d_shared,) float64 change of u in the last round; not saved."""
 
+    participants: int
+    """Clients that took part in the last round; not saved."""
+
     rho: float | None
     """Penalty of the next round; `None` for algorithms without one."""
 
@@ -58,7 +58,9 @@ class Server:
             "seen": torch.from_numpy(self.seen),
             "penalties": self.penalties,
             "dual_sum": self.dual_sum,
-            "rho": torch.tensor([] if self.rho is None else [self.rho]).double(),
+            "rho": torch.tensor(
+                [] if self.rho is None else [self.rho], dtype=torch.float64
+            ),
         }
 
 
@@ -80,6 +82,7 @@ def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
         ),
         dual_sum=torch.zeros(d if session.config.diagnostics.dual_sum else 0).double(),
         change=torch.zeros(d, dtype=torch.float64),
+        participants=0,
         rho=rho,
     )
     if saved is not None:
@@ -88,7 +91,10 @@ def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
             tensors = checkpoint.load_server(saved)
             server = replace(
                 server,
-                **{name: tensors[name] for name in SAVED},
+                rows=tensors["rows"],
+                buffers=tensors["buffers"],
+                penalties=tensors["penalties"],
+                dual_sum=tensors["dual_sum"],
                 seen=tensors["seen"].numpy(),
                 rho=float(tensors["rho"]) if len(tensors["rho"]) else None,
             )

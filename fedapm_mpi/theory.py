@@ -68,7 +68,8 @@ def unmet_conditions(
     if rho > 15 / 8 * sigma:
         found.append(
             f"rho {rho:g} is above 15/8 sigma = {15 / 8 * sigma:g}: the theory does "
-            f"not promise descent in every round; sigma {8 / 15 * rho:g} would do"
+            "not promise descent in every round; "
+            f"sigma {8 / 15 * 1.001 * rho:.4g} would do"
         )
     if sigma < alpha * constants.v:
         found.append(

@@ -45,7 +45,9 @@ class Balance:
     """Last round with a look; the theory of convergence wants the penalty to settle."""
 
     residuals: Literal["absolute", "relative"] = "absolute"
-    """Which form of the residuals is compared."""
+    """Which form of the residuals is compared. The absolute primal one counts those who
+    sat out, so that few participants drive the penalty up; the relative one is small
+    where u is large, as in networks, and lets it fall."""
 
     def __post_init__(self) -> None:
         counts = (self.every, 1 if self.until is None else self.until)
@@ -67,9 +69,11 @@ class ConsensusADMM:
     """Let the penalty adapt to the residuals; constant unless given."""
 
     relaxation: Annotated[float, Gt(0), Lt(2)] = 1.0
-    r"""Over-relaxation :math:`\gamma`: dual and server see
-    :math:`\gamma u_i + (1-\gamma) u^t` in place of :math:`u_i`. Above 1, such as 1.6,
-    often saves rounds; 1 is none."""
+    r"""Over-relaxation :math:`\gamma`: local problem and dual are anchored at
+    :math:`\gamma u^t + (1-\gamma) u_i` in place of the broadcast :math:`u^t`, with the
+    :math:`u_i` of before the round (Boyd et al. 2011, section 3.4.3, in which u is the
+    block that is solved for first). Above 1, such as 1.6, often saves rounds; 1 is
+    none."""
 
     rows: ClassVar[int] = 1
 
@@ -88,8 +92,6 @@ class ConsensusADMM:
         }
         if self.balance is not None:
             state["rho"] = torch.tensor([self.rho], dtype=torch.float64)
-        if self.relaxation != 1:
-            state["relaxed"] = shared.clone()
         return state
 
     def client_step(
@@ -102,8 +104,11 @@ class ConsensusADMM:
         """Solve, ascend the dual, and return the change of the vote, (1, d)."""
         (u_server,) = broadcast
         vote_before = self.vote(client)
-        self.solve(u_server, client, problem, weight)
-        self.ascend(u_server, client)
+        anchor = u_server
+        if self.relaxation != 1:
+            anchor = admm.relax(client["shared"], u_server, self.relaxation)
+        self.solve(u_server, anchor, client, problem, weight)
+        self.ascend(anchor, client)
         return (self.vote(client) - vote_before)[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
@@ -115,30 +120,28 @@ class ConsensusADMM:
     def solve(
         self,
         u_server: Tensor,
+        anchor: Tensor,
         client: ClientState,
         problem: LocalProblem,
         weight: float,
     ) -> None:
-        """Do the local work: update "shared" and "personal" of the client."""
+        """Do the local work: update "shared" and "personal" of the client.
+
+        `anchor` is what the penalty and the dual hold the client to: the broadcast u,
+        or its relaxation.
+        """
         raise NotImplementedError
 
-    def ascend(self, u_server: Tensor, client: ClientState) -> None:
+    def ascend(self, anchor: Tensor, client: ClientState) -> None:
         """Update the client's dual, and what it keeps of its penalty."""
-        point = client["shared"]
-        if self.relaxation != 1:
-            relaxed = admm.relax(point, u_server, self.relaxation)
-            point = client["relaxed"].copy_(relaxed)
-        admm.ascend_dual(client["dual"], point, u_server, self.rho)
+        admm.ascend_dual(client["dual"], client["shared"], anchor, self.rho)
         if self.balance is not None:
             client["rho"].fill_(self.rho)
 
     def vote(self, client: ClientState) -> Tensor:
         r"""Return :math:`(\rho_i u_i + \pi_i)/\rho`, (d,) in float64."""
-        point = client["shared"] if self.relaxation == 1 else client["relaxed"]
-        if self.balance is None:
-            return admm.vote(point, client["dual"], self.rho)
-        share = float(client["rho"]) / self.rho
-        return admm.vote(point, client["dual"], self.rho, share)
+        share = 1.0 if self.balance is None else float(client["rho"]) / self.rho
+        return admm.vote(client["shared"], client["dual"], self.rho, share)
 
     def penalty_of(self, client: ClientState) -> float:
         r"""Return :math:`\rho_i`, the penalty that the client last worked with."""

@@ -81,12 +81,13 @@ class FullModelADMM(ConsensusADMM):
         """Return the size of a client's local steps, given its weight."""
         raise NotImplementedError
 
-    def after_step(self, u_server: Tensor, client: ClientState, w: Tensor) -> None:
+    def after_step(self, anchor: Tensor, client: ClientState, w: Tensor) -> None:
         """Do what follows each local step, which led to `w`; nothing by default."""
 
     def solve(
         self,
         u_server: Tensor,
+        anchor: Tensor,
         client: ClientState,
         problem: LocalProblem,
         weight: float,
@@ -100,17 +101,17 @@ class FullModelADMM(ConsensusADMM):
             slope = admm.shared_gradient(
                 problem.gradient("shared", batch),
                 w,
-                u_server,
+                anchor,
                 client["dual"],
                 weight=weight,
                 weight_decay=self.weight_decay,
                 rho=self.rho,
             )
             w.sub_(slope, alpha=lr)
-            self.after_step(u_server, client, w)
-        # Without a loss there is only the penalty, and u minimises that; a copy left
-        # where it was would pull the server's mean to the initial model for good.
-        client["shared"].copy_(w if has_samples else u_server)
+            self.after_step(anchor, client, w)
+        # Without a loss there is only the penalty, which is least at the anchor; a copy
+        # left where it was would pull the server's mean to the initial model for good.
+        client["shared"].copy_(w if has_samples else anchor)
 
 
 @algorithms.register("fedadmm")

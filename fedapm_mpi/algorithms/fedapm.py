@@ -147,16 +147,21 @@ class FedAPM(ConsensusADMM):
     def solve(
         self,
         u_server: Tensor,
+        anchor: Tensor,
         client: ClientState,
         problem: LocalProblem,
         weight: float,
     ) -> None:
         """Solve the v problem, then the u problem; or both together."""
         if self.joint_work is not None:
-            self._solve_jointly(u_server, client, problem, weight, self.joint_work)
+            self._solve_jointly(
+                u_server, anchor, client, problem, weight, self.joint_work
+            )
         elif self.personal_work is not None and self.shared_work is not None:
             self._solve_personal(u_server, client, problem, weight, self.personal_work)
-            self._solve_shared(u_server, client, problem, weight, self.shared_work)
+            self._solve_shared(
+                u_server, anchor, client, problem, weight, self.shared_work
+            )
 
     def lagrangian(
         self, client: ClientState, u_server: Tensor, loss: float, weight: float
@@ -190,6 +195,7 @@ class FedAPM(ConsensusADMM):
     def _solve_shared(
         self,
         u_server: Tensor,
+        anchor: Tensor,
         client: ClientState,
         problem: LocalProblem,
         weight: float,
@@ -202,7 +208,7 @@ class FedAPM(ConsensusADMM):
             stepped = False
             for batch in problem.batches("shared", work, self.batch_size):
                 slope = problem.gradient("shared", batch)
-                step = self._shared_step(slope, u, u_server, dual, weight)
+                step = self._shared_step(slope, u, anchor, dual, weight)
                 u.sub_(step, alpha=self.lr_shared)
                 stepped = True
             return stepped
@@ -214,15 +220,16 @@ class FedAPM(ConsensusADMM):
             for _ in range(work.max_epochs or 1):
                 stepped = descend(Work(epochs=1))
                 slope = problem.full_gradient("shared")
-                residual = self._shared_step(slope, u, u_server, dual, weight)
+                residual = self._shared_step(slope, u, anchor, dual, weight)
                 if float(torch.dot(residual, residual)) <= float(xi):
                     break
-        # Without samples f_i is zero and so is the dual: u itself is the solution.
-        client["shared"].copy_(u if stepped else u_server)
+        # Without samples f_i is zero and so is the dual: the anchor is the solution.
+        client["shared"].copy_(u if stepped else anchor)
 
     def _solve_jointly(
         self,
         u_server: Tensor,
+        anchor: Tensor,
         client: ClientState,
         problem: LocalProblem,
         weight: float,
@@ -235,12 +242,12 @@ class FedAPM(ConsensusADMM):
         cut, stepped = len(u), False
         for batch in problem.batches("joint", work, self.batch_size):
             slope = problem.gradient("both", batch)
-            step_u = self._shared_step(slope[:cut], u, u_server, client["dual"], weight)
+            step_u = self._shared_step(slope[:cut], u, anchor, client["dual"], weight)
             step_v = self._personal_step(slope[cut:], v, v_start, weight)
             u.sub_(step_u, alpha=self.lr_shared)
             v.sub_(step_v, alpha=self.lr_personal)
             stepped = True
-        client["shared"].copy_(u if stepped else u_server)
+        client["shared"].copy_(u if stepped else anchor)
         v_start.copy_(v)
 
     def _personal_step(
@@ -256,12 +263,12 @@ class FedAPM(ConsensusADMM):
         )
 
     def _shared_step(
-        self, slope: Tensor, u: Tensor, u_server: Tensor, dual: Tensor, weight: float
+        self, slope: Tensor, u: Tensor, anchor: Tensor, dual: Tensor, weight: float
     ) -> Tensor:
         return admm.shared_gradient(
             slope,
             u,
-            u_server,
+            anchor,
             dual,
             weight=weight,
             weight_decay=self.weight_decay,

@@ -62,10 +62,10 @@ class ICEADMM(FullModelADMM):
     def step_size(self, weight: float) -> float:
         return 1 / (self.rho + weight * self.curvature)
 
-    def after_step(self, u_server: Tensor, client: ClientState, w: Tensor) -> None:
-        admm.ascend_dual(client["dual"], w, u_server, self.rho)
+    def after_step(self, anchor: Tensor, client: ClientState, w: Tensor) -> None:
+        admm.ascend_dual(client["dual"], w, anchor, self.rho)
 
-    def ascend(self, u_server: Tensor, client: ClientState) -> None:
+    def ascend(self, anchor: Tensor, client: ClientState) -> None:
         """Note the penalty that the client worked with; its dual is up to date."""
         if self.balance is not None:
             client["rho"].fill_(self.rho)

@@ -42,6 +42,12 @@ ALTERNATING = {
     "shared_work": {"epochs": 1},
     "weight_decay": 0.01,
 }
+JOINT = {key: v for key, v in FEDAPM.items() if not key.endswith("_work")} | {
+    "block_order": "joint",
+    "joint_work": {"epochs": 1},
+}
+BALANCED = FEDAPM | {"rho": 1e-3, "balance": {"ratio": 2.0}, "relaxation": 1.6}
+LOOKING = {"blocks": True, "dual_sum": True, "lagrangian": True}
 EMPTY_ONLY = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
 
 
@@ -120,6 +126,44 @@ def experiments(toy):
         ),
         "nobody": experiment(
             features, participation={"name": "probability", "probability": 0.0}
+        ),
+        "joint": experiment(odd, algorithm=JOINT | {"weight_decay": 0.01}),
+        "balance": experiment(features, rounds=6, algorithm=BALANCED),
+        "balance-down": experiment(
+            features,
+            rounds=6,
+            dtype="float64",
+            algorithm=JOINT
+            | {"rho": 30.0, "lr_shared": 0.02}
+            | {"balance": {"ratio": 1.1, "factor": 1.5, "residuals": "relative"}},
+        ),
+        "diagnostics": experiment(
+            odd,
+            client_weights="samples",
+            diagnostics=LOOKING,
+            algorithm=FEDAPM
+            | {"shared_work": {"xi": 0.01, "decay": 0.5, "max_epochs": 2}}
+            | {"weight_decay": 0.02},
+        ),
+        "diagnostics-buffers": experiment(
+            features,
+            **normed,
+            buffers="mean",
+            algorithm=BALANCED,
+            diagnostics=LOOKING,
+        ),
+        "tolerance": experiment(
+            features,
+            rounds=20,
+            model="logistic",
+            split={"personal": ["linear.bias"]},
+            participation="full",
+            algorithm=FEDAPM
+            | {"batch_size": 0, "weight_decay": 0.1}
+            | {"lr_shared": 1.0, "lr_personal": 1.0}
+            | {"personal_work": {"steps": 8}, "shared_work": {"steps": 8}},
+            tolerance={"relative": 0.2},
+            diagnostics={"blocks": True},
         ),
         **{
             name: experiment(features, split=None, algorithm=algorithm)
@@ -261,6 +305,19 @@ def test_rounds_without_a_step_change_no_model(runs, name):
     assert last["loss"] == first["loss"]
     assert last["train_loss"] is None
     assert last["num_participants"] == (name != "nobody")
+
+
+def test_penalties_did_change_and_a_run_ended_early(runs):
+    """The control: these experiments do what they are there for."""
+    used = {
+        name: [r["rho"] for r in rounds_of(runs(1) / name)[1:]]
+        for name in ("balance", "balance-down")
+    }
+    assert used["balance"][-1] > 4 * used["balance"][0]
+    assert used["balance-down"][-1] < used["balance-down"][0] / 2
+    ended = rounds_of(runs(1) / "tolerance")
+    assert ended[-1]["converged"] is True
+    assert 3 < len(ended) < 20
 
 
 def test_every_part_is_among_the_experiments(toy):

@@ -1,0 +1,280 @@
+"""FedAPM's options: blocks stepped jointly, and over-relaxation."""
+
+import pytest
+import torch
+from fedapm_literal import Literal, assert_agrees, joint, start
+from federation import (
+    UNEVEN,
+    Federation,
+    descending,
+    slopes_u,
+    snapshot,
+    solving,
+    start_at_optimum,
+)
+from quadratic import DIM_U, DIM_V, Quadratic
+
+from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.fedapm import FedAPM
+from fedapm_mpi.algorithms.fedsim import FedSim
+
+WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}
+SCHEDULE = ([0, 3], [5], [1, 3, 4], [0, 1, 2, 3, 4, 5])
+RELAXATIONS = (0.7, 1.6)
+
+
+@pytest.fixture
+def quadratic():
+    return Quadratic()
+
+
+# Joint steps -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("u_init", ["global", "local"])
+@pytest.mark.parametrize("alpha_in_v_step", [True, False])
+@pytest.mark.parametrize("relaxation", [1.0, *RELAXATIONS])
+def test_joint_rounds_by_hand(weights, u_init, alpha_in_v_step, relaxation):
+    """Every option at once, from a state in which nothing is zero."""
+    algorithm = joint(
+        1.3,
+        sigma=0.7,
+        work=3,
+        lr_personal=0.3,
+        lr_shared=0.2,
+        weight_decay=0.4,
+        u_init=u_init,
+        alpha_in_v_step=alpha_in_v_step,
+        relaxation=relaxation,
+    )
+    federation = start(algorithm, weights)
+    literal = Literal(
+        federation,
+        lr_u=0.2,
+        lr_v=0.3,
+        steps=3,
+        relaxation=relaxation,
+        decay=0.4,
+        local_start=u_init == "local",
+        weigh_v=alpha_in_v_step,
+    )
+    for participants in SCHEDULE:
+        federation.round(participants)
+        literal.round(participants)
+        assert_agrees(federation, literal)
+
+
+def test_a_joint_step_is_one_gradient_in_both_blocks_on_one_batch(quadratic):
+    """One pass of the phase "joint", in which no block is stepped alone."""
+    federation = Federation(joint(work=4), quadratic)
+    problem, calls = federation.problems[2], []
+    gradient, batches = problem.gradient, problem.batches
+
+    def watched(part, batch):
+        calls.append(part)
+        return gradient(part, batch)
+
+    def phase(name, work, size):
+        calls.append(f"{name} phase")
+        return batches(name, work, size)
+
+    problem.gradient, problem.batches = watched, phase
+    federation.round([2])
+    assert calls == ["joint phase", "both", "both", "both", "both"]
+
+
+@pytest.mark.parametrize("participants", [[0, 1, 2, 3, 4, 5], [1, 4]])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_joint_without_dual_penalty_and_sigma_is_fedsim(participants, weight_decay):
+    """From the same state, at the step on the weighted loss: what a client trains."""
+    ours = Federation(joint(1e-30, 0.0, weight_decay=weight_decay), Quadratic())
+    simultaneous = FedSim(
+        lr=0.5 / 6, batch_size=0, work=Work(epochs=5), weight_decay=weight_decay
+    )
+    other = Federation(simultaneous, Quadratic())
+    generator = torch.Generator().manual_seed(2)
+    for mine, theirs in zip(ours.clients, other.clients, strict=True):
+        mine["personal"].normal_(generator=generator)
+        theirs["personal"].copy_(mine["personal"])
+    ours.round(participants)
+    other.round(participants)
+    for mine, theirs in zip(ours.clients, other.clients, strict=True):
+        for name in ("shared", "personal"):
+            torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=1e-12)
+    assert (ours.stack("shared")[participants] - ours.quadratic.start_u).norm() > 0.1
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+def test_joint_comes_to_rest_at_the_joint_minimiser(weights, participation):
+    federation = start(joint(0.1, step=1.0, work=10), weights)
+    federation.run(round(600 / participation**1.1), participation)
+    v, u = federation.stack("personal"), federation.stack("shared")
+    assert federation.error() < 1e-10
+    assert federation.stack("dual").sum(0).abs().max() < 1e-10
+    assert (u - federation.consensus).abs().max() < 1e-10
+    assert federation.quadratic.gradient_v(v, u).abs().max() < 1e-10
+    assert (federation.stack("dual") + slopes_u(federation)).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize(("rho", "work"), [(0.01, 5), (0.1, 20)])
+def test_joint_steps_remove_the_drift_of_many_of_them(quadratic, rho, work):
+    ours = Federation(joint(rho, step=0.5, work=work), quadratic)
+    ours.run(8_000 // work)
+    assert ours.error() < 1e-12
+
+
+@pytest.mark.parametrize("work", [5, 20])
+def test_fedsim_stalls_with_the_same_steps(quadratic, work):
+    simultaneous = FedSim(lr=0.5 / 6, batch_size=0, work=Work(epochs=work))
+    other = Federation(simultaneous, quadratic)
+    other.run(3_000 // work)
+    stalled = other.error()
+    other.run(3_000 // work)
+    assert stalled > 1e-2
+    assert other.error() == pytest.approx(stalled, rel=1e-3)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("u_init", ["global", "local"])
+@pytest.mark.parametrize("rho", [0.01, 1.31])
+@pytest.mark.parametrize("relaxation", [1.0, *RELAXATIONS])
+def test_a_joint_round_from_the_optimum_changes_nothing(
+    weights, u_init, rho, relaxation
+):
+    algorithm = joint(rho, step=0.3, u_init=u_init, relaxation=relaxation)
+    federation = start(algorithm, weights, start_at_optimum)
+    before, server = snapshot(federation), federation.server.clone()
+    federation.round([0, 1, 2, 3, 4, 5])
+    for client, was in zip(federation.clients, before, strict=True):
+        for name, value in client.items():
+            torch.testing.assert_close(value, was[name], rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        federation.server, server, rtol=0, atol=1e-14 * max(1, 1 / rho)
+    )
+
+
+# Over-relaxation -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_relaxed_rounds_by_hand(weights, relaxation):
+    """Blocks in turn; penalty and dual are anchored at gamma u + (1 - gamma) u_i."""
+    algorithm = descending(
+        1.3, sigma=0.7, step=0.3, work=3, weight_decay=0.4, relaxation=relaxation
+    )
+    federation = start(algorithm, weights)
+    literal = Literal(
+        federation,
+        lr_u=0.3,
+        lr_v=0.3,
+        steps=3,
+        relaxation=relaxation,
+        decay=0.4,
+        joint=False,
+    )
+    for participants in SCHEDULE:
+        federation.round(participants)
+        literal.round(participants)
+        assert_agrees(federation, literal)
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+@pytest.mark.parametrize("build", [descending, joint])
+def test_relaxed_clients_keep_the_server_at_the_mean_of_their_votes(relaxation, build):
+    federation = start(build(0.3, relaxation=relaxation))
+    for _ in federation.rounds(40, participation=0.5):
+        votes = federation.stack("shared") + federation.stack("dual") / 0.3
+        assert (votes.mean(0) - federation.consensus).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("rho", [0.01, 0.3])
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+def test_relaxed_rounds_come_to_rest_at_the_joint_minimiser(
+    relaxation, participation, rho
+):
+    """Also where the penalty is far below the losses' curvature."""
+    quadratic = Quadratic(UNEVEN)
+    algorithm = solving(quadratic, rho, rho, steps=150, relaxation=relaxation)
+    federation = Federation(algorithm, quadratic)
+    federation.run(round(1500 / participation), participation)
+    assert federation.error() < 1e-9
+    assert (federation.stack("dual") + slopes_u(federation)).abs().max() < 1e-9
+
+
+def test_over_relaxation_saves_rounds(quadratic):
+    """With everybody and exact solutions, as in the textbook."""
+    plain = Federation(solving(quadratic, 0.3, 0.01, steps=150), quadratic)
+    over = solving(quadratic, 0.3, 0.01, steps=150, relaxation=1.6)
+    relaxed = Federation(over, quadratic)
+    plain.run(60)
+    relaxed.run(60)
+    assert relaxed.error() < 0.1 * plain.error()
+
+
+def test_a_relaxation_of_one_is_none(quadratic):
+    ours = Federation(descending(relaxation=1.0), quadratic)
+    other = Federation(descending(), quadratic)
+    for participants in ours.rounds(20, participation=0.5):
+        other.round(participants)
+        assert torch.equal(ours.server, other.server)
+        for mine, theirs in zip(ours.clients, other.clients, strict=True):
+            assert set(mine) == set(theirs) == {"shared", "personal", "dual"}
+            assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+# Options that do not go together ---------------------------------------------------
+
+
+ALONE = {"rho": 0.1, "sigma": 0.1, "lr_personal": 0.1, "lr_shared": 0.1}
+WORK = Work(epochs=1)
+IN_TURN = {"personal_work": WORK, "shared_work": WORK}
+XI = Work(xi=0.1, decay=0.5, max_epochs=3)
+TOGETHER = {"block_order": "joint", "joint_work": WORK}
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"personal_work": WORK}, ["shared_work", "alternate"]),
+        ({"shared_work": WORK}, ["personal_work", "alternate"]),
+        (IN_TURN | {"joint_work": WORK}, ["joint_work", "alternate"]),
+        ({"block_order": "joint"}, ["joint_work", "joint"]),
+        (TOGETHER | {"personal_work": WORK}, ["personal_work", "joint"]),
+        (TOGETHER | {"shared_work": WORK}, ["shared_work", "joint"]),
+        (TOGETHER | {"v_step_at": "local"}, ["v_step_at", "joint"]),
+        (TOGETHER | {"joint_work": XI}, ["joint_work", "xi"]),
+        (IN_TURN | {"personal_work": XI}, ["personal_work", "xi"]),
+        (IN_TURN | {"relaxation": 0.0}, ["relaxation"]),
+        (IN_TURN | {"relaxation": 2.0}, ["relaxation"]),
+        (IN_TURN | {"relaxation": -1.0}, ["relaxation"]),
+        (IN_TURN | {"balance": {"ratio": 1.0}}, ["ratio"]),
+        (IN_TURN | {"balance": {"factor": 1.0}}, ["factor"]),
+        (IN_TURN | {"balance": {"every": 0}}, ["every"]),
+        (IN_TURN | {"balance": {"until": 0}}, ["until"]),
+    ],
+)
+def test_refused_combinations_name_the_option(options, names):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  (looked at below)
+        FedAPM(batch_size=0, **ALONE, **options)
+    assert all(name in str(caught.value) for name in names), caught.value
+
+
+def test_plain_values_do_as_nested_options():
+    """As a configuration file gives them."""
+    algorithm = FedAPM(
+        batch_size=0,
+        **ALONE,
+        block_order="joint",
+        joint_work={"steps": 3},
+        balance={"ratio": 5.0, "until": 9},
+        lipschitz={"u": 1.0, "v": 2.0, "uv": 3.0},
+    )
+    assert algorithm.joint_work == Work(steps=3)
+    assert (algorithm.balance.ratio, algorithm.balance.until) == (5.0, 9)
+    assert algorithm.lipschitz.uv == 3.0
+    state = algorithm.new_client(torch.zeros(DIM_U), torch.zeros(DIM_V))
+    assert set(state) == {"shared", "personal", "dual", "rho"}
