@@ -154,7 +154,6 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
     chooser: Participation = build_part(participation, config.participation)
     chooser.check(manifest.num_clients)
     _check_evaluation(config, manifest, algorithm)
-    _check_diagnostics(config, algorithm)
     model = build_model(config, manifest, algorithm.sharing)
     initial = {"shared": model.shared.clone(), "personal": model.personal.clone()}
     initial["buffers"], initial["counters"] = model.read_buffers()
@@ -169,6 +168,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
                 state[name] = initial[name].clone()
         return state
 
+    _check_diagnostics(config, algorithm, new_client())
     check_output(model.module, config, manifest)
     weights = client_weights(config, manifest)
     advise = getattr(algorithm, "warnings", None)
@@ -208,19 +208,29 @@ def _check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) 
         raise ConfigError(msg)
 
 
-def _check_diagnostics(config: Config, algorithm: Algorithm) -> None:
-    asked = {
-        "tolerance": (config.tolerance is not None, "rho"),
-        "diagnostics.dual_sum": (config.diagnostics.dual_sum, "rho"),
-        "diagnostics.lagrangian": (config.diagnostics.lagrangian, "lagrangian"),
-    }
-    for key, (wanted, attribute) in asked.items():
-        if wanted and not hasattr(algorithm, attribute):
-            msg = (
-                f"{key} is for ADMM methods, which have duals; "
-                f"{config.algorithm['name']} has none: remove the key"
-            )
-            raise ConfigError(msg)
+def _check_diagnostics(
+    config: Config, algorithm: Algorithm, state: ClientState
+) -> None:
+    """Refuse what the algorithm, with such a client state, cannot tell."""
+    asked, has_dual = config.diagnostics, "dual" in state
+    missing = [
+        (key, what)
+        for key, what, wanted, known in (
+            ("tolerance", "duals and a penalty", config.tolerance is not None,
+             has_dual and hasattr(algorithm, "rho")),
+            ("diagnostics.dual_sum", "duals", asked.dual_sum, has_dual),
+            ("diagnostics.lagrangian", "an augmented Lagrangian", asked.lagrangian,
+             hasattr(algorithm, "lagrangian")),
+        )
+        if wanted and not known
+    ]  # fmt: skip
+    if missing:
+        name = config.algorithm["name"]
+        msg = "; ".join(
+            f"{key} needs {what}, which {name} does not have: remove the key"
+            for key, what in missing
+        )
+        raise ConfigError(msg)
 
 
 def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:

@@ -253,6 +253,6 @@ def test_what_needs_duals_is_refused_without(features, key, changes):
     with pytest.raises(ConfigError) as caught:
         open_session(validate(values, "test"), Serial())
     text = str(caught.value)
-    assert text.startswith(f"{key} is for ADMM methods")
+    assert text.startswith(f"{key} needs ")
     assert "fedavg" in text
     assert "\n" not in text
