@@ -49,8 +49,9 @@ class Evaluation:
     every: Positive = 10
     """Rounds between evaluations; the last round is always evaluated."""
 
-    split: Literal["test", "val"] = "test"
-    """Part of every client's data that is evaluated; choose settings on ``val``."""
+    split: Literal["test", "val", "train"] = "test"
+    """Part of every client's data that is evaluated; choose settings on ``val``, and
+    watch the objective on ``train``."""
 
     shared: Literal["server", "client"] = "server"
     """Shared block of the evaluated models: the server's u, or the client's own u_i as

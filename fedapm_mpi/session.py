@@ -24,6 +24,9 @@ from .shards import ShardReader
 from .split import SplitModel
 from .state import ClientTable
 
+MANY_CLIENTS = 10_000
+"""Clients a rank from which on residuals in every round take a noticeable time."""
+
 
 @dataclass
 class Session:
@@ -268,6 +271,11 @@ def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
 def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:
     found = []
     m, ranks = manifest.num_clients, len(hosts(size))
+    if m // ranks >= MANY_CLIENTS and config.diagnostics.every == 1:
+        found.append(
+            f"{m // ranks} clients a rank are looked at in every round for residuals; "
+            "diagnostics.every: 10 looks in every tenth"
+        )
     if ranks > m:
         found.append(f"{ranks} ranks host clients but there are {m}: {ranks - m} idle")
     for split, remedy in (

@@ -256,3 +256,11 @@ def test_what_needs_duals_is_refused_without(features, key, changes):
     assert text.startswith(f"{key} needs ")
     assert "fedavg" in text
     assert "\n" not in text
+
+
+def test_many_clients_get_a_word_on_how_often_they_are_looked_at(features, monkeypatch):
+    monkeypatch.setattr("fedapm_mpi.session.MANY_CLIENTS", 8)
+    for every, told in ((1, 1), (10, 0)):
+        values = experiment(features, diagnostics={"every": every})
+        warnings = open_session(validate(values, "test"), Serial()).warnings
+        assert len([w for w in warnings if "diagnostics.every" in w]) == told
