@@ -259,6 +259,19 @@ def test_relative_residuals_are_compared_in_their_own_units():
     assert exact(1.0).next_rho(large_primal, 1) == 2.0
 
 
+def test_it_stays_within_its_bounds():
+    grow, shrink = residuals(100.0, 1.0), residuals(1.0, 100.0)
+    bounds = {"smallest": 0.8, "largest": 1.5}
+    assert exact(1.0, **bounds).next_rho(grow, 1) == 1.5
+    assert exact(1.0, **bounds).next_rho(shrink, 1) == 0.8
+    assert exact(1.0, smallest=0.8).next_rho(grow, 1) == 2.0
+    assert exact(1.0, largest=1.5).next_rho(shrink, 1) == 0.5
+    with pytest.raises(ValueError, match="smallest must not be above largest"):
+        exact(1.0, smallest=2.0, largest=1.0)
+    with pytest.raises(ValueError, match="rho 1 is not between"):
+        exact(1.0, largest=0.5)
+
+
 def test_every_and_until():
     """It is looked at in rounds 3, 6, 9 of which 9 is the last."""
     algorithm = exact(1.0, every=3, until=9)

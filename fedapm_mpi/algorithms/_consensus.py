@@ -12,6 +12,7 @@ client when that takes part.
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -44,6 +45,13 @@ class Balance:
     until: Annotated[int, Ge(1)] | None = None
     """Last round with a look; the theory of convergence wants the penalty to settle."""
 
+    smallest: Annotated[float, Gt(0)] | None = None
+    """Least penalty that it may come to; no bound unless given."""
+
+    largest: Annotated[float, Gt(0)] | None = None
+    """Largest penalty that it may come to; no bound unless given. Gradient steps of
+    size ``lr`` need a penalty well below ``2 / lr``."""
+
     residuals: Literal["absolute", "relative"] = "absolute"
     """Which form of the residuals is compared. The absolute primal one counts those who
     sat out, so that few participants drive the penalty up; the relative one is small
@@ -56,6 +64,13 @@ class Balance:
                 "balance: ratio and factor must be above 1, every and until at least 1"
             )
             raise ValueError(msg)
+        if (self.smallest or 0.0) > (self.largest or inf):
+            msg = "balance: smallest must not be above largest"
+            raise ValueError(msg)
+
+    def bounded(self, rho: float) -> float:
+        """Return the nearest penalty within the bounds."""
+        return min(max(rho, self.smallest or 0.0), self.largest or inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +94,9 @@ class ConsensusADMM:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "balance", as_options(Balance, self.balance))
+        if self.balance is not None and self.balance.bounded(self.rho) != self.rho:
+            msg = f"rho {self.rho:g} is not between balance's smallest and largest"
+            raise ValueError(msg)
         if not 0 < self.relaxation < 2:
             msg = f"relaxation must lie between 0 and 2, got {self.relaxation}"
             raise ValueError(msg)
@@ -155,13 +173,14 @@ class ConsensusADMM:
         if balance.until is not None and round_index > balance.until:
             return self.rho
         relative = balance.residuals == "relative"
-        return admm.balanced_penalty(
+        wanted = admm.balanced_penalty(
             self.rho,
             residuals.primal_relative if relative else residuals.primal,
             residuals.dual_relative if relative else residuals.dual,
             ratio=balance.ratio,
             factor=balance.factor,
         )
+        return balance.bounded(wanted)
 
     def lagrangian(
         self, client: ClientState, u_server: Tensor, loss: float, weight: float
