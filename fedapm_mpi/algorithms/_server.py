@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
+from ._sgd import LocalSGD
 from .base import ClientState, Round, weighted_change
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
@@ -105,7 +106,7 @@ def as_server_optimizer(value: "ServerOptimizer | dict[str, Any]") -> ServerOpti
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerMean:
+class ServerMean(LocalSGD):
     r"""A server that averages clients' shared blocks, by client weight.
 
     With ``server_average: participants``
@@ -126,6 +127,7 @@ class ServerMean:
     rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         optimizer = as_server_optimizer(self.server_optimizer)
         object.__setattr__(self, "server_optimizer", optimizer)
         if self.server_average == "all" and not optimizer.plain:

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from ._server import ServerMean
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
     NotNegative,
@@ -31,9 +30,6 @@ from .base import (
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
 )
 
 
@@ -51,25 +47,13 @@ class Ditto(ServerMean):
     lr_personal: Positive
     """Step size of the own model."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     global_work: Work
     """Length of the global model's training."""
 
     personal_work: Work
     """Length of the own model's training."""
 
-    weight_decay: NotNegative = 0.0
-    """L2 decay of both models."""
-
     sharing: ClassVar[Sharing] = "all"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "global_work", as_work(self.global_work))
-        object.__setattr__(self, "personal_work", as_work(self.personal_work))
-        forbid_criterion(global_work=self.global_work, personal_work=self.personal_work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return the client's copies of the global model, and its own model."""
@@ -85,26 +69,15 @@ class Ditto(ServerMean):
         (w_server,) = broadcast
         problem.shared.copy_(w_server)
         # FedAvg's phase, and the first to draw: its batches and dropout are FedAvg's.
-        descend(
-            problem,
-            "both",
-            self.global_work,
-            batch_size=self.batch_size,
-            lr=self.lr_global,
-            weight_decay=self.weight_decay,
-        )
+        self.descend(problem, "both", self.global_work, self.lr_global)
         increment = self.send(problem.shared, w_server, client, weight)
         problem.shared.copy_(client["own"])
-        descend(
+        self.descend(
             problem,
             "shared",
             self.personal_work,
-            batch_size=self.batch_size,
-            lr=self.lr_personal,
-            weight_decay=self.weight_decay,
-            adjust_shared=lambda slope, theta: slope.add_(
-                theta - w_server, alpha=self.lam
-            ),
+            self.lr_personal,
+            lambda slope, theta: slope.add_(theta - w_server, alpha=self.lam),
         )
         client["own"].copy_(problem.shared)
         return increment

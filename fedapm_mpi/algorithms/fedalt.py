@@ -16,17 +16,12 @@ from torch import Tensor
 
 from ._server import ServerMean
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Positive,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
 )
 
 
@@ -41,25 +36,13 @@ class FedAlt(ServerMean):
     lr_shared: Positive
     """Step size of the shared phase."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     personal_work: Work
     """Length of the personal phase."""
 
     shared_work: Work
     """Length of the shared phase."""
 
-    weight_decay: NotNegative = 0.0
-    """L2 decay of both blocks."""
-
     sharing: ClassVar[Sharing] = "split"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "personal_work", as_work(self.personal_work))
-        object.__setattr__(self, "shared_work", as_work(self.shared_work))
-        forbid_criterion(personal_work=self.personal_work, shared_work=self.shared_work)
 
     def client_step(
         self,
@@ -71,21 +54,7 @@ class FedAlt(ServerMean):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        descend(
-            problem,
-            "personal",
-            self.personal_work,
-            batch_size=self.batch_size,
-            lr=self.lr_personal,
-            weight_decay=self.weight_decay,
-        )
-        descend(
-            problem,
-            "shared",
-            self.shared_work,
-            batch_size=self.batch_size,
-            lr=self.lr_shared,
-            weight_decay=self.weight_decay,
-        )
+        self.descend(problem, "personal", self.personal_work, self.lr_personal)
+        self.descend(problem, "shared", self.shared_work, self.lr_shared)
         client["personal"].copy_(problem.personal)
         return self.send(problem.shared, u_server, client, weight)

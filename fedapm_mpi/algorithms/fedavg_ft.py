@@ -25,9 +25,6 @@ from .base import (
     Positive,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
 )
 from .fedavg import FedAvg
 
@@ -43,11 +40,6 @@ class FedAvgFT(FedAvg):
     fine_tune_work: Work
     """Length of fine-tuning, which every client does for every evaluation."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "fine_tune_work", as_work(self.fine_tune_work))
-        forbid_criterion(fine_tune_work=self.fine_tune_work)
-
     def personalise(
         self,
         broadcast: Tensor,
@@ -58,11 +50,4 @@ class FedAvgFT(FedAvg):
         """Fine-tune the global model, all of which is shared."""
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
-        descend(
-            problem,
-            "both",
-            self.fine_tune_work,
-            batch_size=self.batch_size,
-            lr=self.lr_fine_tune,
-            weight_decay=self.weight_decay,
-        )
+        self.descend(problem, "both", self.fine_tune_work, self.lr_fine_tune)

@@ -22,18 +22,13 @@ from torch import Tensor
 
 from ._server import ServerMean
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Part,
     Positive,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
 )
 
 PARTS: dict[str, Part] = {"head": "personal", "body": "shared", "all": "both"}
@@ -47,9 +42,6 @@ class FedBABU(ServerMean):
     lr: Positive
     """Step size of the body in federated training."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch, also in fine-tuning; 0 is the full batch."""
-
     work: Work
     """Length of a participant's work on the body."""
 
@@ -62,16 +54,7 @@ class FedBABU(ServerMean):
     fine_tune: Literal["head", "body", "all"] = "all"
     """What fine-tuning trains; the rest stays the shared body or the initial head."""
 
-    weight_decay: NotNegative = 0.0
-    """L2 decay of whatever is being trained."""
-
     sharing: ClassVar[Sharing] = "split"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "work", as_work(self.work))
-        object.__setattr__(self, "fine_tune_work", as_work(self.fine_tune_work))
-        forbid_criterion(work=self.work, fine_tune_work=self.fine_tune_work)
 
     def client_step(
         self,
@@ -83,14 +66,7 @@ class FedBABU(ServerMean):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])  # the initial head, for good
-        descend(
-            problem,
-            "shared",
-            self.work,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-        )
+        self.descend(problem, "shared", self.work, self.lr)
         return self.send(problem.shared, u_server, client, weight)
 
     def personalise(
@@ -104,11 +80,6 @@ class FedBABU(ServerMean):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        descend(
-            problem,
-            PARTS[self.fine_tune],
-            self.fine_tune_work,
-            batch_size=self.batch_size,
-            lr=self.lr_fine_tune,
-            weight_decay=self.weight_decay,
+        self.descend(
+            problem, PARTS[self.fine_tune], self.fine_tune_work, self.lr_fine_tune
         )

@@ -32,26 +32,22 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ._sgd import LocalSGD
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Positive,
     Round,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
     weighted_change,
 )
 
 
 @algorithms.register("feddyn")
 @dataclass(frozen=True, kw_only=True)
-class FedDyn:
+class FedDyn(LocalSGD):
     """SGD on the dynamically regularised loss, then a corrected mean."""
 
     penalty: Positive
@@ -61,23 +57,13 @@ class FedDyn:
     lr: Positive
     """Step size of the local phase."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     work: Work
     """Length of the local phase."""
-
-    weight_decay: NotNegative = 0.0
-    """L2 decay of the model, part of every client's loss."""
 
     sharing: ClassVar[Sharing] = "all"
     rows: ClassVar[int] = 1
     memory_rows: ClassVar[int] = 1
     """The server's h, in row 1."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "work", as_work(self.work))
-        forbid_criterion(work=self.work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {
@@ -100,15 +86,7 @@ class FedDyn:
             slope.sub_(own).add_(at - server, alpha=self.penalty)
 
         problem.shared.copy_(server)
-        descend(
-            problem,
-            "both",
-            self.work,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            adjust_shared=regularise,
-        )
+        self.descend(problem, "both", self.work, self.lr, regularise)
         theta.copy_(problem.shared)
         own.sub_(theta - server, alpha=self.penalty)
         return weighted_change(theta, server, weight)

@@ -24,7 +24,6 @@ from .base import (
     NotNegative,
     Sharing,
     algorithms,
-    descend,
 )
 from .fedsim import FedSim
 
@@ -55,13 +54,5 @@ class FedProx(FedSim):
             slope.add_(w - w_server, alpha=self.mu)
 
         problem.shared.copy_(w_server)
-        descend(
-            problem,
-            "both",
-            self.work,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            adjust_shared=pull,
-        )
+        self.descend(problem, "both", self.work, self.lr, pull)
         return self.send(problem.shared, w_server, client, weight)

@@ -25,17 +25,12 @@ from torch import Tensor
 
 from ._server import ServerMean
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Positive,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
 )
 
 
@@ -50,25 +45,13 @@ class FedRep(ServerMean):
     lr_body: Positive
     """Step size of the representation phase."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     head_work: Work
     """Length of the head phase."""
 
     body_work: Work
     """Length of the representation phase."""
 
-    weight_decay: NotNegative = 0.0
-    """L2 decay of both blocks."""
-
     sharing: ClassVar[Sharing] = "split"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "head_work", as_work(self.head_work))
-        object.__setattr__(self, "body_work", as_work(self.body_work))
-        forbid_criterion(head_work=self.head_work, body_work=self.body_work)
 
     def client_step(
         self,
@@ -80,21 +63,7 @@ class FedRep(ServerMean):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        descend(
-            problem,
-            "personal",
-            self.head_work,
-            batch_size=self.batch_size,
-            lr=self.lr_head,
-            weight_decay=self.weight_decay,
-        )
-        descend(
-            problem,
-            "shared",
-            self.body_work,
-            batch_size=self.batch_size,
-            lr=self.lr_body,
-            weight_decay=self.weight_decay,
-        )
+        self.descend(problem, "personal", self.head_work, self.lr_head)
+        self.descend(problem, "shared", self.body_work, self.lr_body)
         client["personal"].copy_(problem.personal)
         return self.send(problem.shared, u_server, client, weight)

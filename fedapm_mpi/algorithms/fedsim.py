@@ -15,17 +15,12 @@ from torch import Tensor
 
 from ._server import ServerMean
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Positive,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
 )
 
 
@@ -37,21 +32,10 @@ class FedSim(ServerMean):
     lr: Positive
     """Step size of both blocks."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     work: Work
     """Length of the joint phase."""
 
-    weight_decay: NotNegative = 0.0
-    """L2 decay of both blocks."""
-
     sharing: ClassVar[Sharing] = "split"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "work", as_work(self.work))
-        forbid_criterion(work=self.work)
 
     def client_step(
         self,
@@ -63,13 +47,6 @@ class FedSim(ServerMean):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        descend(
-            problem,
-            "both",
-            self.work,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-        )
+        self.descend(problem, "both", self.work, self.lr)
         client["personal"].copy_(problem.personal)
         return self.send(problem.shared, u_server, client, weight)

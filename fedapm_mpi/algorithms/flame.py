@@ -38,25 +38,21 @@ import torch
 from torch import Tensor
 
 from .. import admm
+from ._sgd import LocalSGD
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Positive,
     Round,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
 )
 
 
 @algorithms.register("flame")
 @dataclass(frozen=True, kw_only=True)
-class Flame:
+class Flame(LocalSGD):
     """SGD on the personal model, then one exact ADMM step on the global one."""
 
     lam: Positive
@@ -68,21 +64,11 @@ class Flame:
     lr_personal: Positive
     r"""Step size :math:`\eta` of the personal model."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     personal_work: Work
     """Length of the personal model's training."""
 
-    weight_decay: NotNegative = 0.0
-    r"""L2 decay :math:`\mu` of the personal model."""
-
     sharing: ClassVar[Sharing] = "all"
     rows: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "personal_work", as_work(self.personal_work))
-        forbid_criterion(personal_work=self.personal_work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {
@@ -103,14 +89,12 @@ class Flame:
         w, dual, theta = client["shared"], client["dual"], client["own"]
         vote_before = admm.vote(w, dual, self.rho)
         problem.shared.copy_(theta)
-        descend(
+        self.descend(
             problem,
             "both",
             self.personal_work,
-            batch_size=self.batch_size,
-            lr=self.lr_personal,
-            weight_decay=self.weight_decay,
-            adjust_shared=lambda slope, now: slope.add_(now - w, alpha=self.lam),
+            self.lr_personal,
+            lambda slope, now: slope.add_(now - w, alpha=self.lam),
         )
         theta.copy_(problem.shared)
         # w_i as a step from the broadcast, which loses fewer digits than the quotient.

@@ -32,25 +32,22 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from torch import Tensor
 
+from ._sgd import LocalSGD
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Positive,
     Round,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    forbid_criterion,
     weighted_change,
 )
 
 
 @algorithms.register("pfedme")
 @dataclass(frozen=True, kw_only=True)
-class PFedMe:
+class PFedMe(LocalSGD):
     """Steps on the Moreau envelope, each after a few on the inner problem."""
 
     lam: Positive
@@ -66,24 +63,14 @@ class PFedMe:
     r"""Step size :math:`\eta` on the envelope; with :math:`\eta\lambda = 1` the step
     ends at :math:`\theta_i`."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     work: Work
     """Length of the local work: a step on the envelope for each mini-batch."""
 
     beta: Positive = 1.0
     r"""Step size :math:`\beta` of the server; 1 is the plain mean."""
 
-    weight_decay: NotNegative = 0.0
-    r"""L2 decay of :math:`\theta_i`, as part of its loss."""
-
     sharing: ClassVar[Sharing] = "all"
     rows: ClassVar[int] = 1
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "work", as_work(self.work))
-        forbid_criterion(work=self.work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {

@@ -34,39 +34,29 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from ._sgd import LocalSGD
 from .base import (
-    BatchSize,
     ClientState,
     LocalProblem,
-    NotNegative,
     Positive,
     Round,
     Sharing,
     Work,
     algorithms,
-    as_work,
-    descend,
-    forbid_criterion,
     weighted_change,
 )
 
 
 @algorithms.register("scaffold")
 @dataclass(frozen=True, kw_only=True)
-class Scaffold:
+class Scaffold(LocalSGD):
     """Corrected SGD on the whole model, then a step of the server's model and c."""
 
     lr: Positive
     r"""Step size :math:`\eta` of the local steps."""
 
-    batch_size: BatchSize
-    """Samples in a mini-batch; 0 is the full batch."""
-
     work: Work
     """Length of the local phase."""
-
-    weight_decay: NotNegative = 0.0
-    """L2 decay of the model, part of every client's loss and so of its control."""
 
     control_variate: Literal["gradient", "steps"] = "steps"
     """New control variate: the gradient over all samples at the broadcast model (one
@@ -77,10 +67,6 @@ class Scaffold:
 
     sharing: ClassVar[Sharing] = "all"
     rows: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "work", as_work(self.work))
-        forbid_criterion(work=self.work)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {
@@ -107,15 +93,7 @@ class Scaffold:
             slope.add_(correction)
 
         problem.shared.copy_(x)
-        descend(
-            problem,
-            "both",
-            self.work,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            adjust_shared=correct,
-        )
+        self.descend(problem, "both", self.work, self.lr, correct)
         y.copy_(problem.shared)
 
         before = control.clone()

@@ -1,0 +1,54 @@
+"""What algorithms that train by plain SGD have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+from torch import Tensor
+
+from .base import (
+    BatchSize,
+    LocalProblem,
+    NotNegative,
+    Part,
+    Work,
+    as_work,
+    descend,
+    forbid_criterion,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSGD:
+    """Options of SGD on a client; a subclass's phases are fields that end in "work"."""
+
+    batch_size: BatchSize
+    """Samples in a mini-batch, in every phase; 0 is the full batch."""
+
+    weight_decay: NotNegative = 0.0
+    """L2 decay of whatever is trained, as a part of its loss."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name.endswith("work"):
+                work = as_work(getattr(self, field.name))
+                forbid_criterion(**{field.name: work})
+                object.__setattr__(self, field.name, work)
+
+    def descend(
+        self,
+        problem: LocalProblem,
+        part: Part,
+        work: Work,
+        lr: float,
+        adjust_shared: Callable[[Tensor, Tensor], object] | None = None,
+    ) -> None:
+        """Take SGD steps; see `base.descend`."""
+        descend(
+            problem,
+            part,
+            work,
+            batch_size=self.batch_size,
+            lr=lr,
+            weight_decay=self.weight_decay,
+            adjust_shared=adjust_shared,
+        )
