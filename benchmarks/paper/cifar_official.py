@@ -44,7 +44,7 @@ from fedapm_mpi.algorithms.base import (
     Round,
     Sharing,
     Work,
-    as_work,
+    as_options,
     forbid_criterion,
 )
 from fedapm_mpi.errors import ConfigError
@@ -77,7 +77,7 @@ class _MixedUp:
     rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "work", as_work(self.work))
+        object.__setattr__(self, "work", as_options(Work, self.work))
         forbid_criterion(work=self.work)
         if self.conv_size < 1:
             msg = f"conv_size must be at least 1, got {self.conv_size}"

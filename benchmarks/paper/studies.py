@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedapm_mpi.algorithms import algorithms
+
 Options = dict[str, Any]
 
 
@@ -113,18 +115,14 @@ class Method:
     """Values to try, the first of them while the step size is chosen; methods without
     a coefficient try as many further step sizes instead."""
 
-    shares: str = "split"
-    """Whether the study's split counts ("split"), or the algorithm shares all or
-    nothing."""
-
 
 def _epochs(number: int) -> Options:
     return {"epochs": number}
 
 
-def _one_phase(name: str, **more: str) -> Callable[[Study, Setting], Options]:
+def _one_phase(name: str, *coefficients: str) -> Callable[[Study, Setting], Options]:
     def algorithm(study: Study, setting: Setting) -> Options:
-        extra = dict.fromkeys(more, setting.coefficient)
+        extra = dict.fromkeys(coefficients, setting.coefficient)
         return {
             "name": name,
             "lr": setting.lr,
@@ -148,7 +146,7 @@ def _fedalt(study: Study, setting: Setting) -> Options:
     }
 
 
-def _fedapm(order: str, **more: Any) -> Callable[[Study, Setting], Options]:
+def _fedapm(order: str) -> Callable[[Study, Setting], Options]:
     def algorithm(study: Study, setting: Setting) -> Options:
         assert setting.coefficient is not None
         m, half = study.clients, _epochs(study.passes // 2)
@@ -164,7 +162,6 @@ def _fedapm(order: str, **more: Any) -> Callable[[Study, Setting], Options]:
             "sigma": setting.coefficient / m,
             "batch_size": study.batch_size,
             **works,
-            **more,
         }
 
     return algorithm
@@ -189,11 +186,11 @@ METHODS: dict[str, Method] = {
     "fedapm-joint": Method(_fedapm("joint"), PENALTIES),
     "fedalt": Method(_fedalt),
     "fedsim": Method(_one_phase("fedsim")),
-    "fedavg": Method(_one_phase("fedavg"), shares="all"),
-    "fedprox": Method(_one_phase("fedprox", mu="mu"), (0.01, 0.001, 0.1), "all"),
-    "ditto": Method(_ditto, (0.1, 0.03, 1.0), "all"),
-    "scaffold": Method(_one_phase("scaffold"), shares="all"),
-    "local": Method(_one_phase("local"), shares="none"),
+    "fedavg": Method(_one_phase("fedavg")),
+    "fedprox": Method(_one_phase("fedprox", "mu"), (0.01, 0.001, 0.1)),
+    "ditto": Method(_ditto, (0.1, 0.03, 1.0)),
+    "scaffold": Method(_one_phase("scaffold")),
+    "local": Method(_one_phase("local")),
 }
 
 
@@ -229,6 +226,6 @@ def configuration(
         "evaluation": {"every": study.every, "split": "val" if tuning else "test"},
         "checkpoint": {"every": study.rounds, "keep": 1},
     }
-    if method.shares == "split":
+    if algorithms.get(config["algorithm"]["name"]).sharing == "split":
         config["split"] = {"personal": list(study.personal)}
     return config

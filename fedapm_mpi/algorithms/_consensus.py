@@ -93,7 +93,9 @@ class ConsensusADMM:
     rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "balance", as_options(Balance, self.balance))
+        if self.balance is not None:
+            balance = as_options(Balance, self.balance)
+            object.__setattr__(self, "balance", balance)
         if self.balance is not None and self.balance.bounded(self.rho) != self.rho:
             msg = f"rho {self.rho:g} is not between balance's smallest and largest"
             raise ValueError(msg)

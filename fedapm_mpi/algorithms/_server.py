@@ -16,7 +16,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from ._sgd import LocalSGD
-from .base import ClientState, Round, weighted_change
+from .base import ClientState, Round, as_options, weighted_change
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 
@@ -100,11 +100,6 @@ class ServerOptimizer:
             u.add_(change, alpha=self.lr)
 
 
-def as_server_optimizer(value: "ServerOptimizer | dict[str, Any]") -> ServerOptimizer:
-    """Return a `ServerOptimizer` from itself or from plain values."""
-    return value if isinstance(value, ServerOptimizer) else ServerOptimizer(**value)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ServerMean(LocalSGD):
     r"""A server that averages clients' shared blocks, by client weight.
@@ -128,7 +123,7 @@ class ServerMean(LocalSGD):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        optimizer = as_server_optimizer(self.server_optimizer)
+        optimizer = as_options(ServerOptimizer, self.server_optimizer)
         object.__setattr__(self, "server_optimizer", optimizer)
         if self.server_average == "all" and not optimizer.plain:
             msg = (

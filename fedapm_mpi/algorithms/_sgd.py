@@ -11,7 +11,7 @@ from .base import (
     NotNegative,
     Part,
     Work,
-    as_work,
+    as_options,
     descend,
     forbid_criterion,
 )
@@ -30,7 +30,7 @@ class LocalSGD:
     def __post_init__(self) -> None:
         for field in fields(self):
             if field.name.endswith("work"):
-                work = as_work(getattr(self, field.name))
+                work = as_options(Work, getattr(self, field.name))
                 forbid_criterion(**{field.name: work})
                 object.__setattr__(self, field.name, work)
 

@@ -235,14 +235,9 @@ def memory_rows(algorithm: Algorithm) -> int:
 algorithms: Registry[Callable[..., Algorithm]] = Registry("algorithm", __package__)
 
 
-def as_options(kind: type[T], value: "T | dict[str, Any] | None") -> T | None:
+def as_options(kind: type[T], value: "T | dict[str, Any]") -> T:
     """Return nested options from themselves or from plain values, as a file's."""
     return kind(**value) if isinstance(value, dict) else value
-
-
-def as_work(value: "Work | dict[str, Any]") -> Work:
-    """Return a `Work` from itself or from plain values, as a file holds them."""
-    return value if isinstance(value, Work) else Work(**value)
 
 
 def forbid_criterion(**works: Work) -> None:

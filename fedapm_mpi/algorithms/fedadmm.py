@@ -49,7 +49,7 @@ from .base import (
     Sharing,
     Work,
     algorithms,
-    as_work,
+    as_options,
     forbid_criterion,
 )
 
@@ -74,7 +74,7 @@ class FullModelADMM(ConsensusADMM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "work", as_work(self.work))
+        object.__setattr__(self, "work", as_options(Work, self.work))
         forbid_criterion(work=self.work)
 
     def step_size(self, weight: float) -> float:

@@ -100,9 +100,12 @@ class FedAPM(ConsensusADMM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("personal_work", "shared_work", "joint_work"):
-            object.__setattr__(self, name, as_options(Work, getattr(self, name)))
-        object.__setattr__(self, "lipschitz", as_options(Lipschitz, self.lipschitz))
+        nested = {"lipschitz": Lipschitz} | dict.fromkeys(
+            ("personal_work", "shared_work", "joint_work"), Work
+        )
+        for name, kind in nested.items():
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_options(kind, getattr(self, name)))
         self._check_order()
 
     def _check_order(self) -> None:
