@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from exact import Exact
 from federation import (
     UNEVEN,
     Federation,
@@ -18,36 +19,10 @@ from federation import (
 from quadratic import DIM_U, DIM_V, KAPPA, Quadratic
 
 from fedapm_mpi import admm
-from fedapm_mpi.algorithms._consensus import Balance, ConsensusADMM
+from fedapm_mpi.algorithms._consensus import Balance
 
 RHOS = (0.1, 0.2, 0.4, 0.1, 0.05, 0.3, 3.0, 0.3, 0.03, 0.3)
 """Up and down."""
-
-
-class Exact(ConsensusADMM):
-    """The plain method of multipliers: v_i and u_i by one linear solve."""
-
-    def solve(self, u_server, anchor, client, problem, weight):
-        if not hasattr(problem, "whole"):
-            problem.whole = affine(problem)
-        slope, offset = problem.whole
-        matrix, target = weight * slope, -weight * offset
-        matrix[:DIM_U, :DIM_U] += self.rho * torch.eye(DIM_U, dtype=torch.float64)
-        target[:DIM_U] += self.rho * anchor - client["dual"]
-        found = torch.linalg.solve(matrix, target)
-        client["shared"].copy_(found[:DIM_U])
-        client["personal"].copy_(found[DIM_U:])
-
-
-def affine(problem):
-    """Return the matrix and the constant of a problem's gradient."""
-    points = torch.cat([torch.zeros(1, DIM_U + DIM_V), torch.eye(DIM_U + DIM_V)])
-    slopes = []
-    for point in points:
-        problem.shared.copy_(point[:DIM_U])
-        problem.personal.copy_(point[DIM_U:])
-        slopes.append(problem.full_gradient("both").clone())
-    return torch.stack(slopes[1:], dim=1) - slopes[0][:, None], slopes[0]
 
 
 def exact(rho, **balance):

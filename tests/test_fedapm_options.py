@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from exact import Exact
 from fedapm_literal import Literal, assert_agrees, joint, start
 from federation import (
     UNEVEN,
@@ -9,7 +10,6 @@ from federation import (
     descending,
     slopes_u,
     snapshot,
-    solving,
     start_at_optimum,
 )
 from quadratic import DIM_U, DIM_V, Quadratic
@@ -197,9 +197,7 @@ def test_relaxed_rounds_come_to_rest_at_the_joint_minimiser(
     relaxation, participation, rho
 ):
     """Also where the penalty is far below the losses' curvature."""
-    quadratic = Quadratic(UNEVEN)
-    algorithm = solving(quadratic, rho, rho, steps=150, relaxation=relaxation)
-    federation = Federation(algorithm, quadratic)
+    federation = Federation(Exact(rho=rho, relaxation=relaxation), Quadratic(UNEVEN))
     federation.run(round(1500 / participation), participation)
     assert federation.error() < 1e-9
     assert (federation.stack("dual") + slopes_u(federation)).abs().max() < 1e-9
@@ -207,9 +205,8 @@ def test_relaxed_rounds_come_to_rest_at_the_joint_minimiser(
 
 def test_over_relaxation_saves_rounds(quadratic):
     """With everybody and exact solutions, as in the textbook."""
-    plain = Federation(solving(quadratic, 0.3, 0.01, steps=150), quadratic)
-    over = solving(quadratic, 0.3, 0.01, steps=150, relaxation=1.6)
-    relaxed = Federation(over, quadratic)
+    plain = Federation(Exact(rho=0.3), quadratic)
+    relaxed = Federation(Exact(rho=0.3, relaxation=1.6), quadratic)
     plain.run(60)
     relaxed.run(60)
     assert relaxed.error() < 0.1 * plain.error()
