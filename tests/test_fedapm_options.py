@@ -12,6 +12,7 @@ from federation import (
     snapshot,
     start_at_optimum,
 )
+from least_squares import EMPTY, LeastSquares
 from quadratic import DIM_U, DIM_V, Quadratic
 
 from fedapm_mpi.algorithms.base import Work
@@ -275,3 +276,20 @@ def test_plain_values_do_as_nested_options():
     assert algorithm.lipschitz.uv == 3.0
     state = algorithm.new_client(torch.zeros(DIM_U), torch.zeros(DIM_V))
     assert set(state) == {"shared", "personal", "dual", "rho"}
+
+
+# Without samples -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("u_init", ["global", "local"])
+@pytest.mark.parametrize("build", [descending, joint])
+def test_a_client_without_samples_follows_the_server(build, u_init):
+    """Its own old copy would hold the server at the initial model for good."""
+    algorithm = build(0.1, u_init=u_init)
+    federation = Federation(algorithm, LeastSquares(UNEVEN))
+    for _ in range(5):
+        sent = federation.consensus.clone()
+        federation.round(range(6))
+        assert torch.equal(federation.clients[EMPTY]["shared"], sent)
+        assert not federation.clients[EMPTY]["dual"].any()
+    assert (federation.consensus - federation.quadratic.start_u).abs().max() > 0.01

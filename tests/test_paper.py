@@ -108,6 +108,10 @@ def test_a_study_from_its_trials_to_its_table(data, tmp_path, monkeypatch):
         own = [t["score"] for t in found["trials"] if t["lr"] == found["setting"]["lr"]
                and t["coefficient"] == found["setting"]["coefficient"]]  # fmt: skip
         assert own == [best], method
+    first = {t["lr"]: t["score"] for t in chosen["local"]["trials"][:2]}
+    finer = [t["lr"] for t in chosen["local"]["trials"][2:]]
+    best = max(first, key=first.get)
+    assert finer == pytest.approx([best * factor for factor in fair.FINER], rel=0.01)
     diverged = [t for t in chosen["fedsim"]["trials"] if t["lr"] == 0.3]
     assert [trial["score"] for trial in diverged] == [-1.0]
 

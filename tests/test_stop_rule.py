@@ -127,6 +127,18 @@ def test_rounds_without_a_participant_do_not_end_a_run(features, tmp_path):
     assert [record["round"] for record in rounds_of(run)] == [0, 1, 2, 3, 4]
 
 
+def test_no_run_ends_before_every_client_has_taken_part(features, tmp_path):
+    """Clients that never did agree with the initial model, however loose the rule."""
+    changes = stopping(0.1, {"relative": 1e9}) | {
+        "participation": {"name": "random", "count": 2},
+        "rounds": 40,
+    }
+    coverage = [r["coverage"] for r in rounds_of(go(tmp_path, features, **changes))[1:]]
+    assert coverage[-1] == 8
+    assert max(coverage[:-1]) < 8
+    assert len(coverage) < 40
+
+
 @pytest.mark.parametrize("algorithm", [FEDAPM, BALANCED, JOINT])
 def test_a_run_goes_on_from_its_middle(features, tmp_path, algorithm):
     """In double precision too, where a penalty has digits that float32 has not."""
