@@ -3,10 +3,10 @@
 import torch
 from quadratic import DIM_U, DIM_V
 
-from fedapm_mpi.algorithms._consensus import ConsensusADMM
+from fedapm_mpi.algorithms._consensus import RelaxedADMM
 
 
-class Exact(ConsensusADMM):
+class Exact(RelaxedADMM):
     """The plain method of multipliers: v_i and u_i by one linear solve."""
 
     def solve(self, u_server, anchor, client, problem, weight):

@@ -83,13 +83,6 @@ class ConsensusADMM:
     balance: Balance | None = None
     """Let the penalty adapt to the residuals; constant unless given."""
 
-    relaxation: Annotated[float, Gt(0), Lt(2)] = 1.0
-    r"""Over-relaxation :math:`\gamma`: local problem and dual are anchored at
-    :math:`\gamma u^t + (1-\gamma) u_i` in place of the broadcast :math:`u^t`, with the
-    :math:`u_i` of before the round (Boyd et al. 2011, section 3.4.3, in which u is the
-    block that is solved for first). Above 1, such as 1.6, often saves rounds; 1 is
-    none."""
-
     rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -98,9 +91,6 @@ class ConsensusADMM:
             object.__setattr__(self, "balance", balance)
         if self.balance is not None and self.balance.bounded(self.rho) != self.rho:
             msg = f"rho {self.rho:g} is not between balance's smallest and largest"
-            raise ValueError(msg)
-        if not 0 < self.relaxation < 2:
-            msg = f"relaxation must lie between 0 and 2, got {self.relaxation}"
             raise ValueError(msg)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
@@ -124,9 +114,7 @@ class ConsensusADMM:
         """Solve, ascend the dual, and return the change of the vote, (1, d)."""
         (u_server,) = broadcast
         vote_before = self.vote(client)
-        anchor = u_server
-        if self.relaxation != 1:
-            anchor = admm.relax(client["shared"], u_server, self.relaxation)
+        anchor = self.anchor(u_server, client)
         self.solve(u_server, anchor, client, problem, weight)
         self.ascend(anchor, client)
         return (self.vote(client) - vote_before)[None]
@@ -145,12 +133,12 @@ class ConsensusADMM:
         problem: LocalProblem,
         weight: float,
     ) -> None:
-        """Do the local work: update "shared" and "personal" of the client.
-
-        `anchor` is what the penalty and the dual hold the client to: the broadcast u,
-        or its relaxation.
-        """
+        """Do the local work: update "shared" and "personal" of the client."""
         raise NotImplementedError
+
+    def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
+        """Return what penalty and dual hold the client to in this round, (d,)."""
+        return u_server
 
     def ascend(self, anchor: Tensor, client: ClientState) -> None:
         """Update the client's dual, and what it keeps of its penalty."""
@@ -212,3 +200,27 @@ class ConsensusADMM:
             rho=self.penalty_of(client),
         )
         return share, 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxedADMM(ConsensusADMM):
+    """With over-relaxation, for methods whose dual ascends once a round."""
+
+    relaxation: Annotated[float, Gt(0), Lt(2)] = 1.0
+    r"""Over-relaxation :math:`\gamma`: local problem and dual are anchored at
+    :math:`\gamma u^t + (1-\gamma) u_i` in place of the broadcast :math:`u^t`, with the
+    :math:`u_i` of before the round (Boyd et al. 2011, section 3.4.3, in which u is the
+    block that is solved for first). Above 1, such as 1.6, often saves rounds; 1 is
+    none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.relaxation < 2:
+            msg = f"relaxation must lie between 0 and 2, got {self.relaxation}"
+            raise ValueError(msg)
+
+    def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
+        """Return the broadcast u, relaxed."""
+        if self.relaxation == 1:
+            return u_server
+        return admm.relax(client["shared"], u_server, self.relaxation)

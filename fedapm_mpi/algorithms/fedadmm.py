@@ -38,7 +38,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from .. import admm
-from ._consensus import ConsensusADMM
+from ._consensus import ConsensusADMM, RelaxedADMM
 from .base import (
     BatchSize,
     ClientState,
@@ -116,7 +116,7 @@ class FullModelADMM(ConsensusADMM):
 
 @algorithms.register("fedadmm")
 @dataclass(frozen=True, kw_only=True)
-class FedADMM(FullModelADMM):
+class FedADMM(FullModelADMM, RelaxedADMM):
     """SGD on the augmented Lagrangian, one dual step, and a mean of votes."""
 
     lr: Positive

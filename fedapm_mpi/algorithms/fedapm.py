@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .. import admm
 from ..theory import Lipschitz, lyapunov_excess, unmet_conditions
-from ._consensus import ConsensusADMM
+from ._consensus import RelaxedADMM
 from .base import (
     BatchSize,
     ClientState,
@@ -46,7 +46,7 @@ from .base import (
 
 @algorithms.register("fedapm")
 @dataclass(frozen=True, kw_only=True)
-class FedAPM(ConsensusADMM):
+class FedAPM(RelaxedADMM):
     """FedAPM with gradient descent on mini-batches for both local problems."""
 
     sigma: NotNegative

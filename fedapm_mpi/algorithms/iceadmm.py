@@ -50,15 +50,6 @@ class ICEADMM(FullModelADMM):
     init: Literal["global", "local"] = "local"
     """Where local steps start: at the client's own copy or at the broadcast model."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.relaxation != 1:
-            msg = (
-                "iceadmm has no relaxation: its dual follows every local step, and "
-                "would only take longer steps; leave it out"
-            )
-            raise ValueError(msg)
-
     def step_size(self, weight: float) -> float:
         return 1 / (self.rho + weight * self.curvature)
 

@@ -31,13 +31,14 @@ algorithm 1.
 
 from dataclasses import dataclass
 
+from ._consensus import RelaxedADMM
 from .base import NotNegative, algorithms
 from .fedadmm import FullModelADMM
 
 
 @algorithms.register("iiadmm")
 @dataclass(frozen=True, kw_only=True)
-class IIADMM(FullModelADMM):
+class IIADMM(FullModelADMM, RelaxedADMM):
     """Linearised proximal steps on the augmented Lagrangian, then one dual step."""
 
     zeta: NotNegative
