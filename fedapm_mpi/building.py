@@ -3,9 +3,11 @@
 import traceback
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from .algorithms import Algorithm, ClientState
 from .config import Config
 from .errors import ConfigError, FedAPMError
 from .manifest import Manifest
@@ -96,5 +98,45 @@ def check_output(module: nn.Module, config: Config, manifest: Manifest) -> None:
         msg = (
             f"model {config.model['name']!r} gives scores of shape {found} for {two} "
             f"samples; it must be ({two}, {classes}), one score for each class"
+        )
+        raise ConfigError(msg)
+
+
+def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -> None:
+    """Raise `ConfigError` unless data and algorithm allow the evaluation asked for."""
+    split = config.evaluation.split
+    if not manifest.counts.get(split, np.zeros(1)).any():
+        msg = (
+            f"evaluation.split is {split!r}, but {manifest.directory} has no {split} "
+            f"samples; prepare it again with {split}=0.2, say"
+        )
+        raise ConfigError(msg)
+    if config.evaluation.shared == "client" and hasattr(algorithm, "personalise"):
+        msg = (
+            f"evaluation.shared is 'client', but {config.algorithm['name']} evaluates "
+            "the models that it makes for its clients; remove the key"
+        )
+        raise ConfigError(msg)
+
+
+def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) -> None:
+    """Raise `ConfigError` for what the algorithm, with such a client state, lacks."""
+    asked, has_dual = config.diagnostics, "dual" in state
+    missing = [
+        (key, what)
+        for key, what, wanted, known in (
+            ("tolerance", "duals and a penalty", config.tolerance is not None,
+             has_dual and hasattr(algorithm, "rho")),
+            ("diagnostics.dual_sum", "duals", asked.dual_sum, has_dual),
+            ("diagnostics.lagrangian", "an augmented Lagrangian", asked.lagrangian,
+             hasattr(algorithm, "lagrangian")),
+        )
+        if wanted and not known
+    ]  # fmt: skip
+    if missing:
+        name = config.algorithm["name"]
+        msg = "; ".join(
+            f"{key} needs {what}, which {name} does not have: remove the key"
+            for key, what in missing
         )
         raise ConfigError(msg)

@@ -17,7 +17,7 @@ from .consensus import lagrangian, measure, resumed_verdict
 from .placements import hosts
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
-from .session import Session, broadcast_vector
+from .session import Session
 from .stopping import Stop
 from .survey import ClientRow, survey
 from .timing import Clock
@@ -68,7 +68,7 @@ def run(
     config, comm = session.config, session.comm
     server = restore(session, resume)
     start = resume.round_index if resume else 0
-    message = broadcast_vector(session)
+    message = torch.zeros(session.down_length, dtype=session.model.dtype)
     pending: Record = {"round": start}
     verdict = resumed_verdict(session, server, recorder)
 
@@ -111,7 +111,7 @@ def run(
             total = session.reduction.sum(
                 comm,
                 local.increments,
-                length=len(message) + len(server.dual_sum),
+                length=session.up_length,
                 largest=largest,
                 terms=len(chosen),
             )

@@ -70,11 +70,11 @@ def print_plan(session: Session, seconds_per_sample: float) -> None:
         rows.append((rank, role, int(here.sum()), int(trained[here].sum()), local))
     header = ("rank", "role", "clients", "train samples", "local s/round")
     print_table("Placement", header, [(str(r[0]), *r[1:]) for r in rows])
-    d = session.algorithm.rows * session.model.size_shared
-    width = session.model.shared.element_size()
+    down = session.down_length * session.model.shared.element_size()
+    up = session.up_length * session.reduction.bytes_per_element
     say(
         f"per round: {len(first)} of {m} clients (first round), broadcast "
-        f"{_size(d * width)}, sum {_size(d * session.reduction.bytes_per_element)}"
+        f"{_size(down)}, sum {_size(up)}"
     )
     say(f"memory per rank, besides the libraries': {_memory(session)}")
     slowest = max(row[4] for row in rows)
@@ -100,7 +100,7 @@ def _memory(session: Session) -> str:
         int(counts[here].sum()) for counts in session.manifest.counts.values()
     )
     share = len(session.participants(0)) / session.num_clients
-    buffered = 8 * session.algorithm.rows * session.model.size_shared
+    buffered = 8 * session.up_length
     data = samples * per_sample
     states = int(hosted[rank]) * state
     updates = int(np.ceil(share * hosted[rank])) * buffered

@@ -7,10 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .algorithms import Algorithm, ClientState, algorithms
-from .building import build_model, build_part, check_output
+from .building import (
+    build_model,
+    build_part,
+    check_diagnostics,
+    check_evaluation,
+    check_output,
+)
 from .comm import SERVER, Communicator
 from .config import Config
 from .errors import ConfigError, DataError, FedAPMError
@@ -67,6 +72,18 @@ class Session:
     def averages_buffers(self) -> bool:
         """Whether floating buffers are replaced by the participants' mean."""
         return self.config.buffers == "mean"
+
+    @property
+    def down_length(self) -> int:
+        """Numbers in a round's broadcast: the server's rows, then buffers."""
+        extra = len(self.initial["buffers"]) if self.averages_buffers else 0
+        return self.algorithm.rows * self.model.size_shared + extra
+
+    @property
+    def up_length(self) -> int:
+        """Numbers in an increment: changes of the broadcast's, then of the dual."""
+        follows_dual = self.config.diagnostics.dual_sum
+        return self.down_length + follows_dual * self.model.size_shared
 
     def participants(self, round_index: int) -> NDArray[np.int64]:
         """Return the participants of a round, the same on every rank."""
@@ -156,7 +173,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
     algorithm: Algorithm = build_part(algorithms, config.algorithm)
     chooser: Participation = build_part(participation, config.participation)
     chooser.check(manifest.num_clients)
-    _check_evaluation(config, manifest, algorithm)
+    check_evaluation(config, manifest, algorithm)
     model = build_model(config, manifest, algorithm.sharing)
     initial = {"shared": model.shared.clone(), "personal": model.personal.clone()}
     initial["buffers"], initial["counters"] = model.read_buffers()
@@ -171,7 +188,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
                 state[name] = initial[name].clone()
         return state
 
-    _check_diagnostics(config, algorithm, new_client())
+    check_diagnostics(config, algorithm, new_client())
     check_output(model.module, config, manifest)
     weights = client_weights(config, manifest)
     advise = getattr(algorithm, "warnings", None)
@@ -193,47 +210,6 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
         reader=ShardReader(manifest),
         warnings=_warnings(config, manifest, comm.size) + advice,
     )
-
-
-def _check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -> None:
-    split = config.evaluation.split
-    if not manifest.counts.get(split, np.zeros(1)).any():
-        msg = (
-            f"evaluation.split is {split!r}, but {manifest.directory} has no {split} "
-            f"samples; prepare it again with {split}=0.2, say"
-        )
-        raise ConfigError(msg)
-    if config.evaluation.shared == "client" and hasattr(algorithm, "personalise"):
-        msg = (
-            f"evaluation.shared is 'client', but {config.algorithm['name']} evaluates "
-            "the models that it makes for its clients; remove the key"
-        )
-        raise ConfigError(msg)
-
-
-def _check_diagnostics(
-    config: Config, algorithm: Algorithm, state: ClientState
-) -> None:
-    """Refuse what the algorithm, with such a client state, cannot tell."""
-    asked, has_dual = config.diagnostics, "dual" in state
-    missing = [
-        (key, what)
-        for key, what, wanted, known in (
-            ("tolerance", "duals and a penalty", config.tolerance is not None,
-             has_dual and hasattr(algorithm, "rho")),
-            ("diagnostics.dual_sum", "duals", asked.dual_sum, has_dual),
-            ("diagnostics.lagrangian", "an augmented Lagrangian", asked.lagrangian,
-             hasattr(algorithm, "lagrangian")),
-        )
-        if wanted and not known
-    ]  # fmt: skip
-    if missing:
-        name = config.algorithm["name"]
-        msg = "; ".join(
-            f"{key} needs {what}, which {name} does not have: remove the key"
-            for key, what in missing
-        )
-        raise ConfigError(msg)
 
 
 def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:
@@ -289,10 +265,3 @@ def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:
     if cores and torch.get_num_threads() > cores:
         found.append(f"{torch.get_num_threads()} threads on {cores} core(s)")
     return found
-
-
-def broadcast_vector(session: Session) -> Tensor:
-    """Return the buffer of a round's broadcast: the server's rows, then buffers."""
-    d = session.model.size_shared * session.algorithm.rows
-    extra = len(session.initial["buffers"]) if session.averages_buffers else 0
-    return torch.zeros(d + extra, dtype=session.model.dtype)

@@ -8,7 +8,7 @@ from training import experiment
 from fedapm_mpi.client_work import local_work
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
-from fedapm_mpi.session import Session, broadcast_vector, open_session
+from fedapm_mpi.session import Session, open_session
 
 
 def session(data, **changes) -> Session:
@@ -22,7 +22,7 @@ def session(data, **changes) -> Session:
 
 
 def work(s: Session, t: int, *clients: int):
-    message = broadcast_vector(s)
+    message = torch.zeros(s.down_length, dtype=s.model.dtype)
     message[: s.model.size_shared] = s.initial["shared"]
     if s.averages_buffers:
         message[s.model.size_shared :] = s.initial["buffers"]

@@ -22,6 +22,7 @@ from training import FEDAPM, FEDSIM, digest_of, experiment, rounds_of
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.job import dry_run
 from fedapm_mpi.session import open_session
 
 
@@ -264,3 +265,16 @@ def test_many_clients_get_a_word_on_how_often_they_are_looked_at(features, monke
         values = experiment(features, diagnostics={"every": every})
         warnings = open_session(validate(values, "test"), Serial()).warnings
         assert len([w for w in warnings if "diagnostics.every" in w]) == told
+
+
+@pytest.mark.parametrize("dual_sum", [False, True])
+def test_a_dry_run_tells_the_bytes_that_a_run_sends(
+    features, tmp_path, capsys, dual_sum
+):
+    changes = {"diagnostics": {"dual_sum": dual_sum}, "dtype": "float64"}
+    sent = rounds_of(go(tmp_path, features, **changes))[-1]["bytes"]
+    capsys.readouterr()
+    dry_run(Serial(), validate(experiment(features, **changes), "test"))
+    told = f"broadcast {sent['broadcast']} B, sum {sent['reduce']} B"
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert sent["reduce"] == sent["broadcast"] * (1 + dual_sum)
