@@ -166,6 +166,15 @@ def test_a_mean_over_participants_rests_elsewhere(weights, lr_server):
     assert np.linalg.norm(rest - clients.minimiser(DECAY)) > 0.005
 
 
+def test_nothing_moves_in_a_round_without_participants():
+    algorithm = make("fedadmm", **CHOSEN, **full(4))
+    federation = Federation(algorithm, LeastSquares(UNEVEN))
+    federation.round([1, 4])
+    before = federation.consensus.clone()
+    federation.round([])
+    assert torch.equal(federation.consensus, before)
+
+
 @pytest.mark.parametrize("rho", [0.002, 20.0])
 @each_name
 def test_the_penalty_adapts_in_both_directions(name, rho):

@@ -1,4 +1,4 @@
-"""FedAPM's options: blocks stepped jointly, and over-relaxation."""
+"""FedAPM's options: blocks stepped jointly, over-relaxation, whose mean it is."""
 
 import pytest
 import torch
@@ -17,11 +17,13 @@ from quadratic import DIM_U, DIM_V, Quadratic
 
 from fedapm_mpi.algorithms.base import Work
 from fedapm_mpi.algorithms.fedapm import FedAPM
+from fedapm_mpi.algorithms.feddyn import FedDyn
 from fedapm_mpi.algorithms.fedsim import FedSim
 
 WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}
 SCHEDULE = ([0, 3], [5], [1, 3, 4], [0, 1, 2, 3, 4, 5])
 RELAXATIONS = (0.7, 1.6)
+PARTICIPANTS = {"server_average": "participants"}
 
 
 @pytest.fixture
@@ -224,6 +226,108 @@ def test_a_relaxation_of_one_is_none(quadratic):
             assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+# The participants' mean ------------------------------------------------------------
+
+
+class LiteralOfParticipants(Literal):
+    """The server's u from this round's copies and everybody's duals."""
+
+    def __init__(self, federation, **options):
+        super().__init__(federation, **options)
+        self.u_server = super().server
+
+    @property
+    def server(self):
+        return self.u_server
+
+    def round(self, participants):
+        super().round(participants)
+        self.u_server = self.u[participants].mean(0) + self.pi.mean(0) / self.rho
+
+
+def start_averaging_participants(algorithm, weights):
+    """From a state in which nothing is zero, of which the server knows the duals."""
+    federation = start(algorithm, weights)
+    federation.server[1] = federation.stack("dual").mean(0) / algorithm.rho
+    return federation
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("build", [descending, joint])
+def test_rounds_with_the_participants_mean_by_hand(build, weights):
+    algorithm = build(1.3, sigma=0.7, step=0.2, work=3, **PARTICIPANTS)
+    federation = start_averaging_participants(algorithm, weights)
+    literal = LiteralOfParticipants(
+        federation, lr_u=0.2, lr_v=0.2, steps=3, joint=build is joint
+    )
+    for participants in SCHEDULE:
+        federation.round(participants)
+        literal.round(participants)
+        assert_agrees(federation, literal)
+        torch.testing.assert_close(
+            federation.server[1], federation.stack("dual").mean(0) / 1.3,
+            rtol=0, atol=1e-12,
+        )  # fmt: skip
+
+
+def test_the_participants_mean_is_feddyn_where_nothing_is_personal():
+    """For weights 1/m: of penalty a/m and duals -g_i/m, whoever takes part."""
+    clients = LeastSquares(WEIGHTS["uniform"], sizes=(4, 1, 5, 3, 7, 2))
+    dynamic = FedDyn(penalty=0.6, lr=0.5, batch_size=0, work=Work(steps=4))
+    ours = descending(0.1, step=6 * 0.5, work=4, **PARTICIPANTS)
+    ours, other = Federation(ours, clients), Federation(dynamic, clients)
+    for participants in other.rounds(40, participation=0.5):
+        ours.round(participants)
+        torch.testing.assert_close(ours.consensus, other.consensus, rtol=0, atol=1e-11)
+        torch.testing.assert_close(
+            -6 * ours.stack("dual"), other.stack("gradient"), rtol=0, atol=1e-11
+        )
+    assert (ours.consensus - clients.start_u).norm() > 0.1
+
+
+@pytest.mark.parametrize("build", [descending, joint])
+def test_the_participants_mean_is_the_mean_where_everybody_takes_part(build, quadratic):
+    ours = Federation(build(**PARTICIPANTS), quadratic)
+    other = Federation(build(), quadratic)
+    ours.run(50)
+    other.run(50)
+    torch.testing.assert_close(ours.consensus, other.consensus, rtol=0, atol=1e-12)
+    ours.round([1, 4])
+    other.round([1, 4])
+    assert (ours.consensus - other.consensus).norm() > 1e-4
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("build", [descending, joint])
+def test_the_participants_mean_comes_to_rest_at_the_joint_minimiser(build, weights):
+    algorithm = build(0.1, step=1.0, work=10, **PARTICIPANTS)
+    federation = start(algorithm, weights, lambda federation: None)
+    federation.run(3000, participation=0.5)
+    assert federation.error() < 1e-10
+    assert federation.stack("dual").sum(0).abs().max() < 1e-10
+    assert (federation.stack("dual") + slopes_u(federation)).abs().max() < 1e-10
+
+
+def test_nothing_moves_in_a_round_without_participants(quadratic):
+    federation = Federation(descending(**PARTICIPANTS), quadratic)
+    federation.round([1, 4])
+    before = federation.server.clone()
+    federation.round([])
+    assert torch.equal(federation.server, before)
+    federation.round([0])
+    assert not torch.equal(federation.server, before)
+
+
+def test_the_participants_mean_moves_all_the_way_at_first(quadratic):
+    """By their mean change and |S|/m of it again; the mean over all by 2 |S|/m."""
+    for average, share in (("all", 2 * 2 / 6), ("participants", 1 + 2 / 6)):
+        federation = Federation(descending(server_average=average), quadratic)
+        sent = federation.consensus.clone()
+        federation.round([1, 4])
+        change = federation.stack("shared")[[1, 4]].mean(0) - sent
+        torch.testing.assert_close(federation.change, share * change)
+
+
 # Options that do not go together ---------------------------------------------------
 
 
@@ -249,6 +353,8 @@ TOGETHER = {"block_order": "joint", "joint_work": WORK}
         (IN_TURN | {"relaxation": 0.0}, ["relaxation"]),
         (IN_TURN | {"relaxation": 2.0}, ["relaxation"]),
         (IN_TURN | {"relaxation": -1.0}, ["relaxation"]),
+        (IN_TURN | PARTICIPANTS | {"relaxation": 1.5}, ["relaxation", "average"]),
+        (TOGETHER | PARTICIPANTS | {"balance": {}}, ["balance", "server_average"]),
         (IN_TURN | {"balance": {"ratio": 1.0}}, ["ratio"]),
         (IN_TURN | {"balance": {"factor": 1.0}}, ["factor"]),
         (IN_TURN | {"balance": {"every": 0}}, ["every"]),

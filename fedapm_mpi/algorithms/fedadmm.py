@@ -151,6 +151,6 @@ class FedADMM(FullModelADMM, RelaxedADMM):
     def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
         if self.server_average == "all":
             super().server_step(server, total, round_)
-        else:
+        elif round_.participants:
             lr = 1.0 if self.lr_server is None else self.lr_server
             server[0].add_(total[0], alpha=lr / round_.participants)

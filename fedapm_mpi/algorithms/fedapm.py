@@ -18,7 +18,17 @@ clients, those that sat the round out with what they last had. With
 ``block_order: joint`` both problems are descended together, each step taking the
 gradients in v and u at the same point on the same mini-batch.
 
-Reference: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this package's.
+Where few take part, that mean moves by a fraction |S|/m of what they found, and is held
+back by copies that are many rounds old. With ``server_average: participants`` it is
+over the participants S for the copies and over all clients for the duals,
+
+.. math:: u^{t+1} = \frac1{|S|} \sum_{i \in S} u_i + \frac1m \sum_{i=1}^m \pi_i/\rho ,
+
+which is the same with everybody, and rests at the same points: where all
+:math:`u_i = u` it says that the duals add up to zero.
+
+References: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this package's.
+The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1).
 """
 
 from dataclasses import dataclass
@@ -36,6 +46,7 @@ from .base import (
     LocalProblem,
     NotNegative,
     Positive,
+    Round,
     Sharing,
     Work,
     algorithms,
@@ -92,6 +103,11 @@ class FedAPM(RelaxedADMM):
     r"""Whether the v problem weighs its loss by :math:`\alpha_i` (as in the theory and
     the authors' code) or not (as in the paper's algorithm box)."""
 
+    server_average: Literal["all", "participants"] = "all"
+    """Whose copies of the shared block the server averages: all clients' with what they
+    last had (as in the paper), or this round's participants'. Duals are always averaged
+    over all."""
+
     lipschitz: Lipschitz | None = None
     """Lipschitz constants of the clients' gradients, where you know them: the run then
     says which of the theory's conditions on rho and sigma are not met."""
@@ -107,6 +123,12 @@ class FedAPM(RelaxedADMM):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_options(kind, getattr(self, name)))
         self._check_order()
+        self._check_average()
+
+    @property
+    def memory_rows(self) -> int:
+        r"""One if the server keeps all clients' mean of :math:`\pi_i/\rho`."""
+        return int(self.server_average == "participants")
 
     def _check_order(self) -> None:
         joint = self.block_order == "joint"
@@ -134,6 +156,20 @@ class FedAPM(RelaxedADMM):
             if work is not None:
                 forbid_criterion(**{name: work})
 
+    def _check_average(self) -> None:
+        if self.server_average == "all":
+            return
+        for name, given in (
+            ("balance", self.balance is not None),
+            ("relaxation", self.relaxation != 1),
+        ):
+            if given:
+                msg = (
+                    f"{name} needs server_average 'all': the participants' mean knows "
+                    "one penalty and an anchor at the server's u"
+                )
+                raise ValueError(msg)
+
     def warnings(self, weights: list[float]) -> list[str]:
         """Return which conditions of the theory are not met, if constants are given."""
         if self.lipschitz is None:
@@ -146,6 +182,21 @@ class FedAPM(RelaxedADMM):
         if self.shared_work is not None and self.shared_work.xi is not None:
             state["xi"] = torch.tensor([self.shared_work.xi], dtype=torch.float64)
         return state
+
+    def vote(self, client: ClientState) -> Tensor:
+        r"""Return :math:`z_i`, or :math:`\pi_i/\rho`: it changes by :math:`u_i - u`."""
+        if self.server_average == "all":
+            return super().vote(client)
+        return admm.vote(client["shared"], client["dual"], self.rho, share=0.0)
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        """Move u to the mean; `total` holds the changes of what `vote` returns."""
+        if self.server_average == "all":
+            super().server_step(server, total, round_)
+        elif round_.participants:
+            u, mean_dual = server
+            mean_dual.add_(total[0], alpha=1 / round_.num_clients)
+            u.add_(total[0], alpha=1 / round_.participants).add_(mean_dual)
 
     def solve(
         self,

@@ -128,6 +128,12 @@ def experiments(toy):
             features, participation={"name": "probability", "probability": 0.0}
         ),
         "joint": experiment(odd, algorithm=JOINT | {"weight_decay": 0.01}),
+        "participants": experiment(
+            features,
+            participation={"name": "probability", "probability": 0.3},
+            algorithm=FEDAPM | {"server_average": "participants"},
+            diagnostics=LOOKING,
+        ),
         "balance": experiment(features, rounds=6, algorithm=BALANCED),
         "balance-down": experiment(
             features,
