@@ -74,10 +74,11 @@ STUDIES: dict[str, Study] = {
         clients=30,
         model={"name": "benchmarks.paper.models:picture_sound"},
         personal=("picture_*", "sound_*"),
-        batch_size=16,
-        passes=4,
-        rounds=60,
-        tuning_rounds=30,
+        batch_size=10,
+        passes=6,
+        rounds=50,
+        tuning_rounds=20,
+        learning_rates=(0.03, 0.1, 0.3),
     ),
     "cifar10": Study(
         data="cifar10-fair-b0.5-s{seed}",
@@ -146,7 +147,9 @@ def _fedalt(study: Study, setting: Setting) -> Options:
     }
 
 
-def _fedapm(order: str) -> Callable[[Study, Setting], Options]:
+def _fedapm(
+    order: str, server_average: str = "all"
+) -> Callable[[Study, Setting], Options]:
     def algorithm(study: Study, setting: Setting) -> Options:
         assert setting.coefficient is not None
         m, half = study.clients, _epochs(study.passes // 2)
@@ -156,6 +159,7 @@ def _fedapm(order: str) -> Callable[[Study, Setting], Options]:
         return {
             "name": "fedapm",
             "block_order": order,
+            "server_average": server_average,
             "lr_personal": setting.lr * m,
             "lr_shared": setting.lr * m,
             "rho": setting.coefficient / m,
@@ -184,6 +188,7 @@ PENALTIES = (0.1, 0.03, 0.3)
 METHODS: dict[str, Method] = {
     "fedapm": Method(_fedapm("alternate"), PENALTIES),
     "fedapm-joint": Method(_fedapm("joint"), PENALTIES),
+    "fedapm-participants": Method(_fedapm("joint", "participants"), PENALTIES),
     "fedalt": Method(_fedalt),
     "fedsim": Method(_one_phase("fedsim")),
     "fedavg": Method(_one_phase("fedavg")),
