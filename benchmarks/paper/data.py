@@ -12,7 +12,9 @@ and writes one directory for each data set whose raw file is there:
   cut 80/20 with one sample lost, as in the authors' code;
 * ``cifar10-fair-bB-sN``: the same pictures in disjoint parts, Dir(B), with a val part;
 * ``hapt``, ``av_digits``, ``watch``: natural clients, with a val part. Intervals of
-  HAPT that windows were cut from are kept whole; the watch's series are cut in time.
+  HAPT that windows were cut from are kept whole; the watch's series are cut in time;
+* ``regimes-bB``: 48 features of each of the watch's windows, given to 20 clients by
+  Dir(B), to study convergence on.
 
 What is there already is left alone.
 
@@ -35,6 +37,8 @@ from data_prep.sources import sources
 CLIENTS = 20
 PUBLISHED_SEEDS = (4, 5, 6)
 FAIR = [(beta, seed) for beta in (0.5, 0.1) for seed in (1, 2, 3)]
+REGIMES = (0.5, 0.1)
+SEGMENTS = 8
 WATCH_VAL = 0.15
 """Part of each series' windows before the test part that is kept for validating."""
 
@@ -75,6 +79,14 @@ def wanted() -> Iterator[Wanted]:
     # Cepstra of one recording over its time, as is usual in speech recognition.
     yield Wanted("av_digits", "av_digits", {**fifths, "normalise": "window"})
     yield Wanted("watch", "watch", {"split": "own"})
+    for beta in REGIMES:
+        values = {
+            "clients": CLIENTS,
+            "split": "random",
+            "test": 0.2,
+            "partitioner": {"name": "dirichlet", "beta": beta, "min_samples": 20},
+        }
+        yield Wanted(f"regimes-b{beta}", "features", values)
 
 
 def find(folders: list[Path], name: str) -> Path | None:
@@ -170,9 +182,25 @@ def cut_series(path: Path) -> dict[str, np.ndarray]:
     }
 
 
+def segment_means(path: Path) -> dict[str, np.ndarray]:
+    """Return the means of eight equal parts of each of the watch's windows."""
+    source = sources.get("watch")(path)
+    rows = np.arange(len(source.table.labels))
+    signals = [c.take(rows).astype(np.float64) for c in source.table.columns]
+    parts = [x.reshape(len(x), SEGMENTS, -1, x.shape[2]).mean(2) for x in signals]
+    features = np.concatenate(parts, axis=2).reshape(len(rows), -1)
+    scaled = (features - features.mean(0)) / features.std(0)
+    return {
+        "x_features": scaled.astype(np.float32),
+        "y": source.table.labels,
+        "class_names": np.array(source.table.classes),
+    }
+
+
 CONVERTED = {
     "cifar10": ("cifar10_jpeg.npz", decode),
     "watch": ("watch_dataset.npy", cut_series),
+    "features": ("watch_dataset.npy", segment_means),
 }
 """Kinds whose raw file is not plain arrays yet: its name, and what reads it."""
 

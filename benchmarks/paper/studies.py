@@ -231,6 +231,7 @@ def configuration(
         "evaluation": {"every": study.every, "split": "val" if tuning else "test"},
         "checkpoint": {"every": study.rounds, "keep": 1},
     }
-    if algorithms.get(config["algorithm"]["name"]).sharing == "split":
+    kind: Any = algorithms.get(config["algorithm"]["name"])
+    if kind.sharing == "split":
         config["split"] = {"personal": list(study.personal)}
     return config
