@@ -130,6 +130,28 @@ def test_a_study_from_its_trials_to_its_table(data, tmp_path, monkeypatch):
     assert (results / "toy.png").stat().st_size > 1000
 
 
+def test_a_seed_that_diverged_is_in_the_table(data, tmp_path, monkeypatch):
+    def fails_once(config, run, ranks=0):
+        if run.name != "seed-2":
+            return here(config, run, ranks)
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "diverged.txt").write_text("the training loss is nan")
+        return False
+
+    monkeypatch.setattr(fair, "train", fails_once)
+    monkeypatch.setitem(STUDIES, "toy", TOY)
+    out = tmp_path / "runs"
+    fair.main(["toy", "--data", str(data), "--out", str(out), "--methods", "local"])
+    gather.main([str(out), "--to", str(tmp_path)])
+    assert "| 1, 1 diverged |" in (tmp_path / "fair" / "toy.md").read_text("utf-8")
+    rows = list(
+        csv.DictReader((tmp_path / "fair" / "toy.csv").read_text().splitlines())
+    )
+    assert [(row["seed"], row["digest"] == "diverged") for row in rows] == [
+        ("1", False), ("2", True),
+    ]  # fmt: skip
+
+
 def test_one_cell_again_has_the_digest_of_the_table(data, tmp_path, monkeypatch):
     monkeypatch.setattr(fair, "train", here)
     monkeypatch.setitem(STUDIES, "toy", TOY)

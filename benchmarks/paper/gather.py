@@ -70,6 +70,18 @@ def read_cells(folder: Path, methods: Sequence[str], target: float) -> list[Cell
     ]
 
 
+def diverged(folder: Path, methods: Sequence[str]) -> dict[str, list[int]]:
+    """Return the seeds with which a method's loss did not stay finite, if any."""
+    found = {
+        method: sorted(
+            int(run.parent.name.removeprefix("seed-"))
+            for run in (folder / method).glob("seed-*/diverged.txt")
+        )
+        for method in methods
+    }
+    return {method: seeds for method, seeds in found.items() if seeds}
+
+
 def by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Return the cells of each method."""
     grouped: dict[str, list[Cell]] = {}
@@ -88,8 +100,13 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
     return f"{fmean(known):.{digits}f} ± {pstdev(known):.{digits}f}"
 
 
-def fair_table(cells: Sequence[Cell], chosen: Mapping[str, Any], target: float) -> str:
-    """Return the table of a fair study in Markdown."""
+def fair_table(
+    cells: Sequence[Cell],
+    chosen: Mapping[str, Any],
+    target: float,
+    lost: Mapping[str, Sequence[int]],
+) -> str:
+    """Return the table of a fair study in Markdown; `lost` are seeds that diverged."""
     lines = [
         "| method | step size | coefficient | accuracy, last round | mean of last ten "
         f"| worst decile | F1 | loss | rounds to {target} | kB a round | seeds |",
@@ -106,7 +123,8 @@ def fair_table(cells: Sequence[Cell], chosen: Mapping[str, Any], target: float) 
             *(spread(figures[key]) for key in COLUMNS[:5]),
             spread(figures["rounds_to_target"], 0),
             f"{fmean(cell.figures['bytes'] or 0 for cell in own) / 1000:.0f}",
-            str(len(own)),
+            f"{len(own)}"
+            + (f", {len(lost[method])} diverged" if method in lost else ""),
         ]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
@@ -131,14 +149,19 @@ def published_table(cells: Sequence[Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_cells(path: Path, cells: Sequence[Cell]) -> None:
-    """Write one line a cell, and the curves, as CSV."""
+def write_cells(
+    path: Path, cells: Sequence[Cell], lost: Mapping[str, Sequence[int]] | None = None
+) -> None:
+    """Write one line a cell, and the curves, as CSV; `lost` are seeds that diverged."""
     with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "seed", *COLUMNS, "digest"])
         for cell in cells:
             figures = [_cell(cell.figures[key]) for key in COLUMNS]
             writer.writerow([cell.method, cell.seed, *figures, cell.digest])
+        for method, seeds in (lost or {}).items():
+            blank = [""] * len(COLUMNS)
+            writer.writerows([method, seed, *blank, "diverged"] for seed in seeds)
     curves = path.with_name(f"{path.stem}-curves.csv")
     with curves.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -185,9 +208,10 @@ def gather_fair(runs: Path, to: Path) -> None:
             if (file := folder / method / "chosen.json").exists()
         }
         path.with_suffix(".json").write_text(json.dumps(chosen, indent=1) + "\n")
-        table = fair_table(cells, chosen, study.target)
+        lost = diverged(folder, list(METHODS))
+        table = fair_table(cells, chosen, study.target, lost)
         path.with_suffix(".md").write_text(table, "utf-8")
-        write_cells(path, cells)
+        write_cells(path, cells, lost)
         draw(path, cells, f"{name}: fair protocol, bands over seeds")
 
 
