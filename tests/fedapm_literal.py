@@ -1,4 +1,4 @@
-"""FedAPM a third time, in numpy on the quadratic: joint steps and over-relaxation.
+"""FedAPM a third time, in numpy on the quadratic, with most of its options.
 
 The server forgets everything between rounds and takes the mean over all clients anew.
 """
@@ -22,6 +22,7 @@ class Literal:
         self.decay = options.pop("decay", 0.0)
         self.local_start = options.pop("local_start", False)
         self.weigh_v = options.pop("weigh_v", True)
+        self.tau = options.pop("dual_step", 1.0)
         assert not options
         self.gamma = relaxation
         self.alpha = quadratic.weights.numpy()
@@ -64,7 +65,7 @@ class Literal:
                 for _ in range(self.steps):
                     u = u - self.lr_u * self.slope_u(i, v, u, anchor)
             self.u[i], self.v[i] = u, v
-            self.pi[i] = self.pi[i] + self.rho * (u - anchor)
+            self.pi[i] = self.pi[i] + self.tau * self.rho * (u - anchor)
 
 
 def joint(rho=0.1, sigma=0.01, step=0.5, work=5, **options):

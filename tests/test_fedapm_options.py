@@ -1,4 +1,4 @@
-"""FedAPM's options: blocks stepped jointly, over-relaxation, whose mean it is."""
+"""FedAPM's options: blocks stepped jointly, relaxation, dual steps, means."""
 
 import pytest
 import torch
@@ -226,6 +226,51 @@ def test_a_relaxation_of_one_is_none(quadratic):
             assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+# The length of the dual step -------------------------------------------------------
+
+DUAL_STEPS = (0.2, 1.5)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("dual_step", DUAL_STEPS)
+@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+@pytest.mark.parametrize("build", [descending, joint])
+def test_rounds_with_another_dual_step_by_hand(build, weights, dual_step, relaxation):
+    options = {"dual_step": dual_step, "relaxation": relaxation}
+    federation = start(build(1.3, sigma=0.7, step=0.2, work=3, **options), weights)
+    literal = Literal(
+        federation, lr_u=0.2, lr_v=0.2, steps=3, joint=build is joint, **options
+    )
+    for participants in SCHEDULE:
+        federation.round(participants)
+        literal.round(participants)
+        assert_agrees(federation, literal)
+
+
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+@pytest.mark.parametrize("dual_step", DUAL_STEPS)
+def test_any_dual_step_comes_to_rest_at_the_joint_minimiser(dual_step, participation):
+    algorithm = Exact(rho=0.3, dual_step=dual_step)
+    federation = Federation(algorithm, Quadratic(UNEVEN))
+    federation.run(round(1500 / participation), participation)
+    assert federation.error() < 1e-9
+    assert (federation.stack("dual") + slopes_u(federation)).abs().max() < 1e-9
+
+
+def test_a_short_dual_step_removes_the_drift_too(quadratic):
+    ours = Federation(joint(0.1, step=0.5, work=20, dual_step=0.2), quadratic)
+    ours.run(1000)
+    assert ours.error() < 1e-12
+
+
+def test_a_dual_step_of_one_is_the_papers(quadratic):
+    ours = Federation(descending(dual_step=1.0), quadratic)
+    other = Federation(descending(), quadratic)
+    for participants in ours.rounds(20, participation=0.5):
+        other.round(participants)
+        assert torch.equal(ours.server, other.server)
+
+
 # The participants' mean ------------------------------------------------------------
 
 
@@ -253,13 +298,16 @@ def start_averaging_participants(algorithm, weights):
 
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("dual_step", [0.2, 1.0, 1.5])
 @pytest.mark.parametrize("build", [descending, joint])
-def test_rounds_with_the_participants_mean_by_hand(build, weights):
-    algorithm = build(1.3, sigma=0.7, step=0.2, work=3, **PARTICIPANTS)
+def test_rounds_with_the_participants_mean_by_hand(build, dual_step, weights):
+    options = {"dual_step": dual_step} | PARTICIPANTS
+    algorithm = build(1.3, sigma=0.7, step=0.2, work=3, **options)
     federation = start_averaging_participants(algorithm, weights)
     literal = LiteralOfParticipants(
-        federation, lr_u=0.2, lr_v=0.2, steps=3, joint=build is joint
-    )
+        federation, lr_u=0.2, lr_v=0.2, steps=3, joint=build is joint,
+        dual_step=dual_step,
+    )  # fmt: skip
     for participants in SCHEDULE:
         federation.round(participants)
         literal.round(participants)
@@ -298,9 +346,13 @@ def test_the_participants_mean_is_the_mean_where_everybody_takes_part(build, qua
 
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
+@pytest.mark.parametrize("dual_step", [0.3, 1.0])
 @pytest.mark.parametrize("build", [descending, joint])
-def test_the_participants_mean_comes_to_rest_at_the_joint_minimiser(build, weights):
-    algorithm = build(0.1, step=1.0, work=10, **PARTICIPANTS)
+def test_the_participants_mean_comes_to_rest_at_the_joint_minimiser(
+    build, dual_step, weights
+):
+    options = {"dual_step": dual_step} | PARTICIPANTS
+    algorithm = build(0.1, step=1.0, work=10, **options)
     federation = start(algorithm, weights, lambda federation: None)
     federation.run(3000, participation=0.5)
     assert federation.error() < 1e-10
@@ -353,6 +405,8 @@ TOGETHER = {"block_order": "joint", "joint_work": WORK}
         (IN_TURN | {"relaxation": 0.0}, ["relaxation"]),
         (IN_TURN | {"relaxation": 2.0}, ["relaxation"]),
         (IN_TURN | {"relaxation": -1.0}, ["relaxation"]),
+        (IN_TURN | {"dual_step": 0.0}, ["dual_step"]),
+        (IN_TURN | {"dual_step": 1.62}, ["dual_step", "1.618"]),
         (IN_TURN | PARTICIPANTS | {"relaxation": 1.5}, ["relaxation", "average"]),
         (TOGETHER | PARTICIPANTS | {"balance": {}}, ["balance", "server_average"]),
         (IN_TURN | {"balance": {"ratio": 1.0}}, ["ratio"]),

@@ -12,7 +12,7 @@ client when that takes part.
 """
 
 from dataclasses import dataclass
-from math import inf
+from math import inf, sqrt
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor
 
 from .. import admm
 from .base import ClientState, LocalProblem, Positive, Round, as_options
+
+GOLDEN = (1 + sqrt(5)) / 2
+"""Above every length of the dual step with which ADMM is known to converge."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,10 @@ class ConsensusADMM:
     def ascend(self, anchor: Tensor, client: ClientState) -> None:
         """Update the client's dual, and what it keeps of its penalty."""
         admm.ascend_dual(client["dual"], client["shared"], anchor, self.rho)
+        self.note_penalty(client)
+
+    def note_penalty(self, client: ClientState) -> None:
+        """Note the penalty that the client worked with, if it may change."""
         if self.balance is not None:
             client["rho"].fill_(self.rho)
 
@@ -204,7 +211,7 @@ class ConsensusADMM:
 
 @dataclass(frozen=True, kw_only=True)
 class RelaxedADMM(ConsensusADMM):
-    """With over-relaxation, for methods whose dual ascends once a round."""
+    """With over-relaxation, and with one dual step a round, of any length."""
 
     relaxation: Annotated[float, Gt(0), Lt(2)] = 1.0
     r"""Over-relaxation :math:`\gamma`: local problem and dual are anchored at
@@ -213,11 +220,26 @@ class RelaxedADMM(ConsensusADMM):
     block that is solved for first). Above 1, such as 1.6, often saves rounds; 1 is
     none."""
 
+    dual_step: Annotated[float, Gt(0), Lt(GOLDEN)] = 1.0
+    r"""Length :math:`\tau` of the dual step,
+    :math:`\pi_i \leftarrow \pi_i + \tau\rho (u_i - u)`; below the golden ratio, as in
+    the theory (Fazel et al., SIAM J. Matrix Anal. Appl. 34(3), 2013). Duals that come
+    from unsolved local problems and old rounds mislead at first; a short step lets them
+    grow slowly, to the same end."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.relaxation < 2:
-            msg = f"relaxation must lie between 0 and 2, got {self.relaxation}"
-            raise ValueError(msg)
+        for name, limit in (("relaxation", 2.0), ("dual_step", GOLDEN)):
+            value = getattr(self, name)
+            if not 0 < value < limit:
+                msg = f"{name} must lie between 0 and {limit:.4g}, got {value}"
+                raise ValueError(msg)
+
+    def ascend(self, anchor: Tensor, client: ClientState) -> None:
+        """Make the dual step, of this method's length."""
+        length = self.rho * self.dual_step
+        admm.ascend_dual(client["dual"], client["shared"], anchor, length)
+        self.note_penalty(client)
 
     def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
         """Return the broadcast u, relaxed."""

@@ -184,7 +184,7 @@ class FedAPM(RelaxedADMM):
         return state
 
     def vote(self, client: ClientState) -> Tensor:
-        r"""Return :math:`z_i`, or :math:`\pi_i/\rho`: it changes by :math:`u_i - u`."""
+        r"""Return :math:`z_i`, or :math:`\pi_i/\rho`: it changes as :math:`u_i - u`."""
         if self.server_average == "all":
             return super().vote(client)
         return admm.vote(client["shared"], client["dual"], self.rho, share=0.0)
@@ -196,7 +196,8 @@ class FedAPM(RelaxedADMM):
         elif round_.participants:
             u, mean_dual = server
             mean_dual.add_(total[0], alpha=1 / round_.num_clients)
-            u.add_(total[0], alpha=1 / round_.participants).add_(mean_dual)
+            copies = 1 / (self.dual_step * round_.participants)
+            u.add_(total[0], alpha=copies).add_(mean_dual)
 
     def solve(
         self,

@@ -58,5 +58,4 @@ class ICEADMM(FullModelADMM):
 
     def ascend(self, anchor: Tensor, client: ClientState) -> None:
         """Note the penalty that the client worked with; its dual is up to date."""
-        if self.balance is not None:
-            client["rho"].fill_(self.rho)
+        self.note_penalty(client)

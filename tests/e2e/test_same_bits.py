@@ -131,7 +131,7 @@ def experiments(toy):
         "participants": experiment(
             features,
             participation={"name": "probability", "probability": 0.3},
-            algorithm=FEDAPM | {"server_average": "participants"},
+            algorithm=FEDAPM | {"server_average": "participants", "dual_step": 0.3},
             diagnostics=LOOKING,
         ),
         "balance": experiment(features, rounds=6, algorithm=BALANCED),
