@@ -171,6 +171,12 @@ def _fedapm(
     return algorithm
 
 
+def _preset(study: Study, setting: Setting) -> Options:
+    """FedAPM for few participants, as docs/algorithms.md gives it."""
+    options = _fedapm("joint", "participants")(study, setting)
+    return options | {"sigma": 0.0, "dual_step": 0.1}
+
+
 def _ditto(study: Study, setting: Setting) -> Options:
     half = _epochs(study.passes // 2)
     return {
@@ -189,6 +195,7 @@ METHODS: dict[str, Method] = {
     "fedapm": Method(_fedapm("alternate"), PENALTIES),
     "fedapm-joint": Method(_fedapm("joint"), PENALTIES),
     "fedapm-participants": Method(_fedapm("joint", "participants"), PENALTIES),
+    "fedapm-preset": Method(_preset, PENALTIES),
     "fedalt": Method(_fedalt),
     "fedsim": Method(_one_phase("fedsim")),
     "fedavg": Method(_one_phase("fedavg")),
