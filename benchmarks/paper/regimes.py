@@ -12,8 +12,9 @@ Reported is how far above it a method is, round by round, for one, five and twen
 epochs of full-batch steps in a block, all clients or 30 % of them, and Dir(0.5) or
 Dir(0.1) clients. All methods take the same step size on a client's own loss. FedAPM's
 penalty is 0.3 over the length of its local path, step size times epochs, in units of a
-client's loss, whatever the regime. FedAlt and FedAPM alternate the blocks, FedSim and
-the other two step them jointly.
+client's loss, whatever the regime; with the preset for few participants, whose dual
+step is a tenth, it is one over that length. FedAlt and FedAPM alternate the blocks,
+FedSim and the others step them jointly.
 
 Finished runs are not repeated.
 """
@@ -38,7 +39,9 @@ from .data import CLIENTS, REGIMES
 
 EPOCHS = (1, 5, 20)
 FRACTIONS = (1.0, 0.3)
-METHODS = ("fedapm", "fedalt", "fedapm-joint", "fedapm-participants", "fedsim")
+METHODS = (
+    "fedapm", "fedapm-joint", "fedapm-participants", "fedapm-preset", "fedalt", "fedsim"
+)  # fmt: skip
 ROUNDS, EVERY = 400, 20
 STEP, DECAY = 0.1, 0.01
 PULL = 0.3
@@ -83,16 +86,20 @@ def algorithm(method: str, epochs: int, clients: int = CLIENTS) -> dict[str, Any
     if method == "fedalt":
         steps = {"lr_personal": STEP, "lr_shared": STEP}
         return {"name": "fedalt"} | steps | in_turn | common
-    penalty = PULL / (STEP * epochs) / clients
+    penalty = 1 / (STEP * epochs) / clients
+    if method == "fedapm-preset":
+        own = {"sigma": 0.0, "dual_step": 0.1, "server_average": "participants"}
+    else:
+        penalty *= PULL
+        average = "participants" if method == "fedapm-participants" else "all"
+        own = {"sigma": penalty, "server_average": average}
     joint = {"block_order": "joint", "joint_work": {"epochs": epochs}}
-    average = "participants" if method == "fedapm-participants" else "all"
     return {
         "name": "fedapm",
         "rho": penalty,
-        "sigma": penalty,
         "lr_personal": STEP * clients,
         "lr_shared": STEP * clients,
-        "server_average": average,
+        **own,
         **(in_turn if method == "fedapm" else joint),
         **common,
     }
