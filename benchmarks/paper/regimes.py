@@ -86,13 +86,12 @@ def algorithm(method: str, epochs: int, clients: int = CLIENTS) -> dict[str, Any
     if method == "fedalt":
         steps = {"lr_personal": STEP, "lr_shared": STEP}
         return {"name": "fedalt"} | steps | in_turn | common
-    penalty = 1 / (STEP * epochs) / clients
-    if method == "fedapm-preset":
+    preset = method == "fedapm-preset"
+    penalty = (1.0 if preset else PULL) / (STEP * epochs) / clients
+    average = "participants" if method == "fedapm-participants" else "all"
+    own = {"sigma": penalty, "server_average": average}
+    if preset:
         own = {"sigma": 0.0, "dual_step": 0.1, "server_average": "participants"}
-    else:
-        penalty *= PULL
-        average = "participants" if method == "fedapm-participants" else "all"
-        own = {"sigma": penalty, "server_average": average}
     joint = {"block_order": "joint", "joint_work": {"epochs": epochs}}
     return {
         "name": "fedapm",
