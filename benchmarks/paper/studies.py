@@ -67,7 +67,7 @@ STUDIES: dict[str, Study] = {
         passes=4,
         rounds=40,
         tuning_rounds=20,
-        target=0.85,
+        target=0.7,
     ),
     "av_digits": Study(
         data="av_digits",
