@@ -24,6 +24,8 @@ COLUMNS = (
     "accuracy_last", "accuracy_last_ten", "worst_decile", "f1", "loss",
     "rounds_to_target", "bytes",
 )  # fmt: skip
+PALETTE = 10
+"""Colours of the figures before they begin again."""
 
 
 class Cell(NamedTuple):
@@ -180,11 +182,13 @@ def draw(path: Path, cells: Sequence[Cell], title: str) -> None:
     from matplotlib import pyplot as plt
 
     figure, ax = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
-    for method, own in by_method(cells).items():
+    for number, (method, own) in enumerate(by_method(cells).items()):
+        dashes = "-" if number < PALETTE else "--"
         common = set.intersection(*({t for t, _ in cell.accuracy} for cell in own))
         rounds = sorted(common)
         values = [[dict(cell.accuracy)[t] for cell in own] for t in rounds]
-        (line,) = ax.plot(rounds, [fmean(v) for v in values], label=method, lw=1.3)
+        means = [fmean(v) for v in values]
+        (line,) = ax.plot(rounds, means, dashes, label=method, lw=1.3)
         low, high = [min(v) for v in values], [max(v) for v in values]
         ax.fill_between(rounds, low, high, color=line.get_color(), alpha=0.15, lw=0)
     ax.set(title=title, xlabel="round", ylabel="mean accuracy of all clients")
