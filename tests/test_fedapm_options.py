@@ -215,8 +215,9 @@ def test_over_relaxation_saves_rounds(quadratic):
     assert relaxed.error() < 0.1 * plain.error()
 
 
-def test_a_relaxation_of_one_is_none(quadratic):
-    ours = Federation(descending(relaxation=1.0), quadratic)
+@pytest.mark.parametrize("name", ["relaxation", "dual_step"])
+def test_one_is_the_plain_method(quadratic, name):
+    ours = Federation(descending(**{name: 1.0}), quadratic)
     other = Federation(descending(), quadratic)
     for participants in ours.rounds(20, participation=0.5):
         other.round(participants)
@@ -261,14 +262,6 @@ def test_a_short_dual_step_removes_the_drift_too(quadratic):
     ours = Federation(joint(0.1, step=0.5, work=20, dual_step=0.2), quadratic)
     ours.run(1000)
     assert ours.error() < 1e-12
-
-
-def test_a_dual_step_of_one_is_the_papers(quadratic):
-    ours = Federation(descending(dual_step=1.0), quadratic)
-    other = Federation(descending(), quadratic)
-    for participants in ours.rounds(20, participation=0.5):
-        other.round(participants)
-        assert torch.equal(ours.server, other.server)
 
 
 # The participants' mean ------------------------------------------------------------

@@ -80,6 +80,9 @@ def test_every_cell_is_a_valid_configuration(cell):
     works = {k: v for k, v in given.items() if k.endswith("work")}
     assert works
     assert all(work["epochs"] == cell.epochs for work in works.values())
+    if "rho" in given:
+        path = given["rho"] * given["lr_shared"] * cell.epochs
+        assert path == pytest.approx(1 if cell.method == "fedapm-preset" else 0.3)
 
 
 def test_a_small_study(data, tmp_path, monkeypatch):

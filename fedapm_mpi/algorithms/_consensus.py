@@ -120,6 +120,8 @@ class ConsensusADMM:
         anchor = self.anchor(u_server, client)
         self.solve(u_server, anchor, client, problem, weight)
         self.ascend(anchor, client)
+        if self.balance is not None:
+            client["rho"].fill_(self.rho)
         return (self.vote(client) - vote_before)[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
@@ -144,14 +146,7 @@ class ConsensusADMM:
         return u_server
 
     def ascend(self, anchor: Tensor, client: ClientState) -> None:
-        """Update the client's dual, and what it keeps of its penalty."""
-        admm.ascend_dual(client["dual"], client["shared"], anchor, self.rho)
-        self.note_penalty(client)
-
-    def note_penalty(self, client: ClientState) -> None:
-        """Note the penalty that the client worked with, if it may change."""
-        if self.balance is not None:
-            client["rho"].fill_(self.rho)
+        """Make the dual step of a round; nothing if `solve` makes them."""
 
     def vote(self, client: ClientState) -> Tensor:
         r"""Return :math:`(\rho_i u_i + \pi_i)/\rho`, (d,) in float64."""
@@ -239,7 +234,6 @@ class RelaxedADMM(ConsensusADMM):
         """Make the dual step, of this method's length."""
         length = self.rho * self.dual_step
         admm.ascend_dual(client["dual"], client["shared"], anchor, length)
-        self.note_penalty(client)
 
     def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
         """Return the broadcast u, relaxed."""

@@ -157,13 +157,12 @@ class FedAPM(RelaxedADMM):
                 forbid_criterion(**{name: work})
 
     def _check_average(self) -> None:
-        if self.server_average == "all":
-            return
-        for name, given in (
-            ("balance", self.balance is not None),
-            ("relaxation", self.relaxation != 1),
-        ):
-            if given:
+        foreign = {
+            "balance": self.balance is not None,
+            "relaxation": self.relaxation != 1,
+        }
+        for name, given in foreign.items():
+            if given and self.server_average == "participants":
                 msg = (
                     f"{name} needs server_average 'all': the participants' mean knows "
                     "one penalty and an anchor at the server's u"

@@ -55,7 +55,3 @@ class ICEADMM(FullModelADMM):
 
     def after_step(self, anchor: Tensor, client: ClientState, w: Tensor) -> None:
         admm.ascend_dual(client["dual"], w, anchor, self.rho)
-
-    def ascend(self, anchor: Tensor, client: ClientState) -> None:
-        """Note the penalty that the client worked with; its dual is up to date."""
-        self.note_penalty(client)
