@@ -15,8 +15,9 @@ class Never:
     def Test(self):
         return False
 
+communicator = MPICommunicator(MPI.COMM_WORLD)  # which notes its parent
 print("ready", flush=True)
-MPICommunicator(MPI.COMM_WORLD)._finish(Never())
+communicator._finish(Never())
 """
 
 
