@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from . import checkpoint
 from .comm import SERVER, Communicator
-from .config import RESULT_NEUTRAL, Config
+from .config import PARTS, RESULT_NEUTRAL, Config
 from .errors import ConfigError, FedAPMError
 from .experiment import STOPPED_EARLY, Outcome, run
 from .files import write_text
@@ -61,7 +62,7 @@ def train(
     notes: list[str] = []
     saved = None
     if resume:
-        saved = _checkpoint_of(comm, recorder, identity, config.rounds, notes)
+        saved = _checkpoint_of(session, recorder, identity, notes)
     _begin(session, recorder, saved, notes, progress)
     display = _display(comm, progress, config.rounds, saved)
     try:
@@ -90,6 +91,31 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: v for key, v in config.items() if key not in RESULT_NEUTRAL}
     identity: dict[str, Any] = json.loads(json.dumps(kept))
     return identity
+
+
+def identity_then(
+    values: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the identity of a saved configuration, with options that came after it.
+
+    They count with their defaults, which do what was done before there was a choice:
+    so a run can go on after an upgrade.
+
+    Parameters
+    ----------
+    values
+        What was saved; keys that are neutral to results may be missing.
+    config
+        Under which the run is to go on. Where it names other parts, nothing is filled
+        in, since that is no upgrade.
+    """
+    from .configfile import validate
+
+    whole = {**values, **{key: config[key] for key in RESULT_NEUTRAL}}
+    if all(whole[k]["name"] == config[k]["name"] for k in PARTS if k in whole):
+        with suppress(ConfigError):  # then it is compared as it is
+            whole = validate(whole, "saved").plain()
+    return identity_of(whole)
 
 
 def digest_of(session: Session, outcome: Outcome) -> str | None:
@@ -138,13 +164,10 @@ def _open_directory(
 
 
 def _checkpoint_of(
-    comm: Communicator,
-    recorder: Recorder,
-    identity: dict[str, Any],
-    rounds: int,
-    notes: list[str],
+    session: Session, recorder: Recorder, identity: dict[str, Any], notes: list[str]
 ) -> checkpoint.Saved | None:
     """Return the checkpoint to go on from; `None` if the run has not made one yet."""
+    comm, rounds = session.comm, session.config.rounds
     # Damaged ones count, and must be told of; a draft that a crash left does not.
     there = comm.rank == SERVER and any(
         not path.name.startswith(".") for path in recorder.checkpoints.glob("*round-*")
@@ -153,22 +176,26 @@ def _checkpoint_of(
         notes.append("no checkpoint yet: starting from the beginning")
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
-    differing = [
-        f"{key} was {saved.identity.get(key)!r} and is {identity.get(key)!r}"
-        for key in sorted({*identity, *saved.identity})
-        if identity.get(key) != saved.identity.get(key)
-    ]
     error: FedAPMError | None = None
-    if differing:
-        error = ConfigError(
-            f"{recorder.directory} cannot go on under another configuration: "
-            + "; ".join(differing)
-        )
-    elif saved.round_index > rounds:
-        error = ConfigError(
-            f"{recorder.directory} has done {saved.round_index} rounds, more than the "
-            f"{rounds} asked for; to do fewer, start a new run"
-        )
+    if comm.rank == SERVER:
+        then = {key: v for key, v in saved.identity.items() if key != "manifest"}
+        then = identity_then(then, session.config.plain())
+        then["manifest"] = saved.identity.get("manifest")
+        differing = [
+            f"{key} was {then.get(key)!r} and is {identity.get(key)!r}"
+            for key in sorted({*identity, *then})
+            if identity.get(key) != then.get(key)
+        ]
+        if differing:
+            error = ConfigError(
+                f"{recorder.directory} cannot go on under another configuration: "
+                + "; ".join(differing)
+            )
+        elif saved.round_index > rounds:
+            error = ConfigError(
+                f"{recorder.directory} has done {saved.round_index} rounds, more than "
+                f"the {rounds} asked for; to do fewer, start a new run"
+            )
     comm.agree(error)
     return saved
 

@@ -1,7 +1,6 @@
 """Train a federated experiment on one process, or on many ranks under a launcher."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,16 +176,16 @@ def _newest_run(out: Path, config: dict[str, Any]) -> Path:
     """Return the newest run in `out` that can go on under this configuration."""
     import yaml
 
-    from ..job import identity_of
+    from ..job import identity_of, identity_then
 
-    wanted = json.dumps(identity_of(config), sort_keys=True)
+    wanted = identity_of(config)
     found = []
     for path in out.glob("*/config.yaml"):
         try:
             values = yaml.safe_load(path.read_text("utf-8"))
-            if json.dumps(identity_of(values), sort_keys=True) == wanted:
+            if identity_then(values, config) == wanted:
                 found.append(path.parent)
-        except (OSError, ValueError, yaml.YAMLError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
             continue
     if not found:
         msg = (
