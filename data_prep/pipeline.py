@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import write_dataset
 
 from .partitioners import Pool, partitioners
-from .partitioners.base import facts, fault, may_overlap
+from .partitioners.base import Within, facts, fault, may_overlap
 from .sources import Source, sources
 from .splits import official_splits, own_splits, random_splits
 
@@ -114,20 +114,28 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     return Plan(source, options, chosen, Settings(**settings), tuple(without_effect))
 
 
-def _partitioner(value: Any) -> tuple[dict[str, Any], list[str]]:
+def _partitioner(
+    value: Any, key: str = "partitioner"
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a partitioner with its defaults filled in, and what is wrong with it."""
     if value is None:
         return {}, []
     options = dict(value) if isinstance(value, Mapping) else {"name": value}
     name = options.pop("name", None)
     if not isinstance(name, str):
         known = ", ".join(partitioners.names())
-        return {}, [f"partitioner: needs a name, partitioner=NAME (known: {known})"]
+        return {}, [f"{key}: needs a name, {key}=NAME (known: {known})"]
     try:
         part = partitioners.get(name)
     except ConfigError as error:
-        return {}, [f"partitioner: {error}"]
-    checked, errors = validate_options(f"partitioner {name!r}", part, options, 3)
-    return {"name": name, **checked}, errors
+        return {}, [f"{key}: {error}"]
+    errors: list[str] = []
+    for inner, kind in get_type_hints(part, include_extras=True).items():
+        if kind == Within and inner in options:
+            options[inner], found = _partitioner(options[inner], f"{key}.{inner}")
+            errors += found
+    checked, found = validate_options(f"{key} {name!r}", part, options, 3)
+    return {"name": name, **checked}, errors + found
 
 
 def prepare(

@@ -1,12 +1,17 @@
 """Partitioners give every sample to exactly one client, and keep their promises."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.partitioners import Pool, partitioners
+from data_prep.partitioners import Parts, Pool, partitioners
 from data_prep.partitioners.base import units
+from data_prep.partitioners.dirichlet_client import fit
+from data_prep.pipeline import plan
 from fedapm_mpi.errors import ConfigError
 
 OPTIONS = {
@@ -14,7 +19,17 @@ OPTIONS = {
     "iid": {},
     "dirichlet": {"beta": 0.3, "min_samples": 2},
     "shards": {"labels": 2},
+    "dirichlet-client": {"beta": 0.3, "sigma": 0.5, "min_samples": 2},
+    "quantity-dirichlet": {"beta": 0.5, "min_samples": 2},
+    "quantity-power": {"exponent": 1.5, "min_samples": 2},
+    "hybrid": {
+        "first": {"name": "iid"},
+        "second": {"name": "dirichlet", "beta": 0.2, "min_samples": 1},
+        "share": 0.4,
+    },
 }
+MADE = sorted(OPTIONS.keys() - {"natural"})
+"""Those that make clients of their own."""
 
 
 MAYBE = st.booleans()
@@ -73,18 +88,18 @@ def test_same_seed_same_parts(name, pool, m):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("name", MADE)
 def test_other_seed_other_parts(name):
     pool = Pool(np.arange(200) % 4)
     first, second = split(name, pool, 5, 1), split(name, pool, 5, 2)
     assert any(a.tolist() != b.tolist() for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("name", ["iid", "dirichlet", "shards"])
+@pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("m", [None, 0, 51])
 def test_number_of_clients_is_checked(name, m):
     with pytest.raises(ConfigError, match=r"clients=|say how many"):
-        partitioners.get(name)(Pool(np.zeros(50, int)), m, np.random.default_rng(0))
+        split(name, Pool(np.zeros(50, int)), m)
 
 
 @given(pool=pools(grouped=st.just(False)), m=st.integers(1, 7))
@@ -120,10 +135,19 @@ def test_dirichlet_moves_no_more_than_what_is_short():
     assert after.max() < before.max()
 
 
-@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
-def test_dirichlet_refuses_beta(beta):
-    with pytest.raises(ConfigError, match="beta must be positive"):
-        split("dirichlet", Pool(np.zeros(50, int)), 2, beta=beta)
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("dirichlet", "beta"),
+        ("dirichlet-client", "beta"),
+        ("quantity-dirichlet", "beta"),
+        ("quantity-power", "exponent"),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_what_must_be_positive_is_refused_otherwise(name, key, value):
+    with pytest.raises(ConfigError, match=f"{key} must be positive and finite"):
+        split(name, Pool(np.zeros(50, int)), 2, **{key: value})
 
 
 def test_dirichlet_minimum_that_cannot_be():
@@ -227,3 +251,181 @@ def test_units_have_their_most_frequent_label():
     assert made.labels.tolist() == [3, 2]
     assert made.sizes.tolist() == [3, 3]
     assert made.of_sample.tolist() == [1, 1, 1, 0, 0, 0]
+
+
+# Sizes apart from labels -----------------------------------------------------------
+
+
+def counts_of(parts, labels):
+    """Return (m, classes) samples of each client and label."""
+    classes = int(labels.max()) + 1
+    return np.array([np.bincount(labels[rows], minlength=classes) for rows in parts])
+
+
+@given(
+    pool=pools(grouped=st.just(False)),
+    m=st.integers(2, 8),
+    name=st.sampled_from(["dirichlet-client", "quantity-dirichlet", "quantity-power"]),
+    least=st.integers(0, 5),
+)
+def test_minimum_of_a_client(pool, m, name, least):
+    parts = split(name, pool, m, min_samples=least)
+    assert min(len(rows) for rows in parts) >= max(1, least)
+
+
+def test_fitted_cells_are_the_closest_in_kullback_leibler_divergence():
+    """Those are the only ones with these sums whose logarithms differ additively."""
+    rng = np.random.default_rng(1)
+    mixes = rng.dirichlet(np.full(5, 0.4), 30)
+    columns, rows = rng.uniform(5, 20, 5), rng.uniform(1, 4, 30)
+    rows *= columns.sum() / rows.sum()
+    cells = fit(mixes, columns, rows)
+    np.testing.assert_allclose(cells.sum(axis=0), columns, rtol=1e-12)
+    np.testing.assert_allclose(cells.sum(axis=1), rows, rtol=2e-3)
+    change = np.log(cells / np.maximum(mixes, 1e-9))
+    additive = change[:, :1] + change[:1] - change[0, 0]
+    np.testing.assert_allclose(change, additive, atol=1e-9)
+
+
+def test_dirichlet_by_client_gives_equal_sizes_and_dirichlet_mixes():
+    labels = np.repeat(np.arange(10), 4000)
+    for beta in (0.1, 0.5, 5.0):
+        parts = split(
+            "dirichlet-client", Pool(labels), 200, beta=beta, sigma=0, min_samples=1
+        )
+        counts = counts_of(parts, labels)
+        assert parts.moved == 0
+        assert abs(counts.sum(axis=1) - 200).max() <= 10
+        # The mean of a Dirichlet draw's sum of squares is known.
+        squares = ((counts / counts.sum(axis=1, keepdims=True)) ** 2).sum(axis=1)
+        assert squares.mean() == pytest.approx((beta + 1) / (10 * beta + 1), rel=0.06)
+
+
+def test_dirichlet_by_client_follows_unequal_classes():
+    labels = np.repeat(np.arange(4), [8000, 4000, 2000, 2000])
+    parts = split("dirichlet-client", Pool(labels), 40, beta=2000, sigma=0)
+    shares = counts_of(parts, labels) / 400
+    np.testing.assert_allclose(shares, [[0.5, 0.25, 0.125, 0.125]] * 40, atol=0.03)
+
+
+def test_sizes_of_dirichlet_by_client_are_log_normal():
+    labels = np.arange(100_000) % 5
+    parts = split("dirichlet-client", Pool(labels), 500, sigma=0.6, min_samples=1)
+    logs = np.log([len(rows) for rows in parts])
+    assert logs.std() == pytest.approx(0.6, rel=0.1)
+    # Skewed if it were not the logarithm that is normal.
+    assert abs(((logs - logs.mean()) ** 3).mean()) < 0.05
+
+
+@pytest.mark.parametrize("sigma", [-0.1, float("nan"), float("inf")])
+def test_sigma_is_checked(sigma):
+    with pytest.raises(ConfigError, match="sigma must be 0 or positive"):
+        split("dirichlet-client", Pool(np.zeros(50, int)), 2, sigma=sigma)
+
+
+def test_quantity_by_dirichlet_is_as_unequal_as_asked_for():
+    pool = Pool(np.arange(100_000) % 4)
+    for beta in (0.5, 5.0):
+        squares = []
+        for seed in range(20):
+            parts = split("quantity-dirichlet", pool, 50, seed, beta=beta)
+            shares = np.array([len(rows) for rows in parts]) / 100_000
+            squares.append((shares**2).sum())
+        expected = (beta + 1) / (50 * beta + 1)
+        assert np.mean(squares) == pytest.approx(expected, rel=0.1)
+
+
+def test_quantity_by_power_law():
+    pool = Pool(np.arange(100_000) % 4)
+    parts = split("quantity-power", pool, 20, exponent=1.2)
+    sizes = [len(rows) for rows in parts]
+    weights = np.arange(1, 21) ** -1.2
+    expected = 100_000 * weights / weights.sum()
+    np.testing.assert_allclose(sorted(sizes, reverse=True), expected, atol=1)
+    assert sizes != sorted(sizes)
+    assert sizes != sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["quantity-dirichlet", "quantity-power"])
+def test_quantity_leaves_labels_alike(name):
+    labels = np.arange(100_000) % 4
+    counts = counts_of(split(name, Pool(labels), 20, min_samples=400), labels)
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    deviation = np.abs(shares - 0.25) * np.sqrt(counts.sum(axis=1, keepdims=True))
+    assert deviation.max() < 4 * np.sqrt(0.25 * 0.75)
+
+
+# Two at once -----------------------------------------------------------------------
+
+
+def test_hybrid_of_iid_and_shards_is_alike_in_its_share():
+    labels = np.repeat(np.arange(10), 1000)
+    parts = split(
+        "hybrid",
+        Pool(labels),
+        10,
+        first={"name": "iid"},
+        second={"name": "shards", "labels": 1},
+        share=0.2,
+    )
+    counts = counts_of(parts, labels)
+    assert abs(counts.sum(axis=1) - 1000).max() < 100
+    # One label has what shards gave and a tenth of what was dealt evenly.
+    top = counts.max(axis=1) / counts.sum(axis=1)
+    np.testing.assert_allclose(top, 0.8 + 0.02, atol=0.03)
+    assert (np.sort(counts, axis=1)[:, 0] > 5).all()
+
+
+@pytest.fixture
+def user_module(monkeypatch):
+    """A user's partitioner, which says that it moved three samples."""
+    module = types.ModuleType("tests_of_hybrid")
+    module.halves = lambda pool, m, rng: Parts(
+        np.array_split(np.arange(len(pool.labels)), 2), moved=3
+    )
+    monkeypatch.setitem(sys.modules, "tests_of_hybrid", module)
+
+
+def test_hybrid_counts_what_both_moved(user_module):
+    halves = {"name": "tests_of_hybrid:halves"}
+    pool = Pool(np.arange(400) % 2)
+    assert split("hybrid", pool, 2, first=halves, second=halves).moved == 6
+    assert split("hybrid", pool, 2, first=halves).moved == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": 0.0}, "share must be above 0 and below 1"),
+        ({"share": 1.0}, "share must be above 0 and below 1"),
+        ({"share": 0.001}, r"partitioner.first: clients=4 .* cannot be made of 0"),
+        ({"second": {"name": "official-dirichlet"}}, "partitioner.second lets clients"),
+        ({"first": {"name": "tests_of_hybrid:halves"}}, "makes 2 clients"),
+    ],
+)
+def test_hybrid_that_can_not_be(changes, message, user_module):
+    with pytest.raises(ConfigError, match=message):
+        split("hybrid", Pool(np.arange(400) % 2), 4, **changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "first: missing"),
+        ({"first": "iid", "second": "irid"}, r"partitioner.second: .* mean 'iid'"),
+        (
+            {"first": {"name": "shards", "label": 2}, "second": "iid"},
+            r"partitioner.first 'shards': label: unknown key; did you mean 'labels'",
+        ),
+    ],
+)
+def test_partitioners_within_are_checked_before_anything_is_read(options, message):
+    with pytest.raises(ConfigError, match=message):
+        plan("arrays", {"clients": 2, "partitioner": {"name": "hybrid", **options}})
+
+
+def test_defaults_of_partitioners_within_are_filled_in():
+    options = {"name": "hybrid", "first": "iid", "second": {"name": "shards"}}
+    made = plan("arrays", {"clients": 2, "partitioner": options}).partitioner
+    assert made["second"] == {"name": "shards", "labels": 2}
+    assert made["share"] == 0.5

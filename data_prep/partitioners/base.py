@@ -1,8 +1,9 @@
 """What a partitioner is given and what it gives back, and what several of them do."""
 
 import heapq
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ Indices = NDArray[np.int64]
 partitioners: Registry[Callable[..., Sequence[Indices]]] = Registry(
     "partitioner", "data_prep.partitioners"
 )
+
+
+Within = Annotated[Mapping[str, Any], "partitioner"]
+"""An option of a partitioner that is itself one: a name and options, checked as such
+before anything is read."""
 
 
 class Pool(NamedTuple):
@@ -136,6 +142,19 @@ def needed(num_clients: int | None, total: int, least: int = 1) -> int:
     return num_clients
 
 
+def positive(key: str, value: float) -> None:
+    """Check an option that must be positive and finite.
+
+    Raises
+    ------
+    ConfigError
+        If it is not.
+    """
+    if not value > 0 or not math.isfinite(value):
+        msg = f"partitioner.{key} must be positive and finite, got {value}"
+        raise ConfigError(msg)
+
+
 def deal(sizes: Indices, shares: NDArray[np.floating[Any]]) -> Indices:
     """Cut units, in their order, among receivers by shares of the samples.
 
@@ -163,6 +182,34 @@ def gather(owner_of_unit: Indices, made: Units, m: int, moved: int = 0) -> Parts
     order = np.argsort(owner, kind="stable")
     stops = np.cumsum(np.bincount(owner, minlength=m))
     return Parts(np.split(order, stops[:-1]), moved)
+
+
+def by_size(
+    pool: Pool,
+    shares: NDArray[np.floating[Any]],
+    rng: np.random.Generator,
+    least: int,
+) -> Parts:
+    """Deal samples at random, whatever their labels, by the clients' shares.
+
+    Parameters
+    ----------
+    pool
+        The samples.
+    shares
+        ``(m,)`` non-negative shares, of any positive sum.
+    rng
+        Decides who gets which.
+    least
+        Fewest samples of a client.
+    """
+    made = units(pool)
+    m = len(shares)
+    order = rng.permutation(len(made.sizes))
+    owner = np.empty(len(order), np.int64)
+    owner[order] = deal(made.sizes[order], shares)
+    moved = repair(owner, made.sizes, m, least, rng)
+    return gather(owner, made, m, moved)
 
 
 def repair(

@@ -2,9 +2,17 @@
 
 import numpy as np
 
-from fedapm_mpi.errors import ConfigError
-
-from .base import Parts, Pool, deal, gather, needed, partitioners, repair, units
+from .base import (
+    Parts,
+    Pool,
+    deal,
+    gather,
+    needed,
+    partitioners,
+    positive,
+    repair,
+    units,
+)
 
 
 @partitioners.register("dirichlet")
@@ -46,9 +54,7 @@ def dirichlet(
     Hsu, Qi and Brown (2019), Measuring the effects of non-identical data distribution
     for federated visual classification, arXiv:1909.06335.
     """
-    if not beta > 0 or not np.isfinite(beta):
-        msg = f"partitioner.beta must be positive and finite, got {beta}"
-        raise ConfigError(msg)
+    positive("beta", beta)
     least = max(1, min_samples)
     made = units(pool)
     m = needed(num_clients, len(pool.labels), least)

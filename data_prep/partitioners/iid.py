@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .base import Parts, Pool, deal, gather, needed, partitioners, repair, units
+from .base import Parts, Pool, by_size, needed, partitioners, units
 
 
 @partitioners.register("iid")
@@ -11,10 +11,5 @@ def iid(pool: Pool, num_clients: int | None, rng: np.random.Generator) -> Parts:
 
     Without groups, sizes differ by at most one.
     """
-    made = units(pool)
-    m = needed(num_clients, len(made.sizes))
-    order = rng.permutation(len(made.sizes))
-    owner = np.empty(len(order), np.int64)
-    owner[order] = deal(made.sizes[order], np.ones(m))
-    moved = repair(owner, made.sizes, m, 1, rng)
-    return gather(owner, made, m, moved)
+    m = needed(num_clients, len(units(pool).sizes))
+    return by_size(pool, np.ones(m), rng, 1)

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedapm_mpi.errors import ConfigError
 
-from .base import Parts, Pool, needed, partitioners
+from .base import Parts, Pool, needed, partitioners, positive
 
 
 @partitioners.register("official-dirichlet")
@@ -48,9 +48,7 @@ def official_dirichlet(
     ----------
     FedAPM, arXiv 2506.04672: its code for CIFAR-10 (20 clients, beta 0.5).
     """
-    if not beta > 0 or not np.isfinite(beta):
-        msg = f"partitioner.beta must be positive and finite, got {beta}"
-        raise ConfigError(msg)
+    positive("beta", beta)
     if pool.groups is not None:
         msg = (
             "official-dirichlet draws single samples and cannot keep groups together; "

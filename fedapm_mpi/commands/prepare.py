@@ -103,7 +103,8 @@ def _parts() -> str:
     lines = []
     for registry in (sources, partitioners):
         lines.append(f"{registry.kind}s")
+        width = max(map(len, registry.names())) + 2
         for name in registry.names():
             first = (registry.get(name).__doc__ or "").strip().partition("\n")[0]
-            lines.append(f"  {name:<15}{first}")
+            lines.append(f"  {name:<{width}}{first}")
     return "\n".join(lines) + "\n"
