@@ -23,12 +23,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="also check the SHA-256 of every shard"
     )
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw clients by classes to FILE"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the manifest says, and check the shards if asked to."""
+    """Print what the manifest says; draw it and check the shards if asked to."""
     manifest = read_manifest(args.data)
     sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
+    if args.picture:
+        from fedapm_mpi.report.partition import draw_partition
+
+        draw_partition(manifest, args.picture)
+        sys.stdout.write(f"\ndrawn in {args.picture}\n")
     if args.verify:
         from fedapm_mpi.shards import verify_checksums
 

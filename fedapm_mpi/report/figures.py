@@ -54,7 +54,7 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
     ]
     if any(_has_residuals(run) for run in runs):
         panels.append(("Residuals: primal (solid), dual (faint)", _residuals))
-    plt = _pyplot()
+    plt = pyplot()
     rows = (len(panels) + 1) // 2 if len(panels) > 3 else 1
     columns = -(-len(panels) // rows)
     with plt.rc_context(STYLE):
@@ -85,7 +85,7 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
     ConfigError
         If matplotlib is not installed.
     """
-    plt = _pyplot()
+    plt = pyplot()
     first = runs[0].clients
     named = len(first) <= NAMED
     order = _sorted(runs[0])
@@ -175,18 +175,19 @@ def _save(figure: "Figure", stem: Path) -> list[Path]:
 
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     for path in paths:
-        write_whole(path, partial(_write, figure, path.suffix[1:]))
+        write_whole(path, partial(write_figure, figure, path.suffix[1:]))
     plt.close(figure)
     return paths
 
 
-def _write(figure: "Figure", kind: str, path: Path) -> None:
-    # Without the date, the same runs give the same file.
-    metadata = {"Date": None} if kind == "svg" else None
+def write_figure(figure: "Figure", kind: str, path: Path) -> None:
+    """Write a figure as png, svg or pdf; without dates, so that equals stay equal."""
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     figure.savefig(path, format=kind, metadata=metadata)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, set to draw to files; an error if it is missing."""
     try:
         import matplotlib as mpl
     except ImportError as error:
