@@ -13,12 +13,14 @@ from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.options import validate_options
-from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import write_dataset
+from fedapm_mpi.tables import Table
 
 from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
+from .shifts import Clients, shifts
 from .sources import Source, sources
 from .splits import official_splits, own_splits, random_splits
 
@@ -64,6 +66,9 @@ class Plan(NamedTuple):
     partitioner: dict[str, Any]
     """Name and options; empty if none was chosen."""
 
+    shifts: tuple[dict[str, Any], ...]
+    """Name and options of each, in the order in which they are applied."""
+
     settings: Settings
 
     without_effect: tuple[str, ...]
@@ -78,8 +83,8 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     source
         Name of the source; underscores and dashes are the same.
     values
-        Options as written, nested: those of `Settings`, of the source, and
-        ``partitioner`` with its own.
+        Options as written, nested: those of `Settings`, of the source,
+        ``partitioner`` with its own, and ``shift`` with its own, or a list of such.
 
     Raises
     ------
@@ -90,7 +95,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     reader = sources.get(source)
     of_source = list(inspect.signature(reader).parameters)[1:]
     of_settings = list(inspect.signature(Settings).parameters)
-    known = sorted({*of_source, *of_settings, "partitioner"})
+    known = sorted({*of_source, *of_settings, "partitioner", "shift"})
     errors = [
         f"{key}: unknown key{did_you_mean(key, known)} (known: {', '.join(known)})"
         for key in values
@@ -108,10 +113,14 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     errors += found
     chosen, found = _partitioner(values.get("partitioner"))
     errors += found
+    changes, found = _shifts(values.get("shift"))
+    errors += found
     if errors:
         raise ConfigError("\n".join([f"cannot prepare {source!r}:", *errors]))
     without_effect = [key for key in ("test", "val") if key in given.keys() - of_source]
-    return Plan(source, options, chosen, Settings(**settings), tuple(without_effect))
+    return Plan(
+        source, options, chosen, changes, Settings(**settings), tuple(without_effect)
+    )
 
 
 def _partitioner(
@@ -120,22 +129,43 @@ def _partitioner(
     """Return a partitioner with its defaults filled in, and what is wrong with it."""
     if value is None:
         return {}, []
-    options = dict(value) if isinstance(value, Mapping) else {"name": value}
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        known = ", ".join(partitioners.names())
-        return {}, [f"{key}: needs a name, {key}=NAME (known: {known})"]
-    try:
-        part = partitioners.get(name)
-    except ConfigError as error:
-        return {}, [f"{key}: {error}"]
-    errors: list[str] = []
+    name, part, options, errors = _named(key, partitioners, value)
+    if part is None:
+        return {}, errors
     for inner, kind in get_type_hints(part, include_extras=True).items():
         if kind == Within and inner in options:
             options[inner], found = _partitioner(options[inner], f"{key}.{inner}")
             errors += found
     checked, found = validate_options(f"{key} {name!r}", part, options, 3)
     return {"name": name, **checked}, errors + found
+
+
+def _shifts(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
+    """Return shifts with their defaults filled in, and what is wrong with them."""
+    made, errors = [], []
+    for one in value if isinstance(value, list) else [value] * (value is not None):
+        name, part, options, found = _named("shift", shifts, one)
+        errors += found
+        if part is not None:
+            checked, found = validate_options(f"shift {name!r}", part, options, 2)
+            made.append({"name": name, **checked})
+            errors += found
+    return tuple(made), errors
+
+
+def _named(
+    key: str, registry: Registry[Any], value: Any
+) -> tuple[str, Any, dict[str, Any], list[str]]:
+    """Return a part's name, the part or None, its options, and what is wrong."""
+    options = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        known = ", ".join(registry.names())
+        return "", None, {}, [f"{key}: needs a name, {key}=NAME (known: {known})"]
+    try:
+        return name, registry.get(name), options, []
+    except ConfigError as error:
+        return name, None, {}, [f"{key}: {error}"]
 
 
 def prepare(
@@ -178,11 +208,13 @@ def prepare(
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
     splits = _split(wanted, source, pool, parts)
+    table, notes = _shifted(wanted, source.table, parts, splits)
+    names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
     manifest = write_dataset(
         directory,
-        source.table,
+        table,
         splits,
-        client_names=_names(source, parts),
+        client_names=[a + b for a, b in zip(names, notes, strict=True)],
         partitioner={**partitioner, **facts(parts)},
         preparation=identity,
         seed=settings.seed,
@@ -208,7 +240,11 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what decides every byte of the result, fit for JSON."""
     settings = wanted.settings
+    # Absent where there is none, so that data sets made before there were shifts are
+    # still known for what they are.
+    changes = {"shift": list(wanted.shifts)} if wanted.shifts else {}
     return {
+        **changes,
         "source": {"name": wanted.source, **wanted.options},
         "files": [
             {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
@@ -285,6 +321,36 @@ def _split(
         )
         raise ConfigError(msg)
     return own_splits(source.split, parts)
+
+
+def _shifted(
+    wanted: Plan,
+    table: Table,
+    parts: Sequence[NDArray[np.int64]],
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+) -> tuple[Table, list[str]]:
+    """Return the table with its samples changed by who holds them, and notes on it."""
+    done: list[list[str]] = [[] for _ in parts]
+    if wanted.shifts:
+        if may_overlap(parts):
+            msg = (
+                f"shift={wanted.shifts[0]['name']} changes a sample by who holds it, "
+                "and here several clients may; choose another partitioner"
+            )
+            raise ConfigError(msg)
+        owner = np.empty(len(table.labels), np.int64)
+        training = np.zeros(len(table.labels), bool)
+        for client, rows in enumerate(parts):
+            owner[rows] = client
+        for rows in splits["train"]:
+            training[rows] = True
+        clients = Clients(len(parts), owner, training, wanted.settings.seed)
+        for options in wanted.shifts:
+            own = dict(options)
+            table, notes = shifts.get(own.pop("name"))(table, clients, **own)
+            for known, note in zip(done, notes, strict=True):
+                known += [note] * bool(note)
+    return table, [f" ({', '.join(known)})" if known else "" for known in done]
 
 
 def _names(source: Source, parts: Sequence[NDArray[np.int64]]) -> list[str] | None:

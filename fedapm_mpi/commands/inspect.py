@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,14 +55,17 @@ def overview(manifest: Manifest) -> str:
     size = sum(file.bytes for file in files) / 2**20
     options = dict(manifest.partitioner)
     name, moved = options.pop("name", "unknown"), options.pop("moved", 0)
-    rest = ", ".join(f"{key}={value}" for key, value in options.items())
     skew = heterogeneity(manifest.label_counts["train"])
     lines = [
         f"data set       {manifest.dataset}",
         f"clients        {manifest.num_clients}",
         f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
-        f"partitioner    {name}{f' ({rest})' if rest else ''}, seed {manifest.seed}; "
+        f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
         f"{moved} samples moved to reach the minimum",
+        *(
+            f"shift          {_called(one['name'], one)}"
+            for one in manifest.preparation.get("shift", [])
+        ),
         f"files          {len(files)} of {size:.1f} MiB in all",
     ]
     for spec in manifest.inputs:
@@ -128,6 +133,11 @@ def client_table(manifest: Manifest) -> str:
             + ", ".join(f"{q} % {v:g}" for q, v in zip(levels, values, strict=True))
         )
     return "\n".join(lines) + "\n"
+
+
+def _called(name: str, options: Mapping[str, Any]) -> str:
+    rest = [f"{key}={value}" for key, value in options.items() if key != "name"]
+    return name + (f" ({', '.join(rest)})" if rest else "")
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -30,14 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "options",
         nargs="*",
         metavar="key=value",
-        help="clients, partitioner, partitioner.KEY, test, val, split, seed, shards, "
-        "and the source's own options",
+        help="clients, partitioner, partitioner.KEY, shift, shift.KEY, test, val, "
+        "split, seed, shards, and the source's own options",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace a finished data set"
     )
     parser.add_argument(
-        "--list", action="store_true", help="list sources and partitioners, and end"
+        "--list",
+        action="store_true",
+        help="list sources, partitioners and shifts, and end",
     )
 
 
@@ -96,12 +98,13 @@ class _PathThenWords(argparse.Action):
 
 
 def _parts() -> str:
-    """Return the sources and partitioners with what each says of itself."""
+    """Return the sources, partitioners and shifts with what each says of itself."""
     from data_prep.partitioners import partitioners
+    from data_prep.shifts import shifts
     from data_prep.sources import sources
 
     lines = []
-    for registry in (sources, partitioners):
+    for registry in (sources, partitioners, shifts):
         lines.append(f"{registry.kind}s")
         width = max(map(len, registry.names())) + 2
         for name in registry.names():

@@ -1,0 +1,90 @@
+"""Inputs that are noisier at some clients than at others."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.seeding import stream
+from fedapm_mpi.tables import Column, Table
+
+from .base import Clients, Shifted, chosen_inputs, shifts, strengths
+
+
+@shifts.register("noise")
+def noise(
+    table: Table,
+    clients: Clients,
+    *,
+    level: float = 0.5,
+    inputs: list[str] | None = None,
+) -> Shifted:
+    """Add Gaussian noise to inputs, from none at one client to `level` at another.
+
+    The standard deviations of the m clients are in equal steps from 0 to `level` and
+    dealt at random. Each sample has noise of its own, whoever writes it. Inputs that
+    are stored as integers, such as pictures, are rounded and clipped to what these can
+    hold. What lies beyond the length of a ragged sample stays as it is.
+
+    Parameters
+    ----------
+    table, clients
+        The samples and who holds them.
+    level
+        Largest standard deviation, in the units that a model sees.
+    inputs
+        Names of the inputs to change; all unless given.
+
+    Raises
+    ------
+    ConfigError
+        If `level` is not positive and finite, or there is no such input.
+
+    References
+    ----------
+    Li, Diao, Chen and He (2022), arXiv:2102.02079, section 4.2 (there the variance
+    rises in equal steps by the client's number).
+    """
+    if not 0 < level < np.inf:
+        msg = f"shift.level must be positive and finite, got {level}"
+        raise ConfigError(msg)
+    chosen = chosen_inputs(table, inputs)
+    spread = level * strengths(clients.number, stream(clients.seed, "noise-levels"))
+    columns = [
+        replace(c, take=_noisy(c, number, spread[clients.owner], clients.seed))
+        if c.spec.name in chosen
+        else c
+        for number, c in enumerate(table.columns)
+    ]
+    return Shifted(
+        replace(table, columns=columns), [f"noise {s:.3g}" if s else "" for s in spread]
+    )
+
+
+def _noisy(
+    column: Column, number: int, spread: NDArray[np.float64], seed: int
+) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    spec = column.spec
+    kind = np.dtype(spec.dtype)
+
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = column.take(rows).astype(np.float64)
+        for place, row in enumerate(rows.tolist()):
+            length = spec.shape[0] if spec.shape else 1
+            if column.lengths is not None:
+                length = int(column.lengths[row])
+            rng = stream(seed, "noise", row, number)
+            drawn = rng.standard_normal((length, *spec.shape[1:]))
+            if spec.shape:
+                block[place, :length] += drawn * (spread[row] / spec.scale)
+            else:
+                block[place] += drawn[0] * (spread[row] / spec.scale)
+        if kind.kind in "iu":
+            limits = np.iinfo(kind)
+            block = np.clip(np.rint(block), limits.min, limits.max)
+        return block.astype(kind)
+
+    return take

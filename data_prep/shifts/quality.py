@@ -1,0 +1,53 @@
+"""Labels that are less reliable at some clients than at others."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.seeding import stream
+from fedapm_mpi.tables import Table
+
+from .base import Clients, Shifted, shifts, strengths
+
+
+@shifts.register("quality")
+def quality(table: Table, clients: Clients, *, level: float = 0.5) -> Shifted:
+    """Make training labels wrong, from none at one client to `level` at another.
+
+    The m clients' shares of wrong labels are in equal steps from 0 to `level` and
+    dealt at random; which samples these are is drawn for each client, and a wrong
+    label is any of the others alike. Test and val parts keep the truth.
+
+    Parameters
+    ----------
+    table, clients
+        The samples and who holds them.
+    level
+        Largest share of wrong labels, above 0, at most 1.
+
+    Raises
+    ------
+    ConfigError
+        If `level` is 0 or not a share, or there is one class only.
+    """
+    if not 0 < level <= 1:
+        msg = f"shift.level must be above 0 and at most 1, got {level}"
+        raise ConfigError(msg)
+    classes = len(table.classes)
+    if classes < 2:
+        msg = "shift=quality needs two classes at least"
+        raise ConfigError(msg)
+    shares = level * strengths(clients.number, stream(clients.seed, "quality-levels"))
+    labels = table.labels.astype(np.int64)
+    training = np.flatnonzero(clients.training)
+    order = training[np.argsort(clients.owner[training], kind="stable")]
+    sizes = np.bincount(clients.owner[training], minlength=clients.number)
+    for client, own in enumerate(np.split(order, np.cumsum(sizes)[:-1])):
+        rng = stream(clients.seed, "quality", client)
+        wrong = rng.permutation(own)[: round(shares[client] * len(own))]
+        labels[wrong] += rng.integers(1, classes, len(wrong))
+    return Shifted(
+        replace(table, labels=labels % classes),
+        [f"{share:.1%} wrong" if share else "" for share in shares],
+    )
