@@ -1,0 +1,145 @@
+"""The JSON files that LEAF's scripts leave, whatever the data set."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+
+SPLITS = ("train", "test")
+
+
+class Read(NamedTuple):
+    """All samples of a LEAF data set, in the order of files and users."""
+
+    inputs: NDArray[Any]
+    """(N, ...)."""
+
+    labels: NDArray[np.int64]
+    """(N,)."""
+
+    ids: NDArray[np.int64]
+    """(N,) user of each sample."""
+
+    id_names: tuple[str, ...]
+    """Users, sorted."""
+
+    split: NDArray[np.int8] | None
+    """(N,) 0 for train and 1 for test, if LEAF has split the set."""
+
+    files: tuple[Path, ...]
+
+    default_split: Literal["random", "own"]
+    """LEAF's own split unless it gives whole users to test: these can't train."""
+
+
+def read_leaf(
+    path: Path,
+    convert: Callable[[list[Any]], NDArray[Any]],
+    label: Callable[[Any], int],
+) -> Read:
+    """Read all JSON files, one at a time.
+
+    Parameters
+    ----------
+    path
+        The folder that holds ``train`` and ``test``, or one in ``data`` that does, or a
+        folder of JSON files that LEAF has not split.
+    convert
+        From a user's list of x to an array ``(n, ...)``; may raise `ValueError`.
+    label
+        From a y to a label from 0; may raise `ValueError`.
+
+    Raises
+    ------
+    DataError
+        If there are no such files, or one is damaged; the message names it, and the
+        user.
+    """
+    inputs: list[NDArray[Any]] = []
+    labels: list[NDArray[np.int64]] = []
+    users: list[str] = []
+    codes: list[int] = []
+    found = _files(path)
+    for code, file in found:
+        for user, x, y in _users(file):
+            try:
+                inputs.append(convert(x))
+                labels.append(np.array([label(one) for one in y], np.int64))
+            except (ValueError, TypeError, IndexError) as error:
+                msg = f"{file}: user {user!r} has a sample of another kind: {error}"
+                raise DataError(msg) from error
+            users.append(user)
+            codes.append(code)
+    names, owner = np.unique(np.array(users), return_inverse=True)
+    sizes = [len(own) for own in labels]
+    if not sum(sizes):
+        msg = f"{path}: the files hold no samples"
+        raise DataError(msg)
+    trained = {user for user, code in zip(users, codes, strict=True) if code == 0}
+    split = None if codes[0] < 0 else np.repeat(np.array(codes, np.int8), sizes)
+    own = split is not None and trained == set(users)
+    return Read(
+        np.concatenate(inputs),
+        np.concatenate(labels),
+        np.repeat(owner, sizes),
+        tuple(names.tolist()),
+        split,
+        tuple(file for _, file in found),
+        "own" if own else "random",
+    )
+
+
+def _files(path: Path) -> list[tuple[int, Path]]:
+    """Return the files in order, each with 0 for train, 1 for test, or -1."""
+    for folder in (path, path / "data"):
+        if any((folder / split).is_dir() for split in SPLITS):
+            found = [
+                (code, file)
+                for code, split in enumerate(SPLITS)
+                for file in sorted((folder / split).glob("*.json"))
+            ]
+            missing = {0, 1} - {code for code, _ in found}
+            for code in sorted(missing):
+                msg = (
+                    f"{folder / SPLITS[code]} holds no JSON files; run LEAF's "
+                    "preprocess.sh again, or give a folder that it has not split"
+                )
+                raise DataError(msg)
+            return found
+    files = [path] if path.is_file() else sorted(path.glob("*.json"))
+    if not files:
+        msg = f"{path} holds neither LEAF's train and test nor any JSON files"
+        raise DataError(msg)
+    return [(-1, file) for file in files]
+
+
+def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
+    """Return each user of a file that has samples, with all x and y."""
+    try:
+        held = json.loads(file.read_text("utf-8"))
+        users = []
+        for user, number in zip(held["users"], held["num_samples"], strict=True):
+            x, y = (held["user_data"][user][key] for key in "xy")
+            users.append((user, x, y, (len(x), len(y), number)))
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror or error}"
+        raise DataError(msg) from error
+    except (ValueError, LookupError, TypeError) as error:
+        msg = (
+            f"{file} is not a file of LEAF's, or damaged: it needs users, num_samples "
+            f"and user_data ({type(error).__name__}: {error})"
+        )
+        raise DataError(msg) from error
+    for user, _, _, (inputs, labels, number) in users:
+        if not inputs == labels == number:
+            msg = (
+                f"{file}: user {user!r} has {inputs} inputs and {labels} labels, and "
+                f"should have {number} samples; make the file again"
+            )
+            raise DataError(msg)
+    return [(user, x, y) for user, x, y, _ in users if x]

@@ -1,0 +1,87 @@
+"""Shakespeare as LEAF's scripts leave it: the next character, by role."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.shards import Table, column
+
+from ._leaf import read_leaf
+from .base import Source, sources
+
+LETTERS = (
+    "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"
+)
+"""LEAF's characters, in its order."""
+
+OTHER = len(LETTERS)
+"""Code of any other; LEAF's own models take these for the last character."""
+
+WINDOW = 80
+NAMED = {"\n": "newline", " ": "space"}
+
+
+@sources.register("shakespeare")
+def shakespeare(path: Path) -> Source:
+    """Read LEAF's Shakespeare: the character that follows 80 others, by role.
+
+    Each role of a play is a client. LEAF's split by sample is kept unless
+    ``split=random``, but its windows overlap: a test window shares most of its
+    characters with training windows. A model sees codes from 0, as LEAF numbers its
+    80 characters; 80 stands for any other.
+
+    Parameters
+    ----------
+    path
+        LEAF's ``data/shakespeare``, its ``data`` with ``train`` and ``test``, or a
+        folder of JSON files that LEAF has not split.
+
+    References
+    ----------
+    McMahan et al. (2017), arXiv:1602.05629; Caldas et al. (2018), LEAF: a benchmark for
+    federated settings, arXiv:1812.01097.
+    """
+    read = read_leaf(path, _windows, _label)
+    return Source(
+        table=Table(
+            dataset="shakespeare",
+            columns=[column("text", read.inputs)],
+            labels=read.labels,
+            classes=(*(NAMED.get(c, c) for c in LETTERS), "other"),
+        ),
+        files=read.files,
+        ids=read.ids,
+        id_names=read.id_names,
+        split=read.split,
+        default_split=read.default_split,
+    )
+
+
+def _windows(x: list[Any]) -> NDArray[np.uint8]:
+    """Return codes (n, 80)."""
+    for window in x:
+        if not isinstance(window, str) or len(window) != WINDOW:
+            msg = f"{window!r} is not a text of {WINDOW} characters"
+            raise ValueError(msg)
+    # Of each character of the text its code, through the table of all code points.
+    points = np.array(x, f"U{WINDOW}").view(np.uint32).reshape(len(x), WINDOW)
+    return _CODES[np.minimum(points, len(_CODES) - 1)]
+
+
+def _label(y: Any) -> int:
+    if not isinstance(y, str) or len(y) != 1:
+        msg = f"{y!r} is not a character"
+        raise ValueError(msg)
+    return int(_CODES[min(ord(y), len(_CODES) - 1)])
+
+
+def _codes() -> NDArray[np.uint8]:
+    table = np.full(129, OTHER, np.uint8)
+    for code, letter in enumerate(LETTERS):
+        table[ord(letter)] = code
+    return table
+
+
+_CODES = _codes()
