@@ -1,6 +1,8 @@
 """From a source to a data set directory: read, partition, split, write."""
 
+import hashlib
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,9 @@ from .partitioners.base import Within, facts, fault, may_overlap
 from .shifts import Clients, shifts
 from .sources import Source, sources
 from .splits import official_splits, own_splits, random_splits
+
+NAMED_FILES = 100
+"""Most files of a source that a manifest names one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,16 +245,15 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what decides every byte of the result, fit for JSON."""
     settings = wanted.settings
-    # Absent where there is none, so that data sets made before there were shifts are
-    # still known for what they are.
-    changes = {"shift": list(wanted.shifts)} if wanted.shifts else {}
+    # Absent where there is nothing to say, so that data sets made before there was a
+    # choice are still known for what they are.
+    more: dict[str, Any] = {"shift": list(wanted.shifts)} if wanted.shifts else {}
+    if source.skipped:
+        more["skipped"] = list(source.skipped)
     return {
-        **changes,
+        **more,
         "source": {"name": wanted.source, **wanted.options},
-        "files": [
-            {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
-            for f in source.files
-        ],
+        "files": _files(source.files),
         "partitioner": dict(partitioner),
         "clients": settings.clients,
         "test": settings.test,
@@ -258,6 +262,23 @@ def _identity(
         "seed": settings.seed,
         "shards": settings.shards,
     }
+
+
+def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return name, size and checksum of each file; of very many, in one for all."""
+    each = [
+        {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
+        for f in files
+    ]
+    if len(each) <= NAMED_FILES:
+        return each
+    return [
+        {
+            "name": f"{len(each)} files",
+            "bytes": sum(file["bytes"] for file in each),
+            "sha256": hashlib.sha256(json.dumps(each).encode()).hexdigest(),
+        }
+    ]
 
 
 def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:

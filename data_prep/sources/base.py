@@ -32,6 +32,8 @@ class Source:
         ``(N,)`` the source's own split, 0 train, 1 test, 2 val; None if it has none.
     default_split
         Which split is used unless said otherwise.
+    skipped
+        Names of broken samples that were left out, where that was asked for.
     """
 
     table: Table
@@ -41,6 +43,7 @@ class Source:
     groups: NDArray[np.int64] | None = None
     split: NDArray[np.int8] | None = None
     default_split: Literal["random", "own"] = "random"
+    skipped: tuple[str, ...] = ()
 
 
 sources: Registry[Callable[..., Source]] = Registry("source", "data_prep.sources")

@@ -66,6 +66,11 @@ def overview(manifest: Manifest) -> str:
             f"shift          {_called(one['name'], one)}"
             for one in manifest.preparation.get("shift", [])
         ),
+        *(
+            f"left out       {len(names)} broken samples: {_some(tuple(names))}"
+            for names in [manifest.preparation.get("skipped", [])]
+            if names
+        ),
         f"files          {len(files)} of {size:.1f} MiB in all",
     ]
     for spec in manifest.inputs:
