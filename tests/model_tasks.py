@@ -17,6 +17,8 @@ class Input:
 
 CIFAR10 = (Input("image", (3, 32, 32)),)
 KU_HAR = (Input("acc", (64, 3)), Input("gyro", (64, 3)))
+CRISIS_MMD = (Input("image", (1, 1280)), Input("text", (9, 512)))
+CREMA_D = (Input("audio", (48, 80)), Input("video", (10, 1280)))
 
 # name, inputs, classes and options of a model that every law below must hold for
 TASKS = [
@@ -31,6 +33,22 @@ TASKS = [
         18,
         {"filters": 4, "hidden": 10, "heads": 2},
         id="har-three",
+    ),
+    pytest.param("image-text", CRISIS_MMD, 8, {}, id="image-text"),
+    pytest.param(
+        "image-text",
+        (Input("x", (5,)), Input("y", (3, 2))),
+        2,
+        {"hidden": 7, "heads": 2},
+        id="image-text-small",
+    ),
+    pytest.param("audio-video", CREMA_D, 4, {}, id="audio-video"),
+    pytest.param(
+        "audio-video",
+        (Input("x", (16, 1)), Input("y", (3, 6))),
+        5,
+        {"filters": 3, "hidden": 7, "heads": 2},
+        id="audio-video-small",
     ),
     pytest.param("mlp", KU_HAR, 8, {}, id="mlp"),
     pytest.param("mlp", CIFAR10, 10, {"hidden": (20, 10, 5)}, id="mlp-deep"),

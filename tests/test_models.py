@@ -4,7 +4,16 @@ from math import log
 
 import pytest
 import torch
-from model_tasks import CIFAR10, KU_HAR, TASKS, Input, build, samples
+from model_tasks import (
+    CIFAR10,
+    CREMA_D,
+    CRISIS_MMD,
+    KU_HAR,
+    TASKS,
+    Input,
+    build,
+    samples,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -70,7 +79,9 @@ def count(module, *prefixes):
 
 
 def test_names():
-    assert models.names() == ["cnn", "har", "logistic", "mlp"]
+    assert models.names() == [
+        "audio-video", "cnn", "har", "image-text", "logistic", "mlp",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (32, 32, 3)])
@@ -260,11 +271,27 @@ REFUSED = [
     ("har", (Input("a.b", (64, 3)),), 8, {}, "called 'a.b'"),
     ("har", KU_HAR, 8, {"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
     ("har", KU_HAR, 8, {"heads": 0}, "heads must be 1 or more, got 0"),
+    ("image-text", KU_HAR, 8, {}, r"'acc' \(64, 3\), .*; needed are features"),
+    ("image-text", CRISIS_MMD[:1], 8, {}, "needed are features"),
+    ("image-text", CRISIS_MMD, 8, {"dropout": -0.1}, r"dropout must be in \[0, 1\)"),
+    ("image-text", CRISIS_MMD, 8, {"classifier": 0}, "classifier must be 1 or more"),
+    (
+        "image-text",
+        (Input("x", (12,), True), CRISIS_MMD[1]),
+        8,
+        {},
+        r"'x' \(12,\), .*; needed are features",
+    ),
+    ("audio-video", CREMA_D[:1], 8, {}, "needed are two sequences"),
+    ("audio-video", CREMA_D[::-1], 8, {"filters": 0}, "filters must be 1 or more"),
+    ("audio-video", (Input("x", (7, 3)), CREMA_D[1]), 8, {}, "T >= 8 steps"),
+    ("audio-video", (CREMA_D[0], Input("x", (12,))), 8, {}, "two sequences"),
+    ("audio-video", CREMA_D, 4, {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
     ("mlp", KU_HAR, 8, {"hidden": ()}, "hidden is empty; .* 'logistic'"),
     ("mlp", KU_HAR, 8, {"hidden": (3, 0)}, "hidden must be 1 or more, got 0"),
     *[
         (name, inputs, classes, {}, message)
-        for name in ("cnn", "har", "mlp", "logistic")
+        for name in models.names()
         for inputs, classes, message in [
             ((), 8, "no inputs; it needs one or more"),
             ((Input("x", (8, 3)), Input("x", (9, 3))), 8, "share a name"),

@@ -67,3 +67,15 @@ class FuseBase(nn.Module):
             # speak for a sample that has no tokens.
             x = blank(x, inside)
         return (self.weights(x, inside) @ x).flatten(1)
+
+
+def classifier_of(
+    width: int, inner: int, num_classes: int, dropout: float
+) -> nn.Sequential:
+    """Return the dense layers that follow the attention in each of these models."""
+    return nn.Sequential(
+        nn.Linear(width, inner),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(inner, num_classes),
+    )

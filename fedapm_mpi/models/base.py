@@ -92,3 +92,17 @@ def check_sizes(model: str, **sizes: int) -> None:
         if size < 1:
             msg = f"model {model!r}: {name} must be 1 or more, got {size}"
             raise ConfigError(msg)
+
+
+def check_rate(model: str, **rates: float) -> None:
+    """Refuse rates of dropout that are not in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If one is not.
+    """
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            msg = f"model {model!r}: {name} must be in [0, 1), got {rate}"
+            raise ConfigError(msg)

@@ -1,0 +1,147 @@
+"""Network for sound and film, FedAPM's model for CREMA-D."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ._attention import FuseBase, classifier_of
+from ._conv import SHRINK, ConvEncoder
+from ._recurrent import tokens_of
+from .base import InputSpec, check_rate, check_sizes, check_task, describe, models
+
+
+class AudioVideo(nn.Module):
+    """Convolutions and a GRU over sound, a GRU over pictures, fused by attention.
+
+    Parameters
+    ----------
+    inputs
+        Sound and film, in this order.
+    num_classes
+        Number of logits.
+    filters, hidden, heads, attention, classifier, dropout
+        As of `audio_video`.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[InputSpec, InputSpec],
+        num_classes: int,
+        *,
+        filters: int,
+        hidden: int,
+        heads: int,
+        attention: int,
+        classifier: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        audio, video = inputs
+        self.names = (audio.name, video.name)
+        self.audio_conv = ConvEncoder(audio.shape[1], filters, dropout)
+        self.audio_rnn = nn.GRU(4 * filters, hidden, batch_first=True)
+        self.video_rnn = nn.GRU(video.shape[1], hidden, batch_first=True)
+        self.fuse_att = FuseBase(hidden, heads, attention)
+        self.classifier = classifier_of(
+            heads * hidden, classifier, num_classes, dropout
+        )
+
+    def forward(
+        self,
+        audio: Tensor,
+        video: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Return logits ``(n, num_classes)``.
+
+        Parameters
+        ----------
+        audio, video
+            Sequences, each ``(n, T, C)``.
+        lengths
+            True lengths ``(n,)`` of the ragged inputs, by name. What follows a sample
+            does not change its logits; a length of 0 is an input that is missing, and
+            a sound shorter than eight steps has no token.
+        """
+        of_audio, of_video = ((lengths or {}).get(name) for name in self.names)
+        if of_audio is not None:
+            # Eight steps at least, so that there is a token to leave out.
+            longest = max(SHRINK, int(of_audio.max()))
+            audio = audio[:, :longest]
+        steps = self.audio_conv(audio, of_audio)
+        shrunk = None if of_audio is None else of_audio // SHRINK
+        sound, sounds = tokens_of(self.audio_rnn, steps, shrunk)
+        film, films = tokens_of(self.video_rnn, video, of_video)
+        mask = torch.cat((sounds, films), dim=1) if lengths else None
+        fused = self.fuse_att(torch.cat((sound, film), dim=1), mask)
+        logits: Tensor = self.classifier(fused)
+        return logits
+
+
+@models.register("audio-video")
+def audio_video(
+    inputs: tuple[InputSpec, ...],
+    num_classes: int,
+    *,
+    filters: int = 32,
+    hidden: int = 128,
+    heads: int = 6,
+    attention: int = 512,
+    classifier: int = 64,
+    dropout: float = 0.1,
+) -> nn.Module:
+    """Build the network of FedAPM's experiments on CREMA-D.
+
+    Parameters: ``audio_conv``, ``audio_rnn``, ``video_rnn``, ``fuse_att`` and
+    ``classifier``; 823 338 numbers for CREMA-D (80 bands of sound, 1280 features of a
+    picture, and 4 classes).
+
+    Parameters
+    ----------
+    inputs
+        Two sequences: sound, ``(T, C)`` with T >= 8, then film, ``(T, C)``; both may
+        be ragged.
+    num_classes
+        Number of classes.
+    filters
+        Channels of the first of the three convolutions; the others have 2 and 4
+        times as many.
+    hidden
+        Size of a GRU's state, which is that of a token.
+    heads
+        Heads of the attention.
+    attention
+        Width of the layer that scores tokens.
+    classifier
+        Width of the layer before the logits.
+    dropout
+        Rate of dropout in the sound's encoder and the classifier, in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If the inputs or the options do not suit.
+    """
+    check_task("audio-video", inputs, num_classes)
+    sizes = {
+        "filters": filters,
+        "hidden": hidden,
+        "heads": heads,
+        "attention": attention,
+        "classifier": classifier,
+    }
+    check_sizes("audio-video", **sizes)
+    check_rate("audio-video", dropout=dropout)
+    if (
+        len(inputs) != 2
+        or any(len(spec.shape) != 2 for spec in inputs)
+        or inputs[0].shape[0] < SHRINK
+    ):
+        msg = (
+            f"model 'audio-video': the inputs are {describe(inputs)}; needed are two "
+            f"sequences (T, C), sound of T >= {SHRINK} steps, then film"
+        )
+        raise ConfigError(msg)
+    return AudioVideo((inputs[0], inputs[1]), num_classes, dropout=dropout, **sizes)

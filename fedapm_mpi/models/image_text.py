@@ -1,0 +1,143 @@
+"""Network for a picture and a text, FedAPM's model for CrisisMMD."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from ._attention import FuseBase, classifier_of
+from ._padding import within
+from ._recurrent import tokens_of
+from .base import InputSpec, check_rate, check_sizes, check_task, describe, models
+
+
+class ImageText(nn.Module):
+    """A dense encoder of picture features and a GRU over words, fused by attention.
+
+    Parameters
+    ----------
+    inputs
+        The picture's features and the words, in this order.
+    num_classes
+        Number of logits.
+    hidden, heads, attention, classifier, dropout
+        As of `image_text`.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[InputSpec, InputSpec],
+        num_classes: int,
+        *,
+        hidden: int,
+        heads: int,
+        attention: int,
+        classifier: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        picture, text = inputs
+        self.names = (picture.name, text.name)
+        self.img_proj = nn.Sequential(
+            nn.Linear(picture.shape[-1], hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+        )
+        self.text_rnn = nn.GRU(text.shape[-1], hidden, batch_first=True)
+        self.fuse_att = FuseBase(hidden, heads, attention)
+        self.classifier = classifier_of(
+            heads * hidden, classifier, num_classes, dropout
+        )
+
+    def forward(
+        self,
+        picture: Tensor,
+        text: Tensor,
+        lengths: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Return logits ``(n, num_classes)``.
+
+        Parameters
+        ----------
+        picture
+            ``(n, D)`` or ``(n, 1, D)``.
+        text
+            ``(n, L, D)``.
+        lengths
+            True lengths ``(n,)`` of the ragged inputs, by name; a length of 0 is an
+            input that is missing, of which nothing is read.
+        """
+        of_picture, of_text = ((lengths or {}).get(name) for name in self.names)
+        token = self.img_proj(picture.reshape(len(picture), 1, -1))
+        there = torch.ones(len(picture), 1, dtype=torch.bool, device=picture.device)
+        if of_picture is not None:
+            there = within(of_picture, 1)
+        words, inside = tokens_of(self.text_rnn, text, of_text)
+        mask = torch.cat((there, inside), dim=1) if lengths else None
+        fused = self.fuse_att(torch.cat((token, words), dim=1), mask)
+        logits: Tensor = self.classifier(fused)
+        return logits
+
+
+@models.register("image-text")
+def image_text(
+    inputs: tuple[InputSpec, ...],
+    num_classes: int,
+    *,
+    hidden: int = 128,
+    heads: int = 6,
+    attention: int = 512,
+    classifier: int = 64,
+    dropout: float = 0.1,
+) -> nn.Module:
+    """Build the network of FedAPM's experiments on CrisisMMD.
+
+    Parameters: ``img_proj``, ``text_rnn``, ``fuse_att`` and ``classifier``; 545 870
+    numbers for CrisisMMD (1280 features of a picture, words of 512, and 8 classes).
+
+    Parameters
+    ----------
+    inputs
+        Two: features of a picture, ``(D,)`` or ``(1, D)``, then words, ``(L, D)``; the
+        latter two may be ragged.
+    num_classes
+        Number of classes.
+    hidden
+        Size of a token.
+    heads
+        Heads of the attention.
+    attention
+        Width of the layer that scores tokens.
+    classifier
+        Width of the layer before the logits.
+    dropout
+        Rate of dropout in the picture's encoder and the classifier, in [0, 1).
+
+    Raises
+    ------
+    ConfigError
+        If the inputs or the options do not suit.
+    """
+    check_task("image-text", inputs, num_classes)
+    sizes = {
+        "hidden": hidden,
+        "heads": heads,
+        "attention": attention,
+        "classifier": classifier,
+    }
+    check_sizes("image-text", **sizes)
+    check_rate("image-text", dropout=dropout)
+    if len(inputs) != 2 or not _is_picture(inputs[0]) or len(inputs[1].shape) != 2:
+        msg = (
+            f"model 'image-text': the inputs are {describe(inputs)}; needed are "
+            "features of a picture, (D,) or (1, D), then words, (L, D)"
+        )
+        raise ConfigError(msg)
+    return ImageText((inputs[0], inputs[1]), num_classes, dropout=dropout, **sizes)
+
+
+def _is_picture(spec: InputSpec) -> bool:
+    ragged_vector = spec.ragged and len(spec.shape) == 1
+    return not ragged_vector and spec.shape[:-1] in ((), (1,))
