@@ -1,0 +1,203 @@
+"""KU-HAR's trimmed and interpolated recordings: a phone at the waist, 18 activities."""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.shards import Table, column
+
+from .base import Source, sources, window_scores
+
+ARCHIVE = "2.Trimmed_interpolated_data.zip"
+NUMBER = {
+    0: "Stand", 1: "Sit", 2: "Talk-sit", 3: "Talk-stand", 4: "Stand-sit", 5: "Lay",
+    6: "Lay-stand", 7: "Pick", 8: "Jump", 9: "Push-up", 10: "Sit-up", 11: "Walk",
+    12: "Walk-backward", 13: "Walk-circle", 14: "Run", 15: "Stair-up",
+    16: "Stair-down", 17: "Table-tennis",
+}  # fmt: skip
+"""Activities by the number that a folder's name begins with."""
+
+PAPER = (0, 1, 11, 5, 8, 14, 15, 16)
+"""The eight of the FedAPM paper, in the order of its labels."""
+
+WINDOW = 128
+ACC, GYRO = slice(1, 4), slice(5, 8)
+"""Columns; 0 and 4 are the times of the two sensors."""
+
+FOLDER = re.compile(r"(\d+)\.")
+
+
+class Recording(NamedTuple):
+    """One file: one activity of one subject."""
+
+    name: str
+    """ACTIVITY/FILE."""
+
+    activity: int
+    subject: str
+    file: Path | None
+    """Where it lies, if not in the archive."""
+
+
+@sources.register("ku-har")
+def ku_har(
+    path: Path,
+    *,
+    classes: Literal[8, 18] = 18,
+    steps: Literal[128, 64] = 128,
+    group: Literal["recording", "none"] = "recording",
+    leave_out: tuple[str, ...] = (),
+    skip_broken: bool = False,
+) -> Source:
+    """Read KU-HAR's recordings in windows of 1.28 s: 89 people, 8 or 18 activities.
+
+    Each subject is a client. Windows don't overlap; each axis of each window is
+    standardised. A window has two inputs, ``acc`` and ``gyro``. Some published
+    recordings lack a sensor: leave them out with ``skip_broken=true``. Get the archive
+    from Mendeley Data, doi 10.17632/45f952y38r.5.
+
+    Parameters
+    ----------
+    path
+        ``2.Trimmed_interpolated_data.zip``, or the folder of the folders ``0.Stand``
+        and so on.
+    classes
+        18, or the 8 of the FedAPM paper.
+    steps
+        128: consecutive windows of 128 rows at 100 Hz. 64: as in the paper's code, the
+        first 128 of every 256 rows, every second of them.
+    group
+        Whether the windows of a recording stay together in training or test.
+    leave_out
+        Subjects to leave out; the paper's code leaves out 1101.
+    skip_broken
+        Whether to leave out recordings that can't be read or lack values; the manifest
+        names them.
+
+    Raises
+    ------
+    DataError
+        If there are no recordings, or one is broken.
+
+    References
+    ----------
+    Sikder and Nahid (2021), KU-HAR: an open dataset for heterogeneous human activity
+    recognition, Pattern Recognition Letters 146.
+    """
+    wanted = PAPER if classes == 8 else tuple(NUMBER)
+    found = [r for r in _recordings(path) if r.activity in wanted]
+    found = [r for r in found if r.subject not in leave_out]
+    if not found:
+        msg = f"{path} holds no recordings of KU-HAR, such as 0.Stand/1001_A_1.csv"
+        raise DataError(msg)
+    windows, kept, skipped = [], [], []
+    for recording, rows in _read(path, found):
+        if isinstance(rows, str):
+            if not skip_broken:
+                msg = (
+                    f"{path}: {recording.name} {rows}; leave out all such recordings "
+                    "with skip_broken=true"
+                )
+                raise DataError(msg)
+            skipped.append(recording.name)
+            continue
+        cut = _windows(rows, steps)
+        windows.append(cut)
+        kept += [recording] * len(cut)
+    if not kept:
+        msg = f"{path}: no recording is long enough for a window"
+        raise DataError(msg)
+    x = np.concatenate(windows)
+    subjects, ids = np.unique([r.subject for r in kept], return_inverse=True)
+    numbers = np.unique([r.name for r in kept], return_inverse=True)[1]
+    return Source(
+        table=Table(
+            dataset="ku-har",
+            columns=[
+                column("acc", window_scores(x[..., ACC])),
+                column("gyro", window_scores(x[..., GYRO])),
+            ],
+            labels=np.array([wanted.index(r.activity) for r in kept], np.int64),
+            classes=tuple(NUMBER[number] for number in wanted),
+        ),
+        files=(path,) if path.is_file() else tuple(r.file for r in found if r.file),
+        ids=ids,
+        id_names=tuple(subjects.tolist()),
+        groups=numbers if group == "recording" else None,
+        skipped=tuple(skipped),
+    )
+
+
+def _recordings(path: Path) -> list[Recording]:
+    """Return all recordings, in the order of their names."""
+    places: dict[PurePosixPath, Path | None]
+    if path.is_file():
+        try:
+            with zipfile.ZipFile(path) as archive:
+                places = dict.fromkeys(map(PurePosixPath, archive.namelist()))
+        except (OSError, zipfile.BadZipFile) as error:
+            msg = f"cannot read {path} ({error}); get {ARCHIVE} again"
+            raise DataError(msg) from error
+    else:
+        places = {PurePosixPath(f.as_posix()): f for f in path.rglob("*.csv")}
+    made = []
+    for place, file in places.items():
+        of_activity = FOLDER.match(place.parent.name)
+        if of_activity and place.suffix == ".csv" and place.name[0] != ".":
+            name = str(place) if file is None else f"{place.parent.name}/{place.name}"
+            activity, subject = int(of_activity[1]), place.name.split("_")[0]
+            made.append(Recording(name, activity, subject, file))
+    return sorted(made)
+
+
+def _read(
+    path: Path, recordings: list[Recording]
+) -> Iterator[tuple[Recording, NDArray[np.float64] | str]]:
+    """Yield each recording with its rows, or with what is wrong with it."""
+    if path.is_file():
+        with zipfile.ZipFile(path) as archive:
+            for recording in recordings:
+                try:
+                    with archive.open(recording.name) as file:
+                        yield recording, _rows(file)
+                except (OSError, zipfile.BadZipFile) as error:
+                    yield recording, f"can't be read ({error})"
+        return
+    for recording in recordings:
+        assert recording.file is not None
+        try:
+            with recording.file.open("rb") as file:
+                yield recording, _rows(file)
+        except OSError as error:
+            yield recording, f"can't be read ({error.strerror})"
+
+
+def _rows(file: IO[bytes]) -> NDArray[np.float64] | str:
+    """Return all rows of a csv without header, or what is wrong with it."""
+    try:
+        rows: NDArray[np.float64] = np.loadtxt(file, delimiter=",", ndmin=2)
+    except (ValueError, UnicodeDecodeError) as error:
+        return f"does not hold numbers everywhere ({error})"
+    if rows.shape[1] != GYRO.stop:
+        return f"has {rows.shape[1]} columns, not {GYRO.stop}"
+    if not np.isfinite(rows).all():
+        return "lacks values"
+    return rows
+
+
+def _windows(rows: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """Return the windows of a recording, ``(n, steps, 8)``."""
+    if steps == WINDOW:
+        starts = np.arange(len(rows) // WINDOW) * WINDOW
+        inside = np.arange(WINDOW)
+    else:
+        starts = np.arange(len(rows[::2]) // WINDOW) * 2 * WINDOW
+        inside = np.arange(0, WINDOW, 2)
+    cut: NDArray[np.float64] = rows[starts[:, None] + inside]
+    return cut

@@ -1,0 +1,184 @@
+"""KU-HAR's csv files, made here in their layout, become windows of two inputs."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from test_prepare import prepare
+
+from data_prep.sources import sources
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.configfile import validate
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.job import train
+
+FOLDERS = ("0.Stand", "1.Sit", "5.Lay", "11.Walk", "17.Table-tennis")
+SUBJECTS = ("1001", "1002", "1101")
+ROWS = 700
+
+
+def rows_of(folder, subject, number=ROWS):
+    """Return a recording: time, three axes, time, three axes."""
+    rng = np.random.default_rng([int(folder.split(".")[0]), int(subject)])
+    rows = rng.normal(size=(number, 8)) * [0, 3, 1, 1, 0, 0.1, 0.2, 0.3] + 5
+    rows[:, [0, 4]] = (np.arange(number) / 100)[:, None]
+    return rows
+
+
+def write(file, rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savetxt(file, rows, delimiter=",", fmt="%.5f")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "2.Trimmed_interpolated_data"
+    for name in FOLDERS:
+        for subject in SUBJECTS:
+            write(root / name / f"{subject}_A_1.csv", rows_of(name, subject))
+    (root / "0.Stand" / "readme.txt").write_text("no recording")
+    return root
+
+
+def zipped(folder):
+    archive = folder.with_suffix(".zip")
+    with zipfile.ZipFile(archive, "w") as made:
+        for file in folder.rglob("*.csv"):
+            made.write(file, file.relative_to(folder.parent))
+    return archive
+
+
+def read(path, **options):
+    return sources.get("ku-har")(path, **options)
+
+
+def scores(x):
+    """Standardise each window and axis over time, one by one."""
+    return np.array([
+        [(axis - axis.mean()) / (axis.std() + 1e-5) for axis in window.T]
+        for window in x
+    ]).transpose(0, 2, 1)  # fmt: skip
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_windows_labels_and_subjects(folder, as_zip):
+    source = read(zipped(folder) if as_zip else folder.parent)
+    assert source.id_names == SUBJECTS
+    assert len(source.table.classes) == 18
+    assert len(source.table.labels) == 5 * 3 * (ROWS // 128)
+    assert len(source.files) == (1 if as_zip else 15)
+    acc, gyro = source.table.columns
+    assert acc.spec.shape == gyro.spec.shape == (128, 3)
+    for name in FOLDERS:
+        label = int(name.split(".")[0])
+        for client, subject in enumerate(SUBJECTS):
+            own = np.flatnonzero(
+                (source.ids == client) & (source.table.labels == label)
+            )
+            rows = np.round(rows_of(name, subject), 5)[: 5 * 128].reshape(5, 128, 8)
+            np.testing.assert_allclose(acc.take(own), scores(rows[..., 1:4]), atol=1e-4)
+            np.testing.assert_allclose(gyro.take(own), scores(rows[..., 5:]), atol=1e-4)
+            assert len(np.unique(source.groups[own])) == 1
+    assert len(np.unique(source.groups)) == 15
+    assert read(folder, group="none").groups is None
+
+
+@pytest.mark.parametrize(
+    ("number", "windows"), [(253, 0), (254, 0), (255, 1), (256, 1), (510, 1), (511, 2)]
+)
+def test_the_paper_s_windows(tmp_path, number, windows):
+    """Every second row first, then windows of 128 of which 64 are used."""
+    write(tmp_path / "0.Stand" / "1_A_1.csv", rows_of("0.Stand", "1", number))
+    write(tmp_path / "1.Sit" / "1_A_1.csv", rows_of("1.Sit", "1", 256))
+    source = read(tmp_path, classes=8, steps=64)
+    own = np.flatnonzero(source.table.labels == 0)
+    assert len(own) == windows
+    rows = np.round(rows_of("0.Stand", "1", number), 5)
+    for k, window in enumerate(source.table.columns[0].take(own)):
+        raw = rows[256 * k : 256 * k + 128 : 2, 1:4]
+        assert len(raw) == 64
+        np.testing.assert_allclose(window, scores(raw[None])[0], atol=1e-4)
+
+
+def test_eight_activities_in_the_paper_s_order(folder):
+    source = read(folder, classes=8, leave_out=("1101",))
+    assert source.id_names == ("1001", "1002")
+    assert source.table.classes == (
+        "Stand", "Sit", "Walk", "Lay", "Jump", "Run", "Stair-up", "Stair-down",
+    )  # fmt: skip
+    assert np.bincount(source.table.labels).tolist() == [10, 10, 10, 10]
+
+
+def test_twenty_clients_of_the_paper_and_a_run(folder, tmp_path):
+    manifest = prepare("ku_har", folder, tmp_path / "to", "classes=8", "steps=64",
+                       "leave_out=['1101']", "clients=1", "group=none")  # fmt: skip
+    assert manifest.client_names == ("1001 + 1002",)
+    prepare("ku_har", folder, tmp_path / "all", "steps=64", "group=none")
+    config = {
+        "data": str(tmp_path / "all"),
+        "model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4},
+        "algorithm": {"name": "fedsim", "lr": 0.1, "batch_size": 4,
+                      "work": {"epochs": 1}},
+        "split": {"personal": ["acc_conv.*", "gyro_conv.*"]},
+        "rounds": 2,
+    }  # fmt: skip
+    run = tmp_path / "run"
+    config = validate(config, "test")
+    assert train(Serial(), config, directory=run, progress="none") == 0
+
+
+BROKEN = {
+    "text": (lambda file: file.write_text("a,b\n"), "does not hold numbers everywhere"),
+    "empty cells": (
+        lambda file: file.write_text("0,1,2,3,,,,\n" * 300),
+        "does not hold numbers everywhere",
+    ),
+    "nan": (
+        lambda file: file.write_text("0,1,2,3,nan,nan,nan,nan\n" * 300),
+        "lacks values",
+    ),
+    "columns": (
+        lambda file: file.write_text("0,1,2,3\n" * 300),
+        "has 4 columns, not 8",
+    ),
+    "binary": (lambda file: file.write_bytes(b"\xff\xfe\x00" * 99), "does not hold"),
+}
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_recordings_are_told_of_or_left_out(folder, tmp_path, kind, as_zip):
+    change, message = BROKEN[kind]
+    change(folder / "5.Lay" / "1002_A_1.csv")
+    path = zipped(folder) if as_zip else folder
+    with pytest.raises(DataError, match=rf"5.Lay/1002_A_1.csv {message}.*skip_broken"):
+        read(path)
+    manifest = prepare("ku-har", path, tmp_path / "to", "skip_broken=true")
+    (skipped,) = manifest.preparation["skipped"]
+    assert skipped.endswith("5.Lay/1002_A_1.csv")
+    assert manifest.label_counts["train"][1, 5] == 0
+    assert manifest.label_counts["train"][0, 5] > 0
+
+
+def test_a_damaged_member_of_the_archive(folder):
+    archive = zipped(folder)
+    raw = bytearray(archive.read_bytes())
+    start = raw.index(b"11.Walk/1001_A_1.csv") + 400
+    digit = next(k for k in range(start, start + 20) if chr(raw[k]).isdigit())
+    raw[digit] = ord("3") if raw[digit] != ord("3") else ord("7")
+    archive.write_bytes(raw)
+    with pytest.raises(DataError, match=r"1001_A_1.csv can't be read"):
+        read(archive)
+    source = read(archive, skip_broken=True)
+    assert len(source.skipped) == 1
+
+
+def test_what_is_no_ku_har(tmp_path):
+    with pytest.raises(DataError, match="holds no recordings"):
+        read(tmp_path)
+    (tmp_path / "x.zip").write_text("no archive")
+    with pytest.raises(DataError, match=r"get 2.Trimmed_interpolated_data.zip again"):
+        read(tmp_path / "x.zip")
+    write(tmp_path / "0.Stand" / "1_A_1.csv", rows_of("0.Stand", "1", 100))
+    with pytest.raises(DataError, match="long enough"):
+        read(tmp_path)
