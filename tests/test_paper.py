@@ -130,26 +130,39 @@ def test_a_study_from_its_trials_to_its_table(data, tmp_path, monkeypatch):
     assert (results / "toy.png").stat().st_size > 1000
 
 
-def test_a_seed_that_diverged_is_in_the_table(data, tmp_path, monkeypatch):
-    def fails_once(config, run, ranks=0):
-        if run.name != "seed-2":
+def test_a_method_that_diverges_goes_back_to_smaller_steps(data, tmp_path, monkeypatch):
+    """For all seeds alike, twice if need be; what it had trained is set aside."""
+
+    def diverges(config, run, ranks=0):
+        if run.name != "seed-2" or config["algorithm"]["lr"] < 0.1:
             return here(config, run, ranks)
         run.mkdir(parents=True, exist_ok=True)
         (run / "diverged.txt").write_text("the training loss is nan")
         return False
 
-    monkeypatch.setattr(fair, "train", fails_once)
-    monkeypatch.setitem(STUDIES, "toy", TOY)
+    monkeypatch.setattr(fair, "train", diverges)
+    monkeypatch.setitem(STUDIES, "toy", replace(TOY, learning_rates=(0.2,)))
+    monkeypatch.setattr(fair, "FINER", ())
     out = tmp_path / "runs"
-    fair.main(["toy", "--data", str(data), "--out", str(out), "--methods", "local"])
+    words = ["toy", "--data", str(data), "--out", str(out), "--methods", "local"]
+    fair.main(words)
     gather.main([str(out), "--to", str(tmp_path)])
-    assert "| 1, 1 diverged |" in (tmp_path / "fair" / "toy.md").read_text("utf-8")
-    rows = list(
-        csv.DictReader((tmp_path / "fair" / "toy.csv").read_text().splitlines())
-    )
-    assert [(row["seed"], row["digest"] == "diverged") for row in rows] == [
-        ("1", False), ("2", True),
-    ]  # fmt: skip
+    chosen = json.loads((tmp_path / "fair" / "toy.json").read_text())["local"]
+    assert chosen["setting"]["lr"] == 0.0664
+    assert [tried["lr"] for tried in chosen["diverged"]] == [0.2, 0.115]
+    table = (tmp_path / "fair" / "toy.md").read_text("utf-8")
+    assert "| local | 0.0664 (0.2, 0.115 diverged) |  |" in table
+    assert "| 2 |" in table
+    own = out / "fair" / "toy" / "local"
+    for seed in (1, 2):
+        text = (own / f"seed-{seed}" / "config.yaml").read_text()
+        assert "lr: 0.0664" in text
+    assert "lr: 0.2" in (own / "diverged-lr0.2" / "seed-1" / "config.yaml").read_text()
+    assert (own / "diverged-lr0.115" / "seed-2" / "diverged.txt").exists()
+    before = (own / "seed-1" / "final" / "digest.txt").stat().st_mtime_ns
+    fair.main(words)
+    assert (own / "seed-1" / "final" / "digest.txt").stat().st_mtime_ns == before
+    assert json.loads((own / "chosen.json").read_text()) == chosen
 
 
 def test_one_cell_again_has_the_digest_of_the_table(data, tmp_path, monkeypatch):

@@ -6,13 +6,16 @@
                                     --seed S --chosen docs/results/fair/STUDY.json
 
 The first chooses every method's setting on the validation parts, with one seed and the
-same number of trials for every method, and then trains with it on every seed. The
-second trains one cell of a published table again, with the settings published beside
-it: its digest must be that of the table. Finished runs are never repeated.
+same number of trials for every method, and then trains with it on every seed. Trials
+are shorter than what follows: where a training loss does not stay finite, the method
+goes back to a step size smaller by the root of 3, for all seeds, until none diverges.
+The second trains one cell of a published table again, with the settings published
+beside it: its digest must be that of the table. Finished runs are never repeated.
 """
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -28,6 +31,9 @@ SCORED = 5
 
 FINER = (3**-0.5, 3**0.5)
 """Factors of the best step size to try where a method has no coefficient."""
+
+SMALLER = 3**-0.5
+"""Factor of a step size with which a seed diverged."""
 
 
 class Cells:
@@ -66,7 +72,7 @@ class Cells:
         if self.method.coefficients:
             more = [replace(best, coefficient=c) for c in self.method.coefficients[1:]]
         else:
-            more = [replace(best, lr=float(f"{best.lr * f:.3g}")) for f in FINER]
+            more = [_scaled(best, factor) for factor in FINER]
         tried |= {setting: self.score(setting) for setting in more}
         best = max(tried, key=lambda setting: tried[setting])
         record = {
@@ -90,12 +96,38 @@ class Cells:
             return -1.0
         return fmean(value for _, value in curve(run, "accuracy")[-SCORED:])
 
-    def final(self, setting: Setting, seed: int) -> None:
-        """Train with the chosen setting on one seed, evaluated on the test parts."""
+    def train_all(self, setting: Setting) -> Setting:
+        """Train on every seed; return the setting with which none diverged."""
+        while not all(self.final(setting, seed) for seed in self.study.seeds):
+            smaller = _scaled(setting, SMALLER)
+            self._set_aside(setting, smaller)
+            setting = smaller
+        return setting
+
+    def final(self, setting: Setting, seed: int) -> bool:
+        """Train on one seed, evaluated on the test parts; return whether it ended."""
         config = configuration(
             self.study, self.method, setting, data=self.data, seed=seed
         )
-        train(config, self.out / f"seed-{seed}", self.ranks)
+        return train(config, self.out / f"seed-{seed}", self.ranks)
+
+    def _set_aside(self, setting: Setting, smaller: Setting) -> None:
+        """Move away what was trained with a setting, and note that it diverged."""
+        aside = self.out / f"diverged-lr{setting.lr:g}"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        for path in self.out.glob("seed-*"):
+            path.rename(aside / path.name)
+        # Last, so that what is found under `seed` was always trained as noted.
+        chosen = self.out / "chosen.json"
+        record = json.loads(chosen.read_text())
+        record["setting"] = asdict(smaller)
+        record["diverged"] = [*record.get("diverged", []), asdict(setting)]
+        chosen.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _scaled(setting: Setting, factor: float) -> Setting:
+    return replace(setting, lr=float(f"{setting.lr * factor:.3g}"))
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -111,17 +143,18 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--ranks", type=int, default=0, help="MPI ranks of a run")
     args = parser.parse_args(words)
     study, out = STUDIES[args.study], args.out / "fair" / args.study
-    seeds = study.seeds if args.seed is None else (args.seed,)
+    if args.seed is not None:
+        study = replace(study, seeds=(args.seed,))
     published = json.loads(args.chosen.read_text()) if args.chosen else {}
 
     def work(name: str) -> None:
         cells = Cells(name, study, str(Path(args.data).absolute()), out, args.ranks)
         if name in published:
             setting = Setting(**published[name]["setting"])
+            for seed in study.seeds:
+                cells.final(setting, seed)
         else:
-            setting = cells.choose()
-        for seed in seeds:
-            cells.final(setting, seed)
+            setting = cells.train_all(cells.choose())
         print(f"{args.study} {name}: done, {setting}", flush=True)
 
     with ThreadPoolExecutor(args.jobs) as pool:

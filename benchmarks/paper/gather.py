@@ -72,18 +72,6 @@ def read_cells(folder: Path, methods: Sequence[str], target: float) -> list[Cell
     ]
 
 
-def diverged(folder: Path, methods: Sequence[str]) -> dict[str, list[int]]:
-    """Return the seeds with which a method's loss did not stay finite, if any."""
-    found = {
-        method: sorted(
-            int(run.parent.name.removeprefix("seed-"))
-            for run in (folder / method).glob("seed-*/diverged.txt")
-        )
-        for method in methods
-    }
-    return {method: seeds for method, seeds in found.items() if seeds}
-
-
 def by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Return the cells of each method."""
     grouped: dict[str, list[Cell]] = {}
@@ -102,13 +90,8 @@ def spread(values: Sequence[float | None], digits: int = 3) -> str:
     return f"{fmean(known):.{digits}f} ± {pstdev(known):.{digits}f}"
 
 
-def fair_table(
-    cells: Sequence[Cell],
-    chosen: Mapping[str, Any],
-    target: float,
-    lost: Mapping[str, Sequence[int]],
-) -> str:
-    """Return the table of a fair study in Markdown; `lost` are seeds that diverged."""
+def fair_table(cells: Sequence[Cell], chosen: Mapping[str, Any], target: float) -> str:
+    """Return the table of a fair study in Markdown."""
     lines = [
         "| method | step size | coefficient | accuracy, last round | mean of last ten "
         f"| worst decile | F1 | loss | rounds to {target} | kB a round | seeds |",
@@ -117,16 +100,17 @@ def fair_table(
     for method, own in by_method(cells).items():
         setting = chosen.get(method, {}).get("setting", {})
         coefficient = setting.get("coefficient")
+        diverged = [f"{d['lr']}" for d in chosen.get(method, {}).get("diverged", [])]
         figures = {key: [cell.figures[key] for cell in own] for key in COLUMNS}
         row = [
             method,
-            f"{setting.get('lr', '')}",
+            f"{setting.get('lr', '')}"
+            + (f" ({', '.join(diverged)} diverged)" if diverged else ""),
             "" if coefficient is None else f"{coefficient:g}",
             *(spread(figures[key]) for key in COLUMNS[:5]),
             spread(figures["rounds_to_target"], 0),
             f"{fmean(cell.figures['bytes'] or 0 for cell in own) / 1000:.0f}",
-            f"{len(own)}"
-            + (f", {len(lost[method])} diverged" if method in lost else ""),
+            f"{len(own)}",
         ]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
@@ -151,19 +135,14 @@ def published_table(cells: Sequence[Cell]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_cells(
-    path: Path, cells: Sequence[Cell], lost: Mapping[str, Sequence[int]] | None = None
-) -> None:
-    """Write one line a cell, and the curves, as CSV; `lost` are seeds that diverged."""
+def write_cells(path: Path, cells: Sequence[Cell]) -> None:
+    """Write one line a cell, and the curves, as CSV."""
     with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", "seed", *COLUMNS, "digest"])
         for cell in cells:
             figures = [_cell(cell.figures[key]) for key in COLUMNS]
             writer.writerow([cell.method, cell.seed, *figures, cell.digest])
-        for method, seeds in (lost or {}).items():
-            blank = [""] * len(COLUMNS)
-            writer.writerows([method, seed, *blank, "diverged"] for seed in seeds)
     curves = path.with_name(f"{path.stem}-curves.csv")
     with curves.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -212,10 +191,9 @@ def gather_fair(runs: Path, to: Path) -> None:
             if (file := folder / method / "chosen.json").exists()
         }
         path.with_suffix(".json").write_text(json.dumps(chosen, indent=1) + "\n")
-        lost = diverged(folder, list(METHODS))
-        table = fair_table(cells, chosen, study.target, lost)
+        table = fair_table(cells, chosen, study.target)
         path.with_suffix(".md").write_text(table, "utf-8")
-        write_cells(path, cells, lost)
+        write_cells(path, cells)
         draw(path, cells, f"{name}: fair protocol, bands over seeds")
 
 
