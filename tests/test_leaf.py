@@ -176,6 +176,20 @@ def test_trains_under_the_natural_split(tmp_path):
     assert (run / "final" / "digest.txt").exists()
 
 
+@pytest.mark.parametrize(("name", "codes"), [("shakespeare", 81), ("sent140", 500)])
+def test_text_trains_a_transformer(tmp_path, name, codes):
+    write_split(tmp_path / "leaf", MAKERS[name])
+    more = ("vocabulary=500",) if name == "sent140" else ()
+    prepare(name, tmp_path / "leaf", tmp_path / "to", *more)
+    model = {"name": "transformer", "vocabulary": {"text": codes}, "width": 8,
+             "inner": 8, "layers": 1}  # fmt: skip
+    split = {"personal": ["text_*", "token"]}
+    config = experiment(tmp_path / "to", rounds=2, model=model, split=split)
+    run = tmp_path / "run"
+    config = validate(config, "test")
+    assert train(Serial(), config, directory=run, progress="none") == 0
+
+
 def damaged(tmp_path, name, change):
     """Return the message for a file of one user with something done to it."""
     x, y = MAKERS[name]("f0007", "train", 3)

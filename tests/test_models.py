@@ -81,6 +81,7 @@ def count(module, *prefixes):
 def test_names():
     assert models.names() == [
         "audio-video", "cnn", "har", "image-text", "logistic", "mlp",
+        "transformer",
     ]  # fmt: skip
 
 
@@ -287,6 +288,15 @@ REFUSED = [
     ("audio-video", (Input("x", (7, 3)), CREMA_D[1]), 8, {}, "T >= 8 steps"),
     ("audio-video", (CREMA_D[0], Input("x", (12,))), 8, {}, "two sequences"),
     ("audio-video", CREMA_D, 4, {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
+    ("transformer", ONE, 8, {}, r"'x' has the shape \(32, 32, 3\); needed are codes"),
+    ("transformer", KU_HAR, 8, {"vocabulary": {"acc": 9}}, r"\(64, 3\); needed are"),
+    ("transformer", (Input("x", (9,), True),), 8, {}, r"\(9,\); needed are codes"),
+    ("transformer", KU_HAR, 8, {"vocabulary": {"ac": 9}}, "did you mean 'acc'"),
+    ("transformer", KU_HAR, 8, {"vocabulary": {"acc": 0}}, "vocabulary.acc must be 1"),
+    ("transformer", KU_HAR, 8, {"width": 10, "heads": 4}, "no multiple of heads 4"),
+    ("transformer", KU_HAR, 8, {"layers": 0}, "layers must be 1 or more"),
+    ("transformer", KU_HAR, 8, {"dropout": 1.0}, r"dropout must be in"),
+    ("transformer", (Input("", (64, 3)),), 8, {}, "an input is called ''"),
     ("mlp", KU_HAR, 8, {"hidden": ()}, "hidden is empty; .* 'logistic'"),
     ("mlp", KU_HAR, 8, {"hidden": (3, 0)}, "hidden must be 1 or more, got 0"),
     *[

@@ -94,6 +94,22 @@ def check_sizes(model: str, **sizes: int) -> None:
             raise ConfigError(msg)
 
 
+def check_name(model: str, spec: InputSpec) -> None:
+    """Refuse an input whose name can't be part of a parameter's.
+
+    Raises
+    ------
+    ConfigError
+        If it is empty or contains a dot.
+    """
+    if not spec.name or "." in spec.name:
+        msg = (
+            f"model {model!r}: an input is called {spec.name!r}; as its name becomes "
+            "part of names of parameters, it must not be empty or contain a dot"
+        )
+        raise ConfigError(msg)
+
+
 def check_rate(model: str, **rates: float) -> None:
     """Refuse rates of dropout that are not in [0, 1).
 

@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ._attention import FuseBase, classifier_of
 from ._conv import SHRINK, ConvEncoder
 from ._padding import within
-from .base import InputSpec, check_rate, check_sizes, check_task, models
+from .base import InputSpec, check_name, check_rate, check_sizes, check_task, models
 
 
 class HAR(nn.Module):
@@ -91,12 +91,7 @@ def _channels(inputs: tuple[InputSpec, ...]) -> dict[str, int]:
                 f"is a sequence (T, C) of T >= {SHRINK} steps with C channels each"
             )
             raise ConfigError(msg)
-        if not spec.name or "." in spec.name:
-            msg = (
-                f"model 'har': an input is called {spec.name!r}; as its name becomes "
-                "part of names of parameters, it must not be empty or contain a dot"
-            )
-            raise ConfigError(msg)
+        check_name("har", spec)
     return {spec.name: spec.shape[1] for spec in inputs}
 
 
