@@ -61,6 +61,9 @@ TASKS = [
     pytest.param("mlp", KU_HAR, 8, {}, id="mlp"),
     pytest.param("mlp", CIFAR10, 10, {"hidden": (20, 10, 5)}, id="mlp-deep"),
     pytest.param("logistic", KU_HAR, 8, {}, id="logistic"),
+    pytest.param(
+        "resnet18", CIFAR10, 10, {"width": 8, "groups": 4}, id="resnet18-group"
+    ),
 ]
 
 
