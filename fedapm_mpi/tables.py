@@ -27,11 +27,14 @@ class Column:
         From row numbers (k,) to the rows (k, *shape) as they are stored.
     lengths
         ``(N,)`` true lengths if the input is ragged.
+    optional
+        Whether samples may lack the input, which is a length of 0.
     """
 
     spec: InputSpec
     take: Callable[[NDArray[np.int64]], NDArray[Any]]
     lengths: NDArray[Any] | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,11 +107,12 @@ def check_table(
                 f"for {len(labels)} samples; give one for each sample"
             )
             raise DataError(msg)
-        wrong = np.flatnonzero((c.lengths < 1) | (c.lengths > c.spec.shape[0]))
+        least = 0 if c.optional else 1
+        wrong = np.flatnonzero((c.lengths < least) | (c.lengths > c.spec.shape[0]))
         if wrong.size:
             msg = (
                 f"{table.dataset}: input {c.spec.name!r} of sample {wrong[0]} has the "
-                f"length {c.lengths[wrong[0]]}, not 1 to {c.spec.shape[0]}"
+                f"length {c.lengths[wrong[0]]}, not {least} to {c.spec.shape[0]}"
             )
             raise DataError(msg)
     if not {"train", "test"} <= splits.keys() <= set(SPLITS):

@@ -182,6 +182,10 @@ def test_an_image_as_a_plain_vector_is_the_same():
     flat = (Input("image", (1280,)), CRISIS_MMD[1])
     one, other = build("image-text", CRISIS_MMD, 8), build("image-text", flat, 8)
     torch.testing.assert_close(one.eval()(image, text), other.eval()(image[:, 0], text))
+    torch.testing.assert_close(
+        one(image, text, lengths={"image": torch.tensor([1, 0, 1])}),
+        other(image[:, 0], text, lengths={"image": torch.tensor([1280, 0, 1280])}),
+    )
 
 
 def test_dropout_is_in_the_encoder_and_the_classifier():

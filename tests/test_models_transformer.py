@@ -93,3 +93,16 @@ def test_codes_beyond_the_vocabulary(code, message):
         DataError, match=f"'text' has {message}, but vocabulary.text is"
     ):
         module(codes, wave)
+
+
+def test_a_missing_vector_is_a_length_of_zero():
+    inputs = (Input("age", (3,), ragged=True), Input("wave", (6, 2)))
+    module = build("transformer", inputs, 3, dropout=0.0)
+    age, wave = samples(inputs, 3)
+    lengths = {"age": torch.tensor([3, 0, 3])}
+    found = module(age, wave, lengths=lengths)
+    changed = module(age + 1, wave, lengths=lengths)
+    assert [torch.equal(a, b) for a, b in zip(found, changed, strict=True)] == [
+        False, True, False,
+    ]  # fmt: skip
+    torch.testing.assert_close(found[[0, 2]], module(age, wave)[[0, 2]])

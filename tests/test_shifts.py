@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from test_prepare import command, everyone, prepare
 
 from data_prep.pipeline import plan
 from data_prep.shifts import Clients, shifts
+from fedapm_mpi.comm import Serial
 from fedapm_mpi.commands import inspect as inspect_command
 from fedapm_mpi.commands import prepare as prepare_command
+from fedapm_mpi.configfile import validate
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.job import train
+from fedapm_mpi.runs import load_client_model
 from fedapm_mpi.tables import Table, blocks, column
 
 M, EACH, CLASSES = 6, 400, 4
@@ -45,7 +50,7 @@ def values(table, name):
 
 
 def test_every_shift_is_tested():
-    assert shifts.names() == ["concept", "noise", "quality"]
+    assert shifts.names() == ["concept", "missing", "noise", "quality"]
 
 
 @pytest.mark.parametrize("name", ["concept", "noise", "quality"])
@@ -205,6 +210,106 @@ def test_one_class_can_not_be_mistaken():
     one = Table("one", table.columns, table.labels * 0, ["a"])
     with pytest.raises(ConfigError, match="two classes"):
         shifts.get("quality")(one, held())
+
+
+# Missing inputs ----------------------------------------------------------------------
+
+
+def with_two():
+    """The same with two inputs only, one of them ragged, and no zero in them."""
+    table = made()
+    lengths = table.columns[2].lengths
+    wave = column("wave", np.full((N, 3), 7, np.float32))
+    return Table("made", [wave, table.columns[2]], table.labels, table.classes), lengths
+
+
+def lacking(table):
+    return np.stack([c.lengths == 0 for c in table.columns], axis=1)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.8])
+def test_samples_lack_inputs_at_the_rate_given_that_one_remains(rate):
+    before, lengths = with_two()
+    after = shifts.get("missing")(before, held(), rate=rate, by="sample").table
+    lacks = lacking(after)
+    assert not lacks.all(axis=1).any()
+    expected = rate * (1 - rate) / (1 - rate**2)
+    np.testing.assert_allclose(lacks.mean(axis=0), expected, atol=0.03)
+    np.testing.assert_array_equal(after.labels, before.labels)
+    for c, old, lack in zip(after.columns, before.columns, lacks.T, strict=True):
+        assert c.spec.ragged
+        x, known = c.take(np.arange(N)), old.take(np.arange(N))
+        assert (x[lack] == 0).all()
+        np.testing.assert_array_equal(x[~lack], known[~lack])
+    np.testing.assert_array_equal(after.columns[0].lengths, 3 * ~lacks[:, 0])
+    np.testing.assert_array_equal(after.columns[1].lengths, lengths * ~lacks[:, 1])
+
+
+def test_clients_lack_inputs_altogether_and_their_names_say_so():
+    before, _ = with_two()
+    clients = Clients(100, np.arange(N) % 100, np.ones(N, bool), 1)
+    after = shifts.get("missing")(before, clients, rate=0.5)
+    lacks = lacking(after.table)
+    for client, note in enumerate(after.notes):
+        own = lacks[clients.owner == client]
+        assert (own == own[0]).all()
+        assert note == ("no wave" if own[0, 0] else "no steps" if own[0, 1] else "")
+    for note in ("no wave", "no steps", ""):
+        assert after.notes.count(note) == pytest.approx(33, abs=15)
+
+
+@pytest.mark.parametrize("parts", ["train", "test"])
+def test_only_one_part_may_lack_inputs(parts):
+    clients = held()
+    after = shifts.get("missing")(with_two()[0], clients, by="sample", parts=parts)
+    lacks = lacking(after.table).any(axis=1)
+    assert not lacks[clients.training != (parts == "train")].any()
+    assert lacks[clients.training == (parts == "train")].mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": 0.0}, "rate must be above 0 and below 1"),
+        ({"rate": 1.0}, "rate must be above 0 and below 1"),
+        ({"inputs": ["wave"]}, "needs two inputs to choose from"),
+        ({"inputs": ["wave", "numbr"]}, "no input 'numbr'; did you mean 'number'"),
+        ({}, "input 'number' is a number and can't be empty"),
+    ],
+)
+def test_inputs_that_can_not_be_missing(options, message):
+    with pytest.raises(ConfigError, match=message):
+        shift("missing", **options)
+
+
+def test_a_run_with_missing_inputs(tmp_path):
+    """A client that lacks an input never changes the encoder of it; the rest trains."""
+    rng = np.random.default_rng(1)
+    path = tmp_path / "two.npz"
+    acc, gyro = rng.normal(size=(2, 96, 16, 3))
+    np.savez(path, x_acc=acc, x_gyro=gyro, y=np.arange(96) % 2,
+             client=np.arange(96) // 12)  # fmt: skip
+    manifest = prepare("arrays", path, tmp_path / "to", "shift=missing", "seed=4")
+    assert all(spec.ragged for spec in manifest.inputs)
+    lacks = ["no gyro" in name for name in manifest.client_names]
+    assert any(lacks)
+    config = {
+        "data": str(tmp_path / "to"),
+        "model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4},
+        "algorithm": {"name": "fedsim", "lr": 0.1, "batch_size": 4,
+                      "work": {"epochs": 1}},
+        "split": {"personal": ["acc_conv.*", "gyro_conv.*"]},
+        "rounds": 2,
+    }  # fmt: skip
+    run = tmp_path / "run"
+    train(Serial(), validate(config, "test"), directory=run, progress="none")
+    models = [dict(load_client_model(run, i).named_parameters()) for i in range(8)]
+    untouched = models[lacks.index(True)]
+    for model, lack in zip(models, lacks, strict=True):
+        encoder = [name for name in model if name.startswith("gyro_conv.")]
+        assert all(torch.equal(model[n], untouched[n]) for n in encoder) == lack
+        name = "acc_conv.conv1.weight"
+        assert torch.equal(model[name], untouched[name]) == (model is untouched)
 
 
 # From the command line ---------------------------------------------------------------

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ._attention import FuseBase, classifier_of
-from ._padding import within
 from ._recurrent import tokens_of
 from .base import InputSpec, check_rate, check_sizes, check_task, describe, models
 
@@ -73,7 +72,7 @@ class ImageText(nn.Module):
         token = self.img_proj(picture.reshape(len(picture), 1, -1))
         there = torch.ones(len(picture), 1, dtype=torch.bool, device=picture.device)
         if of_picture is not None:
-            there = within(of_picture, 1)
+            there = of_picture[:, None] > 0
         words, inside = tokens_of(self.text_rnn, text, of_text)
         mask = torch.cat((there, inside), dim=1) if lengths else None
         fused = self.fuse_att(torch.cat((token, words), dim=1), mask)
@@ -100,8 +99,8 @@ def image_text(
     Parameters
     ----------
     inputs
-        Two: features of a picture, ``(D,)`` or ``(1, D)``, then words, ``(L, D)``; the
-        latter two may be ragged.
+        Two: features of a picture, ``(D,)`` or ``(1, D)``, then words, ``(L, D)``; both
+        may be ragged, a picture to be missing.
     num_classes
         Number of classes.
     hidden
@@ -139,5 +138,4 @@ def image_text(
 
 
 def _is_picture(spec: InputSpec) -> bool:
-    ragged_vector = spec.ragged and len(spec.shape) == 1
-    return not ragged_vector and spec.shape[:-1] in ((), (1,))
+    return len(spec.shape) > 0 and spec.shape[:-1] in ((), (1,))

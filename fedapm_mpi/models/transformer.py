@@ -137,6 +137,8 @@ class Transformer(nn.Module):
             position: Tensor = getattr(self, f"{name}_position")
             x = x[:, None] if name in self.vectors else x
             length = (lengths or {}).get(name)
+            if length is not None and name in self.vectors:
+                length = length.clamp(max=1)  # there or missing
             span = len(position) if length is None else max(1, int(length.max()))
             there = torch.ones(n, span, dtype=torch.bool, device=device)
             x = x[:, :span]
@@ -174,7 +176,7 @@ def transformer(
     ----------
     inputs
         Each codes ``(T,)``, such as those of words, a sequence ``(T, C)``, or a vector
-        ``(D,)``; the first two may be ragged.
+        ``(D,)``; all may be ragged, a vector to be missing.
     num_classes
         Number of classes.
     vocabulary
@@ -218,8 +220,7 @@ def transformer(
             )
             raise ConfigError(msg)
     for spec in inputs:
-        axes = (1,) if spec.name in coded else (2,) if spec.ragged else (1, 2)
-        if len(spec.shape) not in axes:
+        if len(spec.shape) not in ((1,) if spec.name in coded else (1, 2)):
             msg = (
                 f"model 'transformer': input {spec.name!r} has the shape {spec.shape}; "
                 "needed are codes (T,) with their vocabulary, a sequence (T, C) or a "

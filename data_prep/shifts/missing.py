@@ -1,0 +1,118 @@
+"""Inputs that some clients, or some samples, do not have."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.seeding import stream
+from fedapm_mpi.tables import Column, Table
+
+from .base import Clients, Shifted, chosen_inputs, shifts
+
+
+@shifts.register("missing")
+def missing(
+    table: Table,
+    clients: Clients,
+    *,
+    rate: float = 0.5,
+    by: Literal["client", "sample"] = "client",
+    inputs: list[str] | None = None,
+    parts: Literal["all", "train", "test"] = "all",
+) -> Shifted:
+    """Take inputs away from clients or samples; each keeps one of these at least.
+
+    Each client, or sample, lacks each input with probability `rate`, drawn again where
+    it would lack all of them. What is missing has the length 0, and zeros are stored
+    for it: inputs become ragged. Models that take lengths give a missing input no
+    token; the encoder of a client that always lacks it stays as it began.
+
+    Parameters
+    ----------
+    table, clients
+        The samples and who holds them.
+    rate
+        Probability, above 0 and below 1.
+    by
+        Whether a client lacks an input altogether, or each sample for itself.
+    inputs
+        Names of the inputs to choose from, two or more; all unless given.
+    parts
+        Whether training samples lack inputs, those for testing, or all.
+
+    Raises
+    ------
+    ConfigError
+        If `rate` is not between 0 and 1, there is no such input, only one, or one that
+        is a single number.
+
+    References
+    ----------
+    Feng et al. (2023), FedMultimodal, arXiv:2306.09486, section 3.4 (by sample).
+    """
+    if not 0 < rate < 1:
+        msg = f"shift.rate must be above 0 and below 1, got {rate}"
+        raise ConfigError(msg)
+    names = chosen_inputs(table, inputs)
+    chosen = [c for c in table.columns if c.spec.name in names]
+    if len(chosen) < 2:
+        msg = "shift=missing needs two inputs to choose from, so that one remains"
+        raise ConfigError(msg)
+    for c in chosen:
+        if not c.spec.shape:
+            msg = f"shift=missing: input {c.spec.name!r} is a number and can't be empty"
+            raise ConfigError(msg)
+    number = clients.number if by == "client" else len(table.labels)
+    lacks = _draw(stream(clients.seed, "missing"), number, len(chosen), rate)
+    of_sample = lacks[clients.owner] if by == "client" else lacks
+    if parts != "all":
+        of_sample = of_sample & (clients.training == (parts == "train"))[:, None]
+    without = dict(zip((c.spec.name for c in chosen), of_sample.T, strict=True))
+    columns = [
+        _emptied(c, without[c.spec.name]) if c.spec.name in without else c
+        for c in table.columns
+    ]
+    notes = [""] * clients.number
+    if by == "client":
+        for client, row in enumerate(lacks):
+            lacking = [c.spec.name for c, lack in zip(chosen, row, strict=True) if lack]
+            notes[client] = f"no {', no '.join(lacking)}" if lacking else ""
+    return Shifted(replace(table, columns=columns), notes)
+
+
+def _draw(
+    rng: np.random.Generator, number: int, inputs: int, rate: float
+) -> NDArray[np.bool_]:
+    """Return ``(number, inputs)`` what is lacking, never a whole row."""
+    lacks = rng.random((number, inputs)) < rate
+    while (bare := np.flatnonzero(lacks.all(axis=1))).size:
+        lacks[bare] = rng.random((len(bare), inputs)) < rate
+    return lacks
+
+
+def _emptied(column: Column, without: NDArray[np.bool_]) -> Column:
+    """Return a column of which some samples have the length 0."""
+    whole = np.full(len(without), column.spec.shape[0])
+    lengths = whole if column.lengths is None else column.lengths
+    return replace(
+        column,
+        spec=replace(column.spec, ragged=True),
+        take=_blanked(column.take, without),
+        lengths=np.where(without, 0, lengths),
+        optional=True,
+    )
+
+
+def _blanked(
+    take: Callable[[NDArray[np.int64]], NDArray[Any]], without: NDArray[np.bool_]
+) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    def blanked(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = take(rows).copy()
+        block[without[rows]] = 0
+        return block
+
+    return blanked
