@@ -1,6 +1,5 @@
 """Clients that overlap: how they are drawn, checked, split, written and shown."""
 
-import argparse
 import sys
 from itertools import combinations
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_prepare import command
 
 from data_prep.partitioners import Parts, Pool, partitioners
 from data_prep.pipeline import plan, prepare
@@ -243,7 +243,7 @@ def test_a_partition_says_nothing_of_overlap(origin, tmp_path):
 
 def test_inspect_shows_it(origin, tmp_path, capsys):
     manifest, _ = prepare(plan("arrays", ASKED), origin, tmp_path / "to")
-    inspect_command.run(argparse.Namespace(data=tmp_path / "to", verify=True))
+    command(inspect_command, tmp_path / "to", "--verify")
     out = capsys.readouterr().out
     assert f"overlapping=True, distinct={manifest.partitioner['distinct']})" in out
     assert f"{manifest.counts['train'].sum()} samples; of a client" in out
