@@ -137,7 +137,11 @@ def _partitioner(
     name, part, options, errors = _named(key, partitioners, value)
     if part is None:
         return {}, errors
-    for inner, kind in get_type_hints(part, include_extras=True).items():
+    try:
+        hints = get_type_hints(part, include_extras=True)
+    except (NameError, TypeError):  # a user's, that can't be resolved here
+        hints = {}
+    for inner, kind in hints.items():
         if kind == Within and inner in options:
             options[inner], found = _partitioner(options[inner], f"{key}.{inner}")
             errors += found
@@ -250,7 +254,7 @@ def _identity(
     more: dict[str, Any] = {"shift": list(wanted.shifts)} if wanted.shifts else {}
     if source.skipped:
         more["skipped"] = list(source.skipped)
-    return {
+    identity = {
         **more,
         "source": {"name": wanted.source, **wanted.options},
         "files": _files(source.files),
@@ -262,6 +266,9 @@ def _identity(
         "seed": settings.seed,
         "shards": settings.shards,
     }
+    # As it will be read back: JSON has no tuples.
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
 
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:

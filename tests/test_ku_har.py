@@ -109,10 +109,13 @@ def test_eight_activities_in_the_paper_s_order(folder):
     assert np.bincount(source.table.labels).tolist() == [10, 10, 10, 10]
 
 
-def test_twenty_clients_of_the_paper_and_a_run(folder, tmp_path):
-    manifest = prepare("ku_har", folder, tmp_path / "to", "classes=8", "steps=64",
-                       "leave_out=['1101']", "clients=1", "group=none")  # fmt: skip
+def test_merged_clients_and_a_run(folder, tmp_path, capsys):
+    words = ("classes=8", "steps=64", "leave_out=['1101']", "clients=1", "group=none")
+    manifest = prepare("ku_har", folder, tmp_path / "to", *words)
     assert manifest.client_names == ("1001 + 1002",)
+    capsys.readouterr()
+    assert prepare("ku_har", folder, tmp_path / "to", *words).sha256 == manifest.sha256
+    assert "nothing to do" in capsys.readouterr().out
     prepare("ku_har", folder, tmp_path / "all", "steps=64", "group=none")
     config = {
         "data": str(tmp_path / "all"),
