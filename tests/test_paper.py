@@ -165,6 +165,30 @@ def test_a_method_that_diverges_goes_back_to_smaller_steps(data, tmp_path, monke
     assert json.loads((own / "chosen.json").read_text()) == chosen
 
 
+def test_a_method_is_in_the_table_once_all_its_seeds_are(data, tmp_path, monkeypatch):
+    def fails_once(config, run, ranks=0):
+        if run.name == "seed-2" and config["algorithm"]["name"] == "fedsim":
+            msg = "the machine went down"
+            raise RuntimeError(msg)
+        return here(config, run, ranks)
+
+    monkeypatch.setattr(fair, "train", fails_once)
+    monkeypatch.setitem(STUDIES, "toy", TOY)
+    out = tmp_path / "runs"
+    words = ["toy", "--data", str(data), "--out", str(out), "--methods"]
+    with pytest.raises(RuntimeError):
+        fair.main([*words, "local", "fedsim"])
+    gather.main([str(out), "--to", str(tmp_path)])
+    table = (tmp_path / "fair" / "toy.md").read_text("utf-8")
+    assert "| local |" in table
+    assert "fedsim" not in table
+    assert set(json.loads((tmp_path / "fair" / "toy.json").read_text())) == {"local"}
+    monkeypatch.setattr(fair, "train", here)
+    fair.main([*words, "fedsim"])
+    gather.main([str(out), "--to", str(tmp_path)])
+    assert "| fedsim |" in (tmp_path / "fair" / "toy.md").read_text("utf-8")
+
+
 def test_one_cell_again_has_the_digest_of_the_table(data, tmp_path, monkeypatch):
     monkeypatch.setattr(fair, "train", here)
     monkeypatch.setitem(STUDIES, "toy", TOY)

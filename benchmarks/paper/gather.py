@@ -2,10 +2,11 @@
 
     python -m benchmarks.paper.gather RUNS --to docs/results
 
-For every study of the fair protocol: ``fair/STUDY.md`` (the table), ``.csv`` (one line
-a cell, with its digest), ``-curves.csv``, ``.png`` (means with bands over seeds) and
-``.json`` (the settings chosen, and every trial). For the published protocol: the same
-without settings, beside the authors' accuracies.
+For every study of the fair protocol, and its methods of which every seed has ended:
+``fair/STUDY.md`` (the table), ``.csv`` (one line a cell, with its digest),
+``-curves.csv``, ``.png`` (means with bands over seeds) and ``.json`` (the settings
+chosen, and every trial). For the published protocol: the same without settings, beside
+the authors' accuracies.
 """
 
 import argparse
@@ -70,6 +71,19 @@ def read_cells(folder: Path, methods: Sequence[str], target: float) -> list[Cell
         for run in sorted((folder / method).glob("seed-*"))
         if (run / "final" / "digest.txt").exists()
     ]
+
+
+def whole(cells: Sequence[Cell], seeds: Sequence[int]) -> list[Cell]:
+    """Return the cells of methods of which every seed has ended.
+
+    Until then a seed may still diverge, and the step size with it.
+    """
+    ended = {
+        method
+        for method, own in by_method(cells).items()
+        if {cell.seed for cell in own} == set(seeds)
+    }
+    return [cell for cell in cells if cell.method in ended]
 
 
 def by_method(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -181,13 +195,13 @@ def gather_fair(runs: Path, to: Path) -> None:
     """Gather every study of the fair protocol that has a finished run."""
     for name, study in STUDIES.items():
         folder, path = runs / "fair" / name, to / "fair" / name
-        cells = read_cells(folder, list(METHODS), study.target)
+        cells = whole(read_cells(folder, list(METHODS), study.target), study.seeds)
         if not cells:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         chosen = {
             method: json.loads(file.read_text())
-            for method in METHODS
+            for method in by_method(cells)
             if (file := folder / method / "chosen.json").exists()
         }
         path.with_suffix(".json").write_text(json.dumps(chosen, indent=1) + "\n")
