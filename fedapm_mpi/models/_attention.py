@@ -4,6 +4,8 @@ This is "fuse_base" of FedMultimodal, which FedAPM (arXiv 2506.04672) uses for i
 multimodal experiments.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -69,13 +71,47 @@ class FuseBase(nn.Module):
         return (self.weights(x, inside) @ x).flatten(1)
 
 
-def classifier_of(
-    width: int, inner: int, num_classes: int, dropout: float
-) -> nn.Sequential:
-    """Return the dense layers that follow the attention in each of these models."""
-    return nn.Sequential(
-        nn.Linear(width, inner),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(inner, num_classes),
-    )
+class Fused(nn.Module):
+    """What FedAPM's multimodal models have in common: they fuse tokens and classify.
+
+    A model adds its encoders first, so that these come first among its parameters, then
+    calls `add_head`.
+    """
+
+    def add_head(
+        self,
+        num_classes: int,
+        *,
+        hidden: int,
+        heads: int,
+        attention: int,
+        classifier: int,
+        dropout: float,
+    ) -> None:
+        """Add ``fuse_att`` for tokens of size `hidden`, and ``classifier``."""
+        self.fuse_att = FuseBase(hidden, heads, attention)
+        self.classifier = nn.Sequential(
+            nn.Linear(heads * hidden, classifier),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(classifier, num_classes),
+        )
+
+    def logits(
+        self, tokens: Sequence[Tensor], inside: Sequence[Tensor], masked: bool
+    ) -> Tensor:
+        """Return logits ``(n, num_classes)`` of the tokens of all inputs.
+
+        Parameters
+        ----------
+        tokens
+            Of each input, ``(n, T, hidden)``.
+        inside
+            Of each input which are no padding, bool ``(n, T)``.
+        masked
+            Whether to look at `inside`; without, all tokens count.
+        """
+        mask = torch.cat(tuple(inside), dim=1) if masked else None
+        fused = self.fuse_att(torch.cat(tuple(tokens), dim=1), mask)
+        logits: Tensor = self.classifier(fused)
+        return logits

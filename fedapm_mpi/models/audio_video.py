@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ._attention import FuseBase, classifier_of
+from ._attention import Fused
 from ._conv import SHRINK, ConvEncoder
 from ._recurrent import tokens_of
 from .base import InputSpec, check_rate, check_sizes, check_task, describe, models
 
 
-class AudioVideo(nn.Module):
+class AudioVideo(Fused):
     """Convolutions and a GRU over sound, a GRU over pictures, fused by attention.
 
     Parameters
@@ -21,7 +20,7 @@ class AudioVideo(nn.Module):
         Sound and film, in this order.
     num_classes
         Number of logits.
-    filters, hidden, heads, attention, classifier, dropout
+    filters, hidden, dropout, **head
         As of `audio_video`.
     """
 
@@ -32,10 +31,8 @@ class AudioVideo(nn.Module):
         *,
         filters: int,
         hidden: int,
-        heads: int,
-        attention: int,
-        classifier: int,
         dropout: float,
+        **head: int,
     ) -> None:
         super().__init__()
         audio, video = inputs
@@ -43,10 +40,7 @@ class AudioVideo(nn.Module):
         self.audio_conv = ConvEncoder(audio.shape[1], filters, dropout)
         self.audio_rnn = nn.GRU(4 * filters, hidden, batch_first=True)
         self.video_rnn = nn.GRU(video.shape[1], hidden, batch_first=True)
-        self.fuse_att = FuseBase(hidden, heads, attention)
-        self.classifier = classifier_of(
-            heads * hidden, classifier, num_classes, dropout
-        )
+        self.add_head(num_classes, hidden=hidden, dropout=dropout, **head)
 
     def forward(
         self,
@@ -74,10 +68,7 @@ class AudioVideo(nn.Module):
         shrunk = None if of_audio is None else of_audio // SHRINK
         sound, sounds = tokens_of(self.audio_rnn, steps, shrunk)
         film, films = tokens_of(self.video_rnn, video, of_video)
-        mask = torch.cat((sounds, films), dim=1) if lengths else None
-        fused = self.fuse_att(torch.cat((sound, film), dim=1), mask)
-        logits: Tensor = self.classifier(fused)
-        return logits
+        return self.logits((sound, film), (sounds, films), bool(lengths))
 
 
 @models.register("audio-video")

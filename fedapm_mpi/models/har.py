@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ._attention import FuseBase, classifier_of
+from ._attention import Fused
 from ._conv import SHRINK, ConvEncoder
 from ._padding import within
 from .base import InputSpec, check_name, check_rate, check_sizes, check_task, models
 
 
-class HAR(nn.Module):
+class HAR(Fused):
     """One encoder and one GRU per input, fused by attention.
 
     Parameters
@@ -21,7 +21,7 @@ class HAR(nn.Module):
         Channels of each input, by its name.
     num_classes
         Number of logits.
-    filters, hidden, heads, attention, classifier, dropout
+    filters, hidden, dropout, **head
         As of `har`.
     """
 
@@ -32,10 +32,8 @@ class HAR(nn.Module):
         *,
         filters: int,
         hidden: int,
-        heads: int,
-        attention: int,
-        classifier: int,
         dropout: float,
+        **head: int,
     ) -> None:
         super().__init__()
         self.names = tuple(channels)
@@ -44,10 +42,7 @@ class HAR(nn.Module):
         for name in channels:
             rnn = nn.GRU(4 * filters, hidden, batch_first=True)
             self.add_module(f"{name}_rnn", rnn)
-        self.fuse_att = FuseBase(hidden, heads, attention)
-        self.classifier = classifier_of(
-            heads * hidden, classifier, num_classes, dropout
-        )
+        self.add_head(num_classes, hidden=hidden, dropout=dropout, **head)
 
     def forward(
         self, *inputs: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -76,10 +71,7 @@ class HAR(nn.Module):
                 inside[-1] = inside[-1].expand(len(x), span)
             else:
                 inside.append(within(length // SHRINK, span))
-        mask = torch.cat(inside, dim=1) if lengths else None
-        fused = self.fuse_att(torch.cat(tokens, dim=1), mask)
-        logits: Tensor = self.classifier(fused)
-        return logits
+        return self.logits(tokens, inside, bool(lengths))
 
 
 def _channels(inputs: tuple[InputSpec, ...]) -> dict[str, int]:

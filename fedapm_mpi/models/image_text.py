@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ._attention import FuseBase, classifier_of
+from ._attention import Fused
 from ._recurrent import tokens_of
 from .base import InputSpec, check_rate, check_sizes, check_task, describe, models
 
 
-class ImageText(nn.Module):
+class ImageText(Fused):
     """A dense encoder of picture features and a GRU over words, fused by attention.
 
     Parameters
@@ -20,7 +20,7 @@ class ImageText(nn.Module):
         The picture's features and the words, in this order.
     num_classes
         Number of logits.
-    hidden, heads, attention, classifier, dropout
+    hidden, dropout, **head
         As of `image_text`.
     """
 
@@ -30,10 +30,8 @@ class ImageText(nn.Module):
         num_classes: int,
         *,
         hidden: int,
-        heads: int,
-        attention: int,
-        classifier: int,
         dropout: float,
+        **head: int,
     ) -> None:
         super().__init__()
         picture, text = inputs
@@ -45,10 +43,7 @@ class ImageText(nn.Module):
             nn.Linear(hidden, hidden),
         )
         self.text_rnn = nn.GRU(text.shape[-1], hidden, batch_first=True)
-        self.fuse_att = FuseBase(hidden, heads, attention)
-        self.classifier = classifier_of(
-            heads * hidden, classifier, num_classes, dropout
-        )
+        self.add_head(num_classes, hidden=hidden, dropout=dropout, **head)
 
     def forward(
         self,
@@ -74,10 +69,7 @@ class ImageText(nn.Module):
         if of_picture is not None:
             there = of_picture[:, None] > 0
         words, inside = tokens_of(self.text_rnn, text, of_text)
-        mask = torch.cat((there, inside), dim=1) if lengths else None
-        fused = self.fuse_att(torch.cat((token, words), dim=1), mask)
-        logits: Tensor = self.classifier(fused)
-        return logits
+        return self.logits((token, words), (there, inside), bool(lengths))
 
 
 @models.register("image-text")
