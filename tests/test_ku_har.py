@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 from test_prepare import prepare
+from training import small_har
 
 from data_prep.sources import sources
 from fedapm_mpi.comm import Serial
@@ -117,16 +118,8 @@ def test_merged_clients_and_a_run(folder, tmp_path, capsys):
     assert prepare("ku_har", folder, tmp_path / "to", *words).sha256 == manifest.sha256
     assert "nothing to do" in capsys.readouterr().out
     prepare("ku_har", folder, tmp_path / "all", "steps=64", "group=none")
-    config = {
-        "data": str(tmp_path / "all"),
-        "model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4},
-        "algorithm": {"name": "fedsim", "lr": 0.1, "batch_size": 4,
-                      "work": {"epochs": 1}},
-        "split": {"personal": ["acc_conv.*", "gyro_conv.*"]},
-        "rounds": 2,
-    }  # fmt: skip
     run = tmp_path / "run"
-    config = validate(config, "test")
+    config = validate(small_har(tmp_path / "all"), "test")
     assert train(Serial(), config, directory=run, progress="none") == 0
 
 

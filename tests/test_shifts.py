@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from test_prepare import command, everyone, prepare
+from training import small_har
 
 from data_prep.pipeline import plan
 from data_prep.shifts import Clients, shifts
@@ -293,16 +294,13 @@ def test_a_run_with_missing_inputs(tmp_path):
     assert all(spec.ragged for spec in manifest.inputs)
     lacks = ["no gyro" in name for name in manifest.client_names]
     assert any(lacks)
-    config = {
-        "data": str(tmp_path / "to"),
-        "model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4},
-        "algorithm": {"name": "fedsim", "lr": 0.1, "batch_size": 4,
-                      "work": {"epochs": 1}},
-        "split": {"personal": ["acc_conv.*", "gyro_conv.*"]},
-        "rounds": 2,
-    }  # fmt: skip
     run = tmp_path / "run"
-    train(Serial(), validate(config, "test"), directory=run, progress="none")
+    train(
+        Serial(),
+        validate(small_har(tmp_path / "to"), "test"),
+        directory=run,
+        progress="none",
+    )
     models = [dict(load_client_model(run, i).named_parameters()) for i in range(8)]
     untouched = models[lacks.index(True)]
     for model, lack in zip(models, lacks, strict=True):

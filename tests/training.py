@@ -47,6 +47,19 @@ def experiment(data: Path, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def small_har(data: Path) -> dict[str, Any]:
+    """Return two rounds of a small model of two sensors, its encoders personal."""
+    return {
+        "data": str(data),
+        "model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4},
+        "algorithm": {
+            "name": "fedsim", "lr": 0.1, "batch_size": 4, "work": {"epochs": 1},
+        },
+        "split": {"personal": ["acc_conv.*", "gyro_conv.*"]},
+        "rounds": 2,
+    }  # fmt: skip
+
+
 def write_config(path: Path, config: Mapping[str, Any]) -> Path:
     """Write a configuration as a user would, and return its path."""
     path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
