@@ -14,6 +14,7 @@ Every dual in this package is **unscaled**: :math:`\pi_i` is in units of the los
 unit of u, and a change of :math:`\rho` leaves it alone.
 """
 
+from collections.abc import Iterable
 from math import sqrt
 from typing import NamedTuple
 
@@ -130,20 +131,20 @@ def squared_distance(a: Tensor, b: Tensor) -> float:
     return float(torch.dot(gap, gap))
 
 
-def dual_residual(change: Tensor, penalties: Tensor) -> float:
+def dual_residual(sections: Iterable[tuple[Tensor, Tensor]]) -> float:
     r"""Return :math:`(\sum_i \rho_i^2)^{1/2}\,\|u^{t+1} - u^t\|`.
 
     Where all m penalties are equal, this is :math:`\rho\sqrt m\,\|u^{t+1} - u^t\|`
-    (Boyd et al. 2011, section 3.3).
+    (Boyd et al. 2011, section 3.3). Where some clients hold only some sections of u,
+    each section counts with the penalties of those who hold it.
 
     Parameters
     ----------
-    change : (d,)
-        The change of the server's u in the round.
-    penalties : (m,)
-        The penalty that each client last worked with.
+    sections
+        Of each section of the server's u its change in the round, (d,), and the
+        penalty that each client which holds it last worked with, (m,).
     """
-    return sqrt(dot(penalties, penalties) * dot(change, change))
+    return sqrt(sum(dot(p, p) * dot(change, change) for change, p in sections))
 
 
 def dot(a: Tensor, b: Tensor) -> float:

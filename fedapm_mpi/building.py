@@ -1,6 +1,7 @@
 """Parts made from a configuration: by name, with their options, checked to fit."""
 
 import traceback
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import torch
 from torch import nn
 
 from .algorithms import Algorithm, ClientState
-from .config import Config
+from .config import Config, Part
 from .errors import ConfigError, FedAPMError
-from .manifest import Manifest
+from .manifest import InputSpec, Manifest
 from .models import models
 from .problem import scores
 from .registry import Registry
@@ -42,22 +43,37 @@ def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any
         raise ConfigError(msg) from error
 
 
-def build_model(config: Config, manifest: Manifest, sharing: str) -> SplitModel:
-    """Return the initial model of every client, split as the algorithm needs it.
-
-    The initialisation comes from the run's seed alone.
-    """
+def build_module(
+    config: Config, part: Part, inputs: tuple[InputSpec, ...], num_classes: int
+) -> nn.Module:
+    """Return a model with its initial parameters, which come from the seed alone."""
     torch.manual_seed(torch_seed(config.seed, "initial model"))
-    module: Any = build_part(
-        models, config.model, manifest.inputs, len(manifest.classes)
-    )
+    module: Any = build_part(models, part, inputs, num_classes)
     if not isinstance(module, nn.Module):
         msg = (
-            f"model {config.model['name']!r} returned {type(module).__name__}; the "
-            "factory must return a torch.nn.Module"
+            f"model {part['name']!r} returned {type(module).__name__}; the factory "
+            "must return a torch.nn.Module"
         )
         raise ConfigError(msg)
-    module = module.to(getattr(torch, config.dtype))
+    return module.to(getattr(torch, config.dtype))
+
+
+def split_module(
+    module: nn.Module, config: Config, sharing: str, elsewhere: Collection[str]
+) -> SplitModel:
+    """Return a model split as the algorithm needs it.
+
+    Parameters
+    ----------
+    module
+        The model.
+    config
+        Whose split counts if `sharing` says so.
+    sharing
+        ``Algorithm.sharing``.
+    elsewhere
+        Names of parameters that other clients' models have.
+    """
     if sharing == "all":
         return SplitModel(module, set())
     if sharing == "none":
@@ -67,36 +83,38 @@ def build_model(config: Config, manifest: Manifest, sharing: str) -> SplitModel:
         rules: Registry[Any] = Registry("split rule", __package__)
         return SplitModel.from_rule(module, rules.get(config.split.rule))
     return SplitModel.from_patterns(
-        module, personal=config.split.personal, shared=config.split.shared
+        module,
+        personal=config.split.personal,
+        shared=config.split.shared,
+        elsewhere=elsewhere,
     )
 
 
-def check_output(module: nn.Module, config: Config, manifest: Manifest) -> None:
-    """Raise `ConfigError` unless the model turns inputs of this data into scores."""
-    dtype, two, classes = getattr(torch, config.dtype), 2, len(manifest.classes)
+def check_output(
+    module: nn.Module, part: Part, inputs: tuple[InputSpec, ...], manifest: Manifest
+) -> None:
+    """Raise `ConfigError` unless the model turns these inputs into scores."""
+    two, classes = 2, len(manifest.classes)
+    dtype = next(module.parameters()).dtype
     blank = Samples(
-        tuple(torch.zeros(two, *spec.shape, dtype=dtype) for spec in manifest.inputs),
-        {
-            spec.name: torch.full((two,), spec.shape[0])
-            for spec in manifest.inputs
-            if spec.ragged
-        },
+        tuple(torch.zeros(two, *spec.shape, dtype=dtype) for spec in inputs),
+        {s.name: torch.full((two,), s.shape[0]) for s in inputs if s.ragged},
         torch.zeros(two, dtype=torch.int64),
     )
-    shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in manifest.inputs)
+    shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
     module.eval()
     try:
         with torch.no_grad():
             found = tuple(scores(module, blank).shape)
     except Exception as error:
         msg = (
-            f"model {config.model['name']!r} cannot take the inputs of "
+            f"model {part['name']!r} cannot take the inputs of "
             f"{manifest.directory} ({shapes}): {type(error).__name__}: {error}"
         )
         raise ConfigError(msg) from error
     if found != (two, classes):
         msg = (
-            f"model {config.model['name']!r} gives scores of shape {found} for {two} "
+            f"model {part['name']!r} gives scores of shape {found} for {two} "
             f"samples; it must be ({two}, {classes}), one score for each class"
         )
         raise ConfigError(msg)

@@ -54,9 +54,10 @@ def _train(
     session: Session, t: int, client: int, message: Tensor
 ) -> tuple[NDArray[np.float64], float, int, float]:
     """Do one participant's work: return its increment, loss sum and count, drift."""
-    model, state = session.model, session.table.touch(client)
-    d = session.algorithm.rows * model.size_shared
-    broadcast = message[:d].view(session.algorithm.rows, model.size_shared)
+    groups, state = session.groups, session.table.touch(client)
+    model = groups.of(client).model
+    rows, d = session.algorithm.rows, session.algorithm.rows * session.size
+    broadcast = groups.take(client, message[:d].view(rows, session.size))
     problem = ClientProblem(
         model,
         session.samples(client, "train"),
@@ -75,7 +76,7 @@ def _train(
     increment = session.algorithm.client_step(
         broadcast, state, problem, float(session.weights[client])
     )
-    parts = [increment.reshape(-1)]
+    parts = [groups.spread(client, increment).reshape(-1)]
     if "buffers" in state or "counters" in state:
         floats, counters = model.read_buffers()
         if "buffers" in state:
@@ -85,7 +86,8 @@ def _train(
         if session.averages_buffers:
             parts.append(floats.double() - message[d:].double())
     if dual_before is not None:
-        parts.append(state["dual"].double() - dual_before)
+        change = state["dual"].double() - dual_before
+        parts.append(groups.spread(client, change))
     drift = admm.squared_distance(state["shared"], broadcast[0])
     joined = torch.cat(parts).numpy()
     return joined, problem.loss_sum, problem.loss_count, drift

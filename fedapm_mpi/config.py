@@ -41,6 +41,34 @@ class Split:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Group:
+    """Clients that have another model than the rest, chosen in one of three ways."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    model: Part
+    """Their model; options without a name are added to those of the rest's model."""
+
+    clients: list[int | str] | None = None
+    """Numbers of clients, and ranges such as ``"0-9"``."""
+
+    names: list[str] | None = None
+    """Glob patterns of clients' names."""
+
+    lacks: list[str] | None = None
+    """Inputs: the clients that lack just these are meant."""
+
+    inputs: list[str] | None = None
+    """Inputs that the model is given; all that are not in `lacks` unless given."""
+
+    def __post_init__(self) -> None:
+        given = [self.clients, self.names, self.lacks]
+        if sum(value is not None for value in given) != 1:
+            msg = "give exactly one of clients, names, lacks"
+            raise ValueError(msg)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """When and how all clients are evaluated on their own test or val parts."""
 
@@ -139,6 +167,14 @@ class Config:
     split: Split | None = None
     """What is shared and what is personal, for algorithms that have both."""
 
+    groups: list[Group] = field(default_factory=list)
+    """Clients with another model; what they share with others must be alike."""
+
+    held_by_some: list[str] | None = None
+    """Glob patterns of shared parameters that some groups' models may lack; each is
+    averaged over the clients that hold it. Where groups differ in any other, the run
+    is refused."""
+
     participation: Part = field(default_factory=lambda: {"name": "full"})
     """How each round's participants are chosen."""
 
@@ -184,6 +220,7 @@ class Config:
         ):
             if nested.get(key) is not None:
                 nested[key] = kind(**nested[key])
+        nested["groups"] = [Group(**group) for group in nested.get("groups", ())]
         return cls(**nested)
 
     def plain(self) -> dict[str, Any]:

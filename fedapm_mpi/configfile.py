@@ -73,6 +73,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for key in PARTS:
         if isinstance(plain.get(key), str):
             plain[key] = {"name": plain[key]}
+    plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
     errors: list[str] = []
     config: Config | None = None
     try:
@@ -85,13 +86,18 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         if isinstance(part, dict):
             checked[key], found = check_part(key, REGISTRIES[key], part)
             errors += found
+    groups = []
+    for k, group in enumerate(config.groups if config else ()):
+        model, found = check_part(f"groups[{k}].model", models, group.model)
+        groups.append(dataclasses.replace(group, model=model))
+        errors += found
     if errors or config is None:
         raise ConfigError(f"{where}:\n" + "\n".join(f"  {e}" for e in errors))
     errors = _split_errors(config)
     if errors:
         raise ConfigError(f"{where}:\n" + "\n".join(f"  {e}" for e in errors))
     parts: Any = checked
-    return dataclasses.replace(config, **parts)
+    return dataclasses.replace(config, groups=groups, **parts)
 
 
 def check_part(
@@ -106,13 +112,32 @@ def check_part(
         factory = registry.get(name)
     except ConfigError as error:
         return {}, [f"{key}: {error}"]
-    checked, errors = validate_options(
-        f"{key} {name!r}", factory, options, POSITIONAL.get(key, 0)
-    )
+    positional = POSITIONAL.get(key.rpartition(".")[2], 0)
+    checked, errors = validate_options(f"{key} {name!r}", factory, options, positional)
     return {"name": name, **checked}, errors
 
 
+def _with_models(groups: Any, base: Any) -> Any:
+    """Return groups with whole models, as far as they are written as they should be."""
+    if not isinstance(groups, list):
+        return groups or []
+
+    def whole(group: Any) -> Any:
+        if not isinstance(group, Mapping):
+            return group
+        model = group.get("model") or {}
+        if isinstance(model, str):
+            model = {"name": model}
+        if isinstance(model, Mapping) and isinstance(base, dict):
+            model = dict(model) if "name" in model else {**base, **model}
+        return {**group, "model": model}
+
+    return [whole(group) for group in groups]
+
+
 def _split_errors(config: Config) -> list[str]:
+    if config.held_by_some is not None and not config.groups:
+        return ["held_by_some: there are no groups, so all hold all; remove the key"]
     algorithm = algorithms.get(config.algorithm["name"])
     sharing = getattr(algorithm, "sharing", "split")
     name = config.algorithm["name"]

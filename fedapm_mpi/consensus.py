@@ -19,6 +19,7 @@ from .evaluation import mean_loss
 from .recorder import Record, Recorder
 from .server import Server
 from .session import Session
+from .space import SharedSpace
 
 COLUMNS = 3
 """Of each client and block: |u_i - u|^2, |u_i|^2, |pi_i|^2."""
@@ -64,10 +65,11 @@ def measure(
     steered = _steered(session)
     if not (steered or _due(session, t)):
         return {}, verdict
-    table = _gather(session, message)
+    blocks = _blocks(session)
+    table = _gather(session, message, blocks)
     record: Record = {}
     if table is not None:
-        record, total = _summarise(session, server, table)
+        record, total = _summarise(server, blocks, table)
         if steered and server.participants:  # else nothing has moved to judge by
             verdict = _judge(session, server, total, t)
             if verdict.converged:
@@ -85,11 +87,10 @@ def lagrangian(session: Session, message: Tensor) -> Record:
     """
     algorithm: Any = session.algorithm
     rows = []
-    u = message[: session.model.size_shared]
     for client in session.table.hosted:
         state, weight = session.table.view(client), float(session.weights[client])
-        session.load(state)
-        loss = mean_loss(session.model, session.samples(client, "train"))
+        loss = mean_loss(session.load(client), session.samples(client, "train"))
+        u = session.groups.take(client, message[: session.size])
         rows.append(algorithm.lagrangian(state, u, loss, weight))
     mine = np.array(rows, dtype=np.float64).reshape(-1, 2)
     everyone = np.arange(session.num_clients)
@@ -125,40 +126,73 @@ def _judge(
     if rule is None or not server.seen.all():
         # Clients that never took part agree with the initial model, not with the rest.
         return Verdict(rho, converged=False)
-    entries = session.num_clients * session.model.size_shared
+    whole = _whole(session).pieces
+    entries = sum((at.stop - at.start) * int(held.sum()) for at, held in whole)
     done = residuals.within(rule.absolute, rule.relative, entries)
     return Verdict(rho, done)
 
 
-def _gather(session: Session, message: Tensor) -> NDArray[np.float64] | None:
-    """Return (m, blocks, 3) on the server: in all, then by parameter if asked for."""
-    u = message[: session.model.size_shared].double()
-    cuts = _cuts(session)
-    untouched: list[float] | None = None
+class _Block(NamedTuple):
+    """What residuals are given of: the shared vector, or one of its parameters."""
+
+    name: str
+    pieces: list[tuple[slice, NDArray[np.bool_]]]
+    """Where it lies at the server, cut where its holders change, and these, (m,)."""
+
+
+def dual_residual(session: Session, server: Server) -> float:
+    """Return the dual residual of the round that the server has just ended."""
+    return _dual_residual(server, _whole(session))
+
+
+def _whole(session: Session) -> _Block:
+    groups = session.groups
+    sections = groups.space.sections
+    return _Block("", [(s.place, groups.clients(s.groups)) for s in sections])
+
+
+def _blocks(session: Session) -> list[_Block]:
+    """Return the whole shared vector and, if asked for, each of its parameters."""
+    found, groups = [_whole(session)], session.groups
+    if session.config.diagnostics.blocks:
+        for name, place in groups.space.places.items():
+            held = groups.clients(groups.space.holders(name))
+            found.append(_Block(name, [(place, held)]))
+    return found
+
+
+def _gather(
+    session: Session, message: Tensor, blocks: list[_Block]
+) -> NDArray[np.float64] | None:
+    """Return (m, blocks, 3) on the server."""
+    groups, u = session.groups, message[: session.size].double()
+    cuts = [_cuts(groups.space, g, blocks) for g in range(len(groups.members))]
+    # All of a group who have never taken part are alike.
+    untouched: dict[int, list[float]] = {}
     rows = []
     for client in session.table.hosted:
-        if session.table.is_touched(client):
-            rows.append(_row(session.table.view(client), u, cuts))
-        else:
-            # All who have never taken part are alike.
-            untouched = untouched or _row(session.table.view(client), u, cuts)
-            rows.append(untouched)
-    mine = np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS * len(cuts))
+        g = int(groups.of_client[client])
+        row = None if session.table.is_touched(client) else untouched.get(g)
+        if row is None:
+            state = session.table.view(client)
+            row = _row(state, groups.space.take(g, u), cuts[g])
+            if not session.table.is_touched(client):
+                untouched[g] = row
+        rows.append(row)
+    mine = np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS * len(blocks))
     everyone = np.arange(session.num_clients)
     table = session.comm.gather_rows(mine, session.per_rank(everyone))
     if table is None:
         return None
     ordered = table[session.in_client_order(everyone)]
-    return ordered.reshape(session.num_clients, len(cuts), COLUMNS)
+    return ordered.reshape(session.num_clients, len(blocks), COLUMNS)
 
 
-def _cuts(session: Session) -> list[slice]:
-    """Return where the whole shared block lies, and each of its parameters."""
-    model = session.model
-    cuts = [slice(0, model.size_shared)]
-    if session.config.diagnostics.blocks:
-        cuts += [place for _, place in model.shared_places()]
-    return cuts
+def _cuts(space: SharedSpace, group: int, blocks: list[_Block]) -> list[slice]:
+    """Return where the blocks lie in a group's vectors; nothing if it has them not."""
+    nothing = slice(0, 0)
+    named = [space.local(group, block.name) or nothing for block in blocks[1:]]
+    return [slice(None), *named]
 
 
 def _row(state: ClientState, u: Tensor, cuts: list[slice]) -> list[float]:
@@ -174,16 +208,15 @@ def _row(state: ClientState, u: Tensor, cuts: list[slice]) -> list[float]:
 
 
 def _summarise(
-    session: Session, server: Server, table: NDArray[np.float64]
+    server: Server, blocks: list[_Block], table: NDArray[np.float64]
 ) -> tuple[Record, admm.Residuals]:
-    cuts = _cuts(session)
     sums = [
         [float(sum(column)) for column in block.T.tolist()]
         for block in table.transpose(1, 0, 2)
     ]
     found = [
-        _residuals(server, cut, block, session.num_clients)
-        for cut, block in zip(cuts, sums, strict=True)
+        _residuals(server, block, of_clients)
+        for block, of_clients in zip(blocks, sums, strict=True)
     ]
     total = found[0]
     record: Record = {
@@ -193,26 +226,32 @@ def _summarise(
     dual = bool(len(server.penalties))
     if dual:
         record["dual_relative"] = total.dual_relative
-    if len(cuts) > 1:
+    if len(blocks) > 1:
         record["blocks"] = {
-            name: _block(residuals, dual)
-            for (name, _), residuals in zip(
-                session.model.shared_places(), found[1:], strict=True
-            )
+            block.name: _block(residuals, dual)
+            for block, residuals in zip(blocks[1:], found[1:], strict=True)
         }
     return record, total
 
 
-def _residuals(
-    server: Server, cut: slice, sums: list[float], num_clients: int
-) -> admm.Residuals:
+def _residuals(server: Server, block: _Block, sums: list[float]) -> admm.Residuals:
     gaps, copies, duals = sums
-    u = server.rows[0, cut]
+    u = server.rows[0]
+    spread = sum(int(held.sum()) * admm.dot(u[at], u[at]) for at, held in block.pieces)
     return admm.Residuals(
         primal=sqrt(gaps),
-        dual=admm.dual_residual(server.change[cut], server.penalties),
-        scale_primal=max(sqrt(copies), sqrt(num_clients * admm.dot(u, u))),
+        dual=_dual_residual(server, block),
+        scale_primal=max(sqrt(copies), sqrt(spread)),
         scale_dual=sqrt(duals),
+    )
+
+
+def _dual_residual(server: Server, block: _Block) -> float:
+    if not len(server.penalties):
+        return 0.0
+    return admm.dual_residual(
+        (server.change[at], server.penalties[torch.from_numpy(held)])
+        for at, held in block.pieces
     )
 
 

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import admm, checkpoint
+from . import checkpoint
+from .admm import dot
 from .algorithms import Round
 from .client_work import local_work
 from .comm import SERVER
-from .consensus import lagrangian, measure, resumed_verdict
+from .consensus import dual_residual, lagrangian, measure, resumed_verdict
 from .placements import hosts
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
@@ -68,7 +69,7 @@ def run(
     config, comm = session.config, session.comm
     server = restore(session, resume)
     start = resume.round_index if resume else 0
-    message = torch.zeros(session.down_length, dtype=session.model.dtype)
+    message = torch.zeros(session.down_length, dtype=session.dtype)
     pending: Record = {"round": start}
     verdict = resumed_verdict(session, server, recorder)
 
@@ -142,16 +143,17 @@ def _server_work(
 ) -> Record:
     """Update the server's state; return the first part of the round's record."""
     algorithm, u_before = session.algorithm, server.rows[0].clone()
-    rows, d = algorithm.rows, session.model.size_shared
-    this = Round(
-        index=t,
-        num_clients=session.num_clients,
-        participants=len(chosen),
-        weight_sum=float(session.weights[chosen].sum()),
-        penalties=server.use_penalty(chosen),
-    )
+    rows, d = algorithm.rows, session.size
     summed = torch.from_numpy(total)
-    algorithm.server_step(server.rows, summed[: rows * d].view(rows, -1), this)
+    increments = summed[: rows * d].view(rows, d)
+    penalties = server.use_penalty(chosen)
+    for section in session.groups.space.sections:
+        holders = session.groups.clients(section.groups)
+        algorithm.server_step(
+            server.rows[:, section.place],
+            increments[:, section.place],
+            _round(session, server, t, chosen, holders, penalties),
+        )
     if len(chosen):
         buffers = summed[rows * d :][: len(server.buffers)]
         server.buffers.add_(buffers, alpha=1 / len(chosen))
@@ -167,12 +169,41 @@ def _server_work(
         "dual_residual": None,
     }
     if server.rho is not None:
-        residual = admm.dual_residual(server.change, server.penalties)
-        record["dual_residual"] = residual
+        record["dual_residual"] = dual_residual(session, server)
     if len(server.dual_sum):
         server.dual_sum.add_(summed[-d:])
-        record["dual_sum"] = sqrt(admm.dot(server.dual_sum, server.dual_sum))
+        record["dual_sum"] = sqrt(dot(server.dual_sum, server.dual_sum))
     return record
+
+
+def _round(
+    session: Session,
+    server: Server,
+    t: int,
+    chosen: NDArray[np.int64],
+    holders: NDArray[np.bool_],
+    penalties: Tensor,
+) -> Round:
+    """Return what the server's step is told of the clients that hold a section.
+
+    `penalties` are those of before the round, (m,).
+    """
+    here = chosen[holders[chosen]]
+    used = None
+    if server.rho is not None:
+        holding = torch.from_numpy(holders)
+        both = (penalties, server.penalties)
+        before, after = (float((p[holding] / server.rho).sum()) for p in both)
+        used = (before, after)
+    return Round(
+        index=t,
+        num_clients=int(holders.sum()),
+        participants=len(here),
+        weight_sum=float(session.weights[here].sum()),
+        # Exactly 1 where all hold it, whatever rounding makes of the sum.
+        weight_total=1.0 if holders.all() else float(session.weights[holders].sum()),
+        penalties=used,
+    )
 
 
 def _statistics(rows: NDArray[np.float64]) -> Record:
@@ -203,7 +234,7 @@ def _evaluate(
 
 def _pack(session: Session, server: Server, message: Tensor) -> None:
     if session.comm.rank == SERVER:
-        rows, d = session.algorithm.rows, session.model.size_shared
+        rows, d = session.algorithm.rows, session.size
         message[: rows * d].copy_(server.rows[:rows].reshape(-1))
         if session.averages_buffers:
             message[rows * d :].copy_(server.buffers)

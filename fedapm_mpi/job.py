@@ -221,14 +221,14 @@ def _begin(
             text = yaml.safe_dump(session.config.plain(), sort_keys=False)
             write_text(recorder.directory / "config.yaml", text)
             recorder.write_json("provenance.json", provenance(session, ranks))
-            rows = session.model.table()
+            rows = session.groups.table()
             recorder.write_csv("split.csv", rows[0]._fields, rows)
         except FedAPMError as caught:
             error = caught
         for text in [*session.warnings, *notes]:
             say(f"note: {text}")
         if progress != "none":
-            print_split(session.model.table())
+            print_split(session.groups.table())
             goes_on = f", going on after round {saved.round_index}" if saved else ""
             say(f"run directory: {recorder.directory}{goes_on}")
     session.comm.agree(error)
@@ -258,8 +258,8 @@ def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | Non
     try:
         checkpoint.write_states(final, comm.rank, session.table.touched())
         if comm.rank == SERVER:
-            u = outcome.server.rows[0].to(session.model.dtype)
-            named = session.model.named(u, session.model.shared_names)
+            u = outcome.server.rows[0].to(session.dtype)
+            named = session.groups.space.named(u)
             checkpoint.write_tensors(final / "shared.safetensors", named)
             checkpoint.write_tensors(
                 final / "server.safetensors", outcome.server.tensors()

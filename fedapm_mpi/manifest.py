@@ -88,6 +88,8 @@ class Manifest:
         Split name to the ``(m, classes)`` histogram of labels.
     preparation
         What the set was made from and with; equal for equal preparations.
+    lacking
+        Input name to the clients, in order, none of whose samples has it.
     """
 
     directory: str
@@ -103,6 +105,7 @@ class Manifest:
     sha256: str
     label_counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
+    lacking: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def shard_of(self, client: int) -> ShardFile:
         """Return the file that holds a client.
@@ -138,6 +141,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "counts": {name: n.tolist() for name, n in manifest.counts.items()},
         "label_counts": {name: n.tolist() for name, n in manifest.label_counts.items()},
         "client_names": list(manifest.client_names),
+        **({"lacking": manifest.lacking} if manifest.lacking else {}),
     }
     # One line a key: fit to be read by eye without a line for every number.
     lines = (f"{json.dumps(key)}: {json.dumps(tree[key])}" for key in tree)
@@ -223,6 +227,10 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
             for name in tree["splits"]
         },
         preparation=dict(tree["preparation"]),
+        lacking={
+            name: tuple(int(client) for client in clients)
+            for name, clients in tree.get("lacking", {}).items()
+        },
     )
 
 
@@ -240,6 +248,9 @@ def _faults(manifest: Manifest) -> list[str]:
             faults.append(f"input {spec.name!r} has no usable shape or type")
         if spec.ragged and not spec.shape:
             faults.append(f"input {spec.name!r} is ragged but has no axis")
+    for name, clients in manifest.lacking.items():
+        if name not in names or sorted(set(clients) & set(range(m))) != list(clients):
+            faults.append(f"it is not clear who lacks the input {name!r}")
     if len(manifest.client_names) != m:
         faults.append(f"{len(manifest.client_names)} client names for {m} clients")
     for split in ("train", "test"):

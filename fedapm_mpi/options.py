@@ -140,7 +140,7 @@ def sentences(
     """Return one sentence for each error of a validation, the nearest key in it."""
     found = []
     for item in error.errors(include_url=False):
-        path = ".".join(str(step) for step in item["loc"])
+        path = _path(item["loc"])
         text = item["msg"].removeprefix("Value error, ")
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             *parents, last = (str(step) for step in item["loc"])
@@ -159,6 +159,8 @@ def sentences(
 def _known_keys(schema: Any, parents: Sequence[str]) -> list[str]:
     """Return the keys that a schema knows below a path of nested dataclasses."""
     for parent in parents:
+        if parent.isdecimal():  # one of a list, whose items the schema already is
+            continue
         schema = _dataclass_in(typing.get_type_hints(schema).get(parent))
         if schema is None:
             return []
@@ -167,8 +169,15 @@ def _known_keys(schema: Any, parents: Sequence[str]) -> list[str]:
     return sorted(getattr(schema, "model_fields", {}))
 
 
+def _path(steps: Sequence[int | str]) -> str:
+    """Return a path in a tree of values, such as ``groups[0].model``."""
+    parts = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps]
+    return "".join(parts).removeprefix(".")
+
+
 def _dataclass_in(hint: Any) -> Any:
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    inside = _is_union(hint) or typing.get_origin(hint) is list
+    options = typing.get_args(hint) if inside else (hint,)
     return next((o for o in options if dataclasses.is_dataclass(o)), None)
 
 

@@ -23,7 +23,7 @@ def measure(session: Session) -> float:
         return 0.0
     batch_size = getattr(session.algorithm, "batch_size", 0)
     problem = ClientProblem(
-        session.model,
+        session.groups.of(client).model,
         session.samples(client, "train"),
         seed=session.config.seed,
         round_index=0,
@@ -61,7 +61,7 @@ def print_plan(session: Session, seconds_per_sample: float) -> None:
     work = passes(session, getattr(session.algorithm, "batch_size", 0))
     for text in session.warnings:
         say(f"note: {text}")
-    print_split(session.model.table())
+    print_split(session.groups.table())
     rows = []
     for rank in range(comm.size):
         here = session.host_of == rank
@@ -70,7 +70,7 @@ def print_plan(session: Session, seconds_per_sample: float) -> None:
         rows.append((rank, role, int(here.sum()), int(trained[here].sum()), local))
     header = ("rank", "role", "clients", "train samples", "local s/round")
     print_table("Placement", header, [(str(r[0]), *r[1:]) for r in rows])
-    down = session.down_length * session.model.shared.element_size()
+    down = session.down_length * session.dtype.itemsize
     up = session.up_length * session.reduction.bytes_per_element
     say(
         f"per round: {len(first)} of {m} clients (first round), broadcast "
@@ -89,20 +89,20 @@ def _memory(session: Session) -> str:
     rank = int(hosted[hosts(session.comm.size).start :].argmax())
     rank += hosts(session.comm.size).start
     here = session.host_of == rank
-    state = sum(
-        tensor.numel() * tensor.element_size()
-        for tensor in session.table.view(-1).values()
-    )
-    per_sample = session.model.shared.element_size() * sum(
-        int(np.prod(spec.shape)) for spec in session.manifest.inputs
-    )
-    samples = sum(
-        int(counts[here].sum()) for counts in session.manifest.counts.values()
-    )
+    groups = session.groups
+    samples = np.sum(list(session.manifest.counts.values()), axis=0)
+    data = states = 0
+    for g, group in enumerate(groups.members):
+        of_group = here & groups.clients([g])
+        per_sample = session.dtype.itemsize * sum(
+            int(np.prod(spec.shape)) for spec in group.inputs
+        )
+        data += int(samples[of_group].sum()) * per_sample
+        state = group.new_client(session.algorithm).values()
+        each = sum(tensor.numel() * tensor.element_size() for tensor in state)
+        states += int(of_group.sum()) * each
     share = len(session.participants(0)) / session.num_clients
     buffered = 8 * session.up_length
-    data = samples * per_sample
-    states = int(hosted[rank]) * state
     updates = int(np.ceil(share * hosted[rank])) * buffered
     return (
         f"data {_size(data)}, client states {_size(states)} once all have taken part, "

@@ -11,14 +11,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .algorithms import ClientState, algorithms
-from .building import build_model, build_part
+from .building import build_part
 from .config import Config
 from .errors import DataError
+from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
 from .problem import ClientProblem
 from .samples import to_samples
 from .shards import ShardReader
-from .split import SplitModel
 from .state import run_digest, state_digest
 
 
@@ -61,12 +61,13 @@ def load_client_model(run: Path, client: int) -> nn.Module:
         If the run is not finished or has no such client.
     """
     final = _final(run)
-    model, server = final.model, final.server
-    m = len(server["seen"])
+    server, m = final.server, len(final.server["seen"])
     if not 0 <= client < m:
         msg = f"{run} has clients 0 to {m - 1}, not {client}"
         raise DataError(msg)
-    state = _states(run).get(client, final.initial)
+    group = final.groups.of(client)
+    model = group.model
+    state = _states(run).get(client, group.new_client(final.algorithm))
     none = torch.zeros(0)
     averaged = final.config.buffers == "mean"
     buffers = server["buffers"] if averaged else state.get("buffers")
@@ -77,7 +78,8 @@ def load_client_model(run: Path, client: int) -> nn.Module:
         _personalise(final, client, state, run)
     else:
         at_server = final.config.evaluation.shared == "server"
-        model.shared.copy_(server["rows"][0] if at_server else state["shared"])
+        u = final.groups.take(client, server["rows"][0])
+        model.shared.copy_(u if at_server else state["shared"])
         model.personal.copy_(state["personal"])
     module: nn.Module = model.module.eval()
     return module
@@ -87,10 +89,11 @@ def recompute_digest(run: Path) -> str:
     """Return the digest of the state in a run's ``final`` folder."""
     final = _final(run)
     server, states = final.server, _states(run)
-    untouched = state_digest(final.initial)
+    groups = final.groups
+    untouched = [state_digest(g.new_client(final.algorithm)) for g in groups.members]
     rows = [
-        state_digest(states[i]) if i in states else untouched
-        for i in range(len(server["seen"]))
+        state_digest(states[i]) if i in states else untouched[g]
+        for i, g in enumerate(groups.of_client.tolist())
     ]
     table = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, 32)
     return run_digest([server["rows"], server["buffers"]], table)
@@ -102,10 +105,7 @@ class _Final(NamedTuple):
     config: Config
     manifest: Manifest
     algorithm: Any
-    model: SplitModel
-    initial: ClientState
-    """A client's that never took part."""
-
+    groups: Groups
     server: dict[str, Tensor]
 
 
@@ -113,21 +113,17 @@ def _final(run: Path) -> _Final:
     config = read_config(run)
     manifest = read_manifest(config.data)
     algorithm = build_part(algorithms, config.algorithm)
-    model = build_model(config, manifest, algorithm.sharing)
-    initial = algorithm.new_client(model.shared.clone(), model.personal.clone())
-    for name, values in zip(("buffers", "counters"), model.read_buffers(), strict=True):
-        if values.numel():
-            initial[name] = values
+    groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
     if not path.exists():
         msg = f"{run} is not finished; go on with it by: fedapm train --resume {run}"
         raise DataError(msg)
-    return _Final(config, manifest, algorithm, model, initial, _tensors(path))
+    return _Final(config, manifest, algorithm, groups, _tensors(path))
 
 
 def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> None:
     """Set the live model to what the algorithm makes for a client."""
-    config, model = final.config, final.model
+    config, group = final.config, final.groups.of(client)
     reader = ShardReader(final.manifest)
     stored = reader.read(client, "train")
     reader.close()
@@ -135,14 +131,15 @@ def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> N
     m = final.manifest.num_clients
     uniform = config.client_weights == "uniform"
     problem = ClientProblem(
-        model,
-        to_samples(stored, final.manifest.inputs, model.dtype),
+        group.model,
+        to_samples(stored, group.inputs, group.model.dtype),
         seed=config.seed,
         round_index=read_records(run)[-1]["round"],
         client=client,
         purpose="personalise",
     )
-    broadcast = final.server["rows"][: final.algorithm.rows].to(model.dtype)
+    rows = final.server["rows"][: final.algorithm.rows]
+    broadcast = final.groups.take(client, rows).to(group.model.dtype)
     weight = 1 / m if uniform else float(counts[client] / counts.sum())
     final.algorithm.personalise(broadcast, state, problem, weight)
 

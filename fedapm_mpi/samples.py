@@ -60,14 +60,18 @@ class StoredSamples(Protocol):
 def to_samples(
     stored: StoredSamples, inputs: Sequence[StoredInput], dtype: torch.dtype
 ) -> Samples:
-    """Return stored samples as tensors: values are ``stored * scale + shift``.
+    """Return these inputs of stored samples: values are ``stored * scale + shift``.
 
     Every tensor is an allocation of its own. That makes its alignment the same
     wherever the client is hosted, and with it the bits that a matrix product gives.
     """
     return Samples(
         tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
-        {name: _own(values, torch.int64) for name, values in stored.lengths.items()},
+        {
+            spec.name: _own(stored.lengths[spec.name], torch.int64)
+            for spec in inputs
+            if spec.name in stored.lengths
+        },
         _own(stored.labels, torch.int64),
     )
 

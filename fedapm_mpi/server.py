@@ -42,13 +42,12 @@ class Server:
     rho: float | None
     """Penalty of the next round; `None` for algorithms without one."""
 
-    def use_penalty(self, clients: NDArray[np.int64]) -> tuple[float, float] | None:
-        """Note that clients work with the present penalty; see `Round.penalties`."""
-        if self.rho is None:
-            return None
-        before = float((self.penalties / self.rho).sum())
-        self.penalties[torch.from_numpy(clients)] = self.rho
-        return before, float((self.penalties / self.rho).sum())
+    def use_penalty(self, clients: NDArray[np.int64]) -> Tensor:
+        """Note that clients work with the present penalty; return the ones before."""
+        before = self.penalties.clone()
+        if self.rho is not None:
+            self.penalties[torch.from_numpy(clients)] = self.rho
+        return before
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint holds of it."""
@@ -66,13 +65,13 @@ class Server:
 
 def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
     """Return the initial state or a saved one, and set the hosted clients' likewise."""
-    algorithm, initial = session.algorithm, session.initial
-    height = algorithm.rows + memory_rows(algorithm)
-    rows = torch.zeros(height, session.model.size_shared, dtype=torch.float64)
-    rows[0] = initial["shared"]
-    extra = initial["buffers"] if session.averages_buffers else torch.zeros(0)
+    algorithm, groups = session.algorithm, session.groups
+    m, d = session.num_clients, session.size
+    rows = torch.zeros(algorithm.rows + memory_rows(algorithm), d, dtype=torch.float64)
+    rows[0] = groups.initial_shared()
+    buffers = groups.members[0].initial["buffers"]
+    extra = buffers if session.averages_buffers else torch.zeros(0)
     rho: float | None = getattr(algorithm, "rho", None)
-    m, d = session.num_clients, session.model.size_shared
     server = Server(
         rows=rows,
         buffers=extra.double(),

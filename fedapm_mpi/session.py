@@ -3,22 +3,18 @@
 import dataclasses
 import os
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .algorithms import Algorithm, ClientState, algorithms
-from .building import (
-    build_model,
-    build_part,
-    check_diagnostics,
-    check_evaluation,
-    check_output,
-)
+from .algorithms import Algorithm, algorithms
+from .building import build_part, check_diagnostics, check_evaluation
 from .comm import SERVER, Communicator
 from .config import Config
 from .errors import ConfigError, DataError, FedAPMError
+from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
 from .participation import Participation, participation
 from .placements import hosts, placements
@@ -43,9 +39,8 @@ class Session:
     algorithm: Algorithm
     participation: Participation
     reduction: Reduction
-    model: SplitModel
-    initial: ClientState
-    """Initial "shared" and "personal" vectors, and "buffers" and "counters"."""
+    groups: Groups
+    """The clients' models, and what of the shared vector each holds."""
 
     host_of: NDArray[np.int64]
     """(m,) rank on which each client lives."""
@@ -69,6 +64,17 @@ class Session:
         return len(self.manifest.classes)
 
     @property
+    def size(self) -> int:
+        """Length d of the server's shared vector."""
+        return self.groups.space.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of models, client states and messages."""
+        dtype: torch.dtype = getattr(torch, self.config.dtype)
+        return dtype
+
+    @property
     def averages_buffers(self) -> bool:
         """Whether floating buffers are replaced by the participants' mean."""
         return self.config.buffers == "mean"
@@ -76,14 +82,15 @@ class Session:
     @property
     def down_length(self) -> int:
         """Numbers in a round's broadcast: the server's rows, then buffers."""
-        extra = len(self.initial["buffers"]) if self.averages_buffers else 0
-        return self.algorithm.rows * self.model.size_shared + extra
+        buffers = self.groups.members[0].initial["buffers"]
+        extra = len(buffers) if self.averages_buffers else 0
+        return self.algorithm.rows * self.size + extra
 
     @property
     def up_length(self) -> int:
         """Numbers in an increment: changes of the broadcast's, then of the dual."""
         follows_dual = self.config.diagnostics.dual_sum
-        return self.down_length + follows_dual * self.model.size_shared
+        return self.down_length + follows_dual * self.size
 
     def participants(self, round_index: int) -> NDArray[np.int64]:
         """Return the participants of a round, the same on every rank."""
@@ -112,24 +119,23 @@ class Session:
         if rho is not None and rho != getattr(self.algorithm, "rho", rho):
             self.algorithm = dataclasses.replace(self.algorithm, rho=rho)  # type: ignore[type-var]
 
-    def load(self, state: ClientState) -> None:
-        """Set the live model to a client's own blocks and buffers."""
-        self.model.shared.copy_(state["shared"])
-        self.model.personal.copy_(state["personal"])
+    def load(self, client: int) -> SplitModel:
+        """Return the live model of a client, set to its own blocks and buffers."""
+        model, state = self.groups.of(client).model, self.table.view(client)
+        model.shared.copy_(state["shared"])
+        model.personal.copy_(state["personal"])
         if "buffers" in state or "counters" in state:
             none = torch.zeros(0)
-            self.model.write_buffers(
-                state.get("buffers", none), state.get("counters", none)
-            )
+            model.write_buffers(state.get("buffers", none), state.get("counters", none))
+        return model
 
     def samples(self, client: int, split: str) -> Samples:
         """Return a hosted client's samples, read once and then kept."""
         key = (client, split)
         if key not in self._cache:
             stored = self.reader.read(client, split)
-            self._cache[key] = to_samples(
-                stored, self.manifest.inputs, self.model.dtype
-            )
+            inputs = self.groups.of(client).inputs
+            self._cache[key] = to_samples(stored, inputs, self.dtype)
         return self._cache[key]
 
 
@@ -174,27 +180,17 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
     chooser: Participation = build_part(participation, config.participation)
     chooser.check(manifest.num_clients)
     check_evaluation(config, manifest, algorithm)
-    model = build_model(config, manifest, algorithm.sharing)
-    initial = {"shared": model.shared.clone(), "personal": model.personal.clone()}
-    initial["buffers"], initial["counters"] = model.read_buffers()
-    if config.buffers == "mean" and not initial["buffers"].numel():
-        msg = "buffers is 'mean', but the model has no floating buffers; remove the key"
-        raise ConfigError(msg)
-
-    def new_client() -> ClientState:
-        state = algorithm.new_client(initial["shared"], initial["personal"])
-        for name in ("buffers", "counters"):
-            if initial[name].numel():
-                state[name] = initial[name].clone()
-        return state
-
-    check_diagnostics(config, algorithm, new_client())
-    check_output(model.module, config, manifest)
+    groups = build_groups(config, manifest, algorithm.sharing)
+    check_diagnostics(config, algorithm, groups.members[0].new_client(algorithm))
     weights = client_weights(config, manifest)
     advise = getattr(algorithm, "warnings", None)
     advice = advise(weights.tolist()) if advise else []
     host_of = place(config, manifest, comm.size)
-    table = ClientTable(np.flatnonzero(host_of == comm.rank).tolist(), new_client)
+    table = ClientTable(
+        np.flatnonzero(host_of == comm.rank).tolist(),
+        [partial(group.new_client, algorithm) for group in groups.members],
+        groups.of_client.tolist(),
+    )
     return Session(
         config=config,
         comm=comm,
@@ -202,8 +198,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
         algorithm=algorithm,
         participation=chooser,
         reduction=build_part(reductions, config.reduction),
-        model=model,
-        initial=initial,
+        groups=groups,
         host_of=host_of,
         weights=weights,
         table=table,

@@ -34,6 +34,7 @@ from .tables import (
     column,
     cut,
     label_counts,
+    lacking,
     row_bytes,
 )
 
@@ -227,6 +228,7 @@ def _described(
         seed=0,
         sha256="",
         label_counts={s: label_counts(table, parts) for s, parts in splits.items()},
+        lacking=lacking(table, splits),
     )
 
 

@@ -5,7 +5,7 @@ first, and the module's parameters and gradients are views of it; so an algorith
 on vectors, MPI sends them as they lie in memory, and nothing is packed or unpacked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
@@ -20,19 +20,22 @@ SplitRule = Callable[[str, nn.Parameter], bool]
 
 
 def by_patterns(
-    names: Sequence[str], patterns: Sequence[str], kind: Literal["personal", "shared"]
+    names: Sequence[str],
+    patterns: Sequence[str],
+    kind: Literal["personal", "shared"],
+    elsewhere: Collection[str] = (),
 ) -> set[str]:
     """Return the names that glob patterns (or plain names) choose.
 
     Raises
     ------
     ConfigError
-        If a pattern matches no name.
+        If a pattern matches no name, nor any of those `elsewhere`.
     """
     chosen: set[str] = set()
     for pattern in patterns:
         matched = {name for name in names if fnmatchcase(name, pattern)}
-        if not matched:
+        if not matched and not any(fnmatchcase(name, pattern) for name in elsewhere):
             msg = (
                 f"split: the {kind} pattern {pattern!r} matches no parameter"
                 f"{did_you_mean(pattern, list(names))} (parameters: {', '.join(names)})"
@@ -49,6 +52,8 @@ class SplitRow(NamedTuple):
     shape: tuple[int, ...]
     size: int
     block: Literal["shared", "personal", "buffer", "counter"]
+    clients: int
+    """Clients whose model has it."""
 
 
 class SplitModel:
@@ -96,8 +101,11 @@ class SplitModel:
         *,
         personal: Sequence[str] | None = None,
         shared: Sequence[str] | None = None,
+        elsewhere: Collection[str] = (),
     ) -> "SplitModel":
         """Split by glob patterns of the personal or of the shared parameters' names.
+
+        `elsewhere` are names in other clients' models, which a pattern may be for.
 
         Raises
         ------
@@ -110,9 +118,9 @@ class SplitModel:
             msg = "split: give exactly one of personal, shared"
             raise ConfigError(msg)
         if personal is not None:
-            chosen = by_patterns(names, personal, "personal")
+            chosen = by_patterns(names, personal, "personal", elsewhere)
         else:
-            chosen = set(names) - by_patterns(names, shared or (), "shared")
+            chosen = set(names) - by_patterns(names, shared or (), "shared", elsewhere)
         return cls._checked(module, names, chosen)
 
     @classmethod
@@ -156,23 +164,10 @@ class SplitModel:
             "both": slice(None),
         }[part]
 
-    def named(self, vector: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return a flat (shared or personal) vector as tensors by parameter name."""
-        parameters = dict(self.module.named_parameters())
-        tensors, start = {}, 0
-        for name in names:
-            stop = start + parameters[name].numel()
-            tensors[name] = vector[start:stop].view(parameters[name].shape)
-            start = stop
-        return tensors
-
-    def shared_places(self) -> list[tuple[str, slice]]:
-        """Return the shared parameters' names and where they lie in the vector."""
-        places, start = [], 0
-        for name, parameter in zip(self.shared_names, self._shared, strict=True):
-            places.append((name, slice(start, start + parameter.numel())))
-            start += parameter.numel()
-        return places
+    def shared_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shared parameters' shapes by name, in the vector's order."""
+        pairs = zip(self.shared_names, self._shared, strict=True)
+        return {name: tuple(parameter.shape) for name, parameter in pairs}
 
     def read_buffers(self) -> tuple[Tensor, Tensor]:
         """Return copies of the float buffers (d_b,) and the integer ones (d_c,)."""
@@ -192,8 +187,11 @@ class SplitModel:
             [b for b in every if not b.is_floating_point()],
         )
 
-    def table(self) -> list[SplitRow]:
-        """Return one row a parameter and buffer, in the module's order."""
+    def table(self, clients: int) -> list[SplitRow]:
+        """Return one row a parameter and buffer, in the module's order.
+
+        `clients` is how many have this model.
+        """
         personal = set(self.personal_names)
         rows = [
             SplitRow(
@@ -201,13 +199,14 @@ class SplitModel:
                 tuple(p.shape),
                 p.numel(),
                 "personal" if name in personal else "shared",
+                clients,
             )
             for name, p in self.module.named_parameters()
         ]
         for name, b in self.module.named_buffers():
             block: Literal["buffer", "counter"]
             block = "buffer" if b.is_floating_point() else "counter"
-            rows.append(SplitRow(name, tuple(b.shape), b.numel(), block))
+            rows.append(SplitRow(name, tuple(b.shape), b.numel(), block, clients))
         return rows
 
 

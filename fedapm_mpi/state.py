@@ -1,6 +1,6 @@
 """The states of the clients that a rank hosts, and the digest of a whole run."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -17,20 +17,29 @@ class ClientTable:
     hosted
         Clients that live on this rank.
     new_client
-        Returns a fresh initial state; the same for every client.
+        Of each group of clients what returns a fresh initial state; it is the same for
+        all clients of the group.
+    group_of
+        The group of every client, hosted or not.
     """
 
     def __init__(
-        self, hosted: Iterable[int], new_client: Callable[[], ClientState]
+        self,
+        hosted: Iterable[int],
+        new_client: Sequence[Callable[[], ClientState]],
+        group_of: Sequence[int],
     ) -> None:
         self.hosted = sorted(hosted)
         self._new_client = new_client
-        self._initial = new_client()
+        self._group_of = group_of
+        self._initial = [new() for new in new_client]
         self._touched: dict[int, ClientState] = {}
 
     def view(self, client: int) -> ClientState:
         """Return a client's state for reading only."""
-        return self._touched.get(client, self._initial)
+        if client in self._touched:
+            return self._touched[client]
+        return self._initial[self._group_of[client]]
 
     def is_touched(self, client: int) -> bool:
         """Return whether a client's state is no longer the initial one."""
@@ -39,7 +48,7 @@ class ClientTable:
     def touch(self, client: int) -> ClientState:
         """Return a client's state to change."""
         if client not in self._touched:
-            self._touched[client] = self._new_client()
+            self._touched[client] = self._new_client[self._group_of[client]]()
         return self._touched[client]
 
     def touched(self) -> dict[int, ClientState]:
@@ -52,9 +61,11 @@ class ClientTable:
 
     def digests(self) -> np.ndarray:
         """Return the SHA-256 of each hosted client's state, (hosted, 32) bytes."""
-        untouched = state_digest(self._initial)
+        untouched = [state_digest(initial) for initial in self._initial]
         rows = [
-            state_digest(self._touched[i]) if i in self._touched else untouched
+            state_digest(self._touched[i])
+            if i in self._touched
+            else untouched[self._group_of[i]]
             for i in self.hosted
         ]
         joined = np.frombuffer(b"".join(rows), dtype=np.uint8)

@@ -14,6 +14,7 @@ from .evaluation import evaluate
 from .metrics import client_metrics, summarise
 from .problem import ClientProblem
 from .session import Session
+from .split import SplitModel
 
 METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
 COLUMNS = ("samples", *METRICS)
@@ -80,13 +81,15 @@ def client_rows(session: Session, table: NDArray[np.float64]) -> list[ClientRow]
 def _evaluate_client(
     session: Session, client: int, message: Tensor, t: int
 ) -> tuple[list[float], NDArray[np.float32]]:
-    state, model = session.table.view(client), session.model
-    u_server = message[: model.size_shared]
-    _load_buffers(session, state, message)
+    groups, state = session.groups, session.table.view(client)
+    model = groups.of(client).model
+    rows, d = session.algorithm.rows, session.size
+    broadcast = groups.take(client, message[: rows * d].view(rows, d))
+    _load_buffers(session, model, state, message)
     personalise = getattr(session.algorithm, "personalise", None)
     if personalise is None:
         at_server = session.config.evaluation.shared == "server"
-        model.shared.copy_(u_server if at_server else state["shared"])
+        model.shared.copy_(broadcast[0] if at_server else state["shared"])
         model.personal.copy_(state["personal"])
     else:
         problem = ClientProblem(
@@ -97,8 +100,6 @@ def _evaluate_client(
             client=client,
             purpose="personalise",
         )
-        rows = session.algorithm.rows
-        broadcast = message[: rows * model.size_shared].view(rows, -1)
         personalise(broadcast, state, problem, float(session.weights[client]))
     samples = session.samples(client, session.config.evaluation.split)
     found, probabilities = evaluate(model, samples, session.num_classes)
@@ -112,14 +113,16 @@ def _evaluate_client(
     return [*map(float, found)], np.hstack([probabilities, labels])
 
 
-def _load_buffers(session: Session, state: ClientState, message: Tensor) -> None:
+def _load_buffers(
+    session: Session, model: SplitModel, state: ClientState, message: Tensor
+) -> None:
     """Set the module's buffers to those of the client, or to the averaged ones."""
     if "buffers" not in state and "counters" not in state:
         return
     buffers = state.get("buffers", torch.zeros(0))
     if session.averages_buffers and session.config.evaluation.shared == "server":
-        buffers = message[session.algorithm.rows * session.model.size_shared :]
-    session.model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
+        buffers = message[session.algorithm.rows * session.size :]
+    model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
 
 
 def _gather_pool(

@@ -133,6 +133,24 @@ def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np
     return np.bincount(cells, minlength=m * classes).reshape(m, classes)
 
 
+def lacking(
+    table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> dict[str, tuple[int, ...]]:
+    """Return, by input, the clients none of whose samples has it, if there are any."""
+    found = {}
+    for c in table.columns:
+        if c.lengths is None:
+            continue
+        has = [
+            [bool((c.lengths[rows] > 0).any()) for rows in parts]
+            for parts in splits.values()
+        ]
+        without = np.flatnonzero(~np.any(has, axis=0))
+        if without.size:
+            found[c.spec.name] = tuple(without.tolist())
+    return found
+
+
 def cut(sizes: NDArray[np.int64], shards: int | None) -> list[tuple[int, int]]:
     """Cut clients 0 … m - 1 into contiguous ranges of about equal size.
 

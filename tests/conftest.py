@@ -24,4 +24,5 @@ def toy(tmp_path_factory) -> dict[str, Path]:
     toy_data.write_features(root / "alone", clients=1, files=1)
     toy_data.write_motion(root / "motion")
     toy_data.write_motion(root / "ragged", ragged=True)
+    toy_data.write_motion(root / "lacking", lacking={"acc": [4], "gyro": [1, 3]})
     return {path.name: path for path in root.iterdir()}

@@ -43,12 +43,13 @@ class Looked:
     def __init__(self, run, data, **changes):
         config = validate(experiment(data, **{"dtype": "float64"} | changes), "test")
         session = open_session(config, Serial())
-        self.start = session.initial["shared"].double()
+        (group,) = session.groups.members
+        self.start = group.initial["shared"].double()
         self.run, self.m = run, session.num_clients
         self.initial = {
-            "shared": session.initial["shared"],
-            "personal": session.initial["personal"],
-            "dual": torch.zeros_like(session.initial["shared"]),
+            "shared": group.initial["shared"],
+            "personal": group.initial["personal"],
+            "dual": torch.zeros_like(group.initial["shared"]),
             "rho": torch.tensor([session.algorithm.rho], dtype=torch.float64),
         }
 

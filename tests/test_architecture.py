@@ -12,6 +12,7 @@ import fedapm_mpi
 PACKAGE = Path(fedapm_mpi.__file__).parent
 MATHEMATICS = [
     PACKAGE / "admm.py",
+    PACKAGE / "space.py",
     PACKAGE / "split.py",
     PACKAGE / "problem.py",
     PACKAGE / "metrics.py",

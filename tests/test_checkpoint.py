@@ -136,7 +136,7 @@ def test_files_are_the_same_bytes_for_the_same_state(tmp_path):
 
 
 def table(hosted) -> ClientTable:
-    return ClientTable(hosted, lambda: state(0.0))
+    return ClientTable(hosted, [lambda: state(0.0)], [0] * 4)
 
 
 def test_an_untouched_client_costs_nothing_and_counts_in_the_digest():

@@ -21,11 +21,16 @@ def session(data, **changes) -> Session:
     return open_session(validate(values, "test"), Serial())
 
 
+def initial(s: Session):
+    (group,) = s.groups.members
+    return group.initial
+
+
 def work(s: Session, t: int, *clients: int):
-    message = torch.zeros(s.down_length, dtype=s.model.dtype)
-    message[: s.model.size_shared] = s.initial["shared"]
+    message = torch.zeros(s.down_length, dtype=s.dtype)
+    message[: s.size] = initial(s)["shared"]
     if s.averages_buffers:
-        message[s.model.size_shared :] = s.initial["buffers"]
+        message[s.size :] = initial(s)["buffers"]
     return local_work(s, t, np.array(clients), message)
 
 
@@ -48,19 +53,19 @@ def test_statistics_stay_with_their_client(toy):
     s = session(toy["features"])
     work(s, 0, 1)
     moved = s.table.view(1)["buffers"].clone()
-    assert not torch.equal(moved, s.initial["buffers"])
+    assert not torch.equal(moved, initial(s)["buffers"])
     work(s, 0, 2)  # on the same model
     assert torch.equal(s.table.view(1)["buffers"], moved)
-    assert torch.equal(s.table.view(0)["buffers"], s.initial["buffers"])
+    assert torch.equal(s.table.view(0)["buffers"], initial(s)["buffers"])
 
 
 def test_averaged_statistics_ride_behind_the_increment(toy):
     s = session(toy["features"], buffers="mean")
     local = work(s, 0, 1)
     (increment,) = local.increments
-    change = s.table.view(1)["buffers"].double() - s.initial["buffers"].double()
-    assert len(increment) == s.model.size_shared + len(change)
-    np.testing.assert_array_equal(increment[s.model.size_shared :], change.numpy())
+    change = s.table.view(1)["buffers"].double() - initial(s)["buffers"].double()
+    assert len(increment) == s.size + len(change)
+    np.testing.assert_array_equal(increment[s.size :], change.numpy())
 
 
 def test_those_who_sit_out_are_bit_identical_and_cost_nothing(toy):

@@ -4,16 +4,31 @@ import re
 from pathlib import Path
 
 import yaml
+from training import FEDAPM
 
+from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
+from fedapm_mpi.session import open_session
 
-ALGORITHMS = Path(__file__).parents[1] / "docs" / "algorithms.md"
+DOCS = Path(__file__).parents[1] / "docs"
+ALGORITHMS = DOCS / "algorithms.md"
 BASE = {
     "data": "x",
     "model": "cnn",
     "rounds": 1,
     "split": {"personal": ["fc2.*"]},
 }
+
+
+def test_groups_of_clients_that_lack_an_input(toy):
+    text = (DOCS / "groups.md").read_text("utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    small = {"model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4}}
+    values = {"rounds": 1, "algorithm": FEDAPM} | yaml.safe_load(block) | small
+    values["data"] = str(toy["lacking"])
+    groups = open_session(validate(values, "docs"), Serial()).groups
+    assert groups.of_client.tolist() == [0, 1, 0, 1, 2, 0]
+    assert len(groups.space.sections) > 1
 
 
 def test_the_preset_for_few_participants():

@@ -263,7 +263,9 @@ def test_runs_evaluate_the_fine_tuned_models(toy, tmp_path, name, part, size):
     """
     options = FILE_TUNING | {"batch_size": size} | ({"fine_tune": part} if part else {})
     session = open_session(run(toy["odd"], tmp_path / "r", name, **options), Serial())
-    start = session.model.module  # the initial model, whose head FedBABU keeps
+    start = session.groups.members[
+        0
+    ].model.module  # the initial model, whose head FedBABU keeps
     u = load_file(tmp_path / "r/final/shared.safetensors")
     start.load_state_dict(u, strict=False)
     lines = (tmp_path / "r/clients.csv").read_text().splitlines()

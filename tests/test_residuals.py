@@ -61,7 +61,7 @@ def test_stop_rule_is_the_textbooks(seed, spread, step, absolute, relative):
             sum(admm.squared_distance(torch.tensor(x), torch.tensor(u)) for x in copies)
         ),
         dual=admm.dual_residual(
-            torch.tensor(change), torch.full((m,), rho, dtype=torch.float64)
+            [(torch.tensor(change), torch.full((m,), rho, dtype=torch.float64))]
         ),
         scale_primal=max(np.linalg.norm(copies), math.sqrt(m) * np.linalg.norm(u)),
         scale_dual=float(np.linalg.norm(duals)),
@@ -91,7 +91,7 @@ def test_dual_residual_of_unequal_penalties_stacks_rho_i_times_the_change(rhos, 
     change = np.random.default_rng(seed).normal(size=3)
     stacked = np.concatenate([rho * change for rho in rhos])
     found = admm.dual_residual(
-        torch.tensor(change), torch.tensor(rhos, dtype=torch.float64)
+        [(torch.tensor(change), torch.tensor(rhos, dtype=torch.float64))]
     )
     assert found == pytest.approx(np.linalg.norm(stacked), rel=1e-12)
 

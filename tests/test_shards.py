@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedapm_mpi import tables
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import MANIFEST
+from fedapm_mpi.manifest import MANIFEST, InputSpec
 from fedapm_mpi.shards import (
     ShardReader,
     Table,
@@ -238,6 +238,10 @@ def edited(change):
         (edited(lambda t: t["inputs"][0].update(colour=1)), "not a valid manifest"),
         (edited(lambda t: t["inputs"].append(t["inputs"][0])), "input names repeat"),
         (edited(lambda t: t.update(classes=[])), "at least one client"),
+        (edited(lambda t: t.update(lacking={"z": [0]})), "who lacks the input 'z'"),
+        (edited(lambda t: t.update(lacking={"signal": [99]})), "who lacks the input"),
+        (edited(lambda t: t.update(lacking={"signal": [1, 0]})), "who lacks the input"),
+        (edited(lambda t: t.update(lacking=[1])), "not a valid manifest"),
     ],
 )
 def test_broken_manifest(made, edit, message):
@@ -384,3 +388,26 @@ def test_many_shards_are_not_all_kept_open(made, monkeypatch):
         for client in range(M):
             assert len(reader.read(client, "test").labels) == 1
     reader.close()
+
+
+def test_who_lacks_an_input_is_who_has_no_sample_of_it(tmp_path):
+    """In no split; a client without a single sample of a length above 0."""
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(0, 2, 24) * 3
+    lengths[[0, 1, 2, 6, 7, 8]] = [0, 0, 0, 0, 3, 0]
+    optional = tables.Column(
+        InputSpec("a", (4, 1), "float32", ragged=True),
+        lambda rows: np.zeros((len(rows), 4, 1), np.float32),
+        lengths,
+        optional=True,
+    )
+    always = column("b", np.zeros((24, 2), np.float32))
+    table = Table("t", [optional, always], np.zeros(24, int), ["one"])
+    rows = np.arange(24).reshape(8, 3)
+    splits = {"train": list(rows[:, :2]), "test": list(rows[:, 2:])}
+    manifest = write_dataset(tmp_path / "to", table, splits)
+    expected = tuple(i for i in range(8) if not lengths[rows[i]].any())
+    assert 0 in expected
+    assert 2 not in expected
+    assert manifest.lacking == {"a": expected}
+    assert read_manifest(tmp_path / "to").lacking == manifest.lacking

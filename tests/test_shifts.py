@@ -294,6 +294,9 @@ def test_a_run_with_missing_inputs(tmp_path):
     assert all(spec.ragged for spec in manifest.inputs)
     lacks = ["no gyro" in name for name in manifest.client_names]
     assert any(lacks)
+    for name in ("acc", "gyro"):
+        named = [i for i, n in enumerate(manifest.client_names) if f"no {name}" in n]
+        assert manifest.lacking.get(name, ()) == tuple(named)
     run = tmp_path / "run"
     train(
         Serial(),

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.space import SharedSpace
 from fedapm_mpi.split import SplitModel
 
 
@@ -78,7 +79,8 @@ def test_a_frozen_front_costs_no_backward_work():
 
 def test_named_gives_back_every_tensor():
     split = SplitModel.from_patterns(network(), personal=["3.*"])
-    named = split.named(split.shared, split.shared_names)
+    named = SharedSpace([split.shared_shapes()]).named(split.shared)
+    assert list(named) == split.shared_names
     for name, tensor in named.items():
         assert torch.equal(tensor, dict(split.module.named_parameters())[name])
 
@@ -98,7 +100,8 @@ def test_buffers_are_kept_apart_and_counters_are_integers():
 
 
 def test_the_table_counts_everything():
-    rows = SplitModel.from_patterns(network(), personal=["3.*"]).table()
+    rows = SplitModel.from_patterns(network(), personal=["3.*"]).table(7)
+    assert {row.clients for row in rows} == {7}
     sizes = dict.fromkeys(("shared", "personal", "buffer", "counter"), 0)
     for row in rows:
         sizes[row.block] += row.size

@@ -1,6 +1,6 @@
 """Small prepared data sets: a second on one core goes a long way with them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,9 +61,16 @@ def write_features(
 
 
 def write_motion(
-    directory: Path, *, clients: int = 6, ragged: bool = False
+    directory: Path,
+    *,
+    clients: int = 6,
+    ragged: bool = False,
+    lacking: Mapping[str, Collection[int]] | None = None,
 ) -> Manifest:
-    """Write clients with two short sequences a sample, of true lengths if `ragged`."""
+    """Write clients with two short sequences a sample, of true lengths if `ragged`.
+
+    `lacking` names the clients that have no sample of an input.
+    """
     rng = np.random.default_rng(6)
     owner = _owners(clients)
     n = len(owner)
@@ -73,7 +80,11 @@ def write_motion(
         values = rng.normal(size=(n, STEPS, 3)).astype(np.float32)
         values += rng.normal(size=(n, 1, 3)).astype(np.float32)
         lengths = rng.integers(8, STEPS + 1, n) if ragged else None
-        columns.append(column(name, values, lengths=lengths, scale=0.5))
+        if lacking is not None:
+            lengths = np.where(np.isin(owner, list(lacking[name])), 0, STEPS)
+            values[lengths == 0] = 0
+        made = column(name, values, lengths=lengths, scale=0.5)
+        columns.append(replace(made, optional=lacking is not None))
         means = np.hstack([means, values.mean(axis=1)])
     table = Table("toy-motion", columns, _labels(rng, means, owner, ()), CLASSES)
     return _write(directory, table, owner, (), (), 2)

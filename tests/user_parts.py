@@ -1,5 +1,6 @@
 """Parts of a user's own, named ``user_parts:name`` in configurations of the tests."""
 
+import math
 import os
 import resource
 import time
@@ -69,6 +70,33 @@ class Fragile(nn.Module):
 def fragile(inputs, num_classes):
     """Return a model that fails where the environment says; see `Fragile`."""
     return Fragile(inputs[0].shape[0], num_classes)
+
+
+class Towers(nn.Module):
+    """An inlet of any width, shared side branches, and a head."""
+
+    def __init__(self, width, num_classes, hidden, sides):
+        super().__init__()
+        self.inlet = nn.Sequential(
+            nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 4)
+        )
+        for name, size in sides.items():
+            self.add_module(f"side_{name}", nn.Linear(4, size))
+        self.names = tuple(sides)
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, *inputs, lengths=None):
+        x = self.inlet(torch.cat([x.flatten(1) for x in inputs], dim=1))
+        for name in self.names:
+            branch = getattr(self, f"side_{name}")(x)
+            x = x + torch.tanh(branch).mean(1, keepdim=True)
+        return self.head(x)
+
+
+def towers(inputs, num_classes, *, hidden: int = 3, sides: dict[str, int]):
+    """Return a model whose inlet has its own width, with these side branches."""
+    width = sum(math.prod(spec.shape) for spec in inputs)
+    return Towers(width, num_classes, hidden, sides)
 
 
 def all_on_last(costs, hosts):

@@ -155,7 +155,7 @@ class ServerMean(LocalSGD):
         if round_.index == 0:
             self.server_optimizer.begin(server[1:])
         if self.server_average == "all":
-            server[0].add_(total[0])
+            server[0].add_(total[0], alpha=1 / round_.weight_total)
         elif round_.weight_sum > 0:  # not so where all participants are empty
             change = total[0] / round_.weight_sum
             self.server_optimizer.step(server[0], change, server[1:])

@@ -113,7 +113,11 @@ class LocalProblem(Protocol):
 
 @dataclass(frozen=True)
 class Round:
-    """What every rank knows of a round without being told."""
+    """What every rank knows of a round without being told.
+
+    Where clients have different models, the server's array is updated in pieces, each
+    held by the same clients throughout; then only these count here.
+    """
 
     index: int
     """Rounds before this one."""
@@ -131,6 +135,9 @@ class Round:
     r"""Sum over all clients of the penalty each last used, in units of the present
     :math:`\rho`, before and after this round; (m, m) unless it adapts. `None` for
     algorithms without one."""
+
+    weight_total: float = 1.0
+    """Sum of all clients' weights."""
 
 
 class Algorithm(Protocol):
@@ -177,7 +184,9 @@ class Algorithm(Protocol):
         ...
 
     def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
-        """Update the server's array in place; all of it is float64.
+        """Update the server's array, or some columns of it, in place; float64.
+
+        Entry by entry: what becomes of one must not depend on others.
 
         Parameters
         ----------

@@ -96,4 +96,5 @@ class FedDyn(LocalSGD):
         h.sub_(total[0], alpha=self.penalty)
         if round_.weight_sum > 0:  # not so where all participants are empty
             mean_change = total[0] / round_.weight_sum
-            theta.add_(mean_change).sub_(h, alpha=1 / self.penalty)
+            scale = self.penalty * round_.weight_total
+            theta.add_(mean_change).sub_(h, alpha=1 / scale)

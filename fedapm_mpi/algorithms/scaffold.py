@@ -114,4 +114,4 @@ class Scaffold(LocalSGD):
         x, c = server
         if round_.weight_sum > 0:  # not so where all participants are empty
             x.add_(total[0] / round_.weight_sum, alpha=self.lr_server)
-        c.add_(total[1])
+        c.add_(total[1], alpha=1 / round_.weight_total)

@@ -82,6 +82,10 @@ def overview(manifest: Manifest) -> str:
         lines.append(
             f"input          {spec.name}: {shape} {spec.dtype}{ragged}, {seen}"
         )
+        without = manifest.lacking.get(spec.name, ())
+        if without:
+            of = f"{len(without)} of {manifest.num_clients} clients"
+            lines.append(f"               {of} have no sample of it")
     for split, counts in manifest.counts.items():
         low, middle, high = np.percentile(counts, [0, 50, 100])
         lines.append(

@@ -51,6 +51,17 @@ LOOKING = {"blocks": True, "dual_sum": True, "lagrangian": True}
 EMPTY_ONLY = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
 
 
+GROUPS = {
+    "model": {"name": "user_parts:towers", "sides": {"x": 3, "y": 2}},
+    "split": {"personal": ["inlet.*"]},
+    "groups": [
+        {"clients": [0, "5-6"], "model": {"hidden": 5, "sides": {"y": 2}}},
+        {"names": ["client 3"], "model": {"hidden": 2, "sides": {"x": 3}}},
+    ],
+    "held_by_some": ["side_*"],
+}
+
+
 def experiments(toy):
     """Return the experiments by name; between them they use every part there is."""
     features, odd = toy["features"], toy["odd"]
@@ -171,6 +182,27 @@ def experiments(toy):
             tolerance={"relative": 0.2},
             diagnostics={"blocks": True},
         ),
+        "groups": experiment(
+            features, **GROUPS, algorithm=BALANCED, diagnostics=LOOKING
+        ),
+        "groups-all-shared": experiment(
+            features,
+            **GROUPS
+            | {
+                "split": None,
+                "groups": [{"clients": [1, "4-5"], "model": {"sides": {"y": 2}}}],
+            },
+            algorithm=SHARING_ALL["scaffold"],
+            client_weights="samples",
+        ),
+        "lacking": experiment(
+            toy["lacking"],
+            model={"name": "har", "filters": 2, "hidden": 4, "attention": 4},
+            split={"personal": ["*_conv.*"]},
+            groups=[{"lacks": ["gyro"]}, {"lacks": ["acc"]}],
+            held_by_some=["acc_rnn.*", "gyro_rnn.*"],
+            algorithm=FEDAPM | {"server_average": "participants"},
+        ),
         **{
             name: experiment(features, split=None, algorithm=algorithm)
             for name, algorithm in SHARING_ALL.items()
@@ -182,7 +214,8 @@ def experiments(toy):
     }  # fmt: skip
 
 
-NAMES = tuple(experiments(dict.fromkeys(("features", "odd", "motion", "ragged"), "")))
+TOYS = ("features", "odd", "motion", "ragged", "lacking")
+NAMES = tuple(experiments(dict.fromkeys(TOYS, "")))
 SAME = ("plain", "contiguous", "round-robin", "own-placement")
 """They differ only in where clients live."""
 
