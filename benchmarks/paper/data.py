@@ -13,6 +13,8 @@ and writes one directory for each data set whose raw file is there:
 * ``cifar10-fair-bB-sN``: the same pictures in disjoint parts, Dir(B), with a val part;
 * ``hapt``, ``av_digits``, ``watch``: natural clients, with a val part. Intervals of
   HAPT that windows were cut from are kept whole; the watch's series are cut in time;
+* ``hapt-missing-client-sN``, ``-sample-sN``, ``-none-sN``: HAPT where half of the
+  clients' sensors, of the samples', or none are missing;
 * ``regimes-bB``: 48 features of each of the watch's windows, given to 20 clients by
   Dir(B), to study convergence on.
 
@@ -38,6 +40,9 @@ CLIENTS = 20
 PUBLISHED_SEEDS = (4, 5, 6)
 FAIR = [(beta, seed) for beta in (0.5, 0.1) for seed in (1, 2, 3)]
 REGIMES = (0.5, 0.1)
+MISSING = 0.5
+"""Probability that a client, or a sample, lacks a sensor."""
+
 SEGMENTS = 8
 WATCH_VAL = 0.15
 """Part of each series' windows before the test part that is kept for validating."""
@@ -75,7 +80,14 @@ def wanted() -> Iterator[Wanted]:
         }
         yield Wanted(f"cifar10-fair-b{beta}-s{seed}", "cifar10", values)
     fifths = {"split": "random", "test": 0.2, "val": 0.2}
-    yield Wanted("hapt", "hapt", {**fifths, "group": "segment"})
+    by_segment = {**fifths, "group": "segment"}
+    yield Wanted("hapt", "hapt", by_segment)
+    for kind in ("none", "client", "sample"):
+        shift = {"name": "missing", "rate": MISSING, "by": kind}
+        shifted = {} if kind == "none" else {"shift": shift}
+        for seed in (1, 2, 3):
+            values = {**by_segment, "seed": seed, **shifted}
+            yield Wanted(f"hapt-missing-{kind}-s{seed}", "hapt", values)
     # Cepstra of one recording over its time, as is usual in speech recognition.
     yield Wanted("av_digits", "av_digits", {**fifths, "normalise": "window"})
     yield Wanted("watch", "watch", {"split": "own"})
