@@ -17,6 +17,7 @@ COMMANDS = (
     "prepare",
     "download",
     "inspect",
+    "verify",
     "digest",
     "report",
     "rate",

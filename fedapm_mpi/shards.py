@@ -125,16 +125,20 @@ def verify_checksums(manifest: Manifest) -> None:
         If a shard is missing or its contents have changed; names the file.
     """
     for shard in manifest.files:
-        path = _sized(manifest, shard)
-        with readable(path):
-            found = file_sha256(path)
-        if found != shard.sha256:
-            msg = (
-                f"{path} has changed since it was written: its SHA-256 is {found}, "
-                f"the manifest says {shard.sha256}; copy it again or prepare the data "
-                "set again"
-            )
-            raise DataError(msg)
+        verify_checksum(manifest, shard)
+
+
+def verify_checksum(manifest: Manifest, shard: ShardFile) -> None:
+    """Hash one shard and compare with the manifest; see `verify_checksums`."""
+    path = _sized(manifest, shard)
+    with readable(path):
+        found = file_sha256(path)
+    if found != shard.sha256:
+        msg = (
+            f"{path} has changed since it was written: its SHA-256 is {found}, the "
+            f"manifest says {shard.sha256}; copy it again or prepare the data set again"
+        )
+        raise DataError(msg)
 
 
 def write_dataset(

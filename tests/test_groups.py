@@ -5,6 +5,7 @@ saved, summed by name over those that have it.
 """
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from safetensors.torch import load_file
 from training import FEDAPM, FEDSIM, digest_of, experiment, rounds_of
 
 from fedapm_mpi.comm import Serial
+from fedapm_mpi.config import Group
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.groups import assign
 from fedapm_mpi.job import train
+from fedapm_mpi.manifest import read_manifest
 from fedapm_mpi.runs import load_client_model, recompute_digest
 from fedapm_mpi.session import open_session
 
@@ -427,6 +431,17 @@ def test_clients_that_lack_an_input_have_no_encoder_for_it(toy, tmp_path):
         shapes = [tuple(x.shape[1:]) for x in session.samples(i, "train").inputs]
         assert len(shapes) == (1 if i in (1, 3, 4) else 2)
     assert rounds_of(run)[-1]["accuracy"] > 0
+
+
+def test_lacks_means_just_these_inputs(toy):
+    manifest = replace(
+        read_manifest(toy["lacking"]), lacking={"acc": (4,), "gyro": (1, 3, 4)}
+    )
+    both = Group(model={}, lacks=["gyro", "acc"])
+    one = Group(model={}, lacks=["gyro"])
+    assert assign([both, one], manifest).tolist() == [0, 2, 0, 2, 1, 0]
+    with pytest.raises(ConfigError, match="lacks just acc"):
+        assign([Group(model={}, lacks=["acc"])], manifest)
 
 
 @pytest.mark.parametrize(

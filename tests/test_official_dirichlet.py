@@ -243,7 +243,7 @@ def test_a_partition_says_nothing_of_overlap(origin, tmp_path):
 
 def test_inspect_shows_it(origin, tmp_path, capsys):
     manifest, _ = prepare(plan("arrays", ASKED), origin, tmp_path / "to")
-    command(inspect_command, tmp_path / "to", "--verify")
+    command(inspect_command, tmp_path / "to")
     out = capsys.readouterr().out
     assert f"overlapping=True, distinct={manifest.partitioner['distinct']})" in out
     assert f"{manifest.counts['train'].sum()} samples; of a client" in out

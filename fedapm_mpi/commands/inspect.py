@@ -23,15 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("data", type=Path, help="directory of the data set")
     parser.add_argument(
-        "--verify", action="store_true", help="also check the SHA-256 of every shard"
-    )
-    parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="draw clients by classes to FILE"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the manifest says; draw it and check the shards if asked to."""
+    """Print what the manifest says; draw it if asked to."""
     manifest = read_manifest(args.data)
     sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
     if args.picture:
@@ -39,11 +36,6 @@ def run(args: argparse.Namespace) -> int:
 
         draw_partition(manifest, args.picture)
         sys.stdout.write(f"\ndrawn in {args.picture}\n")
-    if args.verify:
-        from fedapm_mpi.shards import verify_checksums
-
-        verify_checksums(manifest)
-        sys.stdout.write(f"\nall {len(manifest.files)} shards are as written\n")
     return 0
 
 
