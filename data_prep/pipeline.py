@@ -217,7 +217,7 @@ def prepare(
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
     splits = _split(wanted, source, pool, parts)
-    table, notes = _shifted(wanted, source.table, parts, splits)
+    table, notes = _shifted(wanted, source, parts, splits)
     names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
     manifest = write_dataset(
         directory,
@@ -353,16 +353,17 @@ def _split(
 
 def _shifted(
     wanted: Plan,
-    table: Table,
+    source: Source,
     parts: Sequence[NDArray[np.int64]],
     splits: Mapping[str, Sequence[NDArray[np.int64]]],
 ) -> tuple[Table, list[str]]:
     """Return the table with its samples changed by who holds them, and notes on it."""
+    table, changes = source.table, (*source.shifts, *wanted.shifts)
     done: list[list[str]] = [[] for _ in parts]
-    if wanted.shifts:
+    if changes:
         if may_overlap(parts):
             msg = (
-                f"shift={wanted.shifts[0]['name']} changes a sample by who holds it, "
+                f"shift={changes[0]['name']} changes a sample by who holds it, "
                 "and here several clients may; choose another partitioner"
             )
             raise ConfigError(msg)
@@ -373,7 +374,7 @@ def _shifted(
         for rows in splits["train"]:
             training[rows] = True
         clients = Clients(len(parts), owner, training, wanted.settings.seed)
-        for options in wanted.shifts:
+        for options in changes:
             own = dict(options)
             table, notes = shifts.get(own.pop("name"))(table, clients, **own)
             for known, note in zip(done, notes, strict=True):

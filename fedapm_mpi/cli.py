@@ -16,6 +16,7 @@ COMMANDS = (
     "train",
     "prepare",
     "download",
+    "extract",
     "inspect",
     "verify",
     "digest",
@@ -26,16 +27,20 @@ COMMANDS = (
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""
 
 
+PARALLEL = ("train", "extract")
+"""Those that run on many ranks."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["train"]:  # the one command that runs on many ranks
-        from .commands.train import main as train
-
-        return train(arguments[1:])
+    if arguments[:1] and arguments[0] in PARALLEL:
+        command = importlib.import_module(f".commands.{arguments[0]}", __package__)
+        exit_code: int = command.main(arguments[1:])
+        return exit_code
     try:
         code = _run_alone(arguments)
         sys.stdout.flush()
@@ -54,7 +59,8 @@ def _run_alone(arguments: list[str]) -> int:
         if launched_rank() != 0:
             return ConfigError.exit_code
         msg = (
-            f"only 'fedapm train' runs on several ranks, but {variable} is {size}; "
+            f"only {' and '.join(PARALLEL)} run on several ranks, but {variable} is "
+            f"{size}; "
             "run this command without a launcher"
         )
         raise ConfigError(msg)

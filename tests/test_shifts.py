@@ -1,5 +1,8 @@
 """Shifts change samples by who holds them, and nothing else."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +54,13 @@ def values(table, name):
 
 
 def test_every_shift_is_tested():
-    assert shifts.names() == ["concept", "missing", "noise", "quality"]
+    assert shifts.names() == [
+        "concept",
+        "missing",
+        "noise",
+        "quality",
+        "standardise",
+    ]
 
 
 @pytest.mark.parametrize("name", ["concept", "noise", "quality"])
@@ -313,6 +322,65 @@ def test_a_run_with_missing_inputs(tmp_path):
         assert torch.equal(model[name], untouched[name]) == (model is untouched)
 
 
+# Standardise -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("over", ["train", "all"])
+@pytest.mark.parametrize("name", ["wave", "drift", "steps", "number"])
+def test_each_client_has_its_own_mean_and_spread(over, name):
+    """Of what a model sees: 'drift' is stored as integers, in other units."""
+    rng = np.random.default_rng(6)
+    before, clients = made(), held()
+    drift = rng.integers(0, 99, (N, 8, 2)).astype(np.int16)
+    lengths = rng.integers(0, 9, N)
+    lengths[clients.owner == 3] = 0  # a client without any
+    optional = replace(
+        column("drift", drift, lengths=lengths, scale=0.5, shift=7.0), optional=True
+    )
+    own = clients.owner[:, None]
+    noise = column("wave", rng.normal(own, 1 + own, (N, 3)).astype(np.float32))
+    table = replace(before, columns=[noise, optional, *before.columns[2:]])
+    after = shifts.get("standardise")(table, clients, over=over, inputs=[name]).table
+    (was,) = [c for c in table.columns if c.spec.name == name]
+    (now,) = [c for c in after.columns if c.spec.name == name]
+    assert (now.spec.dtype, now.spec.scale, now.spec.shift) == ("float32", 1.0, 0.0)
+    seen = values(table, name) * was.spec.scale + was.spec.shift
+    found = values(after, name)
+    known = clients.training | (over == "all")
+    for client in range(M):
+        own = clients.owner == client
+        steps = [inside(seen, was, row) for row in np.flatnonzero(own & known)]
+        joined = np.concatenate(steps).astype(np.float64)
+        mean, spread = (joined.mean(0), joined.std(0) + 1e-5) if len(joined) else (0, 1)
+        for row in np.flatnonzero(own):
+            expected = (inside(seen, was, row) - mean) / spread
+            np.testing.assert_allclose(
+                inside(found, was, row), expected, rtol=1e-5, atol=1e-5
+            )
+    if was.lengths is not None:
+        beyond = np.arange(8) >= np.asarray(was.lengths)[:, None]
+        assert not found[beyond].any()
+    for other in table.columns:
+        if other.spec.name != name:
+            same = next(c for c in after.columns if c.spec.name == other.spec.name)
+            assert same is other
+
+
+def inside(values, column, row):
+    """Return the steps of a sample, (n, C); a vector is one step."""
+    x = np.atleast_1d(values[row])
+    if column.lengths is None:
+        return x[None]
+    return x[: column.lengths[row]]
+
+
+def test_pictures_are_not_standardised():
+    cube = column("cube", np.zeros((N, 2, 2, 2), np.float32))
+    table = replace(made(), columns=[cube])
+    with pytest.raises(ConfigError, match="input 'cube' has the shape"):
+        shifts.get("standardise")(table, held())
+
+
 # From the command line ---------------------------------------------------------------
 
 
@@ -388,4 +456,4 @@ def test_clients_that_overlap_can_not_be_shifted(origin, tmp_path):
 
 def test_lists_its_shifts(capsys):
     assert command(prepare_command, "--list") == 0
-    assert "concept  Permute the labels" in capsys.readouterr().out
+    assert re.search(r"  concept +Permute the labels", capsys.readouterr().out)

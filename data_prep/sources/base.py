@@ -34,6 +34,9 @@ class Source:
         Which split is used unless said otherwise.
     skipped
         Names of broken samples that were left out, where that was asked for.
+    shifts
+        What is done to samples once it is known who holds them, ahead of the shifts
+        that are asked for: each with its name and options.
     """
 
     table: Table
@@ -44,6 +47,7 @@ class Source:
     split: NDArray[np.int8] | None = None
     default_split: Literal["random", "own"] = "random"
     skipped: tuple[str, ...] = ()
+    shifts: tuple[dict[str, Any], ...] = ()
 
 
 sources: Registry[Callable[..., Source]] = Registry("source", "data_prep.sources")

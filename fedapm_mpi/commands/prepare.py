@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             flag,
             dest=dest,
             nargs="+",
-            action=_PathThenWords,
+            action=PathThenWords,
             metavar=(what, "key=value"),
             help=text,
         )
@@ -79,14 +79,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _PathThenWords(argparse.Action):
+class PathThenWords(argparse.Action):
     """A flag with a path, after which options may follow as they may before it.
 
     argparse fills all positional arguments from the first run of words, and would
     refuse those that come after a flag.
     """
 
-    def __call__(
+    def __call__(  # noqa: D102
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,

@@ -1,0 +1,132 @@
+"""CREMA-D: actors who say sentences in an emotion, as sound and film."""
+
+import csv
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+
+from ._film import frames
+from ._networks import PictureNetwork, weights_facts
+from ._sound import BANDS, filter_bank
+from .base import Items, extractors
+
+VOTES = {"A": "anger", "S": "sadness", "H": "happiness", "N": "neutral"}
+TABLE = "processedResults/summaryTable.csv"
+EMPTY = "1076_MTI_SAD_XX"
+"""A clip that is published without sound."""
+
+
+@extractors.register("crema-d")
+class CremaD:
+    """Filter banks of the sound, and network features of one frame a second.
+
+    The folder is a clone of the authors' repository, with ``AudioWAV``, ``VideoFlash``
+    and ``processedResults/summaryTable.csv``. The label of a clip is what most of its
+    viewers voted for; of these, anger, sadness, happiness and neutral are kept, and
+    clips without a majority are left out. Each speaker is a client.
+
+    Parameters
+    ----------
+    origin
+        The folder.
+    skip_broken
+        Whether to leave out clips that can't be used.
+    weights
+        Image network: a folder, or a name in the library's cache.
+    sound_frames
+        Frames of the sound at most, one in 10 ms.
+    film_frames
+        Frames of the film at most, one a second.
+    """
+
+    dataset = "crema-d"
+
+    def __init__(
+        self,
+        origin: Path,
+        *,
+        skip_broken: bool = False,
+        weights: str = "google/mobilenet_v2_1.0_224",
+        sound_frames: Annotated[int, Ge(1)] = 600,
+        film_frames: Annotated[int, Ge(1)] = 10,
+    ) -> None:
+        self.origin, self.skip_broken, self.weights = origin, skip_broken, weights
+        self.sound_frames, self.film_frames = sound_frames, film_frames
+
+    @cached_property
+    def _network(self) -> PictureNetwork:
+        return PictureNetwork(self.weights)
+
+    @cached_property
+    def inputs(self) -> dict[str, tuple[int | None, int]]:
+        """Sound (T, 80) and film (T, numbers of the network)."""
+        return {
+            "audio": (self.sound_frames, BANDS),
+            "video": (self.film_frames, self._network.width),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the hashes of the weights."""
+        return weights_facts(self.weights, "preprocessor_config.json")
+
+    def items(self) -> Items:
+        """Read the table of votes."""
+        votes = _votes(self.origin / TABLE)
+        repeated = [name for name, n in Counter(n for n, _ in votes).items() if n > 1]
+        if repeated and not self.skip_broken:
+            msg = (
+                f"{self.origin / TABLE} lists {repeated[0]} twice; keep the first of "
+                "each with skip_broken=true"
+            )
+            raise DataError(msg)
+        kept: dict[str, int] = {}
+        for name, vote in votes:
+            if vote in VOTES and name != EMPTY:
+                kept.setdefault(name, list(VOTES).index(vote))
+        if not kept:
+            msg = (
+                f"{self.origin / TABLE} lists no clip with a vote of {', '.join(VOTES)}"
+            )
+            raise DataError(msg)
+        names = tuple(sorted(kept))
+        return Items(
+            names=names,
+            labels=tuple(kept[name] for name in names),
+            classes=tuple(VOTES.values()),
+            payload=names,
+            clients=tuple(name.split("_")[0] for name in names),
+            skipped={f"{name} (again)": "is listed twice" for name in repeated},
+        )
+
+    def extract(self, payload: str) -> dict[str, NDArray[np.float32]]:
+        """Return the sound's filter bank and the film's features."""
+        audio = filter_bank(
+            self.origin / "AudioWAV" / f"{payload}.wav", self.sound_frames
+        )
+        film = frames(self.origin / "VideoFlash" / f"{payload}.flv", self.film_frames)
+        return {"audio": audio, "video": self._network(film)}
+
+
+def _votes(path: Path) -> list[tuple[str, str]]:
+    """Return the names of all clips, and what their viewers voted for."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            for column in ("FileName", "MultiModalVote"):
+                if column not in (reader.fieldnames or ()):
+                    msg = f"{path} has no column {column!r}; get CREMA-D's own again"
+                    raise DataError(msg)
+            return [(row["FileName"], row["MultiModalVote"]) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = (
+            f"cannot read {path} ({error}): --from must be a clone of the repository "
+            "CheyneyComputerScience/CREMA-D"
+        )
+        raise DataError(msg) from error

@@ -1,0 +1,188 @@
+"""CrisisMMD v2.0: tweets of disasters, each a text and a picture."""
+
+import csv
+import re
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+
+from ._networks import PictureNetwork, TextNetwork, weights_facts
+from .base import BrokenItem, Items, extractors, needs
+
+CLASSES = (
+    "not_humanitarian",
+    "infrastructure_and_utility_damage",
+    "vehicle_damage",
+    "rescue_volunteering_or_donation_effort",
+    "other_relevant_information",
+    "affected_individuals",
+    "injured_or_dead_people",
+    "missing_or_found_people",
+)
+TABLES = {"train": 0, "test": 1, "dev": 2}
+"""The archive's splits, as train, test and val."""
+
+COLUMNS = ("tweet_id", "image_id", "tweet_text", "image", "label_image")
+LINK = re.compile(r"https?://\S+")
+
+
+@extractors.register("crisismmd")
+class CrisisMMD:
+    """Network features of the picture, and of each token of the tweet's text.
+
+    The folder is what the archive unpacks to, with ``data_image``; beside it or in it
+    lie the tables ``task_humanitarian_text_img_train.tsv``, ``_dev`` and ``_test`` of
+    ``crisismmd_datasplit_all.zip``. The label is that of the picture. Every item has
+    the text of its own row, and a tweet's items are never divided by a random split.
+
+    Parameters
+    ----------
+    origin
+        The folder.
+    skip_broken
+        Whether to leave out items that can't be used.
+    picture_weights, text_weights
+        Image and text network: each a folder, or a name in the library's cache.
+    tokens
+        Tokens of a text at most.
+    """
+
+    dataset = "crisismmd"
+
+    def __init__(
+        self,
+        origin: Path,
+        *,
+        skip_broken: bool = False,
+        picture_weights: str = "google/mobilenet_v2_1.0_224",
+        text_weights: str = "google/mobilebert-uncased",
+        tokens: Annotated[int, Ge(2)] = 512,
+    ) -> None:
+        self.origin, self.skip_broken, self.tokens = origin, skip_broken, tokens
+        self.picture_weights, self.text_weights = picture_weights, text_weights
+
+    @cached_property
+    def _of_picture(self) -> PictureNetwork:
+        return PictureNetwork(self.picture_weights)
+
+    @cached_property
+    def _of_text(self) -> TextNetwork:
+        return TextNetwork(self.text_weights, self.tokens)
+
+    @cached_property
+    def inputs(self) -> dict[str, tuple[int | None, int]]:
+        """Picture (numbers,) and text (tokens, numbers)."""
+        return {
+            "image": (None, self._of_picture.width),
+            "text": (self.tokens, self._of_text.width),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return the hashes of the weights."""
+        return {
+            "picture": weights_facts(self.picture_weights, "preprocessor_config.json"),
+            "text": weights_facts(self.text_weights, "vocab.txt", "tokenizer.json"),
+        }
+
+    def items(self) -> Items:
+        """Read the three tables."""
+        rows = [
+            (row, split)
+            for name, split in TABLES.items()
+            for row in _rows(_table(self.origin, name))
+        ]
+        skipped = {}
+        counts = Counter(row["image_id"] for row, _ in rows)
+        kept: dict[str, tuple[dict[str, str], int]] = {}
+        for row, split in rows:
+            name = row["image_id"]
+            reason = None
+            if name in kept:
+                reason, name = f"is listed {counts[name]} times", f"{name} (again)"
+            elif row["label_image"] not in CLASSES:
+                reason = f"has the label {row['label_image']!r}"
+            if reason is None:
+                kept[name] = (row, split)
+            elif self.skip_broken:
+                skipped[name] = reason
+            else:
+                msg = (
+                    f"{self.origin}: {row['image_id']} {reason}; leave out all such "
+                    "items with skip_broken=true"
+                )
+                raise DataError(msg)
+        names = tuple(sorted(kept))
+        own = [kept[name] for name in names]
+        return Items(
+            names=names,
+            labels=tuple(CLASSES.index(row["label_image"]) for row, _ in own),
+            classes=CLASSES,
+            payload=tuple((row["image"], plain(row["tweet_text"])) for row, _ in own),
+            splits=tuple(split for _, split in own),
+            groups=tuple(row["tweet_id"] for row, _ in own),
+            skipped=skipped,
+        )
+
+    def extract(self, payload: tuple[str, str]) -> dict[str, NDArray[np.float32]]:
+        """Return the picture's features and those of the text's tokens."""
+        image, text = payload
+        picture = _picture(self.origin / image)
+        of_picture = self._of_picture([picture])[0]
+        return {"image": of_picture, "text": self._of_text(text)}
+
+
+def plain(text: str) -> str:
+    """Return a tweet's text without links."""
+    return LINK.sub("", text).strip()
+
+
+def _picture(path: Path) -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise needs(error, library="Pillow", extra="vision") from error
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        msg = f"{path.name} can't be decoded ({error})"
+        raise BrokenItem(msg) from error
+
+
+def _table(origin: Path, split: str) -> Path:
+    name = f"task_humanitarian_text_img_{split}.tsv"
+    for folder in (origin, origin.parent):
+        found = sorted([*folder.glob(name), *folder.glob(f"*/{name}")])
+        if found:
+            return found[0]
+    msg = (
+        f"neither in {origin} nor beside it is a {name}; it is in "
+        "crisismmd_datasplit_all.zip, which belongs to the archive"
+    )
+    raise DataError(msg)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            for column in COLUMNS:
+                if column not in (reader.fieldnames or ()):
+                    msg = f"{path} has no column {column!r}; get the table again"
+                    raise DataError(msg)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        msg = f"cannot read {path} ({error}); get the table again"
+        raise DataError(msg) from error
+    for number, row in enumerate(rows, start=2):
+        if any(row[column] is None for column in COLUMNS):
+            msg = f"{path}, line {number}: it has fewer columns than the first line"
+            raise DataError(msg)
+    return rows

@@ -1,0 +1,140 @@
+"""Features that ``fedapm extract`` has made, as a source."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.manifest import InputSpec
+from fedapm_mpi.tables import Column, Table
+
+from ..extraction import FEATURES, ITEMS, SCHEMA
+from .base import Source
+
+Store = Literal["float32", "float16"]
+
+
+def extracted(path: Path, dataset: str, store: Store) -> Source:
+    """Return a folder of features as a source; the arrays stay on disk.
+
+    Parameters
+    ----------
+    path
+        What ``fedapm extract`` was told to write to.
+    dataset
+        Of which they must be.
+    store
+        How shards store the values; float16 takes half the space.
+
+    Raises
+    ------
+    DataError
+        If it is no such folder, or one that is not finished or damaged.
+    """
+    said = _read(path, dataset)
+    folders = [path / f"chunk-{k:05d}" for k in range(said["chunks"])]
+    try:
+        sizes = [
+            len(json.loads((folder / ITEMS).read_text("utf-8"))["kept"])
+            for folder in folders
+        ]
+        columns = [
+            _column(name, longest, width, folders, sizes, store)
+            for name, (longest, width) in said["inputs"].items()
+        ]
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{path} is damaged ({error}); extract its features again"
+        raise DataError(msg) from error
+    if sum(sizes) != len(said["names"]):
+        msg = f"{path} is damaged: its chunks hold {sum(sizes)} items; extract again"
+        raise DataError(msg)
+    clients, groups, splits = (said.get(k) for k in ("clients", "groups", "splits"))
+    names: list[str] = sorted(set(clients or ()))
+    numbers = {name: number for number, name in enumerate(names)}
+    return Source(
+        table=Table(
+            dataset=dataset,
+            columns=columns,
+            labels=np.array(said["labels"], np.int64),
+            classes=tuple(said["classes"]),
+        ),
+        files=(path / FEATURES, *(f for d in folders for f in sorted(d.iterdir()))),
+        ids=np.array([numbers[name] for name in clients]) if clients else None,
+        id_names=tuple(names),
+        groups=np.unique(groups, return_inverse=True)[1] if groups else None,
+        split=np.array(splits, np.int8) if splits else None,
+        default_split="own" if splits else "random",
+        skipped=tuple(said["skipped"]),
+    )
+
+
+def _read(path: Path, dataset: str) -> dict[str, Any]:
+    try:
+        said: dict[str, Any] = json.loads((path / FEATURES).read_text("utf-8"))
+    except OSError as error:
+        msg = (
+            f"{path} holds no finished features: make them, or go on, with "
+            f"'fedapm extract {dataset} --from ARCHIVE --to {path}'"
+        )
+        raise DataError(msg) from error
+    except ValueError as error:
+        msg = f"{path / FEATURES} is damaged ({error}); extract again"
+        raise DataError(msg) from error
+    if said.get("schema_version") != SCHEMA or said.get("dataset") != dataset:
+        msg = (
+            f"{path} holds features of {said.get('dataset')!r} (schema "
+            f"{said.get('schema_version')!r}), not of {dataset!r} (schema {SCHEMA})"
+        )
+        raise DataError(msg)
+    return said
+
+
+def _column(
+    name: str,
+    longest: int | None,
+    width: int,
+    folders: list[Path],
+    sizes: list[int],
+    store: Store,
+) -> Column:
+    """Return one input, whose arrays are opened as they are needed."""
+    first = np.cumsum([0, *sizes])
+    if longest is None:
+        spec = InputSpec(name, (width,), store)
+        return Column(spec, _vectors(name, folders, first, width, store))
+    each = [np.load(d / f"{name}.length.npy").astype(np.int64) for d in folders]
+    lengths = np.concatenate(each)
+    starts = np.concatenate([np.cumsum(own) - own for own in each])
+    spec = InputSpec(name, (int(lengths.max()), width), store, ragged=True)
+
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = np.zeros((len(rows), *spec.shape), store)
+        chunks = np.searchsorted(first, rows, side="right") - 1
+        for chunk in np.unique(chunks).tolist():
+            values = np.load(folders[chunk] / f"{name}.npy", mmap_mode="r")
+            for place in np.flatnonzero(chunks == chunk).tolist():
+                row = rows[place]
+                own = values[starts[row] : starts[row] + lengths[row]]
+                block[place, : lengths[row]] = own
+        return block
+
+    return Column(spec, take, lengths)
+
+
+def _vectors(
+    name: str, folders: list[Path], first: NDArray[np.int64], width: int, store: Store
+) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = np.zeros((len(rows), width), store)
+        chunks = np.searchsorted(first, rows, side="right") - 1
+        for chunk in np.unique(chunks).tolist():
+            values = np.load(folders[chunk] / f"{name}.npy", mmap_mode="r")
+            places = np.flatnonzero(chunks == chunk)
+            block[places] = values[rows[places] - first[chunk]]
+        return block
+
+    return take

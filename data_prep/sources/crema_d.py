@@ -1,0 +1,48 @@
+"""CREMA-D, from the features that ``fedapm extract`` makes of its clips."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ._extracted import Store, extracted
+from .base import Source, sources
+
+
+@sources.register("crema-d")
+def crema_d(
+    path: Path,
+    *,
+    normalise: Literal["train", "all", "none"] = "train",
+    store: Store = "float32",
+) -> Source:
+    """Read extracted CREMA-D: 91 actors, sound and film, 4 emotions.
+
+    Each speaker is a client. Make the features first: ``fedapm extract crema_d --from
+    CLONE --to FEATURES``.
+
+    Parameters
+    ----------
+    path
+        Folder of the features.
+    normalise
+        Whether the sound's bands are standardised at each speaker by its training
+        clips, by all of its clips (as in FedAPM's experiments), or not.
+    store
+        How values are stored; float16 takes half the space. What is standardised is
+        stored as float32.
+
+    Raises
+    ------
+    DataError
+        If the folder does not hold finished features of CREMA-D.
+
+    References
+    ----------
+    Cao et al. (2014), CREMA-D: crowd-sourced emotional multimodal actors dataset, IEEE
+    Transactions on Affective Computing 5(4).
+    """
+    source = extracted(path, "crema-d", store)
+    if normalise == "none":
+        return source
+    first = {"name": "standardise", "over": normalise, "inputs": ["audio"]}
+    return replace(source, shifts=(first,))

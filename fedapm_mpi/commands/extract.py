@@ -1,0 +1,160 @@
+"""Make features of an archive's pictures, sound, film and text, on one rank or many."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..comm import SERVER, Communicator
+from ..comm.start import on_ranks
+from ..errors import ConfigError, FedAPMError
+from .prepare import PathThenWords
+
+HELP = "make features of pictures, sound and text; may be started under mpiexec"
+
+PAUSE = 10.0
+"""Seconds between two lines on how far it is."""
+
+
+class Order(NamedTuple):
+    """What rank 0 makes of the command line, for all ranks."""
+
+    exit_code: int | None
+    """Not `None`: there is nothing to do but leave."""
+
+    name: str = ""
+    origin: Path = Path()
+    directory: Path = Path()
+    options: dict[str, Any] | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("source", nargs="?", help="name of the archive; see --list")
+    for flag, dest, what, text in (
+        ("--from", "origin", "PATH", "the archive's folder"),
+        ("--to", "directory", "DIR", "where the features go"),
+    ):
+        parser.add_argument(
+            flag,
+            dest=dest,
+            nargs="+",
+            action=PathThenWords,
+            metavar=(what, "key=value"),
+            help=text,
+        )
+    parser.set_defaults(more=[])
+    parser.add_argument(
+        "options", nargs="*", metavar="key=value", help="the archive's own options"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="list the archives, and end"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Not used: `main` parses on rank 0 only."""
+    raise NotImplementedError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command on every rank; return the exit code."""
+    return on_ranks(lambda comm: _extract(comm, argv))
+
+
+def _extract(comm: Communicator, argv: Sequence[str]) -> int:
+    order: Order | None = None
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            order = _read_order(argv)
+        except FedAPMError as caught:
+            error = caught
+        except SystemExit as leaving:  # argparse: help, or a usage error it told of
+            order = Order(int(leaving.code or 0))
+    comm.agree(error)
+    order = comm.share(order)
+    if order.exit_code is not None:
+        return order.exit_code
+    assert order.options is not None
+    import torch
+
+    from data_prep.extraction import extract
+    from data_prep.extractors import extractors
+
+    # Ranks share the cores; more threads here would only be in each other's way.
+    torch.set_num_threads(1)
+    extractor = extractors.get(order.name)(order.origin, **order.options)
+    begun = time.monotonic()
+    found = extract(
+        comm,
+        extractor,
+        order.directory,
+        identity={"extractor": order.name, "options": order.options},
+        skip_broken=bool(order.options.get("skip_broken")),
+        tell=_Progress(),
+    )
+    if comm.rank == SERVER:
+        _say(
+            f"{order.directory}: {len(found['names'])} items of {found['dataset']}, "
+            f"{len(found['skipped'])} broken ones left out, "
+            f"{time.monotonic() - begun:.0f} s"
+        )
+    return 0
+
+
+class _Progress:
+    """Tells how far it is, now and then."""
+
+    def __init__(self) -> None:
+        self._begun: tuple[float, int] | None = None
+        self._told = -PAUSE
+
+    def __call__(self, done: int, of: int) -> None:
+        now = time.monotonic()
+        self._begun = self._begun or (now, done)
+        if done < of and now - self._told < PAUSE:
+            return
+        self._told = now
+        begun, before = self._begun
+        left = ""
+        if done > before and done < of:
+            seconds = (now - begun) / (done - before) * (of - done)
+            left = f", about {seconds / 60:.0f} min left"
+        _say(f"{done} of {of} chunks{left}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _read_order(argv: Sequence[str]) -> Order:
+    from data_prep.extractors import extractors
+
+    from ..options import parse_overrides, validate_options
+
+    parser = argparse.ArgumentParser(prog="fedapm extract", description=__doc__)
+    add_arguments(parser)
+    args = parser.parse_args(list(argv))
+    if args.list:
+        for name in extractors.names():
+            first = (extractors.get(name).__doc__ or "").partition("\n")[0]
+            _say(f"{name:<12}{first}")
+        return Order(0)
+    words = [word for word in (args.source, *args.options, *args.more) if word]
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        msg = f"{names[1]!r} is not of the form key=value"
+        raise ConfigError(msg)
+    if not (names and args.origin and args.directory):
+        msg = "extract needs a name, --from PATH and --to DIR; --list shows the names"
+        raise ConfigError(msg)
+    name = names[0] if ":" in names[0] else names[0].replace("_", "-")
+    given = parse_overrides([word for word in words if "=" in word])
+    options, errors = validate_options(
+        f"extract {name!r}", extractors.get(name), given, 1
+    )
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return Order(None, name, args.origin, args.directory, options)
