@@ -1,12 +1,13 @@
 """Parts made from a configuration: by name, with their options, checked to fit."""
 
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from .algorithms import Algorithm, ClientState
 from .config import Config, Part
@@ -14,10 +15,10 @@ from .errors import ConfigError, FedAPMError
 from .manifest import InputSpec, Manifest
 from .models import models
 from .problem import scores
-from .registry import Registry
+from .registry import Registry, did_you_mean
 from .samples import Samples
 from .seeding import torch_seed
-from .split import SplitModel
+from .split import SplitModel, trainable
 
 
 def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
@@ -58,6 +59,42 @@ def build_module(
     return module.to(getattr(torch, config.dtype))
 
 
+@torch.no_grad()
+def load_initial(modules: Sequence[nn.Module], path: str) -> None:
+    """Let models start from a file of tensors by name; what it lacks stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, or one of its tensors is of no model, or of another shape.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        msg = f"initial_model: cannot read {path} as safetensors ({error})"
+        raise ConfigError(msg) from error
+    known: dict[str, list[Tensor]] = {}
+    for module in modules:
+        for name, own in [*module.named_parameters(), *module.named_buffers()]:
+            known.setdefault(name, []).append(own)
+    for name, tensor in tensors.items():
+        if name not in known:
+            msg = (
+                f"initial_model: {path} holds {name!r}, which no model has"
+                f"{did_you_mean(name, list(known))}"
+            )
+            raise ConfigError(msg)
+        for own in known[name]:
+            if own.shape != tensor.shape:
+                msg = (
+                    f"initial_model: {name!r} has the shape {tuple(tensor.shape)} in "
+                    f"{path} and {tuple(own.shape)} in the model"
+                )
+                raise ConfigError(msg)
+            own.copy_(tensor)
+
+
 def split_module(
     module: nn.Module, config: Config, sharing: str, elsewhere: Collection[str]
 ) -> SplitModel:
@@ -77,11 +114,14 @@ def split_module(
     if sharing == "all":
         return SplitModel(module, set())
     if sharing == "none":
-        return SplitModel(module, {name for name, _ in module.named_parameters()})
+        return SplitModel(module, {name for name, _ in trainable(module)})
     assert config.split is not None
     if config.split.rule is not None:
         rules: Registry[Any] = Registry("split rule", __package__)
         return SplitModel.from_rule(module, rules.get(config.split.rule))
+    first, last = config.split.first or 0, config.split.last or 0
+    if first or last:
+        return SplitModel.from_position(module, first=first, last=last)
     return SplitModel.from_patterns(
         module,
         personal=config.split.personal,

@@ -20,7 +20,7 @@ STRICT: dict[str, Any] = {"extra": "forbid"}
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which parameters stay with the client: exactly one of three ways to say it."""
+    """Which parameters stay with the client: exactly one of four ways to say it."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -33,10 +33,17 @@ class Split:
     rule: str | None = None
     """``module:function``, called with (name, parameter), true where personal."""
 
+    first: Positive | None = None
+    """So many layers at the model's beginning are personal; goes with `last`."""
+
+    last: Positive | None = None
+    """So many layers at its end; a layer is a weight with its bias."""
+
     def __post_init__(self) -> None:
-        given = [self.personal, self.shared, self.rule]
+        position = self.first if self.first is not None else self.last
+        given = [self.personal, self.shared, self.rule, position]
         if sum(value is not None for value in given) != 1:
-            msg = "give exactly one of personal, shared, rule"
+            msg = "give exactly one of personal, shared, rule, or first and last"
             raise ValueError(msg)
 
 
@@ -161,6 +168,10 @@ class Config:
     algorithm: Part
     """Algorithm and its hyper-parameters."""
 
+    initial_model: str | None = None
+    """File of tensors by name (safetensors) that models start from, such as another
+    run's ``final/shared.safetensors``; what it does not hold starts from the seed."""
+
     rounds: Positive
     """Communication rounds."""
 
@@ -231,7 +242,7 @@ class Config:
 PARTS = ("model", "algorithm", "participation", "placement", "reduction")
 """Keys whose values are parts, found by name and built with their options."""
 
-RESULT_NEUTRAL = ("rounds", "placement", "checkpoint", "data")
+RESULT_NEUTRAL = ("rounds", "placement", "checkpoint", "data", "initial_model")
 """Keys in which a resumed run may differ from its first start: they change how far it
-goes, where clients live or what is kept, but no bit of any round. (`data` may move; the
-manifest's hash is compared instead.)"""
+goes, where clients live or what is kept, but no bit of any round. (`data` and
+`initial_model` may move; the manifest's and the file's hash are compared instead.)"""

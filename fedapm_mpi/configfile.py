@@ -48,7 +48,12 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
     merge(values, parse_overrides(overrides))
     config = validate(values, str(path or "command line"))
     # So that the run can go on, or be read, from another working directory.
-    return dataclasses.replace(config, data=str(Path(config.data).absolute()))
+    start = config.initial_model
+    return dataclasses.replace(
+        config,
+        data=str(Path(config.data).absolute()),
+        initial_model=None if start is None else str(Path(start).absolute()),
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

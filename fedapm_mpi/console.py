@@ -141,7 +141,7 @@ def print_split(rows: Sequence[SplitRow], longest: int = 40) -> None:
     total = sum(row.size for row in rows if row.block in ("shared", "personal"))
     counts = {
         block: sum(row.size for row in rows if row.block == block)
-        for block in ("shared", "personal", "buffer", "counter")
+        for block in ("shared", "personal", "frozen", "buffer", "counter")
     }
     shown: list[Sequence[object]] = [
         (row.name, "×".join(map(str, row.shape)) or "1", row.size, row.block)

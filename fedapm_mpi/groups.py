@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .algorithms import Algorithm, ClientState
-from .building import build_module, check_output, split_module
+from .building import build_module, check_output, load_initial, split_module
 from .config import Config, Group, Part
 from .errors import ConfigError
 from .manifest import InputSpec, Manifest
 from .registry import did_you_mean
 from .space import SharedSpace
-from .split import SplitModel, SplitRow
+from .split import SplitModel, SplitRow, trainable
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
     modules = [
         build_module(config, w.model, w.inputs, len(manifest.classes)) for w in wanted
     ]
-    names = {name for module in modules for name, _ in module.named_parameters()}
+    if config.initial_model is not None:
+        load_initial(modules, config.initial_model)
+    names = {name for module in modules for name, _ in trainable(module)}
     models = []
     for one, module in zip(wanted, modules, strict=True):
         try:

@@ -13,7 +13,7 @@ from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
 from .errors import ConfigError, FedAPMError
 from .experiment import STOPPED_EARLY, Outcome, run
-from .files import write_text
+from .files import file_sha256, write_text
 from .provenance import gather_ranks, provenance
 from .recorder import Recorder, claim_directory, new_run_directory
 from .session import Session, open_session
@@ -57,7 +57,7 @@ def train(
         0, or 75 if the run was stopped and can go on.
     """
     session = open_session(config, comm)
-    identity = identity_of(config.plain()) | {"manifest": session.manifest.sha256}
+    identity = identity_of(config.plain()) | _hashes(session)
     recorder = _open_directory(session, directory, out, resume)
     notes: list[str] = []
     saved = None
@@ -91,6 +91,23 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: v for key, v in config.items() if key not in RESULT_NEUTRAL}
     identity: dict[str, Any] = json.loads(json.dumps(kept))
     return identity
+
+
+def _hashes(session: Session) -> dict[str, str]:
+    """Return the hashes of the files that a run starts from; a collective call."""
+    path = session.config.initial_model
+    found: str | None = None
+    error: FedAPMError | None = None
+    if path is not None and session.comm.rank == SERVER:
+        try:
+            found = file_sha256(Path(path))
+        except OSError as caught:
+            error = ConfigError(f"cannot read {path}: {caught.strerror or caught}")
+    session.comm.agree(error)
+    hashes = {"manifest": session.manifest.sha256}
+    if path is not None:
+        hashes["initial_model_sha256"] = session.comm.share(found)
+    return hashes
 
 
 def identity_then(
@@ -178,9 +195,10 @@ def _checkpoint_of(
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
     error: FedAPMError | None = None
     if comm.rank == SERVER:
-        then = {key: v for key, v in saved.identity.items() if key != "manifest"}
+        hashes = ("manifest", "initial_model_sha256")
+        then = {key: v for key, v in saved.identity.items() if key not in hashes}
         then = identity_then(then, session.config.plain())
-        then["manifest"] = saved.identity.get("manifest")
+        then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
         differing = [
             f"{key} was {then.get(key)!r} and is {identity.get(key)!r}"
             for key in sorted({*identity, *then})

@@ -15,6 +15,12 @@ from torch import Tensor, nn
 from .errors import ConfigError
 from .registry import did_you_mean
 
+
+def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the parameters that are trained, by name; others are frozen."""
+    return [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+
+
 SplitRule = Callable[[str, nn.Parameter], bool]
 """Tells from a parameter's name and value whether it is personal."""
 
@@ -51,7 +57,7 @@ class SplitRow(NamedTuple):
     name: str
     shape: tuple[int, ...]
     size: int
-    block: Literal["shared", "personal", "buffer", "counter"]
+    block: Literal["shared", "personal", "frozen", "buffer", "counter"]
     clients: int
     """Clients whose model has it."""
 
@@ -62,7 +68,8 @@ class SplitModel:
     Parameters
     ----------
     module
-        The network; its parameters must be of one floating dtype.
+        The network; its parameters must be of one floating dtype. Those that need no
+        gradient are frozen: they are neither shared nor personal, and stay as they are.
     personal_names
         Names of the parameters that stay with the client; all others are shared.
 
@@ -76,7 +83,7 @@ class SplitModel:
 
     def __init__(self, module: nn.Module, personal_names: set[str]) -> None:
         self.module = module
-        named = list(module.named_parameters())
+        named = trainable(module)
         shared = [(n, p) for n, p in named if n not in personal_names]
         personal = [(n, p) for n, p in named if n in personal_names]
         self.shared_names = [n for n, _ in shared]
@@ -113,7 +120,7 @@ class SplitModel:
             If not exactly one of both is given, a pattern matches nothing, or a side
             is left empty.
         """
-        names = [name for name, _ in module.named_parameters()]
+        names = [name for name, _ in trainable(module)]
         if (personal is None) == (shared is None):
             msg = "split: give exactly one of personal, shared"
             raise ConfigError(msg)
@@ -126,9 +133,41 @@ class SplitModel:
     @classmethod
     def from_rule(cls, module: nn.Module, rule: SplitRule) -> "SplitModel":
         """Split by a callable that says of (name, parameter) whether it is personal."""
-        named = list(module.named_parameters())
+        named = trainable(module)
         chosen = {name for name, parameter in named if rule(name, parameter)}
         return cls._checked(module, [name for name, _ in named], chosen)
+
+    @classmethod
+    def from_position(
+        cls, module: nn.Module, *, first: int = 0, last: int = 0
+    ) -> "SplitModel":
+        """Split by place: so many layers at the beginning and the end are personal.
+
+        A layer is a module's own parameters, say a weight and its bias; layers come in
+        the order in which the module lists them.
+
+        References
+        ----------
+        Pillutla et al. (2022), Federated learning with partial model personalization,
+        ICML: input layers, output layers, or both.
+
+        Raises
+        ------
+        ConfigError
+            If no layer between them is left to share.
+        """
+        layers: dict[str, list[str]] = {}
+        for name, _ in trainable(module):
+            layers.setdefault(name.rpartition(".")[0], []).append(name)
+        if first + last >= len(layers):
+            msg = (
+                f"split: first={first} and last={last} leave none of the model's "
+                f"{len(layers)} layers to share ({', '.join(layers)})"
+            )
+            raise ConfigError(msg)
+        ordered = list(layers.values())
+        own = ordered[:first] + ordered[len(ordered) - last :]
+        return cls(module, {name for layer in own for name in layer})
 
     @classmethod
     def _checked(
@@ -192,14 +231,13 @@ class SplitModel:
 
         `clients` is how many have this model.
         """
-        personal = set(self.personal_names)
+        blocks: dict[str, Literal["shared", "personal"]] = {
+            **dict.fromkeys(self.shared_names, "shared"),
+            **dict.fromkeys(self.personal_names, "personal"),
+        }
         rows = [
             SplitRow(
-                name,
-                tuple(p.shape),
-                p.numel(),
-                "personal" if name in personal else "shared",
-                clients,
+                name, tuple(p.shape), p.numel(), blocks.get(name, "frozen"), clients
             )
             for name, p in self.module.named_parameters()
         ]

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import yaml
+from model_tasks import Input
 from training import FEDAPM
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
+from fedapm_mpi.models import models
 from fedapm_mpi.session import open_session
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -29,6 +31,19 @@ def test_groups_of_clients_that_lack_an_input(toy):
     groups = open_session(validate(values, "docs"), Serial()).groups
     assert groups.of_client.tolist() == [0, 1, 0, 1, 2, 0]
     assert len(groups.space.sections) > 1
+
+
+def test_adapters():
+    text = ALGORITHMS.read_text("utf-8").split("## What is personal")[1]
+    block = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
+    config = validate(
+        {"data": "x", "rounds": 1, "algorithm": FEDAPM} | yaml.safe_load(block), "docs"
+    )
+    assert config.model["base"]["name"] == "transformer"
+    inputs = (Input("x", (6, 3)),)
+    options = {k: v for k, v in config.model.items() if k != "name"}
+    names = {n for n, p in models.get("lora")(inputs, 3, **options).named_parameters()}
+    assert any("lora_a" in name for name in names)
 
 
 def test_the_preset_for_few_participants():

@@ -15,11 +15,19 @@ from fedapm_mpi.job import train
 NEW = {
     "algorithm": ["dual_step", "server_average"],
     "evaluation": ["split"],
+    "split": ["first", "last"],
     "participation": [],
 }
 """Keys, and options of theirs, that the old version did not know."""
 
-WHOLE = ("diagnostics", "tolerance", "reduction", "client_weights")
+WHOLE = (
+    "groups",
+    "held_by_some",
+    "diagnostics",
+    "tolerance",
+    "reduction",
+    "client_weights",
+)
 
 
 @pytest.fixture

@@ -195,6 +195,20 @@ def experiments(toy):
             algorithm=SHARING_ALL["scaffold"],
             client_weights="samples",
         ),
+        "adapters": experiment(
+            features,
+            model={
+                "name": "lora",
+                "base": {"name": "mlp", "hidden": [8, 6]},
+                "frozen": ["body.0.*"],
+            },
+            split={"shared": ["*.lora_*"]},
+        ),
+        "ends": experiment(
+            features,
+            model={"name": "mlp", "hidden": [8, 6]},
+            split={"first": 1, "last": 1},
+        ),
         "lacking": experiment(
             toy["lacking"],
             model={"name": "har", "filters": 2, "hidden": 4, "attention": 4},

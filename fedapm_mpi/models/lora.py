@@ -1,0 +1,155 @@
+"""Low-rank adapters on the dense layers of any other model."""
+
+import inspect
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+from ..registry import did_you_mean
+from .base import InputSpec, check_sizes, models
+
+
+class AdaptedLinear(nn.Linear):
+    """A dense layer with a low-rank detour: W x + b + (scale / rank) B A x.
+
+    A is drawn like W, B is zero, so that it begins as the layer that it takes the place
+    of, whose parameters it keeps under their names.
+
+    Parameters
+    ----------
+    layer
+        The dense layer.
+    rank
+        Rows of A, columns of B.
+    scale
+        Strength of the detour.
+    """
+
+    def __init__(self, layer: nn.Linear, rank: int, scale: float) -> None:
+        super().__init__(layer.in_features, layer.out_features, layer.bias is not None)
+        self.weight, self.bias = layer.weight, layer.bias
+        bound = 1 / sqrt(layer.in_features)
+        a = torch.empty(rank, layer.in_features).uniform_(-bound, bound)
+        self.lora_a = nn.Parameter(a)
+        self.lora_b = nn.Parameter(torch.zeros(layer.out_features, rank))
+        self.scale = scale / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output, (..., out_features)."""
+        detour = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return super().forward(x) + self.scale * detour
+
+
+@models.register("lora")
+def lora(
+    inputs: tuple[InputSpec, ...],
+    num_classes: int,
+    *,
+    base: dict[str, Any],
+    rank: int = 4,
+    scale: float = 1.0,
+    layers: list[str] | None = None,
+    frozen: list[str] | None = None,
+) -> nn.Module:
+    """Build another model with low-rank adapters on its dense layers.
+
+    The base's parameters keep their names; each adapted layer has ``lora_a`` and
+    ``lora_b`` beside them. So ``split: {shared: ["*.lora_*"]}`` shares adapters alone,
+    and ``personal: ["*.lora_*"]`` keeps them. What is frozen is neither: it stays as
+    it begins, say at pretrained weights (``initial_model``), and is never sent.
+
+    Parameters
+    ----------
+    inputs, num_classes
+        As of the base.
+    base
+        The other model, by name and options.
+    rank
+        Rank of the adapters.
+    scale
+        Strength of the adapters; their product is divided by the rank.
+    layers
+        Glob patterns of the dense layers to adapt; all unless given.
+    frozen
+        Glob patterns of the base's parameters that are not trained; none unless given.
+
+    Raises
+    ------
+    ConfigError
+        If the base or the options do not suit.
+
+    References
+    ----------
+    Hu et al. (2022), LoRA: low-rank adaptation of large language models, ICLR.
+    """
+    check_sizes("lora", rank=rank)
+    module = _base(base, inputs, num_classes)
+    names = [name for name, _ in module.named_parameters()]
+    for pattern in frozen or ():
+        matched = {name for name in names if fnmatchcase(name, pattern)}
+        _found(pattern, "frozen", matched, names)
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and name not in matched)
+    dense = {n: m for n, m in module.named_modules() if type(m) is nn.Linear}
+    chosen: set[str] = set() if layers is not None else set(dense)
+    for pattern in layers or ():
+        matched = {name for name in dense if fnmatchcase(name, pattern)}
+        _found(pattern, "layers", matched, list(dense))
+        chosen |= matched
+    if not chosen or "" in chosen:
+        msg = (
+            f"model 'lora': {base['name']!r} has no dense layer within, so there is "
+            "nothing to adapt"
+        )
+        raise ConfigError(msg)
+    for name in dense:
+        if name in chosen:
+            parent, _, own = name.rpartition(".")
+            adapted = AdaptedLinear(dense[name], rank, scale)
+            setattr(module.get_submodule(parent), own, adapted)
+    for part in module.modules():
+        if isinstance(part, nn.TransformerEncoderLayer):
+            # In evaluation it would hand its layers' weights to one kernel, and leave
+            # out what their forward adds; without this it calls them.
+            part.activation_relu_or_gelu = 0
+    return module
+
+
+def _base(
+    part: Mapping[str, Any], inputs: tuple[InputSpec, ...], num_classes: int
+) -> nn.Module:
+    options = dict(part)
+    name = options.pop("name", None)
+    if not isinstance(name, str) or name == "lora":
+        msg = (
+            "model 'lora': base needs the name of another model "
+            f"(known: {', '.join(n for n in models.names() if n != 'lora')})"
+        )
+        raise ConfigError(msg)
+    factory = models.get(name)
+    parameters = inspect.signature(factory).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for key in options:
+        if key not in known and not takes_any:
+            msg = (
+                f"model 'lora': base {name!r} has no option {key!r}"
+                f"{did_you_mean(key, known)} (known: {', '.join(known)})"
+            )
+            raise ConfigError(msg)
+    return factory(inputs, num_classes, **options)
+
+
+def _found(pattern: str, key: str, matched: set[str], names: list[str]) -> None:
+    if not matched:
+        msg = (
+            f"model 'lora': {key} {pattern!r} matches nothing"
+            f"{did_you_mean(pattern, names)} (there are: {', '.join(names)})"
+        )
+        raise ConfigError(msg)
