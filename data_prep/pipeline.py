@@ -17,8 +17,8 @@ from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.options import validate_options
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.seeding import stream
-from fedapm_mpi.shards import write_dataset
-from fedapm_mpi.tables import Table
+from fedapm_mpi.shards import Compression, write_dataset
+from fedapm_mpi.tables import Table, stored_as
 
 from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
@@ -40,6 +40,8 @@ class Settings:
     split: Literal["random", "own", "official"] | None = None
     seed: int = 0
     shards: int | None = None
+    store: Literal["float32", "float16"] | None = None
+    compression: Compression | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.test < 1 and 0 <= self.val < 1 and self.test + self.val < 1):
@@ -218,6 +220,8 @@ def prepare(
     parts = _partition(pool, partitioner, settings)
     splits = _split(wanted, source, pool, parts)
     table, notes = _shifted(wanted, source, parts, splits)
+    if settings.store is not None:
+        table = stored_as(table, settings.store)
     names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
     manifest = write_dataset(
         directory,
@@ -228,6 +232,7 @@ def prepare(
         preparation=identity,
         seed=settings.seed,
         shards=settings.shards,
+        compression=settings.compression,
         force=force,
     )
     return manifest, True
@@ -254,6 +259,9 @@ def _identity(
     more: dict[str, Any] = {"shift": list(wanted.shifts)} if wanted.shifts else {}
     if source.skipped:
         more["skipped"] = list(source.skipped)
+    for key in ("store", "compression"):
+        if getattr(settings, key) is not None:
+            more[key] = getattr(settings, key)
     identity = {
         **more,
         "source": {"name": wanted.source, **wanted.options},

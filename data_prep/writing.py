@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, SPLITS, InputSpec, Manifest
-from fedapm_mpi.shards import Column, Table, write_dataset
+from fedapm_mpi.shards import Column, Compression, Table, write_dataset
 
 
 class Sample(NamedTuple):
@@ -54,6 +54,7 @@ def write_samples(
     classes: Sequence[str],
     scratch: str | Path | None = None,
     shards: int | None = None,
+    compression: Compression | None = None,
     force: bool = False,
 ) -> Manifest:
     """Write a data set directory from samples that are seen once, one by one.
@@ -77,7 +78,7 @@ def write_samples(
     scratch
         Where to spool, which takes as much room as the data set; `directory` if None.
         The spool is removed in any case.
-    shards, force
+    shards, compression, force
         As of `fedapm_mpi.shards.write_dataset`.
 
     Raises
@@ -102,7 +103,13 @@ def write_samples(
             if split != "val" or (splits == code).any()
         }
         return write_dataset(
-            target, table, rows, client_names=names, shards=shards, force=force
+            target,
+            table,
+            rows,
+            client_names=names,
+            shards=shards,
+            compression=compression,
+            force=force,
         )
     except OSError as error:
         msg = f"cannot spool samples in {spool.parent}: {error.strerror or error}"

@@ -6,17 +6,23 @@ contiguous, ``<split>/length/<name>`` where an input is ragged, ``<split>/label`
 """
 
 import contextlib
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import DataError
-from .manifest import SCHEMA_VERSION, Manifest, ShardFile
+from .manifest import SCHEMA_VERSION, InputSpec, Manifest, ShardFile
 from .tables import Table, blocks
+
+Compression = Literal["gzip", "lzf", "zstd", "blosc"]
+
+CHUNK_BYTES = 2**17
+"""Of the samples that are compressed together, about."""
 
 # What HDF5 raises for a damaged file depends on where it notices.
 _ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
@@ -52,6 +58,7 @@ class OpenShard:
             self._file = h5py.File(path, "r", locking=False)
             try:
                 self._offsets = _compare(self._file, manifest, shard)
+                _load_filters(path, self._file, manifest)
             except BaseException:
                 self.close()
                 raise
@@ -95,8 +102,10 @@ def write_shard(
     table: Table,
     splits: Mapping[str, Sequence[NDArray[np.int64]]],
     clients: tuple[int, int],
+    compression: Compression | None = None,
 ) -> None:
     """Write the HDF5 file of the clients ``clients[0]`` to ``clients[1] - 1``."""
+    filters = _filters(compression)
     with h5py.File(path, "w") as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["dataset"] = table.dataset
@@ -117,11 +126,75 @@ def write_shard(
                     shape=(len(rows), *c.spec.shape),
                     dtype=c.spec.dtype,
                     track_times=False,
+                    **_chunked(c.spec, len(rows), filters),
                 )
                 start = 0
                 for block in blocks(c, rows):
                     dataset[start : start + len(block)] = block
                     start += len(block)
+
+
+def _filters(compression: Compression | None) -> dict[str, Any]:
+    """Return h5py's options for a compression.
+
+    Raises
+    ------
+    DataError
+        If it needs a library that is not installed.
+    """
+    if compression is None:
+        return {}
+    if compression in ("gzip", "lzf"):
+        return {"compression": compression, "shuffle": True}
+    try:
+        import hdf5plugin
+    except ImportError as error:
+        msg = (
+            f"compression={compression} needs hdf5plugin ({error}); install it: pip "
+            "install 'fedapm-mpi[compression]', or use gzip or lzf"
+        )
+        raise DataError(msg) from error
+    if compression == "zstd":
+        return {"shuffle": True, **hdf5plugin.Zstd()}
+    # Blosc shuffles by itself.
+    return dict(hdf5plugin.Blosc(cname="lz4"))
+
+
+def _chunked(
+    spec: InputSpec, rows: int, filters: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return how an input is laid out: in one piece, or in chunks of whole samples."""
+    if not filters or not rows:
+        return {}
+    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+    return {"chunks": (min(rows, max(1, CHUNK_BYTES // size)), *spec.shape), **filters}
+
+
+def _load_filters(path: Path, file: Any, manifest: Manifest) -> None:
+    """Make the filters known with which a shard was written, if HDF5 lacks them.
+
+    Raises
+    ------
+    DataError
+        If the library that brings them is not installed.
+    """
+    used = {
+        layout.get_filter(k)[0]
+        for split in manifest.counts
+        for spec in manifest.inputs
+        for layout in [file[split]["inputs"][spec.name].id.get_create_plist()]
+        for k in range(layout.get_nfilters())
+    }
+    if all(h5py.h5z.filter_avail(number) for number in used):
+        return
+    try:
+        importlib.import_module("hdf5plugin")
+    except ImportError as error:
+        msg = (
+            f"{path} is compressed in a way that needs hdf5plugin ({error}); install "
+            "it: pip install 'fedapm-mpi[compression]'"
+        )
+        raise DataError(msg) from error
 
 
 def _store(group: Any, name: str, values: NDArray[Any]) -> None:

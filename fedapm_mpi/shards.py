@@ -26,7 +26,13 @@ from .manifest import (
     encode_manifest,
     read_manifest,
 )
-from .shardfile import ClientArrays, OpenShard, readable, write_shard
+from .shardfile import (
+    ClientArrays,
+    Compression,
+    OpenShard,
+    readable,
+    write_shard,
+)
 from .tables import (
     Column,
     Table,
@@ -41,6 +47,7 @@ from .tables import (
 __all__ = [
     "ClientArrays",
     "Column",
+    "Compression",
     "InputSpec",
     "Manifest",
     "ShardFile",
@@ -151,6 +158,7 @@ def write_dataset(
     preparation: Mapping[str, Any] | None = None,
     seed: int = 0,
     shards: int | None = None,
+    compression: Compression | None = None,
     force: bool = False,
 ) -> Manifest:
     """Write a data set directory, the manifest last; return it as read back.
@@ -174,6 +182,9 @@ def write_dataset(
     shards
         Number of files, at most one for each client; if None, as many as keep them
         near 256 MiB.
+    compression
+        How inputs are compressed, a hundred KB at a time: gzip and lzf are HDF5's own,
+        zstd and blosc need hdf5plugin here and wherever the shards are read.
     force
         Whether to replace a finished data set.
 
@@ -196,7 +207,8 @@ def write_dataset(
         seed=seed,
     )
     sizes = np.sum(list(manifest.counts.values()), axis=0) * row_bytes(table)
-    _write_all(target, table, splits, cut(sizes, shards), manifest)
+    ranges = cut(sizes, shards)
+    _write_all(target, table, splits, ranges, manifest, compression)
     return read_manifest(target)
 
 
@@ -242,6 +254,7 @@ def _write_all(
     splits: Mapping[str, Sequence[NDArray[np.int64]]],
     ranges: Sequence[tuple[int, int]],
     manifest: Manifest,
+    compression: Compression | None = None,
 ) -> None:
     """Write every shard, then rename them, then the manifest."""
     number = len(ranges)
@@ -251,7 +264,7 @@ def _write_all(
         target.mkdir(parents=True, exist_ok=True)
         files = []
         for name, path, clients in zip(names, partial, ranges, strict=False):
-            write_shard(path, table, splits, clients)
+            write_shard(path, table, splits, clients, compression)
             flush(path)
             size = path.stat().st_size
             files.append(ShardFile(name, size, file_sha256(path), clients))

@@ -1,9 +1,9 @@
 """A data set in memory or memory-mapped, before it becomes shards. NumPy only."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +131,38 @@ def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np
     rows = np.concatenate([np.empty(0, np.int64), *parts])
     cells = owner * classes + table.labels[rows].astype(np.int64)
     return np.bincount(cells, minlength=m * classes).reshape(m, classes)
+
+
+def stored_as(table: Table, dtype: Literal["float32", "float16"]) -> Table:
+    """Return the table with all floating inputs stored in another precision.
+
+    Raises
+    ------
+    DataError
+        When a sample is fetched that has a value beyond what it can hold.
+    """
+    columns = [
+        replace(c, spec=replace(c.spec, dtype=dtype), take=_cast(c, dtype))
+        if np.dtype(c.spec.dtype).kind == "f"
+        else c
+        for c in table.columns
+    ]
+    return replace(table, columns=columns)
+
+
+def _cast(column: Column, dtype: str) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        values = column.take(rows)
+        largest = np.finfo(dtype).max
+        if (np.abs(values) > largest).any():
+            msg = (
+                f"input {column.spec.name!r} has values beyond {largest:g}, the "
+                f"largest that can be stored as {dtype}; leave out store={dtype}"
+            )
+            raise DataError(msg)
+        return values.astype(dtype)
+
+    return take
 
 
 def lacking(

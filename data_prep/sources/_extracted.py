@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,8 @@ from fedapm_mpi.tables import Column, Table
 from ..extraction import FEATURES, ITEMS, SCHEMA
 from .base import Source
 
-Store = Literal["float32", "float16"]
 
-
-def extracted(path: Path, dataset: str, store: Store) -> Source:
+def extracted(path: Path, dataset: str) -> Source:
     """Return a folder of features as a source; the arrays stay on disk.
 
     Parameters
@@ -27,8 +25,6 @@ def extracted(path: Path, dataset: str, store: Store) -> Source:
         What ``fedapm extract`` was told to write to.
     dataset
         Of which they must be.
-    store
-        How shards store the values; float16 takes half the space.
 
     Raises
     ------
@@ -43,7 +39,7 @@ def extracted(path: Path, dataset: str, store: Store) -> Source:
             for folder in folders
         ]
         columns = [
-            _column(name, longest, width, folders, sizes, store)
+            _column(name, longest, width, folders, sizes)
             for name, (longest, width) in said["inputs"].items()
         ]
     except (OSError, ValueError, KeyError) as error:
@@ -99,20 +95,19 @@ def _column(
     width: int,
     folders: list[Path],
     sizes: list[int],
-    store: Store,
 ) -> Column:
     """Return one input, whose arrays are opened as they are needed."""
     first = np.cumsum([0, *sizes])
     if longest is None:
-        spec = InputSpec(name, (width,), store)
-        return Column(spec, _vectors(name, folders, first, width, store))
+        spec = InputSpec(name, (width,), "float32")
+        return Column(spec, _vectors(name, folders, first, width))
     each = [np.load(d / f"{name}.length.npy").astype(np.int64) for d in folders]
     lengths = np.concatenate(each)
     starts = np.concatenate([np.cumsum(own) - own for own in each])
-    spec = InputSpec(name, (int(lengths.max()), width), store, ragged=True)
+    spec = InputSpec(name, (int(lengths.max()), width), "float32", ragged=True)
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        block = np.zeros((len(rows), *spec.shape), store)
+        block = np.zeros((len(rows), *spec.shape), np.float32)
         chunks = np.searchsorted(first, rows, side="right") - 1
         for chunk in np.unique(chunks).tolist():
             values = np.load(folders[chunk] / f"{name}.npy", mmap_mode="r")
@@ -126,10 +121,10 @@ def _column(
 
 
 def _vectors(
-    name: str, folders: list[Path], first: NDArray[np.int64], width: int, store: Store
+    name: str, folders: list[Path], first: NDArray[np.int64], width: int
 ) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        block = np.zeros((len(rows), width), store)
+        block = np.zeros((len(rows), width), np.float32)
         chunks = np.searchsorted(first, rows, side="right") - 1
         for chunk in np.unique(chunks).tolist():
             values = np.load(folders[chunk] / f"{name}.npy", mmap_mode="r")

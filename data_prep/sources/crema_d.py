@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ._extracted import Store, extracted
+from ._extracted import extracted
 from .base import Source, sources
 
 
@@ -13,7 +13,6 @@ def crema_d(
     path: Path,
     *,
     normalise: Literal["train", "all", "none"] = "train",
-    store: Store = "float32",
 ) -> Source:
     """Read extracted CREMA-D: 91 actors, sound and film, 4 emotions.
 
@@ -27,9 +26,6 @@ def crema_d(
     normalise
         Whether the sound's bands are standardised at each speaker by its training
         clips, by all of its clips (as in FedAPM's experiments), or not.
-    store
-        How values are stored; float16 takes half the space. What is standardised is
-        stored as float32.
 
     Raises
     ------
@@ -41,7 +37,7 @@ def crema_d(
     Cao et al. (2014), CREMA-D: crowd-sourced emotional multimodal actors dataset, IEEE
     Transactions on Affective Computing 5(4).
     """
-    source = extracted(path, "crema-d", store)
+    source = extracted(path, "crema-d")
     if normalise == "none":
         return source
     first = {"name": "standardise", "over": normalise, "inputs": ["audio"]}

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ._extracted import Store, extracted
+from ._extracted import extracted
 from .base import Source, sources
 
 
 @sources.register("crisismmd")
-def crisismmd(path: Path, *, store: Store = "float32") -> Source:
+def crisismmd(path: Path) -> Source:
     """Read extracted CrisisMMD v2.0: 18 000 tweets, picture and text, 8 classes.
 
     It names no clients; FedAPM's experiments make 20 with ``partitioner=dirichlet``.
@@ -19,8 +19,6 @@ def crisismmd(path: Path, *, store: Store = "float32") -> Source:
     ----------
     path
         Folder of the features.
-    store
-        How values are stored; float16 takes half the space.
 
     Raises
     ------
@@ -32,4 +30,4 @@ def crisismmd(path: Path, *, store: Store = "float32") -> Source:
     Alam, Ofli and Imran (2018), CrisisMMD: multimodal Twitter datasets from natural
     disasters, ICWSM.
     """
-    return extracted(path, "crisismmd", store)
+    return extracted(path, "crisismmd")

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="key=value",
         help="clients, partitioner, partitioner.KEY, shift, shift.KEY, test, val, "
-        "split, seed, shards, and the source's own options",
+        "split, seed, shards, store, compression, and the source's own options",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace a finished data set"
