@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.comm import Communicator, Serial
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.options import validate_options
@@ -180,7 +181,12 @@ def _named(
 
 
 def prepare(
-    wanted: Plan, origin: Path, directory: Path, *, force: bool = False
+    wanted: Plan,
+    origin: Path,
+    directory: Path,
+    *,
+    force: bool = False,
+    comm: Communicator | None = None,
 ) -> tuple[Manifest, bool]:
     """Make a data set directory, unless the very same one is there.
 
@@ -194,6 +200,9 @@ def prepare(
         Where to write.
     force
         Whether to replace another finished data set.
+    comm
+        Ranks that prepare it together: each reads the source, and writes some of the
+        files. This process alone if None.
 
     Returns
     -------
@@ -210,11 +219,28 @@ def prepare(
     ConfigError
         If the partitioner does not fit the source.
     """
+    ranks = comm or Serial()
+    found: Manifest | dict[str, Any] = {}
+    error: FedAPMError | None = None
+    try:
+        found = _ready(wanted, origin, directory, force)
+    except FedAPMError as caught:
+        error = caught
+    ranks.agree(error)
+    if isinstance(found, Manifest):
+        return found, False
+    return write_dataset(directory, **found, force=force, comm=ranks), True
+
+
+def _ready(
+    wanted: Plan, origin: Path, directory: Path, force: bool
+) -> Manifest | dict[str, Any]:
+    """Return the manifest of what is there already, or what is to be written."""
     source = sources.get(wanted.source)(origin, **wanted.options)
     partitioner = wanted.partitioner or _default_partitioner(wanted.source, source)
     identity = _identity(wanted, partitioner, source)
     if (directory / MANIFEST).exists() and not force:
-        return _finished(directory, identity), False
+        return _finished(directory, identity)
     settings = wanted.settings
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
@@ -223,19 +249,16 @@ def prepare(
     if settings.store is not None:
         table = stored_as(table, settings.store)
     names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
-    manifest = write_dataset(
-        directory,
-        table,
-        splits,
-        client_names=[a + b for a, b in zip(names, notes, strict=True)],
-        partitioner={**partitioner, **facts(parts)},
-        preparation=identity,
-        seed=settings.seed,
-        shards=settings.shards,
-        compression=settings.compression,
-        force=force,
-    )
-    return manifest, True
+    return {
+        "table": table,
+        "splits": splits,
+        "client_names": [a + b for a, b in zip(names, notes, strict=True)],
+        "partitioner": {**partitioner, **facts(parts)},
+        "preparation": identity,
+        "seed": settings.seed,
+        "shards": settings.shards,
+        "compression": settings.compression,
+    }
 
 
 def _default_partitioner(name: str, source: Source) -> dict[str, Any]:

@@ -27,8 +27,8 @@ COMMANDS = (
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""
 
 
-PARALLEL = ("train", "extract")
-"""Those that run on many ranks."""
+PARALLEL = ("train", "extract", "prepare")
+"""Those that run on many ranks, by their main(argv)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] and arguments[0] in PARALLEL:
+    if arguments[:1] and arguments[0] in _on_ranks():
         command = importlib.import_module(f".commands.{arguments[0]}", __package__)
         exit_code: int = command.main(arguments[1:])
         return exit_code
@@ -51,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FedAPMError.exit_code
     return code
+
+
+def _on_ranks() -> tuple[str, ...]:
+    """Return the commands to start on ranks; prepare needs no MPI unless launched."""
+    return PARALLEL if launched_size()[0] > 1 else ("train", "extract")
 
 
 def _run_alone(arguments: list[str]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .comm import SERVER, Communicator, Serial
 from .errors import DataError
 from .files import file_sha256, flush
 from .manifest import (
@@ -160,11 +161,12 @@ def write_dataset(
     shards: int | None = None,
     compression: Compression | None = None,
     force: bool = False,
+    comm: Communicator | None = None,
 ) -> Manifest:
     """Write a data set directory, the manifest last; return it as read back.
 
-    The same arguments give the same bytes. Rows are copied in blocks: little memory is
-    needed beside what `table` itself takes.
+    The same arguments give the same bytes, on any number of ranks. Rows are copied in
+    blocks: little memory is needed beside what `table` itself takes.
 
     Parameters
     ----------
@@ -187,29 +189,38 @@ def write_dataset(
         zstd and blosc need hdf5plugin here and wherever the shards are read.
     force
         Whether to replace a finished data set.
+    comm
+        Ranks that write the files together, each some of them; all must be given the
+        same arguments. This process alone if None.
 
     Raises
     ------
     DataError
         If the table is inconsistent, a client has no training sample, the directory
         holds a finished data set, or it cannot be written; it then has no new manifest.
+        On every rank together.
     """
-    target = Path(directory)
-    check_table(table, splits)
-    if (target / MANIFEST).exists() and not force:
-        msg = f"{target} already holds a finished data set; choose another directory"
-        raise DataError(msg)
-    manifest = replace(
-        _described(table, splits, client_names),
-        directory=str(target),
-        partitioner=dict(partitioner or {}),
-        preparation=dict(preparation or {}),
-        seed=seed,
-    )
-    sizes = np.sum(list(manifest.counts.values()), axis=0) * row_bytes(table)
-    ranges = cut(sizes, shards)
-    _write_all(target, table, splits, ranges, manifest, compression)
-    return read_manifest(target)
+    target, ranks = Path(directory), comm or Serial()
+    error: DataError | None = None
+    try:
+        check_table(table, splits)
+        if (target / MANIFEST).exists() and not force:
+            msg = f"{target} already holds a finished data set; choose another one"
+            raise DataError(msg)
+        manifest = replace(
+            _described(table, splits, client_names),
+            directory=str(target),
+            partitioner=dict(partitioner or {}),
+            preparation=dict(preparation or {}),
+            seed=seed,
+        )
+        sizes = np.sum(list(manifest.counts.values()), axis=0) * row_bytes(table)
+        ranges = cut(sizes, shards)
+    except DataError as caught:
+        error = caught
+    ranks.agree(error)
+    _write_all(target, table, splits, ranges, manifest, compression, ranks)
+    return ranks.share(read_manifest(target) if ranks.rank == SERVER else None)
 
 
 def _described(
@@ -255,43 +266,69 @@ def _write_all(
     ranges: Sequence[tuple[int, int]],
     manifest: Manifest,
     compression: Compression | None = None,
+    comm: Communicator | None = None,
 ) -> None:
-    """Write every shard, then rename them, then the manifest."""
-    number = len(ranges)
+    """Write every shard, each rank some; then rank 0 names them, then the manifest."""
+    ranks, number = comm or Serial(), len(ranges)
     names = [f"shard-{i:05d}-of-{number:05d}.h5" for i in range(number)]
     partial = [target / f"{name}.partial" for name in (*names, MANIFEST)]
+    mine = range(ranks.rank, number, ranks.size)
+    error: DataError | None = None
+    files: dict[int, ShardFile] = {}
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        files = []
-        for name, path, clients in zip(names, partial, ranges, strict=False):
-            write_shard(path, table, splits, clients, compression)
-            flush(path)
-            size = path.stat().st_size
-            files.append(ShardFile(name, size, file_sha256(path), clients))
-        partial[-1].write_bytes(encode_manifest(replace(manifest, files=tuple(files))))
-        flush(partial[-1])
-        # From here to the last line the directory has no manifest: it is unfinished.
-        (target / MANIFEST).unlink(missing_ok=True)
-        for old in target.iterdir():
-            if _SHARD_NAME.fullmatch(old.name) and old not in partial:
-                old.unlink()
-        for path in partial[:-1]:
-            path.rename(path.with_suffix(""))
-        flush(target)
-        partial[-1].rename(target / MANIFEST)
-        flush(target)
-    except (OSError, RuntimeError) as error:
-        code = getattr(error, "errno", None)
-        reason = os.strerror(code) if code else str(error)
-        msg = (
-            f"cannot write the data set to {target} ({reason}): make room or choose "
-            "another directory, then prepare again"
-        )
-        raise DataError(msg) from error
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            for i in mine:
+                write_shard(partial[i], table, splits, ranges[i], compression)
+                flush(partial[i])
+                size = partial[i].stat().st_size
+                sha256 = file_sha256(partial[i])
+                files[i] = ShardFile(names[i], size, sha256, ranges[i])
+        except (OSError, RuntimeError, DataError) as caught:
+            error = _cannot_write(target, caught)
+        ranks.agree(error)
+        gathered = ranks.gather(files)
+        if gathered is not None:
+            try:
+                every = {i: file for own in gathered for i, file in own.items()}
+                ordered = tuple(every[i] for i in range(number))
+                _publish(target, partial, replace(manifest, files=ordered))
+            except (OSError, RuntimeError) as caught:
+                error = _cannot_write(target, caught)
+        ranks.agree(error)
     finally:
-        for path in partial:
+        for path in [*(partial[i] for i in mine), *partial[-1:]]:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _publish(target: Path, partial: Sequence[Path], manifest: Manifest) -> None:
+    """Give shards that are written their names, and then write the manifest."""
+    partial[-1].write_bytes(encode_manifest(manifest))
+    flush(partial[-1])
+    # From here to the last line the directory has no manifest: it is unfinished.
+    (target / MANIFEST).unlink(missing_ok=True)
+    for old in target.iterdir():
+        if _SHARD_NAME.fullmatch(old.name) and old not in partial:
+            old.unlink()
+    for path in partial[:-1]:
+        path.rename(path.with_suffix(""))
+    flush(target)
+    partial[-1].rename(target / MANIFEST)
+    flush(target)
+
+
+def _cannot_write(target: Path, error: Exception) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    code = getattr(error, "errno", None)
+    reason = os.strerror(code) if code else str(error)
+    made = DataError(
+        f"cannot write the data set to {target} ({reason}): make room or choose "
+        "another directory, then prepare again"
+    )
+    made.__cause__ = error
+    return made
 
 
 def _sized(manifest: Manifest, shard: ShardFile) -> Path:

@@ -2,12 +2,15 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.comm import SERVER, Communicator, Serial
+from fedapm_mpi.comm.start import on_ranks
+from fedapm_mpi.errors import ConfigError, FedAPMError
 
-HELP = "turn raw data into the shards that 'fedapm train' reads"
+HELP = "turn raw data into the shards that 'fedapm train' reads, on any number of ranks"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +47,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare a data set and print what it is."""
+    """Prepare a data set on this process alone, and print what it is."""
+    order = _order(args)
+    return 0 if order is None else _prepare(Serial(), order)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prepare a data set on all ranks that a launcher has started."""
+    return on_ranks(lambda comm: _on_ranks(comm, argv))
+
+
+class Order(NamedTuple):
+    """What there is to do, the same on every rank."""
+
+    wanted: Any
+    origin: Path
+    directory: Path
+    force: bool
+
+
+def _on_ranks(comm: Communicator, argv: Sequence[str]) -> int:
+    order: Order | int | None = None
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            parser = argparse.ArgumentParser(prog="fedapm prepare", description=__doc__)
+            add_arguments(parser)
+            order = _order(parser.parse_args(list(argv)))
+        except FedAPMError as caught:
+            error = caught
+        except SystemExit as leaving:  # argparse: help, or a usage error it told of
+            order = int(leaving.code or 0)
+    comm.agree(error)
+    (order,) = comm.share((order,))
+    if not isinstance(order, Order):
+        return order or 0
+    return _prepare(comm, order)
+
+
+def _prepare(comm: Communicator, order: Order) -> int:
+    from data_prep.pipeline import prepare
+    from fedapm_mpi.commands.inspect import overview
+
+    manifest, written = prepare(
+        order.wanted, order.origin, order.directory, force=order.force, comm=comm
+    )
+    if comm.rank == SERVER:
+        if not written:
+            sys.stdout.write(
+                f"{order.directory} is this very data set: nothing to do\n"
+            )
+        sys.stdout.write(overview(manifest))
+    return 0
+
+
+def _order(args: argparse.Namespace) -> Order | None:
+    """Return what a command line asks for; `None` for a list, which is shown."""
     if args.list:
         sys.stdout.write(_parts())
-        return 0
+        return None
     words = [word for word in (args.source, *args.options, *args.more) if word]
     sources = [word for word in words if "=" not in word]
     if len(sources) > 1:
@@ -66,17 +124,12 @@ def run(args: argparse.Namespace) -> int:
         msg = f"prepare needs {', '.join(missing)}; --list shows the sources"
         raise ConfigError(msg)
     # Only here: listing and --help do without what preparing needs.
-    from data_prep.pipeline import plan, prepare
-    from fedapm_mpi.commands.inspect import overview
+    from data_prep.pipeline import plan
     from fedapm_mpi.options import parse_overrides
 
     options = [word for word in words if "=" in word]
     wanted = plan(sources[0], parse_overrides(options))
-    manifest, written = prepare(wanted, args.origin, args.directory, force=args.force)
-    if not written:
-        sys.stdout.write(f"{args.directory} is this very data set: nothing to do\n")
-    sys.stdout.write(overview(manifest))
-    return 0
+    return Order(wanted, args.origin, args.directory, args.force)
 
 
 class PathThenWords(argparse.Action):
