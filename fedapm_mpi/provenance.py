@@ -5,6 +5,7 @@ import platform
 import socket
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,24 @@ def gather_ranks(comm: Communicator) -> list[dict[str, Any]] | None:
     )
 
 
+def processor_model() -> str:
+    """Return this machine's processor, as exactly as Linux tells it.
+
+    Two with the same vector instructions may still round a matrix product differently.
+    """
+    wanted = ("model name", "cpu family", "model", "stepping")
+    found: dict[str, str] = {}
+    with suppress(OSError), Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if key.strip() in wanted:
+                found.setdefault(key.strip(), value.strip())
+            if len(found) == len(wanted):
+                break
+    name = found.pop("model name", platform.processor() or platform.machine())
+    return ", ".join([name, *(f"{key} {value}" for key, value in found.items())])
+
+
 def provenance(session: Session, ranks: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of ``provenance.json``."""
     return {
@@ -51,6 +70,7 @@ def provenance(session: Session, ranks: list[dict[str, Any]]) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
+        "processor_model": processor_model(),
         "packages": {name: _version(name) for name in PACKAGES},
         "mpi_library": _mpi_library(session.comm),
         "job": {k: v for k, v in os.environ.items() if k.startswith("SLURM_JOB_")},

@@ -280,7 +280,10 @@ def test_placements_did_differ(runs):
     places = set()
     for name in SAME:
         path = runs(5) / name / "provenance.json"
-        places.add(tuple(json.loads(path.read_text())["clients_per_rank"]))
+        told = json.loads(path.read_text())
+        places.add(tuple(told["clients_per_rank"]))
+        assert told["processor"]
+        assert told["processor_model"]
     assert (0, 0, 0, 0, 8) in places
     assert len(places) >= 2
 
