@@ -4,11 +4,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ..errors import ConfigError, FedAPMError
 from .base import SERVER, Communicator, Serial
 from .launcher import launched_rank, launched_size
 
+T = TypeVar("T")
 INTERNAL = FedAPMError.exit_code
 PATIENCE = 5.0
 """Seconds that ranks which cannot see each other give rank 0 to say so."""
@@ -73,6 +75,27 @@ def on_ranks(body: Callable[[Communicator], int]) -> int:
         if comm.size == 1:
             return INTERNAL
         comm.abort(INTERNAL)
+
+
+def from_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
+    """Return on every rank what rank 0 makes of the command line; a collective call.
+
+    An exit code, where `read` gives one or argparse leaves after help or a usage error
+    that it told of itself.
+    """
+    found: T | int | None = None
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            found = read()
+        except FedAPMError as caught:
+            error = caught
+        except SystemExit as leaving:
+            found = int(leaving.code or 0)
+    comm.agree(error)
+    boxed: Any = comm.share((found,))  # so that there is something to share anywhere
+    shared: T | int = boxed[0]
+    return shared
 
 
 def complain(error: Exception, where: str = "") -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..comm import SERVER, Communicator
-from ..comm.start import on_ranks
-from ..errors import ConfigError, FedAPMError
-from .prepare import PathThenWords
+from ..comm.start import from_server, on_ranks
+from ..errors import ConfigError
+from .prepare import add_paths
 
 HELP = "make features of pictures, sound and text; may be started under mpiexec"
 
@@ -20,31 +20,16 @@ PAUSE = 10.0
 class Order(NamedTuple):
     """What rank 0 makes of the command line, for all ranks."""
 
-    exit_code: int | None
-    """Not `None`: there is nothing to do but leave."""
-
-    name: str = ""
-    origin: Path = Path()
-    directory: Path = Path()
-    options: dict[str, Any] | None = None
+    name: str
+    origin: Path
+    directory: Path
+    options: dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("source", nargs="?", help="name of the archive; see --list")
-    for flag, dest, what, text in (
-        ("--from", "origin", "PATH", "the archive's folder"),
-        ("--to", "directory", "DIR", "where the features go"),
-    ):
-        parser.add_argument(
-            flag,
-            dest=dest,
-            nargs="+",
-            action=PathThenWords,
-            metavar=(what, "key=value"),
-            help=text,
-        )
-    parser.set_defaults(more=[])
+    add_paths(parser, "the archive's folder", "where the features go")
     parser.add_argument(
         "options", nargs="*", metavar="key=value", help="the archive's own options"
     )
@@ -64,20 +49,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _extract(comm: Communicator, argv: Sequence[str]) -> int:
-    order: Order | None = None
-    error: FedAPMError | None = None
-    if comm.rank == SERVER:
-        try:
-            order = _read_order(argv)
-        except FedAPMError as caught:
-            error = caught
-        except SystemExit as leaving:  # argparse: help, or a usage error it told of
-            order = Order(int(leaving.code or 0))
-    comm.agree(error)
-    order = comm.share(order)
-    if order.exit_code is not None:
-        return order.exit_code
-    assert order.options is not None
+    order = from_server(comm, lambda: _read_order(argv))
+    if isinstance(order, int):
+        return order
     import torch
 
     from data_prep.extraction import extract
@@ -129,7 +103,7 @@ def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def _read_order(argv: Sequence[str]) -> Order:
+def _read_order(argv: Sequence[str]) -> Order | int:
     from data_prep.extractors import extractors
 
     from ..options import parse_overrides, validate_options
@@ -141,7 +115,7 @@ def _read_order(argv: Sequence[str]) -> Order:
         for name in extractors.names():
             first = (extractors.get(name).__doc__ or "").partition("\n")[0]
             _say(f"{name:<12}{first}")
-        return Order(0)
+        return 0
     words = [word for word in (args.source, *args.options, *args.more) if word]
     names = [word for word in words if "=" not in word]
     if len(names) > 1:
@@ -157,4 +131,4 @@ def _read_order(argv: Sequence[str]) -> Order:
     )
     if errors:
         raise ConfigError("\n".join(errors))
-    return Order(None, name, args.origin, args.directory, options)
+    return Order(name, args.origin, args.directory, options)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedapm_mpi.comm import SERVER, Communicator, Serial
-from fedapm_mpi.comm.start import on_ranks
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.comm.start import from_server, on_ranks
+from fedapm_mpi.errors import ConfigError
 
 HELP = "turn raw data into the shards that 'fedapm train' reads, on any number of ranks"
 
@@ -16,19 +16,7 @@ HELP = "turn raw data into the shards that 'fedapm train' reads, on any number o
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("source", nargs="?", help="name of the source; see --list")
-    for flag, dest, what, text in (
-        ("--from", "origin", "PATH", "the raw data"),
-        ("--to", "directory", "DIR", "where to write"),
-    ):
-        parser.add_argument(
-            flag,
-            dest=dest,
-            nargs="+",
-            action=PathThenWords,
-            metavar=(what, "key=value"),
-            help=text,
-        )
-    parser.set_defaults(more=[])
+    add_paths(parser, "the raw data", "where to write")
     parser.add_argument(
         "options",
         nargs="*",
@@ -49,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare a data set on this process alone, and print what it is."""
     order = _order(args)
-    return 0 if order is None else _prepare(Serial(), order)
+    return order if isinstance(order, int) else _prepare(Serial(), order)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,22 +55,13 @@ class Order(NamedTuple):
 
 
 def _on_ranks(comm: Communicator, argv: Sequence[str]) -> int:
-    order: Order | int | None = None
-    error: FedAPMError | None = None
-    if comm.rank == SERVER:
-        try:
-            parser = argparse.ArgumentParser(prog="fedapm prepare", description=__doc__)
-            add_arguments(parser)
-            order = _order(parser.parse_args(list(argv)))
-        except FedAPMError as caught:
-            error = caught
-        except SystemExit as leaving:  # argparse: help, or a usage error it told of
-            order = int(leaving.code or 0)
-    comm.agree(error)
-    (order,) = comm.share((order,))
-    if not isinstance(order, Order):
-        return order or 0
-    return _prepare(comm, order)
+    def read() -> Order | int:
+        parser = argparse.ArgumentParser(prog="fedapm prepare", description=__doc__)
+        add_arguments(parser)
+        return _order(parser.parse_args(list(argv)))
+
+    order = from_server(comm, read)
+    return order if isinstance(order, int) else _prepare(comm, order)
 
 
 def _prepare(comm: Communicator, order: Order) -> int:
@@ -101,11 +80,11 @@ def _prepare(comm: Communicator, order: Order) -> int:
     return 0
 
 
-def _order(args: argparse.Namespace) -> Order | None:
-    """Return what a command line asks for; `None` for a list, which is shown."""
+def _order(args: argparse.Namespace) -> Order | int:
+    """Return what a command line asks for; 0 for a list, which is shown."""
     if args.list:
         sys.stdout.write(_parts())
-        return None
+        return 0
     words = [word for word in (args.source, *args.options, *args.more) if word]
     sources = [word for word in words if "=" not in word]
     if len(sources) > 1:
@@ -132,14 +111,31 @@ def _order(args: argparse.Namespace) -> Order | None:
     return Order(wanted, args.origin, args.directory, args.force)
 
 
-class PathThenWords(argparse.Action):
+def add_paths(parser: argparse.ArgumentParser, origin: str, target: str) -> None:
+    """Declare --from and --to, after which options may follow."""
+    for flag, dest, what, text in (
+        ("--from", "origin", "PATH", origin),
+        ("--to", "directory", "DIR", target),
+    ):
+        parser.add_argument(
+            flag,
+            dest=dest,
+            nargs="+",
+            action=_PathThenWords,
+            metavar=(what, "key=value"),
+            help=text,
+        )
+    parser.set_defaults(more=[])
+
+
+class _PathThenWords(argparse.Action):
     """A flag with a path, after which options may follow as they may before it.
 
     argparse fills all positional arguments from the first run of words, and would
     refuse those that come after a flag.
     """
 
-    def __call__(  # noqa: D102
+    def __call__(
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,

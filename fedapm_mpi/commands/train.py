@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..comm import SERVER, Communicator
-from ..comm.start import on_ranks
-from ..errors import ConfigError, FedAPMError
+from ..comm import Communicator
+from ..comm.start import from_server, on_ranks
+from ..errors import ConfigError
 from ..stopping import Stop, stop_signals
 
 HELP = "train an experiment; the one command to start under mpiexec or srun"
@@ -18,10 +18,7 @@ HELP = "train an experiment; the one command to start under mpiexec or srun"
 class Order:
     """What rank 0 makes of the command line, for all ranks."""
 
-    exit_code: int | None
-    """Not `None`: there is nothing to do but leave."""
-
-    config: dict[str, Any] | None = None
+    config: dict[str, Any]
     directory: Path | None = None
     """The run to go on with, or the directory asked for a new one."""
 
@@ -88,20 +85,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
-    order: Order | None = None
-    error: FedAPMError | None = None
-    if comm.rank == SERVER:
-        try:
-            order = _read_order(argv)
-        except FedAPMError as caught:
-            error = caught
-        except SystemExit as leaving:  # argparse: help, or a usage error it told of
-            order = Order(int(leaving.code or 0))
-    comm.agree(error)
-    order = comm.share(order)
-    if order.exit_code is not None:
-        return order.exit_code
-    assert order.config is not None
+    order = from_server(comm, lambda: _read_order(argv))
+    if isinstance(order, int):
+        return order
     # Only now, since it imports torch and the rest.
     from ..config import Config
     from ..job import dry_run, train
@@ -120,7 +106,7 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
     )
 
 
-def _read_order(argv: Sequence[str]) -> Order:
+def _read_order(argv: Sequence[str]) -> Order | int:
     import yaml
 
     from ..configfile import load
@@ -141,11 +127,10 @@ def _read_order(argv: Sequence[str]) -> Order:
     config = load(path, overrides)
     if args.print_config:
         print(yaml.safe_dump(config.plain(), sort_keys=False), end="")  # noqa: T201
-        return Order(0)
+        return 0
     if resume and directory is None:
         directory = _newest_run(args.out, config.plain())
     return Order(
-        exit_code=None,
         config=config.plain(),
         directory=directory,
         out=args.out,
