@@ -329,6 +329,9 @@ def test_tweets_are_not_divided_by_a_random_split(features, tmp_path):
     }  # fmt: skip
     said = json.loads((features / "crisis/features.json").read_text())
     assert len(set(said["groups"])) < len(said["groups"])
+    source = plan_and_read(features / "crisis", "crisismmd")
+    pairs = set(zip(source.groups.tolist(), said["groups"], strict=True))
+    assert len(pairs) == len(set(said["groups"])) == len(set(source.groups.tolist()))
     manifest, _ = prepare(
         plan("crisismmd", values), features / "crisis", tmp_path / "to"
     )
