@@ -101,8 +101,8 @@ def _begin(
     if comm.rank == SERVER:
         try:
             items = extractor.items()
-            asked = json.dumps({**identity, "facts": extractor.facts()}, indent=1)
-            _claim(directory, asked + "\n")
+            asked = {**identity, "facts": extractor.facts(), "chunk": CHUNK}
+            _claim(directory, json.dumps(asked, indent=1) + "\n")
         except FedAPMError as caught:
             error = caught
     comm.agree(error)
@@ -162,22 +162,22 @@ def _make(
             broken[items.names[row]] = str(error)
             continue
         kept.append(row)
-        for name, values in features.items():
-            found[name].append(_checked(extractor, items.names[row], name, values))
+        for name, values in found.items():
+            values.append(_checked(extractor, items.names[row], name, features))
     _write(_chunk(directory, number), extractor, found, kept, broken)
 
 
 def _checked(
-    extractor: Extractor, item: str, name: str, values: NDArray[np.float32]
+    extractor: Extractor, item: str, name: str, features: Mapping[str, Any]
 ) -> NDArray[np.float32]:
-    """Return an item's features if they have the shape that was promised."""
+    """Return an item's features of one input, if they have the promised shape."""
     longest, width = extractor.inputs[name]
+    values = np.asarray(features.get(name, ()), np.float32)
     expected = (width,) if longest is None else (len(values), width)
-    if values.shape != expected or (longest is not None and len(values) > longest):
+    if values.shape != expected or len(values) > (longest or width):
         msg = (
-            f"{item}: the features {name!r} have the shape {values.shape}, not "
-            f"({'' if longest is None else f'at most {longest}, '}{width}); the "
-            "weights are of another network than their config.json says"
+            f"{item}: the extractor gives {name!r} of shape {values.shape}, and said "
+            f"({'' if longest is None else f'at most {longest}, '}{width})"
         )
         raise DataError(msg)
     return values

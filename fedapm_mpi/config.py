@@ -18,6 +18,13 @@ Positive = Annotated[int, Ge(1)]
 STRICT: dict[str, Any] = {"extra": "forbid"}
 
 
+def _exactly_one(**ways: object) -> None:
+    """Raise `ValueError` unless one of several ways to say a thing was taken."""
+    if sum(value is not None for value in ways.values()) != 1:
+        msg = f"give exactly one of {', '.join(ways)}"
+        raise ValueError(msg)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Which parameters stay with the client: exactly one of four ways to say it."""
@@ -41,10 +48,8 @@ class Split:
 
     def __post_init__(self) -> None:
         position = self.first if self.first is not None else self.last
-        given = [self.personal, self.shared, self.rule, position]
-        if sum(value is not None for value in given) != 1:
-            msg = "give exactly one of personal, shared, rule, or first and last"
-            raise ValueError(msg)
+        ways = {"personal": self.personal, "shared": self.shared, "rule": self.rule}
+        _exactly_one(**ways, **{"first and last": position})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +74,7 @@ class Group:
     """Inputs that the model is given; all that are not in `lacks` unless given."""
 
     def __post_init__(self) -> None:
-        given = [self.clients, self.names, self.lacks]
-        if sum(value is not None for value in given) != 1:
-            msg = "give exactly one of clients, names, lacks"
-            raise ValueError(msg)
+        _exactly_one(clients=self.clients, names=self.names, lacks=self.lacks)
 
 
 @dataclass(frozen=True, kw_only=True)

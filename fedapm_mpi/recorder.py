@@ -4,7 +4,8 @@
 
     config.yaml      the resolved configuration, enough to run again
     provenance.json  versions, MPI library, hosts, placement, manifest hash, command
-    split.csv        every parameter: its shape, count, and whether it is shared
+    split.csv        every parameter: its shape, size, whether it is shared, and how
+                     many clients' models have it
     rounds.jsonl     one object a round
     clients.csv      the last evaluation of every client
     checkpoints/     the last few, see `checkpoint`

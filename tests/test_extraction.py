@@ -18,7 +18,7 @@ from training import FEDAPM, digest_of, rounds_of
 
 import data_prep.extraction
 from data_prep.extraction import extract
-from data_prep.extractors import BrokenItem, extractors
+from data_prep.extractors import BrokenItem, Items, extractors
 from data_prep.extractors._film import frames
 from data_prep.extractors._sound import filter_bank
 from data_prep.extractors.crisismmd import CLASSES, plain
@@ -134,6 +134,18 @@ def test_the_filter_bank_is_kaldis(tmp_path, kind):
     assert found.shape == bank.shape == (36, 80)
     np.testing.assert_allclose(found, bank, atol=2e-3)
     np.testing.assert_array_equal(filter_bank(tmp_path / "a.wav", 5), found[:5])
+
+
+def test_what_lies_beside_the_samples_is_passed_over_in_silence(tmp_path, recwarn):
+    path = tmp_path / "a.wav"
+    wavfile.write(path, 16_000, np.arange(4000, dtype=np.int16))
+    expected = filter_bank(path, 600)
+    raw = path.read_bytes()
+    title = b"abcd" + (8).to_bytes(4, "little") + b"a title "
+    size = (len(raw) + len(title) - 8).to_bytes(4, "little")
+    path.write_bytes(raw[:4] + size + raw[8:36] + title + raw[36:])
+    np.testing.assert_array_equal(filter_bank(path, 600), expected)
+    assert not [w for w in recwarn if w.category is wavfile.WavFileWarning]
 
 
 def test_frames_are_one_a_second_without_the_last_two(tmp_path):
@@ -304,8 +316,6 @@ def test_crisismmd_from_the_archive_to_a_round(root, features, tmp_path):
 
 
 def trains(tmp_path, model, personal):
-    from fedapm_mpi.errors import ConfigError
-
     config = {
         "data": str(tmp_path / "to"),
         "model": {"name": model, "hidden": 4, "attention": 4},
@@ -313,11 +323,8 @@ def trains(tmp_path, model, personal):
         "algorithm": FEDAPM,
         "rounds": 1,
     }
-    try:
-        checked = validate(config, "test")
-        train(Serial(), checked, directory=tmp_path / "run", progress="none")
-    except ConfigError as error:
-        pytest.fail(str(error))
+    checked = validate(config, "test")
+    train(Serial(), checked, directory=tmp_path / "run", progress="none")
     assert rounds_of(tmp_path / "run")[-1]["accuracy"] >= 0
     assert len(digest_of(tmp_path / "run")) == 64
 
@@ -390,6 +397,51 @@ def plan_and_read(folder, name="crema_d"):
     from data_prep.sources import sources
 
     return sources.get(name.replace("_", "-"))(folder)
+
+
+def test_another_size_of_chunks_is_another_folder(root, features, monkeypatch):
+    monkeypatch.setattr(data_prep.extraction, "CHUNK", 5)
+    with pytest.raises(DataError, match=r"made otherwise \(they differ in: chunk\)"):
+        run(crema(root), features / "crema")
+
+
+class Promising:
+    """An extractor that says one shape and gives another."""
+
+    dataset = "own"
+    inputs = {"a": (3, 2), "b": (None, 4)}  # noqa: RUF012
+
+    def __init__(self, a, b):
+        self.given = {"a": a, "b": b}
+
+    def items(self):
+        return Items(names=("one",), labels=(0,), classes=("x",), payload=(None,))
+
+    def facts(self):
+        return {}
+
+    def extract(self, payload):
+        return {name: x for name, x in self.given.items() if x is not None}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ((3, 2), (4,), None),
+        ((1, 2), (4,), None),
+        ((4, 2), (4,), r"gives 'a' of shape \(4, 2\), and said \(at most 3, 2\)"),
+        ((3, 5), (4,), r"gives 'a' of shape \(3, 5\)"),
+        ((3, 2), (3,), r"gives 'b' of shape \(3,\), and said \(4\)"),
+        (None, (4,), "gives 'a' of shape"),
+    ],
+)
+def test_an_extractor_of_ones_own_must_keep_its_word(tmp_path, a, b, words):
+    values = [None if shape is None else np.ones(shape, np.float32) for shape in (a, b)]
+    if words is None:
+        assert run(Promising(*values), tmp_path / "to")["names"] == ["one"]
+        return
+    with pytest.raises(DataError, match=f"one: the extractor {words}"):
+        run(Promising(*values), tmp_path / "to")
 
 
 def test_a_folder_of_other_features_is_refused(root, features, tmp_path):
@@ -554,8 +606,8 @@ def test_the_command(root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["extract"], "needs a name, --from PATH and --to DIR"),
-        (["extract", "crema_d", "--from", "x"], "needs a name"),
+        (["extract"], "needs SOURCE, --from PATH, --to DIR"),
+        (["extract", "crema_d", "--from", "x"], "extract needs --to DIR"),
         (["extract", "crema_e", "--from", "x", "--to", "y"], "did you mean 'crema-d'"),
         (
             ["extract", "crema_d", "--from", "x", "--to", "y", "weight=z"],

@@ -1,5 +1,6 @@
 """Frames of a film."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ def frames(path: Path, longest: int) -> list[Any]:
             stream = film.streams.video[0]
             rate = stream.average_rate or stream.guessed_rate
             step = max(1, int(rate)) if rate else 1
-            for number, frame in enumerate(film.decode(stream), start=1):
+            decoded: Iterable[Any] = film.decode(stream)
+            for number, frame in enumerate(decoded, start=1):
                 if (number - 1) % step == 0 and len(kept) < longest:
-                    kept.append((number, _picture(frame)))
+                    kept.append((number, frame.to_image()))
     except (OSError, ValueError, IndexError) as error:
         msg = f"{path.name} can't be decoded ({error})"
         raise BrokenItem(msg) from error
@@ -49,7 +51,3 @@ def frames(path: Path, longest: int) -> list[Any]:
         msg = f"{path.name} has {number} frames, too few"
         raise BrokenItem(msg)
     return found
-
-
-def _picture(frame: Any) -> Any:
-    return frame.to_image()

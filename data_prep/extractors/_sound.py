@@ -1,5 +1,6 @@
 """Log-mel filter banks of speech, as Kaldi computes them."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,10 @@ def filter_bank(path: Path, longest: int) -> NDArray[np.float32]:
     except ImportError as error:
         raise needs(error, library="kaldi-native-fbank", extra="audio") from error
     try:
-        rate, samples = wavfile.read(path)
+        with warnings.catch_warnings():
+            # Of chunks beside the samples, such as a title.
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)
+            rate, samples = wavfile.read(path)
     except (OSError, ValueError, EOFError) as error:
         msg = f"{path.name} can't be read ({error})"
         raise BrokenItem(msg) from error

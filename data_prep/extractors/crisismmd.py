@@ -151,7 +151,7 @@ def _picture(path: Path) -> Any:
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         msg = f"{path.name} can't be decoded ({error})"
         raise BrokenItem(msg) from error
 

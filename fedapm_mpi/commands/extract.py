@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
-from .prepare import add_paths
+from .prepare import add_paths, asked
 
 HELP = "make features of pictures, sound and text; may be started under mpiexec"
 
@@ -106,7 +106,7 @@ def _say(text: str) -> None:
 def _read_order(argv: Sequence[str]) -> Order | int:
     from data_prep.extractors import extractors
 
-    from ..options import parse_overrides, validate_options
+    from ..options import validate_options
 
     parser = argparse.ArgumentParser(prog="fedapm extract", description=__doc__)
     add_arguments(parser)
@@ -116,16 +116,8 @@ def _read_order(argv: Sequence[str]) -> Order | int:
             first = (extractors.get(name).__doc__ or "").partition("\n")[0]
             _say(f"{name:<12}{first}")
         return 0
-    words = [word for word in (args.source, *args.options, *args.more) if word]
-    names = [word for word in words if "=" not in word]
-    if len(names) > 1:
-        msg = f"{names[1]!r} is not of the form key=value"
-        raise ConfigError(msg)
-    if not (names and args.origin and args.directory):
-        msg = "extract needs a name, --from PATH and --to DIR; --list shows the names"
-        raise ConfigError(msg)
-    name = names[0] if ":" in names[0] else names[0].replace("_", "-")
-    given = parse_overrides([word for word in words if "=" in word])
+    source, given = asked(args, "extract")
+    name = source if ":" in source else source.replace("_", "-")
     options, errors = validate_options(
         f"extract {name!r}", extractors.get(name), given, 1
     )

@@ -85,6 +85,23 @@ def _order(args: argparse.Namespace) -> Order | int:
     if args.list:
         sys.stdout.write(_parts())
         return 0
+    # Only here: listing and --help do without what preparing needs.
+    from data_prep.pipeline import plan
+
+    source, values = asked(args, "prepare")
+    return Order(plan(source, values), args.origin, args.directory, args.force)
+
+
+def asked(args: argparse.Namespace, command: str) -> tuple[str, dict[str, Any]]:
+    """Return the source that was named, and the options, nested.
+
+    Raises
+    ------
+    ConfigError
+        If the source or a path is missing, or a word is no option.
+    """
+    from fedapm_mpi.options import parse_overrides
+
     words = [word for word in (args.source, *args.options, *args.more) if word]
     sources = [word for word in words if "=" not in word]
     if len(sources) > 1:
@@ -100,15 +117,9 @@ def _order(args: argparse.Namespace) -> Order | int:
         if not value
     ]
     if missing:
-        msg = f"prepare needs {', '.join(missing)}; --list shows the sources"
+        msg = f"{command} needs {', '.join(missing)}; --list shows the sources"
         raise ConfigError(msg)
-    # Only here: listing and --help do without what preparing needs.
-    from data_prep.pipeline import plan
-    from fedapm_mpi.options import parse_overrides
-
-    options = [word for word in words if "=" in word]
-    wanted = plan(sources[0], parse_overrides(options))
-    return Order(wanted, args.origin, args.directory, args.force)
+    return sources[0], parse_overrides([word for word in words if "=" in word])
 
 
 def add_paths(parser: argparse.ArgumentParser, origin: str, target: str) -> None:

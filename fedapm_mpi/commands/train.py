@@ -11,7 +11,7 @@ from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
 from ..stopping import Stop, stop_signals
 
-HELP = "train an experiment; the one command to start under mpiexec or srun"
+HELP = "train an experiment, on one process or under mpiexec or srun"
 
 
 @dataclass(frozen=True)

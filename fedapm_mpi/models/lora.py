@@ -32,7 +32,8 @@ class AdaptedLinear(nn.Linear):
     """
 
     def __init__(self, layer: nn.Linear, rank: int, scale: float) -> None:
-        super().__init__(layer.in_features, layer.out_features, layer.bias is not None)
+        # Without memory or draws of its own: weight and bias are the layer's.
+        super().__init__(layer.in_features, layer.out_features, device="meta")
         self.weight, self.bias = layer.weight, layer.bias
         bound = 1 / sqrt(layer.in_features)
         a = torch.empty(rank, layer.in_features).uniform_(-bound, bound)
