@@ -199,6 +199,22 @@ def test_samples_that_are_there_twice(tmp_path, kind, capsys):
     assert "1 samples are" in capsys.readouterr().out
 
 
+def test_samples_that_differ_in_length_alone_are_no_repeats(tmp_path):
+    still = column("x", np.zeros((4, 3, 1), np.float32), lengths=np.array([1, 2, 3, 2]))
+    table = Table("t", [still], np.zeros(4, int), ["one"])
+    rows = {
+        "train": [np.array([0]), np.array([1])],
+        "test": [np.array([2]), np.array([], int)],
+    }
+    manifest = write_dataset(tmp_path / "to", table, rows)
+    found = repeats(manifest, join([own for _, own in verify(manifest)]))
+    assert (found.apart, found.within) == ([], 0)
+    rows["test"][1] = np.array([3])
+    manifest = write_dataset(tmp_path / "again", table, rows)
+    found = repeats(manifest, join([own for _, own in verify(manifest)]))
+    assert "1 samples are in several splits" in found.apart[0]
+
+
 def test_clients_that_overlap_on_purpose(tmp_path, capsys):
     rng = np.random.default_rng(1)
     np.savez(tmp_path / "raw.npz", x_a=rng.normal(size=(300, 2)), y=np.arange(300) % 3)
