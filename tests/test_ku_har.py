@@ -1,5 +1,6 @@
 """KU-HAR's csv files, made here in their layout, become windows of two inputs."""
 
+import shutil
 import zipfile
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from test_prepare import prepare
 from training import small_har
 
+import data_prep.sources.ku_har as ku_har_module
 from data_prep.sources import sources
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
@@ -154,6 +156,75 @@ def test_broken_recordings_are_told_of_or_left_out(folder, tmp_path, kind, as_zi
     assert skipped.endswith("5.Lay/1002_A_1.csv")
     assert manifest.label_counts["train"][1, 5] == 0
     assert manifest.label_counts["train"][0, 5] > 0
+
+
+SHORTER = {"accelerometer": (slice(4), 300), "gyroscope": (slice(4, 8), 500)}
+
+
+@pytest.mark.parametrize("sensor", SHORTER)
+def test_windows_end_where_the_shorter_sensor_does(folder, sensor):
+    """The archive fills the end of the shorter sensor with zeros."""
+    columns, end = SHORTER[sensor]
+    rows = rows_of("5.Lay", "1002")
+    rows[end:, columns] = 0
+    rows[7, columns] = 0  # Zeros in the middle are no end.
+    write(folder / "5.Lay" / "1002_A_1.csv", rows)
+
+    def windows(source):
+        return np.flatnonzero((source.ids == 1) & (source.table.labels == 5))
+
+    source, taken_as_it_is = read(folder), read(folder, clean=False)
+    own = windows(source)
+    assert len(own) == end // 128
+    assert len(windows(taken_as_it_is)) == ROWS // 128
+    cut = np.round(rows, 5)[: end // 128 * 128].reshape(-1, 128, 8)
+    for column, part in zip(
+        source.table.columns, (cut[..., 1:4], cut[..., 5:]), strict=True
+    ):
+        np.testing.assert_allclose(column.take(own), scores(part), atol=1e-4)
+    assert len(source.table.labels) == 14 * (ROWS // 128) + end // 128
+
+
+@pytest.mark.parametrize("sensor", SHORTER)
+def test_recordings_without_a_sensor(folder, sensor):
+    rows = rows_of("5.Lay", "1002")
+    rows[:, SHORTER[sensor][0]] = 0
+    write(folder / "5.Lay" / "1002_A_1.csv", rows)
+    with pytest.raises(DataError, match=rf"5.Lay/1002_A_1.csv has no {sensor};"):
+        read(folder)
+    assert read(folder, skip_broken=True).skipped == ("5.Lay/1002_A_1.csv",)
+    assert not read(folder, clean=False).skipped
+
+
+def test_copies_of_recordings(folder):
+    """Of a subject's own, the first stays; of what two subjects have, nothing."""
+    sit, lay = folder / "1.Sit", folder / "5.Lay"
+    shutil.copy(sit / "1001_A_1.csv", sit / "1001_A_2.csv")
+    shutil.copy(lay / "1002_A_1.csv", lay / "1101_B_1.csv")
+    shutil.copy(lay / "1002_A_1.csv", lay / "1002_A_2.csv")
+    message = r"Sit/1001_A_2.csv is the same as 1.Sit/1001_A_1.csv \(4 recordings are"
+    with pytest.raises(DataError, match=message):
+        read(folder)
+    source = read(folder, skip_broken=True)
+    assert source.skipped == (
+        "1.Sit/1001_A_2.csv", "5.Lay/1002_A_1.csv", "5.Lay/1002_A_2.csv",
+        "5.Lay/1101_B_1.csv",
+    )  # fmt: skip
+    x = source.table.columns[0].take(np.arange(len(source.table.labels)))
+    assert len(np.unique(x, axis=0)) == len(x) == 14 * (ROWS // 128)
+    assert len(read(folder, clean=False).table.labels) == 18 * (ROWS // 128)
+
+
+def test_fetch(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        ku_har_module, "download", lambda *args, **named: asked.append((args, named))
+    )
+    ku_har_module.fetch(tmp_path)
+    (((address, target), named),) = asked
+    assert target == tmp_path / "2.Trimmed_interpolated_data.zip"
+    assert address.startswith("https://data.mendeley.com/")
+    assert len(bytes.fromhex(named["sha256"])) == 32
 
 
 def test_a_damaged_member_of_the_archive(folder):

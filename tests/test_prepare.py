@@ -388,11 +388,13 @@ def test_inspect_of_many_clients_and_classes(tmp_path, capsys):
 
 
 def test_download_command(tmp_path, monkeypatch, capsys):
-    from data_prep.sources import cifar10, watch
+    from data_prep.sources import cifar10, ku_har, watch
 
     monkeypatch.setattr(cifar10, "fetch", lambda to, progress: to / "archive")
+    monkeypatch.setattr(ku_har, "fetch", lambda to, progress: to / "zip")
     monkeypatch.setattr(watch, "fetch", lambda to: to / "watch.npy")
-    for name, file in (("cifar10", "archive"), ("watch", "watch.npy")):
+    files = {"cifar10": "archive", "ku-har": "zip", "watch": "watch.npy"}
+    for name, file in files.items():
         assert command(download_command, name, tmp_path) == 0
         out = capsys.readouterr().out
         assert f"fedapm prepare {name} --from {tmp_path / file}" in out

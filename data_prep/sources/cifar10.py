@@ -19,7 +19,6 @@ from .base import Source, find, sources
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE = "cifar-10-python.tar.gz"
-MD5 = "c58f30108f718f92721af3b95e74349a"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
 FOLDER = "cifar-10-batches-py"
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
@@ -157,4 +156,4 @@ def fetch(
         If the network fails or gives another file.
     """
     target = directory / ARCHIVE
-    return download(address, target, md5=MD5, sha256=SHA256, progress=progress)
+    return download(address, target, sha256=SHA256, progress=progress)

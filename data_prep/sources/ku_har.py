@@ -1,8 +1,10 @@
 """KU-HAR's trimmed and interpolated recordings: a phone at the waist, 18 activities."""
 
+import hashlib
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, NamedTuple
 
@@ -12,9 +14,15 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.shards import Table, column
 
+from ..download import download
 from .base import Source, sources, window_scores
 
+ADDRESS = (
+    "https://data.mendeley.com/public-files/datasets/45f952y38r/files/"
+    "49c6120b-59fd-466c-97da-35d53a4be595/file_downloaded"
+)
 ARCHIVE = "2.Trimmed_interpolated_data.zip"
+SHA256 = "9fe5d0052f2f1d6711afac42ee4badd968116afa8ba4b8ba591f4fdd771c2ec2"
 NUMBER = {
     0: "Stand", 1: "Sit", 2: "Talk-sit", 3: "Talk-stand", 4: "Stand-sit", 5: "Lay",
     6: "Lay-stand", 7: "Pick", 8: "Jump", 9: "Push-up", 10: "Sit-up", 11: "Walk",
@@ -27,8 +35,11 @@ PAPER = (0, 1, 11, 5, 8, 14, 15, 16)
 """The eight of the FedAPM paper, in the order of its labels."""
 
 WINDOW = 128
+COLUMNS = 8
 ACC, GYRO = slice(1, 4), slice(5, 8)
 """Columns; 0 and 4 are the times of the two sensors."""
+SENSORS = {"accelerometer": slice(0, 4), "gyroscope": slice(4, 8)}
+"""The same with the times."""
 
 FOLDER = re.compile(r"(\d+)\.")
 
@@ -45,6 +56,20 @@ class Recording(NamedTuple):
     """Where it lies, if not in the archive."""
 
 
+@dataclass(frozen=True)
+class Cut:
+    """What became of a recording."""
+
+    windows: NDArray[np.float64]
+    """``(n, steps, 8)``."""
+
+    digest: bytes = b""
+    """Of all its rows."""
+
+    wrong: str = ""
+    """What is wrong with it, if anything: a predicate, its subject being its name."""
+
+
 @sources.register("ku-har")
 def ku_har(
     path: Path,
@@ -53,14 +78,15 @@ def ku_har(
     steps: Literal[128, 64] = 128,
     group: Literal["recording", "none"] = "recording",
     leave_out: tuple[str, ...] = (),
+    clean: bool = True,
     skip_broken: bool = False,
 ) -> Source:
     """Read KU-HAR's recordings in windows of 1.28 s: 89 people, 8 or 18 activities.
 
     Each subject is a client. Windows don't overlap; each axis of each window is
-    standardised. A window has two inputs, ``acc`` and ``gyro``. Some published
-    recordings lack a sensor: leave them out with ``skip_broken=true``. Get the archive
-    from Mendeley Data, doi 10.17632/45f952y38r.5.
+    standardised. A window has two inputs, ``acc`` and ``gyro``. ``fedapm download``
+    gets the archive. Among its 1945 recordings some lack a sensor, and some are copies
+    of others, even of other subjects': leave them out with ``skip_broken=true``.
 
     Parameters
     ----------
@@ -76,9 +102,14 @@ def ku_har(
         Whether the windows of a recording stay together in training or test.
     leave_out
         Subjects to leave out; the paper's code leaves out 1101.
+    clean
+        Whether a recording ends where its shorter sensor does (what the archive has
+        after that are zeros), and is broken if it has none of a sensor, is a copy of an
+        earlier one of its subject, or the same as one of another subject. The paper's
+        code takes everything as it is.
     skip_broken
-        Whether to leave out recordings that can't be read or lack values; the manifest
-        names them.
+        Whether to leave out recordings that are broken, can't be read or lack values;
+        the manifest names them.
 
     Raises
     ------
@@ -96,24 +127,28 @@ def ku_har(
     if not found:
         msg = f"{path} holds no recordings of KU-HAR, such as 0.Stand/1001_A_1.csv"
         raise DataError(msg)
-    windows, kept, skipped = [], [], []
-    for recording, rows in _read(path, found):
-        if isinstance(rows, str):
-            if not skip_broken:
-                msg = (
-                    f"{path}: {recording.name} {rows}; leave out all such recordings "
-                    "with skip_broken=true"
-                )
-                raise DataError(msg)
-            skipped.append(recording.name)
-            continue
-        cut = _windows(rows, steps)
-        windows.append(cut)
-        kept += [recording] * len(cut)
+    cuts = [
+        Cut(np.empty((0, steps, COLUMNS)), wrong=rows)
+        if isinstance(rows, str)
+        else _cut(rows, steps, clean=clean)
+        for rows in _read(path, found)
+    ]
+    if clean:
+        cuts = _without_copies(found, cuts)
+    broken = [
+        f"{r.name} {c.wrong}" for r, c in zip(found, cuts, strict=True) if c.wrong
+    ]
+    if broken and not skip_broken:
+        more = f" ({len(broken)} recordings are broken)" if len(broken) > 1 else ""
+        msg = f"{path}: {broken[0]}{more}; leave them out with skip_broken=true"
+        raise DataError(msg)
+    pairs = [(r, c) for r, c in zip(found, cuts, strict=True) if not c.wrong]
+    kept = [recording for recording, cut in pairs for _ in cut.windows]
     if not kept:
         msg = f"{path}: no recording is long enough for a window"
         raise DataError(msg)
-    x = np.concatenate(windows)
+    skipped = [r.name for r, c in zip(found, cuts, strict=True) if c.wrong]
+    x = np.concatenate([cut.windows for _, cut in pairs])
     subjects, ids = np.unique([r.subject for r in kept], return_inverse=True)
     numbers = np.unique([r.name for r in kept], return_inverse=True)[1]
     return Source(
@@ -158,24 +193,24 @@ def _recordings(path: Path) -> list[Recording]:
 
 def _read(
     path: Path, recordings: list[Recording]
-) -> Iterator[tuple[Recording, NDArray[np.float64] | str]]:
-    """Yield each recording with its rows, or with what is wrong with it."""
+) -> Iterator[NDArray[np.float64] | str]:
+    """Yield the rows of each recording, or what is wrong with it."""
     if path.is_file():
         with zipfile.ZipFile(path) as archive:
             for recording in recordings:
                 try:
                     with archive.open(recording.name) as file:
-                        yield recording, _rows(file)
+                        yield _rows(file)
                 except (OSError, zipfile.BadZipFile) as error:
-                    yield recording, f"can't be read ({error})"
+                    yield f"can't be read ({error})"
         return
     for recording in recordings:
         assert recording.file is not None
         try:
             with recording.file.open("rb") as file:
-                yield recording, _rows(file)
+                yield _rows(file)
         except OSError as error:
-            yield recording, f"can't be read ({error.strerror})"
+            yield f"can't be read ({error.strerror})"
 
 
 def _rows(file: IO[bytes]) -> NDArray[np.float64] | str:
@@ -184,11 +219,48 @@ def _rows(file: IO[bytes]) -> NDArray[np.float64] | str:
         rows: NDArray[np.float64] = np.loadtxt(file, delimiter=",", ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
         return f"does not hold numbers everywhere ({error})"
-    if rows.shape[1] != GYRO.stop:
-        return f"has {rows.shape[1]} columns, not {GYRO.stop}"
+    if rows.shape[1] != COLUMNS:
+        return f"has {rows.shape[1]} columns, not {COLUMNS}"
     if not np.isfinite(rows).all():
         return "lacks values"
     return rows
+
+
+def _cut(rows: NDArray[np.float64], steps: int, *, clean: bool) -> Cut:
+    """Return the windows of a recording, up to where its shorter sensor ends."""
+    digest = hashlib.sha256(rows.tobytes()).digest()
+    if not clean:
+        return Cut(_windows(rows, steps), digest)
+    ends = {name: _end(rows[:, part]) for name, part in SENSORS.items()}
+    wrong = next((f"has no {name}" for name, end in ends.items() if not end), "")
+    return Cut(_windows(rows[: min(ends.values())], steps), digest, wrong)
+
+
+def _end(values: NDArray[np.float64]) -> int:
+    """Return how many rows there are before those at the end that are all zeros."""
+    filled = np.flatnonzero(values.any(axis=1))
+    return int(filled[-1]) + 1 if filled.size else 0
+
+
+def _without_copies(recordings: Sequence[Recording], cuts: Sequence[Cut]) -> list[Cut]:
+    """Mark what is the same as an earlier recording, or as another subject's.
+
+    Nobody knows whose the latter is, so no copy of it is used.
+    """
+    same: dict[bytes, list[Recording]] = {}
+    for recording, cut in zip(recordings, cuts, strict=True):
+        if not cut.wrong:
+            same.setdefault(cut.digest, []).append(recording)
+    made = []
+    for recording, cut in zip(recordings, cuts, strict=True):
+        copies = same.get(cut.digest, [recording])
+        others = [r for r in copies if r.subject != recording.subject]
+        other = others[0] if others else copies[0]
+        if other is recording:
+            made.append(cut)
+        else:
+            made.append(replace(cut, wrong=f"is the same as {other.name}"))
+    return made
 
 
 def _windows(rows: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
@@ -201,3 +273,19 @@ def _windows(rows: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
         inside = np.arange(0, WINDOW, 2)
     cut: NDArray[np.float64] = rows[starts[:, None] + inside]
     return cut
+
+
+def fetch(
+    directory: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    address: str = ADDRESS,
+) -> Path:
+    """Download the archive (161 MB) into a directory, unless it is there already.
+
+    Raises
+    ------
+    DataError
+        If the network fails or gives another file.
+    """
+    return download(address, directory / ARCHIVE, sha256=SHA256, progress=progress)

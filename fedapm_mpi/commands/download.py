@@ -6,7 +6,7 @@ from pathlib import Path
 
 HELP = "get raw data from where its owners publish it"
 
-SETS = ("cifar10", "watch")
+SETS = ("cifar10", "ku-har", "watch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,10 @@ def run(args: argparse.Namespace) -> int:
         from data_prep.sources import cifar10
 
         file = cifar10.fetch(args.directory, _progress)
+    elif args.dataset == "ku-har":
+        from data_prep.sources import ku_har
+
+        file = ku_har.fetch(args.directory, _progress)
     else:
         from data_prep.sources import watch
 
