@@ -103,6 +103,31 @@ def test_length_of_one_input(saved):
     assert not spec(source, "sound").ragged
 
 
+def test_chosen_inputs_in_their_order(saved):
+    source = read("arrays", saved(), inputs=("sound", "image"))
+    assert [c.spec.name for c in source.table.columns] == ["sound", "image"]
+    assert spec(source, "image").shape == (1, 6, 5)
+
+
+def test_a_series_of_bytes_is_no_picture(saved):
+    """Its rows are steps of time, all of which count unless it has lengths."""
+    source = read("arrays", saved(), series=("image",))
+    film = spec(source, "image")
+    assert (film.shape, film.dtype, film.ragged) == ((6, 5), "uint8", False)
+    assert (film.scale, film.shift) == (1, 0)
+    np.testing.assert_array_equal(everything(source)["image"], arrays()["x_image"])
+    assert spec(source, "sound").ragged
+    scored = read("arrays", saved(), series=("image",), normalise="window")
+    x = arrays()["x_image"].astype(float)
+    expected = (x - x.mean(axis=1, keepdims=True)) / (
+        x.std(axis=1, keepdims=True) + 1e-5
+    )
+    np.testing.assert_allclose(everything(scored)["image"], expected, atol=1e-5)
+    lengths = np.arange(12) % 6 + 1
+    own = read("arrays", saved(length_image=lengths), series=("image",))
+    np.testing.assert_array_equal(own.table.columns[0].lengths, lengths)
+
+
 def test_colours_come_first(saved):
     x = np.random.default_rng(0).integers(0, 256, (12, 8, 7, 3), np.uint8)
     source = read("arrays", saved(x_image=x))
@@ -191,6 +216,16 @@ def test_a_folder_of_npy_is_memory_mapped(tmp_path):
         ([], {"facts_scale": np.zeros(3)}, {}, "'facts_scale' must be one finite"),
         ([], {"facts_scale": np.array(np.nan)}, {}, "'facts_scale' must be one finite"),
         ([], {"x_facts": np.full((12, 2), "a")}, {}, "'x_facts' must hold numbers"),
+        ([], {}, {"inputs": ("sond",)}, "no array 'x_sond'.*did you mean 'sound'"),
+        ([], {}, {"series": ("imag",)}, "no array 'x_imag'.*did you mean 'image'"),
+        ([], {}, {"inputs": ("image",) * 2}, "inputs names one twice"),
+        ([], {}, {"series": ("facts",)}, "names 'facts', which has no time axis"),
+        (
+            [],
+            {},
+            {"inputs": ("sound",), "series": ("image",)},
+            "names 'image', which is not among the inputs",
+        ),
         ([], {}, {"group": "segmnt"}, "no array 'segmnt'.*did you mean 'segment'"),
     ],
 )

@@ -16,6 +16,7 @@ from fedapm_mpi.shards import Column, Table
 from .base import Source, sources, window_scores
 
 Arrays = dict[str, NDArray[Any]]
+Kind = Literal["picture", "series", "plain"]
 
 
 @sources.register("arrays")
@@ -23,6 +24,8 @@ def arrays(
     path: Path,
     *,
     normalise: Literal["none", "window"] = "none",
+    inputs: tuple[str, ...] = (),
+    series: tuple[str, ...] = (),
     group: str | None = None,
     name: str | None = None,
 ) -> Source:
@@ -35,9 +38,9 @@ def arrays(
     is every one of two or more axes that is not a picture.
 
     An input of type uint8 with two or three axes and no length of its own is a
-    picture: colours are moved to
-    the front, (H, W) becomes (1, H, W), and a model sees -1 to 1 unless a scale is
-    given. A folder of .npy files is read memory-mapped.
+    picture, unless `series` names it: colours are moved to the front, (H, W) becomes
+    (1, H, W), and a model sees -1 to 1 unless a scale is given. A folder of .npy files
+    is read memory-mapped.
 
     Parameters
     ----------
@@ -46,6 +49,12 @@ def arrays(
     normalise
         ``window`` stores every input with a time axis as float32, standardised for
         each window and axis over time.
+    inputs
+        Which inputs there are, in the order in which a model gets them; all, in the
+        order of the file, if none is named.
+    series
+        Inputs of type uint8 that are no pictures but have a time axis, the first; all
+        their steps count unless there is ``length_<input>``.
     group
         Key of an array that says which samples belong together, such as windows cut
         from one recording; numbers count within a client.
@@ -56,9 +65,12 @@ def arrays(
     _check_keys(path, found, group)
     labels = found["y"]
     classes = _classes(path, found)
-    names = [key.removeprefix("x_") for key in found if key.startswith("x_")]
-    columns = [_column(path, found, n, normalise) for n in names]
-    _check_time(path, found, names, normalise)
+    kinds = _kinds(path, found, inputs, series)
+    columns = []
+    for key, kind in kinds.items():
+        common = kind == "series" and key not in series
+        columns.append(_column(path, found, key, kind, normalise, common=common))
+    _check_time(path, found, kinds, normalise)
     ids: NDArray[np.int64] | None = None
     id_names: tuple[str, ...] = ()
     if "client" in found:
@@ -144,8 +156,10 @@ def _check_keys(path: Path, found: Arrays, group: str | None) -> None:
         raise DataError(msg)
 
 
-def _check_time(path: Path, found: Arrays, names: list[str], normalise: str) -> None:
-    if any(_kind(found, name) == "series" for name in names):
+def _check_time(
+    path: Path, found: Arrays, kinds: Mapping[str, Kind], normalise: str
+) -> None:
+    if "series" in kinds.values():
         return
     for given, what in (
         ("length" in found, "a 'length'"),
@@ -169,29 +183,58 @@ def _classes(path: Path, found: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
-def _kind(found: Arrays, name: str) -> Literal["picture", "series", "plain"]:
+def _kinds(
+    path: Path, found: Arrays, inputs: tuple[str, ...], series: tuple[str, ...]
+) -> dict[str, Kind]:
+    """Return the inputs in order, and what each is taken for."""
+    names = [key.removeprefix("x_") for key in found if key.startswith("x_")]
+    for option, given in (("inputs", inputs), ("series", series)):
+        for name in given:
+            if name not in names:
+                hint = did_you_mean(name, names)
+                msg = f"{path} has no array 'x_{name}' ({option}){hint}"
+                raise DataError(msg)
+        if len(set(given)) < len(given):
+            msg = f"{path}: {option} names one twice ({', '.join(given)}); name it once"
+            raise DataError(msg)
+    kinds = {name: _kind(found, name, name in series) for name in inputs or names}
+    for name in series:
+        if kinds.get(name) != "series":
+            axes = found[f"x_{name}"].ndim - 1
+            why = "has no time axis" if axes < 2 else "is not among the inputs"
+            msg = f"{path}: series names {name!r}, which {why}; leave it out"
+            raise DataError(msg)
+    return kinds
+
+
+def _kind(found: Arrays, name: str, is_series: bool) -> Kind:
     """Return what an input is taken for; a series has a time axis, the first."""
     values = found[f"x_{name}"]
     axes = values.ndim - 1
-    if values.dtype == np.uint8 and axes in (2, 3) and f"length_{name}" not in found:
+    known = is_series or f"length_{name}" in found
+    if values.dtype == np.uint8 and axes in (2, 3) and not known:
         return "picture"
     return "series" if axes >= 2 else "plain"
 
 
-def _column(path: Path, found: Arrays, name: str, normalise: str) -> Column:
-    """Return an input as it will be stored; rows are converted when they are read."""
+def _column(
+    path: Path, found: Arrays, name: str, kind: Kind, normalise: str, *, common: bool
+) -> Column:
+    """Return an input as it will be stored; rows are converted when they are read.
+
+    `common` says whether the array ``length`` is its.
+    """
     values = found[f"x_{name}"]
     if values.dtype.kind not in "iuf":
         msg = f"{path}: 'x_{name}' must hold numbers, not {values.dtype}"
         raise DataError(msg)
-    shape, kind = values.shape[1:], _kind(found, name)
+    shape = values.shape[1:]
     scale, shift = (1 / 127.5, -1.0) if kind == "picture" else (1.0, 0.0)
     if f"{name}_scale" in found:
         scale, shift = _number(path, found, f"{name}_scale"), 0.0
     if f"{name}_shift" in found:
         shift = _number(path, found, f"{name}_shift")
-    lengths = found.get("length") if kind == "series" else None
-    lengths = found.get(f"length_{name}", lengths)
+    lengths = found.get(f"length_{name}", found.get("length") if common else None)
     if lengths is not None:
         longest = shape[0] if shape else 0
         bad = np.flatnonzero((lengths < 1) | (lengths > longest))
