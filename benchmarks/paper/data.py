@@ -13,6 +13,8 @@ and writes one directory for each data set whose raw file is there:
 * ``cifar10-fair-bB-sN``: the same pictures in disjoint parts, Dir(B), with a val part;
 * ``hapt``, ``av_digits``, ``watch``: natural clients, with a val part. Intervals of
   HAPT that windows were cut from are kept whole; the watch's series are cut in time;
+* ``av_digits-film``: sound first, then a picture's 28 rows as a film of as many steps,
+  standardised like the sound: what the paper's model for CREMA-D takes;
 * ``hapt-missing-client-sN``, ``-sample-sN``, ``-none-sN``: HAPT where half of the
   clients' sensors, of the samples', or none are missing;
 * ``regimes-bB``: 48 features of each of the watch's windows, given to 20 clients by
@@ -89,7 +91,10 @@ def wanted() -> Iterator[Wanted]:
             values = {**by_segment, "seed": seed, **shifted}
             yield Wanted(f"hapt-missing-{kind}-s{seed}", "hapt", values)
     # Cepstra of one recording over its time, as is usual in speech recognition.
-    yield Wanted("av_digits", "av_digits", {**fifths, "normalise": "window"})
+    cepstra = {**fifths, "normalise": "window"}
+    yield Wanted("av_digits", "av_digits", cepstra)
+    in_order = {"inputs": ["mfcc", "image"], "series": ["image"]}
+    yield Wanted("av_digits-film", "av_digits", {**cepstra, **in_order})
     yield Wanted("watch", "watch", {"split": "own"})
     for beta in REGIMES:
         values = {

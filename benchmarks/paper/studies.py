@@ -80,6 +80,16 @@ STUDIES: dict[str, Study] = {
         tuning_rounds=20,
         learning_rates=(0.03, 0.1, 0.3),
     ),
+    "av_digits-film": Study(
+        data="av_digits-film",
+        clients=30,
+        model={"name": "audio-video"},
+        personal=("audio_*", "video_*"),
+        batch_size=10,
+        passes=6,
+        rounds=50,
+        tuning_rounds=20,
+    ),
     "cifar10": Study(
         data="cifar10-fair-b0.5-s{seed}",
         clients=20,
