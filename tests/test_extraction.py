@@ -524,6 +524,18 @@ def test_tables_that_are_not_crema_ds(root, tmp_path):
         crema(root, origin).items()
 
 
+@pytest.mark.parametrize(
+    "file",
+    ["processedResults/summaryTable.csv", "AudioWAV/1001_S00_ANG_XX.wav"],
+)
+def test_a_clone_without_lfs(root, tmp_path, file):
+    origin = copy(root, "crema", tmp_path)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (origin / file).write_text(pointer)
+    with pytest.raises(DataError, match=r"is a pointer of git-lfs.*run 'git lfs pull'"):
+        crema(root, origin, skip_broken=True).items()
+
+
 def tsv(origin, split="train"):
     folder = origin / "crisismmd_datasplit_all"
     return folder / f"task_humanitarian_text_img_{split}.tsv"
@@ -561,6 +573,24 @@ def test_tables_that_are_not_crisismmds(root, tmp_path):
     tsv(origin).unlink()
     with pytest.raises(DataError, match="it is in crisismmd_datasplit_all"):
         crisis(root, origin).items()
+
+
+def test_texts_over_several_lines(root, tmp_path):
+    """Quotes are part of a text unless the table can't be read so."""
+    origin = copy(root, "crisis", tmp_path)
+    rows = [list(row.values()) for row in archives.rows_of(tsv(origin))]
+
+    def text_of(item):
+        items = crisis(root, origin).items()
+        return items.payload[items.names.index(item)][1]
+
+    rows[0][3] = '"quoted" he said'
+    archives.tweets(tsv(origin), rows)
+    assert text_of(rows[0][2]) == '"quoted" he said'
+    rows[0][3] = '"two ""short""\nlines"'
+    archives.tweets(tsv(origin), rows)
+    assert text_of(rows[0][2]) == 'two "short"\nlines'
+    assert text_of(rows[1][2]) == plain(rows[1][3])
 
 
 def test_weights_that_are_not_there(root, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
+
+POINTER = b"version https://git-lfs"
 
 
 class BrokenItem(Exception):
@@ -95,3 +98,24 @@ def needs(error: ImportError, *, library: str, extra: str) -> DataError:
     return DataError(
         f"this needs {library} ({error}); install it: pip install 'fedapm-mpi[{extra}]'"
     )
+
+
+def check_contents(path: Path) -> None:
+    """Refuse a file that git-lfs has not fetched, if it is there at all.
+
+    Raises
+    ------
+    DataError
+        If it is one of the pointers that lie in a clone instead.
+    """
+    try:
+        with path.open("rb") as file:
+            pointer = file.read(len(POINTER)) == POINTER
+    except OSError:
+        return
+    if pointer:
+        msg = (
+            f"{path} is a pointer of git-lfs, not the file itself; run 'git lfs pull' "
+            "in the clone"
+        )
+        raise DataError(msg)

@@ -15,7 +15,7 @@ from fedapm_mpi.errors import DataError
 from ._film import frames
 from ._networks import PictureNetwork, weights_facts
 from ._sound import BANDS, filter_bank
-from .base import Items, extractors
+from .base import Items, check_contents, extractors
 
 VOTES = {"A": "anger", "S": "sadness", "H": "happiness", "N": "neutral"}
 TABLE = "processedResults/summaryTable.csv"
@@ -78,6 +78,7 @@ class CremaD:
 
     def items(self) -> Items:
         """Read the table of votes."""
+        check_contents(self.origin / TABLE)
         votes = _votes(self.origin / TABLE)
         repeated = [name for name, n in Counter(n for n, _ in votes).items() if n > 1]
         if repeated and not self.skip_broken:
@@ -96,6 +97,9 @@ class CremaD:
             )
             raise DataError(msg)
         names = tuple(sorted(kept))
+        # A clone without git-lfs lacks all of them, which is no broken clip.
+        for path in self._files(names[0]):
+            check_contents(path)
         return Items(
             names=names,
             labels=tuple(kept[name] for name in names),
@@ -107,11 +111,16 @@ class CremaD:
 
     def extract(self, payload: str) -> dict[str, NDArray[np.float32]]:
         """Return the sound's filter bank and the film's features."""
-        audio = filter_bank(
-            self.origin / "AudioWAV" / f"{payload}.wav", self.sound_frames
+        sound, film = self._files(payload)
+        audio = filter_bank(sound, self.sound_frames)
+        pictures = frames(film, self.film_frames)
+        return {"audio": audio, "video": self._network(pictures)}
+
+    def _files(self, name: str) -> tuple[Path, Path]:
+        return (
+            self.origin / "AudioWAV" / f"{name}.wav",
+            self.origin / "VideoFlash" / f"{name}.flv",
         )
-        film = frames(self.origin / "VideoFlash" / f"{payload}.flv", self.film_frames)
-        return {"audio": audio, "video": self._network(film)}
 
 
 def _votes(path: Path) -> list[tuple[str, str]]:

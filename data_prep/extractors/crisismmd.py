@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -170,19 +170,35 @@ def _table(origin: Path, split: str) -> Path:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
+    """Return a table's rows; quotes are part of a text, or else are around it."""
+    rows = _parsed(path, csv.QUOTE_NONE)
+    line = _short(rows)
+    if line is not None:
+        # A text that goes over several lines is in quotes.
+        rows = _parsed(path, csv.QUOTE_MINIMAL)
+        if _short(rows) is not None:
+            msg = f"{path}, line {line}: it has fewer columns than the first line"
+            raise DataError(msg)
+    return rows
+
+
+def _parsed(path: Path, quoting: Literal[0, 3]) -> list[dict[str, str]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            reader = csv.DictReader(file, delimiter="\t", quoting=quoting)
             for column in COLUMNS:
                 if column not in (reader.fieldnames or ()):
                     msg = f"{path} has no column {column!r}; get the table again"
                     raise DataError(msg)
-            rows = list(reader)
+            return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"cannot read {path} ({error}); get the table again"
         raise DataError(msg) from error
-    for number, row in enumerate(rows, start=2):
+
+
+def _short(rows: list[dict[str, str]]) -> int | None:
+    """Return the line of the first row that lacks columns."""
+    for line, row in enumerate(rows, start=2):
         if any(row[column] is None for column in COLUMNS):
-            msg = f"{path}, line {number}: it has fewer columns than the first line"
-            raise DataError(msg)
-    return rows
+            return line
+    return None
