@@ -12,12 +12,13 @@ from .errors import TrainingError
 from .samples import Samples
 from .seeding import stream, torch_seed
 from .split import SplitModel
+from .stages import Stage, frozen_features, frozen_stages, run
 
 PHASES = ("personal", "shared", "joint")
 """The phases of local work; a phase's place in it addresses its random stream."""
 
 EVALUATION_PIECE = 500
-"""Samples per pass where only memory limits how many."""
+"""Samples per pass at most where only memory limits how many."""
 
 
 class ClientProblem:
@@ -66,6 +67,9 @@ class ClientProblem:
         }
         self.loss_sum, self.loss_count = 0.0, 0
         self._phase = ""
+        self._feature_piece = 0
+        self._features: Tensor | None = None
+        self._rest: list[Stage] = []
         dropout = "dropout" if purpose == "batches" else f"dropout {purpose}"
         torch.manual_seed(torch_seed(seed, dropout, round_index, client))
 
@@ -81,6 +85,9 @@ class ClientProblem:
         self.model.focus("both" if phase == "joint" else phase)
         self.model.module.train()
         epochs, steps = work.epochs or work.max_epochs, work.steps
+        passes = epochs or (steps or 0) * (size or n) / n
+        self._features = None
+        self._feature_piece = min(size or n, EVALUATION_PIECE) if passes > 1 else 0
         done_epochs = done_steps = 0
         while epochs is None or done_epochs < epochs:
             order = torch.from_numpy(self._streams[phase].permutation(n))
@@ -95,8 +102,9 @@ class ClientProblem:
         """Return the gradient of a batch's mean loss; see `LocalProblem.gradient`."""
         gradient = self.model.gradient[self.model.part(part)]
         gradient.zero_()
-        rows = self.samples.rows(batch)
-        loss = nn.functional.cross_entropy(scores(self.model.module, rows), rows.labels)
+        loss = nn.functional.cross_entropy(
+            self._scores(part, batch), self.samples.labels.index_select(0, batch)
+        )
         value = float(loss.detach())
         if not isfinite(value):
             msg = (
@@ -108,6 +116,20 @@ class ClientProblem:
         self.loss_count += len(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         return gradient
+
+    def _scores(self, part: Part, batch: Tensor) -> Tensor:
+        """Return the scores of a batch, from features of frozen stages if kept."""
+        in_focus = part == {"joint": "both"}.get(self._phase, self._phase)
+        if self._feature_piece and in_focus:
+            frozen, self._rest = frozen_stages(self.model.module)
+            if frozen:
+                self._features = frozen_features(
+                    frozen, self.samples, self._feature_piece
+                )
+            self._feature_piece = 0
+        if self._features is None or not in_focus:
+            return scores(self.model.module, self.samples.rows(batch))
+        return run(self._rest, self._features.index_select(0, batch))
 
     def full_gradient(self, part: Part) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..stages import Stage
 from ._images import Size, as_images, image_layout
 from .base import InputSpec, check_sizes, check_task, describe, models
 
@@ -44,14 +45,27 @@ class CNN(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits ``(n, num_classes)`` of the images."""
-        x = as_images(image, self.channels_last)
-        # The maximum commutes with ReLU: pooling first gives the same values and
-        # gradients from a quarter of the work.
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = F.relu(self.fc1(x.flatten(1)))
-        logits: Tensor = self.fc2(x)
-        return logits
+        for stage in self.stages():
+            image = stage.run(image)
+        return image
+
+    def stages(self) -> list[Stage]:
+        """Return the two convolutions and the two dense layers, each with its ReLU."""
+        return [
+            Stage((self.conv1,), self._first),
+            Stage((self.conv2,), lambda x: _halved(self.conv2, x).flatten(1)),
+            Stage((self.fc1,), lambda x: F.relu(self.fc1(x))),
+            Stage((self.fc2,), self.fc2),
+        ]
+
+    def _first(self, image: Tensor) -> Tensor:
+        return _halved(self.conv1, as_images(image, self.channels_last))
+
+
+def _halved(convolution: nn.Module, x: Tensor) -> Tensor:
+    # The maximum commutes with ReLU: pooling first gives the same values and gradients
+    # from a quarter of the work.
+    return F.relu(F.max_pool2d(convolution(x), 2))
 
 
 @models.register("cnn")

@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..stages import Stage
 from ._flatten import Flatten
 from .base import InputSpec, check_sizes, check_task, models
 
@@ -40,6 +41,11 @@ class MLP(nn.Module):
         """Return logits ``(n, num_classes)``; the padding of samples counts as zero."""
         logits: Tensor = self.head(self.body(self.flatten(*inputs, lengths=lengths)))
         return logits
+
+    def stages(self) -> list[Stage]:
+        """Return the flattening, the body's layers one by one, and the head."""
+        layers = [*self.body.children(), self.head]
+        return [Stage((), self.flatten), *(Stage((layer,), layer) for layer in layers)]
 
 
 @models.register("mlp")

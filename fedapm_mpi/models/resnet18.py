@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..stages import Stage
 from ._images import as_images, image_layout
 from .base import InputSpec, check_sizes, check_task, describe, models
 
@@ -103,12 +104,25 @@ class ResNet18(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits ``(n, num_classes)`` of the pictures."""
+        x = image
+        for stage in self.stages():
+            x = stage.run(x)
+        return x
+
+    def stages(self) -> list[Stage]:
+        """Return the stem, the four layers, and the classifier."""
+        layers = [getattr(self, f"layer{k}") for k in range(1, len(WIDTHS) + 1)]
+        return [
+            Stage((self.conv1, self.bn1), self._stem),
+            *(Stage((layer,), layer) for layer in layers[:-1]),
+            Stage((layers[-1],), lambda x: layers[-1](x).mean((2, 3))),
+            Stage((self.fc,), self.fc),
+        ]
+
+    def _stem(self, image: Tensor) -> Tensor:
         x = as_images(image, self.channels_last)
-        x = self.pool(F.relu(self.bn1(self.conv1(x))))
-        for stage in range(1, len(WIDTHS) + 1):
-            x = getattr(self, f"layer{stage}")(x)
-        logits: Tensor = self.fc(x.mean((2, 3)))
-        return logits
+        stem: Tensor = self.pool(F.relu(self.bn1(self.conv1(x))))
+        return stem
 
 
 @models.register("resnet18")

@@ -1,0 +1,234 @@
+"""What a phase does not train is computed once in it, and changes no result."""
+
+import pytest
+import torch
+from torch import nn
+
+from fedapm_mpi import problem as problem_module
+from fedapm_mpi import stages
+from fedapm_mpi.algorithms import Work
+from fedapm_mpi.manifest import InputSpec
+from fedapm_mpi.models import models
+from fedapm_mpi.problem import ClientProblem
+from fedapm_mpi.samples import Samples
+from fedapm_mpi.split import SplitModel
+from fedapm_mpi.stages import frozen_stages, stages_of
+
+N, SIZE = 22, 8
+PICTURE = InputSpec("image", (3, 8, 8), "float32")
+VECTOR = InputSpec("x", (5,), "float32")
+
+
+def samples(spec):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(N, *spec.shape, generator=generator, dtype=torch.float64)
+    return Samples((x,), {}, torch.arange(N) % 3)
+
+
+def sequential(inputs, num_classes, dropout=0.0):
+    return nn.Sequential(
+        nn.Linear(5, 6), nn.Dropout(dropout), nn.Tanh(), nn.Linear(6, num_classes)
+    )
+
+
+KNOWN = {
+    "cnn": (PICTURE, ["fc*"], {}),
+    "resnet18": (PICTURE, ["fc*"], {"width": 4, "groups": 2}),
+    "mlp": (VECTOR, ["head*"], {"hidden": (6, 7)}),
+    "sequential": (VECTOR, ["3.*"], {}),
+}
+
+
+def built(name, dropout=None):
+    spec, personal, options = KNOWN[name]
+    torch.manual_seed(0)
+    if name == "sequential":
+        module = sequential((spec,), 3, dropout or 0.0)
+    else:
+        module = models.get(name)((spec,), 3, **options)
+    return SplitModel.from_patterns(module.double(), personal=personal), samples(spec)
+
+
+def trained(model, own, work, phase="personal", size=SIZE):
+    """Take SGD steps; return the parameters and the sum of losses."""
+    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    for batch in p.batches(phase, work, size):
+        vector = p.personal if phase == "personal" else p.shared
+        vector.sub_(p.gradient(phase, batch), alpha=0.1)
+    return torch.cat([p.shared, p.personal]).clone(), p.loss_sum
+
+
+@pytest.mark.parametrize("work", [Work(epochs=3), Work(steps=7)])
+@pytest.mark.parametrize("name", KNOWN)
+def test_training_is_the_same_as_without(monkeypatch, name, work):
+    found, loss = trained(*built(name), work)
+    monkeypatch.setattr(problem_module, "frozen_stages", lambda module: ([], []))
+    expected, expected_loss = trained(*built(name), work)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    assert not torch.equal(found, trained(*built(name), Work(epochs=1))[0])
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_model_is_its_stages(name):
+    model, own = built(name)
+    first, *others = stages_of(model.module)
+    found = stages.run(others, first.run(*own.inputs))
+    assert torch.equal(found, model.module(*own.inputs))
+    used = {
+        id(p)
+        for s in stages_of(model.module)
+        for m in s.modules
+        for p in m.parameters()
+    }
+    assert used == {id(p) for p in model.module.parameters()}
+
+
+def passes_of(model, own, work, layer, phase="personal"):
+    """Return how many samples go through a layer while a phase is trained."""
+    seen = []
+    handle = layer.register_forward_hook(lambda m, x, y: seen.append(len(x[0])))
+    trained(model, own, work, phase)
+    handle.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize(
+    ("work", "samples_seen"),
+    [
+        (Work(epochs=4), N),
+        (Work(epochs=1), N),
+        (Work(steps=9), N),  # of which 9 * 8 are trained on
+        (Work(steps=2), 2 * SIZE),
+    ],
+)
+def test_a_frozen_layer_sees_each_sample_once(work, samples_seen):
+    model, own = built("cnn")
+    assert passes_of(model, own, work, model.module.conv1) == samples_seen
+
+
+def test_a_layer_that_is_trained_or_behind_one_sees_all():
+    model, own = built("cnn")
+    for layer in (model.module.conv1, model.module.fc1):
+        assert passes_of(model, own, Work(epochs=4), layer, "shared") == 4 * N
+
+
+def test_every_phase_begins_with_what_the_layers_are_then():
+    model, own = built("sequential")
+    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    losses = []
+    for scale in (1.0, 2.0):
+        p.shared.mul_(scale)
+        list(p.batches("personal", Work(epochs=2), 0))
+        p.gradient("personal", torch.arange(N))
+        losses.append(p.loss_sum)
+    first, both = losses
+    assert both - first != first
+
+
+def test_an_algorithm_may_ask_for_another_part_than_the_phase_is_for():
+    """Then nothing counts as frozen: it may have a focus of its own."""
+    model, own = built("cnn")
+    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    batch = next(iter(p.batches("personal", Work(epochs=2), SIZE)))
+    kept = p.gradient("personal", batch).clone()
+    model.focus("both")
+    both = p.gradient("both", batch).clone()
+    fresh = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    torch.testing.assert_close(both, fresh.gradient("both", batch))
+    assert both[model.part("shared")].any()
+    torch.testing.assert_close(kept, both[model.part("personal")])
+
+
+def test_little_is_kept_of_what_would_be_large(monkeypatch):
+    model, own = built("cnn")
+    each = 32 * 2 * 2 * 8
+    monkeypatch.setattr(stages, "MOST_BYTES", N * each)
+    assert passes_of(model, own, Work(epochs=4), model.module.conv1) == N
+    monkeypatch.setattr(stages, "MOST_BYTES", N * each - 1)
+    assert passes_of(model, own, Work(epochs=4), model.module.conv1) == SIZE + 4 * N
+
+
+class Noise(nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+class Own(nn.Module):
+    """Vouches for its stages."""
+
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def stages(self):
+        return [stages.Stage((layer,), layer) for layer in self.layers]
+
+
+class Otherwise(Own):
+    def forward(self, x):
+        return super().forward(x) * 2
+
+
+def frozen_count(module, trained_names=("3.",)):
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name.removeprefix("layers.").startswith(trained_names))
+    module.train()
+    return len(frozen_stages(module)[0])
+
+
+def attention_that_drops():
+    """Return a layer whose only dropout is within torch's attention function."""
+    layer = nn.TransformerEncoderLayer(6, 2, 4, 0.0)
+    layer.self_attn.dropout = 0.1
+    return layer
+
+
+def layers(second):
+    return nn.Linear(5, 6), second, nn.Linear(6, 6), nn.Linear(6, 3)
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, Own])
+@pytest.mark.parametrize(
+    ("second", "count"),
+    [
+        (nn.ReLU(), 3),
+        (nn.Dropout(0.0), 3),
+        (nn.Dropout(0.1), 1),
+        (nn.BatchNorm1d(6), 1),
+        (nn.RReLU(), 1),
+        (nn.Sequential(nn.Tanh(), nn.AlphaDropout(0.2)), 1),
+        (nn.InstanceNorm1d(6, track_running_stats=True), 1),
+        (nn.TransformerEncoderLayer(6, 2, 4, 0.0), 3),
+        (nn.TransformerEncoderLayer(6, 2, 4, 0.1), 1),
+        (attention_that_drops(), 1),
+    ],
+)
+def test_stages_that_vary_are_not_kept(kind, second, count):
+    assert frozen_count(kind(*layers(second))) == count
+
+
+def test_who_vouches_for_foreign_layers():
+    assert frozen_count(nn.Sequential(*layers(Noise()))) == 1
+    assert frozen_count(nn.Sequential(*layers(nn.Sequential(Noise())))) == 1
+    assert frozen_count(Own(*layers(Noise()))) == 3
+    for kind, count in ((nn.Sequential, 1), (Own, 3)):
+        hooked = nn.ReLU()
+        hooked.register_forward_hook(lambda module, x, y: y * 2)
+        assert frozen_count(kind(*layers(hooked))) == count
+        keeps = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
+        assert frozen_count(kind(*layers(keeps))) == count
+    assert frozen_count(Otherwise(*layers(nn.ReLU()))) == 0
+    assert stages_of(nn.Linear(2, 2)) == []
+
+
+def test_what_is_frozen_in_all():
+    module = nn.Sequential(*layers(nn.ReLU()), nn.ReLU())
+    assert frozen_count(module, ("nothing",)) == 4
+    assert frozen_count(module, ("0.",)) == 0
+    assert frozen_count(nn.Sequential(nn.Flatten(), nn.Linear(5, 3)), ("1.",)) == 0
