@@ -12,7 +12,7 @@ from .errors import TrainingError
 from .samples import Samples
 from .seeding import stream, torch_seed
 from .split import SplitModel
-from .stages import Stage, frozen_features, frozen_stages, run
+from .stages import Stage, frozen_features, frozen_stages, run, stages_of, start
 
 PHASES = ("personal", "shared", "joint")
 """The phases of local work; a phase's place in it addresses its random stream."""
@@ -149,6 +149,8 @@ class ClientProblem:
 
 def scores(module: nn.Module, samples: Samples) -> Tensor:
     """Return the module's class scores, (n, K)."""
+    if samples.stage:
+        return start(stages_of(module), samples)
     if samples.lengths:
         result: Tensor = module(*samples.inputs, lengths=samples.lengths)
     else:

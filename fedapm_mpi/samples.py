@@ -21,12 +21,16 @@ class Samples(NamedTuple):
     labels: Tensor
     """(n,) int64."""
 
+    stage: int = 0
+    """Stages of the model that the inputs, then one only, are behind; see `stages`."""
+
     def rows(self, index: Tensor) -> "Samples":
         """Return the samples at the given rows."""
         return Samples(
             tuple(x.index_select(0, index) for x in self.inputs),
             {name: n.index_select(0, index) for name, n in self.lengths.items()},
             self.labels.index_select(0, index),
+            self.stage,
         )
 
     def pieces(self, size: int) -> list["Samples"]:

@@ -23,6 +23,7 @@ from .samples import Samples, to_samples
 from .seeding import stream
 from .shards import ShardReader
 from .split import SplitModel
+from .stages import enter
 from .state import ClientTable
 
 MANY_CLIENTS = 10_000
@@ -130,12 +131,16 @@ class Session:
         return model
 
     def samples(self, client: int, split: str) -> Samples:
-        """Return a hosted client's samples, read once and then kept."""
+        """Return a hosted client's samples, read once and then kept.
+
+        They have been through those stages of the client's model that never change.
+        """
         key = (client, split)
         if key not in self._cache:
+            group = self.groups.of(client)
             stored = self.reader.read(client, split)
-            inputs = self.groups.of(client).inputs
-            self._cache[key] = to_samples(stored, inputs, self.dtype)
+            samples = to_samples(stored, group.inputs, self.dtype)
+            self._cache[key] = enter(group.model.module, samples)
         return self._cache[key]
 
 

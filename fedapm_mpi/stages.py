@@ -1,13 +1,16 @@
-"""Models in stages: what a phase does not train is computed once in it, not every pass.
+"""Models in stages: what stays the same is computed once, not in every pass.
 
-In a phase that trains one block, the stages ahead of the first trained parameter give
-the same for a sample in every pass, as long as nothing in them is random. A module says
+Stages without parameters, such as one that orders the colours of a picture, are applied
+when data are read. In a phase that trains one block, the stages ahead of the first
+trained parameter give the same for a sample in every pass, as long as nothing in them
+is random: they are applied once in the phase. A module says
 what its stages are by a method ``stages``, defined beside its ``forward``, and vouches
 that apart from torch's own layers nothing in them is random; an `nn.Sequential` has its
 children.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
@@ -79,6 +82,33 @@ def run(stages: Sequence[Stage], features: Tensor) -> Tensor:
     return features
 
 
+def start(stages: Sequence[Stage], samples: Samples) -> Tensor:
+    """Return what all these stages, the model's first, give of samples."""
+    if samples.stage:
+        return run(stages[samples.stage :], samples.inputs[0])
+    named = {"lengths": samples.lengths} if samples.lengths else {}
+    return run(stages[1:], stages[0].run(*samples.inputs, **named))
+
+
+@torch.no_grad()
+def enter(module: nn.Module, samples: Samples) -> Samples:
+    """Return samples as they come out of the first stages, if these never change.
+
+    Those are stages without parameters and buffers. Samples stay as they are where
+    that would take more room.
+    """
+    stages = stages_of(module)
+    vouched = type(module) is not nn.Sequential
+    ahead = list(takewhile(lambda stage: _constant(stage, vouched), stages))
+    if not ahead or not len(samples.labels):
+        return samples
+    found = start(ahead, samples)
+    before = sum(x.numel() for x in samples.inputs)
+    if found.numel() > before:
+        return samples
+    return Samples((found,), {}, samples.labels, len(ahead))
+
+
 @torch.no_grad()
 def frozen_features(
     stages: Sequence[Stage], samples: Samples, size: int
@@ -87,12 +117,10 @@ def frozen_features(
 
     None if that would take more than `MOST_BYTES`.
     """
-    first, *others = stages
     kept: Tensor | None = None
     done, n = 0, len(samples.labels)
     for piece in samples.pieces(size):
-        named = {"lengths": piece.lengths} if piece.lengths else {}
-        found = run(others, first.run(*piece.inputs, **named))
+        found = start(stages, piece)
         if kept is None:
             if found[0].numel() * found.element_size() * n > MOST_BYTES:
                 return None
@@ -100,6 +128,12 @@ def frozen_features(
         kept[done : done + len(found)] = found
         done += len(found)
     return kept
+
+
+def _constant(stage: Stage, vouched: bool) -> bool:
+    parts = [part for top in stage.modules for part in top.modules()]
+    held = [t for part in parts for t in (*part.parameters(), *part.buffers())]
+    return not held and not any(_varies(part, vouched) for part in parts)
 
 
 def _varies(part: nn.Module, vouched: bool) -> bool:

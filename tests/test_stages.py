@@ -9,7 +9,7 @@ from fedapm_mpi import stages
 from fedapm_mpi.algorithms import Work
 from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.models import models
-from fedapm_mpi.problem import ClientProblem
+from fedapm_mpi.problem import ClientProblem, scores
 from fedapm_mpi.samples import Samples
 from fedapm_mpi.split import SplitModel
 from fedapm_mpi.stages import frozen_stages, stages_of
@@ -72,8 +72,7 @@ def test_training_is_the_same_as_without(monkeypatch, name, work):
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_model_is_its_stages(name):
     model, own = built(name)
-    first, *others = stages_of(model.module)
-    found = stages.run(others, first.run(*own.inputs))
+    found = stages.start(stages_of(model.module), own)
     assert torch.equal(found, model.module(*own.inputs))
     used = {
         id(p)
@@ -82,6 +81,69 @@ def test_a_model_is_its_stages(name):
         for p in m.parameters()
     }
     assert used == {id(p) for p in model.module.parameters()}
+
+
+RAGGED = InputSpec("x", (5,), "float32", ragged=True)
+ENTERED = {
+    "cnn": (PICTURE, {}, 1),
+    "resnet18": (PICTURE, {"width": 4, "groups": 2}, 1),
+    "mlp": (VECTOR, {}, 1),
+    "logistic": (VECTOR, {}, 0),
+}
+
+
+@pytest.mark.parametrize("name", ENTERED)
+def test_stages_that_never_change_are_applied_once(name):
+    spec, options, count = ENTERED[name]
+    torch.manual_seed(0)
+    module = models.get(name)((spec,), 3, **options).double()
+    own = samples(spec)
+    entered = stages.enter(module, own)
+    assert entered.stage == count
+    torch.testing.assert_close(scores(module, entered), module(*own.inputs))
+    index = torch.tensor([3, 0, 7])
+    taken = entered.rows(index)
+    assert taken.stage == count
+    assert torch.equal(scores(module, taken), scores(module, own.rows(index)))
+    assert torch.equal(taken.labels, own.labels[index])
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("phase", ["personal", "shared"])
+def test_training_behind_them_gives_the_same_bits(name, phase):
+    model, own = built(name)
+    expected, _ = trained(model, own, Work(epochs=2), phase)
+    model, own = built(name)
+    found, _ = trained(model, stages.enter(model.module, own), Work(epochs=2), phase)
+    assert torch.equal(found, expected)
+
+
+def test_the_padding_of_samples_is_left_behind():
+    module = models.get("mlp")((RAGGED,), 3).double()
+    lengths = torch.arange(N) % 5 + 1
+    own = samples(RAGGED)._replace(lengths={"x": lengths})
+    entered = stages.enter(module, own)
+    assert entered.lengths == {}
+    expected = module(*own.inputs, lengths=own.lengths)
+    assert torch.equal(scores(module, entered), expected)
+    assert not torch.equal(expected, module(*own.inputs))
+
+
+def test_samples_stay_as_they_are_where_nothing_is_won():
+    for module in (
+        nn.Sequential(nn.Linear(5, 3)),
+        nn.Sequential(nn.Dropout(0.1), nn.Linear(5, 3)),
+        nn.Sequential(nn.ConstantPad1d((0, 5), 0.0), nn.Linear(10, 3)),
+        nn.Sequential(Noise(), nn.Linear(5, 3)),
+    ):
+        assert stages.enter(module, samples(VECTOR)).stage == 0
+    flattens = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(192, 3)).double()
+    own = samples(PICTURE)
+    entered = stages.enter(flattens, own)
+    assert entered.stage == 2
+    assert torch.equal(scores(flattens, entered), flattens(*own.inputs))
+    empty = own.rows(torch.zeros(0, dtype=torch.int64))
+    assert stages.enter(flattens, empty).stage == 0
 
 
 def passes_of(model, own, work, layer, phase="personal"):

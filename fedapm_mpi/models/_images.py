@@ -41,16 +41,21 @@ def image_layout(model: str, spec: InputSpec) -> tuple[Size, bool]:
     return (first, middle, last), False
 
 
-def as_images(x: Tensor, channels_last: bool) -> Tensor:
-    """Return ``(n, C, H, W)`` of images in any layout, channels innermost in memory.
+def colours_inside(x: Tensor, channels_last: bool) -> Tensor:
+    """Return ``(n, H, W, C)`` of images in any layout; see `as_images`."""
+    if x.ndim == 3:
+        return x.unsqueeze(-1)
+    if channels_last:
+        return x
+    # Torch tells the memory order by strides. Those of a single channel would be left
+    # as they are by `contiguous`, so this has to be a copy.
+    return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
+
+
+def as_images(x: Tensor) -> Tensor:
+    """Return ``(n, C, H, W)`` of ``(n, H, W, C)``, channels innermost in memory.
 
     On a CPU, convolutions and poolings of this memory order take half the time of
     the other.
     """
-    if x.ndim == 3:
-        x = x.unsqueeze(-1)
-    elif not channels_last:
-        # Torch tells the memory order by strides. Those of a single channel would
-        # be left as they are by `contiguous`, so this has to be a copy.
-        x = x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
     return x.permute(0, 3, 1, 2)

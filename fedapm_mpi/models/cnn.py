@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from ..stages import Stage
-from ._images import Size, as_images, image_layout
+from ._images import Size, as_images, colours_inside, image_layout
 from .base import InputSpec, check_sizes, check_task, describe, models
 
 
@@ -50,16 +50,14 @@ class CNN(nn.Module):
         return image
 
     def stages(self) -> list[Stage]:
-        """Return the two convolutions and the two dense layers, each with its ReLU."""
+        """Return the layout, two convolutions and two dense layers, with their ReLU."""
         return [
-            Stage((self.conv1,), self._first),
+            Stage((), lambda image: colours_inside(image, self.channels_last)),
+            Stage((self.conv1,), lambda x: _halved(self.conv1, as_images(x))),
             Stage((self.conv2,), lambda x: _halved(self.conv2, x).flatten(1)),
             Stage((self.fc1,), lambda x: F.relu(self.fc1(x))),
             Stage((self.fc2,), self.fc2),
         ]
-
-    def _first(self, image: Tensor) -> Tensor:
-        return _halved(self.conv1, as_images(image, self.channels_last))
 
 
 def _halved(convolution: nn.Module, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from ..errors import ConfigError
 from ..stages import Stage
-from ._images import as_images, image_layout
+from ._images import as_images, colours_inside, image_layout
 from .base import InputSpec, check_sizes, check_task, describe, models
 
 Norm = Callable[[int], nn.Module]
@@ -110,18 +110,18 @@ class ResNet18(nn.Module):
         return x
 
     def stages(self) -> list[Stage]:
-        """Return the stem, the four layers, and the classifier."""
+        """Return the layout, the stem, the four layers, and the classifier."""
         layers = [getattr(self, f"layer{k}") for k in range(1, len(WIDTHS) + 1)]
         return [
+            Stage((), lambda image: colours_inside(image, self.channels_last)),
             Stage((self.conv1, self.bn1), self._stem),
             *(Stage((layer,), layer) for layer in layers[:-1]),
             Stage((layers[-1],), lambda x: layers[-1](x).mean((2, 3))),
             Stage((self.fc,), self.fc),
         ]
 
-    def _stem(self, image: Tensor) -> Tensor:
-        x = as_images(image, self.channels_last)
-        stem: Tensor = self.pool(F.relu(self.bn1(self.conv1(x))))
+    def _stem(self, x: Tensor) -> Tensor:
+        stem: Tensor = self.pool(F.relu(self.bn1(self.conv1(as_images(x)))))
         return stem
 
 
