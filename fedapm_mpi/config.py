@@ -79,12 +79,16 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """When and how all clients are evaluated on their own test or val parts."""
+    """When and how clients are evaluated on their own test or val parts."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     every: Positive = 10
     """Rounds between evaluations; the last round is always evaluated."""
+
+    clients: Literal["all", "participants"] = "all"
+    """Who is evaluated: everyone, or those who took part in the round before, which
+    costs less but tells of other clients each time."""
 
     split: Literal["test", "val", "train"] = "test"
     """Part of every client's data that is evaluated; choose settings on ``val``, and

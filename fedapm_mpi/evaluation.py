@@ -13,6 +13,11 @@ from .problem import EVALUATION_PIECE, scores
 from .samples import Samples
 from .split import SplitModel
 
+CACHED = 2**20
+"""Bytes of inputs in a pass, so that what layers make of them stays near the core."""
+
+SMALLEST_PIECE = 50
+
 
 class Evaluated(NamedTuple):
     """One client's result on its test part; all NaN but `samples` where it has none."""
@@ -37,7 +42,7 @@ def probabilities(model: SplitModel, samples: Samples) -> tuple[float, torch.Ten
     """Return the summed loss and the class probabilities (n, K) of the live model."""
     model.module.eval()
     loss, parts = 0.0, []
-    for piece in samples.pieces(EVALUATION_PIECE):
+    for piece in samples.pieces(_piece(samples)):
         logits = scores(model.module, piece)
         loss += float(
             nn.functional.cross_entropy(logits.double(), piece.labels, reduction="sum")
@@ -52,7 +57,7 @@ def mean_loss(model: SplitModel, samples: Samples) -> float:
     n = len(samples.labels)
     model.module.eval()
     total = 0.0
-    for piece in samples.pieces(EVALUATION_PIECE):
+    for piece in samples.pieces(_piece(samples)):
         logits = scores(model.module, piece).double()
         total += float(
             nn.functional.cross_entropy(logits, piece.labels, reduction="sum")
@@ -83,3 +88,9 @@ def evaluate(
         return Evaluated(n, loss, nan, nan, nan, nan), found.numpy()
     figures = client_metrics(found.numpy(), samples.labels.numpy())
     return Evaluated(n, loss / n, *figures), found.numpy()
+
+
+def _piece(samples: Samples) -> int:
+    """Return how many samples to take in a pass; it depends on their shape alone."""
+    each = sum(x[:1].numel() * x.element_size() for x in samples.inputs)
+    return max(SMALLEST_PIECE, min(EVALUATION_PIECE, CACHED // max(1, each)))

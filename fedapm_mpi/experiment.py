@@ -227,7 +227,7 @@ def _evaluate(
         if session.config.diagnostics.lagrangian:
             record = lagrangian(session, message)
     if found is None:
-        return {}
+        return record
     recorder.write_csv("clients.csv", ClientRow._fields, found.clients)
     return found.record | record
 

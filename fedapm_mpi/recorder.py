@@ -7,7 +7,7 @@
     split.csv        every parameter: its shape, size, whether it is shared, and how
                      many clients' models have it
     rounds.jsonl     one object a round
-    clients.csv      the last evaluation of every client
+    clients.csv      the last evaluation, client by client
     checkpoints/     the last few, see `checkpoint`
     final/           shared.safetensors, client states, digest.txt
     summary.json     best, last and mean of the last ten evaluations

@@ -98,6 +98,12 @@ class Session:
         rng = stream(self.config.seed, "participants", round_index)
         return self.participation.choose(self.num_clients, rng)
 
+    def evaluated(self, rounds: int) -> NDArray[np.int64]:
+        """Return the clients that are evaluated after so many rounds; maybe none."""
+        if self.config.evaluation.clients == "all":
+            return np.arange(self.num_clients)
+        return self.participants(rounds - 1) if rounds else np.zeros(0, np.int64)
+
     def mine(self, clients: NDArray[np.int64]) -> list[int]:
         """Return those of the clients that live on this rank, in their order."""
         found: list[int] = clients[self.host_of[clients] == self.comm.rank].tolist()

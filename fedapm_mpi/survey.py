@@ -1,4 +1,4 @@
-"""Evaluate all clients: each on its own test part, and pooled over clients."""
+"""Evaluate clients: each on its own test part, and pooled over clients."""
 
 from math import isfinite
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class ClientRow(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """An evaluation of all clients."""
+    """An evaluation of clients."""
 
     record: dict[str, Any]
     """What the round's record says of it: mean, standard deviation and worst decile
@@ -46,35 +46,39 @@ class Survey(NamedTuple):
 
 
 def survey(session: Session, message: Tensor, t: int) -> Survey | None:
-    """Evaluate every client after `t` rounds; a collective call.
+    """Evaluate clients after `t` rounds; a collective call.
 
     `message` is the broadcast that holds the shared block u. Returns the result on the
-    server, `None` elsewhere.
+    server; `None` elsewhere, and where nobody is to be evaluated.
     """
-    everyone = np.arange(session.num_clients)
+    chosen = session.evaluated(t)
     figures: list[list[float]] = []
     scored: list[NDArray[np.float32]] = []
-    for client in session.table.hosted:
+    for client in session.mine(chosen):
         row, pooled = _evaluate_client(session, client, message, t)
         figures.append(row)
         if session.config.evaluation.pooled:
             scored.append(pooled)
     rows = np.array(figures, dtype=np.float64).reshape(-1, len(COLUMNS))
-    gathered = session.comm.gather_rows(rows, session.per_rank(everyone))
-    pool = _gather_pool(session, scored)
-    if gathered is None:
+    gathered = session.comm.gather_rows(rows, session.per_rank(chosen))
+    pool = _gather_pool(session, chosen, scored)
+    if gathered is None or not len(chosen):
         return None
-    table = gathered[session.in_client_order(everyone)]
-    return _summarise(session, table, pool)
+    table = gathered[session.in_client_order(chosen)]
+    return _summarise(session, chosen, table, pool)
 
 
-def client_rows(session: Session, table: NDArray[np.float64]) -> list[ClientRow]:
+def client_rows(
+    session: Session, clients: NDArray[np.int64], table: NDArray[np.float64]
+) -> list[ClientRow]:
     """Return the rows of ``clients.csv`` from the gathered table, in client order."""
     trained = session.manifest.counts["train"].tolist()
     tested = session.manifest.counts["test"].tolist()
     return [
         ClientRow(i, session.manifest.client_names[i], trained[i], tested[i], *values)
-        for i, values in enumerate(table[:, 1 : 1 + len(METRICS)].tolist())
+        for i, values in zip(
+            clients.tolist(), table[:, 1 : 1 + len(METRICS)].tolist(), strict=True
+        )
     ]
 
 
@@ -126,28 +130,32 @@ def _load_buffers(
 
 
 def _gather_pool(
-    session: Session, scored: list[NDArray[np.float32]]
+    session: Session, chosen: NDArray[np.int64], scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
     """Return all test samples' probabilities and labels in client order, (n, K + 1)."""
     if not session.config.evaluation.pooled:
         return None
     width = session.num_classes + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
-    tested = session.manifest.counts[session.config.evaluation.split]
-    per_rank = np.bincount(
-        session.host_of, weights=tested, minlength=session.comm.size
-    ).astype(np.int64)
+    host_of = session.host_of[chosen]
+    tested = session.manifest.counts[session.config.evaluation.split][chosen]
+    per_rank = np.bincount(host_of, weights=tested, minlength=session.comm.size).astype(
+        np.int64
+    )
     pool = session.comm.gather_rows(np.ascontiguousarray(mine), per_rank.tolist())
     if pool is None:
         return None
-    by_rank = np.argsort(session.host_of, kind="stable")
+    by_rank = np.argsort(host_of, kind="stable")
     owner = np.repeat(by_rank, tested[by_rank])
     ordered: NDArray[np.float32] = pool[np.argsort(owner, kind="stable")]
     return ordered
 
 
 def _summarise(
-    session: Session, table: NDArray[np.float64], pool: NDArray[np.float32] | None
+    session: Session,
+    chosen: NDArray[np.int64],
+    table: NDArray[np.float64],
+    pool: NDArray[np.float32] | None,
 ) -> Survey:
     record: dict[str, Any] = {}
     for k, metric in enumerate(METRICS, start=1):
@@ -161,4 +169,4 @@ def _summarise(
         tested = table[:, 0]
         loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
         record["pooled"] = {"loss": loss, **found}
-    return Survey(record, client_rows(session, table))
+    return Survey(record, client_rows(session, chosen, table))

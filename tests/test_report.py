@@ -112,6 +112,23 @@ def test_runs_stand_side_by_side_and_files_are_written(tmp_path, capsys):
     assert float(cell["worst_decile"]) == 0.4
 
 
+def test_runs_that_evaluated_other_clients(tmp_path, capsys):
+    """They are compared, and drawn, on those that both evaluated."""
+    first = write_run(tmp_path / "a", clients=(0.9, 0.1, 0.8, 0.7))
+    second = write_run(tmp_path / "b", algorithm="local", clients=(0.2, 0.3, 0.4, 0.5))
+    for run, dropped in ((first, 0), (second, 3)):
+        path = run / "clients.csv"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(lines[: dropped + 1] + lines[dropped + 2 :]))
+    assert (
+        cli.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
+    )
+    assert "better than local for 1 of 2, worse for 1" in capsys.readouterr().out
+    drawn = (tmp_path / "to" / "clients.svg").read_text()
+    assert "person 1" in drawn
+    assert "person 0" not in drawn
+
+
 def test_a_single_run_is_reported_into_its_own_folder(tmp_path):
     run = write_run(tmp_path / "run")
     assert cli.main(["report", str(run)]) == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..files import write_whole
 from ..summary import HIGHER_IS_BETTER
-from .read import Run
+from .read import Run, side_by_side
 
 COLUMNS = {
     "mean": "last",
@@ -52,7 +52,8 @@ def sentences(runs: Sequence[Run]) -> list[str]:
             lines.append(f"{run.label}: not evaluated yet")
     first = runs[0]
     for other in runs[1:]:
-        pairs = list(zip(first.clients, other.clients, strict=False))
+        ours, theirs = (run.clients for run in side_by_side([first, other]))
+        pairs = zip(ours, theirs, strict=True)
         gains = [a["accuracy"] - b["accuracy"] for a, b in pairs]
         better, worse = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
         if gains:

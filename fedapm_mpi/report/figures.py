@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..files import write_whole
-from .read import Run
+from .read import Run, side_by_side
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
 
 
 def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
-    """Draw every client's accuracy in each run; return the files.
+    """Draw the accuracy in each run of clients evaluated in all; return the files.
 
     Few clients are named, and sorted by the first run so that runs can be compared
     client by client. Many are sorted in each run for itself.
@@ -86,6 +86,7 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
         If matplotlib is not installed.
     """
     plt = pyplot()
+    runs = side_by_side(runs)
     first = runs[0].clients
     named = len(first) <= NAMED
     order = _sorted(runs[0])

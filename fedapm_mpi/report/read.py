@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,23 @@ class Run:
     records: Sequence[Record]
     summary: Mapping[str, Any]
     clients: Sequence[Mapping[str, Any]]
-    """The last evaluation of every client, in client order; numbers as float, those
-    that are not defined as NaN."""
+    """The last evaluation, in client order; numbers as float, those that are not
+    defined as NaN."""
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Return the rounds that recorded a figure, and the figure."""
         known = [(r["round"], r[key]) for r in self.records if r.get(key) is not None]
         return [t for t, _ in known], [value for _, value in known]
+
+
+def side_by_side(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs with those clients only that all of them evaluated."""
+    evaluated = [{row["client"] for row in run.clients} for run in runs]
+    common = set.intersection(*evaluated)
+    return [
+        replace(run, clients=[row for row in run.clients if row["client"] in common])
+        for run in runs
+    ]
 
 
 def read_runs(directories: Sequence[Path]) -> list[Run]:

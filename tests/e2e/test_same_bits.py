@@ -117,6 +117,11 @@ def experiments(toy):
             algorithm=FEDAPM | {"batch_size": 0},
             evaluation={"every": 1, "shared": "client", "pooled": False},
         ),
+        "frozen-front": experiment(
+            features,
+            algorithm=FEDAPM | {"personal_work": {"epochs": 3}},
+            evaluation={"every": 1, "clients": "participants"},
+        ),
         "fedalt": experiment(features, algorithm={"name": "fedalt"} | ALTERNATING),
         "fedsim": experiment(features, algorithm={"name": "fedsim"} | FEDSIM),
         "fedavg": experiment(

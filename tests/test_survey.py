@@ -1,0 +1,61 @@
+"""Who is evaluated, and that it changes nothing of the training."""
+
+import csv
+
+import numpy as np
+import pytest
+from training import digest_of, experiment, rounds_of
+
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.configfile import validate
+from fedapm_mpi.job import train
+from fedapm_mpi.session import open_session
+
+CHANCE = {"name": "probability", "probability": [0.5] * 7 + [0.0]}
+
+
+def run(data, directory, clients, **changes):
+    values = experiment(
+        data,
+        evaluation={"every": 1, "clients": clients},
+        participation=CHANCE,
+        **changes,
+    )
+    config = validate(values, "test")
+    assert train(Serial(), config, directory=directory, progress="none") == 0
+    with (directory / "clients.csv").open() as file:
+        rows = {int(row["client"]): row for row in csv.DictReader(file)}
+    return open_session(config, Serial()), rounds_of(directory), rows
+
+
+def test_participants_alone(toy, tmp_path):
+    _, everybody, rows = run(toy["features"], tmp_path / "all", "all")
+    session, records, found = run(toy["features"], tmp_path / "some", "participants")
+    assert digest_of(tmp_path / "all") == digest_of(tmp_path / "some")
+    last = session.participants(session.config.rounds - 1).tolist()
+    assert 0 < len(last) < 7
+    assert found == {i: rows[i] for i in last}
+    accuracy = np.mean([float(rows[i]["accuracy"]) for i in last])
+    assert records[-1]["accuracy"] == pytest.approx(accuracy, rel=1e-6)
+    tested = [int(rows[i]["test_samples"]) for i in last]
+    pooled = np.average([float(rows[i]["accuracy"]) for i in last], weights=tested)
+    assert records[-1]["pooled"]["accuracy"] == pytest.approx(pooled, rel=1e-6)
+    assert len(rows) == 8
+    # Before training nobody has taken part.
+    assert "accuracy" not in records[0]
+    assert "accuracy" in everybody[0]
+    assert all("accuracy" in record for record in records[1:])
+
+
+def test_a_round_without_participants_evaluates_nobody(toy, tmp_path):
+    nobody = {"name": "probability", "probability": [0.0] * 8}
+    values = experiment(
+        toy["features"],
+        evaluation={"every": 1, "clients": "participants"},
+        participation=nobody,
+    )
+    directory = tmp_path / "run"
+    config = validate(values, "test")
+    assert train(Serial(), config, directory=directory, progress="none") == 0
+    assert not any("accuracy" in record for record in rounds_of(directory))
+    assert not (directory / "clients.csv").exists()
