@@ -27,7 +27,7 @@ class Reduction(Protocol):
         largest: float,
         terms: int,
     ) -> Increment:
-        """Return the sum on the server; elsewhere the result is undefined.
+        """Return the sum on the server; what others return is not used.
 
         Parameters
         ----------

@@ -17,11 +17,11 @@ from math import frexp
 import numpy as np
 from numpy.typing import NDArray
 
-from ..comm import Communicator
+from ..comm import SERVER, Communicator
 from .base import Increment, reductions
 
 BLOCK = 2**18
-"""Elements converted at a time, to keep temporaries in the cache."""
+"""Elements converted and summed at a time, to keep temporaries in the cache."""
 
 
 def scale_exponent(largest: float, terms: int) -> int:
@@ -35,25 +35,28 @@ def encode(
 ) -> NDArray[np.int64]:
     """Return the sum of the increments as integers, in units of ``2**-exponent``."""
     total = np.zeros(length, dtype=np.int64)
-    for start in range(0, length, BLOCK):
-        block = slice(start, start + BLOCK)
-        for increment in increments:
-            scaled = _times_power(increment[block], exponent)
-            total[block] += np.rint(scaled, out=scaled).astype(np.int64)
+    scaled = np.empty(length)
+    for k, increment in enumerate(increments):
+        np.rint(_times_power(increment, exponent, scaled), out=scaled)
+        if k == 0:
+            total[:] = scaled
+        else:
+            total += scaled.astype(np.int64)
     return total
 
 
-def decode(total: NDArray[np.int64], exponent: int) -> Increment:
-    """Return integers in units of ``2**-exponent`` as float64."""
-    return _times_power(total.astype(np.float64), -exponent)
+def decode(total: NDArray[np.int64], exponent: int, out: Increment) -> None:
+    """Write integers in units of ``2**-exponent`` as float64."""
+    _times_power(total, -exponent, out)
 
 
-def _times_power(values: Increment, exponent: int) -> Increment:
+def _times_power(
+    values: Increment | NDArray[np.int64], exponent: int, out: Increment
+) -> Increment:
     # Exact either way; the product is several times faster, but 2.0**1024 overflows.
     if abs(exponent) < 1000:
-        product: Increment = values * 2.0**exponent
-        return product
-    return np.ldexp(values, exponent)
+        return np.multiply(values, 2.0**exponent, out=out)
+    return np.ldexp(values.astype(np.float64), exponent, out=out)
 
 
 @reductions.register("exact")
@@ -73,9 +76,16 @@ class Exact:
         terms: int,
     ) -> Increment:
         """See `Reduction.sum`."""
+        here = comm.rank == SERVER
+        total = np.zeros(length if here else 0)
         if largest == 0:
-            return np.zeros(length)
+            return total
         exponent = scale_exponent(largest, terms)
-        total = encode(increments, length, exponent)
-        comm.sum_to_server(total)
-        return decode(total, exponent)
+        for start in range(0, length, BLOCK):
+            block = slice(start, min(start + BLOCK, length))
+            size = block.stop - block.start
+            part = encode([x[block] for x in increments], size, exponent)
+            comm.sum_to_server(part)
+            if here:
+                decode(part, exponent, total[block])
+        return total
