@@ -105,14 +105,16 @@ def roc_areas(scores: Floats, positive: NDArray[np.bool_]) -> NDArray[np.float64
     positive : (n, c)
         Which samples are of the class; each column has some that are and some not.
     """
-    # Imported here, as it takes a while that most commands need not spend.
-    from scipy.stats import rankdata
-
-    ranks = rankdata(scores, axis=0)
-    positives = positive.sum(axis=0)
-    negatives = len(scores) - positives
-    wins = (ranks * positive).sum(axis=0) - positives * (positives + 1) / 2
-    areas: NDArray[np.float64] = wins / (positives * negatives)
+    areas = np.empty(scores.shape[1])
+    for k, (column, own) in enumerate(zip(scores.T, positive.T, strict=True)):
+        ordered, among = np.sort(column), column[own]
+        below = np.searchsorted(ordered, among, "left")
+        upto = np.searchsorted(ordered, among, "right")
+        positives, negatives = len(among), len(column) - len(among)
+        # Ranks count from 1; equal scores have the mean of theirs.
+        ranks = (below + upto + 1) / 2
+        wins = ranks.sum() - positives * (positives + 1) / 2
+        areas[k] = wins / (positives * negatives)
     return areas
 
 

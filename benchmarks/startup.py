@@ -1,0 +1,118 @@
+"""Seconds from mpiexec to the first round, beside those of importing torch and mpi4py.
+
+    python -m benchmarks.startup [--ranks 3] [--repeats 7] [--csv FILE]
+
+Both are started in turn, several times. The clock stops when rank 0 prints its first
+line: in a run, after clients were evaluated with the initial model, right before the
+first round; else once every rank has imported both and met the others.
+"""
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from fedapm_mpi.shards import Table, column, write_dataset
+
+from .rounds import machine
+
+BAR = 1.5
+BARE = (
+    "import torch; from mpi4py import MPI; MPI.COMM_WORLD.Barrier(); "
+    "MPI.COMM_WORLD.rank or print('round', flush=True)"
+)
+CLIENTS, SAMPLES = 20, 30
+
+
+def experiment(folder: Path) -> Path:
+    """Write shards and the configuration of a run of one round."""
+    rng = np.random.default_rng(0)
+    blocks = np.split(np.arange(CLIENTS * SAMPLES), CLIENTS)
+    x = rng.normal(size=(CLIENTS * SAMPLES, 3, 32, 32)).astype(np.float32)
+    labels = np.arange(CLIENTS * SAMPLES) % 10
+    write_dataset(
+        folder / "data",
+        Table("noise", [column("image", x)], labels, [str(k) for k in range(10)]),
+        {"train": [b[:20] for b in blocks], "test": [b[20:] for b in blocks]},
+    )
+    epochs = {"epochs": 1}
+    config: dict[str, Any] = {
+        "data": str(folder / "data"),
+        "model": {"name": "cnn"},
+        "split": {"personal": ["fc*"]},
+        "algorithm": {
+            "name": "fedapm",
+            "rho": 0.01,
+            "sigma": 0.01,
+            "lr_personal": 0.1,
+            "lr_shared": 0.1,
+            "batch_size": 10,
+            "personal_work": epochs,
+            "shared_work": epochs,
+        },
+        "rounds": 1,
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def seconds(command: Sequence[str]) -> float:
+    """Return how long a command takes to print a line that begins with "round"."""
+    begin = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("round"):
+                taken = time.perf_counter() - begin
+                process.stdout.read()
+                break
+        else:
+            taken = float("nan")
+    if process.returncode or taken != taken:
+        msg = f"{' '.join(command)} ended with {process.returncode}"
+        raise SystemExit(msg)
+    return taken
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup")
+    parser.add_argument("--ranks", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--csv", type=Path)
+    args = parser.parse_args(words)
+    python = ["mpiexec", "-n", str(args.ranks), sys.executable, "-u"]
+    pairs = []
+    with tempfile.TemporaryDirectory() as folder:
+        config = experiment(Path(folder))
+        for k in range(args.repeats):
+            run = [
+                "-m", "fedapm_mpi", "train", str(config), "--progress", "lines",
+                "--run-dir", str(Path(folder, str(k))),
+            ]  # fmt: skip
+            pairs.append((seconds([*python, "-c", BARE]), seconds([*python, *run])))
+    bare, own = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(machine())
+    print(
+        f"{args.ranks} ranks: {bare:.2f} s to import torch and mpi4py, {own:.2f} s to "
+        f"the first round, {own / bare:.2f} times (at most {BAR})"
+    )
+    if args.csv:
+        with args.csv.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["ranks", "bare_s", "first_round_s", "ratio"])
+            writer.writerow([args.ranks, bare, own, own / bare])
+
+
+if __name__ == "__main__":
+    main()
