@@ -3,10 +3,9 @@
 Stages without parameters, such as one that orders the colours of a picture, are applied
 when data are read. In a phase that trains one block, the stages ahead of the first
 trained parameter give the same for a sample in every pass, as long as nothing in them
-is random: they are applied once in the phase. A module says
-what its stages are by a method ``stages``, defined beside its ``forward``, and vouches
-that apart from torch's own layers nothing in them is random; an `nn.Sequential` has its
-children.
+is random: they are applied once in the phase. A module says what its stages are by a
+method ``stages``, defined beside its ``forward``, and vouches that apart from torch's
+own layers nothing in them is random; an `nn.Sequential` has its children.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,13 +43,16 @@ class Stage(NamedTuple):
 def stages_of(module: nn.Module) -> list[Stage]:
     """Return a module's stages, in order; none if it does not tell them."""
     kind = type(module)
+    if module._forward_hooks or module._forward_pre_hooks:
+        return []  # which want to see a call of the module itself
     if kind is nn.Sequential:
         return [Stage((child,), child) for child in module.children()]
     # A subclass with a forward of its own may do other things than it inherited.
     if _where(kind, "stages") is not _where(kind, "forward"):
         return []
     own: Callable[[], Sequence[Stage]] = module.stages  # type: ignore[assignment]
-    return list(own())
+    found = list(own())
+    return found if all(isinstance(stage, Stage) for stage in found) else []
 
 
 def _where(kind: type, name: str) -> type | None:

@@ -215,6 +215,13 @@ def test_copies_of_recordings(folder):
     assert len(read(folder, clean=False).table.labels) == 18 * (ROWS // 128)
 
 
+def test_broken_recordings_are_no_copies_of_each_other(folder):
+    for name in ("1002_A_1", "1101_A_1"):
+        (folder / "5.Lay" / f"{name}.csv").write_text("a,b\n")
+    with pytest.raises(DataError, match=r"1002_A_1.csv does not hold numbers.*\(2 rec"):
+        read(folder)
+
+
 def test_fetch(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(

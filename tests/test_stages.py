@@ -108,6 +108,12 @@ def test_stages_that_never_change_are_applied_once(name):
     assert torch.equal(taken.labels, own.labels[index])
 
 
+def test_what_a_phase_freezes_is_not_left_behind_for_good():
+    model, own = built("cnn")
+    model.focus("personal")
+    assert stages.enter(model.module, own).stage == 1
+
+
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("phase", ["personal", "shared"])
 def test_training_behind_them_gives_the_same_bits(name, phase):
@@ -188,6 +194,21 @@ def test_every_phase_begins_with_what_the_layers_are_then():
     assert both - first != first
 
 
+def test_nothing_is_kept_for_a_single_pass(monkeypatch):
+    """What was kept for a phase before is not used either."""
+    model, own = built("cnn")
+    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    for batch in p.batches("personal", Work(epochs=2), SIZE):
+        p.gradient("personal", batch)
+    p.shared.mul_(2)
+    monkeypatch.setattr(problem_module, "frozen_features", None)
+    batch = next(iter(p.batches("personal", Work(epochs=1), SIZE)))
+    found = p.gradient("personal", batch).clone()
+    fresh = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    model.focus("personal")
+    assert torch.equal(found, fresh.gradient("personal", batch))
+
+
 def test_an_algorithm_may_ask_for_another_part_than_the_phase_is_for():
     """Then nothing counts as frozen: it may have a focus of its own."""
     model, own = built("cnn")
@@ -230,6 +251,14 @@ class Own(nn.Module):
 
     def stages(self):
         return [stages.Stage((layer,), layer) for layer in self.layers]
+
+
+class AnotherMeaning(Own):
+    def forward(self, x):
+        return super().forward(x)
+
+    def stages(self):
+        return ["first", "second"]
 
 
 class Otherwise(Own):
@@ -287,6 +316,11 @@ def test_who_vouches_for_foreign_layers():
         assert frozen_count(kind(*layers(keeps))) == count
     assert frozen_count(Otherwise(*layers(nn.ReLU()))) == 0
     assert stages_of(nn.Linear(2, 2)) == []
+    assert stages_of(AnotherMeaning(*layers(nn.ReLU()))) == []
+    for register in ("register_forward_hook", "register_forward_pre_hook"):
+        watched = nn.Sequential(*layers(nn.ReLU()))
+        getattr(watched, register)(lambda *seen: None)
+        assert stages_of(watched) == []
 
 
 def test_what_is_frozen_in_all():
