@@ -70,8 +70,12 @@ class ClientProblem:
         self._feature_piece = 0
         self._features: Tensor | None = None
         self._rest: list[Stage] = []
+        self._stages = stages_of(model.module) if samples.stage else []
         dropout = "dropout" if purpose == "batches" else f"dropout {purpose}"
-        torch.manual_seed(torch_seed(seed, dropout, round_index, client))
+        # Not `torch.manual_seed`: it takes a stack trace for each kind of accelerator.
+        torch.default_generator.manual_seed(
+            torch_seed(seed, dropout, round_index, client)
+        )
 
     def batches(
         self, phase: Literal["personal", "shared", "joint"], work: Work, size: int
@@ -127,9 +131,12 @@ class ClientProblem:
                     frozen, self.samples, self._feature_piece
                 )
             self._feature_piece = 0
-        if self._features is None or not in_focus:
-            return scores(self.model.module, self.samples.rows(batch))
-        return run(self._rest, self._features.index_select(0, batch))
+        if self._features is not None and in_focus:
+            return run(self._rest, self._features.index_select(0, batch))
+        rows = self.samples.rows(batch)
+        if rows.stage:
+            return start(self._stages, rows)
+        return scores(self.model.module, rows)
 
     def full_gradient(self, part: Part) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""

@@ -41,6 +41,14 @@ class ClientArrays(NamedTuple):
     """(n,)."""
 
 
+class _Columns(NamedTuple):
+    """What a file has of a split, open for reading."""
+
+    inputs: dict[str, h5py.Dataset]
+    lengths: dict[str, h5py.Dataset]
+    labels: h5py.Dataset
+
+
 class OpenShard:
     """A shard opened for reading: read-only, without file locks, checked.
 
@@ -54,6 +62,7 @@ class OpenShard:
         self._path = path
         self._inputs = manifest.inputs
         self._first = shard.clients[0]
+        self._columns: dict[str, _Columns] = {}
         with readable(path):
             self._file = h5py.File(path, "r", locking=False)
             try:
@@ -68,16 +77,27 @@ class OpenShard:
         offset = self._offsets[split][client - self._first :]
         rows = slice(int(offset[0]), int(offset[1]))
         with readable(self._path):
-            group = self._file[split]
+            columns = self._opened(split)
             return ClientArrays(
-                {s.name: group["inputs"][s.name][rows] for s in self._inputs},
+                {name: column[rows] for name, column in columns.inputs.items()},
                 {
-                    s.name: group["length"][s.name][rows].astype(np.int64)
-                    for s in self._inputs
-                    if s.ragged
+                    name: column[rows].astype(np.int64)
+                    for name, column in columns.lengths.items()
                 },
-                group["label"][rows].astype(np.int64),
+                columns.labels[rows].astype(np.int64),
             )
+
+    def _opened(self, split: str) -> "_Columns":
+        """Return a split's columns; finding them takes longer than reading a client."""
+        if split not in self._columns:
+            group = self._file[split]
+            ragged = [s.name for s in self._inputs if s.ragged]
+            self._columns[split] = _Columns(
+                {s.name: group["inputs"][s.name] for s in self._inputs},
+                {name: group["length"][name] for name in ragged},
+                group["label"],
+            )
+        return self._columns[split]
 
     def close(self) -> None:
         """Close the file."""
