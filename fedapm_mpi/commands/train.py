@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..comm import Communicator
+from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
 from ..stopping import Stop, stop_signals
@@ -85,10 +85,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
+    if comm.rank != SERVER:
+        # It takes seconds, in which rank 0 imports the same to read the order.
+        from .. import job  # noqa: F401
     order = from_server(comm, lambda: _read_order(argv))
     if isinstance(order, int):
         return order
-    # Only now, since it imports torch and the rest.
+    # Only now, since rank 0 may have nothing to train.
     from ..config import Config
     from ..job import dry_run, train
 
