@@ -33,8 +33,8 @@ BARE = (
 CLIENTS, SAMPLES = 20, 30
 
 
-def experiment(folder: Path) -> Path:
-    """Write shards and the configuration of a run of one round."""
+def configuration(folder: Path) -> dict[str, Any]:
+    """Write shards of small clients; return the configuration of one round."""
     rng = np.random.default_rng(0)
     blocks = np.split(np.arange(CLIENTS * SAMPLES), CLIENTS)
     x = rng.normal(size=(CLIENTS * SAMPLES, 3, 32, 32)).astype(np.float32)
@@ -45,7 +45,7 @@ def experiment(folder: Path) -> Path:
         {"train": [b[:20] for b in blocks], "test": [b[20:] for b in blocks]},
     )
     epochs = {"epochs": 1}
-    config: dict[str, Any] = {
+    return {
         "data": str(folder / "data"),
         "model": {"name": "cnn"},
         "split": {"personal": ["fc*"]},
@@ -61,9 +61,6 @@ def experiment(folder: Path) -> Path:
         },
         "rounds": 1,
     }
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 def seconds(command: Sequence[str]) -> float:
@@ -94,7 +91,8 @@ def main(words: Sequence[str] | None = None) -> None:
     python = ["mpiexec", "-n", str(args.ranks), sys.executable, "-u"]
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
-        config = experiment(Path(folder))
+        config = Path(folder, "run.yaml")
+        config.write_text(yaml.safe_dump(configuration(Path(folder))))
         for k in range(args.repeats):
             run = [
                 "-m", "fedapm_mpi", "train", str(config), "--progress", "lines",

@@ -149,12 +149,13 @@ def digest_of(session: Session, outcome: Outcome) -> str | None:
 def dry_run(comm: Communicator, config: Config) -> int:
     """Check everything and tell what a run would take; a collective call."""
     session = open_session(config, comm)
-    from .plan import measure, print_plan
+    from .plan import measure, memory, print_plan
 
     seconds = measure(session)
     slowest = comm.maximum([seconds])[0]
-    if comm.rank == SERVER:
-        print_plan(session, slowest)
+    memories = comm.gather(memory(session))
+    if memories is not None:
+        print_plan(session, slowest, memories)
     return 0
 
 

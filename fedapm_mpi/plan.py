@@ -1,18 +1,46 @@
 """What a run would take: placement, bytes a round, memory and time (``--dry-run``)."""
 
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from .algorithms import Work
 from .comm import SERVER
 from .console import print_split, print_table, say
-from .placements import hosts
 from .problem import ClientProblem
 from .session import Session
 
 TRIAL_STEPS = 5
 """Gradient steps that are timed."""
+
+
+class Memory(NamedTuple):
+    """Bytes that a rank comes to take."""
+
+    base: int
+    """What it takes before it holds data: libraries, models, manifest."""
+
+    data: int
+    """All samples of its clients that training and evaluation look at."""
+
+    reading: int
+    """What reading its largest client takes for a moment."""
+
+    states: int
+    """States of its clients, once all have taken part."""
+
+    updates: int
+    """Its participants' updates of a round, on average."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
 
 
 def measure(session: Session) -> float:
@@ -52,8 +80,10 @@ def passes(session: Session, batch_size: int) -> np.ndarray:
     return total
 
 
-def print_plan(session: Session, seconds_per_sample: float) -> None:
-    """Print the plan, on the server."""
+def print_plan(
+    session: Session, seconds_per_sample: float, memories: list[Memory]
+) -> None:
+    """Print the plan, on the server; `memories` are all ranks'."""
     m, comm = session.num_clients, session.comm
     trained = session.manifest.counts["train"]
     first = session.participants(0)
@@ -76,37 +106,57 @@ def print_plan(session: Session, seconds_per_sample: float) -> None:
         f"per round: {len(first)} of {m} clients (first round), broadcast "
         f"{_size(down)}, sum {_size(up)}"
     )
-    say(f"memory per rank, besides the libraries': {_memory(session)}")
+    most = max(memories, key=lambda memory: memory.total)
+    say(f"memory per rank, at most: {_size(most.total)} ({_parts(most)})")
     slowest = max(row[4] for row in rows)
     total = slowest * session.config.rounds
     say(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
     say(f"          {total / 60:.1f} min for {session.config.rounds} rounds")
 
 
-def _memory(session: Session) -> str:
-    """Return the bytes of the rank with most clients: data, states, model."""
-    hosted = np.bincount(session.host_of, minlength=session.comm.size)
-    rank = int(hosted[hosts(session.comm.size).start :].argmax())
-    rank += hosts(session.comm.size).start
-    here = session.host_of == rank
-    groups = session.groups
-    samples = np.sum(list(session.manifest.counts.values()), axis=0)
-    data = states = 0
+def memory(session: Session) -> Memory:
+    """Return what this rank will take, given what it takes now; after `measure`."""
+    here = session.host_of == session.comm.rank
+    groups, counts = session.groups, session.manifest.counts
+    splits = {"train", session.config.evaluation.split}
+    samples = np.sum([counts[split] for split in splits], axis=0)
+    largest = np.max([counts[split] for split in splits], axis=0)
+    data = reading = states = 0
     for g, group in enumerate(groups.members):
         of_group = here & groups.clients([g])
-        per_sample = session.dtype.itemsize * sum(
+        if not of_group.any():
+            continue
+        each = session.dtype.itemsize * sum(
             int(np.prod(spec.shape)) for spec in group.inputs
         )
-        data += int(samples[of_group].sum()) * per_sample
+        stored = sum(
+            np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape))
+            for spec in group.inputs
+        )
+        data += int(samples[of_group].sum()) * each
+        reading = max(reading, int(largest[of_group].max()) * max(each, stored))
         state = group.new_client(session.algorithm).values()
-        each = sum(tensor.numel() * tensor.element_size() for tensor in state)
-        states += int(of_group.sum()) * each
+        size = sum(tensor.numel() * tensor.element_size() for tensor in state)
+        states += int(of_group.sum()) * size
     share = len(session.participants(0)) / session.num_clients
-    buffered = 8 * session.up_length
-    updates = int(np.ceil(share * hosted[rank])) * buffered
+    updates = int(np.ceil(share * here.sum())) * 8 * session.up_length
+    return Memory(_resident() - session.cached_bytes, data, reading, states, updates)
+
+
+def _resident() -> int:
+    """Return the bytes that this process takes, or took at most where that is told."""
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _parts(found: Memory) -> str:
     return (
-        f"data {_size(data)}, client states {_size(states)} once all have taken part, "
-        f"updates of a round {_size(updates)}"
+        f"libraries and models {_size(found.base)}, data {_size(found.data)} and "
+        f"{_size(found.reading)} to read them, client states {_size(found.states)} "
+        f"once all have taken part, updates of a round {_size(found.updates)}"
     )
 
 

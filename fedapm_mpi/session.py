@@ -149,6 +149,12 @@ class Session:
             self._cache[key] = enter(group.model.module, samples)
         return self._cache[key]
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the samples that are kept by now."""
+        every = (x for samples in self._cache.values() for x in samples.inputs)
+        return sum(x.numel() * x.element_size() for x in every)
+
 
 def open_session(config: Config, comm: Communicator) -> Session:
     """Build all parts of a run; a collective call.

@@ -1,0 +1,60 @@
+"""What ``--dry-run`` says of memory, counted by hand."""
+
+import numpy as np
+import pytest
+from training import experiment
+
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.configfile import validate
+from fedapm_mpi.plan import Memory, memory
+from fedapm_mpi.session import open_session
+
+FEATURES = 6
+
+
+def opened(data, **changes):
+    return open_session(validate(experiment(data, **changes), "test"), Serial())
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_memory_by_hand(toy, split):
+    session = opened(toy["features"], evaluation={"split": split})
+    counts = session.manifest.counts
+    found = memory(session)
+    looked_at = {"train", split}
+    samples = sum(int(counts[s].sum()) for s in looked_at)
+    assert found.data == samples * FEATURES * 4
+    largest = max(int(counts[s].max()) for s in looked_at)
+    assert found.reading == largest * FEATURES * 4
+    # A body of 8, a head of 3 classes; u, v and the dual of u, for 8 clients.
+    shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
+    assert found.states == 8 * 4 * (2 * shared + personal)
+    assert found.updates == 4 * 8 * shared  # half of the clients, in doubles
+    assert found.total == sum(found)
+    assert found.base > 10e6
+
+
+def test_memory_counts_what_is_there_already_once(toy):
+    session = opened(toy["features"])
+    before = session.cached_bytes
+    kept = session.samples(0, "train")
+    assert before == 0
+    assert session.cached_bytes == kept.labels.numel() * FEATURES * 4
+
+
+def test_doubles_and_bytes(toy, tmp_path):
+    """A model sees other numbers than are stored; reading takes the larger."""
+    from fedapm_mpi.shards import Table, column, write_dataset
+
+    x = np.zeros((20, 50), np.uint8)
+    rows = [np.arange(0, 8), np.arange(8, 16)]
+    tests = [np.arange(16, 18), np.arange(18, 20)]
+    table = Table("bytes", [column("x", x)], np.arange(20) % 2, ("a", "b"))
+    write_dataset(tmp_path / "data", table, {"train": rows, "test": tests})
+    found = memory(opened(tmp_path / "data", dtype="float64"))
+    assert found.data == 20 * 50 * 8
+    assert found.reading == 8 * 50 * 8
+
+
+def test_the_total_is_that_of_all_parts():
+    assert Memory(1, 20, 300, 4000, 50000).total == 54321
