@@ -106,7 +106,7 @@ def enter(module: nn.Module, samples: Samples) -> Samples:
         return samples
     found = start(ahead, samples)
     before = sum(x.numel() for x in samples.inputs)
-    if found.numel() > before:
+    if not _by_sample(found, samples) or found.numel() > before:
         return samples
     return Samples((found,), {}, samples.labels, len(ahead))
 
@@ -117,12 +117,14 @@ def frozen_features(
 ) -> Tensor | None:
     """Return what stages give of all samples, (n, ...), taken `size` at a time.
 
-    None if that would take more than `MOST_BYTES`.
+    None if that would take more than `MOST_BYTES`, or it is no tensor.
     """
     kept: Tensor | None = None
     done, n = 0, len(samples.labels)
     for piece in samples.pieces(size):
         found = start(stages, piece)
+        if not _by_sample(found, piece):
+            return None
         if kept is None:
             if found[0].numel() * found.element_size() * n > MOST_BYTES:
                 return None
@@ -130,6 +132,11 @@ def frozen_features(
         kept[done : done + len(found)] = found
         done += len(found)
     return kept
+
+
+def _by_sample(found: object, samples: Samples) -> bool:
+    """Return whether what stages gave has one entry for each sample."""
+    return isinstance(found, Tensor) and found.shape[:1] == samples.labels.shape
 
 
 def _constant(stage: Stage, vouched: bool) -> bool:
@@ -155,4 +162,12 @@ def _varies(part: nn.Module, vouched: bool) -> bool:
     dropout = getattr(part, "dropout", 0.0)
     drops = isinstance(dropout, float) and dropout > 0
     trained = any(p.requires_grad for p in part.parameters(recurse=False))
-    return trained or drops or isinstance(part, VARYING)
+    return trained or drops or isinstance(part, VARYING) or _mixes(part)
+
+
+def _mixes(part: nn.Module) -> bool:
+    """Return whether a layer of torch's may work along the axis of samples."""
+    if getattr(part, "batch_first", True) is False or getattr(part, "start_dim", 1) < 1:
+        return True
+    dim = getattr(part, "dim", -1)  # of a softmax, say; None lets torch guess
+    return dim is None or (isinstance(dim, int) and (dim == 0 or dim < -1))

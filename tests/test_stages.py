@@ -232,9 +232,47 @@ def test_little_is_kept_of_what_would_be_large(monkeypatch):
     assert passes_of(model, own, Work(epochs=4), model.module.conv1) == SIZE + 4 * N
 
 
+class Last(nn.Module):
+    """Takes the last step of what a recurrent layer returns."""
+
+    def forward(self, found):
+        return found[0][:, -1]
+
+
+def test_layers_that_return_no_tensor_or_no_samples(monkeypatch):
+    """Their output can't be kept, so that all is done as without."""
+
+    def both(module, spec, names):
+        found = []
+        for known in (frozen_stages, lambda module: ([], [])):
+            monkeypatch.setattr(problem_module, "frozen_stages", known)
+            torch.manual_seed(0)
+            model = SplitModel.from_patterns(module().double(), personal=names)
+            found.append(trained(model, samples(spec), Work(epochs=3))[0])
+        return found
+
+    series = InputSpec("x", (4, 5), "float32")
+    recurrent = both(
+        lambda: nn.Sequential(nn.GRU(5, 6, batch_first=True), Last(), nn.Linear(6, 3)),
+        series,
+        ["2.*"],
+    )
+    assert torch.equal(*recurrent)
+    pooled = nn.Sequential(nn.MaxPool1d(1, return_indices=True), Last())
+    assert stages.enter(pooled, samples(series)).stage == 0
+
+
 class Noise(nn.Module):
     def forward(self, x):
         return x + torch.randn_like(x)
+
+
+class Counting(nn.ReLU):
+    """Of torch by descent, with a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
 
 
 class Own(nn.Module):
@@ -275,7 +313,7 @@ def frozen_count(module, trained_names=("3.",)):
 
 def attention_that_drops():
     """Return a layer whose only dropout is within torch's attention function."""
-    layer = nn.TransformerEncoderLayer(6, 2, 4, 0.0)
+    layer = nn.TransformerEncoderLayer(6, 2, 4, 0.0, batch_first=True)
     layer.self_attn.dropout = 0.1
     return layer
 
@@ -295,8 +333,16 @@ def layers(second):
         (nn.RReLU(), 1),
         (nn.Sequential(nn.Tanh(), nn.AlphaDropout(0.2)), 1),
         (nn.InstanceNorm1d(6, track_running_stats=True), 1),
-        (nn.TransformerEncoderLayer(6, 2, 4, 0.0), 3),
-        (nn.TransformerEncoderLayer(6, 2, 4, 0.1), 1),
+        (nn.TransformerEncoderLayer(6, 2, 4, 0.0, batch_first=True), 3),
+        (nn.TransformerEncoderLayer(6, 2, 4, 0.1, batch_first=True), 1),
+        (nn.TransformerEncoderLayer(6, 2, 4, 0.0), 1),
+        (nn.Softmax(dim=-1), 3),
+        (nn.Softmax(dim=1), 3),
+        (nn.Softmax(dim=0), 1),
+        (nn.Softmax(dim=-2), 1),
+        (nn.Softmax(), 1),
+        (nn.Flatten(), 3),
+        (nn.Flatten(0, 1), 1),
         (attention_that_drops(), 1),
     ],
 )
@@ -312,8 +358,10 @@ def test_who_vouches_for_foreign_layers():
         hooked = nn.ReLU()
         hooked.register_forward_hook(lambda module, x, y: y * 2)
         assert frozen_count(kind(*layers(hooked))) == count
-        keeps = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
+        keeps = Counting()
         assert frozen_count(kind(*layers(keeps))) == count
+        normed = nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6))
+        assert frozen_count(kind(*layers(normed))) == 1
     assert frozen_count(Otherwise(*layers(nn.ReLU()))) == 0
     assert stages_of(nn.Linear(2, 2)) == []
     assert stages_of(AnotherMeaning(*layers(nn.ReLU()))) == []
