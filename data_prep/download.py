@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from fedapm_mpi.errors import DataError
 
@@ -35,23 +36,32 @@ def place(target: Path, contents: bytes) -> Path:
         raise DataError(msg) from error
 
 
+class Remote(NamedTuple):
+    """A file that its owners publish."""
+
+    address: str
+    name: str
+    """Of the file, once it is here."""
+
+    sha256: str
+    """Of the whole file."""
+
+
 def download(
-    address: str,
-    target: Path,
-    *,
-    sha256: str,
+    remote: Remote,
+    directory: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Get a file, going on where an earlier attempt stopped.
+    """Get a file into a directory, going on where an earlier attempt stopped.
+
+    Nothing is done if it is there with the right checksum.
 
     Parameters
     ----------
-    address
-        Where it is.
-    target
-        Where to put it; nothing is done if it is there with the right checksum.
-    sha256
-        SHA-256 of the whole file.
+    remote
+        What to get.
+    directory
+        Where to put it.
     progress
         Called with the bytes so far and in all (0 if not known).
 
@@ -60,18 +70,19 @@ def download(
     DataError
         If the network fails (run again to go on) or the checksum differs.
     """
-    if target.is_file() and _digest(target) == sha256:
+    address, target = remote.address, directory / remote.name
+    if target.is_file() and _digest(target) == remote.sha256:
         return target
     partial = target.with_name(target.name + ".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fetch(address, partial, progress)
         digest = _digest(partial)
-        if digest != sha256:
+        if digest != remote.sha256:
             partial.unlink()
             msg = (
                 f"what {address} gave is not the expected file: its SHA-256 is "
-                f"{digest}, not {sha256}; it was removed, try again later"
+                f"{digest}, not {remote.sha256}; it was removed, try again later"
             )
             raise DataError(msg)
         return partial.rename(target)

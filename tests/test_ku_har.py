@@ -8,7 +8,6 @@ import pytest
 from test_prepare import prepare
 from training import small_har
 
-import data_prep.sources.ku_har as ku_har_module
 from data_prep.sources import sources
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
@@ -220,18 +219,6 @@ def test_broken_recordings_are_no_copies_of_each_other(folder):
         (folder / "5.Lay" / f"{name}.csv").write_text("a,b\n")
     with pytest.raises(DataError, match=r"1002_A_1.csv does not hold numbers.*\(2 rec"):
         read(folder)
-
-
-def test_fetch(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        ku_har_module, "download", lambda *args, **named: asked.append((args, named))
-    )
-    ku_har_module.fetch(tmp_path)
-    (((address, target), named),) = asked
-    assert target == tmp_path / "2.Trimmed_interpolated_data.zip"
-    assert address.startswith("https://data.mendeley.com/")
-    assert len(bytes.fromhex(named["sha256"])) == 32
 
 
 def test_a_damaged_member_of_the_archive(folder):

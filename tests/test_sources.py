@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib
 import io
 import os
 import pickle
@@ -17,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.download import download
+from data_prep.download import Remote, download
 from data_prep.sources import cifar10, sources, watch
 from data_prep.sources.base import window_scores
+from fedapm_mpi.cli import main
 from fedapm_mpi.errors import ConfigError, DataError
 
 
@@ -643,56 +645,71 @@ def server():
         thread.join()
 
 
+def remote(server, sha256=SHA256):
+    return Remote(server.address, "file", sha256)
+
+
 def test_download(tmp_path, server):
-    target = tmp_path / "new" / "file"
     seen = []
-    download(
-        server.address,
-        target,
-        sha256=SHA256,
-        progress=lambda done, total: seen.append(done),
-    )
-    assert target.read_bytes() == CONTENTS
-    assert seen[-1] == len(CONTENTS)
-    download(server.address, target, sha256=SHA256)
+    to = tmp_path / "new"
+    got = download(remote(server), to, lambda done, total: seen.append((done, total)))
+    assert got == to / "file"
+    assert got.read_bytes() == CONTENTS
+    assert seen[-1] == (len(CONTENTS), len(CONTENTS))
+    assert download(remote(server), to) == got
     assert server.starts == [0]
     assert server.agents == ["fedapm-mpi"]
 
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_download_goes_on(tmp_path, server, ranges):
-    target = tmp_path / "file"
     server.breaks_after = 300_000
     with pytest.raises(DataError, match="run the same command again"):
-        download(server.address, target, sha256=SHA256)
-    assert not target.exists()
+        download(remote(server), tmp_path)
+    assert not (tmp_path / "file").exists()
     server.breaks_after, server.ranges = None, ranges
-    download(server.address, target, sha256=SHA256)
-    assert target.read_bytes() == CONTENTS
+    assert download(remote(server), tmp_path).read_bytes() == CONTENTS
     assert server.starts == [0, 300_000 if ranges else 0]
 
 
 def test_download_complete_but_not_renamed(tmp_path, server):
     (tmp_path / "file.partial").write_bytes(CONTENTS)
-    download(server.address, tmp_path / "file", sha256=SHA256)
+    download(remote(server), tmp_path)
     assert server.starts == [len(CONTENTS)]
 
 
 def test_download_of_another_file(tmp_path, server):
     with pytest.raises(DataError, match="not the expected file"):
-        download(server.address, tmp_path / "file", sha256="0")
+        download(remote(server, "0"), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_download_without_network(tmp_path):
     with pytest.raises(DataError, match="cannot download"):
-        download("http://127.0.0.1:9/file", tmp_path / "file", sha256=SHA256)
+        download(Remote("http://127.0.0.1:9/file", "file", SHA256), tmp_path)
 
 
 def test_download_to_where_nothing_can_be_written(tmp_path, server):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot download"):
-        download(server.address, tmp_path / "file" / "x", sha256=SHA256)
+        download(remote(server), tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "ku-har"])
+def test_the_command_gets_what_a_source_names(
+    tmp_path, server, monkeypatch, capsys, name
+):
+    module = importlib.import_module(f"data_prep.sources.{name.replace('-', '_')}")
+    published = module.REMOTE
+    assert published.address.startswith("https://")
+    assert len(bytes.fromhex(published.sha256)) == 32
+    assert published.name == module.ARCHIVE  # which the source looks for in a folder
+    here = published._replace(address=server.address, sha256=SHA256)
+    monkeypatch.setattr(module, "REMOTE", here)
+    assert main(["download", name, str(tmp_path)]) == 0
+    file = tmp_path / module.ARCHIVE
+    assert file.read_bytes() == CONTENTS
+    assert f"fedapm prepare {name} --from {file}" in capsys.readouterr().out
 
 
 # Real files, where there are any

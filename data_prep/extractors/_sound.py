@@ -33,9 +33,9 @@ def filter_bank(path: Path, longest: int) -> NDArray[np.float32]:
         import kaldi_native_fbank as kaldi
         from scipy.io import wavfile
     except ImportError as error:
-        raise needs(error, library="SciPy and kaldi-native-fbank", extra="audio") from (
-            error
-        )
+        raise needs(
+            error, library="kaldi-native-fbank, SciPy", extra="audio"
+        ) from error
     try:
         with warnings.catch_warnings():
             # Of chunks beside the samples, such as a title.

@@ -4,7 +4,6 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,15 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.shards import Table, column
 
-from ..download import download
+from ..download import Remote
 from .base import Source, find, sources
 
-ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE = "cifar-10-python.tar.gz"
-SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+REMOTE = Remote(
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    ARCHIVE,
+    "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+)
 FOLDER = "cifar-10-batches-py"
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
 TEST = "test_batch"
@@ -140,20 +142,3 @@ class _ArraysOnly(pickle.Unpickler):
             msg = f"it asks for {module}.{name}"
             raise pickle.UnpicklingError(msg)
         return allowed[name]
-
-
-def fetch(
-    directory: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    address: str = ADDRESS,
-) -> Path:
-    """Download the archive into a directory, unless it is there already.
-
-    Raises
-    ------
-    DataError
-        If the network fails or gives another file.
-    """
-    target = directory / ARCHIVE
-    return download(address, target, sha256=SHA256, progress=progress)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, NamedTuple
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.shards import Table, column
 
-from ..download import download
+from ..download import Remote
 from .base import Source, sources, window_scores
 
-ADDRESS = (
-    "https://data.mendeley.com/public-files/datasets/45f952y38r/files/"
-    "49c6120b-59fd-466c-97da-35d53a4be595/file_downloaded"
-)
 ARCHIVE = "2.Trimmed_interpolated_data.zip"
-SHA256 = "9fe5d0052f2f1d6711afac42ee4badd968116afa8ba4b8ba591f4fdd771c2ec2"
+REMOTE = Remote(
+    "https://data.mendeley.com/public-files/datasets/45f952y38r/files/"
+    "49c6120b-59fd-466c-97da-35d53a4be595/file_downloaded",
+    ARCHIVE,
+    "9fe5d0052f2f1d6711afac42ee4badd968116afa8ba4b8ba591f4fdd771c2ec2",
+)
 NUMBER = {
     0: "Stand", 1: "Sit", 2: "Talk-sit", 3: "Talk-stand", 4: "Stand-sit", 5: "Lay",
     6: "Lay-stand", 7: "Pick", 8: "Jump", 9: "Push-up", 10: "Sit-up", 11: "Walk",
@@ -60,6 +61,7 @@ class Recording(NamedTuple):
 class Cut:
     """What became of a recording."""
 
+    recording: Recording
     windows: NDArray[np.float64]
     """``(n, steps, 8)``."""
 
@@ -67,7 +69,7 @@ class Cut:
     """Of all its rows."""
 
     wrong: str = ""
-    """What is wrong with it, if anything: a predicate, its subject being its name."""
+    """What is wrong with it, if anything, to go on after its name."""
 
 
 @sources.register("ku-har")
@@ -128,27 +130,25 @@ def ku_har(
         msg = f"{path} holds no recordings of KU-HAR, such as 0.Stand/1001_A_1.csv"
         raise DataError(msg)
     cuts = [
-        Cut(np.empty((0, steps, COLUMNS)), wrong=rows)
-        if isinstance(rows, str)
-        else _cut(rows, steps, clean=clean)
-        for rows in _read(path, found)
+        _cut(recording, rows, steps, clean=clean)
+        for recording, rows in zip(found, _read(path, found), strict=True)
     ]
     if clean:
-        cuts = _without_copies(found, cuts)
-    broken = [
-        f"{r.name} {c.wrong}" for r, c in zip(found, cuts, strict=True) if c.wrong
-    ]
+        cuts = _without_copies(cuts)
+    broken = [cut for cut in cuts if cut.wrong]
     if broken and not skip_broken:
         more = f" ({len(broken)} recordings are broken)" if len(broken) > 1 else ""
-        msg = f"{path}: {broken[0]}{more}; leave them out with skip_broken=true"
+        msg = (
+            f"{path}: {broken[0].recording.name} {broken[0].wrong}{more}; leave them "
+            "out with skip_broken=true"
+        )
         raise DataError(msg)
-    pairs = [(r, c) for r, c in zip(found, cuts, strict=True) if not c.wrong]
-    kept = [recording for recording, cut in pairs for _ in cut.windows]
+    cuts = [cut for cut in cuts if not cut.wrong]
+    kept = [cut.recording for cut in cuts for _ in cut.windows]
     if not kept:
         msg = f"{path}: no recording is long enough for a window"
         raise DataError(msg)
-    skipped = [r.name for r, c in zip(found, cuts, strict=True) if c.wrong]
-    x = np.concatenate([cut.windows for _, cut in pairs])
+    x = np.concatenate([cut.windows for cut in cuts])
     subjects, ids = np.unique([r.subject for r in kept], return_inverse=True)
     numbers = np.unique([r.name for r in kept], return_inverse=True)[1]
     return Source(
@@ -165,7 +165,7 @@ def ku_har(
         ids=ids,
         id_names=tuple(subjects.tolist()),
         groups=numbers if group == "recording" else None,
-        skipped=tuple(skipped),
+        skipped=tuple(cut.recording.name for cut in broken),
     )
 
 
@@ -226,14 +226,22 @@ def _rows(file: IO[bytes]) -> NDArray[np.float64] | str:
     return rows
 
 
-def _cut(rows: NDArray[np.float64], steps: int, *, clean: bool) -> Cut:
-    """Return the windows of a recording, up to where its shorter sensor ends."""
+def _cut(
+    recording: Recording, rows: NDArray[np.float64] | str, steps: int, *, clean: bool
+) -> Cut:
+    """Cut a recording into windows, if clean up to where its shorter sensor ends.
+
+    `rows` may say what is wrong in their place.
+    """
+    if isinstance(rows, str):
+        return Cut(recording, np.empty((0, steps, COLUMNS)), wrong=rows)
     digest = hashlib.sha256(rows.tobytes()).digest()
     if not clean:
-        return Cut(_windows(rows, steps), digest)
+        return Cut(recording, _windows(rows, steps), digest)
     ends = {name: _end(rows[:, part]) for name, part in SENSORS.items()}
     wrong = next((f"has no {name}" for name, end in ends.items() if not end), "")
-    return Cut(_windows(rows[: min(ends.values())], steps), digest, wrong)
+    windows = _windows(rows[: min(ends.values())], steps)
+    return Cut(recording, windows, digest, wrong)
 
 
 def _end(values: NDArray[np.float64]) -> int:
@@ -242,24 +250,24 @@ def _end(values: NDArray[np.float64]) -> int:
     return int(filled[-1]) + 1 if filled.size else 0
 
 
-def _without_copies(recordings: Sequence[Recording], cuts: Sequence[Cut]) -> list[Cut]:
+def _without_copies(cuts: Sequence[Cut]) -> list[Cut]:
     """Mark what is the same as an earlier recording, or as another subject's.
 
     Nobody knows whose the latter is, so no copy of it is used.
     """
     same: dict[bytes, list[Recording]] = {}
-    for recording, cut in zip(recordings, cuts, strict=True):
+    for cut in cuts:
         if not cut.wrong:
-            same.setdefault(cut.digest, []).append(recording)
+            same.setdefault(cut.digest, []).append(cut.recording)
     made = []
-    for recording, cut in zip(recordings, cuts, strict=True):
-        copies = same.get(cut.digest, [recording])
-        others = [r for r in copies if r.subject != recording.subject]
+    for cut in cuts:
+        own = cut.recording
+        copies = same.get(cut.digest, [own])
+        others = [r for r in copies if r.subject != own.subject]
         other = others[0] if others else copies[0]
-        if other is recording:
-            made.append(cut)
-        else:
-            made.append(replace(cut, wrong=f"is the same as {other.name}"))
+        if other is not own:
+            cut = replace(cut, wrong=f"is the same as {other.name}")
+        made.append(cut)
     return made
 
 
@@ -273,19 +281,3 @@ def _windows(rows: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
         inside = np.arange(0, WINDOW, 2)
     cut: NDArray[np.float64] = rows[starts[:, None] + inside]
     return cut
-
-
-def fetch(
-    directory: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    *,
-    address: str = ADDRESS,
-) -> Path:
-    """Download the archive (161 MB) into a directory, unless it is there already.
-
-    Raises
-    ------
-    DataError
-        If the network fails or gives another file.
-    """
-    return download(address, directory / ARCHIVE, sha256=SHA256, progress=progress)

@@ -1,12 +1,14 @@
 """``fedapm download``: raw data; the only command that needs a network."""
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
 HELP = "get raw data from where its owners publish it"
 
-SETS = ("cifar10", "ku-har", "watch")
+SETS = {"cifar10": "cifar10", "ku-har": "ku_har", "watch": "watch"}
+"""Modules of `data_prep.sources` by data set; each has a ``REMOTE``, or a ``fetch``."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,18 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Get a file, check it, and say where it is."""
-    if args.dataset == "cifar10":
-        from data_prep.sources import cifar10
-
-        file = cifar10.fetch(args.directory, _progress)
-    elif args.dataset == "ku-har":
-        from data_prep.sources import ku_har
-
-        file = ku_har.fetch(args.directory, _progress)
+    module = importlib.import_module(f"data_prep.sources.{SETS[args.dataset]}")
+    remote = getattr(module, "REMOTE", None)
+    if remote is None:
+        file = module.fetch(args.directory)
     else:
-        from data_prep.sources import watch
+        from data_prep.download import download
 
-        file = watch.fetch(args.directory)
+        file = download(remote, args.directory, _progress)
     sys.stdout.write(
         f"{file}: complete and as expected; next: fedapm prepare {args.dataset} "
         f"--from {file} --to DIR\n"
