@@ -21,6 +21,8 @@ import yaml
 
 from fedapm_mpi.shards import Table, column, write_dataset
 
+from .telling import on_ranks
+
 CONFIG = {
     "model": {"name": "cnn"},
     "split": {"personal": ["conv*"]},
@@ -60,10 +62,7 @@ def command(config: Path, run: Path, ranks: int) -> list[str]:
     """Return the command of a run on so many ranks."""
     train = [sys.executable, "-m", "fedapm_mpi", "train", str(config)]
     train += ["--run-dir", str(run), "--progress", "none"]
-    if ranks == 1:
-        return train
-    launcher = Path(sys.executable).with_name("mpiexec")
-    return [str(launcher), "-n", str(ranks), *train]
+    return train if ranks == 1 else on_ranks(ranks, train)
 
 
 def seconds_per_round(run: Path) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Peak memory of a run beside what ``--dry-run`` says, and its growth over rounds.
 
-    python -m benchmarks.memory [--data FOLDER] [--rounds 1000]
+    python -m benchmarks.memory [--data FOLDER] [--rounds 1000] [--csv FILE]
 
 In one process: W1 for two rounds, after which a third of the clients has been trained
 and all have been read; then so many rounds of clients with few samples, where memory
@@ -23,7 +23,7 @@ from fedapm_mpi.session import Session, open_session
 from fedapm_mpi.stopping import Stop
 
 from . import startup, w1
-from .rounds import machine
+from .telling import keep, machine
 
 WITHIN, GROWTH = 0.15, 0.01
 """Most that the peak may differ from the plan, and memory may grow, as shares."""
@@ -52,6 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory")
     parser.add_argument("--data", type=Path, default=Path("data/benchmarks"))
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--csv", type=Path)
     args = parser.parse_args(words)
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +77,8 @@ def main(words: Sequence[str] | None = None) -> None:
         f"W1: planned {planned.total / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB, "
         f"{peak / planned.total - 1:+.1%} (within {WITHIN:.0%})"
     )
+    header = ["rounds", "early_bytes", "late_bytes", "planned_bytes", "peak_bytes"]
+    keep(args.csv, header, [[args.rounds, early, late, planned.total, peak]])
 
 
 if __name__ == "__main__":

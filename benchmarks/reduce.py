@@ -9,7 +9,6 @@ doubles: the server's result takes one. Reading it needs Linux.
 """
 
 import argparse
-import csv
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,8 @@ import numpy as np
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.comm.start import open_communicator
 from fedapm_mpi.reductions import reductions
+
+from .telling import keep, machine
 
 BAR = 1.3
 
@@ -81,20 +82,15 @@ def main(words: Sequence[str] | None = None) -> None:
     if comm.rank != SERVER:
         return
     mpi, own = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(machine())
     print(
         f"{comm.size} ranks, {args.length} numbers: MPI's sum {mpi * 1e3:.0f} ms, the "
         f"exact sum {own * 1e3:.0f} ms, {own / mpi:.2f} times (at most {BAR}); memory "
         f"rises by {of_server:.2f} vectors on the server, {of_clients:.2f} elsewhere"
     )
-    if args.csv:
-        with args.csv.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(
-                ["ranks", "length", "mpi_s", "exact_s", "ratio", "server", "clients"]
-            )
-            writer.writerow(
-                [comm.size, args.length, mpi, own, own / mpi, of_server, of_clients]
-            )
+    header = ["ranks", "length", "mpi_s", "exact_s", "ratio", "server", "clients"]
+    figures = [comm.size, args.length, mpi, own, own / mpi, of_server, of_clients]
+    keep(args.csv, header, [figures])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ round, which reads the data, is left out. Prints medians and their ratios.
 """
 
 import argparse
-import csv
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -23,13 +20,13 @@ import torch
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.experiment import run
-from fedapm_mpi.provenance import processor_model
 from fedapm_mpi.recorder import Record, Recorder
 from fedapm_mpi.session import open_session
 from fedapm_mpi.stopping import Stop
 
 from . import w1
 from .loops import Loop, Style
+from .telling import keep, machine
 
 BARS = {
     ("fedapm", "plain"): 0.45,
@@ -78,14 +75,6 @@ def race(algorithm: str, work: str, data: Path, rounds: int) -> dict[str, list[f
     return taken.seconds
 
 
-def machine() -> str:
-    """Return what the figures were measured with."""
-    return (
-        f"{processor_model()}, {os.cpu_count()} cores; Python "
-        f"{platform.python_version()}, torch {torch.__version__}, one thread"
-    )
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Race and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rounds")
@@ -97,7 +86,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     torch.set_num_threads(1)
     print(machine())
-    lines = []
+    lines: list[list[object]] = []
     for algorithm in args.algorithms:
         seconds = race(algorithm, args.work, args.data, args.rounds)
         medians = {k: statistics.median(v[1:]) for k, v in seconds.items()}
@@ -111,14 +100,9 @@ def main(words: Sequence[str] | None = None) -> None:
             )
             limit = f" (at most {bar})" if bar else ""
             print(f"{algorithm:7} {name:11} {median:7.2f} CPU s{ratio}{limit}")
-            lines.append(
-                [args.work, algorithm, name, f"{median:.3f}", f"{own / median:.4f}"]
-            )
-    if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["work", "algorithm", "loop", "cpu_seconds", "ratio"])
-            writer.writerows(lines)
+            lines.append([args.work, algorithm, name, median, own / median])
+    header = ["work", "algorithm", "by", "cpu_seconds", "ratio"]
+    keep(args.csv, header, lines)
 
 
 if __name__ == "__main__":

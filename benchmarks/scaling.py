@@ -12,7 +12,6 @@ equal.
 """
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -26,7 +25,7 @@ from typing import NamedTuple
 import yaml
 
 from . import w1
-from .rounds import machine
+from .telling import keep, machine, on_ranks
 
 BAR = {3: 0.55}
 """Ratio to one process that so many ranks must stay below, on as many cores as there
@@ -60,7 +59,7 @@ def train(config: Path, run: Path, ranks: int) -> None:
     ]  # fmt: skip
     cores = sorted(os.sched_getaffinity(0))
     if ranks > 1:
-        command = ["mpiexec", "-n", str(ranks), *command]
+        command = on_ranks(ranks, command)
     else:
         os.sched_setaffinity(0, cores[-1:])
     try:
@@ -109,11 +108,7 @@ def main(words: Sequence[str] | None = None) -> None:
             f"{waiting:.2f} s of it from uneven work, without which {even:.2f}{limit}"
         )
         lines.append([ranks, wall, waiting, wall / alone, even])
-    if args.csv:
-        with args.csv.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["ranks", "round_s", "uneven_s", "ratio", "ratio_even"])
-            writer.writerows(lines)
+    keep(args.csv, ["ranks", "round_s", "uneven_s", "ratio", "ratio_even"], lines)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ first round; else once every rank has imported both and met the others.
 """
 
 import argparse
-import csv
 import statistics
 import subprocess
 import sys
@@ -18,49 +17,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from fedapm_mpi.shards import Table, column, write_dataset
-
-from .rounds import machine
+from .idle import CONFIG, make_data
+from .telling import keep, machine, on_ranks
 
 BAR = 1.5
 BARE = (
     "import torch; from mpi4py import MPI; MPI.COMM_WORLD.Barrier(); "
     "MPI.COMM_WORLD.rank or print('round', flush=True)"
 )
-CLIENTS, SAMPLES = 20, 30
+CLIENTS, SAMPLES = 20, 20
 
 
 def configuration(folder: Path) -> dict[str, Any]:
     """Write shards of small clients; return the configuration of one round."""
-    rng = np.random.default_rng(0)
-    blocks = np.split(np.arange(CLIENTS * SAMPLES), CLIENTS)
-    x = rng.normal(size=(CLIENTS * SAMPLES, 3, 32, 32)).astype(np.float32)
-    labels = np.arange(CLIENTS * SAMPLES) % 10
-    write_dataset(
-        folder / "data",
-        Table("noise", [column("image", x)], labels, [str(k) for k in range(10)]),
-        {"train": [b[:20] for b in blocks], "test": [b[20:] for b in blocks]},
-    )
-    epochs = {"epochs": 1}
-    return {
-        "data": str(folder / "data"),
-        "model": {"name": "cnn"},
-        "split": {"personal": ["fc*"]},
-        "algorithm": {
-            "name": "fedapm",
-            "rho": 0.01,
-            "sigma": 0.01,
-            "lr_personal": 0.1,
-            "lr_shared": 0.1,
-            "batch_size": 10,
-            "personal_work": epochs,
-            "shared_work": epochs,
-        },
-        "rounds": 1,
-    }
+    make_data(folder / "data", CLIENTS, SAMPLES)
+    return {**CONFIG, "data": str(folder / "data"), "rounds": 1}
 
 
 def seconds(command: Sequence[str]) -> float:
@@ -88,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args(words)
-    python = ["mpiexec", "-n", str(args.ranks), sys.executable, "-u"]
+    python = on_ranks(args.ranks, [sys.executable, "-u"])
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "run.yaml")
@@ -105,11 +78,8 @@ def main(words: Sequence[str] | None = None) -> None:
         f"{args.ranks} ranks: {bare:.2f} s to import torch and mpi4py, {own:.2f} s to "
         f"the first round, {own / bare:.2f} times (at most {BAR})"
     )
-    if args.csv:
-        with args.csv.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["ranks", "bare_s", "first_round_s", "ratio"])
-            writer.writerow([args.ranks, bare, own, own / bare])
+    header = ["ranks", "bare_s", "first_round_s", "ratio"]
+    keep(args.csv, header, [[args.ranks, bare, own, own / bare]])
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ The module is called with one float32 tensor per input, each ``(n, *shape)``, in
 that order, and returns the logits ``(n, num_classes)``. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
 tensors ``(n,)``. The names of its parameters are what a configuration splits into
-shared and personal ones.
+shared and personal ones. It may tell its stages, so that what is frozen runs once; see
+`fedapm_mpi.stages`.
 """
 
 models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models")
