@@ -25,13 +25,11 @@ class Local(NamedTuple):
     error: FedAPMError | None
 
 
-def local_work(
-    session: Session, t: int, chosen: NDArray[np.int64], message: Tensor
-) -> Local:
-    """Train this rank's participants, in client order."""
+def local_work(session: Session, t: int, clients: list[int], message: Tensor) -> Local:
+    """Train those of a round's participants that are this rank's, in client order."""
     result = Local([], [], 0.0, None)
     largest = 0.0
-    for client in session.mine(chosen):
+    for client in clients:
         begin = perf_counter()
         try:
             increment, *figures = _train(session, t, client, message)
@@ -88,6 +86,7 @@ def _train(
     if dual_before is not None:
         change = state["dual"].double() - dual_before
         parts.append(groups.spread(client, change))
+    session.table.settle(client, state)
     drift = admm.squared_distance(state["shared"], broadcast[0])
     joined = torch.cat(parts).numpy()
     return joined, problem.loss_sum, problem.loss_count, drift

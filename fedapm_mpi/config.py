@@ -221,6 +221,15 @@ class Config:
     placement: Part = field(default_factory=lambda: {"name": "cost"})
     """How clients are placed on ranks; results do not depend on it."""
 
+    dealing: Literal["node", "rank"] = "node"
+    """Whether a round's participants are dealt by cost to all ranks of the node that
+    they live on, which then share what they keep of its clients; or work where they
+    were placed."""
+
+    scratch: str | None = None
+    """Folder, best on a disk of each node, for states and samples of clients: in a file
+    that is mapped into memory and may be larger, and is gone when the run ends."""
+
     reduction: Part = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
 
@@ -248,7 +257,15 @@ class Config:
 PARTS = ("model", "algorithm", "participation", "placement", "reduction")
 """Keys whose values are parts, found by name and built with their options."""
 
-RESULT_NEUTRAL = ("rounds", "placement", "checkpoint", "data", "initial_model")
+RESULT_NEUTRAL = (
+    "rounds",
+    "placement",
+    "dealing",
+    "scratch",
+    "checkpoint",
+    "data",
+    "initial_model",
+)
 """Keys in which a resumed run may differ from its first start: they change how far it
 goes, where clients live or what is kept, but no bit of any round. (`data` and
 `initial_model` may move; the manifest's and the file's hash are compared instead.)"""

@@ -93,11 +93,11 @@ def lagrangian(session: Session, message: Tensor) -> Record:
         u = session.groups.take(client, message[: session.size])
         rows.append(algorithm.lagrangian(state, u, loss, weight))
     mine = np.array(rows, dtype=np.float64).reshape(-1, 2)
-    everyone = np.arange(session.num_clients)
-    table = session.comm.gather_rows(mine, session.per_rank(everyone))
+    homes = session.homes
+    table = session.comm.gather_rows(mine, homes.counts(session.comm.size))
     if table is None:
         return {}
-    shares, excess = table[session.in_client_order(everyone)].T
+    shares, excess = table[homes.client_order()].T
     value = float(sum(shares.tolist()))
     if not np.isfinite(value):
         msg = "the augmented Lagrangian is not finite; lower the learning rate"
@@ -180,11 +180,11 @@ def _gather(
                 untouched[g] = row
         rows.append(row)
     mine = np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS * len(blocks))
-    everyone = np.arange(session.num_clients)
-    table = session.comm.gather_rows(mine, session.per_rank(everyone))
+    homes = session.homes
+    table = session.comm.gather_rows(mine, homes.counts(session.comm.size))
     if table is None:
         return None
-    ordered = table[session.in_client_order(everyone)]
+    ordered = table[homes.client_order()]
     return ordered.reshape(session.num_clients, len(blocks), COLUMNS)
 
 

@@ -100,8 +100,9 @@ def run(
         session.adapt(verdict.rho)
 
         chosen = session.participants(t)
+        deal = session.deal_training(chosen)
         with clock("local"):
-            local = local_work(session, t, chosen, message)
+            local = local_work(session, t, deal.of(comm.rank), message)
         largest, failed, slowest, asked = comm.maximum(
             [local.largest, bool(local.error), clock.seconds["local"], stop.asked]
         )
@@ -117,12 +118,11 @@ def run(
                 terms=len(chosen),
             )
         rows = np.array(local.statistics, dtype=np.float64).reshape(-1, 4)
-        statistics = comm.gather_rows(rows, session.per_rank(chosen))
+        statistics = comm.gather_rows(rows, deal.counts(comm.size))
         if statistics is not None:
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
-                order = session.in_client_order(chosen)
-                pending |= _statistics(statistics[order])
+                pending |= _statistics(statistics[deal.client_order()])
             pending["seconds"] = clock.seconds | {
                 "local": slowest,
                 "local_mean": float(statistics[:, 3].sum()) / len(hosts(comm.size)),

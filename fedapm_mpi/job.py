@@ -6,8 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import checkpoint
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
@@ -137,13 +135,12 @@ def identity_then(
 
 def digest_of(session: Session, outcome: Outcome) -> str | None:
     """Return the digest of the final state, on the server; a collective call."""
-    everyone = np.arange(session.num_clients)
-    rows = session.comm.gather_rows(session.table.digests(), session.per_rank(everyone))
+    comm, homes = session.comm, session.homes
+    rows = comm.gather_rows(session.table.digests(), homes.counts(comm.size))
     if rows is None:
         return None
     server = outcome.server
-    ordered = rows[session.in_client_order(everyone)]
-    return run_digest([server.rows, server.buffers], ordered)
+    return run_digest([server.rows, server.buffers], rows[homes.client_order()])
 
 
 def dry_run(comm: Communicator, config: Config) -> int:

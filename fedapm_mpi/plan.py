@@ -8,15 +8,21 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .algorithms import Work
 from .comm import SERVER
 from .console import print_split, print_table, say
+from .dealing import Deal
 from .problem import ClientProblem
+from .samples import Samples
 from .session import Session
 
 TRIAL_STEPS = 5
 """Gradient steps that are timed."""
+
+DRAWN = 100
+"""Rounds at most whose participants are looked at."""
 
 
 class Memory(NamedTuple):
@@ -35,7 +41,7 @@ class Memory(NamedTuple):
     """States of its clients, once all have taken part."""
 
     updates: int
-    """Its participants' updates of a round, on average."""
+    """Updates of its participants, in one of the first rounds where it has most."""
 
     @property
     def total(self) -> int:
@@ -65,21 +71,6 @@ def measure(session: Session) -> float:
     return float(np.median(seconds[1:] or seconds))
 
 
-def passes(session: Session, batch_size: int) -> np.ndarray:
-    """Return how many samples each client's local work goes over, (m,), at most."""
-    trained = session.manifest.counts["train"].astype(np.float64)
-    total = np.zeros_like(trained)
-    for name, work in vars(session.algorithm).items():
-        # Fine-tuning is part of an evaluation, not of a round.
-        if isinstance(work, Work) and not name.startswith("fine_tune"):
-            if work.steps is not None:
-                size = np.minimum(batch_size or trained, trained)
-                total += work.steps * size
-            else:
-                total += (work.epochs or work.max_epochs or 1) * trained
-    return total
-
-
 def print_plan(
     session: Session, seconds_per_sample: float, memories: list[Memory]
 ) -> None:
@@ -87,8 +78,7 @@ def print_plan(
     m, comm = session.num_clients, session.comm
     trained = session.manifest.counts["train"]
     first = session.participants(0)
-    share = len(first) / m
-    work = passes(session, getattr(session.algorithm, "batch_size", 0))
+    loads = drawn_loads(session) * seconds_per_sample
     for text in session.warnings:
         say(f"note: {text}")
     print_split(session.groups.table())
@@ -96,7 +86,7 @@ def print_plan(
     for rank in range(comm.size):
         here = session.host_of == rank
         role = "server" if rank == SERVER and comm.size > 1 else "clients"
-        local = share * float(work[here].sum()) * seconds_per_sample
+        local = float(loads[:, rank].mean())
         rows.append((rank, role, int(here.sum()), int(trained[here].sum()), local))
     header = ("rank", "role", "clients", "train samples", "local s/round")
     print_table("Placement", header, [(str(r[0]), *r[1:]) for r in rows])
@@ -108,16 +98,38 @@ def print_plan(
     )
     most = max(memories, key=lambda memory: memory.total)
     say(f"memory per rank, at most: {_size(most.total)} ({_parts(most)})")
-    slowest = max(row[4] for row in rows)
+    slowest = float(loads.max(axis=1).mean())
     total = slowest * session.config.rounds
     say(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
     say(f"          {total / 60:.1f} min for {session.config.rounds} rounds")
 
 
+def drawn_loads(session: Session) -> NDArray[np.int64]:
+    """Return each rank's local work in the first rounds, in samples passed, (t, size).
+
+    The participants are those whom the run will draw.
+    """
+    costs, size = session.training_costs, session.comm.size
+    return np.array([deal.loads(costs, size) for deal in _drawn(session)])
+
+
+def _drawn(session: Session) -> list[Deal]:
+    rounds = range(min(session.config.rounds, DRAWN))
+    return [session.deal_training(session.participants(t)) for t in rounds]
+
+
 def memory(session: Session) -> Memory:
-    """Return what this rank will take, given what it takes now; after `measure`."""
-    here = session.host_of == session.comm.rank
+    """Return what this rank will take, given what it takes now; after `measure`.
+
+    Where ranks of a node share, that is all of the node's data and states, and every
+    such rank's figures count them: it comes to see them all.
+    """
+    nodes = np.asarray(session.storage.nodes or range(session.comm.size))
+    here = nodes[session.host_of] == nodes[session.comm.rank]
     groups, counts = session.groups, session.manifest.counts
+    most = max(
+        deal.counts(session.comm.size)[session.comm.rank] for deal in _drawn(session)
+    )
     splits = {"train", session.config.evaluation.split}
     samples = np.sum([counts[split] for split in splits], axis=0)
     largest = np.max([counts[split] for split in splits], axis=0)
@@ -138,9 +150,22 @@ def memory(session: Session) -> Memory:
         state = group.new_client(session.algorithm).values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in state)
         states += int(of_group.sum()) * size
-    share = len(session.participants(0)) / session.num_clients
-    updates = int(np.ceil(share * here.sum())) * 8 * session.up_length
-    return Memory(_resident() - session.cached_bytes, data, reading, states, updates)
+    updates = most * 8 * session.up_length
+    base = _resident() - samples_read(session)
+    return Memory(base, data, reading, states, updates)
+
+
+def samples_read(session: Session) -> int:
+    """Return the bytes of the samples that this rank has read by now."""
+    splits = {"train", session.config.evaluation.split}
+    found = [
+        session.storage.samples.get((client, split))
+        for client in session.table.hosted
+        for split in splits
+    ]
+    every = [Samples.of_tensors(tensors) for tensors in found if tensors]
+    held = [x for samples in every for x in (*samples.inputs, samples.labels)]
+    return sum(x.numel() * x.element_size() for x in held)
 
 
 def _resident() -> int:

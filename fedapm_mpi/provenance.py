@@ -81,6 +81,7 @@ def provenance(session: Session, ranks: list[dict[str, Any]]) -> dict[str, Any]:
             "sha256": session.manifest.sha256,
         },
         "ranks": ranks,
+        "nodes_that_share": session.storage.nodes,
         "clients_per_rank": [
             int((session.host_of == rank).sum()) for rank in range(session.comm.size)
         ],

@@ -33,6 +33,28 @@ class Samples(NamedTuple):
             self.stage,
         )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it as named tensors; see `of_tensors`."""
+        inputs = {f"input {k}": x for k, x in enumerate(self.inputs)}
+        lengths = {f"length {name}": n for name, n in self.lengths.items()}
+        rest = {"labels": self.labels, "stage": torch.tensor(self.stage)}
+        return inputs | lengths | rest
+
+    @classmethod
+    def of_tensors(cls, named: Mapping[str, Tensor]) -> "Samples":
+        """Return samples from what `tensors` returned."""
+        count = sum(name.startswith("input ") for name in named)
+        return cls(
+            tuple(named[f"input {k}"] for k in range(count)),
+            {
+                name.removeprefix("length "): tensor
+                for name, tensor in named.items()
+                if name.startswith("length ")
+            },
+            named["labels"],
+            int(named["stage"]),
+        )
+
     def pieces(self, size: int) -> list["Samples"]:
         """Return the samples in order, cut into pieces of at most `size`."""
         order = torch.arange(len(self.labels))

@@ -1,9 +1,11 @@
 """Everything a rank needs before the first round: built once, then read."""
 
 import dataclasses
+import math
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -13,9 +15,12 @@ from .algorithms import Algorithm, algorithms
 from .building import build_part, check_diagnostics, check_evaluation
 from .comm import SERVER, Communicator
 from .config import Config
+from .dealing import Deal, deal, passes
 from .errors import ConfigError, DataError, FedAPMError
+from .files import WriteError
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
+from .mapped import most_room, room
 from .participation import Participation, participation
 from .placements import hosts, placements
 from .reductions import Reduction, reductions
@@ -25,6 +30,7 @@ from .shards import ShardReader
 from .split import SplitModel
 from .stages import enter
 from .state import ClientTable
+from .storage import Room, Storage, open_storage
 
 MANY_CLIENTS = 10_000
 """Clients a rank from which on residuals in every round take a noticeable time."""
@@ -49,10 +55,21 @@ class Session:
     weights: NDArray[np.float64]
     """(m,) client weights alpha_i; they sum to 1."""
 
-    table: ClientTable
     reader: ShardReader
     warnings: list[str] = field(default_factory=list)
-    _cache: dict[tuple[int, str], Samples] = field(default_factory=dict)
+    storage: Storage = field(default_factory=Storage)
+    """Where states and samples are kept."""
+
+    table: ClientTable = field(init=False)
+    """The clients' states."""
+
+    def __post_init__(self) -> None:
+        self.table = ClientTable(
+            self.homes.of(self.comm.rank),
+            [partial(g.new_client, self.algorithm) for g in self.groups.members],
+            self.groups.of_client.tolist(),
+            self.storage.states,
+        )
 
     @property
     def num_clients(self) -> int:
@@ -104,22 +121,38 @@ class Session:
             return np.arange(self.num_clients)
         return self.participants(rounds - 1) if rounds else np.zeros(0, np.int64)
 
-    def mine(self, clients: NDArray[np.int64]) -> list[int]:
-        """Return those of the clients that live on this rank, in their order."""
-        found: list[int] = clients[self.host_of[clients] == self.comm.rank].tolist()
-        return found
+    @cached_property
+    def homes(self) -> Deal:
+        """All clients, each with the rank on which it lives."""
+        return Deal(np.arange(self.num_clients), self.host_of)
 
-    def per_rank(self, clients: NDArray[np.int64]) -> list[int]:
-        """Return how many of the clients live on each rank."""
-        counts: list[int] = np.bincount(
-            self.host_of[clients], minlength=self.comm.size
-        ).tolist()
-        return counts
+    @cached_property
+    def training_costs(self) -> NDArray[np.int64]:
+        """Expected work of each client in a round, in samples passed, (m,)."""
+        trained = self.manifest.counts["train"]
+        costs = passes(self.algorithm, trained)
+        return costs if costs.any() else trained
 
-    def in_client_order(self, clients: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return what reorders rows gathered rank by rank into ascending clients."""
-        by_rank = clients[np.argsort(self.host_of[clients], kind="stable")]
-        return np.argsort(by_rank, kind="stable")
+    @cached_property
+    def evaluation_costs(self) -> NDArray[np.int64]:
+        """Expected work of each client in an evaluation, in samples passed, (m,)."""
+        tuning = passes(self.algorithm, self.manifest.counts["train"], fine_tuning=True)
+        # A sample that is trained on takes about three times the work.
+        return self.manifest.counts[self.config.evaluation.split] + 3 * tuning
+
+    def deal_training(self, chosen: NDArray[np.int64]) -> Deal:
+        """Return which rank trains which of a round's participants."""
+        return self._deal(chosen, self.training_costs)
+
+    def deal_evaluation(self, rounds: int) -> Deal:
+        """Return which rank evaluates which client after so many rounds."""
+        return self._deal(self.evaluated(rounds), self.evaluation_costs)
+
+    def _deal(self, clients: NDArray[np.int64], costs: NDArray[np.int64]) -> Deal:
+        nodes = self.storage.nodes
+        if nodes is None or self.config.dealing == "rank":
+            return Deal(clients, self.host_of[clients])
+        return deal(clients, costs, self.host_of, nodes)
 
     def adapt(self, rho: float | None) -> None:
         """Go on with another penalty, where the algorithm's adapts."""
@@ -137,23 +170,19 @@ class Session:
         return model
 
     def samples(self, client: int, split: str) -> Samples:
-        """Return a hosted client's samples, read once and then kept.
+        """Return a client's samples, read once and then kept.
 
         They have been through those stages of the client's model that never change.
         """
-        key = (client, split)
-        if key not in self._cache:
+        kept = self.storage.samples.get((client, split))
+        if kept is None:
             group = self.groups.of(client)
             stored = self.reader.read(client, split)
             samples = to_samples(stored, group.inputs, self.dtype)
-            self._cache[key] = enter(group.model.module, samples)
-        return self._cache[key]
-
-    @property
-    def cached_bytes(self) -> int:
-        """Bytes of the samples that are kept by now."""
-        every = (x for samples in self._cache.values() for x in samples.inputs)
-        return sum(x.numel() * x.element_size() for x in every)
+            kept = enter(group.model.module, samples).tensors()
+            with suppress(WriteError):  # without room they are read anew each time
+                kept = self.storage.samples.put((client, split), kept)
+        return Samples.of_tensors(kept)
 
 
 def open_session(config: Config, comm: Communicator) -> Session:
@@ -177,7 +206,17 @@ def open_session(config: Config, comm: Communicator) -> Session:
         error = caught
     comm.agree(error)
     assert session is not None
-    return session
+    storage = open_storage(
+        comm,
+        session.host_of,
+        _room(session),
+        scratch=config.scratch,
+        together=config.dealing == "node",
+    )
+    notes = [storage.note] if storage.note else []
+    return dataclasses.replace(
+        session, storage=storage, warnings=session.warnings + notes
+    )
 
 
 def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
@@ -203,11 +242,6 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
     advise = getattr(algorithm, "warnings", None)
     advice = advise(weights.tolist()) if advise else []
     host_of = place(config, manifest, comm.size)
-    table = ClientTable(
-        np.flatnonzero(host_of == comm.rank).tolist(),
-        [partial(group.new_client, algorithm) for group in groups.members],
-        groups.of_client.tolist(),
-    )
     return Session(
         config=config,
         comm=comm,
@@ -218,10 +252,26 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
         groups=groups,
         host_of=host_of,
         weights=weights,
-        table=table,
         reader=ShardReader(manifest),
         warnings=_warnings(config, manifest, comm.size) + advice,
     )
+
+
+def _room(session: Session) -> Room:
+    """Return what the clients' states and samples may take."""
+    groups, counts = session.groups, session.manifest.counts
+    states = np.zeros(session.num_clients, dtype=np.int64)
+    splits: set[str] = {"train", session.config.evaluation.split}
+    samples = {split: np.zeros_like(states) for split in sorted(splits)}
+    for g, group in enumerate(groups.members):
+        members = np.flatnonzero(groups.clients([g]))
+        states[members] = room(group.new_client(session.algorithm))
+        each = [math.prod(spec.shape) * session.dtype.itemsize for spec in group.inputs]
+        each += [8 for spec in group.inputs if spec.ragged]  # lengths
+        for split, sizes in samples.items():
+            sizes[members] = most_room([*each, 8], counts[split][members])
+    chosen = len(session.participants(0)) * session.config.rounds
+    return Room(states, samples, min(1.0, chosen / session.num_clients))
 
 
 def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:

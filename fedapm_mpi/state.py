@@ -7,6 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from .algorithms.base import ClientState
+from .errors import TrainingError
+from .storage import Kept
 
 
 class ClientTable:
@@ -21,6 +23,9 @@ class ClientTable:
         all clients of the group.
     group_of
         The group of every client, hosted or not.
+    kept
+        Where states are kept. Other ranks may see it too: a state can then be that of
+        a client that lives there.
     """
 
     def __init__(
@@ -28,44 +33,69 @@ class ClientTable:
         hosted: Iterable[int],
         new_client: Sequence[Callable[[], ClientState]],
         group_of: Sequence[int],
+        kept: Kept,
     ) -> None:
         self.hosted = sorted(hosted)
         self._new_client = new_client
         self._group_of = group_of
         self._initial = [new() for new in new_client]
-        self._touched: dict[int, ClientState] = {}
+        self._kept = kept
 
     def view(self, client: int) -> ClientState:
         """Return a client's state for reading only."""
-        if client in self._touched:
-            return self._touched[client]
-        return self._initial[self._group_of[client]]
+        return self._kept.get(client) or self._initial[self._group_of[client]]
 
     def is_touched(self, client: int) -> bool:
         """Return whether a client's state is no longer the initial one."""
-        return client in self._touched
+        return client in self._kept
 
     def touch(self, client: int) -> ClientState:
-        """Return a client's state to change."""
-        if client not in self._touched:
-            self._touched[client] = self._new_client[self._group_of[client]]()
-        return self._touched[client]
+        """Return a client's state to change, and then to `settle`."""
+        state = self._kept.get(client)
+        if state is None:
+            state = self._new_client[self._group_of[client]]()
+            state = self._kept.put(client, state)
+        return dict(state)
+
+    def settle(self, client: int, state: ClientState) -> None:
+        """Keep what became of a state that `touch` returned.
+
+        Raises
+        ------
+        TrainingError
+            If it has other tensors than before, by name, shape or dtype.
+        """
+        kept = self._kept.get(client) or {}
+        layouts = [{n: (t.shape, t.dtype) for n, t in s.items()} for s in (kept, state)]
+        if layouts[0] != layouts[1]:
+            names = {*kept, *state}
+            name = min(n for n in names if layouts[0].get(n) != layouts[1].get(n))
+            msg = (
+                f"a step of client {client} left {name!r} in its state, or changed its "
+                "shape or dtype, or removed it; what a client keeps is what the "
+                "algorithm's new_client returns"
+            )
+            raise TrainingError(msg)
+        for name, tensor in state.items():
+            if tensor is not kept[name]:
+                kept[name].copy_(tensor)
 
     def touched(self) -> dict[int, ClientState]:
-        """Return the states that are no longer the initial one, by client, in order."""
-        return dict(sorted(self._touched.items()))
+        """Return the hosted clients' states that are no longer the initial one."""
+        found = ((client, self._kept.get(client)) for client in self.hosted)
+        return {client: state for client, state in found if state is not None}
 
     def restore(self, states: Mapping[int, ClientState]) -> None:
-        """Replace all states by these; clients not among them are untouched."""
-        self._touched = dict(states)
+        """Keep states of a run that goes on; the other clients stay untouched."""
+        for client, state in states.items():
+            self._kept.put(client, state)
 
     def digests(self) -> np.ndarray:
         """Return the SHA-256 of each hosted client's state, (hosted, 32) bytes."""
         untouched = [state_digest(initial) for initial in self._initial]
+        touched = self.touched()
         rows = [
-            state_digest(self._touched[i])
-            if i in self._touched
-            else untouched[self._group_of[i]]
+            state_digest(touched[i]) if i in touched else untouched[self._group_of[i]]
             for i in self.hosted
         ]
         joined = np.frombuffer(b"".join(rows), dtype=np.uint8)

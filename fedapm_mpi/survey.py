@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .algorithms import ClientState
+from .dealing import Deal
 from .errors import TrainingError
 from .evaluation import evaluate
 from .metrics import client_metrics, summarise
@@ -51,21 +52,20 @@ def survey(session: Session, message: Tensor, t: int) -> Survey | None:
     `message` is the broadcast that holds the shared block u. Returns the result on the
     server; `None` elsewhere, and where nobody is to be evaluated.
     """
-    chosen = session.evaluated(t)
+    deal = session.deal_evaluation(t)
     figures: list[list[float]] = []
     scored: list[NDArray[np.float32]] = []
-    for client in session.mine(chosen):
+    for client in deal.of(session.comm.rank):
         row, pooled = _evaluate_client(session, client, message, t)
         figures.append(row)
         if session.config.evaluation.pooled:
             scored.append(pooled)
     rows = np.array(figures, dtype=np.float64).reshape(-1, len(COLUMNS))
-    gathered = session.comm.gather_rows(rows, session.per_rank(chosen))
-    pool = _gather_pool(session, chosen, scored)
-    if gathered is None or not len(chosen):
+    gathered = session.comm.gather_rows(rows, deal.counts(session.comm.size))
+    pool = _gather_pool(session, deal, scored)
+    if gathered is None or not len(deal.clients):
         return None
-    table = gathered[session.in_client_order(chosen)]
-    return _summarise(session, chosen, table, pool)
+    return _summarise(session, deal.clients, gathered[deal.client_order()], pool)
 
 
 def client_rows(
@@ -130,23 +130,20 @@ def _load_buffers(
 
 
 def _gather_pool(
-    session: Session, chosen: NDArray[np.int64], scored: list[NDArray[np.float32]]
+    session: Session, deal: Deal, scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
     """Return all test samples' probabilities and labels in client order, (n, K + 1)."""
     if not session.config.evaluation.pooled:
         return None
     width = session.num_classes + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
-    host_of = session.host_of[chosen]
-    tested = session.manifest.counts[session.config.evaluation.split][chosen]
-    per_rank = np.bincount(host_of, weights=tested, minlength=session.comm.size).astype(
-        np.int64
-    )
-    pool = session.comm.gather_rows(np.ascontiguousarray(mine), per_rank.tolist())
+    tested = session.manifest.counts[session.config.evaluation.split]
+    per_rank = deal.loads(tested, session.comm.size).tolist()
+    pool = session.comm.gather_rows(np.ascontiguousarray(mine), per_rank)
     if pool is None:
         return None
-    by_rank = np.argsort(host_of, kind="stable")
-    owner = np.repeat(by_rank, tested[by_rank])
+    by_rank = np.argsort(deal.ranks, kind="stable")
+    owner = np.repeat(by_rank, tested[deal.clients[by_rank]])
     ordered: NDArray[np.float32] = pool[np.argsort(owner, kind="stable")]
     return ordered
 

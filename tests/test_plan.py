@@ -6,7 +6,7 @@ from training import experiment
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
-from fedapm_mpi.plan import Memory, memory
+from fedapm_mpi.plan import Memory, memory, samples_read
 from fedapm_mpi.session import open_session
 
 FEATURES = 6
@@ -36,10 +36,11 @@ def test_memory_by_hand(toy, split):
 
 def test_memory_counts_what_is_there_already_once(toy):
     session = opened(toy["features"])
-    before = session.cached_bytes
+    before = samples_read(session)
     kept = session.samples(0, "train")
+    labels = kept.labels.numel() * kept.labels.element_size()
     assert before == 0
-    assert session.cached_bytes == kept.labels.numel() * FEATURES * 4
+    assert samples_read(session) == kept.labels.numel() * FEATURES * 4 + labels
 
 
 def test_doubles_and_bytes(toy, tmp_path):

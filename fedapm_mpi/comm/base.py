@@ -68,6 +68,10 @@ class Communicator(Protocol):
         """
         ...
 
+    def nodes(self) -> list[int]:
+        """Return of each rank the lowest rank that can share memory with it."""
+        ...
+
     def wait(self) -> None:
         """Return when every rank has come here."""
         ...
@@ -106,6 +110,9 @@ class Serial:
         if error is not None:
             error.agreed = True
             raise error
+
+    def nodes(self) -> list[int]:
+        return [SERVER]
 
     def wait(self) -> None:
         """Do nothing."""

@@ -105,6 +105,14 @@ class MPICommunicator:
             errors[0].agreed = True
             raise errors[0]
 
+    def nodes(self) -> list[int]:
+        self.wait()
+        node = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        lowest = node.bcast(self.rank)
+        node.Free()
+        found: list[int] = self._comm.allgather(lowest)
+        return found
+
     def wait(self) -> None:
         self._finish(self._comm.Ibarrier())
 

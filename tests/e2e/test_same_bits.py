@@ -1,6 +1,7 @@
 """The same bits at any number of ranks, wherever clients live."""
 
 import json
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -75,6 +76,8 @@ def experiments(toy):
         "contiguous": experiment(features, placement="contiguous"),
         "round-robin": experiment(features, placement="round-robin"),
         "own-placement": experiment(features, placement="user_parts:all_on_last"),
+        "staying": experiment(features, dealing="rank"),
+        "scratch": experiment(features, scratch=gettempdir()),
         "dropout": experiment(
             toy["motion"],
             model=SMALL_HAR,
@@ -235,8 +238,15 @@ def experiments(toy):
 
 TOYS = ("features", "odd", "motion", "ragged", "lacking")
 NAMES = tuple(experiments(dict.fromkeys(TOYS, "")))
-SAME = ("plain", "contiguous", "round-robin", "own-placement")
-"""They differ only in where clients live."""
+SAME = (
+    "plain",
+    "contiguous",
+    "round-robin",
+    "own-placement",
+    "staying",
+    "scratch",
+)
+"""They differ only in where clients live, are worked on and are kept."""
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,10 @@ others would wait for that rank in the next collective for ever. Only rank 0 rep
 """
 
 import os
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +89,17 @@ def world():
     from fedapm_mpi.comm.mpi import MPICommunicator
 
     return MPICommunicator(MPI.COMM_WORLD)
+
+
+@pytest.fixture
+def folder(world):
+    """Return a folder for all ranks; pytest's own are one for each, and collide."""
+    made = Path(tempfile.mkdtemp()) if world.rank == 0 else None
+    found = world.share(made)
+    yield found
+    world.wait()
+    if made:
+        shutil.rmtree(made)
 
 
 @pytest.fixture

@@ -1,0 +1,218 @@
+"""Where ranks keep their clients' states and samples: alone, or together on a node.
+
+Ranks of a node that share may each work on any client that lives on the node. What they
+keep then lies in a file that all of them map: in memory, or in a scratch folder, where
+it may be larger than memory.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import disk_usage
+from tempfile import gettempdir
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .comm import SERVER, Communicator
+from .errors import ConfigError
+from .mapped import ALIGNMENT, Cells, MappedFile, Tensors
+
+MEMORY = Path("/dev/shm")
+"""A folder of files that lie in memory, on Linux."""
+
+
+class Kept(Protocol):
+    """Sets of named tensors by key."""
+
+    def __contains__(self, key: Any) -> bool:
+        """Return whether there is something under a key."""
+        ...
+
+    def get(self, key: Any) -> Tensors | None:
+        """Return what is kept under a key, to be read, or changed in place."""
+        ...
+
+    def put(self, key: Any, tensors: Tensors) -> Tensors:
+        """Keep tensors, or copies of them; return what is kept.
+
+        Raises
+        ------
+        WriteError
+            If there is no room.
+        """
+        ...
+
+
+class Own:
+    """What a rank keeps for itself, in its own memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Any, Tensors] = {}
+
+    def __contains__(self, key: Any) -> bool:
+        """Return whether there is something under a key."""
+        return key in self._kept
+
+    def get(self, key: Any) -> Tensors | None:
+        """Return the tensors under a key."""
+        return self._kept.get(key)
+
+    def put(self, key: Any, tensors: Tensors) -> Tensors:
+        """Keep these very tensors."""
+        self._kept[key] = tensors
+        return tensors
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What a rank has opened; see `open_storage`."""
+
+    states: Kept = field(default_factory=Own)
+    """By client."""
+
+    samples: Kept = field(default_factory=Own)
+    """By client and split."""
+
+    nodes: tuple[int, ...] | None = None
+    """Of each rank the node whose ranks share, -1 for one without clients; `None` if
+    none do."""
+
+    note: str | None = None
+    """Why none do, where they were to."""
+
+
+class Room(NamedTuple):
+    """Bytes that the clients' cells have."""
+
+    states: NDArray[np.int64]
+    """(m,)"""
+
+    samples: dict[str, NDArray[np.int64]]
+    """By split, (m,)."""
+
+    touched: float
+    """Share of the clients that come to have a state, at most."""
+
+
+def open_storage(
+    comm: Communicator,
+    host_of: NDArray[np.int64],
+    room: Room,
+    *,
+    scratch: str | None = None,
+    together: bool = True,
+) -> Storage:
+    """Open what the ranks of each node share; a collective call.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    scratch
+        Folder of the mapped files; memory if `None`.
+    together
+        Whether ranks are to share; without it, and without `scratch`, each keeps what
+        it has for itself.
+    host_of : (m,)
+        The rank on which each client lives.
+    room
+        What clients need.
+
+    Raises
+    ------
+    ConfigError
+        If `scratch` cannot be used, on every rank.
+    """
+    nodes = list(comm.nodes())
+    if comm.size > 1:
+        nodes[SERVER] = -1
+    hosting = [node for node in nodes if node >= 0]
+    together = together and len(set(hosting)) < len(hosting)
+    if scratch is None and not together:
+        return Storage()
+    folder = _folder(scratch)
+    here = nodes[comm.rank] >= 0
+    own = np.flatnonzero(np.asarray(nodes)[host_of] == nodes[comm.rank])
+    first = here and nodes.index(nodes[comm.rank]) == comm.rank
+    file, path, fault = None, None, None
+    if first:
+        file, path, fault = _create(folder, own, room)
+    paths = comm.share(comm.gather(path))
+    if here and not first and (path := paths[nodes.index(nodes[comm.rank])]):
+        file, fault = _open(path)
+    faults = comm.share(comm.gather(fault))
+    if first and path:  # only now, when everybody has opened it
+        path.unlink()
+    found = next((fault for fault in faults if fault), None)
+    if found and scratch is not None:
+        comm.agree(ConfigError(f"scratch: {found}"))
+    if found:
+        return Storage(
+            note=f"participants stay with their rank, which may wait for others: "
+            f"{found}; scratch names another folder that ranks of a node may share"
+        )
+    if file is None:
+        return Storage(nodes=tuple(nodes))
+    return Storage(*_cells(file, own, room), tuple(nodes))
+
+
+def _folder(scratch: str | None) -> Path:
+    if scratch is not None:
+        return Path(scratch)
+    return MEMORY if MEMORY.is_dir() else Path(gettempdir())
+
+
+def _create(
+    folder: Path, clients: NDArray[np.int64], room: Room
+) -> tuple[MappedFile | None, Path | None, str | None]:
+    """Make a node's file; or say what is in the way."""
+    samples = sum(int(sizes[clients].sum()) for sizes in room.samples.values())
+    needed = int(room.touched * int(room.states[clients].sum())) + samples
+    try:
+        free = disk_usage(folder).free
+        if free < needed:
+            return (
+                None,
+                None,
+                (
+                    f"{folder} has {free / 1e9:.3g} GB left, but states and samples of "
+                    f"{len(clients)} clients may take {needed / 1e9:.3g} GB"
+                ),
+            )
+        size = ALIGNMENT + sum(Cells.size(c) for _, c in _layout(clients, room))
+        return *MappedFile.create(folder, size), None
+    except (OSError, ValueError, OverflowError) as error:
+        return None, None, f"no file can be mapped in {folder} ({_reason(error)})"
+
+
+def _open(path: Path) -> tuple[MappedFile | None, str | None]:
+    try:
+        return MappedFile.open(path), None
+    except (OSError, ValueError, OverflowError) as error:
+        return None, f"{path} cannot be mapped by another rank ({_reason(error)})"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _layout(
+    clients: NDArray[np.int64], room: Room
+) -> list[tuple[list[Any], Sequence[int]]]:
+    """Return the keys and capacities of all cells: of states, then of samples."""
+    own = clients.tolist()
+    keys: Iterable[Any] = [(i, split) for split in room.samples for i in own]
+    sizes = [n for split in room.samples for n in room.samples[split][clients].tolist()]
+    return [(own, room.states[clients].tolist()), (list(keys), sizes)]
+
+
+def _cells(
+    file: MappedFile, clients: NDArray[np.int64], room: Room
+) -> tuple[Cells, Cells]:
+    (whose, states), (keys, samples) = _layout(clients, room)
+    return (
+        Cells(file, 0, whose, states),
+        Cells(file, Cells.size(states), keys, samples),
+    )

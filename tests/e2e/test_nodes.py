@@ -1,0 +1,67 @@
+"""Several nodes, as MPICH can be told to see them on one machine; and what is left."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import launching
+import pytest
+from training import assert_same_run, experiment, fedapm, train, user_path, write_config
+
+pytestmark = pytest.mark.slow
+
+NODES = 2
+MEMORY = Path("/dev/shm")
+
+
+def shared_files():
+    return {path.name for path in MEMORY.glob("fedapm-*")}
+
+
+@pytest.mark.skipif(
+    launching.find_mpiexec()[1] != "mpich", reason="only MPICH can imitate nodes"
+)
+@pytest.mark.parametrize("ranks", [4, 7])
+def test_participants_are_dealt_within_their_node(toy, tmp_path, ranks):
+    config = write_config(tmp_path / "config.yaml", experiment(toy["odd"], rounds=4))
+    cliques = {"MPIR_CVAR_NUM_CLIQUES": str(NODES)}
+    for name, more in (("one", {}), ("several", cliques)):
+        ended = train(ranks, config, "--run-dir", tmp_path / name, env=more)
+        assert ended.returncode == 0, ended
+    assert_same_run(tmp_path / "several", tmp_path / "one")
+    told = {
+        name: json.loads((tmp_path / name / "provenance.json").read_text())
+        for name in ("one", "several")
+    }
+    assert told["one"]["nodes_that_share"] == [-1] + [0] * (ranks - 1)
+    nodes = told["several"]["nodes_that_share"]
+    assert nodes[0] == -1
+    assert len(set(nodes[1:])) == NODES
+    assert not shared_files()
+
+
+def test_killed_ranks_leave_nothing_in_memory(toy, tmp_path):
+    config = write_config(
+        tmp_path / "config.yaml", experiment(toy["features"], rounds=100_000)
+    )
+    run = tmp_path / "run"
+    words = fedapm("train", config, "--run-dir", run)
+    with launching.Job(3, words, env=user_path()) as job:
+        record = run / "rounds.jsonl"
+        patience = time.monotonic() + 60
+        while not (record.exists() and record.read_text().count("\n") > 3):
+            assert time.monotonic() < patience
+            time.sleep(0.05)
+        held = [
+            link
+            for link in Path(f"/proc/{job.rank(1)}/fd").iterdir()
+            if "fedapm-" in str(link.readlink())
+        ]
+        assert held, "the control: its ranks do share a file"
+        os.kill(job.rank(2), signal.SIGKILL)
+        ended = job.wait(60)
+    assert ended.returncode not in (0, None), ended
+    assert ended.left_behind == 0
+    assert not shared_files()

@@ -1,0 +1,155 @@
+"""Where states and samples are kept: on the heap, or in a file in a scratch folder."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from training import experiment
+
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.configfile import validate
+from fedapm_mpi.errors import ConfigError, TrainingError
+from fedapm_mpi.files import WriteError
+from fedapm_mpi.job import train
+from fedapm_mpi.mapped import Cells
+from fedapm_mpi.session import open_session
+from fedapm_mpi.state import ClientTable
+from fedapm_mpi.storage import Own
+
+
+def opened(data, **changes):
+    return open_session(validate(experiment(data, **changes), "test"), Serial())
+
+
+def digest(data, directory, **changes):
+    config = validate(experiment(data, **changes), "test")
+    assert train(Serial(), config, directory=directory, progress="none") == 0
+    return (directory / "final" / "digest.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["features", "ragged", "odd"])
+def test_a_scratch_folder_changes_no_bit(toy, tmp_path, name):
+    (tmp_path / "scratch").mkdir()
+    model = {"name": "mlp", "hidden": [8]}
+    split = {"personal": ["head.*"]}
+    common = {"model": model, "split": split}
+    here = digest(toy[name], tmp_path / "a", **common)
+    there = digest(
+        toy[name], tmp_path / "b", **common, scratch=str(tmp_path / "scratch")
+    )
+    assert here == there
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_states_and_samples_lie_in_the_scratch_folder(toy, tmp_path):
+    session = opened(toy["features"], scratch=str(tmp_path))
+    assert isinstance(session.storage.states, Cells)
+    first = session.samples(2, "train")
+    again = session.samples(2, "train")
+    assert first.inputs[0].data_ptr() == again.inputs[0].data_ptr()
+    own = opened(toy["features"]).samples(2, "train")
+    assert torch.equal(first.inputs[0], own.inputs[0])
+    assert torch.equal(first.labels, own.labels)
+    assert not session.table.is_touched(3)
+    state = session.table.touch(3)
+    state["dual"].fill_(2.0)
+    session.table.settle(3, state)
+    assert session.table.is_touched(3)
+    assert (session.table.view(3)["dual"] == 2).all()
+    assert list(session.table.touched()) == [3]
+    assert not list(tmp_path.iterdir()), "the file has no name by now"
+
+
+def test_without_need_nothing_is_mapped(toy):
+    session = opened(toy["features"])
+    assert isinstance(session.storage.states, Own)
+    assert session.storage.nodes is None
+    assert not session.storage.note
+
+
+def test_a_scratch_folder_that_is_not_there_is_refused(toy, tmp_path):
+    with pytest.raises(ConfigError, match=r"scratch: no file can be mapped in .*gone"):
+        opened(toy["features"], scratch=str(tmp_path / "gone"))
+
+
+def test_a_scratch_folder_without_room_is_refused(toy, tmp_path, monkeypatch):
+    left = SimpleNamespace(free=1000)
+    monkeypatch.setattr("fedapm_mpi.storage.disk_usage", lambda folder: left)
+    with pytest.raises(ConfigError, match=r"scratch: .* has 1e-06 GB left.*8 clients"):
+        opened(toy["features"], scratch=str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_without_room_are_read_anew(toy, tmp_path, monkeypatch):
+    session = opened(toy["features"], scratch=str(tmp_path))
+
+    def full(key, tensors):
+        msg = "full"
+        raise WriteError(msg)
+
+    monkeypatch.setattr(session.storage.samples, "put", full)
+    first, again = (session.samples(0, "train") for _ in range(2))
+    assert first.inputs[0].data_ptr() != again.inputs[0].data_ptr()
+    assert torch.equal(first.inputs[0], again.inputs[0])
+
+
+@pytest.mark.parametrize("name", ["features", "ragged", "odd", "motion"])
+def test_cells_have_room_for_every_client(toy, tmp_path, name):
+    model = {"name": "mlp", "hidden": [8]}
+    session = opened(toy[name], scratch=str(tmp_path), model=model)
+    for client in range(session.num_clients):
+        session.table.touch(client)
+        for split in ("train", "test"):
+            session.samples(client, split)
+            assert (client, split) in session.storage.samples
+    assert len(session.table.touched()) == session.num_clients
+
+
+def table(kept=None):
+    new = lambda: {"shared": torch.zeros(3), "personal": torch.zeros(2)}  # noqa: E731
+    return ClientTable([0, 1], [new], [0, 0], kept or Own())
+
+
+def test_a_tensor_that_was_replaced_is_kept():
+    states = table()
+    state = states.touch(1)
+    state["shared"] = torch.ones(3)
+    states.settle(1, state)
+    assert (states.view(1)["shared"] == 1).all()
+    assert (states.view(0)["shared"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda s: s.update(momentum=torch.zeros(3)), "momentum"),
+        (lambda s: s.pop("personal"), "personal"),
+        (lambda s: s.update(shared=torch.zeros(4)), "shared"),
+        (lambda s: s.update(shared=torch.zeros(3).double()), "shared"),
+    ],
+)
+def test_a_state_of_another_layout_is_refused(change, name):
+    states = table()
+    state = states.touch(0)
+    change(state)
+    with pytest.raises(TrainingError, match=f"client 0 left '{name}'.*new_client"):
+        states.settle(0, state)
+
+
+def test_costs_follow_the_work(toy):
+    session = opened(
+        toy["odd"],
+        algorithm={
+            "name": "fedavg-ft",
+            "lr": 0.1,
+            "batch_size": 8,
+            "work": {"epochs": 2},
+        }
+        | {"fine_tune_work": {"epochs": 3}, "lr_fine_tune": 0.1},
+        split=None,
+    )
+    counts = session.manifest.counts
+    assert (session.training_costs == 2 * counts["train"]).all()
+    expected = counts["test"] + 3 * 3 * counts["train"]
+    assert np.array_equal(session.evaluation_costs, expected)
