@@ -1,10 +1,12 @@
 """Peak memory of a run beside what ``--dry-run`` says, and its growth over rounds.
 
-    python -m benchmarks.memory [--data FOLDER] [--rounds 1000] [--csv FILE]
+    [mpiexec -n 3] python -m benchmarks.memory [--data FOLDER] [--rounds 1000]
+                                               [--csv FILE]
 
-In one process: W1 for two rounds, after which a third of the clients has been trained
-and all have been read; then so many rounds of clients with few samples, where memory
-after a tenth of them is compared with that at the end. Needs Linux.
+W1 for twelve rounds, after which nearly all clients have been trained and all have been
+read; then so many rounds of clients with few samples, where memory after a tenth of
+them is compared with that at the end. On several ranks of a node, which share what they
+keep, each is told of. Needs Linux.
 """
 
 import argparse
@@ -12,9 +14,9 @@ import resource
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fedapm_mpi.comm import Serial
+from fedapm_mpi.comm import SERVER
+from fedapm_mpi.comm.start import open_communicator
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.experiment import run
 from fedapm_mpi.plan import measure, memory
@@ -29,22 +31,40 @@ WITHIN, GROWTH = 0.15, 0.01
 """Most that the peak may differ from the plan, and memory may grow, as shares."""
 
 
-def opened(values: dict[str, Any]) -> Session:
-    """Return a session of a configuration in this process."""
-    return open_session(validate(values, "benchmark"), Serial())
+ROUNDS = 12
+
+
+def resident() -> int:
+    """Return the bytes that this process has in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+class Watch(Stop):
+    """Looks at a rank's memory in every round, where it is asked whether to stop."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    @property
+    def asked(self) -> bool:  # type: ignore[override]
+        """Return that it is not to stop."""
+        self.found.append(resident())
+        return False
 
 
 def trained(session: Session) -> list[int]:
-    """Train; return the resident bytes after each round."""
-    found: list[int] = []
+    """Train; return this rank's resident bytes in each round."""
+    watch = Watch()
+    with tempfile.TemporaryDirectory() as name:
+        recorder = Recorder(Path(session.comm.share(name)))
+        run(session, recorder, identity={}, tell=ignore, stop=watch)
+        session.comm.wait()
+    return watch.found
 
-    def tell(record: Record) -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        found.append(pages * resource.getpagesize())
 
-    with tempfile.TemporaryDirectory() as folder:
-        run(session, Recorder(Path(folder)), identity={}, tell=tell, stop=Stop())
-    return found
+def ignore(record: Record) -> None:
+    """Show nothing."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -54,31 +74,39 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args(words)
-    print(machine())
-    with tempfile.TemporaryDirectory() as folder:
-        small = startup.configuration(Path(folder))
+    comm = open_communicator()
+    data = w1.prepare(args.data, "W1") if comm.rank == SERVER else None
+    values = w1.configuration(comm.share(data), "fedapm", ROUNDS)
+    values["evaluation"] = {"every": 2}
+    session = open_session(validate(values, "benchmark"), comm)
+    measure(session)
+    planned = memory(session).total
+    trained(session)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(comm.share(name))
+        small = startup.configuration(folder) if comm.rank == SERVER else None
+        small = comm.share(small)
         ends = {"rounds": args.rounds, "checkpoint": {"every": args.rounds}}
         few = {"participation": {"name": "random", "fraction": 0.2}}
         seldom = {"evaluation": {"every": args.rounds // 10}}
-        after = trained(opened(small | ends | few | seldom))
-    early, late = after[args.rounds // 10], after[-1]
-    print(
-        f"{args.rounds} rounds: {early / 1e6:.1f} MB after a tenth, {late / 1e6:.1f} "
-        f"at the end, {late / early - 1:+.2%} (at most {GROWTH:.0%})"
-    )
-    values = w1.configuration(w1.prepare(args.data, "W1"), "fedapm", 2)
-    values["evaluation"] = {"every": 2}
-    session = opened(values)
-    measure(session)
-    planned = memory(session)
-    trained(session)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(
-        f"W1: planned {planned.total / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB, "
-        f"{peak / planned.total - 1:+.1%} (within {WITHIN:.0%})"
-    )
-    header = ["rounds", "early_bytes", "late_bytes", "planned_bytes", "peak_bytes"]
-    keep(args.csv, header, [[args.rounds, early, late, planned.total, peak]])
+        growing = small | ends | few | seldom
+        after = trained(open_session(validate(growing, "benchmark"), comm))
+    told = comm.gather([planned, peak, after[args.rounds // 10], after[-1]])
+    if told is None:
+        return
+    print(machine())
+    lines = []
+    for rank, (plan, most, early, late) in enumerate(told):
+        print(
+            f"rank {rank}: W1 planned {plan / 1e6:.0f} MB, peak {most / 1e6:.0f} MB, "
+            f"{most / plan - 1:+.1%} (within {WITHIN:.0%}); {args.rounds} rounds: "
+            f"{early / 1e6:.1f} MB after a tenth, {late / 1e6:.1f} at the end, "
+            f"{late / early - 1:+.2%} (at most {GROWTH:.0%})"
+        )
+        lines.append([rank, args.rounds, plan, most, early, late])
+    header = ["rank", "rounds", "planned_bytes", "peak_bytes"]
+    keep(args.csv, [*header, "early_bytes", "late_bytes"], lines)
 
 
 if __name__ == "__main__":

@@ -52,16 +52,19 @@ def _train(
     session: Session, t: int, client: int, message: Tensor
 ) -> tuple[NDArray[np.float64], float, int, float]:
     """Do one participant's work: return its increment, loss sum and count, drift."""
-    groups, state = session.groups, session.table.touch(client)
-    model = groups.of(client).model
+    groups, model = session.groups, session.groups.of(client).model
+    touched = session.table.touch(client)
+    state = {name: tensor.to(model.device) for name, tensor in touched.items()}
     rows, d = session.algorithm.rows, session.algorithm.rows * session.size
     broadcast = groups.take(client, message[:d].view(rows, session.size))
+    broadcast = broadcast.to(model.device)
     problem = ClientProblem(
         model,
-        session.samples(client, "train"),
+        session.samples(client, "train").to(model.device),
         seed=session.config.seed,
         round_index=t,
         client=client,
+        bf16=session.config.precision == "bf16",
     )
     if "buffers" in state or "counters" in state:
         if session.averages_buffers:
@@ -74,7 +77,7 @@ def _train(
     increment = session.algorithm.client_step(
         broadcast, state, problem, float(session.weights[client])
     )
-    parts = [groups.spread(client, increment).reshape(-1)]
+    parts = [groups.spread(client, increment.cpu()).reshape(-1)]
     if "buffers" in state or "counters" in state:
         floats, counters = model.read_buffers()
         if "buffers" in state:
@@ -82,10 +85,10 @@ def _train(
         if "counters" in state:
             state["counters"].copy_(counters)
         if session.averages_buffers:
-            parts.append(floats.double() - message[d:].double())
+            parts.append(floats.cpu().double() - message[d:].double())
     if dual_before is not None:
         change = state["dual"].double() - dual_before
-        parts.append(groups.spread(client, change))
+        parts.append(groups.spread(client, change.cpu()))
     session.table.settle(client, state)
     drift = admm.squared_distance(state["shared"], broadcast[0])
     joined = torch.cat(parts).numpy()

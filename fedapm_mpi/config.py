@@ -204,6 +204,15 @@ class Config:
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of models, client states and messages."""
 
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where clients are trained and evaluated. With ``cuda`` the ranks of a node take
+    its GPUs in turn, several sharing one if need be; the server has none. Last bits
+    differ between kinds of device."""
+
+    precision: Literal["full", "bf16"] = "full"
+    """Arithmetic of the passes in training: that of `dtype`, or torch's autocast to
+    bfloat16; parameters, updates and evaluation keep `dtype` in any case."""
+
     threads: Positive = 1
     """Threads of a rank's computations; another number may change the last bits."""
 
@@ -232,6 +241,11 @@ class Config:
 
     reduction: Part = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
+
+    def __post_init__(self) -> None:
+        if self.precision == "bf16" and self.dtype != "float32":
+            msg = "precision 'bf16' needs dtype 'float32'"
+            raise ValueError(msg)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "Config":

@@ -40,8 +40,7 @@ def resumed_verdict(session: Session, server: Server, recorder: Recorder) -> Ver
 
     A collective call for algorithms whose penalty adapts and runs with a stop rule.
     """
-    last = recorder.records[-1] if recorder.records else {}
-    verdict = Verdict(server.rho, bool(last.get("converged")))
+    verdict = Verdict(server.rho, bool(recorder.last.get("converged")))
     if _steered(session):
         verdict = session.comm.share(verdict)
     return verdict
@@ -89,7 +88,9 @@ def lagrangian(session: Session, message: Tensor) -> Record:
     rows = []
     for client in session.table.hosted:
         state, weight = session.table.view(client), float(session.weights[client])
-        loss = mean_loss(session.load(client), session.samples(client, "train"))
+        model = session.load(client)
+        samples = session.samples(client, "train").to(model.device)
+        loss = mean_loss(model, samples)
         u = session.groups.take(client, message[: session.size])
         rows.append(algorithm.lagrangian(state, u, loss, weight))
     mine = np.array(rows, dtype=np.float64).reshape(-1, 2)

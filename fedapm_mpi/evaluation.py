@@ -48,7 +48,7 @@ def probabilities(model: SplitModel, samples: Samples) -> tuple[float, torch.Ten
             nn.functional.cross_entropy(logits.double(), piece.labels, reduction="sum")
         )
         parts.append(logits.double().softmax(dim=1).float())
-    return loss, torch.cat(parts)
+    return loss, torch.cat(parts).cpu()
 
 
 @torch.inference_mode()
@@ -86,11 +86,13 @@ def evaluate(
     if not isfinite(loss):
         nan = float("nan")
         return Evaluated(n, loss, nan, nan, nan, nan), found.numpy()
-    figures = client_metrics(found.numpy(), samples.labels.numpy())
+    figures = client_metrics(found.numpy(), samples.labels.cpu().numpy())
     return Evaluated(n, loss / n, *figures), found.numpy()
 
 
 def _piece(samples: Samples) -> int:
-    """Return how many samples to take in a pass; it depends on their shape alone."""
+    """Return how many samples to take in a pass, by their shape and where they are."""
+    if samples.labels.is_cuda:
+        return EVALUATION_PIECE
     each = sum(x[:1].numel() * x.element_size() for x in samples.inputs)
     return max(SMALLEST_PIECE, min(EVALUATION_PIECE, CACHED // max(1, each)))

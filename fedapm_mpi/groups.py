@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -73,6 +74,12 @@ class Groups:
     def clients(self, groups: Sequence[int]) -> NDArray[np.bool_]:
         """Return which clients are in these groups, (m,)."""
         return np.isin(self.of_client, groups)
+
+    def move(self, device: torch.device) -> None:
+        """Move all models to a device; initial vectors stay where they are."""
+        for group in self.members:
+            if group.model.device != device:
+                group.model.move(device)
 
     def initial_shared(self) -> Tensor:
         """Return the server's first u, (d,)."""

@@ -224,7 +224,7 @@ def _begin(
     progress: str,
 ) -> None:
     """Write down what is about to run, and tell it."""
-    ranks = gather_ranks(session.comm)
+    ranks = gather_ranks(session)
     error: FedAPMError | None = None
     if ranks is not None:
         import yaml
@@ -280,7 +280,7 @@ def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | Non
             checkpoint.write_tensors(
                 final / "server.safetensors", outcome.server.tensors()
             )
-            recorder.write_json("summary.json", summarise_run(recorder.records))
+            recorder.write_json("summary.json", summarise_run(recorder.records()))
             write_text(final / "digest.txt", f"{digest}\n")
     except FedAPMError as caught:
         error = caught
@@ -303,7 +303,7 @@ def _farewell(
             f"on with: fedapm train --resume {recorder.directory}"
         )
         return
-    summary = summarise_run(recorder.records)
+    summary = summarise_run(recorder.records())
     if progress != "none" and summary["evaluations"]:
         print_table(
             f"Clients' own test parts after round {summary['last_evaluated_round']}",

@@ -20,14 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .alignment import ALIGNMENT
 from .files import WriteError
 
 Tensors = dict[str, Tensor]
 Sizes = TypeVar("Sizes", int, NDArray[np.int64])
-
-ALIGNMENT = 64
-"""Bytes to which every tensor is aligned, as torch aligns an allocation of its own: the
-bits that a matrix product gives may depend on it."""
 
 _LENGTH = 8
 """Bytes that hold a description's length."""

@@ -32,13 +32,13 @@ class Memory(NamedTuple):
     """What it takes before it holds data: libraries, models, manifest."""
 
     data: int
-    """All samples of its clients that training and evaluation look at."""
+    """All samples that it trains or evaluates on."""
 
     reading: int
     """What reading its largest client takes for a moment."""
 
     states: int
-    """States of its clients, once all have taken part."""
+    """States that are no longer the initial one, at the end."""
 
     updates: int
     """Updates of its participants, in one of the first rounds where it has most."""
@@ -58,15 +58,17 @@ def measure(session: Session) -> float:
     batch_size = getattr(session.algorithm, "batch_size", 0)
     problem = ClientProblem(
         session.groups.of(client).model,
-        session.samples(client, "train"),
+        session.samples(client, "train").to(session.groups.of(client).model.device),
         seed=session.config.seed,
         round_index=0,
         client=client,
+        bf16=session.config.precision == "bf16",
     )
     seconds: list[float] = []
     for batch in problem.batches("joint", Work(steps=TRIAL_STEPS + 1), batch_size):
         begin = perf_counter()
         problem.gradient("both", batch)
+        _ = problem.loss_sum  # waits for a GPU
         seconds.append((perf_counter() - begin) / len(batch))
     return float(np.median(seconds[1:] or seconds))
 
@@ -118,26 +120,58 @@ def _drawn(session: Session) -> list[Deal]:
     return [session.deal_training(session.participants(t)) for t in rounds]
 
 
+class Seen(NamedTuple):
+    """Which clients a rank comes to see, (m,) each."""
+
+    states: NDArray[np.bool_]
+    """Those whose state is not the initial one, and which it trains or hosts."""
+
+    samples: dict[str, NDArray[np.bool_]]
+    """By split, those whose samples it reads."""
+
+
+def seen(session: Session) -> Seen:
+    """Return what this rank comes to see; of long runs by the first rounds and more."""
+    rank, config, m = session.comm.rank, session.config, session.num_clients
+    drawn = _drawn(session)
+    touched, own = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
+    for deal in drawn:
+        touched[deal.clients] = True
+        own[deal.of(rank)] = True
+    hosted = session.host_of == rank
+    if config.rounds > len(drawn):  # sooner or later everybody
+        nodes = np.asarray(session.storage.nodes or range(session.comm.size))
+        own = nodes[session.host_of] == nodes[rank]
+        touched[:] = True
+    tested = np.zeros(m, dtype=np.bool_)
+    if config.evaluation.clients == "all":
+        tested[session.deal_evaluation(config.rounds).of(rank)] = True
+    else:
+        tested = own.copy()
+    trained = own.copy()
+    if hasattr(session.algorithm, "personalise"):
+        trained |= tested
+    if config.diagnostics.lagrangian:
+        trained |= hosted
+    samples = {"train": trained}
+    split = config.evaluation.split
+    samples[split] = tested | samples.get(split, False)
+    return Seen(touched & (own | hosted), samples)
+
+
 def memory(session: Session) -> Memory:
     """Return what this rank will take, given what it takes now; after `measure`.
 
-    Where ranks of a node share, that is all of the node's data and states, and every
-    such rank's figures count them: it comes to see them all.
+    What ranks of a node share counts for each that comes to see it.
     """
-    nodes = np.asarray(session.storage.nodes or range(session.comm.size))
-    here = nodes[session.host_of] == nodes[session.comm.rank]
     groups, counts = session.groups, session.manifest.counts
+    found = seen(session)
     most = max(
         deal.counts(session.comm.size)[session.comm.rank] for deal in _drawn(session)
     )
-    splits = {"train", session.config.evaluation.split}
-    samples = np.sum([counts[split] for split in splits], axis=0)
-    largest = np.max([counts[split] for split in splits], axis=0)
     data = reading = states = 0
     for g, group in enumerate(groups.members):
-        of_group = here & groups.clients([g])
-        if not of_group.any():
-            continue
+        members = groups.clients([g])
         each = session.dtype.itemsize * sum(
             int(np.prod(spec.shape)) for spec in group.inputs
         )
@@ -145,11 +179,13 @@ def memory(session: Session) -> Memory:
             np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape))
             for spec in group.inputs
         )
-        data += int(samples[of_group].sum()) * each
-        reading = max(reading, int(largest[of_group].max()) * max(each, stored))
+        for split, whose in found.samples.items():
+            sizes = counts[split][members & whose]
+            data += int(sizes.sum()) * each
+            reading = max(reading, int(sizes.max(initial=0)) * max(each, stored))
         state = group.new_client(session.algorithm).values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in state)
-        states += int(of_group.sum()) * size
+        states += int((members & found.states).sum()) * size
     updates = most * 8 * session.up_length
     base = _resident() - samples_read(session)
     return Memory(base, data, reading, states, updates)
@@ -181,7 +217,7 @@ def _parts(found: Memory) -> str:
     return (
         f"libraries and models {_size(found.base)}, data {_size(found.data)} and "
         f"{_size(found.reading)} to read them, client states {_size(found.states)} "
-        f"once all have taken part, updates of a round {_size(found.updates)}"
+        f"at the end, updates of a round {_size(found.updates)}"
     )
 
 

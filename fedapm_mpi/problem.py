@@ -1,6 +1,6 @@
 """A client's local problem: its training loss and gradients at two flat vectors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
 from typing import Literal
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .algorithms.base import Part, Work
+from .devices import autocast, seed_dropout
 from .errors import TrainingError
 from .samples import Samples
 from .seeding import stream, torch_seed
@@ -38,13 +39,15 @@ class ClientProblem:
         Address of the randomness.
     purpose
         What it is for: another purpose has another order of samples.
+    bf16
+        Whether passes in training run in bfloat16 where torch thinks fit.
 
     Attributes
     ----------
     shared, personal
         The live vectors of `model`.
-    loss_sum, loss_count
-        Sum of the last phase's training losses over samples, and how many samples.
+    loss_count
+        How many samples the last phase went over.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class ClientProblem:
         round_index: int,
         client: int,
         purpose: Literal["batches", "personalise"] = "batches",
+        bf16: bool = False,
     ) -> None:
         self.model = model
         self.samples = samples
@@ -65,17 +69,17 @@ class ClientProblem:
             phase: stream(seed, purpose, round_index, client, k)
             for k, phase in enumerate(PHASES)
         }
-        self.loss_sum, self.loss_count = 0.0, 0
+        self._loss_sum: float | Tensor = 0.0
+        self.loss_count = 0
+        self._bf16 = bf16
+        self._full = 0
         self._phase = ""
         self._feature_piece = 0
         self._features: Tensor | None = None
         self._rest: list[Stage] = []
         self._stages = stages_of(model.module) if samples.stage else []
         dropout = "dropout" if purpose == "batches" else f"dropout {purpose}"
-        # Not `torch.manual_seed`: it takes a stack trace for each kind of accelerator.
-        torch.default_generator.manual_seed(
-            torch_seed(seed, dropout, round_index, client)
-        )
+        seed_dropout(model.device, torch_seed(seed, dropout, round_index, client))
 
     def batches(
         self, phase: Literal["personal", "shared", "joint"], work: Work, size: int
@@ -85,58 +89,124 @@ class ClientProblem:
         if n == 0:
             return
         if phase != self._phase:
-            self._phase, self.loss_sum, self.loss_count = phase, 0.0, 0
+            self._phase, self._loss_sum, self.loss_count = phase, 0.0, 0
         self.model.focus("both" if phase == "joint" else phase)
         self.model.module.train()
         epochs, steps = work.epochs or work.max_epochs, work.steps
         passes = epochs or (steps or 0) * (size or n) / n
         self._features = None
         self._feature_piece = min(size or n, EVALUATION_PIECE) if passes > 1 else 0
+        self._full = size or n
         done_epochs = done_steps = 0
         while epochs is None or done_epochs < epochs:
             order = torch.from_numpy(self._streams[phase].permutation(n))
+            order = order.to(self.model.device)
             for rows in torch.split(order, size or n):
                 if steps is not None and done_steps == steps:
+                    self._check(self.loss_sum)
                     return
                 yield rows
                 done_steps += 1
             done_epochs += 1
+        self._check(self.loss_sum)
+
+    @property
+    def loss_sum(self) -> float:
+        """Sum of the last phase's training losses over samples."""
+        return float(self._loss_sum)
 
     def gradient(self, part: Part, batch: Tensor) -> Tensor:
         """Return the gradient of a batch's mean loss; see `LocalProblem.gradient`."""
-        gradient = self.model.gradient[self.model.part(part)]
-        gradient.zero_()
-        loss = nn.functional.cross_entropy(
-            self._scores(part, batch), self.samples.labels.index_select(0, batch)
-        )
-        value = float(loss.detach())
-        if not isfinite(value):
+        self._keep_features(part)
+        if self._may_record(part, batch):
+            self._count(self._replay(part, batch), len(batch))
+        else:
+            labels = self.samples.labels.index_select(0, batch)
+            loss = self._descent(part, lambda: self._scores(part, batch), labels)
+            self._count(loss, len(batch))
+        return self.model.gradient[self.model.part(part)]
+
+    def _descent(
+        self, part: Part, scores_of: Callable[[], Tensor], labels: Tensor
+    ) -> Tensor:
+        """Return the loss of scores, with its gradient where the model has it."""
+        self.model.gradient[self.model.part(part)].zero_()
+        with autocast(self.model.device, enabled=self._bf16):
+            found = scores_of()
+        loss = nn.functional.cross_entropy(found.to(self.model.dtype), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _count(self, loss: Tensor, samples: int) -> None:
+        """Add a batch's mean loss; a GPU's is looked at once the phase is over."""
+        value = loss.double() if loss.is_cuda else float(loss)
+        if isinstance(value, float):
+            self._check(value)
+        self._loss_sum = self._loss_sum + value * samples
+        self.loss_count += samples
+
+    def _check(self, loss: float) -> None:
+        if not isfinite(loss):
             msg = (
-                f"the training loss is {value} ({self._where}, {self._phase} phase); "
+                f"the training loss is {loss} ({self._where}, {self._phase} phase); "
                 "lower the learning rate or the penalty, or look at the client's data"
             )
             raise TrainingError(msg)
-        self.loss_sum += value * len(batch)
-        self.loss_count += len(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return gradient
 
-    def _scores(self, part: Part, batch: Tensor) -> Tensor:
-        """Return the scores of a batch, from features of frozen stages if kept."""
-        in_focus = part == {"joint": "both"}.get(self._phase, self._phase)
-        if self._feature_piece and in_focus:
-            frozen, self._rest = frozen_stages(self.model.module)
-            if frozen:
+    def _in_focus(self, part: Part) -> bool:
+        return part == {"joint": "both"}.get(self._phase, self._phase)
+
+    def _keep_features(self, part: Part) -> None:
+        """Compute what frozen stages make of the samples, once in a phase."""
+        if not (self._feature_piece and self._in_focus(part)):
+            return
+        frozen, self._rest = frozen_stages(self.model.module)
+        if frozen:
+            with autocast(self.model.device, enabled=self._bf16):
                 self._features = frozen_features(
                     frozen, self.samples, self._feature_piece
                 )
-            self._feature_piece = 0
-        if self._features is not None and in_focus:
+        self._feature_piece = 0
+
+    def _scores(self, part: Part, batch: Tensor) -> Tensor:
+        """Return the scores of a batch, from features of frozen stages if kept."""
+        if self._features is not None and self._in_focus(part):
             return run(self._rest, self._features.index_select(0, batch))
         rows = self.samples.rows(batch)
         if rows.stage:
             return start(self._stages, rows)
         return scores(self.model.module, rows)
+
+    def _may_record(self, part: Part, batch: Tensor) -> bool:
+        """Return whether a pass is one of many alike, of a model that tells its stages.
+
+        Such a model vouches that nothing but torch's own layers is random in it.
+        """
+        return (
+            batch.is_cuda
+            and len(batch) == self._full
+            and self._in_focus(part)
+            and not self.samples.lengths
+            and bool(stages_of(self.model.module))
+        )
+
+    def _replay(self, part: Part, batch: Tensor) -> Tensor:
+        """Return the loss of a full batch, by a pass that the GPU has recorded."""
+        features, rest = self._features, self._rest
+        inputs = self.samples.inputs if features is None else (features,)
+        stage, every = self.samples.stage, stages_of(self.model.module)
+
+        def body(rows: Sequence[Tensor]) -> Tensor:
+            *own, labels = rows
+            found = Samples(tuple(own), {}, labels, stage)
+            if features is None:
+                return self._descent(part, lambda: start(every, found), labels)
+            return self._descent(part, lambda: run(rest, own[0]), labels)
+
+        shapes = tuple((x.shape[1:], x.dtype) for x in inputs)
+        kind = (part, len(batch), stage, len(rest) if features is not None else None)
+        sources = [*inputs, self.samples.labels]
+        return self.model.graphs.run((*kind, shapes, self._bf16), body, sources, batch)
 
     def full_gradient(self, part: Part) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""

@@ -18,7 +18,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,12 @@ class Recorder:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.records: list[Record] = []
+        self.last: Record = {}
+        """The last record; all others are in the file alone, so that memory is flat."""
+
+    @property
+    def _rounds(self) -> Path:
+        return self.directory / "rounds.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -87,26 +92,29 @@ class Recorder:
 
         A line that was cut off by a crash is dropped with them.
         """
-        path = self.directory / "rounds.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break
-            if record["round"] <= round_index:
-                self.records.append(record)
-        write_text(path, "".join(_line(record) for record in self.records))
+        kept = [r for r in self.records() if r["round"] <= round_index]
+        self.last = kept[-1] if kept else {}
+        write_text(self._rounds, "".join(_line(record) for record in kept))
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records of all rounds so far, up to a line that was cut off."""
+        if not self._rounds.exists():
+            return
+        with self._rounds.open(encoding="utf-8") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    return
 
     def add(self, record: Record) -> None:
         """Append a round's record to ``rounds.jsonl``."""
-        self.records.append(record)
-        path = self.directory / "rounds.jsonl"
+        self.last = record
         try:
-            with path.open("a", encoding="utf-8") as file:
+            with self._rounds.open("a", encoding="utf-8") as file:
                 file.write(_line(record))
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise cannot_write(self._rounds, error) from error
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file whole."""

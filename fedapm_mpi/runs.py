@@ -137,6 +137,7 @@ def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> N
         round_index=read_records(run)[-1]["round"],
         client=client,
         purpose="personalise",
+        bf16=config.precision == "bf16",
     )
     rows = final.server["rows"][: final.algorithm.rows]
     broadcast = final.groups.take(client, rows).to(group.model.dtype)

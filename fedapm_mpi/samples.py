@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .alignment import usable
+
 
 class Samples(NamedTuple):
     """Samples of one client in one split."""
@@ -55,9 +57,18 @@ class Samples(NamedTuple):
             int(named["stage"]),
         )
 
+    def to(self, device: torch.device) -> "Samples":
+        """Return the samples on a device; themselves if they are there."""
+        return Samples(
+            tuple(x.to(device) for x in self.inputs),
+            {name: n.to(device) for name, n in self.lengths.items()},
+            self.labels.to(device),
+            self.stage,
+        )
+
     def pieces(self, size: int) -> list["Samples"]:
         """Return the samples in order, cut into pieces of at most `size`."""
-        order = torch.arange(len(self.labels))
+        order = torch.arange(len(self.labels), device=self.labels.device)
         return [self.rows(index) for index in torch.split(order, size) if len(index)]
 
 
@@ -88,8 +99,9 @@ def to_samples(
 ) -> Samples:
     """Return these inputs of stored samples: values are ``stored * scale + shift``.
 
-    Every tensor is an allocation of its own. That makes its alignment the same
-    wherever the client is hosted, and with it the bits that a matrix product gives.
+    Every tensor begins at a multiple of `ALIGNMENT` bytes, be it a copy or the stored
+    array itself. Its alignment is so the same wherever the client is hosted, and with
+    it the bits that a matrix product gives.
     """
     return Samples(
         tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
@@ -108,6 +120,10 @@ def _own(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
 
 
 def _scaled(values: NDArray[Any], spec: StoredInput, dtype: torch.dtype) -> Tensor:
+    if spec.scale == 1 and spec.shift == 0 and usable(values):
+        stored = torch.from_numpy(values)
+        if stored.dtype == dtype:
+            return stored
     tensor = _own(values, dtype)
     if spec.scale != 1:
         tensor.mul_(spec.scale)

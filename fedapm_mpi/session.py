@@ -16,6 +16,7 @@ from .building import build_part, check_diagnostics, check_evaluation
 from .comm import SERVER, Communicator
 from .config import Config
 from .dealing import Deal, deal, passes
+from .devices import open_device
 from .errors import ConfigError, DataError, FedAPMError
 from .files import WriteError
 from .groups import Groups, build_groups
@@ -199,8 +200,13 @@ def open_session(config: Config, comm: Communicator) -> Session:
     error: FedAPMError | None = None
     torch.set_num_threads(config.threads)
     manifest = _shared_manifest(config, comm)
+    nodes = [
+        node if rank in hosts(comm.size) else -1
+        for rank, node in enumerate(comm.nodes())
+    ]
     try:
         session = _build(config, comm, manifest)
+        session.groups.move(open_device(config.device, comm.rank, nodes))
         session.reader.check(session.table.hosted)
     except FedAPMError as caught:
         error = caught
@@ -208,6 +214,7 @@ def open_session(config: Config, comm: Communicator) -> Session:
     assert session is not None
     storage = open_storage(
         comm,
+        nodes,
         session.host_of,
         _room(session),
         scratch=config.scratch,

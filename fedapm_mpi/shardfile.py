@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from .alignment import aligned_empty
 from .errors import DataError
 from .manifest import SCHEMA_VERSION, InputSpec, Manifest, ShardFile
 from .tables import Table, blocks
@@ -79,7 +80,7 @@ class OpenShard:
         with readable(self._path):
             columns = self._opened(split)
             return ClientArrays(
-                {name: column[rows] for name, column in columns.inputs.items()},
+                {name: _read(column, rows) for name, column in columns.inputs.items()},
                 {
                     name: column[rows].astype(np.int64)
                     for name, column in columns.lengths.items()
@@ -102,6 +103,14 @@ class OpenShard:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _read(column: h5py.Dataset, rows: slice) -> NDArray[Any]:
+    """Return rows of a column in an array that torch can use without a copy."""
+    found = aligned_empty((rows.stop - rows.start, *column.shape[1:]), column.dtype)
+    if found.size:
+        column.read_direct(found, rows)
+    return found
 
 
 @contextlib.contextmanager

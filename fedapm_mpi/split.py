@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ConfigError
+from .graphs import Graphs
 from .registry import did_you_mean
 
 
@@ -90,16 +91,33 @@ class SplitModel:
         self.personal_names = [n for n, _ in personal]
         self._shared = [p for _, p in shared]
         self._personal = [p for _, p in personal]
-        ordered = self._shared + self._personal
         self.dtype = _one_dtype(named)
         self.size_shared = sum(p.numel() for p in self._shared)
+        self._lay_out()
+        self.graphs = Graphs(self)
+        self.focus("both")
+
+    def _lay_out(self) -> None:
+        """Lay all parameters side by side, and their gradients."""
+        ordered = self._shared + self._personal
         vector = torch.cat([p.detach().reshape(-1) for p in ordered])
-        self._vector = vector
         self.gradient = torch.zeros_like(vector)
         self.shared = vector[: self.size_shared]
         self.personal = vector[self.size_shared :]
         _alias(ordered, vector, self.gradient)
-        self.focus("both")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.gradient.device
+
+    def move(self, device: torch.device) -> None:
+        """Move the module to a device; its vectors are others afterwards."""
+        for parameter in self._shared + self._personal:
+            parameter.grad = None
+        self.module.to(device)
+        self._lay_out()
+        self.graphs = Graphs(self)
 
     @classmethod
     def from_patterns(

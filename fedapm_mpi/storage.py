@@ -15,9 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .comm import SERVER, Communicator
+from .alignment import ALIGNMENT
+from .comm import Communicator
 from .errors import ConfigError
-from .mapped import ALIGNMENT, Cells, MappedFile, Tensors
+from .mapped import Cells, MappedFile, Tensors
 
 MEMORY = Path("/dev/shm")
 """A folder of files that lie in memory, on Linux."""
@@ -98,6 +99,7 @@ class Room(NamedTuple):
 
 def open_storage(
     comm: Communicator,
+    nodes: Sequence[int],
     host_of: NDArray[np.int64],
     room: Room,
     *,
@@ -110,6 +112,8 @@ def open_storage(
     ----------
     comm
         The ranks.
+    nodes : (size,)
+        The node of each rank; -1 for one without clients.
     scratch
         Folder of the mapped files; memory if `None`.
     together
@@ -125,9 +129,6 @@ def open_storage(
     ConfigError
         If `scratch` cannot be used, on every rank.
     """
-    nodes = list(comm.nodes())
-    if comm.size > 1:
-        nodes[SERVER] = -1
     hosting = [node for node in nodes if node >= 0]
     together = together and len(set(hosting)) < len(hosting)
     if scratch is None and not together:

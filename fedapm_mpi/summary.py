@@ -1,6 +1,6 @@
 """The figures of a whole run, from the records of its rounds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .recorder import Record
@@ -16,18 +16,22 @@ LAST = 10
 """Evaluations in the mean of the last ones."""
 
 
-def summarise_run(records: Sequence[Record]) -> dict[str, Any]:
+def summarise_run(records: Iterable[Record]) -> dict[str, Any]:
     """Return best, last and mean of the last ten evaluations of every metric.
 
     The evaluation before training (round 0) counts for none of them. Each value is a
     mean over clients; the last evaluation's spread over clients comes with it.
     """
-    evaluated = [r for r in records if r.get("loss") is not None and r["round"] > 0]
+    evaluated, rounds = [], 0
+    for record in records:
+        rounds = record["round"]
+        if record.get("loss") is not None and rounds > 0:
+            evaluated.append(record)
     if not evaluated:
-        return {"rounds": records[-1]["round"] if records else 0, "evaluations": 0}
+        return {"rounds": rounds, "evaluations": 0}
     last = evaluated[-1]
     result: dict[str, Any] = {
-        "rounds": records[-1]["round"],
+        "rounds": rounds,
         "evaluations": len(evaluated),
         "last_evaluated_round": last["round"],
     }

@@ -85,10 +85,12 @@ def client_rows(
 def _evaluate_client(
     session: Session, client: int, message: Tensor, t: int
 ) -> tuple[list[float], NDArray[np.float32]]:
-    groups, state = session.groups, session.table.view(client)
-    model = groups.of(client).model
+    groups, model = session.groups, session.groups.of(client).model
+    viewed = session.table.view(client)
+    state = {name: tensor.to(model.device) for name, tensor in viewed.items()}
     rows, d = session.algorithm.rows, session.size
     broadcast = groups.take(client, message[: rows * d].view(rows, d))
+    broadcast = broadcast.to(model.device)
     _load_buffers(session, model, state, message)
     personalise = getattr(session.algorithm, "personalise", None)
     if personalise is None:
@@ -98,15 +100,17 @@ def _evaluate_client(
     else:
         problem = ClientProblem(
             model,
-            session.samples(client, "train"),
+            session.samples(client, "train").to(model.device),
             seed=session.config.seed,
             round_index=t,
             client=client,
             purpose="personalise",
+            bf16=session.config.precision == "bf16",
         )
         personalise(broadcast, state, problem, float(session.weights[client]))
     samples = session.samples(client, session.config.evaluation.split)
-    found, probabilities = evaluate(model, samples, session.num_classes)
+    there = samples.to(model.device)
+    found, probabilities = evaluate(model, there, session.num_classes)
     if found.samples and not isfinite(found.loss):
         msg = (
             f"the test loss of client {client} is {found.loss} after round {t}; lower "

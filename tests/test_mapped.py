@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from fedapm_mpi.alignment import ALIGNMENT
 from fedapm_mpi.files import WriteError
-from fedapm_mpi.mapped import ALIGNMENT, Cells, MappedFile, most_room, room
+from fedapm_mpi.mapped import Cells, MappedFile, most_room, room
 
 KEYS = ("a", ("b", "test"), 3)
 

@@ -18,7 +18,7 @@ def opened(data, **changes):
 
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_memory_by_hand(toy, split):
-    session = opened(toy["features"], evaluation={"split": split})
+    session = opened(toy["features"], evaluation={"split": split}, rounds=101)
     counts = session.manifest.counts
     found = memory(session)
     looked_at = {"train", split}
@@ -52,9 +52,32 @@ def test_doubles_and_bytes(toy, tmp_path):
     tests = [np.arange(16, 18), np.arange(18, 20)]
     table = Table("bytes", [column("x", x)], np.arange(20) % 2, ("a", "b"))
     write_dataset(tmp_path / "data", table, {"train": rows, "test": tests})
-    found = memory(opened(tmp_path / "data", dtype="float64"))
+    full = {"participation": "full"}
+    found = memory(opened(tmp_path / "data", dtype="float64", **full))
     assert found.data == 20 * 50 * 8
     assert found.reading == 8 * 50 * 8
+
+
+@pytest.mark.parametrize("who", ["all", "participants"])
+def test_a_short_run_sees_those_whom_it_draws(toy, who):
+    session = opened(toy["features"], rounds=2, evaluation={"clients": who})
+    counts = session.manifest.counts
+    drawn = sorted({*session.participants(0), *session.participants(1)})
+    assert len(drawn) < session.num_clients
+    tested = drawn if who == "participants" else range(session.num_clients)
+    samples = sum(int(counts["train"][i]) for i in drawn)
+    samples += sum(int(counts["test"][i]) for i in tested)
+    found = memory(session)
+    assert found.data == samples * FEATURES * 4
+    shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
+    assert found.states == len(drawn) * 4 * (2 * shared + personal)
+
+
+def test_what_looks_at_all_training_samples_counts_them(toy):
+    looking = opened(toy["features"], rounds=1, diagnostics={"lagrangian": True})
+    counts = looking.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    assert memory(looking).data == whole * FEATURES * 4
 
 
 def test_the_total_is_that_of_all_parts():

@@ -53,7 +53,7 @@ def test_going_on_drops_later_rounds_and_a_line_cut_off(tmp_path):
         {"round": 2},
         {"round": 3, "new": True},
     ]
-    assert again.records[-1] == {"round": 3, "new": True}
+    assert list(again.records())[-1] == {"round": 3, "new": True}
 
 
 def test_csv_has_empty_cells_for_nan(tmp_path):

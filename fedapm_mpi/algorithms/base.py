@@ -103,7 +103,7 @@ class LocalProblem(Protocol):
 
         Shapes (d_shared,), (d_personal,) or (d_shared + d_personal,), the shared
         part first; a buffer that the next call overwrites. Raises `TrainingError`
-        if the loss is not finite.
+        if the loss is not finite; on a GPU, `batches` does at the end of a phase.
         """
         ...
 

@@ -56,6 +56,8 @@ def as_images(x: Tensor) -> Tensor:
     """Return ``(n, C, H, W)`` of ``(n, H, W, C)``, channels innermost in memory.
 
     On a CPU, convolutions and poolings of this memory order take half the time of
-    the other.
+    the other. On a GPU it is the other way round, as long as kernels must be
+    deterministic and in single precision.
     """
-    return x.permute(0, 3, 1, 2)
+    found = x.permute(0, 3, 1, 2)
+    return found.contiguous() if found.is_cuda else found

@@ -25,6 +25,12 @@ def tensors(client):
     return {"shared": torch.full((5,), float(client)), "n": torch.tensor(client)}
 
 
+def nodes(world):
+    """Return the node of each rank, -1 for a server that is not alone."""
+    first = min(1, world.size - 1)
+    return [-1] * first + world.nodes()[first:]
+
+
 EACH = room(tensors(0))
 
 
@@ -40,7 +46,7 @@ def open_files():
 @pytest.mark.parametrize("in_folder", [False, True])
 def test_each_rank_sees_what_others_put(world, in_folder, folder):
     scratch = str(folder) if in_folder else None
-    found = open_storage(world, placed(world), needs(), scratch=scratch)
+    found = open_storage(world, nodes(world), placed(world), needs(), scratch=scratch)
     several = world.size > 2
     if not in_folder and not several:
         assert isinstance(found.states, Own)
@@ -70,7 +76,9 @@ def test_each_rank_sees_what_others_put(world, in_folder, folder):
 
 
 def test_in_turns_ranks_change_the_same_state(world, folder):
-    found = open_storage(world, placed(world), needs(), scratch=str(folder))
+    found = open_storage(
+        world, nodes(world), placed(world), needs(), scratch=str(folder)
+    )
     if world.rank == placed(world)[0]:
         found.states.put(0, tensors(0))
     world.wait()
@@ -85,7 +93,7 @@ def test_in_turns_ranks_change_the_same_state(world, folder):
 
 
 def test_those_who_stay_apart_share_nothing(world):
-    found = open_storage(world, placed(world), needs(), together=False)
+    found = open_storage(world, nodes(world), placed(world), needs(), together=False)
     assert isinstance(found.states, Own)
     assert found.nodes is None
     assert not open_files()
@@ -93,11 +101,13 @@ def test_those_who_stay_apart_share_nothing(world):
 
 def test_a_folder_that_is_not_there_is_an_error_on_every_rank(world, folder):
     with pytest.raises(ConfigError, match=r"scratch: no file can be mapped in .*none"):
-        open_storage(world, placed(world), needs(), scratch=str(folder / "none"))
+        open_storage(
+            world, nodes(world), placed(world), needs(), scratch=str(folder / "none")
+        )
 
 
 def test_too_little_room_in_memory_is_told_and_each_keeps_its_own(world):
-    found = open_storage(world, placed(world), needs(size=2**50))
+    found = open_storage(world, nodes(world), placed(world), needs(size=2**50))
     assert isinstance(found.states, Own)
     assert found.nodes is None
     if world.size > 2:
@@ -110,7 +120,7 @@ def test_too_little_room_in_memory_is_told_and_each_keeps_its_own(world):
 def test_room_for_states_that_are_never_touched_is_not_asked_for(world):
     few = needs(size=2**40, touched=2.0**-30)
     few.samples["train"][:] = 64
-    found = open_storage(world, placed(world), few)
+    found = open_storage(world, nodes(world), placed(world), few)
     assert found.note is None
 
 
@@ -121,7 +131,7 @@ def test_a_rank_that_cannot_open_the_file_makes_all_stay_apart(world, monkeypatc
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr("fedapm_mpi.mapped.MappedFile.open", cannot)
-    found = open_storage(world, placed(world), needs())
+    found = open_storage(world, nodes(world), placed(world), needs())
     assert found.nodes is None
     if world.size > 2:
         assert "cannot be mapped by another rank (No such file" in found.note

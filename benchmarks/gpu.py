@@ -1,0 +1,118 @@
+"""Seconds of a round on a GPU, beside one core of the processor.
+
+    python -m benchmarks.gpu [--models cnn resnet18] [--ranks 3 5] [--rounds 4]
+                             [--data FOLDER] [--csv FILE]
+
+W1 with FedAPM: on one core; on the GPU by one process, with passes replayed and with
+every kernel launched anew, in single precision and in bfloat16; and on so many ranks
+that share the GPU. The first round, which reads data and records passes, is left out.
+Digests of all runs in single precision on the GPU must be equal. A model other than the
+`cnn` is not trained on the processor, which would take hours.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.configfile import validate
+from fedapm_mpi.graphs import Graphs
+from fedapm_mpi.job import train
+
+from . import w1
+from .telling import keep, machine, on_ranks
+
+SPLITS = {"cnn": ["fc*"], "resnet18": ["fc.*"]}
+
+
+@contextmanager
+def launched_anew() -> Iterator[None]:
+    """Let no pass be replayed."""
+    replayed = Graphs.run
+
+    def run(self: Graphs, kind: Any, body: Any, sources: Any, rows: Any) -> Any:
+        return body([source.index_select(0, rows) for source in sources])
+
+    Graphs.run = run  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Graphs.run = replayed  # type: ignore[method-assign]
+
+
+def told(run: Path) -> tuple[float, float, str]:
+    """Return the seconds of local work and of an evaluation a round, and the digest."""
+    lines = (run / "rounds.jsonl").read_text().splitlines()[2:]
+    seconds = [json.loads(line)["seconds"] for line in lines]
+    local = statistics.mean(s["local"] for s in seconds)
+    evaluate = statistics.mean(s["evaluate"] for s in seconds)
+    return local, evaluate, (run / "final" / "digest.txt").read_text()
+
+
+def alone(values: dict[str, Any], run: Path) -> tuple[float, float, str]:
+    """Train in this process."""
+    train(Serial(), validate(values, "gpu"), directory=run, progress="none")
+    return told(run)
+
+
+def together(values: dict[str, Any], run: Path, ranks: int) -> tuple[float, float, str]:
+    """Train on ranks that share the GPU."""
+    config = run.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "fedapm_mpi", "train", str(config)]
+    command += ["--run-dir", str(run), "--progress", "none"]
+    subprocess.run(on_ranks(ranks, command), check=True)
+    return told(run)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
+    parser.add_argument("--models", nargs="+", choices=SPLITS, default=["cnn"])
+    parser.add_argument("--ranks", nargs="*", type=int, default=[3, 5])
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--data", type=Path, default=Path("data/benchmarks"))
+    parser.add_argument("--csv", type=Path)
+    args = parser.parse_args(words)
+    print(f"{machine()}; {torch.cuda.get_device_name()}")
+    data = w1.prepare(args.data, "W1").absolute()
+    lines: list[list[object]] = []
+    for model in args.models:
+        base = w1.configuration(data, "fedapm", args.rounds)
+        base |= {"model": {"name": model}, "split": {"personal": SPLITS[model]}}
+        gpu = base | {"device": "cuda"}
+        found: dict[str, tuple[float, float, str]] = {}
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            if model == "cnn":
+                found["one core"] = alone(base, folder / "cpu")
+            found["GPU"] = alone(gpu, folder / "gpu")
+            with launched_anew():
+                found["GPU, launched anew"] = alone(gpu, folder / "anew")
+            half = gpu | {"precision": "bf16"}
+            found["GPU, bf16"] = alone(half, folder / "bf16")
+            for ranks in args.ranks:
+                run = folder / f"ranks-{ranks}"
+                found[f"GPU, {ranks - 1} client ranks"] = together(gpu, run, ranks)
+        for way, (local, evaluate, _) in found.items():
+            print(f"{model}, {way}: {local:.3f} s of local work, {evaluate:.3f} s eval")
+            lines.append([model, way, local, evaluate])
+        single = [d for w, (*_, d) in found.items() if "GPU" in w and "bf16" not in w]
+        if len(set(single)) > 1:
+            msg = f"{model}: runs on the GPU ended with different digests"
+            raise SystemExit(msg)
+    keep(args.csv, ["model", "way", "local_s", "evaluate_s"], lines)
+
+
+if __name__ == "__main__":
+    main()
