@@ -93,7 +93,7 @@ def configuration(data: Path, rounds: int) -> dict[str, Any]:
     work = {"epochs": 2}
     return {
         "data": str(data),
-        "model": {"name": "mlp", "hidden": [1024, 1024]},
+        "model": {"name": "mlp", "hidden": [512, 512]},
         "algorithm": {
             "name": "fedapm", "batch_size": 20, "rho": 0.01, "sigma": 0.01,
             "lr_personal": 0.01, "lr_shared": 0.01, "personal_work": work,

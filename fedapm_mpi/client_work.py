@@ -1,5 +1,6 @@
 """A rank's share of a round: the local work of the participants that it hosts."""
 
+from collections.abc import Iterable
 from time import perf_counter
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from .session import Session
 class Local(NamedTuple):
     """What a rank's local work of a round brings."""
 
+    clients: list[int]
+    """Those whom this rank trained."""
+
     increments: list[NDArray[np.float64]]
     statistics: list[list[float]]
     """Of each participant: loss sum, loss count, squared drift, seconds."""
@@ -25,9 +29,11 @@ class Local(NamedTuple):
     error: FedAPMError | None
 
 
-def local_work(session: Session, t: int, clients: list[int], message: Tensor) -> Local:
-    """Train those of a round's participants that are this rank's, in client order."""
-    result = Local([], [], 0.0, None)
+def local_work(
+    session: Session, t: int, clients: Iterable[int], message: Tensor
+) -> Local:
+    """Train those of a round's participants that are this rank's."""
+    result = Local([], [], [], 0.0, None)
     largest = 0.0
     for client in clients:
         begin = perf_counter()
@@ -43,6 +49,7 @@ def local_work(session: Session, t: int, clients: list[int], message: Tensor) ->
         except FedAPMError as error:
             return result._replace(error=error, largest=0.0)
         largest = max(largest, size)
+        result.clients.append(client)
         result.increments.append(increment)
         result.statistics.append([*figures, perf_counter() - begin])
     return result._replace(largest=largest)

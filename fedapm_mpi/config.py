@@ -231,9 +231,9 @@ class Config:
     """How clients are placed on ranks; results do not depend on it."""
 
     dealing: Literal["node", "rank"] = "node"
-    """Whether a round's participants are dealt by cost to all ranks of the node that
-    they live on, which then share what they keep of its clients; or work where they
-    were placed."""
+    """Whether a round's participants go to whichever rank of their node is free, the
+    largest first, for which its ranks share what they keep of clients; or stay with the
+    rank where they were placed."""
 
     scratch: str | None = None
     """Folder, best on a disk of each node, for states and samples of clients: in a file

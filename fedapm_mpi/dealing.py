@@ -1,8 +1,9 @@
 """Who works on which client in a round; no result depends on it.
 
 A client lives on one node of the cluster, where a placement put it before anybody was
-drawn. Ranks of a node share what they keep of its clients, so each round's participants
-can be dealt among them anew: the largest first, each to the rank with the least work.
+drawn. Ranks of a node share what they keep of its clients, so that each round's
+participants can go to whichever rank is free: the largest first. `deal` foretells what
+comes of that.
 """
 
 from collections.abc import Sequence

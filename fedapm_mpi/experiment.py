@@ -15,6 +15,7 @@ from .algorithms import Round
 from .client_work import local_work
 from .comm import SERVER
 from .consensus import dual_residual, lagrangian, measure, resumed_verdict
+from .gathering import gather_of_clients
 from .placements import hosts
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
@@ -100,9 +101,9 @@ def run(
         session.adapt(verdict.rho)
 
         chosen = session.participants(t)
-        deal = session.deal_training(chosen)
         with clock("local"):
-            local = local_work(session, t, deal.of(comm.rank), message)
+            mine = session.draw(chosen, session.training_costs)
+            local = local_work(session, t, mine, message)
         largest, failed, slowest, asked = comm.maximum(
             [local.largest, bool(local.error), clock.seconds["local"], stop.asked]
         )
@@ -117,12 +118,12 @@ def run(
                 largest=largest,
                 terms=len(chosen),
             )
-        rows = np.array(local.statistics, dtype=np.float64).reshape(-1, 4)
-        statistics = comm.gather_rows(rows, deal.counts(comm.size))
-        if statistics is not None:
+        gathered = gather_of_clients(comm, local.clients, local.statistics, width=4)
+        if gathered is not None:
+            clients, statistics = gathered
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
-                pending |= _statistics(statistics[deal.client_order()])
+                pending |= _statistics(statistics[np.argsort(clients)])
             pending["seconds"] = clock.seconds | {
                 "local": slowest,
                 "local_mean": float(statistics[:, 3].sum()) / len(hosts(comm.size)),

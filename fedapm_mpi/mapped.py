@@ -5,12 +5,13 @@ collective between. The file has lost its name once all have opened it, so that 
 of it is left however they end.
 """
 
+import fcntl
 import json
 import math
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -48,7 +49,7 @@ class MappedFile:
 
     def __init__(self, descriptor: int, size: int, folder: Path) -> None:
         self._descriptor = descriptor
-        self._folder = folder
+        self.folder = folder
         self._map = mmap.mmap(descriptor, size)
         self.bytes = torch.frombuffer(self._map, dtype=torch.uint8)
 
@@ -99,15 +100,65 @@ class MappedFile:
                 start, view = start + done, view[done:]
         except OSError as error:
             msg = (
-                f"no room for client states in {self._folder} "
+                f"no room for client states in {self.folder} "
                 f"({error.strerror or error}); set scratch to a folder on a larger "
                 "disk, then go on with --resume"
             )
             raise WriteError(msg) from error
 
+    def next_number(self, start: int) -> int:
+        """Return the number at a place, 8 bytes, and leave there the next.
+
+        Processes that ask at the same time are given different ones.
+
+        Raises
+        ------
+        OSError
+            If the file system knows no locks.
+        """
+        place = slice(start, start + _LENGTH)
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX, _LENGTH, start)
+        try:
+            number = int.from_bytes(self._map[place], "little")
+            self._map[place] = (number + 1).to_bytes(_LENGTH, "little")
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, _LENGTH, start)
+        return number
+
     def __del__(self) -> None:
         with suppress(OSError, AttributeError):
             os.close(self._descriptor)
+
+
+class Turns:
+    """Numbers that processes draw, each once: whoever is free takes the next.
+
+    Parameters
+    ----------
+    file
+        The file.
+    start
+        Where it has `ALIGNMENT` bytes for this.
+    processes
+        How many draw.
+    """
+
+    def __init__(self, file: MappedFile, start: int, processes: int) -> None:
+        self._file = file
+        self._start = start
+        self._processes = processes
+        self._before = 0
+
+    def draw(self, count: int) -> Iterator[int]:
+        """Yield what this process draws of ``range(count)``.
+
+        All processes must draw to the end, with the same count, and meet in a
+        collective before any of them draws again.
+        """
+        while (k := self._file.next_number(self._start) - self._before) < count:
+            yield k
+        # Everybody drew one number too many, to see that none was left.
+        self._before += count + self._processes
 
 
 class _Entry(NamedTuple):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -141,19 +142,46 @@ class Session:
         # A sample that is trained on takes about three times the work.
         return self.manifest.counts[self.config.evaluation.split] + 3 * tuning
 
+    def draw(
+        self, clients: NDArray[np.int64], costs: NDArray[np.int64]
+    ) -> Iterator[int]:
+        """Yield those of the clients that this rank is to work on.
+
+        Ranks that share a node's clients take the one with the most work left, whenever
+        they are free; all must draw to the end. Others have those that live with them.
+        """
+        turns = self.storage.turns
+        if turns is None or not self.deals:
+            yield from self._home(clients).of(self.comm.rank)
+            return
+        nodes = np.asarray(self.storage.nodes)
+        here = clients[nodes[self.host_of[clients]] == nodes[self.comm.rank]]
+        ordered = here[np.argsort(-costs[here], kind="stable")].tolist()
+        for k in turns.draw(len(ordered)):
+            yield ordered[k]
+
     def deal_training(self, chosen: NDArray[np.int64]) -> Deal:
-        """Return which rank trains which of a round's participants."""
+        """Return which rank will train which of a round's participants, as foreseen."""
         return self._deal(chosen, self.training_costs)
 
     def deal_evaluation(self, rounds: int) -> Deal:
-        """Return which rank evaluates which client after so many rounds."""
+        """Return which rank will evaluate which client, as foreseen."""
         return self._deal(self.evaluated(rounds), self.evaluation_costs)
+
+    @property
+    def deals(self) -> bool:
+        """Whether work goes to any rank of a node; only sums in any order allow it."""
+        any_order = getattr(self.reduction, "any_order", False)
+        return any_order and self.config.dealing == "node"
 
     def _deal(self, clients: NDArray[np.int64], costs: NDArray[np.int64]) -> Deal:
         nodes = self.storage.nodes
-        if nodes is None or self.config.dealing == "rank":
-            return Deal(clients, self.host_of[clients])
+        if nodes is None or not self.deals:
+            return self._home(clients)
         return deal(clients, costs, self.host_of, nodes)
+
+    def _home(self, clients: NDArray[np.int64]) -> Deal:
+        return Deal(clients, self.host_of[clients])
 
     def adapt(self, rho: float | None) -> None:
         """Go on with another penalty, where the algorithm's adapts."""
@@ -218,7 +246,7 @@ def open_session(config: Config, comm: Communicator) -> Session:
         session.host_of,
         _room(session),
         scratch=config.scratch,
-        together=config.dealing == "node",
+        together=session.deals,
     )
     notes = [storage.note] if storage.note else []
     return dataclasses.replace(

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from .alignment import ALIGNMENT
 from .comm import Communicator
 from .errors import ConfigError
-from .mapped import Cells, MappedFile, Tensors
+from .files import WriteError
+from .mapped import Cells, MappedFile, Tensors, Turns
 
 MEMORY = Path("/dev/shm")
 """A folder of files that lie in memory, on Linux."""
@@ -75,6 +76,10 @@ class Storage:
 
     samples: Kept = field(default_factory=Own)
     """By client and split."""
+
+    turns: Turns | None = None
+    """By which ranks of a node deal work among them; `None` if this rank has all its
+    own."""
 
     nodes: tuple[int, ...] | None = None
     """Of each rank the node whose ranks share, -1 for one without clients; `None` if
@@ -156,7 +161,8 @@ def open_storage(
         )
     if file is None:
         return Storage(nodes=tuple(nodes))
-    return Storage(*_cells(file, own, room), tuple(nodes))
+    turns = Turns(file, 0, nodes.count(nodes[comm.rank])) if together else None
+    return Storage(*_cells(file, own, room), turns, tuple(nodes))
 
 
 def _folder(scratch: str | None) -> Path:
@@ -183,7 +189,13 @@ def _create(
                 ),
             )
         size = ALIGNMENT + sum(Cells.size(c) for _, c in _layout(clients, room))
-        return *MappedFile.create(folder, size), None
+        file, path = MappedFile.create(folder, size)
+        try:
+            file.write(0, bytes(ALIGNMENT))
+            return file, path, _locked(file)
+        except WriteError as error:
+            path.unlink()
+            return None, None, str(error)
     except (OSError, ValueError, OverflowError) as error:
         return None, None, f"no file can be mapped in {folder} ({_reason(error)})"
 
@@ -193,6 +205,16 @@ def _open(path: Path) -> tuple[MappedFile | None, str | None]:
         return MappedFile.open(path), None
     except (OSError, ValueError, OverflowError) as error:
         return None, f"{path} cannot be mapped by another rank ({_reason(error)})"
+
+
+def _locked(file: MappedFile) -> str | None:
+    """Return what is in the way of drawing numbers from a file's beginning."""
+    try:
+        number = file.next_number(0)
+        file.write(0, bytes(ALIGNMENT))
+    except OSError as error:
+        return f"{file.folder} knows no locks ({_reason(error)})"
+    return None if number == 0 else f"{file.folder} gives {number} for 0"
 
 
 def _reason(error: Exception) -> str:
@@ -214,6 +236,6 @@ def _cells(
 ) -> tuple[Cells, Cells]:
     (whose, states), (keys, samples) = _layout(clients, room)
     return (
-        Cells(file, 0, whose, states),
-        Cells(file, Cells.size(states), keys, samples),
+        Cells(file, ALIGNMENT, whose, states),
+        Cells(file, ALIGNMENT + Cells.size(states), keys, samples),
     )

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .algorithms import ClientState
-from .dealing import Deal
 from .errors import TrainingError
 from .evaluation import evaluate
+from .gathering import gather_of_clients
 from .metrics import client_metrics, summarise
 from .problem import ClientProblem
 from .session import Session
@@ -52,20 +52,27 @@ def survey(session: Session, message: Tensor, t: int) -> Survey | None:
     `message` is the broadcast that holds the shared block u. Returns the result on the
     server; `None` elsewhere, and where nobody is to be evaluated.
     """
-    deal = session.deal_evaluation(t)
+    chosen = session.evaluated(t)
+    clients: list[int] = []
     figures: list[list[float]] = []
     scored: list[NDArray[np.float32]] = []
-    for client in deal.of(session.comm.rank):
+    for client in session.draw(chosen, session.evaluation_costs):
         row, pooled = _evaluate_client(session, client, message, t)
+        clients.append(client)
         figures.append(row)
         if session.config.evaluation.pooled:
             scored.append(pooled)
-    rows = np.array(figures, dtype=np.float64).reshape(-1, len(COLUMNS))
-    gathered = session.comm.gather_rows(rows, deal.counts(session.comm.size))
-    pool = _gather_pool(session, deal, scored)
-    if gathered is None or not len(deal.clients):
+    width = len(COLUMNS)
+    gathered = gather_of_clients(session.comm, clients, figures, width=width)
+    pool = _gather_pool(session, scored)
+    if gathered is None or not len(chosen):
         return None
-    return _summarise(session, deal.clients, gathered[deal.client_order()], pool)
+    owners, table = gathered
+    if pool is not None:
+        tested = session.manifest.counts[session.config.evaluation.split]
+        owner = np.repeat(owners, tested[owners])
+        pool = pool[np.argsort(owner, kind="stable")]
+    return _summarise(session, chosen, table[np.argsort(owners)], pool)
 
 
 def client_rows(
@@ -134,22 +141,15 @@ def _load_buffers(
 
 
 def _gather_pool(
-    session: Session, deal: Deal, scored: list[NDArray[np.float32]]
+    session: Session, scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
-    """Return all test samples' probabilities and labels in client order, (n, K + 1)."""
+    """Return all test samples' probabilities and labels rank by rank, (n, K + 1)."""
     if not session.config.evaluation.pooled:
         return None
     width = session.num_classes + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
-    tested = session.manifest.counts[session.config.evaluation.split]
-    per_rank = deal.loads(tested, session.comm.size).tolist()
-    pool = session.comm.gather_rows(np.ascontiguousarray(mine), per_rank)
-    if pool is None:
-        return None
-    by_rank = np.argsort(deal.ranks, kind="stable")
-    owner = np.repeat(by_rank, tested[deal.clients[by_rank]])
-    ordered: NDArray[np.float32] = pool[np.argsort(owner, kind="stable")]
-    return ordered
+    counts = session.comm.counts(len(mine))
+    return session.comm.gather_rows(np.ascontiguousarray(mine), counts)
 
 
 def _summarise(

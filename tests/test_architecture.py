@@ -16,6 +16,7 @@ MATHEMATICS = [
     PACKAGE / "split.py",
     PACKAGE / "problem.py",
     PACKAGE / "metrics.py",
+    PACKAGE / "dealing.py",
     PACKAGE / "seeding.py",
     *sorted((PACKAGE / "algorithms").glob("*.py")),
     *sorted((PACKAGE / "models").glob("*.py")),

@@ -52,6 +52,10 @@ class Communicator(Protocol):
         """
         ...
 
+    def counts(self, number: int) -> list[int]:
+        """Return every rank's number, on every rank."""
+        ...
+
     def share(self, item: T | None) -> T:
         """Return the server's small object on every rank."""
         ...
@@ -98,6 +102,9 @@ class Serial:
 
     def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
         return rows
+
+    def counts(self, number: int) -> list[int]:
+        return [number]
 
     def share(self, item: T | None) -> T:
         assert item is not None

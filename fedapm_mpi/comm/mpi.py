@@ -89,6 +89,13 @@ class MPICommunicator:
             self._gather_turn(mine, found, share, ends[:-1] + turn * step, step)
         return found
 
+    def counts(self, number: int) -> list[int]:
+        sent = np.array([number], dtype=np.int64)
+        found = np.empty(self.size, dtype=np.int64)
+        self._finish(self._comm.Iallgather(sent, found))
+        result: list[int] = found.tolist()
+        return result
+
     def share(self, item: T | None) -> T:
         self.wait()
         shared: T = self._comm.bcast(item, root=SERVER)

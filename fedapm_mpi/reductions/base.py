@@ -18,6 +18,10 @@ class Reduction(Protocol):
     bytes_per_element: int
     """Bytes that one element takes on the wire."""
 
+    any_order: bool
+    """Whether the sum is the same whichever rank brings an increment. Only then are
+    participants dealt anew in each round; a reduction that does not say so is not."""
+
     def sum(
         self,
         comm: Communicator,

@@ -15,6 +15,7 @@ class Float32:
     """Sum in single precision: 4 bytes an element, bits vary with the rank count."""
 
     bytes_per_element = 4
+    any_order = False
 
     def sum(
         self,

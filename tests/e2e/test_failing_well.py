@@ -216,6 +216,7 @@ def test_an_exception_on_one_rank_ends_all(toy, tmp_path):
             rounds=5,
             evaluation={"every": 1},
             checkpoint={"every": 1, "keep": 2},
+            dealing="rank",  # since a rank counts the batches that it saw of a client
         ),
     )
     run = tmp_path / "run"

@@ -146,3 +146,7 @@ def test_the_error_of_the_lowest_rank_is_raised(world):
 
 def test_what_is_raised_alone_is_not_agreed():
     assert not DataError("alone").agreed
+
+
+def test_counts_are_known_everywhere(world):
+    assert world.counts(7 * world.rank + 1) == [7 * r + 1 for r in range(world.size)]

@@ -1,5 +1,6 @@
 """What the ranks of a node share, seen from each of them."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,32 @@ def test_a_rank_that_cannot_open_the_file_makes_all_stay_apart(world, monkeypatc
         assert "cannot be mapped by another rank (No such file" in found.note
     world.wait()
     assert not open_files()
+
+
+def test_every_number_is_drawn_once(world):
+    found = open_storage(world, nodes(world), placed(world), needs())
+    working = range(min(1, world.size - 1), world.size)
+    if len(working) == 1:
+        assert found.turns is None
+        return
+    for count in (0, 1, 7, 500):
+        mine = [] if found.turns is None else list(found.turns.draw(count))
+        assert mine == sorted(mine)
+        drawn = world.gather(mine)
+        if drawn is not None:
+            assert sorted(k for own in drawn for k in own) == list(range(count))
+            assert not drawn[0]
+        world.wait()
+
+
+def test_a_rank_that_is_busy_draws_less(world):
+    found = open_storage(world, nodes(world), placed(world), needs())
+    mine = 0
+    for _ in () if found.turns is None else found.turns.draw(40):
+        mine += 1
+        time.sleep(0.05 if world.rank == 1 else 0.005)
+    if world.size < 3:
+        return
+    busy = world.maximum([mine if world.rank == 1 else 0])[0]
+    free = world.maximum([0 if world.rank == 1 else mine])[0]
+    assert 0 < busy < free
