@@ -250,9 +250,11 @@ def _residuals(server: Server, block: _Block, sums: list[float]) -> admm.Residua
 def _dual_residual(server: Server, block: _Block) -> float:
     if not len(server.penalties):
         return 0.0
+    penalties = server.penalties
     return admm.dual_residual(
-        (server.change[at], server.penalties[torch.from_numpy(held)])
+        (server.change[at], penalties[torch.from_numpy(held)] if few else penalties)
         for at, held in block.pieces
+        for few in [not held.all()]
     )
 
 

@@ -190,15 +190,18 @@ def _round(
     `penalties` are those of before the round, (m,).
     """
     here = chosen[holders[chosen]]
+    count = int(holders.sum())
     used = None
     if server.rho is not None:
-        holding = torch.from_numpy(holders)
-        both = (penalties, server.penalties)
-        before, after = (float((p[holding] / server.rho).sum()) for p in both)
+        before = after = float(count)
+        if getattr(session.algorithm, "balance", None) is not None:
+            holding = torch.from_numpy(holders)
+            both = (penalties, server.penalties)
+            before, after = (float((p[holding] / server.rho).sum()) for p in both)
         used = (before, after)
     return Round(
         index=t,
-        num_clients=int(holders.sum()),
+        num_clients=count,
         participants=len(here),
         weight_sum=float(session.weights[here].sum()),
         # Exactly 1 where all hold it, whatever rounding makes of the sum.

@@ -5,7 +5,7 @@ same shape, except for what the configuration lets only some hold.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -58,6 +58,7 @@ class Groups:
     """(m,) the group of each client."""
 
     space: SharedSpace
+    _members: dict[tuple[int, ...], NDArray[np.bool_]] = field(default_factory=dict)
 
     def of(self, client: int) -> ClientGroup:
         """Return a client's group."""
@@ -72,8 +73,11 @@ class Groups:
         return self.space.spread(int(self.of_client[client]), values)
 
     def clients(self, groups: Sequence[int]) -> NDArray[np.bool_]:
-        """Return which clients are in these groups, (m,)."""
-        return np.isin(self.of_client, groups)
+        """Return which clients are in these groups, (m,); not to be changed."""
+        key = tuple(groups)
+        if key not in self._members:  # asked for in every round
+            self._members[key] = np.isin(self.of_client, groups)
+        return self._members[key]
 
     def move(self, device: torch.device) -> None:
         """Move all models to a device; initial vectors stay where they are."""

