@@ -106,12 +106,13 @@ def main(words: Sequence[str] | None = None) -> None:
                 found[f"GPU, {ranks - 1} client ranks"] = together(gpu, run, ranks)
         for way, (local, evaluate, _) in found.items():
             print(f"{model}, {way}: {local:.3f} s of local work, {evaluate:.3f} s eval")
-            lines.append([model, way, local, evaluate])
+            gpu_name = torch.cuda.get_device_name()
+            lines.append([model, way, local, evaluate, gpu_name])
         single = [d for w, (*_, d) in found.items() if "GPU" in w and "bf16" not in w]
         if len(set(single)) > 1:
             msg = f"{model}: runs on the GPU ended with different digests"
             raise SystemExit(msg)
-    keep(args.csv, ["model", "way", "local_s", "evaluate_s"], lines)
+    keep(args.csv, ["model", "way", "local_s", "evaluate_s", "gpu"], lines)
 
 
 if __name__ == "__main__":
