@@ -39,16 +39,19 @@ class _Recorded:
         generator = torch.cuda.default_generators[model.device.index]
         # Trying out must leave no trace in what layers draw or keep.
         drawn, kept = generator.get_state(), model.read_buffers()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UPS):
-                body(self.places)
-        torch.cuda.current_stream().wait_stream(aside)
-        with torch.cuda.graph(self.graph):
-            self.loss = body(self.places)
-        generator.set_state(drawn)
-        model.write_buffers(*kept)
+        try:
+            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                for _ in range(WARM_UPS):
+                    body(self.places)
+            torch.cuda.current_stream().wait_stream(aside)
+            with torch.cuda.graph(self.graph):
+                self.loss = body(self.places)
+        finally:
+            torch.cuda.synchronize()
+            generator.set_state(drawn)
+            model.write_buffers(*kept)
 
 
 class Graphs:
@@ -84,7 +87,6 @@ class Graphs:
             try:
                 recorded = _Recorded(self._model, body, sources, rows)
             except RuntimeError:  # it does what cannot be recorded
-                torch.cuda.synchronize()
                 recorded = None
             self._recorded[kind] = recorded
         found = self._recorded[kind]

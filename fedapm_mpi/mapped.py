@@ -232,15 +232,13 @@ class Cells:
         Raises
         ------
         WriteError
-            If the file system has no room left.
-        ValueError
-            If they take more than the cell's capacity.
+            If the file system has no room left, or the cell has not enough.
         """
         k = self._index[key]
         start, capacity = self._starts[k], self._starts[k + 1] - self._starts[k]
         if room(tensors) > capacity:
-            msg = f"cell {key} holds {capacity} bytes, not {room(tensors)}"
-            raise ValueError(msg)
+            msg = f"the cell of {key} holds {capacity} bytes, not {room(tensors)}"
+            raise WriteError(msg)
         tensors = _packed(tensors)
         entries = _entries(tensors)
         text = _described(entries)

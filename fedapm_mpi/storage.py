@@ -180,14 +180,11 @@ def _create(
     try:
         free = disk_usage(folder).free
         if free < needed:
-            return (
-                None,
-                None,
-                (
-                    f"{folder} has {free / 1e9:.3g} GB left, but states and samples of "
-                    f"{len(clients)} clients may take {needed / 1e9:.3g} GB"
-                ),
+            fault = (
+                f"{folder} has {free / 1e9:.3g} GB left, but states and samples of "
+                f"{len(clients)} clients may take {needed / 1e9:.3g} GB"
             )
+            return None, None, fault
         size = ALIGNMENT + sum(Cells.size(c) for _, c in _layout(clients, room))
         file, path = MappedFile.create(folder, size)
         try:

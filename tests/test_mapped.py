@@ -90,7 +90,7 @@ def test_a_cell_has_the_room_that_it_says(tmp_path):
     here, _ = two_views(tmp_path, [room(tensors()), room(tensors()) - ALIGNMENT, 64])
     here.put(KEYS[0], tensors())
     for key in KEYS[1:]:
-        with pytest.raises(ValueError, match="holds"):
+        with pytest.raises(WriteError, match="holds"):
             here.put(key, tensors())
         assert key not in here
 

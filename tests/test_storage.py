@@ -153,3 +153,36 @@ def test_costs_follow_the_work(toy):
     assert (session.training_costs == 2 * counts["train"]).all()
     expected = counts["test"] + 3 * 3 * counts["train"]
     assert np.array_equal(session.evaluation_costs, expected)
+
+
+class Untold:
+    """A reduction of somebody's own that does not say whether order matters."""
+
+    bytes_per_element = 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "dealt"),
+    [
+        ({}, True),
+        ({"dealing": "rank"}, False),
+        ({"reduction": {"name": "float32"}}, False),
+    ],
+)
+def test_only_sums_in_any_order_let_participants_move(toy, changes, dealt):
+    session = opened(toy["features"], **changes)
+    assert session.deals == dealt
+    session.reduction = Untold()
+    assert not session.deals
+
+
+def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypatch):
+    session = opened(toy["features"], scratch=str(tmp_path))
+    grown = session.samples(1, "train").inputs[0].double().repeat(1, 9)
+
+    def grow(ahead, samples):
+        return samples._replace(inputs=(grown,))
+
+    monkeypatch.setattr("fedapm_mpi.session.enter", grow)
+    assert session.samples(0, "train").inputs[0].shape == grown.shape
+    assert (0, "train") not in session.storage.samples
