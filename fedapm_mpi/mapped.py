@@ -247,7 +247,6 @@ class Cells:
         for entry in entries:
             self._file.write(values + entry.start, _bytes(tensors[entry.name]))
         self._file.write(self._flags_start + k, b"\1")
-        self._views.pop(key, None)
         found = self.get(key)
         assert found is not None
         return found

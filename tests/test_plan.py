@@ -73,6 +73,23 @@ def test_a_short_run_sees_those_whom_it_draws(toy, who):
     assert found.states == len(drawn) * 4 * (2 * shared + personal)
 
 
+def test_a_run_longer_than_is_looked_at_sees_everybody(toy, monkeypatch):
+    monkeypatch.setattr("fedapm_mpi.plan.DRAWN", 1)
+    session = opened(toy["features"], rounds=2)
+    counts = session.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    assert memory(session).data == whole * FEATURES * 4
+
+
+def test_tuning_before_an_evaluation_reads_training_samples(toy):
+    tuned = {"name": "fedavg-ft", "lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
+    tuned |= {"fine_tune_work": {"epochs": 1}, "lr_fine_tune": 0.1}
+    session = opened(toy["features"], rounds=1, algorithm=tuned, split=None)
+    counts = session.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    assert memory(session).data == whole * FEATURES * 4
+
+
 def test_what_looks_at_all_training_samples_counts_them(toy):
     looking = opened(toy["features"], rounds=1, diagnostics={"lagrangian": True})
     counts = looking.manifest.counts

@@ -140,6 +140,16 @@ def test_rows_are_read_in_blocks(tmp_path, monkeypatch, splits):
     assert sum(asked) == N
 
 
+def test_a_shard_that_is_cut_while_it_is_read_is_an_error(made):
+    reader = ShardReader(made)
+    reader.read(0, "train")
+    path = Path(made.directory) / made.files[0].name
+    with path.open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(DataError, match=r"damaged .*it ends in"):
+        reader.read(0, "train")
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other", "not hdf5"])
 def test_damaged_shard_is_named(made, damage):
     shard = made.files[1]

@@ -1,5 +1,6 @@
 """Where states and samples are kept: on the heap, or in a file in a scratch folder."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,7 @@ from fedapm_mpi.job import train
 from fedapm_mpi.mapped import Cells
 from fedapm_mpi.session import open_session
 from fedapm_mpi.state import ClientTable
-from fedapm_mpi.storage import Own
+from fedapm_mpi.storage import Own, Storage
 
 
 def opened(data, **changes):
@@ -186,3 +187,20 @@ def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypa
     monkeypatch.setattr("fedapm_mpi.session.enter", grow)
     assert session.samples(0, "train").inputs[0].shape == grown.shape
     assert (0, "train") not in session.storage.samples
+
+
+def test_the_largest_are_drawn_first(toy):
+    class Turns:
+        def draw(self, count):
+            return range(count)
+
+    alone = opened(toy["odd"])
+    shared = Storage(turns=Turns(), nodes=(0,))
+    session = dataclasses.replace(alone, storage=shared)
+    counts = session.manifest.counts["train"]
+    chosen = np.array([0, 2, 3, 5, 6])
+    drawn = list(session.draw(chosen, counts))
+    assert sorted(drawn) == chosen.tolist()
+    assert counts[drawn].tolist() == sorted(counts[chosen].tolist(), reverse=True)
+    assert drawn != chosen.tolist()
+    assert list(alone.draw(chosen, counts)) == chosen.tolist()

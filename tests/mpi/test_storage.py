@@ -37,7 +37,7 @@ EACH = room(tensors(0))
 
 def needs(size=EACH, touched=1.0):
     each = np.full(CLIENTS, size)
-    return Room(each, {"train": each}, touched)
+    return Room(each, {"train": each.copy()}, touched)
 
 
 def open_files():
