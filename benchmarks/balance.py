@@ -1,14 +1,15 @@
 """Work of the slowest rank in a round, beside the least that any dealing could reach.
 
-    python -m benchmarks.balance [--ranks 3 4 5 7 9] [--clients 100] [--rounds 60]
-                                 [--trained 3] [--csv FILE]
+    python -m benchmarks.balance [--ranks 3 4 5 7 9] [--clients 100] [--rounds 20]
+                                 [--csv FILE]
 
 Clients by Dirichlet, the largest six times as large as the smallest, 30 percent of whom
 take part. The least is the larger of the largest participant and all work over the
-client ranks. Of many rounds the work is counted in samples passed, as it is dealt; so
-many numbers of ranks of `--trained` are also trained on, and the seconds that ranks
-worked are compared in the same way. For each it is told what happens where participants
-stay with the rank on which they were placed. All digests must be equal.
+client ranks. A participant's work is to sleep for a time in proportion to its samples,
+so that more ranks than cores can be timed and each one's work is known: what is
+measured is how participants come to ranks, in real runs on real ranks. For each number
+of ranks it is told what happens where participants stay with the rank on which they
+were placed. All digests must be equal.
 """
 
 import argparse
@@ -17,18 +18,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 import yaml
 from numpy.typing import NDArray
+from torch import Tensor
 
-from fedapm_mpi.dealing import Deal, deal
+from fedapm_mpi.algorithms import Work
+from fedapm_mpi.algorithms.base import ClientState, LocalProblem, Round
 from fedapm_mpi.participation import participation
-from fedapm_mpi.placements import hosts
-from fedapm_mpi.placements.cost import cost
 from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import Table, column, write_dataset
 
@@ -38,7 +42,39 @@ BAR = 1.10
 """Most that the slowest rank may work, in terms of the least, in the mean of rounds."""
 
 SMALLEST, RATIO = 100, 6
-FEATURES, CLASSES = 64, 10
+FEATURES, CLASSES, FRACTION = 4, 10, 0.3
+SECONDS = 3e-4
+"""Work of a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sleep:
+    """An algorithm that learns nothing and takes its time."""
+
+    sharing: ClassVar[str] = "all"
+    rows: ClassVar[int] = 1
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        """Return what every client has."""
+        return {"shared": shared.clone(), "personal": personal.clone()}
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        """Sleep for as long as there are samples; then move one step up."""
+        once = Work(epochs=1)
+        count = sum(len(batch) for batch in problem.batches("joint", once, 0))
+        time.sleep(count * SECONDS)
+        client["shared"].add_(1)
+        return torch.ones_like(broadcast, dtype=torch.float64)
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        """Add what participants sent."""
+        server.add_(total)
 
 
 def sizes(clients: int) -> NDArray[np.int64]:
@@ -49,36 +85,23 @@ def sizes(clients: int) -> NDArray[np.int64]:
     return np.asarray(SMALLEST * shares, dtype=np.int64)
 
 
-def least(costs: NDArray[Any], ranks: int) -> float:
-    """Return the least that the slowest of so many ranks can have to do."""
-    return float(max(costs.max(), costs.sum() / ranks))
-
-
-def dealt(costs: NDArray[np.int64], size: int, rounds: int, *, anew: bool) -> float:
-    """Return the mean ratio to the least over rounds, in samples; on one node."""
-    ranks = hosts(size)
-    host_of = cost(costs, len(ranks)) + ranks.start
-    nodes = [-1] * ranks.start + [1] * len(ranks)
-    choice = participation.get("random")(fraction=0.3)
-    ratios = []
+def least(counts: NDArray[np.int64], ranks: int, rounds: int) -> list[float]:
+    """Return the seconds that the slowest of so many ranks cannot do without."""
+    choice = participation.get("random")(fraction=FRACTION)
+    found = []
     for t in range(rounds):
-        chosen = choice.choose(len(costs), stream(0, "participants", t))
-        here = Deal(chosen, host_of[chosen])
-        if anew:
-            here = deal(chosen, costs, host_of, nodes)
-        most = here.loads(costs, size).max()
-        ratios.append(most / least(costs[chosen], len(ranks)))
-    return float(statistics.mean(ratios))
+        chosen = choice.choose(len(counts), stream(0, "participants", t))
+        work = counts[chosen] * SECONDS
+        found.append(float(max(work.max(), work.sum() / ranks)))
+    return found
 
 
 def prepare(folder: Path, counts: NDArray[np.int64]) -> Path:
     """Write shards of clients of these sizes."""
     total = int(counts.sum()) + len(counts)
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((total, FEATURES), np.float32)
     table = Table(
         "uneven",
-        [column("features", x)],
+        [column("features", np.zeros((total, FEATURES), np.float32))],
         np.arange(total) % CLASSES,
         [str(k) for k in range(CLASSES)],
     )
@@ -88,85 +111,60 @@ def prepare(folder: Path, counts: NDArray[np.int64]) -> Path:
     return folder / "data"
 
 
-def configuration(data: Path, rounds: int) -> dict[str, Any]:
-    """Return a run's configuration: steps that take long enough to be timed."""
-    work = {"epochs": 2}
-    return {
-        "data": str(data),
-        "model": {"name": "mlp", "hidden": [512, 512]},
-        "algorithm": {
-            "name": "fedapm", "batch_size": 20, "rho": 0.01, "sigma": 0.01,
-            "lr_personal": 0.01, "lr_shared": 0.01, "personal_work": work,
-            "shared_work": work,
-        },
-        "split": {"personal": ["head.*"]},
-        "participation": {"name": "random", "fraction": 0.3},
-        "rounds": rounds,
-        "evaluation": {"every": rounds, "clients": "participants"},
-        "checkpoint": {"every": rounds},
-    }  # fmt: skip
-
-
-def trained(config: Path, run: Path, ranks: int, dealing: str) -> tuple[float, str]:
-    """Train; return the mean ratio of the slowest rank's seconds, and the digest.
-
-    Its ratio is to the mean of all ranks: the least would need each client's seconds.
-    """
-    subprocess.run(
-        on_ranks(ranks, [
-            sys.executable, "-m", "fedapm_mpi", "train", str(config), "--run-dir",
-            str(run), "--progress", "none", f"dealing={dealing}",
-        ]),
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    lines = (run / "rounds.jsonl").read_text().splitlines()
-    seconds = [json.loads(line)["seconds"] for line in lines[2:]]
-    ratio = statistics.mean(s["local"] / s["local_mean"] for s in seconds)
-    return ratio, (run / "final" / "digest.txt").read_text()
+def trained(config: Path, run: Path, ranks: int, dealing: str) -> tuple[Any, str]:
+    """Train; return the seconds of the slowest rank in each round, and the digest."""
+    command = [sys.executable, "-m", "fedapm_mpi", "train", str(config), "--run-dir"]
+    command += [str(run), "--progress", "none", f"dealing={dealing}"]
+    subprocess.run(on_ranks(ranks, command), check=True, stdout=subprocess.DEVNULL)
+    lines = (run / "rounds.jsonl").read_text().splitlines()[1:]
+    seconds = [json.loads(line)["seconds"]["local"] for line in lines]
+    return seconds, (run / "final" / "digest.txt").read_text()
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.balance")
     parser.add_argument("--ranks", nargs="+", type=int, default=[3, 4, 5, 7, 9])
-    parser.add_argument("--trained", nargs="*", type=int, default=[3])
     parser.add_argument("--clients", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args(words)
     counts = sizes(args.clients)
     print(machine())
     print(f"{args.clients} clients with {counts.min()} to {counts.max()} samples")
     lines: list[list[object]] = []
-    for size in args.ranks:
-        anew, stay = (dealt(counts, size, args.rounds, anew=x) for x in (True, False))
-        print(
-            f"{size - 1} client ranks: {anew:.3f} times the least (at most {BAR}); "
-            f"{stay:.2f} where participants stay"
-        )
-        lines.append(["samples", size - 1, anew, stay])
     digests = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = folder / "run.yaml"
-        values = configuration(prepare(folder, counts), 10)
+        values = {
+            "data": str(prepare(folder, counts)),
+            "model": "logistic",
+            "algorithm": "benchmarks.balance:Sleep",
+            "participation": {"name": "random", "fraction": FRACTION},
+            "rounds": args.rounds,
+            "evaluation": {"every": args.rounds, "clients": "participants"},
+            "checkpoint": {"every": args.rounds},
+        }
         config.write_text(yaml.safe_dump(values))
-        for size in args.trained:
+        for size in args.ranks:
+            floor = least(counts, size - 1, args.rounds)
             found = []
             for dealing in ("node", "rank"):
                 run = folder / f"{size}-{dealing}"
-                ratio, digest = trained(config, run, size, dealing)
-                found.append(ratio)
+                seconds, digest = trained(config, run, size, dealing)
+                pairs = zip(seconds, floor, strict=True)
+                found.append(statistics.mean(s / best for s, best in pairs))
                 digests.add(digest)
             print(
-                f"trained on {size - 1} client ranks: slowest rank {found[0]:.3f} times"
-                f" the mean of ranks, in seconds; {found[1]:.2f} where they stay"
+                f"{size - 1} client ranks: {found[0]:.3f} times the least (at most "
+                f"{BAR}); {found[1]:.2f} where participants stay"
             )
-            lines.append(["seconds", size - 1, *found])
+            lines.append([size - 1, *found])
     if len(digests) > 1:
         msg = "the runs ended with different digests"
         raise SystemExit(msg)
-    keep(args.csv, ["work", "client_ranks", "dealt", "stay"], lines)
+    keep(args.csv, ["client_ranks", "drawn", "stay"], lines)
 
 
 if __name__ == "__main__":

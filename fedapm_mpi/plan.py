@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .algorithms import Work
 from .comm import SERVER
 from .console import print_split, print_table, say
-from .dealing import Deal
+from .dealing import Deal, deal
 from .problem import ClientProblem
 from .samples import Samples
 from .session import Session
@@ -112,12 +112,23 @@ def drawn_loads(session: Session) -> NDArray[np.int64]:
     The participants are those whom the run will draw.
     """
     costs, size = session.training_costs, session.comm.size
-    return np.array([deal.loads(costs, size) for deal in _drawn(session)])
+    return np.array([one.loads(costs, size) for one in _drawn(session)])
 
 
 def _drawn(session: Session) -> list[Deal]:
     rounds = range(min(session.config.rounds, DRAWN))
-    return [session.deal_training(session.participants(t)) for t in rounds]
+    costs = session.training_costs
+    return [foreseen(session, session.participants(t), costs) for t in rounds]
+
+
+def foreseen(
+    session: Session, clients: NDArray[np.int64], costs: NDArray[np.int64]
+) -> Deal:
+    """Return who will work on which client, were all ranks as fast as each other."""
+    nodes = session.storage.nodes
+    if nodes is None or not session.deals:
+        return Deal(clients, session.host_of[clients])
+    return deal(clients, costs, session.host_of, nodes)
 
 
 class Seen(NamedTuple):
@@ -135,9 +146,9 @@ def seen(session: Session) -> Seen:
     rank, config, m = session.comm.rank, session.config, session.num_clients
     drawn = _drawn(session)
     touched, own = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
-    for deal in drawn:
-        touched[deal.clients] = True
-        own[deal.of(rank)] = True
+    for one in drawn:
+        touched[one.clients] = True
+        own[one.of(rank)] = True
     hosted = session.host_of == rank
     if config.rounds > len(drawn):  # sooner or later everybody
         nodes = np.asarray(session.storage.nodes or range(session.comm.size))
@@ -145,7 +156,9 @@ def seen(session: Session) -> Seen:
         touched[:] = True
     tested = np.zeros(m, dtype=np.bool_)
     if config.evaluation.clients == "all":
-        tested[session.deal_evaluation(config.rounds).of(rank)] = True
+        everyone = np.arange(m)
+        evaluated = foreseen(session, everyone, session.evaluation_costs)
+        tested[evaluated.of(rank)] = True
     else:
         tested = own.copy()
     trained = own.copy()
@@ -167,7 +180,7 @@ def memory(session: Session) -> Memory:
     groups, counts = session.groups, session.manifest.counts
     found = seen(session)
     most = max(
-        deal.counts(session.comm.size)[session.comm.rank] for deal in _drawn(session)
+        one.counts(session.comm.size)[session.comm.rank] for one in _drawn(session)
     )
     data = reading = states = 0
     for g, group in enumerate(groups.members):

@@ -16,7 +16,7 @@ from .algorithms import Algorithm, algorithms
 from .building import build_part, check_diagnostics, check_evaluation
 from .comm import SERVER, Communicator
 from .config import Config
-from .dealing import Deal, deal, passes
+from .dealing import Deal, passes
 from .devices import open_device
 from .errors import ConfigError, DataError, FedAPMError
 from .files import WriteError
@@ -157,7 +157,7 @@ class Session:
         """
         turns = self.storage.turns
         if turns is None or not self.deals:
-            yield from self._home(clients).of(self.comm.rank)
+            yield from Deal(clients, self.host_of[clients]).of(self.comm.rank)
             return
         nodes = np.asarray(self.storage.nodes)
         here = clients[nodes[self.host_of[clients]] == nodes[self.comm.rank]]
@@ -165,28 +165,11 @@ class Session:
         for k in turns.draw(len(ordered)):
             yield ordered[k]
 
-    def deal_training(self, chosen: NDArray[np.int64]) -> Deal:
-        """Return which rank will train which of a round's participants, as foreseen."""
-        return self._deal(chosen, self.training_costs)
-
-    def deal_evaluation(self, rounds: int) -> Deal:
-        """Return which rank will evaluate which client, as foreseen."""
-        return self._deal(self.evaluated(rounds), self.evaluation_costs)
-
     @property
     def deals(self) -> bool:
         """Whether work goes to any rank of a node; only sums in any order allow it."""
         any_order = getattr(self.reduction, "any_order", False)
         return any_order and self.config.dealing == "node"
-
-    def _deal(self, clients: NDArray[np.int64], costs: NDArray[np.int64]) -> Deal:
-        nodes = self.storage.nodes
-        if nodes is None or not self.deals:
-            return self._home(clients)
-        return deal(clients, costs, self.host_of, nodes)
-
-    def _home(self, clients: NDArray[np.int64]) -> Deal:
-        return Deal(clients, self.host_of[clients])
 
     def adapt(self, rho: float | None) -> None:
         """Go on with another penalty, where the algorithm's adapts."""
