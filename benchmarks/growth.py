@@ -87,6 +87,7 @@ def _draw(found: dict[Case, dict[str, float]]) -> Any:
     plt = pyplot()
     figure, panels = plt.subplots(1, len(CHANGES), figsize=(13, 4), sharey=True)
     for panel, (what, values) in zip(panels, CHANGES.items(), strict=True):
+        panel.set_axisbelow(True)
         base = [0.0] * len(values)
         names = [f"{value:,}" for value in values]
         for phase, colour in zip(PHASES, COLOURS, strict=True):
