@@ -22,7 +22,8 @@ from ..registry import Registry
 ClientState = dict[str, Tensor]
 """What a client keeps between rounds, by name; checkpoints and digests hold all of it.
 
-Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its own.
+Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its own in
+`new_client`. Names, shapes and dtypes are then the same for good.
 """
 
 T = TypeVar("T")
