@@ -1,0 +1,1 @@
+"""The package beside other trainers of federated learning, each on the same work."""
