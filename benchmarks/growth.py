@@ -57,7 +57,8 @@ def phases(case: Case, rounds: int) -> dict[str, list[float]]:
     """Train, and return the seconds of each phase in every round but the first."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = many.prepare(folder, case.clients, case.samples)
+        data = folder / "data"
+        many.prepare(data, case.clients, case.samples)
         values = many.configuration(data, case.participants, rounds)
         values["model"] = {"name": "mlp", "hidden": [case.hidden]}
         values["diagnostics"] = {"every": 1}

@@ -1,5 +1,6 @@
 """Where in memory arrays begin: the bits of a matrix product may depend on it."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,17 @@ ALIGNMENT = 64
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Return a new array that torch can use as it lies."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    found: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
-    return found
+    return np.ndarray(shape, dtype, memory, -_address(memory) % ALIGNMENT)
 
 
 def usable(values: NDArray[Any]) -> bool:
     """Return whether torch can use an array as it lies."""
-    aligned = values.ctypes.data % ALIGNMENT == 0
+    aligned = _address(values) % ALIGNMENT == 0
     return bool(aligned and values.flags.c_contiguous and values.flags.writeable)
+
+
+def _address(values: NDArray[Any]) -> int:
+    # `ctypes.data` says the same, after importing and making more than it needs.
+    return int(values.__array_interface__["data"][0])

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from bisect import bisect_right
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +123,11 @@ class Manifest:
                 f"the data set has clients 0 to {self.num_clients - 1}"
             )
             raise DataError(msg)
-        stops = [file.clients[1] for file in self.files]
-        return self.files[int(np.searchsorted(stops, client, side="right"))]
+        return self.files[bisect_right(self._stops, client)]
+
+    @cached_property
+    def _stops(self) -> list[int]:
+        return [file.clients[1] for file in self.files]
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -15,7 +15,6 @@ from .comm import SERVER
 from .console import print_split, print_table, say
 from .dealing import Deal, deal
 from .problem import ClientProblem
-from .samples import Samples
 from .session import Session
 
 TRIAL_STEPS = 5
@@ -212,8 +211,7 @@ def samples_read(session: Session) -> int:
         for client in session.table.hosted
         for split in splits
     ]
-    every = [Samples.of_tensors(tensors) for tensors in found if tensors]
-    held = [x for samples in every for x in (*samples.inputs, samples.labels)]
+    held = [x for own in found if own for x in (*own.inputs, own.labels)]
     return sum(x.numel() * x.element_size() for x in held)
 
 

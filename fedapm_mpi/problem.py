@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Literal
 
 import torch
+from numpy.random import Generator
 from torch import Tensor, nn
 
 from .algorithms.base import Part, Work
@@ -65,10 +66,8 @@ class ClientProblem:
         self.samples = samples
         self.shared, self.personal = model.shared, model.personal
         self._where = f"client {client}, round {round_index + 1}"
-        self._streams = {
-            phase: stream(seed, purpose, round_index, client, k)
-            for k, phase in enumerate(PHASES)
-        }
+        self._address = (seed, purpose, round_index, client)
+        self._streams: dict[str, Generator] = {}
         self._loss_sum: float | Tensor = 0.0
         self.loss_count = 0
         self._bf16 = bf16
@@ -99,7 +98,7 @@ class ClientProblem:
         self._full = size or n
         done_epochs = done_steps = 0
         while epochs is None or done_epochs < epochs:
-            order = torch.from_numpy(self._streams[phase].permutation(n))
+            order = torch.from_numpy(self._stream(phase).permutation(n))
             order = order.to(self.model.device)
             for rows in torch.split(order, size or n):
                 if steps is not None and done_steps == steps:
@@ -109,6 +108,11 @@ class ClientProblem:
                 done_steps += 1
             done_epochs += 1
         self._check(self.loss_sum)
+
+    def _stream(self, phase: str) -> Generator:
+        if phase not in self._streams:
+            self._streams[phase] = stream(*self._address, PHASES.index(phase))
+        return self._streams[phase]
 
     @property
     def loss_sum(self) -> float:

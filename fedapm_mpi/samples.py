@@ -106,12 +106,20 @@ def to_samples(
     return Samples(
         tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
         {
-            spec.name: _own(stored.lengths[spec.name], torch.int64)
+            spec.name: _as_tensor(stored.lengths[spec.name], torch.int64)
             for spec in inputs
             if spec.name in stored.lengths
         },
-        _own(stored.labels, torch.int64),
+        _as_tensor(stored.labels, torch.int64),
     )
+
+
+def _as_tensor(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    if usable(values):
+        stored = torch.from_numpy(values)
+        if stored.dtype == dtype:
+            return stored
+    return _own(values, dtype)
 
 
 def _own(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
@@ -120,10 +128,8 @@ def _own(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
 
 
 def _scaled(values: NDArray[Any], spec: StoredInput, dtype: torch.dtype) -> Tensor:
-    if spec.scale == 1 and spec.shift == 0 and usable(values):
-        stored = torch.from_numpy(values)
-        if stored.dtype == dtype:
-            return stored
+    if spec.scale == 1 and spec.shift == 0:
+        return _as_tensor(values, dtype)
     tensor = _own(values, dtype)
     if spec.scale != 1:
         tensor.mul_(spec.scale)

@@ -192,15 +192,16 @@ class Session:
         They have been through those stages of the client's model that never change.
         """
         kept = self.storage.samples.get((client, split))
-        if kept is None:
-            group = self.groups.of(client)
-            stored = self.reader.read(client, split)
-            samples = to_samples(stored, group.inputs, self.dtype)
-            ahead = self._entrances[int(self.groups.of_client[client])]
-            kept = enter(ahead, samples).tensors()
-            with suppress(WriteError):  # without room they are read anew each time
-                kept = self.storage.samples.put((client, split), kept)
-        return Samples.of_tensors(kept)
+        if kept is not None:
+            return kept
+        group = self.groups.of(client)
+        stored = self.reader.read(client, split)
+        samples = to_samples(stored, group.inputs, self.dtype)
+        ahead = self._entrances[int(self.groups.of_client[client])]
+        samples = enter(ahead, samples)
+        with suppress(WriteError):  # without room they are read anew each time
+            return self.storage.samples.put((client, split), samples)
+        return samples
 
 
 def open_session(config: Config, comm: Communicator) -> Session:

@@ -74,14 +74,15 @@ class _Column:
         if self._offset is None:
             self._dataset.read_direct(found, rows)
             return found
-        left = found.data.cast("B")
         start = self._offset + rows.start * self._row_bytes
-        while left:
-            done = os.preadv(self._descriptor, [left], start)
-            if not done:
+        done = os.preadv(self._descriptor, [found.data], start)
+        while done < found.nbytes:  # gigabytes, or the file has been cut
+            left = found.data.cast("B")[done:]
+            more = os.preadv(self._descriptor, [left], start + done)
+            if not more:
                 msg = f"it ends in {self._dataset.name}"
                 raise OSError(msg)
-            start, left = start + done, left[done:]
+            done += more
         return found
 
 
@@ -116,11 +117,8 @@ class OpenShard:
             columns = self._opened(split)
             return ClientArrays(
                 {name: column.read(rows) for name, column in columns.inputs.items()},
-                {
-                    name: column.read(rows).astype(np.int64)
-                    for name, column in columns.lengths.items()
-                },
-                columns.labels.read(rows).astype(np.int64),
+                {name: _wide(c.read(rows)) for name, c in columns.lengths.items()},
+                _wide(columns.labels.read(rows)),
             )
 
     def _opened(self, split: str) -> "_Columns":
@@ -138,6 +136,12 @@ class OpenShard:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _wide(values: NDArray[Any]) -> NDArray[np.int64]:
+    found = aligned_empty(values.shape, np.int64)
+    found[:] = values
+    return found
 
 
 @contextlib.contextmanager

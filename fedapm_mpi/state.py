@@ -33,7 +33,7 @@ class ClientTable:
         hosted: Iterable[int],
         new_client: Sequence[Callable[[], ClientState]],
         group_of: Sequence[int],
-        kept: Kept,
+        kept: Kept[ClientState],
     ) -> None:
         self.hosted = sorted(hosted)
         self._new_client = new_client

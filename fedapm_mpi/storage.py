@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import gettempdir
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +20,27 @@ from .comm import Communicator
 from .errors import ConfigError
 from .files import WriteError
 from .mapped import Cells, MappedFile, Tensors, Turns
+from .samples import Samples
 
 MEMORY = Path("/dev/shm")
 """A folder of files that lie in memory, on Linux."""
 
 
-class Kept(Protocol):
-    """Sets of named tensors by key."""
+Value = TypeVar("Value")
+
+
+class Kept(Protocol[Value]):
+    """Tensors by key: those of a client's state, or its samples."""
 
     def __contains__(self, key: Any) -> bool:
         """Return whether there is something under a key."""
         ...
 
-    def get(self, key: Any) -> Tensors | None:
+    def get(self, key: Any) -> Value | None:
         """Return what is kept under a key, to be read, or changed in place."""
         ...
 
-    def put(self, key: Any, tensors: Tensors) -> Tensors:
+    def put(self, key: Any, value: Value) -> Value:
         """Keep tensors, or copies of them; return what is kept.
 
         Raises
@@ -47,34 +51,54 @@ class Kept(Protocol):
         ...
 
 
-class Own:
+class Own(Generic[Value]):
     """What a rank keeps for itself, in its own memory."""
 
     def __init__(self) -> None:
-        self._kept: dict[Any, Tensors] = {}
+        self._kept: dict[Any, Value] = {}
 
     def __contains__(self, key: Any) -> bool:
         """Return whether there is something under a key."""
         return key in self._kept
 
-    def get(self, key: Any) -> Tensors | None:
+    def get(self, key: Any) -> Value | None:
         """Return the tensors under a key."""
         return self._kept.get(key)
 
-    def put(self, key: Any, tensors: Tensors) -> Tensors:
+    def put(self, key: Any, value: Value) -> Value:
         """Keep these very tensors."""
-        self._kept[key] = tensors
-        return tensors
+        self._kept[key] = value
+        return value
+
+
+class SampleCells:
+    """Samples, each as named tensors in a cell."""
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+
+    def __contains__(self, key: Any) -> bool:
+        """Return whether there are samples under a key."""
+        return key in self._cells
+
+    def get(self, key: Any) -> Samples | None:
+        """Return the samples under a key, as they lie in the file."""
+        named = self._cells.get(key)
+        return None if named is None else Samples.of_tensors(named)
+
+    def put(self, key: Any, value: Samples) -> Samples:
+        """Keep copies, or raise `WriteError`; return these."""
+        return Samples.of_tensors(self._cells.put(key, value.tensors()))
 
 
 @dataclass(frozen=True)
 class Storage:
     """What a rank has opened; see `open_storage`."""
 
-    states: Kept = field(default_factory=Own)
+    states: Kept[Tensors] = field(default_factory=Own[Tensors])
     """By client."""
 
-    samples: Kept = field(default_factory=Own)
+    samples: Kept[Samples] = field(default_factory=Own[Samples])
     """By client and split."""
 
     turns: Turns | None = None
@@ -162,7 +186,8 @@ def open_storage(
     if file is None:
         return Storage(nodes=tuple(nodes))
     turns = Turns(file, 0, nodes.count(nodes[comm.rank])) if together else None
-    return Storage(*_cells(file, own, room), turns, tuple(nodes))
+    states, samples = _cells(file, own, room)
+    return Storage(states, SampleCells(samples), turns, tuple(nodes))
 
 
 def _folder(scratch: str | None) -> Path:

@@ -9,6 +9,7 @@ import torch
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.mapped import Cells, room
+from fedapm_mpi.samples import Samples
 from fedapm_mpi.storage import MEMORY, Own, Room, open_storage
 
 pytestmark = pytest.mark.mpi
@@ -26,13 +27,17 @@ def tensors(client):
     return {"shared": torch.full((5,), float(client)), "n": torch.tensor(client)}
 
 
+def samples(client):
+    return Samples((torch.full((2, 3), float(client)),), {}, torch.zeros(2).long())
+
+
 def nodes(world):
     """Return the node of each rank, -1 for a server that is not alone."""
     first = min(1, world.size - 1)
     return [-1] * first + world.nodes()[first:]
 
 
-EACH = room(tensors(0))
+EACH = max(room(tensors(0)), room(samples(0).tensors()))
 
 
 def needs(size=EACH, touched=1.0):
@@ -62,7 +67,7 @@ def test_each_rank_sees_what_others_put(world, in_folder, folder):
         if world.rank == turn:
             for client in np.flatnonzero(placed(world) == turn).tolist():
                 found.states.put(client, tensors(client))
-                found.samples.put((client, "train"), tensors(-client))
+                found.samples.put((client, "train"), samples(-client))
         world.wait()
         if found.nodes[world.rank] < 0:
             continue
@@ -71,7 +76,8 @@ def test_each_rank_sees_what_others_put(world, in_folder, folder):
             assert (client in found.states) == (home <= turn)
             if home <= turn:
                 assert (found.states.get(client)["shared"] == client).all()
-                assert int(found.samples.get((client, "train"))["n"]) == -client
+                own = found.samples.get((client, "train"))
+                assert (own.inputs[0] == -client).all()
     world.wait()
     assert not list(folder.iterdir()), "no file has a name"
 
