@@ -139,6 +139,7 @@ class OpenShard:
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.int64]:
+    # Aligned too, or torch would need one more copy.
     found = aligned_empty(values.shape, np.int64)
     found[:] = values
     return found

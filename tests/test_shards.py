@@ -1,6 +1,7 @@
 """Shards and manifest: what is written is read back, and damage is told of."""
 
 import json
+import os
 import resource
 import signal
 from itertools import pairwise
@@ -89,6 +90,18 @@ def test_what_is_written_is_read_back(made, table, splits):
                 got.lengths["sound"], table.columns[1].lengths[rows]
             )
     reader.close()
+
+
+def test_samples_that_come_in_small_pieces(monkeypatch, made, table, splits):
+    """As they do from some file systems, and beyond two gigabytes from all."""
+    whole = os.preadv
+
+    def little(descriptor, buffers, start):
+        (buffer,) = buffers
+        return whole(descriptor, [memoryview(buffer).cast("B")[:7]], start)
+
+    monkeypatch.setattr("fedapm_mpi.shardfile.os.preadv", little)
+    test_what_is_written_is_read_back(made, table, splits)
 
 
 def test_manifest_says_what_was_written(made, table, splits):
