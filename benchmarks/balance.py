@@ -16,7 +16,6 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ from fedapm_mpi.participation import participation
 from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import Table, column, write_dataset
 
-from .telling import keep, machine, on_ranks
+from .telling import keep, machine, training
 
 BAR = 1.10
 """Most that the slowest rank may work, in terms of the least, in the mean of rounds."""
@@ -113,9 +112,8 @@ def prepare(folder: Path, counts: NDArray[np.int64]) -> Path:
 
 def trained(config: Path, run: Path, ranks: int, dealing: str) -> tuple[Any, str]:
     """Train; return the seconds of the slowest rank in each round, and the digest."""
-    command = [sys.executable, "-m", "fedapm_mpi", "train", str(config), "--run-dir"]
-    command += [str(run), "--progress", "none", f"dealing={dealing}"]
-    subprocess.run(on_ranks(ranks, command), check=True, stdout=subprocess.DEVNULL)
+    command = training(config, run, ranks, f"dealing={dealing}")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     lines = (run / "rounds.jsonl").read_text().splitlines()[1:]
     seconds = [json.loads(line)["seconds"]["local"] for line in lines]
     return seconds, (run / "final" / "digest.txt").read_text()

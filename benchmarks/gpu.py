@@ -14,7 +14,6 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from fedapm_mpi.graphs import Graphs
 from fedapm_mpi.job import train
 
 from . import w1
-from .telling import keep, machine, on_ranks
+from .telling import keep, machine, training
 
 SPLITS = {"cnn": ["fc*"], "resnet18": ["fc.*"]}
 
@@ -69,9 +68,7 @@ def together(values: dict[str, Any], run: Path, ranks: int) -> tuple[float, floa
     """Train on ranks that share the GPU."""
     config = run.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "fedapm_mpi", "train", str(config)]
-    command += ["--run-dir", str(run), "--progress", "none"]
-    subprocess.run(on_ranks(ranks, command), check=True)
+    subprocess.run(training(config, run, ranks), check=True)
     return told(run)
 
 

@@ -6,15 +6,13 @@ FedAPM on a perceptron. From a common middle one thing at a time is changed: cli
 all, participants of a round, samples of a client, parameters (the width of the hidden
 layer) and ranks. All of it is done several times in turn. Of each case the seconds of a
 round's phases are told, medians over all rounds but the first of a run, and drawn one
-upon another. "Waiting" is what the slowest rank
-works longer than the mean of all.
+upon another. "Waiting" is what the slowest rank works longer than the mean of all.
 """
 
 import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +24,7 @@ import yaml
 from fedapm_mpi.report.figures import COLOURS, STYLE, pyplot
 
 from . import many
-from .telling import keep, machine, on_ranks
+from .telling import keep, machine, training
 
 PHASES = (
     "broadcast", "local", "waiting", "reduce", "server", "consensus", "evaluate",
@@ -62,12 +60,11 @@ def phases(case: Case, rounds: int) -> dict[str, list[float]]:
         values = many.configuration(data, case.participants, rounds)
         values["model"] = {"name": "mlp", "hidden": [case.hidden]}
         values["diagnostics"] = {"every": 1}
-        (folder / "run.yaml").write_text(yaml.safe_dump(values))
-        command = [sys.executable, "-m", "fedapm_mpi", "train"]
-        command += [str(folder / "run.yaml"), "--run-dir", str(folder / "run")]
-        command = on_ranks(case.ranks, [*command, "--progress", "none"])
+        config, run = folder / "run.yaml", folder / "run"
+        config.write_text(yaml.safe_dump(values))
+        command = training(config, run, case.ranks)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        lines = (folder / "run" / "rounds.jsonl").read_text().splitlines()[2:]
+        lines = (run / "rounds.jsonl").read_text().splitlines()[2:]
     found: dict[str, list[float]] = {phase: [] for phase in PHASES}
     for line in lines:
         seconds = json.loads(line)["seconds"]

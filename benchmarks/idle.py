@@ -12,7 +12,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import yaml
 
 from fedapm_mpi.shards import Table, column, write_dataset
 
-from .telling import on_ranks
+from .telling import training
 
 CONFIG = {
     "model": {"name": "cnn"},
@@ -58,13 +57,6 @@ def make_data(directory: Path, clients: int, samples: int) -> None:
     )
 
 
-def command(config: Path, run: Path, ranks: int) -> list[str]:
-    """Return the command of a run on so many ranks."""
-    train = [sys.executable, "-m", "fedapm_mpi", "train", str(config)]
-    train += ["--run-dir", str(run), "--progress", "none"]
-    return train if ranks == 1 else on_ranks(ranks, train)
-
-
 def seconds_per_round(run: Path) -> np.ndarray:
     """Return the median seconds of a round after the first, and of its local work.
 
@@ -84,7 +76,7 @@ def measure(folder: Path, runs: list[tuple[Path, int]], name: str) -> np.ndarray
     directories = [folder / f"{name}-{k}" for k in range(len(runs))]
     started = [
         subprocess.Popen(
-            command(config, directory, ranks), env=env, stdout=subprocess.DEVNULL
+            training(config, directory, ranks), env=env, stdout=subprocess.DEVNULL
         )
         for (config, ranks), directory in zip(runs, directories, strict=True)
     ]

@@ -18,7 +18,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -36,11 +35,11 @@ from fedapm_mpi.client_work import local_work
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.manifest import InputSpec
-from fedapm_mpi.recorder import Record
 from fedapm_mpi.session import open_session
 from fedapm_mpi.shards import Column, Table, write_dataset
 
-from .telling import keep, machine, on_ranks
+from . import scaling
+from .telling import keep, machine, training
 
 FEW = 100
 TESTED, CLASSES, WIDTH = 5, 10, 64
@@ -113,10 +112,7 @@ def measured(folder: Path, clients: int, values: dict[str, Any], args: Any) -> F
         prepared = elsewhere.submit(prepare, data, clients, args.samples).result()
     config, run = folder / f"{clients}.yaml", folder / f"run-{clients}"
     config.write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "fedapm_mpi", "train", str(config)]
-    command += ["--run-dir", str(run), "--progress", "none"]
-    if args.ranks > 1:
-        command = on_ranks(args.ranks, command)
+    command = training(config, run, args.ranks)
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while not (run / "rounds.jsonl").exists() and process.poll() is None:
@@ -131,17 +127,11 @@ def measured(folder: Path, clients: int, values: dict[str, Any], args: Any) -> F
     return Found(
         prepared,
         started,
-        each * statistics.median(map(wall, records[2:])),
+        each * statistics.median(taken.wall for taken in scaling.times(run)),
         1e3 * statistics.median(r["seconds"]["server"] for r in records[2:]),
         usage.ru_maxrss / 1e3,
         sum(records[-1]["bytes"].values()),
     )
-
-
-def wall(record: Record) -> float:
-    """Return the seconds of a round."""
-    seconds = record["seconds"]
-    return float(sum(seconds.values()) - seconds["local_mean"])
 
 
 def side_by_side(kinds: Sequence[dict[str, Any]], rounds: int) -> list[list[float]]:

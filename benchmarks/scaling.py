@@ -16,7 +16,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import NamedTuple
 import yaml
 
 from . import w1
-from .telling import keep, machine, on_ranks
+from .telling import keep, machine, training
 
 BAR = {3: 0.55}
 """Ratio to one process that so many ranks must stay below, on as many cores as there
@@ -53,16 +52,11 @@ def times(run: Path) -> list[Taken]:
 
 def train(config: Path, run: Path, ranks: int) -> None:
     """Train on so many ranks; on one core if it is one."""
-    command = [
-        sys.executable, "-m", "fedapm_mpi", "train", str(config), "--run-dir",
-        str(run), "--progress", "none",
-    ]  # fmt: skip
     cores = sorted(os.sched_getaffinity(0))
-    if ranks > 1:
-        command = on_ranks(ranks, command)
-    else:
+    if ranks == 1:
         os.sched_setaffinity(0, cores[-1:])
     try:
+        command = training(config, run, ranks)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     finally:
         os.sched_setaffinity(0, cores)

@@ -27,6 +27,13 @@ def on_ranks(ranks: int, command: Sequence[str]) -> list[str]:
     return [launcher, "-n", str(ranks), *command]
 
 
+def training(config: Path, run: Path, ranks: int, *changes: str) -> list[str]:
+    """Return the command that trains on so many ranks, without a word on the way."""
+    command = [sys.executable, "-m", "fedapm_mpi", "train", str(config), *changes]
+    command += ["--run-dir", str(run), "--progress", "none"]
+    return command if ranks == 1 else on_ranks(ranks, command)
+
+
 def keep(
     path: Path | None, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
