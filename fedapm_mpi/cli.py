@@ -14,6 +14,7 @@ from .registry import did_you_mean
 
 COMMANDS = (
     "train",
+    "launch",
     "prepare",
     "download",
     "extract",

@@ -12,7 +12,7 @@ from fedapm_mpi import configfile
 
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"
-SCRIPTS = [LAUNCH / "quickstart", LAUNCH / "test", ROOT / ".ci" / "run"]
+SCRIPTS = [*(LAUNCH / name for name in ("quickstart", "run", "test")), ROOT / ".ci/run"]
 SOURCED = sorted(LAUNCH.glob("*.sh"))
 CONFIGS = sorted(LAUNCH.glob("*.yaml"))
 

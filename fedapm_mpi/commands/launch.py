@@ -1,0 +1,129 @@
+"""Start ranks by the launcher that suits this machine, and say by which command.
+
+    fedapm launch -n 5 train mine.yaml rounds=20
+
+is ``mpiexec -n 5 fedapm train mine.yaml rounds=20`` with the mpiexec of the MPI library
+that Python loads, or an srun that speaks with it, and the options that it needs.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..launchers import Job
+from ..launching import command
+
+HELP = "start ranks by the launcher that suits this machine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_placing(parser)
+    parser.add_argument(
+        "--print", action="store_true", help="print the command, and start nothing"
+    )
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND ...",
+        help="what all ranks run: train, prepare, extract or doctor, and its arguments",
+    )
+
+
+def add_placing(parser: argparse.ArgumentParser) -> None:
+    """Declare which ranks are wanted, and by which launcher."""
+    parser.add_argument(
+        "-n",
+        "--ranks",
+        type=int,
+        metavar="N",
+        help="ranks in all (default: the tasks of the job, or else 1)",
+    )
+    parser.add_argument("--ranks-per-node", type=int, metavar="N")
+    parser.add_argument(
+        "--cores", type=int, default=1, help="cores for each rank (default: 1)"
+    )
+    parser.add_argument(
+        "--launcher",
+        default="auto",
+        help="srun, mpich, openmpi, intel, mpiexec for any of these three, or your own "
+        "module:function (default: auto)",
+    )
+    parser.add_argument(
+        "--mpi-type",
+        default="auto",
+        help="what srun --mpi gets, such as pmi2 or pmix (default: auto)",
+    )
+    parser.add_argument(
+        "--gpu-binding",
+        metavar="KIND",
+        help="what srun --gpu-bind gets, such as none or closest",
+    )
+
+
+def job_of(args: argparse.Namespace) -> Job:
+    """Return the ranks that the command line asks for.
+
+    Raises
+    ------
+    ConfigError
+        If a number is not above 0.
+    """
+    ranks = tasks() if args.ranks is None else args.ranks
+    for name, value in (
+        ("-n", ranks),
+        ("--ranks-per-node", args.ranks_per_node),
+        ("--cores", args.cores),
+    ):
+        if value is not None and value < 1:
+            msg = f"{name} must be at least 1, not {value}"
+            raise ConfigError(msg)
+    return Job(
+        ranks=ranks,
+        ranks_per_node=args.ranks_per_node,
+        cores=args.cores,
+        mpi_type=args.mpi_type,
+        gpu_binding=args.gpu_binding,
+    )
+
+
+def tasks() -> int:
+    """Return how many tasks the scheduler's job has; 1 outside of any."""
+    names = ("SLURM_NTASKS", "PBS_NP", "LSB_DJOB_NUMPROC")
+    for name in names:
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "")
+    each = os.environ.get("SLURM_NTASKS_PER_NODE", "1")
+    if nodes.isdigit() and each.isdigit():
+        return int(nodes) * int(each)
+    file = os.environ.get("PBS_NODEFILE")
+    if file and Path(file).is_file():
+        return len(Path(file).read_text("utf-8").split())
+    return 1
+
+
+def run(args: argparse.Namespace) -> int:
+    """Become the launcher; return only if there is something else to do."""
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not words:
+        msg = "say what the ranks are to run, such as: fedapm launch -n 3 train CONFIG"
+        raise ConfigError(msg)
+    chosen = command(job_of(args), words, launcher=args.launcher)
+    if args.print:
+        print(shlex.join(chosen))  # noqa: T201
+        return 0
+    sys.stdout.flush()
+    sys.stderr.write(f"+ {shlex.join(chosen)}\n")
+    sys.stderr.flush()
+    # In place of this process, so that signals reach the launcher.
+    os.environ.setdefault("OMP_NUM_THREADS", str(args.cores))
+    try:
+        os.execv(chosen[0], chosen)
+    except OSError as error:
+        msg = f"cannot start {chosen[0]}: {error.strerror}"
+        raise ConfigError(msg) from error
