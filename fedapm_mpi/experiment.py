@@ -20,12 +20,9 @@ from .placements import hosts
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
 from .session import Session
-from .stopping import Stop
+from .stopping import STOPPED_EARLY, Stop
 from .survey import ClientRow, survey
 from .timing import Clock
-
-STOPPED_EARLY = 75
-"""Exit code of a run that was stopped and can go on with ``--resume``."""
 
 
 class Outcome(NamedTuple):
@@ -65,7 +62,7 @@ def run(
     tell
         Called on rank 0 with every round's record, to show progress.
     stop
-        Whether somebody wants the run to stop; looked at in every round.
+        Whether the run is to stop; looked at in every round.
     """
     config, comm = session.config, session.comm
     server = restore(session, resume)
@@ -77,6 +74,7 @@ def run(
     stopping = False
     for t in range(start, config.rounds + 1):
         clock = Clock()
+        stop.begin_round()
         with clock("broadcast"):
             _pack(session, server, message)
             comm.broadcast(message.numpy())
@@ -105,7 +103,7 @@ def run(
             mine = session.draw(chosen, session.training_costs)
             local = local_work(session, t, mine, message)
         largest, failed, slowest, asked = comm.maximum(
-            [local.largest, bool(local.error), clock.seconds["local"], stop.asked]
+            [local.largest, bool(local.error), clock.seconds["local"], stop.due()]
         )
         stopping = asked > 0
         if failed:

@@ -10,13 +10,13 @@ from . import checkpoint
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
 from .errors import ConfigError, FedAPMError
-from .experiment import STOPPED_EARLY, Outcome, run
+from .experiment import Outcome, run
 from .files import file_sha256, write_text
 from .provenance import gather_ranks, provenance
 from .recorder import Recorder, claim_directory, new_run_directory
 from .session import Session, open_session
 from .state import run_digest
-from .stopping import Stop
+from .stopping import STOPPED_EARLY, Stop
 from .summary import HIGHER_IS_BETTER, summarise_run
 
 
@@ -47,7 +47,7 @@ def train(
     progress
         What to show: auto, live, lines or none.
     stop
-        Set its `asked` to have the run stop at the next round border.
+        Whether the run is to stop at the next round border.
 
     Returns
     -------

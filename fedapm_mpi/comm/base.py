@@ -80,6 +80,10 @@ class Communicator(Protocol):
         """Return when every rank has come here."""
         ...
 
+    def close(self) -> None:
+        """Return when every rank has come here; none calls another method after it."""
+        ...
+
     def abort(self, exit_code: int) -> NoReturn:
         """End the whole job at once."""
         ...
@@ -122,6 +126,9 @@ class Serial:
         return [SERVER]
 
     def wait(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
         """Do nothing."""
 
     def abort(self, exit_code: int) -> NoReturn:

@@ -123,6 +123,10 @@ class MPICommunicator:
     def wait(self) -> None:
         self._finish(self._comm.Ibarrier())
 
+    def close(self) -> None:
+        self.wait()
+        MPI.Finalize()
+
     def abort(self, exit_code: int) -> NoReturn:
         self._comm.Abort(exit_code)
         os._exit(exit_code)  # not reached; Abort does not return

@@ -1,5 +1,6 @@
 """The life and death of a job: open the communicator, and end every rank as one."""
 
+import os
 import sys
 import time
 import traceback
@@ -14,6 +15,9 @@ T = TypeVar("T")
 INTERNAL = FedAPMError.exit_code
 PATIENCE = 5.0
 """Seconds that ranks which cannot see each other give rank 0 to say so."""
+
+LAST = 2.0
+"""Seconds by which the server leaves after the others."""
 
 
 def open_communicator() -> Communicator:
@@ -56,13 +60,12 @@ def on_ranks(body: Callable[[Communicator], int]) -> int:
             time.sleep(PATIENCE)
         return error.exit_code
     try:
-        return body(comm)
+        return _leave(comm, body(comm))
     except FedAPMError as error:
         if error.agreed or comm.size == 1:
             if comm.rank == SERVER:
                 complain(error)
-            comm.wait()  # none leaves with an error before it has been told
-            return error.exit_code
+            return _leave(comm, error.exit_code)
         complain(error, f"rank {comm.rank} of {comm.size}: ")
         comm.abort(error.exit_code)
     except BaseException as error:  # SystemExit too: others would wait for ever
@@ -75,6 +78,26 @@ def on_ranks(body: Callable[[Communicator], int]) -> int:
         if comm.size == 1:
             return INTERNAL
         comm.abort(INTERNAL)
+
+
+def _leave(comm: Communicator, exit_code: int) -> int:
+    """Return the exit code of this rank, once all ranks have come here.
+
+    srun ends those that are still on their way out once the first has left with an
+    error, and reports the signal that did it. So the server leaves a step last, and
+    alone with a code other than 0.
+    """
+    if exit_code == 0 or comm.size == 1:
+        return exit_code
+    if "SLURM_STEP_ID" not in os.environ:
+        comm.wait()  # none leaves with an error before it has been told
+        return exit_code
+    sys.stdout.flush()
+    comm.close()
+    if comm.rank != SERVER:
+        return 0
+    time.sleep(LAST)
+    return exit_code
 
 
 def from_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:

@@ -9,7 +9,7 @@ from typing import Any
 from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
-from ..stopping import Stop, stop_signals
+from ..stopping import Stop, seconds_in, stop_signals
 
 HELP = "train an experiment, on one process or under mpiexec or srun"
 
@@ -26,6 +26,8 @@ class Order:
     resume: bool = False
     dry_run: bool = False
     progress: Any = "auto"
+    seconds: float | None = None
+    """Time that the run may take."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check everything, tell placement, bytes, memory and time, and stop",
     )
     parser.add_argument(
+        "--walltime",
+        metavar="TIME",
+        help="stop at a round border, with a checkpoint and exit code 75, so that all "
+        "is over after this time, written as for sbatch --time, such as 2:00:00 "
+        "(default: the end of the SLURM job, if any)",
+    )
+    parser.add_argument(
         "--progress",
         choices=("auto", "live", "lines", "none"),
         default="auto",
@@ -96,6 +105,8 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
     from ..job import dry_run, train
 
     config = Config.from_plain(order.config)
+    if order.seconds is not None:
+        stop.deadline = min(stop.deadline, stop.started + order.seconds)
     if order.dry_run:
         return dry_run(comm, config)
     return train(
@@ -140,6 +151,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         resume=resume,
         dry_run=args.dry_run,
         progress=args.progress,
+        seconds=None if args.walltime is None else seconds_in(args.walltime),
     )
 
 

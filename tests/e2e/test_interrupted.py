@@ -179,3 +179,16 @@ def test_stopped_by_signals(long, unbroken, tmp_path):
     ended = train(3, "--resume", run)  # as it was told, without a CONFIG
     assert ended.returncode == 0, ended
     assert_same_run(run, unbroken)
+
+
+def test_stopped_by_its_own_clock(long, unbroken, tmp_path):
+    """In half a minute, twenty seconds of which are kept for the end, a bit is done."""
+    run = tmp_path / "run"
+    words = ("--run-dir", run, "--resume", "--walltime", "0:21")
+    ended = train(2, long, *words)
+    assert ended.returncode == STOPPED_EARLY, ended
+    assert ended.seconds < 21
+    assert 2 <= lines(run) < ROUNDS
+    ended = train(3, "--resume", run, "--walltime", "10:00")
+    assert ended.returncode == 0, ended
+    assert_same_run(run, unbroken)

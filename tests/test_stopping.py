@@ -1,0 +1,95 @@
+"""When a run stops: by signals, and before its time is up."""
+
+import math
+import os
+import signal
+
+import pytest
+
+from fedapm_mpi import stopping
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.stopping import RESERVE, Stop, end_of_job, seconds_in, stop_signals
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [
+        ("90", 5400),
+        ("0.5", 30),
+        ("1:30", 90),
+        ("02:00:00", 7200),
+        ("1-0", 86400),
+        ("1-12", 129600),
+        ("1-12:30", 131400),
+        ("2-01:02:03", 176523),
+    ],
+)
+def test_limits_are_read_as_sbatch_does(limit, seconds):
+    assert seconds_in(limit) == seconds
+
+
+@pytest.mark.parametrize("limit", ["", "soon", "1:2:3:4", "-5", "2h"])
+def test_other_limits_are_refused(limit):
+    with pytest.raises(ConfigError, match="is not a time limit; write MINUTES"):
+        seconds_in(limit)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_signals_ask(number):
+    with stop_signals() as stop:
+        assert stop.due() == 0
+        os.kill(os.getpid(), number)
+        assert stop.due() == 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a list whose only item is the time."""
+    now = [1000.0]
+    monkeypatch.setattr(stopping.time, "time", lambda: now[0])
+    return now
+
+
+def test_a_run_stops_when_another_round_would_not_end_in_time(clock):
+    """With rounds of 10 s, one that is asked 4 s after its start needs 20 more."""
+    stop = Stop(deadline=1000 + 100 + RESERVE)
+    done = 0
+    while True:
+        stop.begin_round()
+        clock[0] += 4
+        due = stop.due()
+        clock[0] += 6
+        done += 1
+        if due:
+            break
+    assert clock[0] <= 1100
+    assert done == 9  # asked at 84, the rest of the ninth and a tenth might take 20
+
+
+def test_the_first_round_counts_with_what_it_took_so_far(clock):
+    stop = Stop(deadline=1000 + 100 + RESERVE)
+    stop.begin_round()
+    clock[0] += 32
+    assert stop.due() == 0
+    clock[0] += 3
+    assert stop.due() == 1
+
+
+def test_the_longest_round_counts(clock):
+    stop = Stop(deadline=1000 + 100 + RESERVE)
+    for seconds in (30, 1, 1):
+        stop.begin_round()
+        clock[0] += seconds
+    assert stop.due() == 0
+    clock[0] += 9
+    assert stop.due() == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "end"), [(None, math.inf), ("0", math.inf), ("x", math.inf), ("99", 99)]
+)
+def test_the_end_of_a_job(monkeypatch, told, end):
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    if told is not None:
+        monkeypatch.setenv("SLURM_JOB_END_TIME", told)
+    assert end_of_job() == end
