@@ -15,6 +15,8 @@ from .registry import did_you_mean
 COMMANDS = (
     "train",
     "launch",
+    "slurm",
+    "sweep",
     "prepare",
     "download",
     "extract",

@@ -61,8 +61,28 @@ def kind_of(told: str) -> str:
     return next((kind for mark, kind in KINDS if mark in low), "unknown")
 
 
+def python_in(container: str | None) -> tuple[str, ...]:
+    """Return the command of the Python that ranks run on.
+
+    Raises
+    ------
+    ConfigError
+        If there is no program to run a container by, or no such image.
+    """
+    if container is None:
+        return (sys.executable,)
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if program is None:
+        msg = "--container: there is neither apptainer nor singularity on the PATH"
+        raise ConfigError(msg)
+    if not Path(container).exists():
+        msg = f"--container: there is no image {container}"
+        raise ConfigError(msg)
+    return (program, "exec", container, "python3")
+
+
 @cache
-def library(python: str = sys.executable) -> str | None:
+def library(python: tuple[str, ...]) -> str | None:
     """Return name and version of the MPI library that a Python loads, or `None`.
 
     Another process looks, so that MPI is neither loaded nor started in this one.
@@ -70,7 +90,7 @@ def library(python: str = sys.executable) -> str | None:
     code = "from fedapm_mpi.comm.mpi import library; print(library())"
     environment = {**os.environ, "MPI4PY_RC_INITIALIZE": "0"}
     done = subprocess.run(
-        [python, "-c", code],
+        [*python, "-c", code],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -98,9 +118,8 @@ def choose(kind: str, wanted: str = "auto") -> Chosen:
     ConfigError
         If there is none, or none that belongs to the library.
     """
-    own = wanted.partition(":")[0] if ":" in wanted else None
-    if own is not None:
-        return Chosen(wanted, own)
+    if ":" in wanted:
+        return Chosen(wanted, wanted)
     if wanted not in ("auto", "mpiexec"):
         launchers.get(wanted)  # refuses one that is not known
     srun = shutil.which("srun")
@@ -128,26 +147,31 @@ def choose(kind: str, wanted: str = "auto") -> Chosen:
 
 
 def command(
-    job: Job, words: Sequence[str], *, launcher: str = "auto", python: str | None = None
+    job: Job,
+    words: Sequence[str],
+    *,
+    launcher: str = "auto",
+    python: tuple[str, ...] = (),
 ) -> list[str]:
     """Return the command that runs ``fedapm WORDS`` on the ranks of a job.
 
-    One rank needs no launcher.
+    One rank needs no launcher. Ranks run on this Python, or by the words given as
+    `python`, see `python_in`.
 
     Raises
     ------
     ConfigError
         If there is no MPI library, or no launcher for it.
     """
-    python = python or sys.executable
-    program = [python, "-m", "fedapm_mpi", *words]
+    python = python or (sys.executable,)
+    program = [*python, "-m", "fedapm_mpi", *words]
     if job.ranks == 1 and launcher == "auto":
         return program
     told = library(python)
     if told is None:
         msg = (
-            f"{python} cannot load an MPI library; load your cluster's MPI module, or "
-            "install one: pip install mpich"
+            f"{' '.join(python)} cannot load an MPI library; load your cluster's MPI "
+            "module, or install one: pip install mpich"
         )
         raise ConfigError(msg)
     kind = kind_of(told)

@@ -63,7 +63,8 @@ def stop_signals() -> Iterator[Stop]:
     """Turn SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 into a wish to stop.
 
     The deadline is the end of the scheduler's job, where that is told. A second SIGINT,
-    from somebody who does not want to wait, interrupts at once.
+    from somebody who does not want to wait, interrupts at once. Afterwards nobody dies
+    of a SIGUSR1 or SIGUSR2 that comes late, when the run is over.
     """
     stop = Stop(deadline=end_of_job())
 
@@ -77,7 +78,8 @@ def stop_signals() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            late = number in (signal.SIGUSR1, signal.SIGUSR2)
+            signal.signal(number, signal.SIG_IGN if late else handler)
 
 
 def end_of_job() -> float:

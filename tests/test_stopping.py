@@ -93,3 +93,11 @@ def test_the_end_of_a_job(monkeypatch, told, end):
     if told is not None:
         monkeypatch.setenv("SLURM_JOB_END_TIME", told)
     assert end_of_job() == end
+
+
+def test_signals_that_come_late_do_no_harm():
+    with stop_signals():
+        pass
+    os.kill(os.getpid(), signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..launchers import Job
-from ..launching import command
+from ..launching import command, python_in
+from ..supervising import requeue, supervise
 
 HELP = "start ranks by the launcher that suits this machine"
 
@@ -23,6 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_placing(parser)
+    parser.add_argument(
+        "--requeue",
+        action="store_true",
+        help="stay, pass signals on, and put the SLURM job back into the queue once a "
+        "run has stopped early",
+    )
+    parser.add_argument(
+        "--container",
+        metavar="IMAGE",
+        help="Apptainer image in which each rank runs",
+    )
     parser.add_argument(
         "--print", action="store_true", help="print the command, and start nothing"
     )
@@ -113,16 +125,21 @@ def run(args: argparse.Namespace) -> int:
     if not words:
         msg = "say what the ranks are to run, such as: fedapm launch -n 3 train CONFIG"
         raise ConfigError(msg)
-    chosen = command(job_of(args), words, launcher=args.launcher)
+    python = python_in(args.container)
+    chosen = command(job_of(args), words, launcher=args.launcher, python=python)
     if args.print:
         print(shlex.join(chosen))  # noqa: T201
         return 0
     sys.stdout.flush()
     sys.stderr.write(f"+ {shlex.join(chosen)}\n")
     sys.stderr.flush()
-    # In place of this process, so that signals reach the launcher.
     os.environ.setdefault("OMP_NUM_THREADS", str(args.cores))
-    try:
+    if args.requeue:
+        ended = supervise(chosen)
+        if ended.goes_on:
+            requeue()
+        return ended.code
+    try:  # in place of this process, so that signals reach the launcher
         os.execv(chosen[0], chosen)
     except OSError as error:
         msg = f"cannot start {chosen[0]}: {error.strerror}"

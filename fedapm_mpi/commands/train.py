@@ -129,7 +129,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
     add_arguments(parser)
     args = parser.parse_intermixed_args(argv)
     path, overrides = args.config, list(args.overrides)
-    if path is not None and "=" in path:
+    if path is not None and "=" in path and not Path(path).is_file():
         path, overrides = None, [path, *overrides]
     directory, resume = _directory(args)
     known = directory / "config.yaml" if resume and directory else None

@@ -33,18 +33,20 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def local_digest(folder) -> Callable[[int], str]:
+def local_digest(folder) -> Callable[..., str]:
     """Return a function: the digest of so many rounds on one process, without MPI."""
-    known: dict[int, str] = {}
+    known: dict[tuple[object, ...], str] = {}
 
-    def digest(rounds: int) -> str:
-        if rounds not in known:
-            run = folder / "runs" / f"local-{rounds}"
-            words = ("train", "config.yaml", f"rounds={rounds}", "--run-dir", run)
+    def digest(rounds: int, *changes: str) -> str:
+        key = (rounds, *changes)
+        if key not in known:
+            run = folder / "runs" / f"local-{len(known)}"
+            words = ("train", "config.yaml", f"rounds={rounds}", *changes)
+            words = (*words, "--run-dir", run)
             done = launching.run(None, fedapm(*words), timeout=PATIENCE, cwd=folder)
             assert done.returncode == 0, done
-            known[rounds] = (run / "final" / "digest.txt").read_text()
-        return known[rounds]
+            known[key] = (run / "final" / "digest.txt").read_text()
+        return known[key]
 
     return digest
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import launching
 import pytest
+from training import fedapm
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "launch" / "train.sbatch"
@@ -66,16 +67,30 @@ class Cluster:
         options = ("--parsable", f"--nodes={nodes}", f"--ntasks={tasks}")
         return self.call("sbatch", *options, str(SCRIPT), *words, **variables)
 
+    def fedapm(self, *words: object) -> str:
+        """Run a command of ``fedapm`` on the login node and return what it prints."""
+        return self.call(sys.executable, *fedapm(*words))
+
     def state(self, job: str) -> State:
         """Return the state of a job."""
         text = self.call("scontrol", "show", "job", "--oneliner", job)
         found = dict(re.findall(r"(\w+)=(\S+)", text))
         return State(found["JobState"], int(found["Restarts"]), found["ExitCode"])
 
+    def element(self, array: str, index: int) -> str:
+        """Return the number of the job that is an element of an array."""
+        shown = self.call("scontrol", "show", "job", "--oneliner", f"{array}_{index}")
+        return re.findall(r"\bJobId=(\d+)", shown)[0]
+
     def wait(self, job: str) -> State:
         """Wait for the end of a job and return its last state."""
         self.wait_until(job, lambda: self.state(job).name in ENDED)
         return self.state(job)
+
+    def wait_for(self, job: str, *names: str) -> str:
+        """Wait until a job's state is one of these, and return which."""
+        self.wait_until(job, lambda: self.state(job).name in {*names, *ENDED})
+        return self.state(job).name
 
     def wait_until(self, job: str, done: Callable[[], bool]) -> None:
         """Wait for something that a job does; tell what it printed if it does not."""
@@ -87,8 +102,8 @@ class Cluster:
 
     def output(self, job: str) -> str:
         """Return what a job printed."""
-        file = self.folder / f"fedapm-{job}.out"
-        return file.read_text() if file.exists() else ""
+        files = sorted(self.folder.glob(f"**/*-{job}.out"))
+        return "".join(file.read_text() for file in files)
 
     def run_directory(self, job: str) -> Path:
         """Return where a job's run is, or will be."""
@@ -96,8 +111,7 @@ class Cluster:
 
     def rounds(self, job: str) -> int:
         """Return how many rounds a job has written down."""
-        file = self.run_directory(job) / "rounds.jsonl"
-        return len(file.read_text().splitlines()) if file.exists() else 0
+        return rounds_in(self.run_directory(job))
 
     def process(self, job: str, task: int) -> int:
         """Return the process of a job's task; all nodes are on this machine."""
@@ -106,6 +120,15 @@ class Cluster:
             if wanted <= variables:
                 return pid
         msg = f"task {task} of job {job} is not running\n{self.output(job)}"
+        raise ProcessLookupError(msg)
+
+    def batch_process(self, job: str) -> int:
+        """Return the process of a job's script, which has become ``fedapm launch``."""
+        for pid, variables in self._processes("python"):
+            step = any(name.startswith("SLURM_STEP_ID=") for name in variables)
+            if f"SLURM_JOB_ID={job}" in variables and not step:
+                return pid
+        msg = f"the script of job {job} is not running\n{self.output(job)}"
         raise ProcessLookupError(msg)
 
     def start_again(self, job: str) -> None:
@@ -133,6 +156,12 @@ class Cluster:
             if mine in variables:
                 found.append((int(entry.name), variables))
         return found
+
+
+def rounds_in(run: Path) -> int:
+    """Return how many rounds a run has written down."""
+    file = run / "rounds.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -94,7 +94,7 @@ def test_a_killed_rank_ends_the_job_and_loses_no_checkpoint(cluster, local_diges
         (
             ["config.yaml"],
             {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "FEDAPM_LAUNCHER": "ssh"},
-            "srun or mpiexec, not 'ssh'",
+            "unknown launcher 'ssh'",
         ),
     ],
 )

@@ -1,0 +1,50 @@
+"""Hand job scripts to SLURM, one after another where they depend on each other."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import ConfigError, FedAPMError
+from ..files import write_text
+
+
+class SubmitError(FedAPMError):
+    """A job that SLURM does not take."""
+
+
+def submit(script: str, path: Path, after: Sequence[str] = ()) -> str:
+    """Write a job script, submit it, and return the job's number.
+
+    Parameters
+    ----------
+    script
+        Its text.
+    path
+        Where it is kept; SLURM takes a copy.
+    after
+        What it waits for, such as ``afterok:17``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no sbatch.
+    SubmitError
+        If SLURM refuses the job; the message is its own.
+    """
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
+        msg = "there is no sbatch on the PATH; submit from a login node of the cluster"
+        raise ConfigError(msg)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, script)
+    command = [sbatch, "--parsable"]
+    if after:
+        command += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
+    done = subprocess.run(
+        [*command, str(path)], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        msg = f"SLURM refuses {path}: {done.stderr.strip() or done.stdout.strip()}"
+        raise SubmitError(msg)
+    return done.stdout.strip().partition(";")[0]

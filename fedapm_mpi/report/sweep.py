@@ -1,0 +1,67 @@
+"""The runs of a sweep in one table: what was replaced, and what came of it."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import write_whole
+from ..runs import read_records
+from ..summary import HIGHER_IS_BETTER, summarise_run
+from ..sweeps import Cell
+from .comparison import COLUMNS
+
+
+def row_of(cell: Cell) -> dict[str, Any]:
+    """Return a cell's line: its values, how far it is, its figures and its digest."""
+    row: dict[str, Any] = {"cell": cell.name, **cell.values, "state": "not started"}
+    row |= {"rounds": 0, "seconds": None, "digest": None}
+    records = read_records(cell.run) if (cell.run / "rounds.jsonl").exists() else []
+    if records:
+        summary = summarise_run(records)
+        row["rounds"] = summary["rounds"]
+        row["state"] = "finished" if cell.finished else "not finished"
+        row["seconds"] = sum(_seconds(record) for record in records)
+        row |= _figures(summary)
+    if cell.finished:
+        digest = cell.run / "final" / "digest.txt"
+        row["digest"] = digest.read_text("utf-8").strip()
+    return row
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the lines of all cells as CSV; an empty cell is undefined."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, header, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_whole(path, write)
+
+
+def shown(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    """Return the table for the terminal: values, state, rounds, accuracy and loss."""
+    keys = [*cells[0].values, "state", "rounds"]
+    keys += ["accuracy_mean", "accuracy_worst_decile", "loss_mean"]
+    return [[_plain(row.get(key)) for key in keys] for row in rows]
+
+
+def _figures(summary: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"{metric}_{column}": summary.get(metric, {}).get(key)
+        for metric in HIGHER_IS_BETTER
+        for column, key in COLUMNS.items()
+    }
+
+
+def _seconds(record: dict[str, Any]) -> float:
+    """Return the seconds of a round, by its phases on the server."""
+    seconds = record.get("seconds", {})
+    return float(sum(s for phase, s in seconds.items() if phase != "local_mean"))
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, list | dict) else value

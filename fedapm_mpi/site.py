@@ -1,0 +1,95 @@
+"""What differs from cluster to cluster, in one small file: a site profile."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from .errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A cluster, as jobs see it."""
+
+    modules: list[str] = field(default_factory=list)
+    """Modules to load."""
+
+    setup: list[str] = field(default_factory=list)
+    """Further lines of shell, before anything is started."""
+
+    venv: str | None = ".venv"
+    """Virtual environment; `None` for the python3 on the PATH."""
+
+    container: str | None = None
+    """Apptainer image in which ranks run; the launcher is the cluster's."""
+
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+
+    memory: str | None = None
+    """Memory of each node, such as 64G."""
+
+    options: list[str] = field(default_factory=list)
+    """Further options of sbatch, such as ``--exclusive``."""
+
+    launcher: str = "auto"
+    """As for ``fedapm launch --launcher``."""
+
+    mpi_type: str = "auto"
+    """What ``srun --mpi`` gets."""
+
+    cores: Annotated[int, Ge(1)] = 1
+    """Cores of each rank."""
+
+    gpus_per_node: Annotated[int, Ge(0)] = 0
+    """GPUs that jobs ask for; the training ranks of a node take them in turn."""
+
+    gpu_binding: str | None = None
+    """What ``srun --gpu-bind`` gets; with GPUs ``none`` unless given, so that each rank
+    sees all of its node's."""
+
+    scratch: str | None = None
+    """Folder on a disk of each node, such as ``$TMPDIR``, to which data are copied."""
+
+    signal_seconds: Annotated[int, Ge(1)] = 120
+    """Seconds before the time limit at which ranks are told to stop; at most a quarter
+    of the limit, so that there is time to train."""
+
+    template: str | None = None
+    """Your own template of job scripts; see ``fedapm slurm template``."""
+
+    def __post_init__(self) -> None:
+        for option in self.options:
+            if not option.startswith("-"):
+                msg = f"options: {option!r} is no option of sbatch, such as --exclusive"
+                raise ValueError(msg)
+
+
+def read_site(path: Path | None) -> Site:
+    """Return a site profile; `None` is that which ``FEDAPM_SITE`` names, or no file.
+
+    Relative paths in it are kept: they count from where a job is submitted.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or says what is not known.
+    """
+    if path is None:
+        named = os.environ.get("FEDAPM_SITE")
+        if not named:
+            return Site()
+        path = Path(named)
+    from .configfile import read_yaml
+    from .options import validate_options
+
+    values: dict[str, Any] = read_yaml(path)
+    checked, errors = validate_options(f"site {path}", Site, values, 0)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return Site(**checked)

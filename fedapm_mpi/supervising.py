@@ -1,0 +1,108 @@
+"""Start a launcher, pass signals on to it, and put SLURM's job back into the queue."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .errors import ConfigError, DataError, FedAPMError
+from .stopping import STOPPED_EARLY
+
+ENDED = (0, ConfigError.exit_code, DataError.exit_code, FedAPMError.exit_code)
+"""Codes of runs that are over, or that would fail again."""
+
+EARLY = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals by which a batch script is told that its time is nearly up."""
+
+SIGNALS = (*EARLY, signal.SIGTERM, signal.SIGINT)
+
+
+class Ended(NamedTuple):
+    """How a launcher ended."""
+
+    code: int
+    """Its exit code; 128 more than the signal that ended it."""
+
+    told: frozenset[int]
+    """Signals that came meanwhile."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its run is to go on in another start.
+
+        Not if it was cancelled or has failed. Ranks that stop leave with 75; a launcher
+        that ends the last of them on their way out may report a signal instead.
+        """
+        if self.told & {signal.SIGTERM, signal.SIGINT} or self.code in ENDED:
+            return False
+        return self.code == STOPPED_EARLY or bool(self.told)
+
+
+def supervise(command: Sequence[str], **options: Any) -> Ended:
+    """Run a launcher to its end and pass signals on to its ranks.
+
+    Both of `EARLY` reach them as SIGUSR1, the one that all launchers pass on.
+
+    Parameters
+    ----------
+    command
+        The launcher and what it starts.
+    **options
+        For `subprocess.Popen`.
+
+    Raises
+    ------
+    ConfigError
+        If the launcher cannot be started.
+    """
+    told: set[int] = set()
+    process: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, frame: Any) -> None:
+        told.add(number)
+        if process is not None:
+            process.send_signal(signal.SIGUSR1 if number in EARLY else number)
+
+    before: dict[int, Any] = {n: signal.signal(n, pass_on) for n in SIGNALS}
+    try:
+        process = subprocess.Popen(command, **options)
+        for early in list(told):  # before there was anybody to pass it on to
+            pass_on(early, None)
+        code = process.wait()
+    except OSError as error:
+        msg = f"cannot start {command[0]}: {error.strerror}"
+        raise ConfigError(msg) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return Ended(code if code >= 0 else 128 - code, frozenset(told))
+
+
+def requeue() -> None:
+    """Put this SLURM job back into the queue, unless it is being cancelled."""
+    job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
+    if not job or scontrol is None:
+        _say("stopped early, and no SLURM job to requeue; submit it again to go on")
+        return
+    shown = _call(scontrol, "show", "job", "--oneliner", job)
+    state = re.search(r"\bJobState=(\w+)", shown.stdout)
+    if state is None or state[1] != "RUNNING":
+        _say(f"job {job} is {state[1] if state else 'unknown'}: not requeued")
+        return
+    _say(f"job {job}: back into the queue")
+    done = _call(scontrol, "requeue", job)
+    if done.returncode != 0:
+        _say(f"not possible ({done.stderr.strip()}); submit it again to go on")
+
+
+def _call(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"fedapm: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,184 @@
+"""A sweep: one configuration with some of its values replaced, cell by cell."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .configfile import read_yaml, validate
+from .errors import ConfigError, FedAPMError
+from .files import write_text
+from .job import identity_of, identity_then
+from .options import merge, validate_options
+
+LONGEST_NAME = 100
+"""Characters of a cell's name; file systems allow 255."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a ``sweep.yaml`` says."""
+
+    config: str
+    """The configuration, a path that counts from the sweep's file."""
+
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    """Dotted keys and their values; every combination is a cell."""
+
+    zip: dict[str, list[Any]] = field(default_factory=dict)
+    """Dotted keys whose values go together: the first of each, then the second of
+    each; combined with every cell of `grid`."""
+
+    out: str | None = None
+    """Folder of the runs; by default runs/ and the name of the sweep's file."""
+
+    def __post_init__(self) -> None:
+        if not self.grid and not self.zip:
+            msg = "give grid or zip, keys with lists of values"
+            raise ValueError(msg)
+        both = sorted(set(self.grid) & set(self.zip))
+        if both:
+            msg = f"{both[0]} is in grid and in zip"
+            raise ValueError(msg)
+        empty = [key for key, values in (self.grid | self.zip).items() if not values]
+        if empty:
+            msg = f"{empty[0]} has no values"
+            raise ValueError(msg)
+        lengths = {key: len(values) for key, values in self.zip.items()}
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{key} has {count}" for key, count in lengths.items())
+            msg = f"zip needs as many values for each key, but {told}"
+            raise ValueError(msg)
+
+    def cells(self) -> list[dict[str, Any]]:
+        """Return the values of each cell, in the order in which they are written."""
+        grid = [
+            dict(zip(self.grid, values, strict=True))
+            for values in itertools.product(*self.grid.values())
+        ]
+        together = [
+            dict(zip(self.zip, values, strict=True))
+            for values in zip(*self.zip.values(), strict=True)
+        ] or [{}]
+        return [{**one, **other} for one in grid for other in together]
+
+
+class Cell(NamedTuple):
+    """One run of a sweep."""
+
+    name: str
+    """Of its run directory: what is replaced, and by what."""
+
+    values: dict[str, Any]
+    """By dotted key."""
+
+    config: dict[str, Any]
+    """Its whole configuration."""
+
+    run: Path
+    """Its run directory."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether as many rounds as it asks for now are done."""
+        if not (self.run / "final" / "digest.txt").exists():
+            return False
+        then = read_yaml(self.run / "config.yaml")
+        return bool(then["rounds"] == self.config["rounds"])
+
+
+def read_sweep(path: Path) -> tuple[list[Cell], Path]:
+    """Return the cells of a sweep, each checked, and the folder of their runs.
+
+    Raises
+    ------
+    ConfigError
+        If the file or any cell is not right, or if a run that is there was trained
+        with another configuration than its cell has now.
+    """
+    options, errors = validate_options(f"sweep {path}", Sweep, read_yaml(path), 0)
+    if errors:
+        raise ConfigError("\n".join(errors))
+    sweep = Sweep(**options)
+    out = Path("runs", path.stem) if sweep.out is None else Path(sweep.out)
+    base = read_yaml(path.parent / sweep.config)
+    cells = [_cell(base, values, out) for values in sweep.cells()]
+    for cell in cells:
+        _refuse_another(cell)
+    return cells, out
+
+
+def write_cells(cells: list[Cell], out: Path) -> None:
+    """Write each cell's configuration, and the list of their names in order.
+
+    Raises
+    ------
+    WriteError
+        If they cannot be written.
+    """
+    import yaml
+
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    for cell in cells:
+        text = yaml.safe_dump(cell.config, sort_keys=False)
+        write_text(out / "cells" / f"{cell.name}.yaml", text)
+    write_text(out / "cells.txt", "".join(f"{cell.name}\n" for cell in cells))
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """Return a file name that says what is replaced; no two cells have the same.
+
+    A key is cut to its last part. Where that, or what is not fit for a file name, may
+    leave cells alike, a piece of a hash of all of it follows.
+    """
+    pairs = {key: _plain(value) for key, value in values.items()}
+    whole = ",".join(f"{key.split('.')[-1]}={text}" for key, text in pairs.items())
+    name = re.sub(r"[^\w.,=+-]+", "_", whole)[:LONGEST_NAME]
+    shortened = len({key.split(".")[-1] for key in pairs}) < len(pairs)
+    if name == whole and not shortened:
+        return name
+    return f"{name}-{sha256(repr(sorted(pairs.items())).encode()).hexdigest()[:8]}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "+".join(f"{key}={_plain(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return "+".join(_plain(one) for one in value)
+    return str(value)
+
+
+def _cell(base: Mapping[str, Any], values: dict[str, Any], out: Path) -> Cell:
+    plain: dict[str, Any] = {}
+    merge(plain, base)
+    for dotted, value in values.items():
+        nested: Any = value
+        for key in reversed(dotted.split(".")):
+            nested = {key: nested}
+        merge(plain, nested)
+    name = name_of(values)
+    config = validate(plain, f"cell {name}").plain()
+    for key in ("data", "initial_model"):
+        if config[key] is not None:
+            config[key] = str(Path(config[key]).absolute())
+    return Cell(name, values, config, out / name)
+
+
+def _refuse_another(cell: Cell) -> None:
+    path = cell.run / "config.yaml"
+    if not path.exists():
+        return
+    then = read_yaml(path)
+    try:
+        same = identity_then(then, cell.config) == identity_of(cell.config)
+    except (LookupError, TypeError, FedAPMError):
+        same = False
+    if not same:
+        msg = (
+            f"{cell.run} was trained with another configuration than its cell has now; "
+            "move it away, or give the sweep another out"
+        )
+        raise ConfigError(msg)

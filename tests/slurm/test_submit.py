@@ -1,0 +1,140 @@
+"""``fedapm slurm submit`` on a real SLURM of three virtual nodes."""
+
+import csv
+import json
+import os
+import re
+import signal
+import sys
+
+import pytest
+import yaml
+from slurm_box import rounds_in
+
+SLOW = """
+import time
+from dataclasses import dataclass
+
+from fedapm_mpi.algorithms.fedapm import FedAPM
+
+
+@dataclass(frozen=True)
+class Slow(FedAPM):
+    def solve(self, *args, **options):
+        time.sleep(0.05)
+        return super().solve(*args, **options)
+"""
+"""FedAPM whose rounds take so long at least on any machine, with the same digest."""
+
+END = "[ ${SLURM_RESTART_COUNT:-} ] || export SLURM_JOB_END_TIME=$(($(date +%s) + 27))"
+"""Shell that has the first start of a job end soon; SLURM knows no time below a minute,
+and that before 23.02 does not tell jobs when they end."""
+
+
+@pytest.fixture(scope="module")
+def site(folder):
+    """Return a site profile of the box."""
+    path = folder / "box.yaml"
+    path.write_text(
+        yaml.safe_dump({"venv": sys.prefix, "options": ["--exclusive=user"]})
+    )
+    return path
+
+
+def jobs(told):
+    return re.findall(r"^job (\d+):", told, re.MULTILINE)
+
+
+def ended(cluster, job):
+    state = cluster.wait(job)
+    assert state.name == "COMPLETED", f"{state}\n{cluster.output(job)}"
+
+
+def digest(run):
+    return (run / "final" / "digest.txt").read_text()
+
+
+@pytest.mark.slow
+def test_prepare_train_and_report_on_three_nodes(cluster, site, local_digest):
+    """One after the other; 1 + 5 ranks give the digest of a run without MPI."""
+    told = cluster.fedapm(
+        "slurm", "submit", "config.yaml", "data=again", "--nodes", 3,
+        "--ntasks-per-node", 2, "--time", 5, "--site", site, "--report",
+        "--prepare", "arrays --from toy.npz --to again test=0.25",
+    )  # fmt: skip
+    prepare, train, report = jobs(told)
+    assert f"run runs/config-{train}" in told
+    ended(cluster, report)
+    ended(cluster, prepare)
+    ended(cluster, train)
+    run = cluster.folder / "runs" / f"config-{train}"
+    assert digest(run) == local_digest(4)
+    ranks = json.loads((run / "provenance.json").read_text())["ranks"]
+    hosts = [rank["host"] for rank in ranks]
+    assert sorted(hosts) == ["n1", "n1", "n2", "n2", "n3", "n3"]
+    assert (run / "report" / "comparison.csv").exists()
+    assert "mpi=pmi2 --kill-on-bad-exit=1 --ntasks=6" in cluster.output(train)
+
+
+@pytest.mark.slow
+def test_a_time_limit_that_is_too_short(cluster, site, local_digest, tmp_path):
+    """The ranks know when the job ends, stop in time, and go on in a second start."""
+    (cluster.folder / "slow.py").write_text(SLOW)
+    short = tmp_path / "short.yaml"
+    profile = {**yaml.safe_load(site.read_text()), "setup": [END]}
+    short.write_text(yaml.safe_dump(profile))
+    told = cluster.fedapm(
+        "slurm", "submit", "config.yaml", "rounds=80", "algorithm.name=slow:Slow",
+        "--nodes", 2, "--ntasks-per-node", 2, "--time", 5, "--site", short,
+    )  # fmt: skip
+    (job,) = jobs(told)
+    run = cluster.folder / "runs" / f"config-{job}"
+    cluster.wait_for(job, "RUNNING")
+    assert cluster.wait_for(job, "PENDING") == "PENDING", cluster.output(job)
+    assert 0 < rounds_in(run) < 80
+    cluster.start_again(job)
+    ended(cluster, job)
+    assert cluster.state(job).restarts == 1
+    assert "going on after round" in cluster.output(job)
+    assert digest(run) == local_digest(80)
+
+
+@pytest.mark.slow
+def test_a_sweep_of_six_cells(cluster, site, local_digest):
+    """One element is told to stop and requeued; its cell ends as if it had not been."""
+    (cluster.folder / "slow.py").write_text(SLOW)
+    sweep = {
+        "config": "config.yaml",
+        "grid": {"seed": [1, 2, 3]},
+        "zip": {"rounds": [4, 40], "algorithm.name": ["fedapm", "slow:Slow"]},
+    }
+    text = yaml.safe_dump(sweep, sort_keys=False)
+    (cluster.folder / "sweep.yaml").write_text(text)
+    words = ("slurm", "submit", "--sweep", "sweep.yaml", "--ntasks-per-node", 2)
+    words += ("--site", site, "--at-once", 3)
+    array, table = jobs(cluster.fedapm(*words))
+    out = cluster.folder / "runs" / "sweep"
+    (cell,) = (out / "cells").glob("seed=1,rounds=40*.yaml")
+    victim = out / cell.stem
+    cluster.wait_until(array, lambda: rounds_in(victim) > 2)
+    element = cluster.element(array, 1)
+    # Not by scancel, which tries for a minute more if the job takes the signal at once.
+    os.kill(cluster.batch_process(element), signal.SIGUSR2)
+    cluster.wait_until(element, lambda: cluster.state(element).name == "PENDING")
+    assert 2 < rounds_in(victim) < 40
+    cluster.start_again(element)
+    ended(cluster, table)
+    lines = list(csv.DictReader((out / "sweep.csv").read_text().splitlines()))
+    assert [line["state"] for line in lines] == ["finished"] * 6
+    assert [line["seed"] for line in lines] == ["1", "1", "2", "2", "3", "3"]
+    assert lines[0]["digest"] == local_digest(4).strip()
+    assert lines[1]["digest"] == local_digest(40).strip()
+    assert len({line["digest"] for line in lines}) == 6
+    assert "all 6 cells are finished" in cluster.fedapm(*words)
+
+
+def test_what_slurm_refuses_is_told(cluster):
+    (cluster.folder / "nowhere.yaml").write_text("partition: nowhere\n")
+    words = ("slurm", "submit", "config.yaml", "--site", "nowhere.yaml")
+    with pytest.raises(AssertionError, match=r"SLURM refuses runs/config\.sbatch:"):
+        cluster.fedapm(*words)
