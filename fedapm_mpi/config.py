@@ -213,8 +213,9 @@ class Config:
     """Arithmetic of the passes in training: that of `dtype`, or torch's autocast to
     bfloat16; parameters, updates and evaluation keep `dtype` in any case."""
 
-    threads: Positive = 1
-    """Threads of a rank's computations; another number may change the last bits."""
+    threads: Positive | Literal["auto"] = 1
+    """Threads of a rank's computations; ``auto`` takes as many as fit on the cores that
+    ranks were given. Another number may change the last bits, so the run keeps it."""
 
     buffers: Literal["local", "mean"] = "local"
     """What becomes of floating buffers such as BatchNorm statistics: kept by each
@@ -238,6 +239,10 @@ class Config:
     scratch: str | None = None
     """Folder, best on a disk of each node, for states and samples of clients: in a file
     that is mapped into memory and may be larger, and is gone when the run ends."""
+
+    stage: str | None = None
+    """Folder on a disk of each node, such as ``$TMPDIR``, to which the shards of its
+    clients are copied first, and hashed; they stay there."""
 
     reduction: Part = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
@@ -276,6 +281,7 @@ RESULT_NEUTRAL = (
     "placement",
     "dealing",
     "scratch",
+    "stage",
     "checkpoint",
     "data",
     "initial_model",

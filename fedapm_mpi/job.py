@@ -9,9 +9,11 @@ from typing import Any
 from . import checkpoint
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
+from .cores import crowding
 from .errors import ConfigError, FedAPMError
 from .experiment import Outcome, run
 from .files import file_sha256, write_text
+from .placements import hosts
 from .provenance import gather_ranks, provenance
 from .recorder import Recorder, claim_directory, new_run_directory
 from .session import Session, open_session
@@ -55,6 +57,7 @@ def train(
         0, or 75 if the run was stopped and can go on.
     """
     session = open_session(config, comm)
+    config = session.config  # threads are a number now
     identity = identity_of(config.plain()) | _hashes(session)
     recorder = _open_directory(session, directory, out, resume)
     notes: list[str] = []
@@ -130,6 +133,8 @@ def identity_then(
     if all(whole[k]["name"] == config[k]["name"] for k in PARTS if k in whole):
         with suppress(ConfigError):  # then it is compared as it is
             whole = validate(whole, "saved").plain()
+    if config["threads"] == "auto":  # whatever number came of it then
+        whole["threads"] = "auto"
     return identity_of(whole)
 
 
@@ -241,7 +246,8 @@ def _begin(
             recorder.write_csv("split.csv", rows[0]._fields, rows)
         except FedAPMError as caught:
             error = caught
-        for text in [*session.warnings, *notes]:
+        idle = set(range(session.comm.size)) - set(hosts(session.comm.size))
+        for text in [*session.warnings, *crowding(ranks, idle), *notes]:
             say(f"note: {text}")
         if progress != "none":
             print_split(session.groups.table())

@@ -140,7 +140,7 @@ def sentences(
     """Return one sentence for each error of a validation, the nearest key in it."""
     found = []
     for item in error.errors(include_url=False):
-        path = _path(item["loc"])
+        path = _path([step for step in item["loc"] if not _is_kind(step)])
         text = item["msg"].removeprefix("Value error, ")
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             *parents, last = (str(step) for step in item["loc"])
@@ -173,6 +173,11 @@ def _path(steps: Sequence[int | str]) -> str:
     """Return a path in a tree of values, such as ``groups[0].model``."""
     parts = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps]
     return "".join(parts).removeprefix(".")
+
+
+def _is_kind(step: int | str) -> bool:
+    """Return whether a step says which kind of several was tried, and is no key."""
+    return step in ("int", "constrained-int", "str") or str(step).startswith("literal[")
 
 
 def _dataclass_in(hint: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 
 from . import __version__
 from .comm import Communicator
+from .cores import own_cores
 from .devices import name_of
 from .session import Session
 
@@ -31,14 +32,13 @@ PACKAGES = (
 
 def gather_ranks(session: Session) -> list[dict[str, Any]] | None:
     """Return each rank's host, process, cores and threads on the server."""
-    affinity = getattr(os, "sched_getaffinity", None)
     device = session.groups.members[0].model.device
     return session.comm.gather(
         {
             "rank": session.comm.rank,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "cores": sorted(affinity(0)) if affinity else None,
+            "cores": own_cores(),
             "threads": torch.get_num_threads(),
             "device": name_of(device),
         }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from .algorithms import Algorithm, algorithms
 from .building import build_part, check_diagnostics, check_evaluation
 from .comm import SERVER, Communicator
 from .config import Config
+from .cores import fitting_threads, own_cores
 from .dealing import Deal, passes
 from .devices import open_device
 from .errors import ConfigError, DataError, FedAPMError
@@ -31,6 +31,7 @@ from .seeding import stream
 from .shards import ShardReader
 from .split import SplitModel
 from .stages import Stage, constant_stages, enter
+from .staging import stage
 from .state import ClientTable
 from .storage import Room, Storage, open_storage
 
@@ -216,20 +217,29 @@ def open_session(config: Config, comm: Communicator) -> Session:
     """
     session: Session | None = None
     error: FedAPMError | None = None
-    torch.set_num_threads(config.threads)
     manifest = _shared_manifest(config, comm)
     nodes = [
         node if rank in hosts(comm.size) else -1
         for rank, node in enumerate(comm.nodes())
     ]
+    threads = _threads(config, comm, nodes)
+    torch.set_num_threads(threads)
+    config = dataclasses.replace(config, threads=threads)
     try:
         session = _build(config, comm, manifest)
         session.groups.move(open_device(config.device, comm.rank, nodes))
+        if config.stage is not None:
+            staged = stage(manifest, config.stage, comm.rank, nodes, session.host_of)
+            session.reader = ShardReader(staged)
+    except FedAPMError as caught:
+        error = caught
+    comm.agree(error)  # all of a node's shards are there
+    assert session is not None
+    try:
         session.reader.check(session.table.hosted)
     except FedAPMError as caught:
         error = caught
     comm.agree(error)
-    assert session is not None
     storage = open_storage(
         comm,
         nodes,
@@ -242,6 +252,14 @@ def open_session(config: Config, comm: Communicator) -> Session:
     return dataclasses.replace(
         session, storage=storage, warnings=session.warnings + notes
     )
+
+
+def _threads(config: Config, comm: Communicator, nodes: list[int]) -> int:
+    """Return the threads of every rank; a collective call."""
+    if config.threads != "auto":
+        return config.threads
+    cores = comm.gather(own_cores())
+    return comm.share(None if cores is None else fitting_threads(cores, nodes))
 
 
 def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
@@ -348,7 +366,4 @@ def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:
         empty = int((manifest.counts[split] == 0).sum())
         if empty:
             found.append(f"{empty} of {m} clients have no {split} samples: {remedy}")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    if cores and torch.get_num_threads() > cores:
-        found.append(f"{torch.get_num_threads()} threads on {cores} core(s)")
     return found

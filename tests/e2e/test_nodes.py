@@ -27,9 +27,12 @@ def shared_files():
 def test_participants_are_dealt_within_their_node(toy, tmp_path, ranks):
     config = write_config(tmp_path / "config.yaml", experiment(toy["odd"], rounds=4))
     cliques = {"MPIR_CVAR_NUM_CLIQUES": str(NODES)}
-    for name, more in (("one", {}), ("several", cliques)):
-        ended = train(ranks, config, "--run-dir", tmp_path / name, env=more)
+    staged = f"stage={tmp_path / 'disk'}"  # one for both nodes
+    for name, words, more in (("one", [], {}), ("several", [staged], cliques)):
+        ended = train(ranks, config, *words, "--run-dir", tmp_path / name, env=more)
         assert ended.returncode == 0, ended
+    copied = {path.name for path in (tmp_path / "disk").glob("*/*")}
+    assert copied == {path.name for path in toy["odd"].glob("*.h5")}
     assert_same_run(tmp_path / "several", tmp_path / "one")
     told = {
         name: json.loads((tmp_path / name / "provenance.json").read_text())

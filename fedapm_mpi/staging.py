@@ -1,0 +1,126 @@
+"""Copy shards to a disk of each node before training, once for all its ranks."""
+
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError, DataError
+from .files import file_sha256
+from .manifest import Manifest, ShardFile
+
+BLOCK = 2**22
+"""Bytes that are copied and hashed at a time."""
+
+
+def stage(
+    manifest: Manifest,
+    folder: str,
+    rank: int,
+    nodes: Sequence[int],
+    host_of: NDArray[np.int64],
+) -> Manifest:
+    """Copy a rank's share of its node's shards; all of the node's must do so.
+
+    A node gets the shards of the clients that live on it. They stay there, in a folder
+    that has the manifest's hash in its name, for the next start or job on that node;
+    what is found is hashed before it is used.
+
+    Parameters
+    ----------
+    manifest
+        The data set where it is.
+    folder
+        Folder of each node; variables in it are replaced by those of this process.
+    rank
+        This rank.
+    nodes
+        The node of each rank, -1 where it hosts no client.
+    host_of
+        (m,) rank on which each client lives.
+
+    Returns
+    -------
+    Manifest
+        The data set in the folder.
+
+    Raises
+    ------
+    ConfigError
+        If a variable in `folder` is not set here, or the folder cannot be made.
+    DataError
+        If a shard cannot be copied, or is not what the manifest says.
+    """
+    target = _folder(folder) / f"{manifest.dataset}-{manifest.sha256[:16]}"
+    node = nodes[rank]
+    if node < 0:
+        return manifest
+    together = [other for other, where in enumerate(nodes) if where == node]
+    clients = np.flatnonzero(np.isin(host_of, together))
+    shards = sorted({manifest.shard_of(int(client)) for client in clients}, key=_first)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"stage: cannot make {target} on {_host()}: {error.strerror}"
+        raise ConfigError(msg) from error
+    for shard in shards[together.index(rank) :: len(together)]:
+        _copy(Path(manifest.directory) / shard.name, target / shard.name, shard)
+    return replace(manifest, directory=str(target))
+
+
+def _folder(text: str) -> Path:
+    path = os.path.expandvars(text)
+    if "$" in path:
+        msg = f"stage: a variable of {text} is not set on {_host()}; name a folder"
+        raise ConfigError(msg)
+    return Path(path)
+
+
+def _first(shard: ShardFile) -> int:
+    return shard.clients[0]
+
+
+def _copy(source: Path, target: Path, shard: ShardFile) -> None:
+    """Copy a shard and compare its hash, unless it is there already."""
+    try:
+        if target.exists() and file_sha256(target) == shard.sha256:
+            return
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            found = _copied(source, part)
+            if found == shard.sha256:
+                part.replace(target)
+                return
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        where = error.filename or target
+        msg = (
+            f"cannot copy {source} to {target} on {_host()} ({where}: "
+            f"{error.strerror}); choose another stage, or leave it out"
+        )
+        raise DataError(msg) from error
+    msg = (
+        f"{source} as {_host()} reads it has the SHA-256 {found}, the manifest says "
+        f"{shard.sha256}; copy it again or prepare the data set again"
+    )
+    raise DataError(msg)
+
+
+def _copied(source: Path, part: Path) -> str:
+    """Copy a file; return the SHA-256 of what was written."""
+    digest = sha256()
+    with source.open("rb") as reading, part.open("wb") as writing:
+        while block := reading.read(BLOCK):
+            digest.update(block)
+            writing.write(block)
+    return digest.hexdigest()
+
+
+def _host() -> str:
+    return socket.gethostname()

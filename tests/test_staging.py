@@ -1,0 +1,119 @@
+"""Shards on a disk of each node: copied once, hashed, and found again."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.manifest import read_manifest
+from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
+from fedapm_mpi.staging import stage
+
+ALONE = [0]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Six clients in three shards of two each."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(36, 4)).astype(np.float32)
+    table = Table("six", [column("x", x)], np.arange(36) % 2, ["a", "b"])
+    rows = np.split(np.arange(36), 6)
+    parts = {"train": [own[:4] for own in rows], "test": [own[4:] for own in rows]}
+    return write_dataset(
+        tmp_path_factory.mktemp("data") / "six", table, parts, shards=3
+    )
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).glob("*/*"))
+
+
+def test_a_node_gets_the_shards_of_its_clients(data, tmp_path):
+    """The server hosts none; ranks 1 and 2 share a node, 3 is on another."""
+    host_of = np.array([1, 2, 2, 1, 3, 3])
+    nodes = [-1, 1, 1, 3]
+    for node in (1, 3):
+        for rank in np.flatnonzero(np.array(nodes) == node):
+            stage(data, str(tmp_path / str(node)), int(rank), nodes, host_of)
+    first, second, third = (file.name for file in data.files)
+    assert names(tmp_path / "1") == [first, second]
+    assert names(tmp_path / "3") == [third]
+    assert stage(data, str(tmp_path / "0"), 0, nodes, host_of) == data
+    assert not (tmp_path / "0").exists()
+
+
+def test_staged_samples_are_the_same(data, tmp_path):
+    staged = stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
+    assert staged.directory != data.directory
+    here, there = ShardReader(data), ShardReader(staged)
+    for client in range(6):
+        one, other = here.read(client, "train"), there.read(client, "train")
+        assert np.array_equal(one.labels, other.labels)
+    here.close()
+    there.close()
+
+
+def test_what_is_there_is_kept_if_it_is_whole(data, tmp_path):
+    everyone = np.zeros(6, np.int64)
+    staged = Path(stage(data, str(tmp_path), 0, ALONE, everyone).directory)
+    first, second, third = (staged / file.name for file in data.files)
+    kept = third.stat().st_ino
+    first.write_bytes(first.read_bytes()[:-1])
+    changed = bytearray(second.read_bytes())
+    changed[-1] ^= 1
+    second.write_bytes(changed)
+    stage(data, str(tmp_path), 0, ALONE, everyone)
+    for file in data.files:
+        original = Path(data.directory, file.name)
+        assert (staged / file.name).read_bytes() == original.read_bytes()
+    assert third.stat().st_ino == kept
+    assert len(names(tmp_path)) == 3
+
+
+def test_a_variable_counts_on_the_node(data, tmp_path, monkeypatch):
+    everyone = np.zeros(6, np.int64)
+    monkeypatch.setenv("FAST_DISK", str(tmp_path))
+    staged = stage(data, "$FAST_DISK/here", 0, ALONE, everyone)
+    assert staged.directory.startswith(str(tmp_path / "here"))
+    with pytest.raises(ConfigError, match="a variable of \\$SLOW_DISK is not set on"):
+        stage(data, "$SLOW_DISK", 0, ALONE, everyone)
+
+
+def test_a_damaged_shard_is_not_copied(data, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in Path(data.directory).iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    victim = copy / data.files[1].name
+    changed = bytearray(victim.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    victim.write_bytes(changed)
+    with pytest.raises(DataError, match=re.escape(f"{victim} as ")):
+        stage(read_manifest(copy), str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64))
+    assert names(tmp_path / "s") == [data.files[0].name]
+
+
+def test_a_shard_that_is_missing_and_a_folder_that_cannot_be(data, tmp_path):
+    everyone = np.zeros(6, np.int64)
+    (tmp_path / "manifest.json").write_bytes(
+        Path(data.directory, "manifest.json").read_bytes()
+    )
+    with pytest.raises(DataError, match="No such file or directory"):
+        stage(read_manifest(tmp_path), str(tmp_path / "s"), 0, ALONE, everyone)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="stage: cannot make"):
+        stage(data, str(tmp_path / "file"), 0, ALONE, everyone)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_told(data, tmp_path):
+    staged = tmp_path / f"six-{data.sha256[:16]}"
+    staged.mkdir()
+    part = staged / f".{data.files[0].name}.{os.getpid()}.part"
+    part.symlink_to("/dev/full")
+    with pytest.raises(DataError, match="No space left on device"):
+        stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
