@@ -40,18 +40,28 @@ def open_communicator() -> Communicator:
     return Serial() if communicator.size == 1 else communicator
 
 
-def on_ranks(body: Callable[[Communicator], int]) -> int:
+def on_ranks(
+    body: Callable[[Communicator], int],
+    alone: Callable[[FedAPMError], None] | None = None,
+) -> int:
     """Run `body` on every rank and return its exit code.
 
     An error that all ranks raise together is told once, by rank 0, and all leave in
     peace. Any other ends the whole job at once, with the failing rank's traceback:
     without that, the others would wait in a collective until the job's time is up.
+
+    Parameters
+    ----------
+    body
+        What to run.
+    alone
+        What rank 0 does where ranks cannot see each other; `None` tells the error.
     """
     try:
         comm = open_communicator()
     except FedAPMError as error:
         if launched_rank() == 0:
-            complain(error)
+            (alone or complain)(error)
         else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
             time.sleep(PATIENCE)
         return error.exit_code

@@ -1,0 +1,128 @@
+"""The whole examination: all ranks tell of themselves, then all probes, then checks."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .. import launching
+from ..comm import SERVER, Communicator
+from ..config import Part
+from ..launchers.srun import mpi_type
+from . import environment
+from .checks import examine
+from .facts import Facts, collect
+from .findings import Finding, Launchers, Observed
+from .probes import collectives, data, folder
+from .watch import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A data set, and how its clients are placed on ranks."""
+
+    directory: str
+    placement: Part = field(default_factory=lambda: {"name": "cost"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be examined."""
+
+    subjects: Sequence[Subject] = ()
+    threads: int | None = None
+    """Threads of a rank by the configuration."""
+
+    device: str = "cpu"
+    scratch: str | None = None
+    folder: Path = Path()
+    megabytes: float = 8.0
+    timeout: float = 60.0
+    json: Path | None = None
+
+
+def launchers_here() -> Launchers:
+    """Return which launchers and which MPI library there are; MPI is not started."""
+    told = launching.library()
+    kinds = list(launching.programs())
+    return Launchers(
+        library=told,
+        programs=kinds,
+        first=launching.first_program(),
+        slurm_types=_slurm_types(),
+    )
+
+
+def before_starting(seen: Launchers) -> str | None:
+    """Return what may let MPI end the job before anything is examined, if so."""
+    if seen.library is None:
+        return None
+    kind = launching.kind_of(seen.library)
+    launcher = environment.started_by(os.environ)
+    told = environment.mismatch(kind, launcher, environment.pmi_mode(os.environ))
+    if told is None:
+        return None
+    wanted = mpi_type(kind)
+    return (
+        f"{seen.library} may not understand {told}: if MPI ends the job now, this is "
+        f"why; start ranks by srun --mpi={wanted}, or by the mpiexec of that library "
+        "(fedapm launch chooses it)"
+    )
+
+
+def observe(
+    comm: Communicator, order: Order, launchers: Launchers, watch: Watch
+) -> Observed | None:
+    """Look at everything; return it on the server. A collective call."""
+    ranks = gather_facts(comm, watch)
+    measured = collectives.measure(comm, order.megabytes, watch)
+    clocks = collectives.clock_offsets(comm, watch)
+    shared = folder.look(comm, order.folder, watch)
+    sets = [
+        data.look(comm, one.directory, one.placement, watch) for one in order.subjects
+    ]
+    watch.step("making the report")
+    if ranks is None:
+        return None
+    return Observed(
+        ranks=ranks,
+        launchers=launchers,
+        threads=order.threads,
+        device=order.device,
+        scratch=order.scratch,
+        folder=str(order.folder),
+        shared=shared,
+        measured=measured,
+        clocks=clocks,
+        data=[one for one in sets if one is not None],
+    )
+
+
+def gather_facts(comm: Communicator, watch: Watch) -> list[Facts] | None:
+    """Return what every rank tells of itself, on the server; a collective call."""
+    watch.step("telling of itself")
+    told = comm.gather(collect(comm).plain())
+    return (
+        [Facts.from_plain(one) for one in told]
+        if comm.rank == SERVER and told
+        else None
+    )
+
+
+def conclude(observed: Observed, order: Order) -> int:
+    """Print the report, write it down if asked, and return the exit code."""
+    from .report import show, write
+
+    findings: list[Finding] = examine(observed)
+    if order.json is not None:
+        write(order.json, observed, findings)
+    return show(observed, findings)
+
+
+def _slurm_types() -> list[str]:
+    if environment.started_by(os.environ) != "srun":
+        return []
+    try:
+        return launching.mpi_types("srun")
+    except OSError:
+        return []
