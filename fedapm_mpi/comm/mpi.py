@@ -5,6 +5,7 @@ with less, MPICH spins in a collective without yielding, and three ranks on two 
 took 600 ms for a broadcast of 2 MB instead of 2.
 """
 
+import atexit
 import os
 import sys
 import time
@@ -167,6 +168,16 @@ class MPICommunicator:
             os._exit(FedAPMError.exit_code)
 
 
+def start() -> None:
+    """Start MPI, where importing this module was told not to.
+
+    It is by ``MPI4PY_RC_INITIALIZE=0``, so that `library` can be asked first.
+    """
+    if not MPI.Is_initialized():
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+        atexit.register(MPI.Finalize)
+
+
 def world() -> MPICommunicator:
     """Return a communicator of all ranks.
 
@@ -175,6 +186,7 @@ def world() -> MPICommunicator:
     ConfigError
         If the launcher started several ranks but each of them is alone.
     """
+    start()
     size = MPI.COMM_WORLD.size
     launched, variable = launched_size()
     if size == 1 and launched > 1:

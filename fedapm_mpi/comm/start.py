@@ -43,6 +43,7 @@ def open_communicator() -> Communicator:
 def on_ranks(
     body: Callable[[Communicator], int],
     alone: Callable[[FedAPMError], None] | None = None,
+    patience: float = PATIENCE,
 ) -> int:
     """Run `body` on every rank and return its exit code.
 
@@ -56,6 +57,8 @@ def on_ranks(
         What to run.
     alone
         What rank 0 does where ranks cannot see each other; `None` tells the error.
+    patience
+        Seconds that the others give it for that.
     """
     try:
         comm = open_communicator()
@@ -63,7 +66,7 @@ def on_ranks(
         if launched_rank() == 0:
             (alone or complain)(error)
         else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
-            time.sleep(PATIENCE)
+            time.sleep(patience)
         return error.exit_code
     try:
         return body(comm)

@@ -8,13 +8,14 @@ of runs and, with a CONFIG or a directory of data, at the shards on every host.
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..comm import SERVER, Communicator, Serial
 from ..comm.launcher import launched_rank
-from ..comm.start import from_server, on_ranks
+from ..comm.start import PATIENCE, from_server, on_ranks
 from ..errors import ConfigError, FedAPMError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ HELP = "say whether this cluster and job will train well; may be started under m
 
 TIMEOUT = 60.0
 """Seconds that a step may take."""
+
+LONG_PATIENCE = 30.0
+"""Seconds that ranks which cannot see each other give rank 0 to report."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,20 +85,28 @@ def main(argv: Sequence[str]) -> int:
     from ..doctor.findings import Launchers
     from ..doctor.watch import Watch
 
-    seen = Launchers()
-    if launched_rank() == SERVER and not {"-h", "--help"} & set(argv):
-        seen = examination.launchers_here()
-        if (warning := examination.before_starting(seen)) is not None:
-            sys.stderr.write(f"fedapm doctor: warning: {warning}\n")
-            sys.stderr.flush()
+    first = launched_rank() == SERVER
+    if (warning := examination.before_starting()) is not None:
+        if first:
+            complain(warning, "warning")
+        else:  # MPI may end rank 0 before it has spoken
+            time.sleep(PATIENCE)
+    seen = examination.launchers_here() if first else Launchers()
     watch = Watch(_timeout(argv))
     try:
         return on_ranks(
             lambda comm: _examine(comm, argv, seen, watch),
-            lambda error: _examine_alone(error, argv, seen, watch),
+            lambda error: _examine_alone(argv, seen, watch),
+            patience=LONG_PATIENCE,
         )
     finally:
         watch.close()
+
+
+def complain(text: str, level: str) -> None:
+    """Print a sentence in one write."""
+    sys.stderr.write(f"fedapm doctor: {level}: {text}\n")
+    sys.stderr.flush()
 
 
 def _examine(
@@ -119,9 +131,7 @@ def _examine(
     return comm.share((code,))[0]
 
 
-def _examine_alone(
-    error: FedAPMError, argv: Sequence[str], seen: "Launchers", watch: "Watch"
-) -> None:
+def _examine_alone(argv: Sequence[str], seen: "Launchers", watch: "Watch") -> None:
     """Tell why ranks cannot see each other; the rest cannot be tested then."""
     from ..doctor.examination import conclude, gather_facts
     from ..doctor.findings import Observed

@@ -49,14 +49,14 @@ def told(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def mismatch(kind: str, launcher: str | None, pmi: str | None) -> str | None:
-    """Return why a launcher and a kind of MPI library do not suit; `None` if they do.
+    """Return the launcher that does not suit a kind of MPI library; `None` if it does.
 
     What is not known is taken to suit.
     """
     if launcher == "srun":
         wanted = mpi_type(kind)
         if kind in STARTED_BY and pmi != wanted:
-            return f"srun --mpi={pmi or 'none'} and not --mpi={wanted}"
+            return f"srun --mpi={pmi or 'none'}"
     elif launcher and launcher not in STARTED_BY.get(kind, (launcher,)):
         return f"the mpiexec of {name_of(launcher)}"
     return None

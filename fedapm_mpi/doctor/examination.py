@@ -11,7 +11,7 @@ from ..config import Part
 from ..launchers.srun import mpi_type
 from . import environment
 from .checks import examine
-from .facts import Facts, collect
+from .facts import Facts, collect, mpi_library
 from .findings import Finding, Launchers, Observed
 from .probes import collectives, data, folder
 from .watch import Watch
@@ -43,30 +43,28 @@ class Order:
 
 def launchers_here() -> Launchers:
     """Return which launchers and which MPI library there are; MPI is not started."""
-    told = launching.library()
-    kinds = list(launching.programs())
     return Launchers(
-        library=told,
-        programs=kinds,
+        library=mpi_library()[0],
+        programs=list(launching.programs()),
         first=launching.first_program(),
         slurm_types=_slurm_types(),
     )
 
 
-def before_starting(seen: Launchers) -> str | None:
+def before_starting() -> str | None:
     """Return what may let MPI end the job before anything is examined, if so."""
-    if seen.library is None:
-        return None
-    kind = launching.kind_of(seen.library)
-    launcher = environment.started_by(os.environ)
-    told = environment.mismatch(kind, launcher, environment.pmi_mode(os.environ))
+    told = mpi_library()[0]
     if told is None:
         return None
-    wanted = mpi_type(kind)
+    kind = launching.kind_of(told)
+    launcher = environment.started_by(os.environ)
+    why = environment.mismatch(kind, launcher, environment.pmi_mode(os.environ))
+    if why is None:
+        return None
     return (
-        f"{seen.library} may not understand {told}: if MPI ends the job now, this is "
-        f"why; start ranks by srun --mpi={wanted}, or by the mpiexec of that library "
-        "(fedapm launch chooses it)"
+        f"{told} may not start under {why}: if MPI ends the job now, that is why; "
+        f"start ranks by srun --mpi={mpi_type(kind)}, or by the mpiexec of that library, "
+        "which fedapm launch finds"
     )
 
 

@@ -107,7 +107,7 @@ def collect(comm: Communicator) -> Facts:
     """Return what this rank tells of itself; a collective call."""
     node = comm.nodes()[comm.rank]
     count, variable = launched_size()
-    library, error = _library()
+    library, error = mpi_library()
     memory = disk_usage(MEMORY) if MEMORY.is_dir() else None
     return Facts(
         rank=comm.rank,
@@ -147,11 +147,16 @@ def source_digest(package: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _library() -> tuple[str | None, str | None]:
+def mpi_library() -> tuple[str | None, str | None]:
+    """Return name and version of the MPI library, or why there is none; not started."""
+    asked = os.environ.setdefault("MPI4PY_RC_INITIALIZE", "0")
     try:
         from ..comm.mpi import library
     except (ImportError, RuntimeError) as error:
         return None, str(error).partition("\n")[0]
+    finally:
+        if asked == "0":
+            os.environ.pop("MPI4PY_RC_INITIALIZE")
     return library(), None
 
 

@@ -3,19 +3,35 @@
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from ..comm.launcher import launched_rank
 from ..errors import ConfigError
+from .environment import started_by
 
 GRACE = 1.0
 """Seconds that other ranks have to say where they stand, before the job ends."""
 
-LAST = 2.0
-"""Seconds that MPI has to end the job."""
+LAST = 5.0
+"""Seconds that SLURM and MPI have to end the job; they may hang as well."""
+
+CANCELLING = 2
+"""Ranks that have SLURM cancel the step: two, since one of them may hang."""
+
+
+def cancel_step(variables: Mapping[str, str]) -> None:
+    """Have SLURM end this step; srun alone goes on where one rank leaves or aborts."""
+    if started_by(variables) != "srun" or "SLURM_JOB_ID" not in variables:
+        return
+    step = f"{variables['SLURM_JOB_ID']}.{variables['SLURM_STEP_ID']}"
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(["scancel", step], check=False, timeout=LAST)
 
 
 class Watch:
@@ -31,6 +47,7 @@ class Watch:
 
     def __init__(self, seconds: float) -> None:
         self._who = f"a process on {socket.gethostname()}"
+        self._rank = launched_rank()
         self.seconds = seconds
         self._abort: Callable[[int], object] | None = None
         self._litter: Path | None = None
@@ -40,6 +57,7 @@ class Watch:
 
     def knows(self, rank: int, size: int, abort: Callable[[int], object]) -> None:
         """Tell it which rank this is, and how the whole job is ended."""
+        self._rank = rank
         self._who = f"rank {rank} of {size} on {socket.gethostname()}"
         self._abort = abort
 
@@ -72,8 +90,9 @@ class Watch:
         if self._litter is not None:
             shutil.rmtree(self._litter, ignore_errors=True)
         time.sleep(GRACE)
-        # It may hang as well. srun does not end a job that a rank merely leaves.
         threading.Timer(LAST, os._exit, (ConfigError.exit_code,)).start()
+        if self._rank < CANCELLING:
+            cancel_step(os.environ)
         if self._abort is not None:
             self._abort(ConfigError.exit_code)
         os._exit(ConfigError.exit_code)

@@ -56,8 +56,8 @@ def binding(observed: Observed) -> Iterator[Finding]:
         return
     first = bound[0]
     what = (
-        f"{_ranks(bound)} may use {len(first.cores)} core(s), {numbers(first.cores)} on "
-        f"{first.host}, for {planned_threads(observed, first)} threads"
+        f"{_ranks(bound)} may use {len(first.cores)} core(s), {numbers(first.cores)} "
+        f"on {first.host}, for {planned_threads(observed, first)} threads"
     )
     mend = (
         "have the launcher bind ranks to as many cores (srun --cpus-per-task, mpiexec "
@@ -90,7 +90,9 @@ def gpu_sharing(observed: Observed) -> Iterator[Finding]:
         if without:
             what = f"device is cuda, but {_ranks(without)} see no GPU"
             what += f" ({names(one.host for one in without)})"
-            mend = "ask for one (--gres=gpu:1), install torch for CUDA, or leave device out"
+            mend = (
+                "ask for one (--gres=gpu:1), install a torch for CUDA, or use the cpu"
+            )
             yield Finding("fault", "no GPU", what, mend)
     users: dict[tuple[str, str], list[Facts]] = {}
     for one, gpu in zip(observed.ranks, mapped, strict=True):

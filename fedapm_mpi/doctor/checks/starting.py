@@ -37,8 +37,8 @@ def singletons(observed: Observed) -> Iterator[Finding]:
     kind = kind_of(one.library)
     what = f"{_started(observed)} {one.launched} ranks ({one.launched_by}), but {alone}"
     told = mismatch(kind, one.launcher, one.pmi)
-    if told is not None:
-        what += f": they load {one.library}, which does not understand {told}"
+    under = f" under {told}" if told else ""
+    what += f": {one.library} cannot find the others{under}"
     yield Finding("fault", "singletons", what, _way(observed, kind))
 
 
@@ -82,8 +82,8 @@ def shadowed_libraries(observed: Observed) -> Iterator[Finding]:
         others = [p for p in one.offered if str(Path(p).parent) not in folders]
         if one.libraries and others:
             what = (
-                f"on {one.host} Python loads {one.libraries[0]}, though LD_LIBRARY_PATH "
-                f"offers {others[0]}"
+                f"on {one.host} Python loads {one.libraries[0]}, though "
+                f"LD_LIBRARY_PATH offers {others[0]}"
             )
             mend = (
                 "if that one is your cluster's, pip uninstall the MPI of the "
