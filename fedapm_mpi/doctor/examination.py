@@ -63,8 +63,8 @@ def before_starting() -> str | None:
         return None
     return (
         f"{told} may not start under {why}: if MPI ends the job now, that is why; "
-        f"start ranks by srun --mpi={mpi_type(kind)}, or by the mpiexec of that library, "
-        "which fedapm launch finds"
+        f"start ranks by srun --mpi={mpi_type(kind)}, or by the library's own "
+        "mpiexec, which fedapm launch finds"
     )
 
 

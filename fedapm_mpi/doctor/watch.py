@@ -15,6 +15,10 @@ from ..comm.launcher import launched_rank
 from ..errors import ConfigError
 from .environment import started_by
 
+LOOK = 0.1
+"""Seconds between two looks at the time; a new step may have less than the one before.
+"""
+
 GRACE = 1.0
 """Seconds that other ranks have to say where they stand, before the job ends."""
 
@@ -76,7 +80,7 @@ class Watch:
         self._closed.set()
 
     def _run(self) -> None:
-        while not self._closed.wait(max(0.0, self._deadline - time.monotonic())):
+        while not self._closed.wait(LOOK):
             if time.monotonic() >= self._deadline:
                 self._end()
 

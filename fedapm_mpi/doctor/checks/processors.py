@@ -28,7 +28,8 @@ def oversubscription(observed: Observed) -> Iterator[Finding]:
     for ranks in observed.nodes().values():
         own = observed.workers(ranks)
         every = frozenset(core for one in own for core in one.cores)
-        for cores in {frozenset(one.cores) for one in own} | {every}:
+        masks = {frozenset(one.cores) for one in own} | {every}
+        for cores in sorted(masks, key=len):
             among = [one for one in own if set(one.cores) <= cores]
             threads = sum(planned_threads(observed, one) for one in among)
             if threads > len(cores) > 0:
