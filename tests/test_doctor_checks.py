@@ -20,7 +20,6 @@ from fedapm_mpi.doctor.findings import (
     DataSet,
     Finding,
     FolderSeen,
-    Launchers,
     Measured,
     Observed,
     ShardFault,
@@ -29,6 +28,7 @@ from fedapm_mpi.doctor.findings import (
     numbers,
 )
 from fedapm_mpi.doctor.report import plain
+from fedapm_mpi.doctor.starting import Launchers
 from fedapm_mpi.errors import ConfigError
 
 MPICH = "MPICH Version: 5.0.2"
@@ -518,8 +518,9 @@ def test_every_rank_reads_the_timeout_for_itself(words, seconds):
 def test_a_process_that_hangs_says_where_and_ends():
     code = (
         "import time\n"
-        "from fedapm_mpi.doctor.watch import Watch\n"
-        "watch = Watch(60)\n"
+        "from fedapm_mpi.doctor import watch\n"
+        "watch.LAST = 0.2\n"
+        "watch = watch.Watch(60)\n"
         "watch.knows(3, 4, lambda code: time.sleep(60))\n"  # the end hangs as well
         "watch.step('sum', 0.1)\n"
         "time.sleep(60)"

@@ -20,7 +20,7 @@ from ..errors import ConfigError, FedAPMError
 
 if TYPE_CHECKING:
     from ..doctor.examination import Order
-    from ..doctor.findings import Launchers
+    from ..doctor.starting import Launchers
     from ..doctor.watch import Watch
 
 HELP = "say whether this cluster and job will train well; may be started under mpiexec"
@@ -80,18 +80,16 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command on every rank; return the exit code."""
-    # Large libraries, on every rank before any may find that it is alone.
-    from ..doctor import examination
-    from ..doctor.findings import Launchers
+    from ..doctor import starting
     from ..doctor.watch import Watch
 
     first = launched_rank() == SERVER
-    if (warning := examination.before_starting()) is not None:
+    if (warning := starting.before_starting()) is not None:
         if first:
             complain(warning, "warning")
         else:  # MPI may end rank 0 before it has spoken
             time.sleep(PATIENCE)
-    seen = examination.launchers_here() if first else Launchers()
+    seen = starting.launchers_here() if first else starting.Launchers()
     watch = Watch(_timeout(argv))
     try:
         return on_ranks(
@@ -112,9 +110,10 @@ def complain(text: str, level: str) -> None:
 def _examine(
     comm: Communicator, argv: Sequence[str], seen: "Launchers", watch: "Watch"
 ) -> int:
+    watch.knows(comm.rank, comm.size, comm.abort)
+    watch.step("loading torch")
     from ..doctor.examination import conclude, observe
 
-    watch.knows(comm.rank, comm.size, comm.abort)
     watch.step("reading the command line")
     order = from_server(comm, lambda: _read_order(argv))
     if isinstance(order, int):

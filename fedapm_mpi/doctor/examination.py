@@ -1,19 +1,16 @@
 """The whole examination: all ranks tell of themselves, then all probes, then checks."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import launching
 from ..comm import SERVER, Communicator
 from ..config import Part
-from ..launchers.srun import mpi_type
-from . import environment
 from .checks import examine
-from .facts import Facts, collect, mpi_library
-from .findings import Finding, Launchers, Observed
+from .facts import Facts, collect
+from .findings import Finding, Observed
 from .probes import collectives, data, folder
+from .starting import Launchers
 from .watch import Watch
 
 
@@ -39,33 +36,6 @@ class Order:
     megabytes: float = 8.0
     timeout: float = 60.0
     json: Path | None = None
-
-
-def launchers_here() -> Launchers:
-    """Return which launchers and which MPI library there are; MPI is not started."""
-    return Launchers(
-        library=mpi_library()[0],
-        programs=list(launching.programs()),
-        first=launching.first_program(),
-        slurm_types=_slurm_types(),
-    )
-
-
-def before_starting() -> str | None:
-    """Return what may let MPI end the job before anything is examined, if so."""
-    told = mpi_library()[0]
-    if told is None:
-        return None
-    kind = launching.kind_of(told)
-    launcher = environment.started_by(os.environ)
-    why = environment.mismatch(kind, launcher, environment.pmi_mode(os.environ))
-    if why is None:
-        return None
-    return (
-        f"{told} may not start under {why}: if MPI ends the job now, that is why; "
-        f"start ranks by srun --mpi={mpi_type(kind)}, or by the library's own "
-        "mpiexec, which fedapm launch finds"
-    )
 
 
 def observe(
@@ -115,12 +85,3 @@ def conclude(observed: Observed, order: Order) -> int:
     if order.json is not None:
         write(order.json, observed, findings)
     return show(observed, findings)
-
-
-def _slurm_types() -> list[str]:
-    if environment.started_by(os.environ) != "srun":
-        return []
-    try:
-        return launching.mpi_types("srun")
-    except OSError:
-        return []

@@ -20,6 +20,7 @@ from ..comm.launcher import launched_size
 from ..provenance import git_revision
 from ..storage import MEMORY
 from . import environment
+from .starting import mpi_library
 
 PACKAGES = ("torch", "numpy", "mpi4py", "h5py", "safetensors")
 """Packages of which all ranks should have the same version."""
@@ -145,19 +146,6 @@ def source_digest(package: Path) -> str:
         digest.update(f"{path.relative_to(package)} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:16]
-
-
-def mpi_library() -> tuple[str | None, str | None]:
-    """Return name and version of the MPI library, or why there is none; not started."""
-    asked = os.environ.setdefault("MPI4PY_RC_INITIALIZE", "0")
-    try:
-        from ..comm.mpi import library
-    except (ImportError, RuntimeError) as error:
-        return None, str(error).partition("\n")[0]
-    finally:
-        if asked == "0":
-            os.environ.pop("MPI4PY_RC_INITIALIZE")
-    return library(), None
 
 
 def _mapped() -> list[str]:

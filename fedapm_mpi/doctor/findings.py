@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ..errors import ConfigError, DataError
 from .facts import Facts
+from .starting import Launchers
 
 Level = Literal["fault", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
@@ -32,23 +33,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.level}: {self.what}; {self.mend}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launchers:
-    """What rank 0 finds on its machine before MPI is started."""
-
-    library: str | None = None
-    """The MPI library that Python loads."""
-
-    programs: list[tuple[str, str]] = field(default_factory=list)
-    """Launchers of MPI libraries, path and kind."""
-
-    first: str | None = None
-    """The one of them that the word mpiexec starts."""
-
-    slurm_types: list[str] = field(default_factory=list)
-    """What ``srun --mpi`` knows, asked for inside a step only."""
 
 
 @dataclass(frozen=True, kw_only=True)

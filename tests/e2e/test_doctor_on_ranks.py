@@ -93,7 +93,9 @@ def test_faults_of_ranks_of_one_job_are_all_named(toy, tmp_path):
     finally:
         os.sched_setaffinity(0, own)
     assert ended.returncode == 2, ended
-    assert "fault: the source of fedapm_mpi is not the same on all ranks" in ended.stdout
+    assert (
+        "fault: the source of fedapm_mpi is not the same on all ranks" in ended.stdout
+    )
     assert "on rank 2" in ended.stdout
     assert "cannot be found" in ended.stdout
     cores = f"ranks 1-2 on {os.uname().nodename}, 2 threads on core(s) {min(own)}"
