@@ -43,7 +43,6 @@ def open_communicator() -> Communicator:
 def on_ranks(
     body: Callable[[Communicator], int],
     alone: Callable[[FedAPMError], None] | None = None,
-    patience: float = PATIENCE,
 ) -> int:
     """Run `body` on every rank and return its exit code.
 
@@ -56,17 +55,13 @@ def on_ranks(
     body
         What to run.
     alone
-        What rank 0 does where ranks cannot see each other; `None` tells the error.
-    patience
-        Seconds that the others give it for that.
+        What each process does where they cannot see each other; by default rank 0
+        tells the error, and the others give it time for that.
     """
     try:
         comm = open_communicator()
     except FedAPMError as error:
-        if launched_rank() == 0:
-            (alone or complain)(error)
-        else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
-            time.sleep(patience)
+        (alone or _complain_alone)(error)
         return error.exit_code
     try:
         return body(comm)
@@ -109,6 +104,13 @@ def from_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
     boxed: Any = comm.share((found,))  # so that there is something to share anywhere
     shared: T | int = boxed[0]
     return shared
+
+
+def _complain_alone(error: FedAPMError) -> None:
+    if launched_rank() == 0:
+        complain(error)
+    else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
+        time.sleep(PATIENCE)
 
 
 def complain(error: Exception, where: str = "") -> None:

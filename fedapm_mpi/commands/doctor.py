@@ -94,8 +94,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         return on_ranks(
             lambda comm: _examine(comm, argv, seen, watch),
-            lambda error: _examine_alone(argv, seen, watch),
-            patience=LONG_PATIENCE,
+            lambda error: _examine_alone(error, argv, seen, watch),
         )
     finally:
         watch.close()
@@ -130,16 +129,25 @@ def _examine(
     return comm.share((code,))[0]
 
 
-def _examine_alone(argv: Sequence[str], seen: "Launchers", watch: "Watch") -> None:
+def _examine_alone(
+    error: FedAPMError, argv: Sequence[str], seen: "Launchers", watch: "Watch"
+) -> None:
     """Tell why ranks cannot see each other; the rest cannot be tested then."""
+    watch.close()
+    if launched_rank() != SERVER:
+        time.sleep(LONG_PATIENCE)
+        return
     from ..doctor.examination import conclude, gather_facts
     from ..doctor.findings import Observed
 
-    order = _read_order(argv)
-    if isinstance(order, int):
-        return
-    ranks = gather_facts(Serial(), watch)
-    conclude(Observed(ranks=ranks or [], launchers=seen), order)
+    try:
+        order = _read_order(argv)
+        if not isinstance(order, int):
+            ranks = gather_facts(Serial(), watch)
+            conclude(Observed(ranks=ranks or [], launchers=seen), order)
+    except FedAPMError as another:
+        complain(str(error), "fault")
+        complain(str(another), "error")
 
 
 def _read_order(argv: Sequence[str]) -> "Order | int":

@@ -136,6 +136,12 @@ def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path):
     assert "each is alone" in finding["what"]
     assert str(Path(sys.executable).with_name("mpiexec")) in finding["mend"]
     assert "may not start under the mpiexec of" in ended.stderr
+    ended = doctor(None, "nowhere.yaml", env=other[maker], cwd=tmp_path)
+    assert ended.returncode == 2, ended
+    assert "fault: OMPI_COMM_WORLD_SIZE says that 4 ranks" in ended.stderr or (
+        "fault: PMI_SIZE says that 4 ranks" in ended.stderr
+    )
+    assert "error: nowhere.yaml is neither" in ended.stderr
 
 
 def test_mistakes_are_told_once(tmp_path):
