@@ -28,6 +28,9 @@ HELP = "say whether this cluster and job will train well; may be started under m
 TIMEOUT = 60.0
 """Seconds that a step may take."""
 
+LOADING = 300.0
+"""Seconds that ranks may take to load large libraries, all from one file system."""
+
 LONG_PATIENCE = 30.0
 """Seconds that ranks which cannot see each other give rank 0 to report."""
 
@@ -110,10 +113,12 @@ def _examine(
     comm: Communicator, argv: Sequence[str], seen: "Launchers", watch: "Watch"
 ) -> int:
     watch.knows(comm.rank, comm.size, comm.abort)
-    watch.step("loading torch")
+    patience = watch.seconds
+    watch.step("loading torch", max(patience, LOADING))
     from ..doctor.examination import conclude, observe
 
-    watch.step("reading the command line")
+    comm.wait()  # in this step, which may take longer than others
+    watch.step("reading the command line", patience)
     order = from_server(comm, lambda: _read_order(argv))
     if isinstance(order, int):
         return order
