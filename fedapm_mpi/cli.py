@@ -22,6 +22,7 @@ COMMANDS = (
     "extract",
     "inspect",
     "verify",
+    "doctor",
     "digest",
     "report",
     "rate",
@@ -30,7 +31,7 @@ COMMANDS = (
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""
 
 
-PARALLEL = ("train", "extract", "prepare")
+PARALLEL = ("train", "extract", "prepare", "doctor")
 """Those that run on many ranks, by their main(argv)."""
 
 
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _on_ranks() -> tuple[str, ...]:
     """Return the commands to start on ranks; prepare needs no MPI unless launched."""
-    return PARALLEL if launched_size()[0] > 1 else ("train", "extract")
+    alone = launched_size()[0] == 1
+    return tuple(name for name in PARALLEL if name != "prepare" or not alone)
 
 
 def _run_alone(arguments: list[str]) -> int:

@@ -48,8 +48,7 @@ def open_device(kind: str, rank: int, nodes: Sequence[int]) -> torch.device:
             "torch for CUDA, or leave device out"
         )
         raise ConfigError(msg)
-    turn = sum(node == nodes[rank] for node in nodes[:rank])
-    index = turn % torch.cuda.device_count()
+    index = turn(rank, nodes) % torch.cuda.device_count()
     torch.cuda.set_device(index)
     torch.use_deterministic_algorithms(True)
     # It would fill every new tensor, to find reads of what was not written.
@@ -58,6 +57,11 @@ def open_device(kind: str, rank: int, nodes: Sequence[int]) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device("cuda", index)
+
+
+def turn(rank: int, nodes: Sequence[int]) -> int:
+    """Return how many ranks of its node come before a rank, and take GPUs first."""
+    return sum(node == nodes[rank] for node in nodes[:rank])
 
 
 def autocast(device: torch.device, *, enabled: bool) -> AbstractContextManager[object]:

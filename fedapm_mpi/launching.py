@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -129,8 +129,7 @@ def choose(kind: str, wanted: str = "auto") -> Chosen:
     if wanted == "srun" or (wanted == "auto" and _srun_suits(srun, kind)):
         return Chosen("srun", str(srun))
     seen = []
-    for program in _programs():
-        maker = kind_of(_told_by(program))
+    for program, maker in programs():
         fits = maker == wanted or (
             wanted in ("auto", "mpiexec") and maker in STARTED_BY.get(kind, (maker,))
         )
@@ -185,6 +184,17 @@ def mpi_types(srun: str) -> list[str]:
         [srun, "--mpi=list"], capture_output=True, text=True, check=False
     )
     return (done.stdout + done.stderr).replace(",", " ").split()
+
+
+def programs() -> Iterator[tuple[str, str]]:
+    """Yield the launchers of MPI libraries here, path and kind, in order of choice."""
+    for program in _programs():
+        yield program, kind_of(_told_by(program))
+
+
+def first_program() -> str | None:
+    """Return what the word mpiexec starts here, or else mpirun; `None` if nothing."""
+    return shutil.which("mpiexec") or shutil.which("mpirun")
 
 
 def _srun_suits(srun: str | None, kind: str) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .algorithms import Algorithm, algorithms
 from .building import build_part, check_diagnostics, check_evaluation
 from .comm import SERVER, Communicator
-from .config import Config
+from .config import Config, Part
 from .cores import fitting_threads, own_cores
 from .dealing import Deal, passes
 from .devices import open_device
@@ -284,7 +284,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
     weights = client_weights(config, manifest)
     advise = getattr(algorithm, "warnings", None)
     advice = advise(weights.tolist()) if advise else []
-    host_of = place(config, manifest, comm.size)
+    host_of = place(config.placement, manifest, comm.size)
     return Session(
         config=config,
         comm=comm,
@@ -317,18 +317,18 @@ def _room(session: Session) -> Room:
     return Room(states, samples, min(1.0, chosen / session.num_clients))
 
 
-def place(config: Config, manifest: Manifest, size: int) -> NDArray[np.int64]:
+def place(placement: Part, manifest: Manifest, size: int) -> NDArray[np.int64]:
     """Return the rank on which each client lives, (m,)."""
     ranks = hosts(size)
     trained = manifest.counts["train"]
-    chosen = build_part(placements, config.placement, trained, len(ranks))
+    chosen = build_part(placements, placement, trained, len(ranks))
     placed: NDArray[np.int64] = np.asarray(chosen, dtype=np.int64)
     if (
         placed.shape != (manifest.num_clients,)
         or not ((placed >= 0) & (placed < len(ranks))).all()
     ):
         msg = (
-            f"placement {config.placement['name']!r} must give each of the "
+            f"placement {placement['name']!r} must give each of the "
             f"{manifest.num_clients} clients a host in range({len(ranks)})"
         )
         raise ConfigError(msg)

@@ -158,6 +158,23 @@ def readable(path: Path) -> Iterator[None]:
         raise DataError(msg) from error
 
 
+@contextlib.contextmanager
+def open_with_locks(path: Path) -> Iterator[OSError | None]:
+    """Hold a file open for reading as most programs do; yield what is in the way."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        yield error
+        return
+    with file:
+        yield None
+
+
+def write_empty(path: Path) -> None:
+    """Write a file that holds nothing, as most programs do, with locks."""
+    h5py.File(path, "w").close()
+
+
 def write_shard(
     path: Path,
     table: Table,

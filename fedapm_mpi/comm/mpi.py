@@ -5,6 +5,7 @@ with less, MPICH spins in a collective without yielding, and three ranks on two 
 took 600 ms for a broadcast of 2 MB instead of 2.
 """
 
+import atexit
 import os
 import sys
 import time
@@ -125,7 +126,7 @@ class MPICommunicator:
 
     def close(self) -> None:
         self.wait()
-        MPI.Finalize()
+        _finalize()
 
     def abort(self, exit_code: int) -> NoReturn:
         self._comm.Abort(exit_code)
@@ -171,6 +172,21 @@ class MPICommunicator:
             os._exit(FedAPMError.exit_code)
 
 
+def start() -> None:
+    """Start MPI, where importing this module was told not to.
+
+    It is by ``MPI4PY_RC_INITIALIZE=0``, so that `library` can be asked first.
+    """
+    if not MPI.Is_initialized():
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+        atexit.register(_finalize)
+
+
+def _finalize() -> None:
+    if not MPI.Is_finalized():
+        MPI.Finalize()
+
+
 def world() -> MPICommunicator:
     """Return a communicator of all ranks.
 
@@ -179,6 +195,7 @@ def world() -> MPICommunicator:
     ConfigError
         If the launcher started several ranks but each of them is alone.
     """
+    start()
     size = MPI.COMM_WORLD.size
     launched, variable = launched_size()
     if size == 1 and launched > 1:

