@@ -1,0 +1,40 @@
+"""Run a scaling study, report on it, fit a model of its times, and plan with that."""
+
+import argparse
+from pathlib import Path
+
+HELP = "how rounds scale: run a study, report, model, simulate"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parts = parser.add_subparsers(metavar="PART", required=True)
+    run_ = parts.add_parser("run", help="run every point of a study")
+    run_.add_argument("study", type=Path, metavar="STUDY", help="YAML file of a study")
+    run_.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="its folder (default: runs/STUDY's name)",
+    )
+    run_.set_defaults(part=_run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the part that was asked for; return the exit code."""
+    code: int = args.part(args)
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Only here and below: this loads torch, which --help can do without.
+    from ..console import say
+    from ..scaling.points import lay_out
+    from ..scaling.running import run_points
+    from ..scaling.study import load
+
+    study = load(args.study)
+    root: Path = args.out or Path("runs") / args.study.stem
+    run_points(study, lay_out(study, root))
+    say(f"all points are finished; go on with: fedapm scale report {root}")
+    return 0
