@@ -18,12 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="its folder (default: runs/STUDY's name)",
     )
     run_.set_defaults(part=_run)
+    report = parts.add_parser("report", help="speed-up, efficiency, phases, figures")
+    report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    report.set_defaults(part=_report)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the part that was asked for; return the exit code."""
     code: int = args.part(args)
     return code
+
+
+def _report(args: argparse.Namespace) -> int:
+    from ..scaling.reporting import report
+
+    return report(args.study)
 
 
 def _run(args: argparse.Namespace) -> int:
