@@ -21,6 +21,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = parts.add_parser("report", help="speed-up, efficiency, phases, figures")
     report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
     report.set_defaults(part=_report)
+    model = parts.add_parser("model", help="fit a model and foretell more ranks")
+    model.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    model.add_argument(
+        "--predict",
+        metavar="RANKS",
+        default="100,1000,10000",
+        help="client ranks to foretell, with commas (default: 100,1000,10000)",
+    )
+    model.add_argument(
+        "--clients",
+        metavar="N",
+        help="clients to foretell, with commas, such as 1e7 (default: those of the "
+        "data, and as many for each rank as in the weak study)",
+    )
+    model.add_argument(
+        "--ranks-per-node",
+        type=int,
+        metavar="N",
+        help="ranks that share a node (default: as in the largest point)",
+    )
+    model.set_defaults(part=_model)
+    simulate = parts.add_parser("simulate", help="replay the rounds on a platform")
+    simulate.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    simulate.add_argument(
+        "platform", type=Path, metavar="PLATFORM", help="YAML file of a machine"
+    )
+    simulate.set_defaults(part=_simulate)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,6 +60,23 @@ def _report(args: argparse.Namespace) -> int:
     from ..scaling.reporting import report
 
     return report(args.study)
+
+
+def _model(args: argparse.Namespace) -> int:
+    from ..scaling.modelling import model, numbers
+
+    clients = numbers(args.clients, "--clients") if args.clients else []
+    ranks = sorted(set(numbers(args.predict, "--predict")))
+    if args.ranks_per_node is not None:
+        numbers(str(args.ranks_per_node), "--ranks-per-node")
+    code: int = model(args.study, ranks, clients, args.ranks_per_node)
+    return code
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from ..scaling.simulating import simulate
+
+    return simulate(args.study, args.platform)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -1,11 +1,12 @@
 """Figures of a scaling study, fit for a paper; matplotlib is loaded only to draw."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..report.figures import COLOURS, STYLE, pyplot, save
 from .measured import PHASES
+from .predict import Prediction
 from .statistics import Band
 from .summary import Row
 from .telling import WAYS
@@ -65,6 +66,52 @@ def draw_phases(rows: Sequence[Row], stem: Path) -> list[Path]:
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside right center")
         return save(figure, stem)
+
+
+def draw_model(
+    rows: Sequence[Row], curves: Mapping[str, Sequence[Prediction]], stem: Path
+) -> list[Path]:
+    """Draw measured and foretold seconds of a round, and the phases of those foretold.
+
+    A row of panels for each study; as PNG and SVG.
+    """
+    plt = pyplot()
+    count = max(1, len(curves))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            count, 2, figsize=(9.4, 3.3 * count), layout="constrained", squeeze=False
+        )
+        for (left, right), (kind, found) in zip(axes, curves.items(), strict=False):
+            _curve(left, [row for row in rows if row.kind == kind], found)
+            left.set(title=f"{kind}: seconds a round")
+            names = [f"{one.client_ranks:,}" for one in found]
+            parts = {
+                name: [one.phases[name] / one.seconds for one in found]
+                for name in PHASES
+            }
+            stack(right, names, parts)
+            right.tick_params(axis="x", rotation=60, labelsize=8)
+            right.set(title="share of each phase", xlabel="client ranks", ylim=(0, 1))
+        handles, labels = axes.flat[1].get_legend_handles_labels()
+        figure.legend(handles[::-1], labels[::-1], loc="outside right center")
+        return save(figure, stem)
+
+
+def _curve(ax: Any, rows: Sequence[Row], found: Sequence[Prediction]) -> None:
+    places = [one.client_ranks for one in found]
+    lows, highs = [one.low for one in found], [one.high for one in found]
+    ax.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.2)
+    ax.plot(places, [one.seconds for one in found], color=COLOURS[0], label="model")
+    ax.plot(
+        [row.client_ranks for row in rows],
+        [row.seconds.mean for row in rows],
+        color=COLOURS[1],
+        marker="o",
+        linestyle="none",
+        label="measured",
+    )
+    ax.set(xscale="log", yscale="log", xlabel="client ranks")
+    ax.legend(fontsize=8)
 
 
 def stack(

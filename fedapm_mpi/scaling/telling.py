@@ -34,11 +34,11 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 def figures_table(rows: Sequence[Row]) -> Table:
     """Return the table of speed-ups of one study."""
-    header = (
+    header: tuple[str, ...] = (
         "client ranks", "clients", "s/round", "speed-up", "efficiency", "serial",
         "participants/s", "bytes down, up",
     )  # fmt: skip
-    table = []
+    table: list[tuple[str, ...]] = []
     for row in rows:
         gain = row.scaled
         table.append(

@@ -1,0 +1,284 @@
+r"""A model of a round's seconds, phase by phase, fitted to measured ones; pure.
+
+With P ranks, p = P - 1 of which train, :math:`L = \lceil \log_2 P \rceil`, m clients of
+which n take part, and D and U bytes broadcast and summed:
+
+- broadcast: :math:`\alpha L + \beta L D`, a binomial tree
+- work: :math:`(c q + h n + c' q D + h' n D) / p`, q the samples that participants pass
+- imbalance: what the slowest rank works longer than the mean, found by drawing the
+  participants and dealing them as a run does; and :math:`\nu` times the work times
+  :math:`\sqrt{2 \ln p}`, the largest of p ranks that are not equally fast
+- reduce: :math:`\alpha L + \beta L U + \gamma k U`, k the clients of the rank with most
+- server: :math:`s + s_D D + s_n n + s_m m`
+- consensus: a constant, L, P (rows are gathered from each rank), :math:`D m / p`, m
+- idle: a constant, L, P, and the nap of a rank that waits for the slowest, once and L
+  times; a participant's row of figures has the price of as many bytes of the sum
+- evaluation: a constant, P, samples of the slowest rank, samples of all
+
+Every coefficient is at least 0. Terms that a study cannot tell apart are left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, log, log2, sqrt
+from statistics import fmean, median
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..napping import nap
+from . import draws
+from .draws import Floats, Ints, Load, Workload
+from .fitting import Fitted, fit
+
+FITTED = ("broadcast", "work", "spread", "reduce", "server", "consensus", "idle")
+"""What is fitted of every round; `spread` is the part of imbalance not foreseen."""
+
+
+ROW_BYTES = 40
+"""What is gathered of each participant, its number and four figures."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An experiment on some ranks."""
+
+    workload: Workload
+    nodes: Ints
+    """Of each rank, see `draws.layout`."""
+
+    broadcast_bytes: int
+    reduce_bytes: int
+
+    @property
+    def ranks(self) -> int:
+        """Ranks in all, P."""
+        return len(self.nodes)
+
+    @property
+    def client_ranks(self) -> int:
+        """Ranks that train, p."""
+        return len(self.nodes) - 1
+
+    @property
+    def depth(self) -> int:
+        """Steps of a binomial tree over all ranks, L."""
+        return ceil(log2(self.ranks))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one run of a setting took."""
+
+    case: str
+    """The same for repetitions."""
+
+    setting: Setting
+    participants: list[Ints]
+    """Of each round that was measured."""
+
+    work: Floats
+    """Seconds of local work of all participants together, round by round."""
+
+    phases: Mapping[str, float]
+    """Median seconds of the phases of a round."""
+
+    seconds: float
+    """Median seconds of a round."""
+
+    evaluation: float
+    """Mean seconds of an evaluation; NaN where there was none."""
+
+    evaluated: list[Ints]
+    """Whom each evaluation looked at."""
+
+
+class Drawn(NamedTuple):
+    """What the participants of some rounds amount to, on some ranks."""
+
+    loads: list[Load]
+    """Local work in each of them."""
+
+    passed: list[float]
+    """Samples passed in each."""
+
+    counts: list[int]
+    """Participants of each."""
+
+    hosted: float
+    """Clients of a rank that trains."""
+
+
+class Known(NamedTuple):
+    """What takes long to find out of a case, and does not depend on timings much."""
+
+    drawn: Drawn
+    evaluation: dict[str, float]
+    """Terms of an evaluation; empty where there was none."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Coefficients of every phase."""
+
+    parts: Mapping[str, Fitted]
+
+    def seconds_of(self, setting: Setting, clients: Ints) -> Floats:
+        """Return the seconds of local work of each of some clients."""
+        costs = setting.workload.costs[clients].astype(np.float64)
+        return self._work_seconds(setting, costs, np.ones_like(costs))
+
+    def draw(self, setting: Setting, participants: Sequence[Ints]) -> Drawn:
+        """Return how the work of some rounds falls to ranks."""
+        workload = setting.workload
+        host_of = draws.homes(workload, setting.client_ranks)
+        loads = [
+            draws.load(workload, c, self.seconds_of(setting, c), host_of, setting.nodes)
+            for c in participants
+        ]
+        passed = [float(workload.costs[c].sum()) for c in participants]
+        hosted = workload.clients / setting.client_ranks
+        return Drawn(loads, passed, [len(c) for c in participants], hosted)
+
+    def again(self, setting: Setting, drawn: Drawn) -> Drawn:
+        """Return what another model has drawn, in the seconds of this one.
+
+        Participants stay with the rank to which they were dealt.
+        """
+        passed, counts = np.array(drawn.passed), np.array(drawn.counts, float)
+        means = self._work_seconds(setting, passed, counts) / setting.client_ranks
+        loads = []
+        for load, mean in zip(drawn.loads, means.tolist(), strict=True):
+            ratio = mean / load.mean if load.mean else 0.0
+            loads.append(load._replace(slowest=load.slowest * ratio, mean=mean))
+        return drawn._replace(loads=loads)
+
+    def phases(self, setting: Setting, drawn: Drawn) -> dict[str, float]:
+        """Return the seconds of each phase of a round, medians over those drawn."""
+        terms = terms_of(setting, drawn)
+        work = median([load.mean for load in drawn.loads])
+        slowest = median([load.slowest for load in drawn.loads])
+        found = {name: self.parts[name].at(terms[name]) for name in FITTED[2:]}
+        found["broadcast"] = self.parts["broadcast"].at(terms["broadcast"])
+        found["work"] = work
+        found["imbalance"] = slowest - work + found.pop("spread")
+        rows = ROW_BYTES * fmean(drawn.counts)
+        found["idle"] += self.seconds_of_byte * rows
+        return found
+
+    @property
+    def seconds_of_byte(self) -> float:
+        """Seconds of a byte between two ranks, as far as the collectives tell."""
+        up = self.parts["reduce"].coefficients.get("L*U", 0.0)
+        return max(up, self.parts["broadcast"].coefficients.get("L*D", 0.0))
+
+    def evaluation(self, setting: Setting, who: Sequence[Ints]) -> float:
+        """Return the seconds of an evaluation, in the mean over some."""
+        return self.parts["evaluation"].at(_evaluation(setting, who))
+
+    def _work_seconds(self, setting: Setting, passed: Floats, counts: Floats) -> Floats:
+        terms = _work(passed, counts, np.full_like(passed, setting.broadcast_bytes))
+        total = np.zeros_like(passed)
+        for name, value in self.parts["work"].coefficients.items():
+            total += value * terms[name]
+        return total
+
+
+def fit_model(
+    samples: Sequence[Sample], known: Mapping[str, Known] | None = None
+) -> Model:
+    """Fit all phases to what was measured.
+
+    Work comes first: how participants are dealt depends on it. With what another model
+    `knows` of the cases, nothing is drawn or dealt.
+    """
+    parts = {"work": _fit_work(samples)}
+    begun = Model(parts)
+    known = known or knowledge(begun, samples)
+    drawn = {s.case: begun.again(s.setting, known[s.case].drawn) for s in samples}
+    rows = [terms_of(s.setting, drawn[s.case]) for s in samples]
+    for name in FITTED:
+        if name == "work":
+            continue
+        target = np.array([_target(name, s, drawn[s.case]) for s in samples])
+        parts[name] = fit(_columns([row[name] for row in rows]), target)
+    tested = [s for s in samples if s.evaluation == s.evaluation]
+    parts["evaluation"] = Fitted({}, [])
+    if tested:
+        columns = _columns([known[s.case].evaluation for s in tested])
+        parts["evaluation"] = fit(columns, np.array([s.evaluation for s in tested]))
+    return Model(parts)
+
+
+def knowledge(model: Model, samples: Sequence[Sample]) -> dict[str, Known]:
+    """Draw and deal the participants of every case."""
+    found: dict[str, Known] = {}
+    for s in samples:
+        if s.case not in found:
+            drawn = model.draw(s.setting, s.participants)
+            tested = _evaluation(s.setting, s.evaluated) if s.evaluated else {}
+            found[s.case] = Known(drawn, tested)
+    return found
+
+
+def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
+    """Return the value of each term of each phase but work."""
+    depth, ranks = float(setting.depth), float(setting.ranks)
+    down, up = float(setting.broadcast_bytes), float(setting.reduce_bytes)
+    work = median([load.mean for load in drawn.loads])
+    rest = nap(median([load.slowest for load in drawn.loads]))
+    most = median([load.most for load in drawn.loads])
+    m, n = float(setting.workload.clients), fmean(drawn.counts)
+    return {
+        "broadcast": {"L": depth, "L*D": depth * down},
+        "spread": {"work*sqrt(2 ln p)": work * sqrt(2 * log(setting.client_ranks))},
+        "reduce": {"L": depth, "L*U": depth * up, "k*U": most * up},
+        "server": {"1": 1.0, "D": down, "n": n, "m": m},
+        "consensus": {
+            "1": 1.0, "P": ranks, "m/p*D": drawn.hosted * down, "m": m, "L": depth,
+        },
+        "idle": {"1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth, "P": ranks},
+    }  # fmt: skip
+
+
+def _work(costs: Floats, clients: Floats, down: Floats) -> dict[str, Floats]:
+    return {"q": costs, "n": clients, "q*D": costs * down, "n*D": clients * down}
+
+
+def _fit_work(samples: Sequence[Sample]) -> Fitted:
+    costs, counts, bytes_, work = [], [], [], []
+    for sample in samples:
+        known = sample.setting.workload.costs
+        costs += [float(known[c].sum()) for c in sample.participants]
+        counts += [float(len(c)) for c in sample.participants]
+        bytes_ += [float(sample.setting.broadcast_bytes)] * len(sample.participants)
+        work += sample.work.tolist()
+    columns = _work(np.array(costs), np.array(counts), np.array(bytes_))
+    return fit(columns, np.array(work))
+
+
+def _target(name: str, sample: Sample, drawn: Drawn) -> float:
+    if name != "spread":
+        return sample.phases[name]
+    foreseen = median([load.slowest - load.mean for load in drawn.loads])
+    return max(0.0, sample.phases["imbalance"] - foreseen)
+
+
+def _evaluation(setting: Setting, who: Sequence[Ints]) -> dict[str, float]:
+    """Return the terms of an evaluation, in samples passed, means over several."""
+    workload = setting.workload
+    host_of = draws.homes(workload, setting.client_ranks)
+    loads = [
+        draws.load(
+            workload, c, workload.tested[c].astype(float), host_of, setting.nodes
+        )
+        for c in who
+    ]
+    slowest = float(np.mean([load.slowest for load in loads]))
+    total = float(np.mean([load.mean for load in loads])) * setting.client_ranks
+    return {"1": 1.0, "P": setting.ranks, "slowest": slowest, "all": total}
+
+
+def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
