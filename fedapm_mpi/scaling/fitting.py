@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ALIKE = 0.05
-"""Sine of the angle to the terms before it, below which a term cannot be told."""
+"""Sine of the angle to a term before it, below which a term cannot be told."""
 
 FLOOR = 0.02
 """A time below this share of the largest counts as if it were this share, so that the
@@ -40,8 +40,7 @@ def fit(terms: Mapping[str, Floats], target: Floats) -> Fitted:
     """Fit ``target = sum of coefficient * term`` with nonnegative coefficients.
 
     Relative errors are made small, not absolute ones. A term that is zero throughout,
-    or in nearly one direction with those before it, is dropped: earlier terms are
-    preferred.
+    or nearly a multiple of one before it, is dropped: earlier terms are preferred.
 
     Parameters
     ----------
@@ -94,19 +93,19 @@ def _criterion(gap: Floats, unknowns: int) -> float:
 
 
 def _told_apart(columns: Mapping[str, Floats]) -> tuple[dict[str, Floats], list[str]]:
-    """Return the columns that differ in direction from all before, and the others."""
+    """Return the columns that differ in direction from each before, and the others."""
     kept: dict[str, Floats] = {}
-    basis: list[Floats] = []
     dropped = []
     for name, column in columns.items():
         length = float(np.linalg.norm(column))
-        rest = column.copy()
-        for other in basis:
-            rest = rest - (other @ rest) * other
-        left = float(np.linalg.norm(rest))
-        if length == 0 or left < ALIKE * length:
+        unit = column / (length or 1.0)
+        if length == 0 or any(_sine(unit, other) < ALIKE for other in kept.values()):
             dropped.append(name)
-            continue
-        kept[name] = column
-        basis.append(rest / left)
-    return kept, dropped
+        else:
+            kept[name] = unit
+    return {name: columns[name] for name in kept}, dropped
+
+
+def _sine(one: Floats, other: Floats) -> float:
+    """Return the sine of the angle between two vectors of length 1."""
+    return float(np.linalg.norm(one - (one @ other) * other))

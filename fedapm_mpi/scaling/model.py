@@ -163,15 +163,17 @@ class Model:
         found["broadcast"] = self.parts["broadcast"].at(terms["broadcast"])
         found["work"] = work
         found["imbalance"] = slowest - work + found.pop("spread")
-        rows = ROW_BYTES * fmean(drawn.counts)
-        found["idle"] += self.seconds_of_byte * rows
+        found["idle"] += self.gathering(drawn)
         return found
 
-    @property
-    def seconds_of_byte(self) -> float:
-        """Seconds of a byte between two ranks, as far as the collectives tell."""
+    def gathering(self, drawn: Drawn) -> float:
+        """Return the seconds in which the figures of a round's participants come in.
+
+        At the price of a byte in the collectives of vectors, the higher of the two.
+        """
         up = self.parts["reduce"].coefficients.get("L*U", 0.0)
-        return max(up, self.parts["broadcast"].coefficients.get("L*D", 0.0))
+        byte = max(up, self.parts["broadcast"].coefficients.get("L*D", 0.0))
+        return byte * ROW_BYTES * fmean(drawn.counts)
 
     def evaluation(self, setting: Setting, who: Sequence[Ints]) -> float:
         """Return the seconds of an evaluation, in the mean over some."""
@@ -201,7 +203,7 @@ def fit_model(
     for name in FITTED:
         if name == "work":
             continue
-        target = np.array([_target(name, s, drawn[s.case]) for s in samples])
+        target = np.array([_target(name, s, drawn[s.case], begun) for s in samples])
         parts[name] = fit(_columns([row[name] for row in rows]), target)
     tested = [s for s in samples if s.evaluation == s.evaluation]
     parts["evaluation"] = Fitted({}, [])
@@ -258,7 +260,9 @@ def _fit_work(samples: Sequence[Sample]) -> Fitted:
     return fit(columns, np.array(work))
 
 
-def _target(name: str, sample: Sample, drawn: Drawn) -> float:
+def _target(name: str, sample: Sample, drawn: Drawn, model: Model) -> float:
+    if name == "idle":
+        return max(0.0, sample.phases[name] - model.gathering(drawn))
     if name != "spread":
         return sample.phases[name]
     foreseen = median([load.slowest - load.mean for load in drawn.loads])
