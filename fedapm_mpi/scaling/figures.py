@@ -101,7 +101,12 @@ def _curve(ax: Any, rows: Sequence[Row], found: Sequence[Prediction]) -> None:
     places = [one.client_ranks for one in found]
     lows, highs = [one.low for one in found], [one.high for one in found]
     ax.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.2)
-    ax.plot(places, [one.seconds for one in found], color=COLOURS[0], label="model")
+    ax.plot(
+        places,
+        [one.seconds for one in found],
+        color=COLOURS[0],
+        label="model, a core for each rank",
+    )
     ax.plot(
         [row.client_ranks for row in rows],
         [row.seconds.mean for row in rows],

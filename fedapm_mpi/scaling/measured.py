@@ -35,11 +35,9 @@ class Measured:
     nodes: tuple[int, ...]
     """Of each rank the node on which it trains; -1 for the server."""
 
-    cores: int
-    """Cores that its ranks may use, on the node with the fewest for each."""
-
-    crowded: bool
-    """Whether some node has fewer cores than ranks."""
+    crowd: float
+    """Ranks that train over the cores they may use, less 1, on the fullest host; 0 with
+    a core for each."""
 
     rounds: NDArray[np.int64]
     """Index t of each round, from 0, by which its participants are drawn."""
@@ -97,7 +95,6 @@ def read_point(point: Point, warm_up: int) -> Measured:
     sizes = records[-1]["bytes"]
     shares = origin["nodes_that_share"] or range(point.ranks)
     nodes = tuple(-1 if rank == 0 else node for rank, node in enumerate(shares))
-    cores = _cores(origin["ranks"])
     ends = [r for r in records if "evaluate" in r["seconds"]]
     return Measured(
         point=point,
@@ -106,11 +103,7 @@ def read_point(point: Point, warm_up: int) -> Measured:
         broadcast_bytes=sizes["broadcast"],
         reduce_bytes=sizes["reduce"],
         nodes=nodes,
-        cores=min(cores.values(), default=0),
-        crowded=any(
-            held < sum(rank["host"] == host for rank in origin["ranks"])
-            for host, held in cores.items()
-        ),
+        crowd=_crowd(origin["ranks"]),
         rounds=np.array([r["round"] - 1 for r in records]),
         participants=np.array([r["num_participants"] for r in records], float),
         phases=_phases(records),
@@ -141,9 +134,13 @@ def _origin(path: Path) -> dict[str, Any]:
     return values
 
 
-def _cores(ranks: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Return the cores of each host that any of its ranks may use."""
-    found: dict[str, set[int]] = {}
+def _crowd(ranks: Sequence[dict[str, Any]]) -> float:
+    """Return by how much ranks that train are more than the cores of their host."""
+    cores: dict[str, set[int]] = {}
+    training: dict[str, int] = {}
     for rank in ranks:
-        found.setdefault(rank["host"], set()).update(rank["cores"] or ())
-    return {host: len(cores) for host, cores in found.items() if cores}
+        host = rank["host"]
+        cores.setdefault(host, set()).update(rank["cores"] or ())
+        training[host] = training.get(host, 0) + (rank["rank"] > 0)
+    ratios = [training[host] / len(held) for host, held in cores.items() if held]
+    return max(0.0, max(ratios, default=0.0) - 1)

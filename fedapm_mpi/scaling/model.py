@@ -15,6 +15,10 @@ which n take part, and D and U bytes broadcast and summed:
   times; a participant's row of figures has the price of as many bytes of the sum
 - evaluation: a constant, P, samples of the slowest rank, samples of all
 
+Where more ranks train than there are cores, each of these has a part that grows with
+their number over that of the cores, less 1, in place of one that grows with P: the two
+cannot be told apart.
+
 Every coefficient is at least 0. Terms that a study cannot tell apart are left out.
 """
 
@@ -25,7 +29,6 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..napping import nap
 from . import draws
@@ -50,6 +53,8 @@ class Setting:
 
     broadcast_bytes: int
     reduce_bytes: int
+    crowd: float = 0.0
+    """Ranks that train over the cores they may use, less 1; 0 with a core for each."""
 
     @property
     def ranks(self) -> int:
@@ -180,7 +185,8 @@ class Model:
         return self.parts["evaluation"].at(_evaluation(setting, who))
 
     def _work_seconds(self, setting: Setting, passed: Floats, counts: Floats) -> Floats:
-        terms = _work(passed, counts, np.full_like(passed, setting.broadcast_bytes))
+        down = np.full_like(passed, setting.broadcast_bytes)
+        terms = _work(passed, counts, down, np.full_like(passed, setting.crowd))
         total = np.zeros_like(passed)
         for name, value in self.parts["work"].coefficients.items():
             total += value * terms[name]
@@ -204,12 +210,12 @@ def fit_model(
         if name == "work":
             continue
         target = np.array([_target(name, s, drawn[s.case], begun) for s in samples])
-        parts[name] = fit(_columns([row[name] for row in rows]), target)
+        parts[name] = _fit([row[name] for row in rows], target)
     tested = [s for s in samples if s.evaluation == s.evaluation]
     parts["evaluation"] = Fitted({}, [])
     if tested:
-        columns = _columns([known[s.case].evaluation for s in tested])
-        parts["evaluation"] = fit(columns, np.array([s.evaluation for s in tested]))
+        terms = [known[s.case].evaluation for s in tested]
+        parts["evaluation"] = _fit(terms, np.array([s.evaluation for s in tested]))
     return Model(parts)
 
 
@@ -232,31 +238,42 @@ def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
     rest = nap(median([load.slowest for load in drawn.loads]))
     most = median([load.most for load in drawn.loads])
     m, n = float(setting.workload.clients), fmean(drawn.counts)
+    crowd = setting.crowd
     return {
-        "broadcast": {"L": depth, "L*D": depth * down},
+        "broadcast": {"L": depth, "L*D": depth * down, "crowd": crowd},
         "spread": {"work*sqrt(2 ln p)": work * sqrt(2 * log(setting.client_ranks))},
-        "reduce": {"L": depth, "L*U": depth * up, "k*U": most * up},
-        "server": {"1": 1.0, "D": down, "n": n, "m": m},
+        "reduce": {"L": depth, "L*U": depth * up, "k*U": most * up, "crowd": crowd},
+        "server": {"1": 1.0, "D": down, "n": n, "m": m, "crowd": crowd},
         "consensus": {
-            "1": 1.0, "P": ranks, "m/p*D": drawn.hosted * down, "m": m, "L": depth,
+            "1": 1.0, "L": depth, "crowd": crowd, "P": ranks,
+            "m/p*D": drawn.hosted * down, "m": m,
         },
-        "idle": {"1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth, "P": ranks},
+        "idle": {
+            "1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth, "crowd": crowd,
+            "P": ranks,
+        },
     }  # fmt: skip
 
 
-def _work(costs: Floats, clients: Floats, down: Floats) -> dict[str, Floats]:
-    return {"q": costs, "n": clients, "q*D": costs * down, "n*D": clients * down}
+def _work(
+    costs: Floats, clients: Floats, down: Floats, crowd: Floats
+) -> dict[str, Floats]:
+    return {
+        "q": costs, "n": clients, "q*crowd": costs * crowd, "q*D": costs * down,
+        "n*D": clients * down,
+    }  # fmt: skip
 
 
 def _fit_work(samples: Sequence[Sample]) -> Fitted:
-    costs, counts, bytes_, work = [], [], [], []
+    costs, counts, bytes_, crowds, work = [], [], [], [], []
     for sample in samples:
         known = sample.setting.workload.costs
         costs += [float(known[c].sum()) for c in sample.participants]
         counts += [float(len(c)) for c in sample.participants]
         bytes_ += [float(sample.setting.broadcast_bytes)] * len(sample.participants)
+        crowds += [sample.setting.crowd] * len(sample.participants)
         work += sample.work.tolist()
-    columns = _work(np.array(costs), np.array(counts), np.array(bytes_))
+    columns = _work(*(np.array(each) for each in (costs, counts, bytes_, crowds)))
     return fit(columns, np.array(work))
 
 
@@ -281,8 +298,17 @@ def _evaluation(setting: Setting, who: Sequence[Ints]) -> dict[str, float]:
     ]
     slowest = float(np.mean([load.slowest for load in loads]))
     total = float(np.mean([load.mean for load in loads])) * setting.client_ranks
-    return {"1": 1.0, "P": setting.ranks, "slowest": slowest, "all": total}
+    return {
+        "1": 1.0, "slowest": slowest, "all": total, "crowd": setting.crowd,
+        "P": setting.ranks,
+    }  # fmt: skip
 
 
-def _columns(rows: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64]]:
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+def _fit(rows: Sequence[Mapping[str, float]], target: Floats) -> Fitted:
+    """Fit a phase; where ranks share cores, that stands for their number too."""
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    if "P" in columns and columns["crowd"].any():
+        del columns["P"]
+        found = fit(columns, target)
+        return found._replace(dropped=[*found.dropped, "P"])
+    return fit(columns, target)

@@ -61,12 +61,12 @@ def model(
 ) -> int:
     """Fit, validate, foretell; print it and write it; return the exit code."""
     measured, samples = fit_study(root)
-    for one in {m.point.ranks: m for m in measured}.values():
-        if one.crowded:
-            say(
-                f"note: {one.point.ranks} ranks had {one.cores} cores: work that takes "
-                "a core is slower there, and the model is of such a machine"
-            )
+    if any(one.crowd for one in measured):
+        say(
+            "note: some points had fewer cores than client ranks. What that costs is "
+            "told apart, and not foretold for machines with a core for each rank; it "
+            "cannot be told from what grows with the number of ranks, P"
+        )
     fitted = ensemble(samples)
     _tell_terms(fitted)
     held = hold_out(samples, largest(measured))
@@ -194,8 +194,8 @@ def _tell_terms(fitted: Ensemble) -> None:
         "Fitted coefficients, and where 95 % of resampled ones lie", header, rows
     )
     for phase, part in fitted.model.parts.items():
-        if part.dropped:
-            terms = ", ".join(part.dropped)
+        terms = ", ".join(name for name in part.dropped if "crowd" not in name)
+        if terms:
             say(f"{phase}: the study cannot tell what comes of {terms}; left out")
 
 

@@ -126,8 +126,8 @@ def hold_out(samples: Sequence[Sample], held: Sequence[str]) -> list[Held]:
 
 
 def on_ranks(setting: Setting, client_ranks: int, per_node: int) -> Setting:
-    """Return the same experiment on another number of ranks."""
-    return replace(setting, nodes=draws.layout(client_ranks, per_node))
+    """Return the same experiment on another number of ranks, with a core for each."""
+    return replace(setting, nodes=draws.layout(client_ranks, per_node), crowd=0.0)
 
 
 def crossover(

@@ -28,7 +28,7 @@ def simulate(root: Path, file: Path) -> int:
     setting = base.setting
     if platform.clients is not None:
         setting = with_clients(setting, platform.clients)
-    setting = replace(setting, nodes=nodes)
+    setting = replace(setting, nodes=nodes, crowd=0.0)
     machine = Machine(
         nodes=nodes,
         latency=platform.latency_us * 1e-6,

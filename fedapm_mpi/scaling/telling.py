@@ -73,17 +73,18 @@ def phases_table(rows: Sequence[Row]) -> Table:
 def sentences(rows: Sequence[Row], measured: Sequence[Measured]) -> list[str]:
     """Return what a reader of the tables should know."""
     told = []
-    crowded = sorted({one.point.ranks for one in measured if one.crowded})
+    crowded = sorted({one.hosts for one in measured if one.crowd})
     if crowded:
         told.append(
-            f"{', '.join(map(str, crowded))} ranks had fewer cores than ranks: what "
+            f"{', '.join(map(str, crowded))} client ranks had fewer cores than that: what "
             "takes a core takes longer there than on a machine with one for each"
         )
-    shares = [r.participants / r.client_ranks for r in rows if r.kind == "weak"]
+    shares = [row.phases["work"] for row in rows if row.kind == "weak"]
     if shares and max(shares) > 1.1 * min(shares):
         told.append(
-            f"in the weak study {min(shares):.2g} to {max(shares):.2g} participants "
-            "came to a rank, so that its efficiency is not of ranks alone"
+            f"in the weak study a rank worked for {1e3 * min(shares):.4g} to "
+            f"{1e3 * max(shares):.4g} ms in the mean: its efficiency is not of ranks "
+            "alone"
         )
     if any(row.repetitions == 1 for row in rows):
         told.append("one repetition alone gives no confidence band")

@@ -62,6 +62,7 @@ def _sample(one: Measured, workload: Workload) -> Sample:
         nodes=nodes,
         broadcast_bytes=one.broadcast_bytes,
         reduce_bytes=one.reduce_bytes,
+        crowd=one.crowd,
     )
     drawn = [workload.participants(t) for t in one.rounds.tolist()]
     tested: list[Ints] = [np.arange(workload.clients)] * len(one.evaluated)
