@@ -3,12 +3,14 @@ r"""A model of a round's seconds, phase by phase, fitted to measured ones; pure.
 With P ranks, p = P - 1 of which train, :math:`L = \lceil \log_2 P \rceil`, m clients of
 which n take part, and D and U bytes broadcast and summed:
 
-- broadcast: :math:`\alpha L + \beta L D`, a binomial tree
+- broadcast: :math:`\alpha L + \beta L D`, a binomial tree; or :math:`\beta S D` with
+  :math:`S = 2 (P - 1) / P`, where the library scatters and gathers
 - work: :math:`(c q + h n + c' q D + h' n D) / p`, q the samples that participants pass
 - imbalance: what the slowest rank works longer than the mean, found by drawing the
   participants and dealing them as a run does; and :math:`\nu` times the work times
   :math:`\sqrt{2 \ln p}`, the largest of p ranks that are not equally fast
-- reduce: :math:`\alpha L + \beta L U + \gamma k U`, k the clients of the rank with most
+- reduce: :math:`\alpha L + \beta L U + \gamma k U`, or S for L in the second, k the
+  clients of the rank with most
 - server: :math:`s + s_D D + s_n n + s_m m`
 - consensus: a constant, L, P (rows are gathered from each rank), :math:`D m / p`, m
 - idle: a constant, L, P, and the nap of a rank that waits for the slowest, once and L
@@ -176,8 +178,9 @@ class Model:
 
         At the price of a byte in the collectives of vectors, the higher of the two.
         """
-        up = self.parts["reduce"].coefficients.get("L*U", 0.0)
-        byte = max(up, self.parts["broadcast"].coefficients.get("L*D", 0.0))
+        up, down = (self.parts[n].coefficients for n in ("reduce", "broadcast"))
+        byte = max(up.get("L*U", 0.0), up.get("S*U", 0.0))
+        byte = max(byte, down.get("L*D", 0.0), down.get("S*D", 0.0))
         return byte * ROW_BYTES * fmean(drawn.counts)
 
     def evaluation(self, setting: Setting, who: Sequence[Ints]) -> float:
@@ -233,6 +236,7 @@ def knowledge(model: Model, samples: Sequence[Sample]) -> dict[str, Known]:
 def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
     """Return the value of each term of each phase but work."""
     depth, ranks = float(setting.depth), float(setting.ranks)
+    halves = 2 * (ranks - 1) / ranks
     down, up = float(setting.broadcast_bytes), float(setting.reduce_bytes)
     work = median([load.mean for load in drawn.loads])
     rest = nap(median([load.slowest for load in drawn.loads]))
@@ -240,9 +244,14 @@ def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
     m, n = float(setting.workload.clients), fmean(drawn.counts)
     crowd = setting.crowd
     return {
-        "broadcast": {"L": depth, "L*D": depth * down, "crowd": crowd},
+        "broadcast": {
+            "L": depth, "L*D": depth * down, "S*D": halves * down, "crowd": crowd,
+        },
         "spread": {"work*sqrt(2 ln p)": work * sqrt(2 * log(setting.client_ranks))},
-        "reduce": {"L": depth, "L*U": depth * up, "k*U": most * up, "crowd": crowd},
+        "reduce": {
+            "L": depth, "L*U": depth * up, "S*U": halves * up, "k*U": most * up,
+            "crowd": crowd,
+        },
         "server": {"1": 1.0, "D": down, "n": n, "m": m, "crowd": crowd},
         "consensus": {
             "1": 1.0, "L": depth, "crowd": crowd, "P": ranks,

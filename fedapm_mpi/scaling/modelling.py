@@ -81,7 +81,8 @@ def model(
     write_text(files[0], text + "\n")
     telling.write_csv(files[1], COLUMNS, [_cells(one) for one in predictions])
     curves = _curves(fitted, samples, rows_of(measured), max(ranks), per_node)
-    files += draw_model(rows_of(measured), curves, folder / "model")
+    if curves:
+        files += draw_model(rows_of(measured), curves, folder / "model")
     say(f"in {folder}: {', '.join(path.name for path in files)}")
     return 0
 
@@ -204,10 +205,16 @@ def _tell_held(held: Sequence[Held]) -> None:
         say("too few points to leave the largest out and foretell it")
         return
     rows = [
-        (h.case, f"{h.predicted:.4f}", f"{h.measured:.4f}", f"{100 * h.error:+.1f} %")
+        (
+            h.case,
+            f"{h.predicted:.4f}",
+            f"{h.low:.4f} – {h.high:.4f}",
+            f"{h.measured:.4f}",
+            f"{100 * h.error:+.1f} %",
+        )
         for h in held
     ]
-    header = ("point", "predicted s/round", "measured", "error")
+    header = ("point", "predicted s/round", "95 %", "measured", "error")
     print_table("Foretold by a fit to all other points", header, rows)
 
 

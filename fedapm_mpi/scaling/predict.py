@@ -40,6 +40,8 @@ class Held(NamedTuple):
 
     case: str
     predicted: float
+    low: float
+    high: float
     measured: float
 
     @property
@@ -113,15 +115,13 @@ def hold_out(samples: Sequence[Sample], held: Sequence[str]) -> list[Held]:
     rest = [sample for sample in samples if sample.case not in held]
     if len({sample.case for sample in rest}) < 2:
         return []
-    model = fit_model(rest)
+    fitted = ensemble(rest)
     found = []
     for case in held:
         own = [sample for sample in samples if sample.case == case]
-        setting = own[0].setting
-        drawn = model.draw(setting, own[0].participants)
-        predicted = sum(model.phases(setting, drawn).values())
+        there = fitted.predict(own[0].setting, own[0].participants)
         measured = float(np.mean([sample.seconds for sample in own]))
-        found.append(Held(case, predicted, measured))
+        found.append(Held(case, there.seconds, there.low, there.high, measured))
     return found
 
 

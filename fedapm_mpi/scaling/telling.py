@@ -76,8 +76,8 @@ def sentences(rows: Sequence[Row], measured: Sequence[Measured]) -> list[str]:
     crowded = sorted({one.hosts for one in measured if one.crowd})
     if crowded:
         told.append(
-            f"{', '.join(map(str, crowded))} client ranks had fewer cores than that: what "
-            "takes a core takes longer there than on a machine with one for each"
+            f"{', '.join(map(str, crowded))} client ranks had fewer cores than that: "
+            "what takes a core takes longer there than on a machine with one for each"
         )
     shares = [row.phases["work"] for row in rows if row.kind == "weak"]
     if shares and max(shares) > 1.1 * min(shares):

@@ -53,13 +53,9 @@ def workload_of(config: Config) -> Workload:
 
 
 def _sample(one: Measured, workload: Workload) -> Sample:
-    nodes = np.array(one.nodes, np.int64)
-    apart = len(set(nodes[1:].tolist())) == one.hosts
     setting = Setting(
-        workload=dataclasses.replace(
-            workload, together=workload.together and not apart
-        ),
-        nodes=nodes,
+        workload=workload,
+        nodes=np.array(one.nodes, np.int64),
         broadcast_bytes=one.broadcast_bytes,
         reduce_bytes=one.reduce_bytes,
         crowd=one.crowd,
