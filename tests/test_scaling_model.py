@@ -209,7 +209,7 @@ def test_the_fit_recovers_what_the_times_were_made_of():
 
 def test_the_largest_points_are_foretold():
     samples = study()
-    held = hold_out(samples, ["strong-16-4000", "weak-16-4000"])
+    held = hold_out(samples, ["strong-16-4000", "weak-16-4000"], 2)
     assert [one.case for one in held] == ["strong-16-4000", "weak-16-4000"]
     assert all(abs(one.error) < 1e-6 for one in held)
     assert hold_out(samples[:2], [samples[0].case]) == []
@@ -242,6 +242,36 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
         inside += found.low <= truth <= found.high
         assert found.high < 1.5 * found.low
     assert inside >= 11
+
+
+def test_what_shared_cores_cost_is_told_apart():
+    """Two cores: work takes as much longer, and each broadcast 2 ms a rank too many."""
+    crowded = []
+    for sample in study():
+        crowd = max(0.0, sample.setting.client_ranks / 2 - 1)
+        phases = dict(sample.phases)
+        phases["broadcast"] += 2e-3 * crowd
+        setting = dataclasses.replace(sample.setting, crowd=crowd)
+        known = setting.workload.costs
+        extra = [float(known[c].sum()) * 3e-4 * crowd for c in sample.participants]
+        changed = dataclasses.replace(
+            sample, setting=setting, phases=phases, work=sample.work + extra
+        )
+        crowded.append(changed)
+    model = fit_model(crowded)
+    broadcast, work = (model.parts[n].coefficients for n in ("broadcast", "work"))
+    found = {name: value for name, value in broadcast.items() if value}
+    assert found == pytest.approx(TRUE["broadcast"] | {"crowd": 2e-3})
+    found = {name: value for name, value in work.items() if value}
+    assert found == pytest.approx(TRUE["work"] | {"q*crowd": 3e-4})
+    assert "P" in model.parts["consensus"].dropped
+    free = on_ranks(crowded[0].setting, 64, 65)
+    assert free.crowd == 0
+    rounds = crowded[0].participants
+    phases, _ = true_phases(free, rounds)
+    got = model.phases(free, model.draw(free, rounds))
+    assert got["broadcast"] == pytest.approx(phases["broadcast"])
+    assert got["work"] == pytest.approx(phases["work"])
 
 
 def test_where_work_is_no_longer_most_of_a_round():

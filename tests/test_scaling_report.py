@@ -79,6 +79,9 @@ def test_phases_and_idle_time_add_up_to_the_round(study):
     for name, value in expected.items():
         assert one.median(name) == pytest.approx(value), name
     assert one.evaluations.tolist() == pytest.approx([0.4, 0.4])
+    four = next(m for m in measured if m.hosts == 4)
+    assert four.crowd == pytest.approx(4 / 3 - 1)  # on three cores
+    assert one.crowd == 0
     assert one.evaluated.tolist() == [1, 3]
 
 

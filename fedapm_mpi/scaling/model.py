@@ -12,7 +12,8 @@ which n take part, and D and U bytes broadcast and summed:
 - reduce: :math:`\alpha L + \beta L U + \gamma k U`, or S for L in the second, k the
   clients of the rank with most
 - server: :math:`s + s_D D + s_n n + s_m m`
-- consensus: a constant, L, P (rows are gathered from each rank), :math:`D m / p`, m
+- consensus: a constant, L, P (rows are gathered from each rank), :math:`m / p` clients
+  of a rank, :math:`D m / p`, m
 - idle: a constant, L, P, and the nap of a rank that waits for the slowest, once and L
   times; a participant's row of figures has the price of as many bytes of the sum
 - evaluation: a constant, P, samples of the slowest rank, samples of all
@@ -243,6 +244,7 @@ def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
     most = median([load.most for load in drawn.loads])
     m, n = float(setting.workload.clients), fmean(drawn.counts)
     crowd = setting.crowd
+    looked = drawn.hosted * (1 + crowd)  # takes a core all the time
     return {
         "broadcast": {
             "L": depth, "L*D": depth * down, "S*D": halves * down, "crowd": crowd,
@@ -255,7 +257,7 @@ def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
         "server": {"1": 1.0, "D": down, "n": n, "m": m, "crowd": crowd},
         "consensus": {
             "1": 1.0, "L": depth, "crowd": crowd, "P": ranks,
-            "m/p*D": drawn.hosted * down, "m": m,
+            "m/p": looked, "m/p*D": looked * down, "m": m,
         },
         "idle": {
             "1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth, "crowd": crowd,

@@ -110,12 +110,14 @@ def ensemble(samples: Sequence[Sample], replicates: int = REPLICATES) -> Ensembl
     return Ensemble(model, others, misfits)
 
 
-def hold_out(samples: Sequence[Sample], held: Sequence[str]) -> list[Held]:
+def hold_out(
+    samples: Sequence[Sample], held: Sequence[str], replicates: int = REPLICATES
+) -> list[Held]:
     """Fit to all cases but some, and foretell those; nothing if none are left."""
     rest = [sample for sample in samples if sample.case not in held]
     if len({sample.case for sample in rest}) < 2:
         return []
-    fitted = ensemble(rest)
+    fitted = ensemble(rest, replicates)
     found = []
     for case in held:
         own = [sample for sample in samples if sample.case == case]

@@ -5,7 +5,7 @@ import json
 
 import launching
 import pytest
-from scaling_study import write_study
+from scaling_study import laid_out, pretend, write_study
 from training import TIMEOUT, digest_of, fedapm
 
 from fedapm_mpi import cli
@@ -155,8 +155,6 @@ def test_a_tampered_digest_is_told(study, capsys):
 
 
 def test_a_study_too_small_for_a_model(study, tmp_path, toy, capsys):
-    from scaling_study import laid_out, pretend
-
     _, points = laid_out(tmp_path, toy["features"], repetitions=1)
     pretend(points[0])
     assert cli.main(["scale", "model", str(tmp_path / "out")]) == 3
