@@ -12,6 +12,7 @@ import fedapm_mpi
 PACKAGE = Path(fedapm_mpi.__file__).parent
 SCALING = (
     "draws", "fitting", "model", "predict", "simulate", "speedup", "statistics",
+    "terms",
 )  # fmt: skip
 MATHEMATICS = [
     PACKAGE / "admm.py",

@@ -17,9 +17,10 @@ from fedapm_mpi.placements import placements
 from fedapm_mpi.scaling import draws
 from fedapm_mpi.scaling.draws import Workload, layout, load
 from fedapm_mpi.scaling.fitting import fit, nonnegative
-from fedapm_mpi.scaling.model import Model, Sample, Setting, fit_model
+from fedapm_mpi.scaling.model import Model, Sample, fit_model
 from fedapm_mpi.scaling.predict import crossover, ensemble, hold_out, on_ranks
 from fedapm_mpi.scaling.simulate import Machine, Schedule, first_rounds, replay, waiting
+from fedapm_mpi.scaling.terms import Setting
 from fedapm_mpi.scaling.workload import workload_of
 from fedapm_mpi.session import open_session, place
 

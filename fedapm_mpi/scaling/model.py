@@ -19,24 +19,21 @@ which n take part, and D and U bytes broadcast and summed:
 - evaluation: a constant, P, samples of the slowest rank, samples of all
 
 Where more ranks train than there are cores, each of these has a part that grows with
-their number over that of the cores, less 1, in place of one that grows with P: the two
-cannot be told apart.
-
-Every coefficient is at least 0. Terms that a study cannot tell apart are left out.
+their number over that of the cores, less 1. What grows with P, or with m in consensus,
+cannot be told from it then and is left out.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, log, log2, sqrt
 from statistics import fmean, median
 from typing import NamedTuple
 
 import numpy as np
 
-from ..napping import nap
 from . import draws
-from .draws import Floats, Ints, Load, Workload
+from .draws import Floats, Ints
 from .fitting import Fitted, fit
+from .terms import Drawn, Setting, evaluation_terms, terms_of, work_terms
 
 FITTED = ("broadcast", "work", "spread", "reduce", "server", "consensus", "idle")
 """What is fitted of every round; `spread` is the part of imbalance not foreseen."""
@@ -44,35 +41,6 @@ FITTED = ("broadcast", "work", "spread", "reduce", "server", "consensus", "idle"
 
 ROW_BYTES = 40
 """What is gathered of each participant, its number and four figures."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """An experiment on some ranks."""
-
-    workload: Workload
-    nodes: Ints
-    """Of each rank, see `draws.layout`."""
-
-    broadcast_bytes: int
-    reduce_bytes: int
-    crowd: float = 0.0
-    """Ranks that train over the cores they may use, less 1; 0 with a core for each."""
-
-    @property
-    def ranks(self) -> int:
-        """Ranks in all, P."""
-        return len(self.nodes)
-
-    @property
-    def client_ranks(self) -> int:
-        """Ranks that train, p."""
-        return len(self.nodes) - 1
-
-    @property
-    def depth(self) -> int:
-        """Steps of a binomial tree over all ranks, L."""
-        return ceil(log2(self.ranks))
 
 
 @dataclass(frozen=True)
@@ -100,22 +68,6 @@ class Sample:
 
     evaluated: list[Ints]
     """Whom each evaluation looked at."""
-
-
-class Drawn(NamedTuple):
-    """What the participants of some rounds amount to, on some ranks."""
-
-    loads: list[Load]
-    """Local work in each of them."""
-
-    passed: list[float]
-    """Samples passed in each."""
-
-    counts: list[int]
-    """Participants of each."""
-
-    hosted: float
-    """Clients of a rank that trains."""
 
 
 class Known(NamedTuple):
@@ -186,11 +138,11 @@ class Model:
 
     def evaluation(self, setting: Setting, who: Sequence[Ints]) -> float:
         """Return the seconds of an evaluation, in the mean over some."""
-        return self.parts["evaluation"].at(_evaluation(setting, who))
+        return self.parts["evaluation"].at(evaluation_terms(setting, who))
 
     def _work_seconds(self, setting: Setting, passed: Floats, counts: Floats) -> Floats:
         down = np.full_like(passed, setting.broadcast_bytes)
-        terms = _work(passed, counts, down, np.full_like(passed, setting.crowd))
+        terms = work_terms(passed, counts, down, np.full_like(passed, setting.crowd))
         total = np.zeros_like(passed)
         for name, value in self.parts["work"].coefficients.items():
             total += value * terms[name]
@@ -229,50 +181,9 @@ def knowledge(model: Model, samples: Sequence[Sample]) -> dict[str, Known]:
     for s in samples:
         if s.case not in found:
             drawn = model.draw(s.setting, s.participants)
-            tested = _evaluation(s.setting, s.evaluated) if s.evaluated else {}
+            tested = evaluation_terms(s.setting, s.evaluated) if s.evaluated else {}
             found[s.case] = Known(drawn, tested)
     return found
-
-
-def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
-    """Return the value of each term of each phase but work."""
-    depth, ranks = float(setting.depth), float(setting.ranks)
-    halves = 2 * (ranks - 1) / ranks
-    down, up = float(setting.broadcast_bytes), float(setting.reduce_bytes)
-    work = median([load.mean for load in drawn.loads])
-    rest = nap(median([load.slowest for load in drawn.loads]))
-    most = median([load.most for load in drawn.loads])
-    m, n = float(setting.workload.clients), fmean(drawn.counts)
-    crowd = setting.crowd
-    looked = drawn.hosted * (1 + crowd)  # takes a core all the time
-    return {
-        "broadcast": {
-            "L": depth, "L*D": depth * down, "S*D": halves * down, "crowd": crowd,
-        },
-        "spread": {"work*sqrt(2 ln p)": work * sqrt(2 * log(setting.client_ranks))},
-        "reduce": {
-            "L": depth, "L*U": depth * up, "S*U": halves * up, "k*U": most * up,
-            "crowd": crowd,
-        },
-        "server": {"1": 1.0, "D": down, "n": n, "m": m, "crowd": crowd},
-        "consensus": {
-            "1": 1.0, "L": depth, "crowd": crowd, "P": ranks,
-            "m/p": looked, "m/p*D": looked * down, "m": m,
-        },
-        "idle": {
-            "1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth, "crowd": crowd,
-            "P": ranks,
-        },
-    }  # fmt: skip
-
-
-def _work(
-    costs: Floats, clients: Floats, down: Floats, crowd: Floats
-) -> dict[str, Floats]:
-    return {
-        "q": costs, "n": clients, "q*crowd": costs * crowd, "q*D": costs * down,
-        "n*D": clients * down,
-    }  # fmt: skip
 
 
 def _fit_work(samples: Sequence[Sample]) -> Fitted:
@@ -284,7 +195,7 @@ def _fit_work(samples: Sequence[Sample]) -> Fitted:
         bytes_ += [float(sample.setting.broadcast_bytes)] * len(sample.participants)
         crowds += [sample.setting.crowd] * len(sample.participants)
         work += sample.work.tolist()
-    columns = _work(*(np.array(each) for each in (costs, counts, bytes_, crowds)))
+    columns = work_terms(*(np.array(each) for each in (costs, counts, bytes_, crowds)))
     return fit(columns, np.array(work))
 
 
@@ -297,29 +208,13 @@ def _target(name: str, sample: Sample, drawn: Drawn, model: Model) -> float:
     return max(0.0, sample.phases["imbalance"] - foreseen)
 
 
-def _evaluation(setting: Setting, who: Sequence[Ints]) -> dict[str, float]:
-    """Return the terms of an evaluation, in samples passed, means over several."""
-    workload = setting.workload
-    host_of = draws.homes(workload, setting.client_ranks)
-    loads = [
-        draws.load(
-            workload, c, workload.tested[c].astype(float), host_of, setting.nodes
-        )
-        for c in who
-    ]
-    slowest = float(np.mean([load.slowest for load in loads]))
-    total = float(np.mean([load.mean for load in loads])) * setting.client_ranks
-    return {
-        "1": 1.0, "slowest": slowest, "all": total, "crowd": setting.crowd,
-        "P": setting.ranks,
-    }  # fmt: skip
-
-
 def _fit(rows: Sequence[Mapping[str, float]], target: Floats) -> Fitted:
-    """Fit a phase; where ranks share cores, that stands for their number too."""
+    """Fit a phase; where ranks share cores, without what looks like that."""
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    if "P" in columns and columns["crowd"].any():
-        del columns["P"]
-        found = fit(columns, target)
-        return found._replace(dropped=[*found.dropped, "P"])
-    return fit(columns, target)
+    hidden = []
+    if "crowd" in columns and columns["crowd"].any():
+        # What each rank does for its clients, shared cores do for all of them.
+        alike = ("P", "m") if "m/p" in columns else ("P",)
+        hidden = [name for name in alike if columns.pop(name, None) is not None]
+    found = fit(columns, target)
+    return found._replace(dropped=[*found.dropped, *hidden])

@@ -13,7 +13,7 @@ from . import draws, telling
 from .draws import Ints
 from .figures import draw_model
 from .measured import PHASES, Measured, read_points
-from .model import Sample, Setting
+from .model import Sample
 from .points import open_study
 from .predict import (
     Ensemble,
@@ -26,6 +26,7 @@ from .predict import (
 )
 from .reporting import made
 from .summary import Row, rows_of
+from .terms import Setting
 from .workload import samples_of
 
 NAMES = {"imbalance": "straggler"}
@@ -64,8 +65,8 @@ def model(
     if any(one.crowd for one in measured):
         say(
             "note: some points had fewer cores than client ranks. What that costs is "
-            "told apart, and not foretold for machines with a core for each rank; it "
-            "cannot be told from what grows with the number of ranks, P"
+            "told apart, and not foretold for machines with a core for each rank; what "
+            "grows with the number of ranks, P, cannot be told from it"
         )
     fitted = ensemble(samples)
     _tell_terms(fitted)

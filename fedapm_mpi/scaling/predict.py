@@ -9,7 +9,8 @@ import numpy as np
 from ..seeding import stream
 from . import draws
 from .draws import Floats, Ints
-from .model import Model, Sample, Setting, fit_model, knowledge
+from .model import Model, Sample, fit_model, knowledge
+from .terms import Setting
 
 REPLICATES = 200
 """Samples of the repetitions, each with a model of its own."""

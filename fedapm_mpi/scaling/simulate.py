@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from . import draws
 from .draws import Ints, Workload
-from .model import Drawn, Model, Setting
+from .model import Model
+from .terms import Drawn, Setting
 
 SMALL = 4
 """Collectives of a few numbers in a round, beside broadcast, sum and evaluation."""

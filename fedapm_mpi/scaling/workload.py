@@ -15,7 +15,8 @@ from ..placements import placements
 from ..session import Session, open_session
 from .draws import Ints, Workload
 from .measured import Measured
-from .model import Sample, Setting
+from .model import Sample
+from .terms import Setting
 
 
 def samples_of(measured: Sequence[Measured]) -> list[Sample]:
