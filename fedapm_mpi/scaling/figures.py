@@ -69,11 +69,15 @@ def draw_phases(rows: Sequence[Row], stem: Path) -> list[Path]:
 
 
 def draw_model(
-    rows: Sequence[Row], curves: Mapping[str, Sequence[Prediction]], stem: Path
+    rows: Sequence[Row],
+    curves: Mapping[str, Sequence[Prediction]],
+    fits: Mapping[str, float],
+    stem: Path,
 ) -> list[Path]:
     """Draw measured and foretold seconds of a round, and the phases of those foretold.
 
-    A row of panels for each study; as PNG and SVG.
+    A row of panels for each study; as PNG and SVG. `fits` are the model's seconds of
+    the points that were measured, on the cores that they had.
     """
     plt = pyplot()
     count = max(1, len(curves))
@@ -82,7 +86,8 @@ def draw_model(
             count, 2, figsize=(9.4, 3.3 * count), layout="constrained", squeeze=False
         )
         for (left, right), (kind, found) in zip(axes, curves.items(), strict=False):
-            _curve(left, [row for row in rows if row.kind == kind], found)
+            own = [row for row in rows if row.kind == kind]
+            _curve(left, own, found, [fits[row.case] for row in own])
             left.set(title=f"{kind}: seconds a round")
             names = [f"{one.client_ranks:,}" for one in found]
             parts = {
@@ -97,7 +102,10 @@ def draw_model(
         return save(figure, stem)
 
 
-def _curve(ax: Any, rows: Sequence[Row], found: Sequence[Prediction]) -> None:
+def _curve(
+    ax: Any, rows: Sequence[Row], found: Sequence[Prediction], fits: Sequence[float]
+) -> None:
+    measured = [row.client_ranks for row in rows]
     places = [one.client_ranks for one in found]
     lows, highs = [one.low for one in found], [one.high for one in found]
     ax.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.2)
@@ -108,14 +116,20 @@ def _curve(ax: Any, rows: Sequence[Row], found: Sequence[Prediction]) -> None:
         label="model, a core for each rank",
     )
     ax.plot(
-        [row.client_ranks for row in rows],
+        measured,
         [row.seconds.mean for row in rows],
         color=COLOURS[1],
         marker="o",
         linestyle="none",
         label="measured",
     )
+    marks = {"marker": "x", "linestyle": "none", "color": COLOURS[6], "zorder": 3}
+    ax.plot(measured, fits, label="model, the cores there were", **marks)
     ax.set(xscale="log", yscale="log", xlabel="client ranks")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_minor_formatter("{x:g}" if high < 5 * low else "")
     ax.legend(fontsize=8)
 
 

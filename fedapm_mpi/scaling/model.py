@@ -209,12 +209,18 @@ def _target(name: str, sample: Sample, drawn: Drawn, model: Model) -> float:
 
 
 def _fit(rows: Sequence[Mapping[str, float]], target: Floats) -> Fitted:
-    """Fit a phase; where ranks share cores, without what looks like that."""
+    """Fit a phase, without terms that something else looks like in these rows."""
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     hidden = []
+    for byte in ("D", "U"):
+        moved = columns.get(f"L*{byte}")
+        if moved is not None and np.ptp(moved / columns["L"]) == 0:
+            # Of one size of message, what a byte takes is not known.
+            hidden += [f"L*{byte}", f"S*{byte}"]
+    columns = {name: v for name, v in columns.items() if name not in hidden}
     if "crowd" in columns and columns["crowd"].any():
         # What each rank does for its clients, shared cores do for all of them.
         alike = ("P", "m") if "m/p" in columns else ("P",)
-        hidden = [name for name in alike if columns.pop(name, None) is not None]
+        hidden += [name for name in alike if columns.pop(name, None) is not None]
     found = fit(columns, target)
     return found._replace(dropped=[*found.dropped, *hidden])

@@ -83,7 +83,8 @@ def model(
     telling.write_csv(files[1], COLUMNS, [_cells(one) for one in predictions])
     curves = _curves(fitted, samples, rows_of(measured), max(ranks), per_node)
     if curves:
-        files += draw_model(rows_of(measured), curves, folder / "model")
+        rows = rows_of(measured)
+        files += draw_model(rows, curves, fitted.fitted, folder / "model")
     say(f"in {folder}: {', '.join(path.name for path in files)}")
     return 0
 

@@ -1,6 +1,6 @@
 """What a fitted model foretells, how sure it is, what will limit; pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -60,6 +60,9 @@ class Ensemble:
     misfits: Floats
     """Measured over fitted seconds of every sample."""
 
+    fitted: Mapping[str, float]
+    """Seconds of a round of every case, by the model."""
+
     def predict(self, setting: Setting, rounds: Sequence[Ints]) -> Prediction:
         """Foretell a setting, given the participants of some rounds.
 
@@ -108,7 +111,7 @@ def ensemble(samples: Sequence[Sample], replicates: int = REPLICATES) -> Ensembl
         for case, own in by_case.items()
     }
     misfits = np.array([sample.seconds / fitted[sample.case] for sample in samples])
-    return Ensemble(model, others, misfits)
+    return Ensemble(model, others, misfits, fitted)
 
 
 def hold_out(

@@ -39,6 +39,12 @@ class Row:
     """Of a round, in the mean."""
 
     @property
+    def case(self) -> str:
+        """What all its repetitions are called, see `Point.case`."""
+        parts = (self.kind, str(self.client_ranks), self.value)
+        return "-".join(part for part in parts if part)
+
+    @property
     def per_second(self) -> float:
         """Participants trained in a second."""
         return self.participants / self.seconds.mean
