@@ -22,6 +22,10 @@ EXACT = 1e-3
 """Relative error below which a fit is not told from an exact one."""
 
 
+MOST = 4
+"""Terms of a sum at most that are not zero."""
+
+
 class Fitted(NamedTuple):
     """Coefficients of the terms of a sum."""
 
@@ -72,7 +76,7 @@ def nonnegative(matrix: Floats, target: Floats) -> Floats:
     scale[scale == 0] = 1
     scaled = matrix / scale
     best, least = np.zeros(k), _criterion(target, 0)
-    for count in range(1, k + 1):
+    for count in range(1, min(k, MOST) + 1):
         for chosen in combinations(range(k), count):
             columns = list(chosen)
             part, *_ = np.linalg.lstsq(scaled[:, columns], target, rcond=None)

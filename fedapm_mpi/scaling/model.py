@@ -15,7 +15,9 @@ which n take part, and D and U bytes broadcast and summed:
 - consensus: a constant, L, P (rows are gathered from each rank), :math:`m / p` clients
   of a rank, :math:`D m / p`, m
 - idle: a constant, L, P, and the nap of a rank that waits for the slowest, once and L
-  times; a participant's row of figures has the price of as many bytes of the sum
+  times; a participant's row of figures has the price of as many bytes of the sum. What
+  of it grows with L D or S D is foretold as broadcast, which is still on its way when
+  the server goes on
 - evaluation: a constant, P, samples of the slowest rank, samples of all
 
 Where more ranks train than there are cores, each of these has a part that grows with
@@ -38,6 +40,13 @@ from .terms import Drawn, Setting, evaluation_terms, terms_of, work_terms
 FITTED = ("broadcast", "work", "spread", "reduce", "server", "consensus", "idle")
 """What is fitted of every round; `spread` is the part of imbalance not foreseen."""
 
+
+ON_ITS_WAY = ("L*D", "S*D")
+"""Terms of idle time that are of the broadcast: the server goes on while what it has
+sent is still on its way, and waits for that later."""
+
+SPAN = 4
+"""Largest over smallest number of ranks, below which nothing is said to grow with P."""
 
 ROW_BYTES = 40
 """What is gathered of each participant, its number and four figures."""
@@ -123,7 +132,10 @@ class Model:
         found["broadcast"] = self.parts["broadcast"].at(terms["broadcast"])
         found["work"] = work
         found["imbalance"] = slowest - work + found.pop("spread")
-        found["idle"] += self.gathering(drawn)
+        idle = self.parts["idle"].coefficients
+        late = sum(idle.get(name, 0.0) * terms["idle"][name] for name in ON_ITS_WAY)
+        found["broadcast"] += late
+        found["idle"] += self.gathering(drawn) - late
         return found
 
     def gathering(self, drawn: Drawn) -> float:
@@ -218,6 +230,9 @@ def _fit(rows: Sequence[Mapping[str, float]], target: Floats) -> Fitted:
             # Of one size of message, what a byte takes is not known.
             hidden += [f"L*{byte}", f"S*{byte}"]
     columns = {name: v for name, v in columns.items() if name not in hidden}
+    if "P" in columns and columns["P"].max() < SPAN * columns["P"].min():
+        hidden.append("P")
+        del columns["P"]
     if "crowd" in columns and columns["crowd"].any():
         # What each rank does for its clients, shared cores do for all of them.
         alike = ("P", "m") if "m/p" in columns else ("P",)

@@ -36,7 +36,7 @@ def figures_table(rows: Sequence[Row]) -> Table:
     """Return the table of speed-ups of one study."""
     header: tuple[str, ...] = (
         "client ranks", "clients", "s/round", "speed-up", "efficiency", "serial",
-        "participants/s", "bytes down, up",
+        "participants/s", "kB down, up",
     )  # fmt: skip
     table: list[tuple[str, ...]] = []
     for row in rows:
@@ -50,7 +50,7 @@ def figures_table(rows: Sequence[Row]) -> Table:
                 _band(gain.efficiency, 2) if gain else "–",
                 "–" if not gain or gain.serial is None else f"{gain.serial:.3f}",
                 f"{row.per_second:.1f}",
-                f"{row.broadcast_bytes:,}, {row.reduce_bytes:,}",
+                f"{row.broadcast_bytes / 1e3:,.4g}, {row.reduce_bytes / 1e3:,.4g}",
             )
         )
     return header, table

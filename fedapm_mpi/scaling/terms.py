@@ -84,8 +84,8 @@ def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
             "m/p": looked, "m/p*D": looked * down, "m": m,
         },
         "idle": {
-            "1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth, "crowd": crowd,
-            "P": ranks,
+            "1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth,
+            "L*D": depth * down, "S*D": halves * down, "crowd": crowd, "P": ranks,
         },
     }  # fmt: skip
 
