@@ -60,7 +60,7 @@ def _tell(timeline: list[Round], nodes: int, ranks: int, clients: int) -> None:
     print_table(title, ("phase", "seconds", "a round", "share"), rows)
     most = max(timeline, key=lambda one: one.end - one.start)
     say(
-        f"{total:.4g} s in all ({_clock(total)}), the longest round {most.round} with "
+        f"{_clock(total)} in all, the longest round {most.round} with "
         f"{most.end - most.start:.4g} s"
     )
     say(f"ranks that train wait for {waiting(timeline):.1%} of their time")
@@ -68,5 +68,7 @@ def _tell(timeline: list[Round], nodes: int, ranks: int, clients: int) -> None:
 
 
 def _clock(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.4g} s"
     minutes = round(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02} hours"
+    return f"{minutes // 60} h {minutes % 60:02} min"
