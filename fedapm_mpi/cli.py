@@ -26,6 +26,7 @@ COMMANDS = (
     "digest",
     "report",
     "rate",
+    "scale",
     "algorithms",
 )
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""

@@ -168,6 +168,10 @@ class Config:
     data: str
     """Directory of a prepared data set."""
 
+    clients: Positive | None = None
+    """So many clients of the data set, from the first on, are all there are; `None`
+    for every one."""
+
     model: Part
     """Model and its options; ``module:factory`` for your own."""
 

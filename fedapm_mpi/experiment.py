@@ -22,7 +22,7 @@ from .server import Server, restore
 from .session import Session
 from .stopping import STOPPED_EARLY, Stop
 from .survey import ClientRow, survey
-from .timing import Clock
+from .timing import Clock, Lap
 
 
 class Outcome(NamedTuple):
@@ -69,6 +69,7 @@ def run(
     start = resume.round_index if resume else 0
     message = torch.zeros(session.down_length, dtype=session.dtype)
     pending: Record = {"round": start}
+    lap = Lap()
     verdict = resumed_verdict(session, server, recorder)
 
     stopping = False
@@ -88,6 +89,7 @@ def run(
                 pending |= _evaluate(session, recorder, t, message, clock)
             if comm.rank == SERVER:
                 pending["seconds"] = clock.seconds | pending.get("seconds", {})
+                pending["wall_seconds"] = lap()
                 recorder.add(pending)
                 tell(pending)
             server.rho = verdict.rho
@@ -122,9 +124,11 @@ def run(
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
-            pending["seconds"] = clock.seconds | {
+            pending["seconds"] = {
                 "local": slowest,
                 "local_mean": float(statistics[:, 3].sum()) / len(hosts(comm.size)),
+                "reduce": clock.seconds["reduce"],
+                "server": clock.seconds["server"],
             }
             pending["bytes"] = {
                 "broadcast": message.numel() * message.element_size(),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .algorithms import ClientState, algorithms
 from .building import build_part
 from .config import Config
+from .cutting import first_clients
 from .errors import DataError
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
@@ -111,7 +112,7 @@ class _Final(NamedTuple):
 
 def _final(run: Path) -> _Final:
     config = read_config(run)
-    manifest = read_manifest(config.data)
+    manifest = first_clients(read_manifest(config.data), config.clients)
     algorithm = build_part(algorithms, config.algorithm)
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
@@ -124,7 +125,7 @@ def _final(run: Path) -> _Final:
 def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> None:
     """Set the live model to what the algorithm makes for a client."""
     config, group = final.config, final.groups.of(client)
-    reader = ShardReader(final.manifest)
+    reader = ShardReader(read_manifest(config.data))
     stored = reader.read(client, "train")
     reader.close()
     counts = final.manifest.counts["train"]

@@ -16,6 +16,7 @@ from .building import build_part, check_diagnostics, check_evaluation
 from .comm import SERVER, Communicator
 from .config import Config, Part
 from .cores import fitting_threads, own_cores
+from .cutting import first_clients
 from .dealing import Deal, passes
 from .devices import open_device
 from .errors import ConfigError, DataError, FedAPMError
@@ -217,7 +218,7 @@ def open_session(config: Config, comm: Communicator) -> Session:
     """
     session: Session | None = None
     error: FedAPMError | None = None
-    manifest = _shared_manifest(config, comm)
+    whole = _shared_manifest(config, comm)
     nodes = [
         node if rank in hosts(comm.size) else -1
         for rank, node in enumerate(comm.nodes())
@@ -226,10 +227,10 @@ def open_session(config: Config, comm: Communicator) -> Session:
     torch.set_num_threads(threads)
     config = dataclasses.replace(config, threads=threads)
     try:
-        session = _build(config, comm, manifest)
+        session = _build(config, comm, whole)
         session.groups.move(open_device(config.device, comm.rank, nodes))
         if config.stage is not None:
-            staged = stage(manifest, config.stage, comm.rank, nodes, session.host_of)
+            staged = stage(whole, config.stage, comm.rank, nodes, session.host_of)
             session.reader = ShardReader(staged)
     except FedAPMError as caught:
         error = caught
@@ -274,7 +275,8 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
     return comm.share(manifest)
 
 
-def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
+def _build(config: Config, comm: Communicator, whole: Manifest) -> Session:
+    manifest = first_clients(whole, config.clients)
     algorithm: Algorithm = build_part(algorithms, config.algorithm)
     chooser: Participation = build_part(participation, config.participation)
     chooser.check(manifest.num_clients)
@@ -295,7 +297,7 @@ def _build(config: Config, comm: Communicator, manifest: Manifest) -> Session:
         groups=groups,
         host_of=host_of,
         weights=weights,
-        reader=ShardReader(manifest),
+        reader=ShardReader(whole),
         warnings=_warnings(config, manifest, comm.size) + advice,
     )
 

@@ -17,3 +17,16 @@ class Clock:
         begin = perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
+
+
+class Lap:
+    """Seconds from one call to the next."""
+
+    def __init__(self) -> None:
+        self._before: float | None = None
+
+    def __call__(self) -> float | None:
+        """Return the seconds since the call before; `None` at the first."""
+        now, before = perf_counter(), self._before
+        self._before = now
+        return None if before is None else now - before

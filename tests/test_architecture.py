@@ -10,6 +10,10 @@ import pytest
 import fedapm_mpi
 
 PACKAGE = Path(fedapm_mpi.__file__).parent
+SCALING = (
+    "draws", "fitting", "model", "predict", "simulate", "speedup", "statistics",
+    "terms",
+)  # fmt: skip
 MATHEMATICS = [
     PACKAGE / "admm.py",
     PACKAGE / "space.py",
@@ -18,6 +22,8 @@ MATHEMATICS = [
     PACKAGE / "metrics.py",
     PACKAGE / "dealing.py",
     PACKAGE / "seeding.py",
+    PACKAGE / "napping.py",
+    *(PACKAGE / "scaling" / f"{name}.py" for name in SCALING),
     *sorted((PACKAGE / "algorithms").glob("*.py")),
     *sorted((PACKAGE / "models").glob("*.py")),
     *sorted((PACKAGE / "participation").glob("*.py")),

@@ -10,6 +10,8 @@ from training import FEDAPM
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.models import models
+from fedapm_mpi.scaling.platform import load
+from fedapm_mpi.scaling.study import read
 from fedapm_mpi.session import open_session
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -44,6 +46,16 @@ def test_adapters():
     options = {k: v for k, v in config.model.items() if k != "name"}
     names = {n for n, p in models.get("lora")(inputs, 3, **options).named_parameters()}
     assert any("lora_a" in name for name in names)
+
+
+def test_a_scaling_study_and_a_platform(tmp_path):
+    text = (DOCS / "scaling.md").read_text("utf-8")
+    study, platform = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "study.yaml").write_text(study)
+    (tmp_path / "platform.yaml").write_text(platform)
+    found = read(tmp_path / "study.yaml")
+    assert None not in (found.strong, found.weak, found.size)
+    assert load(tmp_path / "platform.yaml").ranks == 64 * 32
 
 
 def test_the_preset_for_few_participants():

@@ -143,7 +143,7 @@ def rounds_of(run: Path) -> list[dict[str, Any]]:
     lines = (run / "rounds.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     for record in records:
-        del record["seconds"]
+        del record["seconds"], record["wall_seconds"]
     return records
 
 

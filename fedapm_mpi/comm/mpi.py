@@ -16,6 +16,7 @@ import numpy as np
 from mpi4py import MPI
 
 from ..errors import ConfigError, FedAPMError
+from ..napping import nap
 from .base import SERVER, Array, flat, pieces
 from .launcher import launched_size
 
@@ -26,12 +27,6 @@ PIECE_ELEMENTS = 2**26
 
 SPIN_SECONDS = 200e-6
 """A wait shorter than this is spent testing, without sleep."""
-
-LONGEST_NAP = 5e-3
-"""Longest sleep between two tests of a wait."""
-
-NAP_SHARE = 0.02
-"""A nap is at most this share of the time already waited, so it costs no more."""
 
 
 class MPICommunicator:
@@ -160,7 +155,7 @@ class MPICommunicator:
             waited = time.monotonic() - start
             if waited > SPIN_SECONDS:
                 self._leave_if_orphaned()
-                time.sleep(min(LONGEST_NAP, max(50e-6, waited * NAP_SHARE)))
+                time.sleep(nap(waited))
 
     def _leave_if_orphaned(self) -> None:
         # Not every launcher takes its ranks along when it is killed: they would wait

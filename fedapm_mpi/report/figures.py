@@ -71,7 +71,7 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
             ax.set(title=title, xlabel="round")
             ax.set_xlim(left=0)
         _legend(figure, runs)
-        return _save(figure, stem)
+        return save(figure, stem)
 
 
 def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
@@ -111,7 +111,7 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
             ax.set_xlabel("clients, sorted in each run")
         ax.set(title="Accuracy on the client's own test part (dashed: mean)")
         _legend(figure, runs)
-        return _save(figure, stem)
+        return save(figure, stem)
 
 
 def _accuracy(ax: "Axes", run: Run, colour: str) -> None:
@@ -171,7 +171,8 @@ def _legend(figure: "Figure", runs: Sequence[Run]) -> None:
     )
 
 
-def _save(figure: "Figure", stem: Path) -> list[Path]:
+def save(figure: "Figure", stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, close it and return the files."""
     import matplotlib.pyplot as plt
 
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]

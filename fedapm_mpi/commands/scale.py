@@ -1,0 +1,93 @@
+"""Run a scaling study, report on it, fit a model of its times, and plan with that."""
+
+import argparse
+from pathlib import Path
+
+HELP = "how rounds scale: run a study, report, model, simulate"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parts = parser.add_subparsers(metavar="PART", required=True)
+    run_ = parts.add_parser("run", help="run every point of a study")
+    run_.add_argument("study", type=Path, metavar="STUDY", help="YAML file of a study")
+    run_.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="its folder (default: runs/STUDY's name)",
+    )
+    run_.set_defaults(part=_run)
+    report = parts.add_parser("report", help="speed-up, efficiency, phases, figures")
+    report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    report.set_defaults(part=_report)
+    model = parts.add_parser("model", help="fit a model and foretell more ranks")
+    model.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    model.add_argument(
+        "--predict",
+        metavar="RANKS",
+        default="100,1000,10000",
+        help="client ranks to foretell, with commas (default: 100,1000,10000)",
+    )
+    model.add_argument(
+        "--clients",
+        metavar="N",
+        help="clients to foretell, with commas, such as 1e7 (default: those of the "
+        "data, and as many for each rank as in the weak study)",
+    )
+    model.add_argument(
+        "--ranks-per-node",
+        type=int,
+        metavar="N",
+        help="ranks that share a node (default: as in the largest point)",
+    )
+    model.set_defaults(part=_model)
+    simulate = parts.add_parser("simulate", help="replay the rounds on a platform")
+    simulate.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    simulate.add_argument(
+        "platform", type=Path, metavar="PLATFORM", help="YAML file of a machine"
+    )
+    simulate.set_defaults(part=_simulate)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the part that was asked for; return the exit code."""
+    code: int = args.part(args)
+    return code
+
+
+def _report(args: argparse.Namespace) -> int:
+    from ..scaling.reporting import report
+
+    return report(args.study)
+
+
+def _model(args: argparse.Namespace) -> int:
+    from ..scaling.modelling import model, numbers
+
+    clients = numbers(args.clients, "--clients") if args.clients else []
+    ranks = sorted(set(numbers(args.predict, "--predict")))
+    if args.ranks_per_node is not None:
+        numbers(str(args.ranks_per_node), "--ranks-per-node")
+    code: int = model(args.study, ranks, clients, args.ranks_per_node)
+    return code
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from ..scaling.simulating import simulate
+
+    return simulate(args.study, args.platform)
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Only here and below: this loads torch, which --help can do without.
+    from ..console import say
+    from ..scaling.points import lay_out
+    from ..scaling.running import run_points
+    from ..scaling.study import load
+
+    study = load(args.study)
+    root: Path = args.out or Path("runs") / args.study.stem
+    run_points(study, lay_out(study, root))
+    say(f"all points are finished; go on with: fedapm scale report {root}")
+    return 0

@@ -1,0 +1,1 @@
+"""The scaling study: how fast rounds are on more ranks, and why."""
