@@ -245,6 +245,32 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     assert inside >= 11
 
 
+def test_a_broadcast_still_on_its_way_is_no_idle_time():
+    """The server waits 3 ns a byte and step for what it has handed over before."""
+    late = []
+    for sample in study():
+        setting = sample.setting
+        phases = dict(sample.phases)
+        phases["idle"] += 3e-9 * setting.depth * setting.broadcast_bytes
+        late.append(dataclasses.replace(sample, phases=phases))
+    model, setting = fit_model(late), late[-1].setting
+    assert setting.broadcast_bytes == 4_000_000
+    drawn = model.draw(setting, late[-1].participants)
+    expected, _ = true_phases(setting, late[-1].participants)
+    expected["broadcast"] += 3e-9 * setting.depth * 4_000_000
+    assert model.phases(setting, drawn) == pytest.approx(expected)
+
+
+def test_what_was_not_varied_is_not_known():
+    """Of one size of message no bandwidth follows; of few ranks, nothing per rank."""
+    few = [s for s in study(most=4) if not s.case.startswith("size")]
+    model = fit_model(few)
+    assert {"L*D", "S*D"} <= set(model.parts["broadcast"].dropped)
+    assert {"L*U", "S*U"} <= set(model.parts["reduce"].dropped)
+    assert "P" in model.parts["consensus"].dropped
+    assert "P" not in fit_model(study(most=8)).parts["consensus"].dropped
+
+
 def test_what_shared_cores_cost_is_told_apart():
     """Two cores: work takes as much longer, and each broadcast 2 ms a rank too many."""
     crowded = []

@@ -40,7 +40,6 @@ from .terms import Drawn, Setting, evaluation_terms, terms_of, work_terms
 FITTED = ("broadcast", "work", "spread", "reduce", "server", "consensus", "idle")
 """What is fitted of every round; `spread` is the part of imbalance not foreseen."""
 
-
 ON_ITS_WAY = ("L*D", "S*D")
 """Terms of idle time that are of the broadcast: the server goes on while what it has
 sent is still on its way, and waits for that later."""
