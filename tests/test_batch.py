@@ -87,6 +87,15 @@ def test_a_cluster_with_gpus(tmp_path):
     ]  # fmt: skip
 
 
+def test_nodes_with_unequal_numbers(tmp_path):
+    shape = Shape(nodes=3, tasks=5, tasks_per_node=2, time="10")
+    script = render_training(Site(venv="."), shape, RUN, "runs")
+    told = options(script)
+    assert (told["--ntasks"], told["--ntasks-per-node"]) == ("5", "2")
+    words = started(script, tmp_path)
+    assert words[3:5] == ["--ranks=5", "--ranks-per-node=2"]
+
+
 def test_ranks_are_not_told_before_they_have_begun():
     script = render_training(Site(), Shape(nodes=1, time="1"), RUN, "runs")
     assert options(script)["--signal"] == "B:USR1@15"
@@ -128,10 +137,10 @@ def test_shellcheck_finds_nothing(tmp_path):
 def test_a_template_of_ones_own(tmp_path):
     own = tmp_path / "own.j2"
     own.write_text(
-        '#SBATCH --job-name={{ name }}\n{% include "head.sh.j2" %}{{ ranks }}'
+        '#SBATCH --job-name={{ name }}\n{% include "head.sh.j2" %}{{ tasks_per_node }}'
     )
     script = render_training(Site(template=str(own), venv=None), SHAPE, RUN, "runs")
-    assert script == "#SBATCH --job-name=mine\npython=python3\n6"
+    assert script == "#SBATCH --job-name=mine\npython=python3\n2"
 
 
 @pytest.mark.parametrize(
@@ -219,9 +228,10 @@ def test_the_template_can_be_copied(config, capsys):
         (["c.yaml", "rounds=x"], "rounds"),
         (["c.yaml", "--time", "soon"], "'soon' is not a time limit"),
         (["c.yaml", "--nodes", "0"], "--nodes must be at least 1, not 0"),
-        (["c.yaml", "--ntasks", "2", "--ntasks-per-node", "2"], "not both"),
         (["c.yaml", "--at-once", "2"], "--at-once is for the cells of a --sweep"),
-        (["c.yaml", "--sweep", "s.yaml"], "leave out the others"),
+        (["c.yaml", "--sweep", "s.yaml"], "--sweep and CONFIG do not go together"),
+        (["--study", "s.yaml", "--nodes", "2"], "--study and --nodes do not go"),
+        (["--study", "s.yaml", "--at-once", "2"], "--at-once is for the cells"),
         (["c.yaml"], "there is no sbatch on the PATH"),
     ],
 )

@@ -27,7 +27,8 @@ class Shape:
     nodes: int
     tasks_per_node: int | None = None
     tasks: int | None = None
-    """How many in all, where nodes have unequal numbers."""
+    """How many in all, where nodes have unequal numbers; `tasks_per_node` is then the
+    most of any."""
 
     time: str
 
@@ -53,6 +54,9 @@ class Training:
     overrides: Sequence[str] = ()
     array: str | None = None
     """Elements of the job array that trains a sweep, such as ``0,2-5``."""
+
+    fresh: bool = False
+    """Whether each start begins anew, for timings; else a run goes on where it was."""
 
 
 def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
@@ -85,8 +89,8 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
         title=f"Train {run.config} on {shape.ranks} tasks: 1 server, the others train.",
         name=run.name,
         nodes=shape.nodes,
-        tasks_per_node=None if shape.tasks else shape.tasks_per_node or 1,
-        ranks=shape.ranks,
+        tasks=shape.tasks,
+        tasks_per_node=_per_node(shape),
         time=shape.time,
         signal_seconds=min(site.signal_seconds, int(seconds_in(shape.time) / 4)),
         output=f"{out}/{run.name}-{ids}.out",
@@ -94,7 +98,8 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
         cells=_path(run.config) if sweep else None,
         config=_path(run.config),
         run_dir=_path(run.run_dir),
-        launch=" ".join(_launch_options(site, shape)),
+        fresh=run.fresh,
+        launch=" ".join(_launch_options(site, shape, requeue=not run.fresh)),
         words="".join(f" {word}" for word in words),
     )
 
@@ -166,11 +171,16 @@ def _options(site: Site) -> list[str]:
     return given + site.options
 
 
-def _launch_options(site: Site, shape: Shape) -> list[str]:
+def _per_node(shape: Shape) -> int | None:
+    """Return the most tasks of a node; `None` leaves it to SLURM."""
+    return shape.tasks_per_node or (None if shape.tasks else 1)
+
+
+def _launch_options(site: Site, shape: Shape, *, requeue: bool) -> list[str]:
     """Return what ``fedapm launch`` is told."""
     words = [f"--ranks={shape.ranks}"]
-    if not shape.tasks:
-        words.append(f"--ranks-per-node={shape.tasks_per_node or 1}")
+    if (each := _per_node(shape)) is not None:
+        words.append(f"--ranks-per-node={each}")
     words.append(f"--cores={site.cores}")
     binding = site.gpu_binding or ("none" if site.gpus_per_node else None)
     for option, value, default in (
@@ -181,7 +191,7 @@ def _launch_options(site: Site, shape: Shape) -> list[str]:
     ):
         if value != default:
             words.append(f"--{option}={shlex.quote(str(value))}")
-    return [*words, "--requeue"]
+    return [*words, "--requeue"] if requeue else words
 
 
 def _path(text: str) -> str:

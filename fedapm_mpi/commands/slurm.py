@@ -1,4 +1,4 @@
-"""Write a job script for SLURM, or submit it: one run, or all cells of a sweep.
+"""Write a job script for SLURM, or submit it: one run, a sweep, a scaling study.
 
     fedapm slurm submit mine.yaml --nodes 3 --ntasks-per-node 2 --time 1:00:00
 
@@ -8,6 +8,7 @@ differs from cluster to cluster is in a site profile.
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from ..errors import ConfigError
 if TYPE_CHECKING:
     from ..batch.scripts import Shape
 
-HELP = "write a job script for SLURM, or submit a run or a sweep"
+HELP = "write a job script for SLURM, or submit a run, a sweep or a scaling study"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,13 +55,26 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep", type=Path, metavar="SWEEP", help="train the cells of a sweep.yaml"
     )
-    parser.add_argument("--at-once", type=int, metavar="N", help="cells at a time")
-    parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument(
-        "--ntasks-per-node", type=int, metavar="N", help="ranks on each node"
+        "--study",
+        type=Path,
+        metavar="STUDY",
+        help="run the points of a scaling study, one job each, one after the other; as "
+        "many nodes as --ntasks-per-node makes of a point's ranks",
+    )
+    parser.add_argument("--at-once", type=int, metavar="N", help="cells at a time")
+    parser.add_argument("--nodes", type=int, metavar="N", help="(default: 1)")
+    parser.add_argument(
+        "--ntasks-per-node",
+        type=int,
+        metavar="N",
+        help="ranks on each node; with --ntasks at most",
     )
     parser.add_argument(
-        "--ntasks", type=int, metavar="N", help="ranks in all, however they spread"
+        "--ntasks",
+        type=int,
+        metavar="N",
+        help="ranks in all, where nodes have unequal numbers",
     )
     parser.add_argument(
         "--time", default="1:00:00", help="limit of one start (default: 1:00:00)"
@@ -79,8 +93,8 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        default="runs",
-        help="folder of runs and of what jobs print (default: runs)",
+        help="folder of runs and of what jobs print (default: runs); of a study its "
+        "own (default: runs/ and the name of its file)",
     )
 
 
@@ -91,15 +105,32 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "template":
         print(template_text(args.template or "train"), end="")  # noqa: T201
         return 0
+    _check_kind(args)
     if args.sweep is not None:
-        if args.config is not None or args.run_dir is not None:
-            msg = "--sweep names the configuration and the runs: leave out the others"
-            raise ConfigError(msg)
         return _sweep(args)
-    if args.at_once is not None:
+    return _train(args) if args.study is None else _study(args)
+
+
+def _check_kind(args: argparse.Namespace) -> None:
+    """Refuse what does not go with a sweep or a study, which say it themselves."""
+    if args.at_once is not None and args.sweep is None:
         msg = "--at-once is for the cells of a --sweep"
         raise ConfigError(msg)
-    return _train(args)
+    option = "--sweep" if args.sweep is not None else "--study"
+    if args.sweep is None and args.study is None:
+        return
+    given = {
+        "CONFIG": args.config,
+        "--run-dir": args.run_dir,
+        "--prepare": getattr(args, "prepare", None),
+        "--report": getattr(args, "report", None),
+    }
+    if args.study is not None:
+        given |= {"--sweep": args.sweep, "--nodes": args.nodes, "--ntasks": args.ntasks}
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        msg = f"{option} and {wrong[0]} do not go together: the file says what to run"
+        raise ConfigError(msg)
 
 
 def _train(args: argparse.Namespace) -> int:
@@ -112,20 +143,21 @@ def _train(args: argparse.Namespace) -> int:
         msg = "name a configuration, or a sweep by --sweep"
         raise ConfigError(msg)
     load(args.config, args.overrides)  # not hours later, once the job starts
+    out: str = args.out or "runs"
     site, shape = read_site(args.site), _shape(args)
     name = args.job_name or Path(args.config).stem
-    run_dir = args.run_dir or f"{args.out}/{name}-$SLURM_JOB_ID"
+    run_dir = args.run_dir or f"{out}/{name}-$SLURM_JOB_ID"
     training = Training(
         name=name, config=args.config, run_dir=run_dir, overrides=args.overrides
     )
-    script = render_training(site, shape, training, args.out)
+    script = render_training(site, shape, training, out)
     if args.verb == "render":
         print(script, end="")  # noqa: T201
         return 0
-    folder, after = Path(args.out), list(args.after)
+    folder, after = Path(out), list(args.after)
     if args.prepare is not None:
         words = ["prepare", *shlex.split(args.prepare)]
-        text = render_step(site, f"{name}-prepare", words, args.time, args.out)
+        text = render_step(site, f"{name}-prepare", words, args.time, out)
         first = submit(text, folder / f"{name}-prepare.sbatch", after)
         say(f"job {first}: {shlex.join(words)}")
         after = [f"afterok:{first}"]
@@ -134,7 +166,7 @@ def _train(args: argparse.Namespace) -> int:
     say(f"job {job}: train {args.config} on {shape.ranks} ranks, run {run_dir}")
     if args.report:
         words = ["report", run_dir]
-        text = render_step(site, f"{name}-report", words, args.time, args.out)
+        text = render_step(site, f"{name}-report", words, args.time, out)
         path = folder / f"{name}-report.sbatch"
         last = submit(text, path, [f"afterok:{job}"])
         say(f"job {last}: {shlex.join(words)}")
@@ -148,10 +180,8 @@ def _sweep(args: argparse.Namespace) -> int:
     from ..site import read_site
     from ..sweeps import read_sweep, write_cells
 
-    if args.overrides or getattr(args, "prepare", None) or getattr(args, "report", 0):
-        msg = "a sweep takes neither KEY=VALUE nor --prepare nor --report"
-        raise ConfigError(msg)
-    cells, out = read_sweep(args.sweep)
+    cells, folder = read_sweep(args.sweep)
+    out: str = args.out or "runs"
     todo = [k for k, cell in enumerate(cells) if not cell.finished]
     if not todo:
         say(f"all {len(cells)} cells are finished")
@@ -160,19 +190,72 @@ def _sweep(args: argparse.Namespace) -> int:
     name = args.job_name or args.sweep.stem
     limit = "" if args.at_once is None else f"%{args.at_once}"
     training = Training(
-        name=name, config=str(out), run_dir=str(out), array=f"{ranges(todo)}{limit}"
+        name=name,
+        config=str(folder),
+        run_dir=str(folder),
+        array=f"{ranges(todo)}{limit}",
     )
-    script = render_training(site, shape, training, args.out)
+    script = render_training(site, shape, training, out)
     if args.verb == "render":
         print(script, end="")  # noqa: T201
         return 0
-    write_cells(cells, out)
-    job = submit(script, out / f"{name}.sbatch", args.after)
+    write_cells(cells, folder)
+    job = submit(script, folder / f"{name}.sbatch", args.after)
     say(f"job {job}: {len(todo)} of {len(cells)} cells, {shape.ranks} ranks each")
     words = ["sweep", "table", str(args.sweep)]
-    text = render_step(site, f"{name}-table", words, "10", args.out)
-    last = submit(text, out / f"{name}-table.sbatch", [f"afterany:{job}"])
-    say(f"job {last}: {shlex.join(words)}, into {out / 'sweep.csv'}")
+    text = render_step(site, f"{name}-table", words, "10", out)
+    last = submit(text, folder / f"{name}-table.sbatch", [f"afterany:{job}"])
+    say(f"job {last}: {shlex.join(words)}, into {folder / 'sweep.csv'}")
+    return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    from ..batch.scripts import Shape, Training, render_step, render_training
+    from ..batch.submitting import submit
+    from ..scaling.points import lay_out, points_of
+    from ..scaling.study import load
+    from ..site import read_site
+
+    study = load(args.study)
+    _shape(args)
+    folder = Path(args.out or Path("runs") / args.study.stem)
+    every = points_of if args.verb == "render" else lay_out
+    points = [point for point in every(study, folder) if not point.finished]
+    if not points:
+        say(f"all points are finished; go on with: fedapm scale report {folder}")
+        return 0
+    site = replace(read_site(args.site), cores=study.cores)
+    if study.launcher != "auto":
+        site = replace(site, launcher=study.launcher)
+    name, each = args.job_name or args.study.stem, args.ntasks_per_node or 1
+    scripts = {}
+    for point in points:
+        nodes = -(-point.ranks // each)
+        shape = Shape(
+            nodes=nodes, tasks=point.ranks, tasks_per_node=each, time=args.time
+        )
+        training = Training(
+            name=name,
+            config=str(point.config_path),
+            run_dir=str(point.run),
+            overrides=["--progress", "none"],
+            fresh=True,
+        )
+        logs = str(folder / "points")
+        scripts[point.name] = render_training(site, shape, training, logs)
+    if args.verb == "render":
+        print(next(iter(scripts.values())), end="")  # noqa: T201
+        return 0
+    jobs = []
+    for point in points:
+        path = folder / "configs" / f"{point.name}.sbatch"
+        jobs.append(submit(scripts[point.name], path, [*args.after, "singleton"]))
+        say(f"job {jobs[-1]}: {point.name} on {point.ranks} ranks")
+    words = ["scale", "report", str(folder)]
+    text = render_step(site, f"{name}-report", words, "10", str(folder))
+    after = [f"afterany:{':'.join(jobs)}"]
+    last = submit(text, folder / f"{name}-report.sbatch", after)
+    say(f"job {last}: {shlex.join(words)}")
     return 0
 
 
@@ -186,11 +269,8 @@ def _shape(args: argparse.Namespace) -> "Shape":
         if value is not None and value < 1:
             msg = f"--{option.replace('_', '-')} must be at least 1, not {value}"
             raise ConfigError(msg)
-    if args.ntasks is not None and args.ntasks_per_node is not None:
-        msg = "give --ntasks or --ntasks-per-node, not both"
-        raise ConfigError(msg)
     return Shape(
-        nodes=args.nodes,
+        nodes=args.nodes or 1,
         tasks_per_node=args.ntasks_per_node,
         tasks=args.ntasks,
         time=args.time,

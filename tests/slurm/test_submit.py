@@ -106,7 +106,7 @@ def test_a_sweep_of_six_cells(cluster, site, local_digest):
     sweep = {
         "config": "config.yaml",
         "grid": {"seed": [1, 2, 3]},
-        "zip": {"rounds": [4, 40], "algorithm.name": ["fedapm", "slow:Slow"]},
+        "zip": {"rounds": [4, 20], "algorithm.name": ["fedapm", "slow:Slow"]},
     }
     text = yaml.safe_dump(sweep, sort_keys=False)
     (cluster.folder / "sweep.yaml").write_text(text)
@@ -114,21 +114,21 @@ def test_a_sweep_of_six_cells(cluster, site, local_digest):
     words += ("--site", site, "--at-once", 3)
     array, table = jobs(cluster.fedapm(*words))
     out = cluster.folder / "runs" / "sweep"
-    (cell,) = (out / "cells").glob("seed=1,rounds=40*.yaml")
+    (cell,) = (out / "cells").glob("seed=1,rounds=20*.yaml")
     victim = out / cell.stem
     cluster.wait_until(array, lambda: rounds_in(victim) > 2)
     element = cluster.element(array, 1)
     # Not by scancel, which tries for a minute more if the job takes the signal at once.
     os.kill(cluster.batch_process(element), signal.SIGUSR2)
     cluster.wait_until(element, lambda: cluster.state(element).name == "PENDING")
-    assert 2 < rounds_in(victim) < 40
+    assert 2 < rounds_in(victim) < 20
     cluster.start_again(element)
     ended(cluster, table)
     lines = list(csv.DictReader((out / "sweep.csv").read_text().splitlines()))
     assert [line["state"] for line in lines] == ["finished"] * 6
     assert [line["seed"] for line in lines] == ["1", "1", "2", "2", "3", "3"]
     assert lines[0]["digest"] == local_digest(4).strip()
-    assert lines[1]["digest"] == local_digest(40).strip()
+    assert lines[1]["digest"] == local_digest(20).strip()
     assert len({line["digest"] for line in lines}) == 6
     assert "all 6 cells are finished" in cluster.fedapm(*words)
 
@@ -138,3 +138,29 @@ def test_what_slurm_refuses_is_told(cluster):
     words = ("slurm", "submit", "config.yaml", "--site", "nowhere.yaml")
     with pytest.raises(AssertionError, match=r"SLURM refuses runs/config\.sbatch:"):
         cluster.fedapm(*words)
+
+
+@pytest.mark.slow
+def test_a_scaling_study(cluster, site, local_digest):
+    """Its points one after the other, each on the nodes it needs, then the report."""
+    study = {
+        "config": "config.yaml",
+        "strong": {"client_ranks": [1, 3]},
+        "repetitions": 1,
+        "warm_up": 1,
+    }
+    (cluster.folder / "study.yaml").write_text(yaml.safe_dump(study))
+    words = ("slurm", "submit", "--study", "study.yaml", "--ntasks-per-node", 2)
+    words += ("--site", site, "--time", 5)
+    first, second, report = jobs(cluster.fedapm(*words))
+    ended(cluster, report)
+    assert "digests agree over all rank counts" in cluster.output(report)
+    folder = cluster.folder / "runs" / "study"
+    assert (folder / "report" / "scaling.csv").exists()
+    for ranks, hosts, job in ((1, 1, first), (3, 2, second)):
+        run = folder / "points" / f"strong-{ranks}-0"
+        assert digest(run) == local_digest(4)
+        told = json.loads((run / "provenance.json").read_text())
+        assert len({rank["host"] for rank in told["ranks"]}) == hosts
+        assert "--requeue" not in cluster.output(job)
+    assert "all points are finished" in cluster.fedapm(*words)
