@@ -1,7 +1,5 @@
 """What a study asks for, how it is refused, and how its points are run."""
 
-import signal
-import subprocess
 import sys
 import time
 
@@ -180,14 +178,12 @@ def test_a_point_that_fails_ends_the_study_with_its_code(
     assert not pretended.points[1].log.exists()
 
 
-def test_a_wish_to_stop_is_passed_on():
-    code = "import signal, sys, time\n"
-    code += "signal.signal(signal.SIGTERM, lambda *a: sys.exit(75))\n"
-    code += "print(flush=True)\ntime.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    process.stdout.readline()
+def test_a_wish_to_stop_is_passed_on(pretended):
+    program = "import signal\n"
+    program += "signal.signal(signal.SIGTERM, lambda *a: sys.exit(75))\n"
+    program += "os.kill(os.getppid(), signal.SIGTERM)\ntime.sleep(60)"
     begin = time.monotonic()
-    assert running._wait(process, running.Stop(asked=1)) == 75
-    process.stdout.close()
+    with pytest.raises(running.PointError, match="stopped in strong-1-0") as caught:
+        pretended(program)
+    assert caught.value.exit_code == 75
     assert time.monotonic() - begin < 30
-    assert process.returncode != -signal.SIGKILL
