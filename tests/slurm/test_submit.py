@@ -50,6 +50,10 @@ def ended(cluster, job):
     assert state.name == "COMPLETED", f"{state}\n{cluster.output(job)}"
 
 
+def table(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 def digest(run):
     return (run / "final" / "digest.txt").read_text()
 
@@ -124,7 +128,7 @@ def test_a_sweep_of_six_cells(cluster, site, local_digest):
     assert 2 < rounds_in(victim) < 20
     cluster.start_again(element)
     ended(cluster, table)
-    lines = list(csv.DictReader((out / "sweep.csv").read_text().splitlines()))
+    lines = table(out / "sweep.csv")
     assert [line["state"] for line in lines] == ["finished"] * 6
     assert [line["seed"] for line in lines] == ["1", "1", "2", "2", "3", "3"]
     assert lines[0]["digest"] == local_digest(4).strip()
@@ -142,25 +146,32 @@ def test_what_slurm_refuses_is_told(cluster):
 
 @pytest.mark.slow
 def test_a_scaling_study(cluster, site, local_digest):
-    """Its points one after the other, each on the nodes it needs, then the report."""
+    """Its points one after the other, each on the nodes it needs, then its figures."""
     study = {
         "config": "config.yaml",
-        "strong": {"client_ranks": [1, 3]},
+        "strong": {"client_ranks": [1, 2, 4]},
+        "weak": {"client_ranks": [1, 2, 4], "clients_per_rank": 2},
         "repetitions": 1,
         "warm_up": 1,
     }
     (cluster.folder / "study.yaml").write_text(yaml.safe_dump(study))
     words = ("slurm", "submit", "--study", "study.yaml", "--ntasks-per-node", 2)
     words += ("--site", site, "--time", 5)
-    first, second, report = jobs(cluster.fedapm(*words))
+    *points, report = jobs(cluster.fedapm(*words))
+    assert len(points) == 6
     ended(cluster, report)
     assert "digests agree over all rank counts" in cluster.output(report)
     folder = cluster.folder / "runs" / "study"
-    assert (folder / "report" / "scaling.csv").exists()
-    for ranks, hosts, job in ((1, 1, first), (3, 2, second)):
+    for ranks, hosts in ((1, 1), (2, 2), (4, 3)):
         run = folder / "points" / f"strong-{ranks}-0"
         assert digest(run) == local_digest(4)
         told = json.loads((run / "provenance.json").read_text())
         assert len({rank["host"] for rank in told["ranks"]}) == hosts
-        assert "--requeue" not in cluster.output(job)
+    found = table(folder / "report" / "scaling.csv")
+    names = [f"{line['kind']}-{line['client_ranks']}" for line in found]
+    assert names == [f"{kind}-{p}" for kind in ("strong", "weak") for p in (1, 2, 4)]
     assert "all points are finished" in cluster.fedapm(*words)
+    cluster.fedapm("scale", "model", "runs/study", "--predict", "100,10000")
+    predicted = table(folder / "model" / "predictions.csv")
+    assert {line["client_ranks"] for line in predicted} == {"100", "10000"}
+    assert all(0 < float(line["low"]) <= float(line["high"]) for line in predicted)
