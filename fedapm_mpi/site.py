@@ -1,6 +1,7 @@
 """What differs from cluster to cluster, in one small file: a site profile."""
 
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +21,8 @@ class Site:
     setup: list[str] = field(default_factory=list)
     """Further lines of shell, before anything is started."""
 
-    venv: str | None = ".venv"
-    """Virtual environment; `None` for the python3 on the PATH."""
+    venv: str | None = None
+    """Virtual environment of jobs; `None` for the Python that submits them."""
 
     container: str | None = None
     """Apptainer image in which ranks run; the launcher is the cluster's."""
@@ -68,6 +69,11 @@ class Site:
             if not option.startswith("-"):
                 msg = f"options: {option!r} is no option of sbatch, such as --exclusive"
                 raise ValueError(msg)
+
+    @property
+    def python(self) -> str:
+        """The Python that jobs run on."""
+        return sys.executable if self.venv is None else f"{self.venv}/bin/python"
 
 
 def read_site(path: Path | None) -> Site:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,13 +117,11 @@ def test_an_element_trains_its_cell(tmp_path):
 
 
 def test_modules_and_setup_come_before_python(tmp_path):
-    site = Site(venv=None, modules=["a/1", "b"], setup=["echo ready", "PATH=$PWD/bin"])
+    site = Site(venv="$VENV", modules=["a/1", "b"], setup=["echo ready", "VENV=."])
     script = render_step(site, "p", ["report", "runs/a b"], "5", "runs")
-    (tmp_path / "bin").mkdir()
-    shutil.copy("/bin/echo", tmp_path / "bin" / "python3")
     loaded = f'module() {{ echo "module $*"; }}\n{script}'
     assert started(loaded, tmp_path) == [
-        "module load a/1 b", "ready", "-m fedapm_mpi report runs/a b",
+        "module load a/1 b", "ready", "-m", "fedapm_mpi", "report", "runs/a b",
     ]  # fmt: skip
 
 
@@ -134,13 +133,18 @@ def test_shellcheck_finds_nothing(tmp_path):
     assert done.returncode == 0, done.stdout.decode()
 
 
+def test_jobs_run_on_the_python_that_submits_them():
+    script = render_step(Site(), "p", ["report", "r"], "5", "runs")
+    assert f"\npython={sys.executable}\n" in script
+
+
 def test_a_template_of_ones_own(tmp_path):
     own = tmp_path / "own.j2"
     own.write_text(
         '#SBATCH --job-name={{ name }}\n{% include "head.sh.j2" %}{{ tasks_per_node }}'
     )
-    script = render_training(Site(template=str(own), venv=None), SHAPE, RUN, "runs")
-    assert script == "#SBATCH --job-name=mine\npython=python3\n2"
+    script = render_training(Site(template=str(own), venv="x"), SHAPE, RUN, "runs")
+    assert script == "#SBATCH --job-name=mine\npython=x/bin/python\n2"
 
 
 @pytest.mark.parametrize(
@@ -198,6 +202,7 @@ def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEDAPM_SITE", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "s.yaml").write_text("venv: nowhere\n")
     return write_config(tmp_path / "c.yaml", experiment(tmp_path / "data"))
 
 
@@ -232,6 +237,7 @@ def test_the_template_can_be_copied(config, capsys):
         (["c.yaml", "--sweep", "s.yaml"], "--sweep and CONFIG do not go together"),
         (["--study", "s.yaml", "--nodes", "2"], "--study and --nodes do not go"),
         (["--study", "s.yaml", "--at-once", "2"], "--at-once is for the cells"),
+        (["c.yaml", "--site", "s.yaml"], "venv: there is no nowhere/bin/python"),
         (["c.yaml"], "there is no sbatch on the PATH"),
     ],
 )

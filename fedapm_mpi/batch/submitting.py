@@ -7,10 +7,24 @@ from pathlib import Path
 
 from ..errors import ConfigError, FedAPMError
 from ..files import write_text
+from ..site import Site
 
 
 class SubmitError(FedAPMError):
     """A job that SLURM does not take."""
+
+
+def check_site(site: Site) -> None:
+    """Raise `ConfigError` if jobs would have no Python; not hours later, as they start.
+
+    A path with a variable in it is known in the job only.
+    """
+    if "$" not in site.python and not Path(site.python).exists():
+        msg = (
+            f"venv: there is no {site.python}; name the environment of jobs in the "
+            "site profile, or leave venv out for that of this command"
+        )
+        raise ConfigError(msg)
 
 
 def submit(script: str, path: Path, after: Sequence[str] = ()) -> str:

@@ -135,7 +135,7 @@ def _check_kind(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from ..batch.scripts import Training, render_step, render_training
-    from ..batch.submitting import submit
+    from ..batch.submitting import check_site, submit
     from ..configfile import load
     from ..site import read_site
 
@@ -154,6 +154,7 @@ def _train(args: argparse.Namespace) -> int:
     if args.verb == "render":
         print(script, end="")  # noqa: T201
         return 0
+    check_site(site)
     folder, after = Path(out), list(args.after)
     if args.prepare is not None:
         words = ["prepare", *shlex.split(args.prepare)]
@@ -175,7 +176,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from ..batch.scripts import Training, render_step, render_training
-    from ..batch.submitting import submit
+    from ..batch.submitting import check_site, submit
     from ..recorder import ranges
     from ..site import read_site
     from ..sweeps import read_sweep, write_cells
@@ -199,6 +200,7 @@ def _sweep(args: argparse.Namespace) -> int:
     if args.verb == "render":
         print(script, end="")  # noqa: T201
         return 0
+    check_site(site)
     write_cells(cells, folder)
     job = submit(script, folder / f"{name}.sbatch", args.after)
     say(f"job {job}: {len(todo)} of {len(cells)} cells, {shape.ranks} ranks each")
@@ -211,7 +213,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 def _study(args: argparse.Namespace) -> int:
     from ..batch.scripts import Shape, Training, render_step, render_training
-    from ..batch.submitting import submit
+    from ..batch.submitting import check_site, submit
     from ..scaling.points import lay_out, points_of
     from ..scaling.study import load
     from ..site import read_site
@@ -246,6 +248,7 @@ def _study(args: argparse.Namespace) -> int:
     if args.verb == "render":
         print(next(iter(scripts.values())), end="")  # noqa: T201
         return 0
+    check_site(site)
     jobs = []
     for point in points:
         path = folder / "configs" / f"{point.name}.sbatch"

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import sys
 
 import pytest
 import yaml
@@ -35,9 +34,7 @@ and that before 23.02 does not tell jobs when they end."""
 def site(folder):
     """Return a site profile of the box."""
     path = folder / "box.yaml"
-    path.write_text(
-        yaml.safe_dump({"venv": sys.prefix, "options": ["--exclusive=user"]})
-    )
+    path.write_text(yaml.safe_dump({"options": ["--exclusive=user"]}))
     return path
 
 
