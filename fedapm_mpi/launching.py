@@ -5,6 +5,7 @@ or none. So the library that Python loads is asked first, and the launcher chose
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -184,6 +185,12 @@ def mpi_types(srun: str) -> list[str]:
         [srun, "--mpi=list"], capture_output=True, text=True, check=False
     )
     return (done.stdout + done.stderr).replace(",", " ").split()
+
+
+def release(program: str) -> str | None:
+    """Return the release that a launcher says it is of, such as 5.0.2."""
+    found = re.search(r"\d+(?:\.\d+)+", _told_by(program))
+    return found[0] if found else None
 
 
 def programs() -> Iterator[tuple[str, str]]:

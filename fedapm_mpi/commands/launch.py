@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import ConfigError
 from ..launchers import Job
-from ..launching import command, python_in
+from ..launching import command, library, python_in, release
 from ..supervising import requeue, supervise
 
 HELP = "start ranks by the launcher that suits this machine"
@@ -119,6 +119,12 @@ def tasks() -> int:
     return 1
 
 
+def _tell_versions(launcher: str, python: tuple[str, ...]) -> None:
+    """Say of which release launcher and library are; they are of one kind."""
+    own, inside = release(launcher), library(python)
+    sys.stderr.write(f"container: {inside}; launcher: {own or 'unknown'}\n")
+
+
 def run(args: argparse.Namespace) -> int:
     """Become the launcher; return only if there is something else to do."""
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
@@ -127,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(msg)
     python = python_in(args.container)
     chosen = command(job_of(args), words, launcher=args.launcher, python=python)
+    if args.container is not None:
+        _tell_versions(chosen[0], python)
     if args.print:
         print(shlex.join(chosen))  # noqa: T201
         return 0

@@ -1,12 +1,14 @@
 """``fedapm launch``: ranks by the launcher of this machine, in a container, watched."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
 import launching
 import pytest
+from launching import find_mpiexec
 from training import TIMEOUT, experiment, fedapm, train, user_path, write_config
 
 pytestmark = pytest.mark.slow
@@ -63,6 +65,8 @@ def test_ranks_in_a_container(config, digest, tmp_path):
     ended = launch(*words, **path)
     assert ended.returncode == 0, ended
     assert (tmp_path / "run" / "final" / "digest.txt").read_text() == digest
+    assert "container: MPICH Version: " in ended.stderr or find_mpiexec()[1] != "mpich"
+    assert re.search(r"; launcher: \d+\.\d+", ended.stderr)
     started = (tmp_path / "started").read_text().split()
     assert sorted(started) == ["0", "1"]  # and once to ask for the library
 

