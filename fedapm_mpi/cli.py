@@ -70,9 +70,8 @@ def _run_alone(arguments: list[str]) -> int:
         if launched_rank() != 0:
             return ConfigError.exit_code
         msg = (
-            f"only {' and '.join(PARALLEL)} run on several ranks, but {variable} is "
-            f"{size}; "
-            "run this command without a launcher"
+            f"only {', '.join(PARALLEL)} run on several ranks, but {variable} is "
+            f"{size}; run this command without a launcher"
         )
         raise ConfigError(msg)
     args = parser(arguments[:1]).parse_args(arguments)

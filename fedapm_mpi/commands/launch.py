@@ -15,6 +15,7 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..launchers import Job
 from ..launching import command, library, python_in, release
+from ..registry import did_you_mean
 from ..supervising import requeue, supervise
 
 HELP = "start ranks by the launcher that suits this machine"
@@ -127,12 +128,19 @@ def _tell_versions(launcher: str, python: tuple[str, ...]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Become the launcher; return only if there is something else to do."""
+    from ..cli import PARALLEL  # which imports this
+
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not words:
         msg = "say what the ranks are to run, such as: fedapm launch -n 3 train CONFIG"
         raise ConfigError(msg)
+    job = job_of(args)
+    if job.ranks > 1 and words[0] not in PARALLEL:
+        hint = did_you_mean(words[0], list(PARALLEL))
+        msg = f"{words[0]!r} does not run on ranks{hint} (known: {', '.join(PARALLEL)})"
+        raise ConfigError(msg)
     python = python_in(args.container)
-    chosen = command(job_of(args), words, launcher=args.launcher, python=python)
+    chosen = command(job, words, launcher=args.launcher, python=python)
     if args.container is not None:
         _tell_versions(chosen[0], python)
     if args.print:
