@@ -11,6 +11,8 @@ from recorded import BALANCED, EVERYTHING, JOINT, Looked, go, penalties, residua
 from safetensors.torch import load_file
 from training import FEDAPM, digest_of, rounds_of
 
+from fedapm_mpi.stopping import Stop
+
 
 @pytest.fixture(scope="module")
 def features(toy):
@@ -174,16 +176,16 @@ def test_an_adapting_run_goes_on_from_its_middle(balanced, features, tmp_path):
     assert used[4] != used[3]
 
 
-class AskedInRound:
+class AskedInRound(Stop):
     """Asks a run to stop once it has been looked at so many times."""
 
     def __init__(self, t):
+        super().__init__()
         self.left = t
 
-    @property
-    def asked(self):
+    def due(self):
         self.left -= 1
-        return self.left <= 0
+        return int(self.left <= 0)
 
 
 @pytest.mark.parametrize("t", [1, 4])
