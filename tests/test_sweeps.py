@@ -165,6 +165,18 @@ def test_a_cell_that_fails_is_told_and_the_others_are_trained(folder, capfd):
     assert [line["state"] for line in lines] == ["not started", "finished"]
 
 
+def test_a_run_that_was_killed_as_it_wrote_does_not_spoil_the_table(folder):
+    path = written(folder, grid={"seed": [1, 2]})
+    assert main(["sweep", "run", str(path)]) == 0
+    run = Path("runs/sweep/seed=2")
+    (run / "final" / "digest.txt").unlink()
+    rounds = run / "rounds.jsonl"
+    rounds.write_text(rounds.read_text()[:-20])
+    assert main(["sweep", "table", str(path)]) == 0
+    states = [line["state"] for line in table("runs/sweep")]
+    assert states == ["finished", "not finished"]
+
+
 def test_a_table_of_nothing_is_refused(folder, capfd):
     assert main(["sweep", "table", str(written(folder, grid={"seed": [1]}))]) == 2
     assert "no cell of" in capfd.readouterr().err

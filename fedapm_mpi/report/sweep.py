@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from ..runs import read_records
+from ..recorder import Recorder
 from ..summary import HIGHER_IS_BETTER, summarise_run
 from ..sweeps import Cell
 from .comparison import COLUMNS
@@ -16,7 +16,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
     """Return a cell's line: its values, how far it is, its figures and its digest."""
     row: dict[str, Any] = {"cell": cell.name, **cell.values, "state": "not started"}
     row |= {"rounds": 0, "seconds": None, "digest": None}
-    records = read_records(cell.run) if (cell.run / "rounds.jsonl").exists() else []
+    records = list(Recorder(cell.run).records())  # up to a line that was cut off
     if records:
         summary = summarise_run(records)
         row["rounds"] = summary["rounds"]
