@@ -93,6 +93,7 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
         tasks_per_node=_per_node(shape),
         time=shape.time,
         signal_seconds=min(site.signal_seconds, int(seconds_in(shape.time) / 4)),
+        logs=out,
         output=f"{out}/{run.name}-{ids}.out",
         array=run.array,
         cells=_path(run.config) if sweep else None,
@@ -120,6 +121,7 @@ def render_step(
         title=f"fedapm {shlex.join(words)}",
         name=name,
         time=time,
+        logs=out,
         output=f"{out}/{name}-%j.out",
         words=" ".join(_path(word) for word in words),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import ConfigError, FedAPMError
-from ..files import write_text
+from ..files import cannot_write, write_text
 from ..site import Site
 
 
@@ -27,7 +27,7 @@ def check_site(site: Site) -> None:
         raise ConfigError(msg)
 
 
-def submit(script: str, path: Path, after: Sequence[str] = ()) -> str:
+def submit(script: str, path: Path, logs: str, after: Sequence[str] = ()) -> str:
     """Write a job script, submit it, and return the job's number.
 
     Parameters
@@ -36,6 +36,8 @@ def submit(script: str, path: Path, after: Sequence[str] = ()) -> str:
         Its text.
     path
         Where it is kept; SLURM takes a copy.
+    logs
+        Folder of what the job prints, without which SLURM ends it at once.
     after
         What it waits for, such as ``afterok:17``.
 
@@ -43,6 +45,8 @@ def submit(script: str, path: Path, after: Sequence[str] = ()) -> str:
     ------
     ConfigError
         If there is no sbatch.
+    WriteError
+        If the script cannot be written.
     SubmitError
         If SLURM refuses the job; the message is its own.
     """
@@ -50,7 +54,11 @@ def submit(script: str, path: Path, after: Sequence[str] = ()) -> str:
     if sbatch is None:
         msg = "there is no sbatch on the PATH; submit from a login node of the cluster"
         raise ConfigError(msg)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (path.parent, Path(logs)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
     write_text(path, script)
     command = [sbatch, "--parsable"]
     if after:

@@ -159,17 +159,17 @@ def _train(args: argparse.Namespace) -> int:
     if args.prepare is not None:
         words = ["prepare", *shlex.split(args.prepare)]
         text = render_step(site, f"{name}-prepare", words, args.time, out)
-        first = submit(text, folder / f"{name}-prepare.sbatch", after)
+        first = submit(text, folder / f"{name}-prepare.sbatch", out, after)
         say(f"job {first}: {shlex.join(words)}")
         after = [f"afterok:{first}"]
-    job = submit(script, folder / f"{name}.sbatch", after)
+    job = submit(script, folder / f"{name}.sbatch", out, after)
     run_dir = run_dir.replace("$SLURM_JOB_ID", job)
     say(f"job {job}: train {args.config} on {shape.ranks} ranks, run {run_dir}")
     if args.report:
         words = ["report", run_dir]
         text = render_step(site, f"{name}-report", words, args.time, out)
         path = folder / f"{name}-report.sbatch"
-        last = submit(text, path, [f"afterok:{job}"])
+        last = submit(text, path, out, [f"afterok:{job}"])
         say(f"job {last}: {shlex.join(words)}")
     return 0
 
@@ -202,11 +202,11 @@ def _sweep(args: argparse.Namespace) -> int:
         return 0
     check_site(site)
     write_cells(cells, folder)
-    job = submit(script, folder / f"{name}.sbatch", args.after)
+    job = submit(script, folder / f"{name}.sbatch", out, args.after)
     say(f"job {job}: {len(todo)} of {len(cells)} cells, {shape.ranks} ranks each")
     words = ["sweep", "table", str(args.sweep)]
     text = render_step(site, f"{name}-table", words, "10", out)
-    last = submit(text, folder / f"{name}-table.sbatch", [f"afterany:{job}"])
+    last = submit(text, folder / f"{name}-table.sbatch", out, [f"afterany:{job}"])
     say(f"job {last}: {shlex.join(words)}, into {folder / 'sweep.csv'}")
     return 0
 
@@ -230,6 +230,7 @@ def _study(args: argparse.Namespace) -> int:
     if study.launcher != "auto":
         site = replace(site, launcher=study.launcher)
     name, each = args.job_name or args.study.stem, args.ntasks_per_node or 1
+    logs = str(folder / "points")
     scripts = {}
     for point in points:
         nodes = -(-point.ranks // each)
@@ -243,7 +244,6 @@ def _study(args: argparse.Namespace) -> int:
             overrides=["--progress", "none"],
             fresh=True,
         )
-        logs = str(folder / "points")
         scripts[point.name] = render_training(site, shape, training, logs)
     if args.verb == "render":
         print(next(iter(scripts.values())), end="")  # noqa: T201
@@ -252,12 +252,12 @@ def _study(args: argparse.Namespace) -> int:
     jobs = []
     for point in points:
         path = folder / "configs" / f"{point.name}.sbatch"
-        jobs.append(submit(scripts[point.name], path, [*args.after, "singleton"]))
+        jobs.append(submit(scripts[point.name], path, logs, [*args.after, "singleton"]))
         say(f"job {jobs[-1]}: {point.name} on {point.ranks} ranks")
     words = ["scale", "report", str(folder)]
     text = render_step(site, f"{name}-report", words, "10", str(folder))
     after = [f"afterany:{':'.join(jobs)}"]
-    last = submit(text, folder / f"{name}-report.sbatch", after)
+    last = submit(text, folder / f"{name}-report.sbatch", str(folder), after)
     say(f"job {last}: {shlex.join(words)}")
     return 0
 
