@@ -94,7 +94,7 @@ def test_nodes_with_unequal_numbers(tmp_path):
     told = options(script)
     assert (told["--ntasks"], told["--ntasks-per-node"]) == ("5", "2")
     words = started(script, tmp_path)
-    assert words[3:5] == ["--ranks=5", "--ranks-per-node=2"]
+    assert words[3:5] == ["--ranks=5", "--cores=1"]  # each node's number is SLURM's
 
 
 def test_ranks_are_not_told_before_they_have_begun():

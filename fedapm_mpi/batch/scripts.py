@@ -181,8 +181,8 @@ def _per_node(shape: Shape) -> int | None:
 def _launch_options(site: Site, shape: Shape, *, requeue: bool) -> list[str]:
     """Return what ``fedapm launch`` is told."""
     words = [f"--ranks={shape.ranks}"]
-    if (each := _per_node(shape)) is not None:
-        words.append(f"--ranks-per-node={each}")
+    if shape.tasks is None:  # else the allocation says how many each node has
+        words.append(f"--ranks-per-node={_per_node(shape)}")
     words.append(f"--cores={site.cores}")
     binding = site.gpu_binding or ("none" if site.gpus_per_node else None)
     for option, value, default in (

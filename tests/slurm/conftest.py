@@ -12,6 +12,19 @@ import pytest
 from slurm_box import NOT_TO_BE_HAD, PATIENCE, Cluster, call_script
 from training import FEDAPM, experiment, fedapm, write_config
 
+PMI2 = "mpi/pmi2: value not properly terminated in client request"
+"""What slurmstepd says when it has broken the start of MPICH: see docs/slurm.md."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Skip a test of which SLURM itself broke a job before any of our code began."""
+    report = yield
+    if report.failed and PMI2 in str(report.longrepr):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"Skipped: {PMI2}")
+    return report
+
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:

@@ -113,7 +113,7 @@ def test_a_sweep_of_six_cells(cluster, site, local_digest):
     (cluster.folder / "sweep.yaml").write_text(text)
     words = ("slurm", "submit", "--sweep", "sweep.yaml", "--ntasks-per-node", 2)
     words += ("--site", site, "--at-once", 3)
-    array, table = jobs(cluster.fedapm(*words))
+    array, gathering = jobs(cluster.fedapm(*words))
     out = cluster.folder / "runs" / "sweep"
     (cell,) = (out / "cells").glob("seed=1,rounds=20*.yaml")
     victim = out / cell.stem
@@ -124,7 +124,7 @@ def test_a_sweep_of_six_cells(cluster, site, local_digest):
     cluster.wait_until(element, lambda: cluster.state(element).name == "PENDING")
     assert 2 < rounds_in(victim) < 20
     cluster.start_again(element)
-    ended(cluster, table)
+    ended(cluster, gathering)
     lines = table(out / "sweep.csv")
     assert [line["state"] for line in lines] == ["finished"] * 6
     assert [line["seed"] for line in lines] == ["1", "1", "2", "2", "3", "3"]
@@ -150,6 +150,8 @@ def test_a_scaling_study(cluster, site, local_digest):
         "weak": {"client_ranks": [1, 2, 4], "clients_per_rank": 2},
         "repetitions": 1,
         "warm_up": 1,
+        # srun's pmi2 now and then fails nodes of unequal numbers: see docs/slurm.md.
+        "launcher": "mpiexec",
     }
     (cluster.folder / "study.yaml").write_text(yaml.safe_dump(study))
     words = ("slurm", "submit", "--study", "study.yaml", "--ntasks-per-node", 2)
