@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 import yaml
@@ -17,6 +17,8 @@ from .participation import participation
 from .placements import placements
 from .reductions import reductions
 from .registry import Registry
+
+T = TypeVar("T")
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "model": models,
@@ -70,6 +72,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
         msg = f"{path} must hold keys and values, not {type(values).__name__}"
         raise ConfigError(msg)
     return values
+
+
+def read_as(path: Path, kind: type[T]) -> T:
+    """Return what a YAML file says as a dataclass that is not an experiment.
+
+    Raises
+    ------
+    ConfigError
+        With a sentence for everything that is wrong.
+    """
+    try:
+        found: T = pydantic.TypeAdapter(kind).validate_python(read_yaml(path))
+    except pydantic.ValidationError as error:
+        told = "\n".join(f"  {text}" for text in sentences(error, kind))
+        msg = f"{path}:\n{told}"
+        raise ConfigError(msg) from error
+    return found
 
 
 def validate(values: Mapping[str, Any], where: str) -> Config:

@@ -1,8 +1,8 @@
 """How many threads fit on the cores that ranks were given; knows no MPI."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 
 def own_cores() -> list[int]:
@@ -37,7 +37,48 @@ def fitting_threads(cores: Sequence[Sequence[int]], nodes: Sequence[int]) -> int
     return max(1, min(fitting, default=1))
 
 
-def crowding(ranks: Sequence[Mapping[str, Any]], idle: Collection[int]) -> list[str]:
+class Crowd(NamedTuple):
+    """Ranks of a host with more threads than cores that they may all use."""
+
+    ranks: list[int]
+    threads: int
+    cores: list[int]
+
+
+def crowded(
+    cores: Mapping[int, Sequence[int]],
+    threads: Mapping[int, int],
+    hosts: Mapping[int, Hashable],
+) -> list[Crowd]:
+    """Return the ranks that are most in each other's way on each host, if any.
+
+    Parameters
+    ----------
+    cores
+        Of each rank that trains, those it may use; the others are looked up by these.
+    threads, hosts
+        With how many threads it computes, and where.
+    """
+    found = []
+    for host in dict.fromkeys(hosts[rank] for rank in cores):
+        own = [rank for rank in cores if hosts[rank] == host]
+        every = frozenset(core for rank in own for core in cores[rank])
+        masks = {frozenset(cores[rank]) for rank in own} | {every}
+        for mask in sorted(masks, key=len):
+            among = [rank for rank in own if set(cores[rank]) <= mask]
+            needed = sum(threads[rank] for rank in among)
+            if needed > len(mask) > 0:
+                found.append(Crowd(among, needed, sorted(mask)))
+                break
+    return found
+
+
+def bound(cores: Mapping[int, Sequence[int]], threads: Mapping[int, int]) -> list[int]:
+    """Return the ranks that may use fewer cores than they have threads."""
+    return [rank for rank, own in cores.items() if 0 < len(own) < threads[rank]]
+
+
+def notes(ranks: Sequence[Mapping[str, Any]], idle: Collection[int]) -> list[str]:
     """Return sentences on threads that have to share cores.
 
     Parameters
@@ -47,24 +88,25 @@ def crowding(ranks: Sequence[Mapping[str, Any]], idle: Collection[int]) -> list[
     idle
         Ranks that do not train.
     """
-    training = [one for one in ranks if one["rank"] not in idle and one["cores"]]
+    training = {one["rank"]: one for one in ranks if one["rank"] not in idle}
+    cores = {rank: one["cores"] for rank, one in training.items()}
+    threads = {rank: one["threads"] for rank, one in training.items()}
+    hosts = {rank: one["host"] for rank, one in training.items()}
+    narrow = bound(cores, threads)
     found = []
-    bound = [one for one in training if one["threads"] > len(one["cores"])]
-    if bound:
-        one = bound[0]
-        others = f" and {len(bound) - 1} more" if len(bound) > 1 else ""
+    if narrow:
+        first = narrow[0]
+        others = f" and {len(narrow) - 1} more" if len(narrow) > 1 else ""
         found.append(
-            f"rank {one['rank']}{others} has {one['threads']} threads on "
-            f"{len(one['cores'])} core(s) of {one['host']}: bind no rank to one core "
-            "(--bind-to none), or give each as many as it has threads"
+            f"rank {first}{others} has {threads[first]} threads on {len(cores[first])} "
+            f"core(s) of {hosts[first]}: bind no rank to one core (--bind-to none), or "
+            "give each as many as it has threads"
         )
-    for host in dict.fromkeys(one["host"] for one in training):
-        here = [one for one in training if one["host"] == host]
-        threads = sum(one["threads"] for one in here)
-        cores = len({core for one in here for core in one["cores"]})
-        if threads > cores and not any(one in bound for one in here):
+    for crowd in crowded(cores, threads, hosts):
+        if len(crowd.ranks) > 1:
             found.append(
-                f"{len(here)} training ranks on {host} have {threads} threads but only "
-                f"{cores} core(s): start fewer there, or ask for more cores"
+                f"{len(crowd.ranks)} training ranks on {hosts[crowd.ranks[0]]} have "
+                f"{crowd.threads} threads but only {len(crowd.cores)} core(s): start "
+                "fewer there, or ask for more cores"
             )
     return found

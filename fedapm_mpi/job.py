@@ -6,10 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint
+from . import checkpoint, cores
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
-from .cores import crowding
 from .errors import ConfigError, FedAPMError
 from .experiment import Outcome, run
 from .files import file_sha256, write_text
@@ -247,7 +246,7 @@ def _begin(
         except FedAPMError as caught:
             error = caught
         idle = set(range(session.comm.size)) - set(hosts(session.comm.size))
-        for text in [*session.warnings, *crowding(ranks, idle), *notes]:
+        for text in [*session.warnings, *cores.notes(ranks, idle), *notes]:
             say(f"note: {text}")
         if progress != "none":
             print_split(session.groups.table())

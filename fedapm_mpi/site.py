@@ -4,16 +4,18 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
-from .errors import ConfigError
+from .config import STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """A cluster, as jobs see it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     modules: list[str] = field(default_factory=list)
     """Modules to load."""
@@ -91,11 +93,6 @@ def read_site(path: Path | None) -> Site:
         if not named:
             return Site()
         path = Path(named)
-    from .configfile import read_yaml
-    from .options import validate_options
+    from .configfile import read_as
 
-    values: dict[str, Any] = read_yaml(path)
-    checked, errors = validate_options(f"site {path}", Site, values, 0)
-    if errors:
-        raise ConfigError("\n".join(errors))
-    return Site(**checked)
+    return read_as(path, Site)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from .configfile import read_yaml, validate
+from .config import STRICT
+from .configfile import read_as, read_yaml, validate
 from .errors import ConfigError, FedAPMError
 from .files import write_text
 from .job import identity_of, identity_then
-from .options import merge, validate_options
+from .options import merge
 
 LONGEST_NAME = 100
 """Characters of a cell's name; file systems allow 255."""
@@ -21,6 +22,8 @@ LONGEST_NAME = 100
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """What a ``sweep.yaml`` says."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     config: str
     """The configuration, a path that counts from the sweep's file."""
@@ -99,10 +102,7 @@ def read_sweep(path: Path) -> tuple[list[Cell], Path]:
         If the file or any cell is not right, or if a run that is there was trained
         with another configuration than its cell has now.
     """
-    options, errors = validate_options(f"sweep {path}", Sweep, read_yaml(path), 0)
-    if errors:
-        raise ConfigError("\n".join(errors))
-    sweep = Sweep(**options)
+    sweep = read_as(path, Sweep)
     out = Path("runs", path.stem) if sweep.out is None else Path(sweep.out)
     base = read_yaml(path.parent / sweep.config)
     cells = [_cell(base, values, out) for values in sweep.cells()]

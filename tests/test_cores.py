@@ -8,7 +8,7 @@ import pytest
 from training import experiment, fedapm, user_path, write_config
 
 from fedapm_mpi.configfile import load
-from fedapm_mpi.cores import crowding, fitting_threads, own_cores
+from fedapm_mpi.cores import fitting_threads, notes, own_cores
 from fedapm_mpi.errors import ConfigError
 
 
@@ -40,18 +40,24 @@ def test_ranks_that_fit_are_not_spoken_of():
         rank(2, [2, 3], 2),
         rank(3, [0], host="b"),
     ]
-    assert crowding(ranks, {0}) == []
+    assert notes(ranks, {0}) == []
 
 
 def test_too_many_threads_on_a_host_are_told():
     ranks = [rank(0, range(4)), *(rank(k, range(4), 2) for k in (1, 2, 3))]
-    (told,) = crowding(ranks, {0})
+    (told,) = notes(ranks, {0})
     assert told.startswith("3 training ranks on a have 6 threads but only 4 core(s)")
+
+
+def test_ranks_bound_to_the_same_core_are_told():
+    ranks = [rank(0, [0]), rank(1, [0]), rank(2, [0]), rank(3, [1])]
+    (told,) = notes(ranks, {0})
+    assert told.startswith("2 training ranks on a have 2 threads but only 1 core(s)")
 
 
 def test_ranks_bound_to_a_core_are_told():
     ranks = [rank(0, [0]), rank(1, [1], 4), rank(2, [2], 4, "b")]
-    (told,) = crowding(ranks, {0})
+    (told,) = notes(ranks, {0})
     assert told.startswith("rank 1 and 1 more has 4 threads on 1 core(s) of a: bind no")
 
 

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import pydantic
 from annotated_types import Ge, Gt
 
 from .. import configfile
 from ..config import STRICT, Positive
-from ..errors import ConfigError
-from ..options import sentences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +54,4 @@ def load(path: Path) -> Platform:
     ConfigError
         With a sentence for everything that is wrong.
     """
-    try:
-        platform: Platform = pydantic.TypeAdapter(Platform).validate_python(
-            configfile.read_yaml(path)
-        )
-    except pydantic.ValidationError as error:
-        told = "\n".join(f"  {text}" for text in sentences(error, Platform))
-        msg = f"{path}:\n{told}"
-        raise ConfigError(msg) from error
-    return platform
+    return configfile.read_as(path, Platform)

@@ -7,13 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import pydantic
 from annotated_types import Ge
 
 from .. import configfile
 from ..config import STRICT, Positive
-from ..errors import ConfigError
-from ..options import merge, sentences
+from ..options import merge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,15 +135,7 @@ def load(path: Path) -> Study:
 
 def read(path: Path) -> Study:
     """Read and validate a study alone, without its experiment."""
-    try:
-        study: Study = pydantic.TypeAdapter(Study).validate_python(
-            configfile.read_yaml(path)
-        )
-    except pydantic.ValidationError as error:
-        told = "\n".join(f"  {text}" for text in sentences(error, Study))
-        msg = f"{path}:\n{told}"
-        raise ConfigError(msg) from error
-    return study
+    return configfile.read_as(path, Study)
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:

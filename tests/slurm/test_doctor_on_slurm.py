@@ -13,11 +13,13 @@ LOCAL = Path("/dev/shm/fedapm-doctor-data")
 """A folder that every node has for itself."""
 
 
-def srun(cluster, *command, kind="pmi2", **variables):
-    """Run a command on two tasks of each node; return how it ended."""
-    options = ("--nodes=3", "--ntasks=6", "--ntasks-per-node=2", "--time=2")
+SIX = ("--ntasks=6", "--ntasks-per-node=2", "--kill-on-bad-exit=1")
+
+
+def srun(cluster, *command, kind="pmi2", tasks=SIX, **variables):
+    """Run a command on three nodes, two tasks on each; return how it ended."""
     return subprocess.run(
-        ["srun", *options, "--kill-on-bad-exit=1", f"--mpi={kind}", *command],
+        ["srun", "--nodes=3", "--time=2", *tasks, f"--mpi={kind}", *command],
         env=environment(**cluster.conf, **variables),
         cwd=cluster.folder,
         stdin=subprocess.DEVNULL,
@@ -109,17 +111,8 @@ def test_a_folder_that_is_not_shared(cluster):
 
 def test_a_rank_that_hangs_ends_the_step(cluster):
     faults = Path(__file__).parents[1] / "doctor_faults.py"
-    options = ("--nodes=3", "--ntasks=3", "--mpi=pmi2", "--time=2")
-    done = subprocess.run(
-        ["srun", *options, sys.executable, str(faults), "stop", "sum", "--timeout=3"],
-        env=environment(**cluster.conf),
-        cwd=cluster.folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    words = (sys.executable, str(faults), "stop", "sum", "--timeout=3")
+    done = srun(cluster, *words, tasks=("--ntasks=3",))  # which goes on by itself
     assert done.returncode not in (0, None), done
     assert "rank 0 of 3 on n1 has been at 'sum' for 3 s" in done.stderr
     assert "rank 1 of 3 on n2 has been at" in done.stderr

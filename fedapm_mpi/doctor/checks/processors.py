@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ...cores import bound, crowded
 from ...devices import turn
 from ...placements.base import hosts
 from ..facts import Facts
@@ -24,20 +25,19 @@ def oversubscription(observed: Observed) -> Iterator[Finding]:
 
     The server does not count: it waits without a core while others train.
     """
-    crowded: dict[str, tuple[str, str]] = {}
-    for ranks in observed.nodes().values():
-        own = observed.workers(ranks)
-        every = frozenset(core for one in own for core in one.cores)
-        masks = {frozenset(one.cores) for one in own} | {every}
-        for cores in sorted(masks, key=len):
-            among = [one for one in own if set(one.cores) <= cores]
-            threads = sum(planned_threads(observed, one) for one in among)
-            if threads > len(cores) > 0:
-                where = f"ranks {numbers(r.rank for r in among)} on {among[0].host}"
-                told = f"{where}, {threads} threads on core(s) {numbers(cores)}"
-                crowded.setdefault(among[0].host, (told, where))
-    if crowded:
-        what = f"more threads than cores: {names(told for told, _ in crowded.values())}"
+    every = observed.workers(observed.ranks)
+    crowds = crowded(
+        {one.rank: one.cores for one in every},
+        {one.rank: planned_threads(observed, one) for one in every},
+        {one.rank: one.node for one in every},
+    )
+    told: dict[str, str] = {}
+    for ranks, threads, cores in crowds:
+        host = observed.host(ranks[0])
+        where = f"ranks {numbers(ranks)} on {host}"
+        told.setdefault(host, f"{where}, {threads} threads on core(s) {numbers(cores)}")
+    if told:
+        what = f"more threads than cores: {names(told.values())}"
         mend = (
             "start fewer ranks on a node, give a rank fewer threads, or ask for more "
             "cores (srun --cpus-per-task); where launchers bind, --bind-to none frees "
@@ -48,17 +48,18 @@ def oversubscription(observed: Observed) -> Iterator[Finding]:
 
 def binding(observed: Observed) -> Iterator[Finding]:
     """Tell which ranks' threads are bound to fewer cores than they are."""
-    bound = [
-        one
-        for one in observed.workers(observed.ranks)
-        if 0 < len(one.cores) < planned_threads(observed, one)
-    ]
-    if not bound:
+    every = observed.workers(observed.ranks)
+    found = bound(
+        {one.rank: one.cores for one in every},
+        {one.rank: planned_threads(observed, one) for one in every},
+    )
+    if not found:
         return
-    first = bound[0]
+    first = observed.ranks[found[0]]
     what = (
-        f"{_ranks(bound)} may use {len(first.cores)} core(s), {numbers(first.cores)} "
-        f"on {first.host}, for {planned_threads(observed, first)} threads"
+        f"{_ranks([observed.ranks[rank] for rank in found])} may use "
+        f"{len(first.cores)} core(s), {numbers(first.cores)} on {first.host}, for "
+        f"{planned_threads(observed, first)} threads"
     )
     mend = (
         "have the launcher bind ranks to as many cores (srun --cpus-per-task, mpiexec "
