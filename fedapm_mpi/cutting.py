@@ -37,7 +37,6 @@ def first_clients(manifest: Manifest, count: int | None) -> Manifest:
         counts={name: n[:count] for name, n in manifest.counts.items()},
         label_counts={name: n[:count] for name, n in manifest.label_counts.items()},
         client_names=manifest.client_names[:count],
-        files=tuple(file for file in manifest.files if file.clients[0] < count),
         lacking={
             name: tuple(client for client in clients if client < count)
             for name, clients in manifest.lacking.items()
