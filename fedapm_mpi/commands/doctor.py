@@ -191,7 +191,9 @@ def _read_order(argv: Sequence[str]) -> "Order | int":
     from ..configfile import load
 
     config = load(files[0], overrides)
-    own = Subject(directory=config.data, placement=config.placement)
+    own = Subject(
+        directory=config.data, placement=config.placement, clients=config.clients
+    )
     return Order(
         subjects=[own, *subjects],
         threads=config.threads,

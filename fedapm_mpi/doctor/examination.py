@@ -23,6 +23,8 @@ class Subject:
 
     directory: str
     placement: Part = field(default_factory=lambda: {"name": "cost"})
+    clients: int | None = None
+    """So many of the first clients count; `None` for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,8 @@ def observe(
     clocks = collectives.clock_offsets(comm, watch)
     shared = folder.look(comm, order.folder, watch)
     sets = [
-        data.look(comm, one.directory, one.placement, watch) for one in order.subjects
+        data.look(comm, one.directory, one.placement, one.clients, watch)
+        for one in order.subjects
     ]
     watch.step("making the report")
     if ranks is None:

@@ -13,6 +13,7 @@ import pytest
 from training import TIMEOUT, experiment, fedapm, user_path, write_config
 
 import fedapm_mpi
+from fedapm_mpi.manifest import read_manifest
 
 HERE = Path(__file__).parents[1]
 FAULTS = str(HERE / "doctor_faults.py")
@@ -76,6 +77,17 @@ def test_one_process_without_a_launcher(toy, tmp_path):
         assert "locked" not in ended.stdout
         assert "doctor: 2 faults" in ended.stdout
     assert left_in(tmp_path) == ["data"]
+
+
+def test_clients_that_do_not_take_part_need_no_shards(toy, tmp_path):
+    """Six clients in three shards, the last of which is missing."""
+    data = copy(toy["features"], tmp_path / "data")
+    (data / "shard-00002-of-00003.h5").unlink()
+    config = write_config(tmp_path / "config.yaml", experiment(data))
+    last = read_manifest(data).files[-1].clients[0]
+    for count, code in ((last, 0), (last + 1, 3)):
+        ended = doctor(None, config, f"clients={count}", cwd=tmp_path)
+        assert ended.returncode == code, ended
 
 
 def test_faults_of_ranks_of_one_job_are_all_named(toy, tmp_path):

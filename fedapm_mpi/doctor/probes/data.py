@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...comm import SERVER, Communicator
 from ...config import Part
+from ...cutting import first_clients
 from ...errors import DataError, FedAPMError
 from ...files import file_sha256
 from ...manifest import MANIFEST, Manifest, ShardFile, read_manifest
@@ -24,37 +25,43 @@ SAMPLE = 4
 
 
 def look(
-    comm: Communicator, directory: str, placement: Part, watch: Watch
+    comm: Communicator,
+    directory: str,
+    placement: Part,
+    clients: int | None,
+    watch: Watch,
 ) -> DataSet | None:
     """Look on every host for the shards that its ranks need; all as the server saw.
 
     The ranks of a node divide its shards among them. What the server lacks of the
-    manifest is told, not raised.
+    manifest is told, not raised. With a number of `clients` only the first so many
+    count.
 
     Raises
     ------
     ConfigError
-        If the placement does not work, on every rank.
+        If the placement does not work, or there are not so many clients, on every rank.
     """
     watch.step(f"looking at {directory}")
-    manifest, text = _manifest(comm, directory)
-    if manifest is None:
+    whole, text = _manifest(comm, directory)
+    if whole is None:
         return DataSet(directory=directory, error=text)
     nodes = comm.nodes()
     error: FedAPMError | None = None
     try:
+        manifest = first_clients(whole, clients)
         host_of = place(placement, manifest, comm.size)
     except FedAPMError as caught:
         error = caught
     comm.agree(error)
     mine = np.asarray(nodes)[host_of] == nodes[comm.rank]
-    needed = shards_of(manifest, np.flatnonzero(mine))
+    needed = shards_of(whole, np.flatnonzero(mine))
     own = [rank for rank, node in enumerate(nodes) if node == nodes[comm.rank]]
     turn = own.index(comm.rank)
     faults = []
     for shard in needed[turn :: len(own)]:
         watch.step(f"looking at {directory}/{shard.name}")
-        faults += _faults(manifest, shard)
+        faults += _faults(whole, shard)
     path = Path(directory)
     seen = DataSeen(
         rank=comm.rank,
@@ -69,7 +76,7 @@ def look(
     every = comm.gather(seen)
     if every is None:
         return None
-    return DataSet(directory=directory, sha256=manifest.sha256, seen=every)
+    return DataSet(directory=directory, sha256=whole.sha256, seen=every)
 
 
 def shards_of(
