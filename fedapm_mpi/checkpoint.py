@@ -2,16 +2,16 @@
 
 A checkpoint is a directory ``round-000042``: ``server.safetensors``, client states in
 ``clients-RRRRR-KKKKK.safetensors`` (tensors named ``client/field``; written by rank R)
-and ``checkpoint.json`` with the size and SHA-256 of each file. Every rank writes its
-clients into a directory with a leading dot; when all are done, rank 0 writes the JSON
-file and renames the directory. What has no leading dot is therefore complete, and what
-is damaged later is found by its checksum.
+and ``checkpoint.json`` with the size and SHA-256 of each file and of itself (see
+`descriptions`). Every rank writes its clients into a directory with a leading dot; when
+all are done, rank 0 writes the JSON file and renames the directory. What has no leading
+dot is therefore complete, and what is damaged later is found by its checksum.
 """
 
-import json
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +21,34 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .algorithms.base import ClientState
+from .checkpoint_folder import find, hide, prune, set_aside
 from .comm import SERVER, Communicator
+from .descriptions import (
+    SERVER_FILE,
+    Saved,
+    name_of,
+    write_description,
+)
 from .errors import FedAPMError
-from .files import cannot_write, file_sha256, flush, write_text, write_whole
+from .files import (
+    cannot_write,
+    file_sha256,
+    flush,
+    open_regular,
+    remove,
+    stream_sha256,
+    write_whole,
+)
 
-FORMAT = 1
 FILE_BYTES = 2**28
 """Client states are cut into files of about this size."""
+
+_OS_ERROR = re.compile(r"\(os error ([0-9]+)\)")
+_KEY = re.compile(r"([0-9]+)/(.+)", re.DOTALL)
 
 
 class CheckpointError(FedAPMError):
     """A checkpoint that is missing or damaged."""
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a checkpoint says of itself."""
-
-    directory: Path
-    round_index: int
-    """Rounds done."""
-
-    identity: dict[str, Any]
-    """What a run must have in common with this one to go on from here."""
-
-    files: tuple[dict[str, Any], ...]
-    """Name, bytes, sha256 and clients of each file."""
 
 
 def write_states(
@@ -84,8 +86,7 @@ def write_tensors(
     try:
         write_whole(path, lambda part: save_file(contiguous, part, metadata=note))
     except SafetensorError as error:  # how the library reports a full disk
-        path.with_name(f".{path.name}.part").unlink(missing_ok=True)
-        raise cannot_write(path, OSError(str(error))) from error
+        raise cannot_write(path, _os_error(error)) from error
 
 
 def save(
@@ -97,6 +98,8 @@ def save(
     server: Mapping[str, Tensor],
     states: Mapping[int, ClientState],
     keep: int,
+    converged: bool = False,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
     """Write a checkpoint; a collective call.
 
@@ -116,8 +119,12 @@ def save(
         Touched states of this rank's clients.
     keep
         Checkpoints to keep.
+    converged
+        Whether the stop rule is met.
+    before
+        Called on the server before the checkpoint can be found; may raise.
     """
-    final = root / f"round-{round_index:06}"
+    final = root / name_of(round_index)
     draft = root / f".{final.name}"
     error: FedAPMError | None = None
     if comm.rank == SERVER:
@@ -127,26 +134,27 @@ def save(
     try:
         written = write_states(draft, comm.rank, states)
         if comm.rank == SERVER:
-            write_tensors(draft / "server.safetensors", server)
-            written.append(_entry(draft / "server.safetensors", []))
+            write_tensors(draft / SERVER_FILE, server)
+            written.append(_entry(draft / SERVER_FILE, []))
     except FedAPMError as caught:
         error = caught
     comm.agree(error)
     everyone = comm.gather(written)
     if everyone is not None:
         note = {
-            "format": FORMAT,
             "round": round_index,
+            "converged": converged,
             "identity": dict(identity),
             "files": [entry for files in everyone for entry in files],
         }
         try:
-            write_text(draft / "checkpoint.json", json.dumps(note, indent=1) + "\n")
-            if final.exists():
-                shutil.rmtree(final)
+            write_description(draft, note)
+            flush(draft)
+            before()
+            hide(final)
             draft.rename(final)
             flush(root)
-            _prune(root, keep)
+            prune(root, keep)
         except OSError as caught:
             error = cannot_write(final, caught)
         except FedAPMError as caught:
@@ -154,42 +162,25 @@ def save(
     comm.agree(error)
 
 
-def find(root: Path, notes: list[str]) -> list[Saved]:
-    """Return the checkpoints in a directory, the newest first.
-
-    One whose description is unreadable is set aside, and `notes` told.
-    """
-    saved = []
-    for directory in sorted(root.glob("round-*"), reverse=True):
-        try:
-            note = json.loads((directory / "checkpoint.json").read_text("utf-8"))
-            files = tuple(dict(entry) for entry in note["files"])
-            saved.append(Saved(directory, note["round"], note["identity"], files))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            notes.append(set_aside(directory, f"its description is unusable: {error}"))
-    return saved
-
-
-def set_aside(directory: Path, fault: str) -> str:
-    """Rename a damaged checkpoint, so that it does not count as one; say so."""
-    aside = directory.with_name(f"damaged-{directory.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    directory.rename(aside)
-    return f"damaged checkpoint {directory.name} set aside as {aside.name}: {fault}"
-
-
 def damage(saved: Saved, names: Iterable[str]) -> str | None:
     """Return what is wrong with some of a checkpoint's files, or `None`."""
     listed = {entry["name"]: entry for entry in saved.files}
     for name in names:
-        path = saved.directory / name
+        path, entry = saved.directory / name, listed[name]
         try:
-            if path.stat().st_size != listed[name]["bytes"]:
-                return f"{path} is not of the size it was written with"
-            if file_sha256(path) != listed[name]["sha256"]:
-                return f"{path} does not have the checksum it was written with"
+            with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size != entry["bytes"]:
+                    return f"{path} is not of the size it was written with"
+                if stream_sha256(file) != entry["sha256"]:
+                    return f"{path} does not have the checksum it was written with"
+            if name != SERVER_FILE:
+                _check_clients(path, entry["clients"])
+            elif saved.format == 1:
+                _check_whole(saved)
         except OSError as error:
             return f"{path} cannot be read: {error.strerror or error}"
+        except (SafetensorError, ValueError) as error:
+            return f"{path} is not what a run writes: {str(error)[:200]}"
     return None
 
 
@@ -204,15 +195,33 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
     CheckpointError
         If there is none.
     """
-    candidates = comm.share(find(root, notes) if comm.rank == SERVER else None)
-    for saved in candidates:
+    error: FedAPMError | None = None
+    found: list[Saved] = []
+    if comm.rank == SERVER:
+        try:
+            found = find(root, notes)
+        except OSError as caught:
+            error = CheckpointError(f"cannot read {root}: {caught.strerror or caught}")
+        except FedAPMError as caught:
+            error = caught
+    comm.agree(error)
+    for saved in comm.share(found):
         names = [entry["name"] for entry in saved.files]
         faults = comm.gather(damage(saved, names[comm.rank :: comm.size]))
         fault = next((f for f in faults or () if f is not None), None)
         if comm.share((fault,) if comm.rank == SERVER else None) == (None,):
+            if saved.format == 1:
+                notes.append(
+                    f"checkpoint {saved.directory.name} is of an older version, which "
+                    "wrote no checksum of its description; what it says fits together"
+                )
             return saved
         if comm.rank == SERVER:
-            notes.append(set_aside(saved.directory, str(fault)))
+            try:
+                notes.append(set_aside(saved.directory, str(fault)))
+            except FedAPMError as caught:
+                error = caught
+        comm.agree(error)
     msg = f"no usable checkpoint in {root}" + "".join(f"; {note}" for note in notes)
     error = CheckpointError(msg)
     comm.agree(error)  # all raise the server's, which knows the notes
@@ -220,14 +229,20 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
 
 
 def load_states(saved: Saved, clients: Iterable[int]) -> dict[int, ClientState]:
-    """Return the states of those of the given clients that the checkpoint holds."""
+    """Return the states of those of the given clients that the checkpoint holds.
+
+    Raises
+    ------
+    CheckpointError
+        If a file cannot be read.
+    """
     wanted = set(clients)
     states: dict[int, ClientState] = {}
     for entry in saved.files:
         here = wanted.intersection(entry["clients"])
         if not here:
             continue
-        with safe_open(saved.directory / entry["name"], framework="pt") as file:
+        with _opened(saved.directory / entry["name"]) as file:
             for key in file.keys():  # noqa: SIM118  (not a mapping)
                 client, _, name = key.partition("/")
                 if int(client) in here:
@@ -239,9 +254,25 @@ def load_states(saved: Saved, clients: Iterable[int]) -> dict[int, ClientState]:
 
 
 def load_server(saved: Saved) -> dict[str, Tensor]:
-    """Return the server's arrays."""
-    with safe_open(saved.directory / "server.safetensors", framework="pt") as file:
+    """Return the server's arrays.
+
+    Raises
+    ------
+    CheckpointError
+        If they cannot be read.
+    """
+    with _opened(saved.directory / SERVER_FILE) as file:
         return {key: _own(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot read {path}: {str(error)[:200]}"
+        raise CheckpointError(msg) from error
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -273,19 +304,40 @@ def _entry(path: Path, clients: list[int]) -> dict[str, Any]:
 def fresh_directory(draft: Path) -> FedAPMError | None:
     """Make an empty directory, in place of an old one; return what went wrong."""
     try:
-        if draft.exists():
-            shutil.rmtree(draft)
+        remove(draft)
         draft.mkdir(parents=True)
     except OSError as error:
         return cannot_write(draft, error)
     return None
 
 
-def _prune(root: Path, keep: int) -> None:
-    for old in sorted(root.glob("round-*"))[:-keep]:
-        # Hidden first, so that a crash while deleting leaves no half checkpoint.
-        hidden = old.with_name(f".old-{old.name}")
-        old.rename(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
-    for left in [*root.glob(".round-*"), *root.glob(".old-*")]:
-        shutil.rmtree(left, ignore_errors=True)
+def _check_clients(path: Path, clients: Iterable[int]) -> None:
+    """Raise `ValueError` if a file holds tensors of clients other than the listed."""
+    listed = set(clients)
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118  (not a mapping)
+            found = _KEY.fullmatch(key)
+            if found is None or int(found[1]) not in listed:
+                msg = f"tensor {key!r} belongs to none of the clients that are listed"
+                raise ValueError(msg)
+
+
+def _check_whole(saved: Saved) -> None:
+    """Raise `ValueError` if clients or files are left out; only format 1 needs it."""
+    listed = {entry["name"] for entry in saved.files}
+    there = {path.name for path in saved.directory.glob("*.safetensors")}
+    if there != listed:
+        msg = f"the files beside it are not those listed: {min(there ^ listed)}"
+        raise ValueError(msg)
+    clients = {client for entry in saved.files for client in entry["clients"]}
+    with safe_open(saved.directory / SERVER_FILE, framework="pt") as file:
+        seen = file.get_tensor("seen") if "seen" in file.keys() else None  # noqa: SIM118
+    if seen is not None and set(seen.nonzero().flatten().tolist()) != clients:
+        msg = "the clients that took part are not those listed"
+        raise ValueError(msg)
+
+
+def _os_error(error: SafetensorError) -> OSError:
+    """Return the error of the operating system in one of the library."""
+    found = _OS_ERROR.search(str(error))
+    return OSError(int(found[1]) if found else 0, str(error)[:200])

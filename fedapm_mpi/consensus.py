@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import admm
 from .algorithms import ClientState
+from .descriptions import Saved
 from .errors import TrainingError
 from .evaluation import mean_loss
 from .recorder import Record, Recorder
@@ -35,12 +36,17 @@ class Verdict(NamedTuple):
     """Whether the stop rule is met."""
 
 
-def resumed_verdict(session: Session, server: Server, recorder: Recorder) -> Verdict:
+def resumed_verdict(
+    session: Session, server: Server, recorder: Recorder, saved: Saved | None
+) -> Verdict:
     """Return what held where a run stopped; the initial state's for a new one.
 
     A collective call for algorithms whose penalty adapts and runs with a stop rule.
     """
-    verdict = Verdict(server.rho, bool(recorder.last.get("converged")))
+    converged = bool(recorder.last.get("converged"))
+    if saved is not None and saved.converged is not None:
+        converged = saved.converged
+    verdict = Verdict(server.rho, converged)
     if _steered(session):
         verdict = session.comm.share(verdict)
     return verdict

@@ -70,7 +70,7 @@ def run(
     message = torch.zeros(session.down_length, dtype=session.dtype)
     pending: Record = {"round": start}
     lap = Lap()
-    verdict = resumed_verdict(session, server, recorder)
+    verdict = resumed_verdict(session, server, recorder, resume)
 
     stopping = False
     for t in range(start, config.rounds + 1):
@@ -94,7 +94,7 @@ def run(
                 tell(pending)
             server.rho = verdict.rho
             if stopping or last or (t > 0 and t % config.checkpoint.every == 0):
-                _save(session, recorder, t, server, identity)
+                _save(session, recorder, t, server, identity, verdict.converged)
         done = t == config.rounds or verdict.converged
         if stopping or done:
             break
@@ -252,6 +252,7 @@ def _save(
     t: int,
     server: Server,
     identity: dict[str, Any],
+    converged: bool,
 ) -> None:
     checkpoint.save(
         session.comm,
@@ -261,4 +262,6 @@ def _save(
         server=server.tensors(),
         states=session.table.touched(),
         keep=session.config.checkpoint.keep,
+        converged=converged,
+        before=recorder.sync,
     )

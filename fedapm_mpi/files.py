@@ -1,15 +1,48 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all.
 
+Nothing here writes or deletes through a symbolic link: a directory that somebody sent
+could point anywhere.
+"""
+
+import errno
 import os
+import shutil
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
-from .errors import FedAPMError
+from .errors import ConfigError, FedAPMError
 
 
 class WriteError(FedAPMError):
     """A file of the run that cannot be written, say because the disk is full."""
+
+
+ROOM = "free some space or choose another folder"
+PERMISSION = "check the permissions of the folder, or choose another"
+NAME = "something else has this name: move it away"
+GONE = "the folder was moved or deleted meanwhile: put it back"
+
+ADVICE = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: ROOM,
+    errno.EACCES: PERMISSION,
+    errno.EPERM: PERMISSION,
+    errno.EROFS: PERMISSION,
+    errno.ENOENT: GONE,
+    errno.ENOTDIR: NAME,
+    errno.EISDIR: NAME,
+    errno.EEXIST: NAME,
+    errno.ENOTEMPTY: NAME,
+    errno.ELOOP: NAME,
+    errno.ESTALE: GONE,
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+"""What a user can do about an error, by its number."""
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -24,12 +57,18 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
+        part.unlink(missing_ok=True)  # of a crash; a link itself, not its target
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(part, flags, 0o666))
         write(part)
         flush(part)
         part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -39,28 +78,81 @@ def write_text(path: Path, text: str) -> None:
 
 def flush(path: Path) -> None:
     """Wait until a file, or a directory's entries, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; not a link, a pipe (which may block), a device.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read or is something else.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link", str(path)) from error
+        raise
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link (not its target), or a directory with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def refuse_links(directory: Path, names: tuple[str, ...]) -> None:
+    """Refuse a directory in which one of these names is a symbolic link.
+
+    Raises
+    ------
+    ConfigError
+        If one is.
+    """
+    for name in names:
+        path = directory / name
+        if path.is_symlink():
+            msg = (
+                f"{path} is a symbolic link, through which a run does not write; "
+                "replace it by what it points to (the whole run directory may be a "
+                "link)"
+            )
+            raise ConfigError(msg)
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, read in blocks."""
-    digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+        return stream_sha256(file)
+
+
+def stream_sha256(file: BinaryIO) -> str:
+    """Return the SHA-256 of the rest of an open file, read in blocks."""
+    digest = sha256()
+    while block := file.read(2**20):
+        digest.update(block)
     return digest.hexdigest()
 
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """Return the error to raise where a file cannot be written."""
     reason = error.strerror or str(error)
+    todo = ADVICE.get(error.errno or 0, "check the file system and its disk or server")
     return WriteError(
-        f"cannot write {path}: {reason}; free some space or choose another folder, "
-        "then go on with --resume"
+        f"cannot write {path}: {reason}; {todo}, then go on with --resume"
     )
 
 

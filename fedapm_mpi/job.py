@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from . import checkpoint, cores
+from .checkpoint_folder import any_ever
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
+from .differences import differences, told
 from .errors import ConfigError, FedAPMError
 from .experiment import Outcome, run
-from .files import file_sha256, write_text
+from .files import WriteError, file_sha256, write_text
 from .placements import hosts
 from .provenance import gather_ranks, provenance
-from .recorder import Recorder, claim_directory, new_run_directory
+from .recorder import Recorder, make_directory, new_run_directory, own_directory
 from .session import Session, open_session
 from .state import run_digest
 from .stopping import STOPPED_EARLY, Stop
@@ -30,6 +32,7 @@ def train(
     resume: bool = False,
     progress: str = "auto",
     stop: Stop | None = None,
+    break_lock: bool = False,
 ) -> int:
     """Run an experiment and leave a run directory; a collective call.
 
@@ -49,6 +52,8 @@ def train(
         What to show: auto, live, lines or none.
     stop
         Whether the run is to stop at the next round border.
+    break_lock
+        Whether to take the directory from a job that may still own it on another host.
 
     Returns
     -------
@@ -58,13 +63,30 @@ def train(
     session = open_session(config, comm)
     config = session.config  # threads are a number now
     identity = identity_of(config.plain()) | _hashes(session)
-    recorder = _open_directory(session, directory, out, resume)
+    recorder = _open_directory(session, directory, out, resume, break_lock)
+    try:
+        return _train(session, recorder, identity, resume, progress, stop or Stop())
+    finally:
+        if recorder.owner is not None:
+            recorder.owner.release()
+
+
+def _train(
+    session: Session,
+    recorder: Recorder,
+    identity: dict[str, Any],
+    resume: bool,
+    progress: str,
+    stop: Stop,
+) -> int:
+    """Train in a directory that is this run's."""
+    comm = session.comm
     notes: list[str] = []
     saved = None
     if resume:
         saved = _checkpoint_of(session, recorder, identity, notes)
     _begin(session, recorder, saved, notes, progress)
-    display = _display(comm, progress, config.rounds, saved)
+    display = _display(comm, progress, session.config.rounds, saved)
     try:
         outcome = run(
             session,
@@ -72,7 +94,7 @@ def train(
             resume=saved,
             identity=identity,
             tell=display.show if display else lambda record: None,
-            stop=stop or Stop(),
+            stop=stop,
         )
     finally:
         if display:
@@ -161,25 +183,35 @@ def dry_run(comm: Communicator, config: Config) -> int:
 
 
 def _open_directory(
-    session: Session, directory: Path | None, out: Path, resume: bool
+    session: Session,
+    directory: Path | None,
+    out: Path,
+    resume: bool,
+    break_lock: bool,
 ) -> Recorder:
+    """Make or find the run directory and become its owner; a collective call."""
     comm, config = session.comm, session.config
     error: FedAPMError | None = None
-    made: Path | None = None
+    made = directory
+    mine = None
     if comm.rank == SERVER:
+        from .console import say
+
         try:
-            if directory is None:
+            if made is None:
                 algorithm = config.algorithm["name"].rpartition(":")[2]
                 stem = f"{session.manifest.dataset}-{algorithm}"
                 made = new_run_directory(out, stem)
-            elif resume and directory.is_dir():
-                made = directory
-            else:
-                made = claim_directory(directory)
+            mine = own_directory(
+                made,
+                resume=resume,
+                break_lock=break_lock,
+                tell=lambda text: say(f"note: {text}"),
+            )
         except FedAPMError as caught:
             error = caught
     comm.agree(error)
-    return Recorder(comm.share(made))
+    return Recorder(comm.share(made), mine)
 
 
 def _checkpoint_of(
@@ -188,28 +220,28 @@ def _checkpoint_of(
     """Return the checkpoint to go on from; `None` if the run has not made one yet."""
     comm, rounds = session.comm, session.config.rounds
     # Damaged ones count, and must be told of; a draft that a crash left does not.
-    there = comm.rank == SERVER and any(
-        not path.name.startswith(".") for path in recorder.checkpoints.glob("*round-*")
-    )
+    there = False
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            there = any_ever(recorder.checkpoints)
+        except OSError as caught:
+            error = WriteError(f"cannot read {recorder.checkpoints}: {caught.strerror}")
+    comm.agree(error)
     if not comm.share((there,))[0]:
         notes.append("no checkpoint yet: starting from the beginning")
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
-    error: FedAPMError | None = None
     if comm.rank == SERVER:
         hashes = ("manifest", "initial_model_sha256")
         then = {key: v for key, v in saved.identity.items() if key not in hashes}
         then = identity_then(then, session.config.plain())
         then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
-        differing = [
-            f"{key} was {then.get(key)!r} and is {identity.get(key)!r}"
-            for key in sorted({*identity, *then})
-            if identity.get(key) != then.get(key)
-        ]
+        differing = differences(then, identity)
         if differing:
             error = ConfigError(
-                f"{recorder.directory} cannot go on under another configuration: "
-                + "; ".join(differing)
+                f"{recorder.directory} cannot go on under another configuration:"
+                + told(differing)
             )
         elif saved.round_index > rounds:
             error = ConfigError(
@@ -236,8 +268,8 @@ def _begin(
         from .console import print_split, say
 
         try:
-            recorder.checkpoints.mkdir(exist_ok=True)
-            recorder.keep_until(saved.round_index if saved else -1)
+            make_directory(recorder.checkpoints)
+            notes += recorder.keep_until(saved.round_index if saved else -1)
             text = yaml.safe_dump(session.config.plain(), sort_keys=False)
             write_text(recorder.directory / "config.yaml", text)
             recorder.write_json("provenance.json", provenance(session, ranks))
@@ -285,7 +317,8 @@ def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | Non
             checkpoint.write_tensors(
                 final / "server.safetensors", outcome.server.tensors()
             )
-            recorder.write_json("summary.json", summarise_run(recorder.records()))
+            summary = summarise_run(recorder.records(), outcome.round_index)
+            recorder.write_json("summary.json", summary)
             write_text(final / "digest.txt", f"{digest}\n")
     except FedAPMError as caught:
         error = caught
@@ -308,7 +341,12 @@ def _farewell(
             f"on with: fedapm train --resume {recorder.directory}"
         )
         return
-    summary = summarise_run(recorder.records())
+    summary = summarise_run(recorder.records(), outcome.round_index)
+    if summary["num_missing_rounds"]:
+        say(
+            f"note: the records of rounds {summary['missing_rounds']:.200} are lost "
+            f"({summary['num_missing_rounds']} in all); figures are over the others"
+        )
     if progress != "none" and summary["evaluations"]:
         print_table(
             f"Clients' own test parts after round {summary['last_evaluated_round']}",

@@ -9,6 +9,7 @@
     rounds.jsonl     one object a round
     clients.csv      the last evaluation, client by client
     checkpoints/     the last few, see `checkpoint`
+    fedapm.lock      while it is trained: by whom, see `owner`
     final/           shared.safetensors, client states, digest.txt
     summary.json     best, last and mean of the last ten evaluations
 """
@@ -18,14 +19,35 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import owner, records
 from .errors import ConfigError
-from .files import cannot_write, write_text, write_whole
+from .files import (
+    WriteError,
+    cannot_write,
+    flush,
+    refuse_links,
+    write_text,
+    write_whole,
+)
+from .records import Record, Records
 
-Record = dict[str, Any]
+WRITTEN = (
+    "config.yaml",
+    "provenance.json",
+    "split.csv",
+    "rounds.jsonl",
+    "clients.csv",
+    "checkpoints",
+    "final",
+    "summary.json",
+)
+"""What a run writes into its directory."""
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def new_run_directory(parent: Path, stem: str) -> Path:
@@ -51,17 +73,74 @@ def new_run_directory(parent: Path, stem: str) -> Path:
 
 def claim_directory(directory: Path) -> Path:
     """Make the run directory that the user named; it must be new or empty."""
+    make_directory(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            msg = (
-                f"{directory} is not empty; go on with the run in it by --resume, or "
-                "name another --run-dir"
-            )
-            raise ConfigError(msg)
+        names = {path.name for path in directory.iterdir()}
     except OSError as error:
         raise cannot_write(directory, error) from error
+    if names - {owner.FILE}:
+        msg = (
+            f"{directory} is not empty; go on with the run in it by --resume, or "
+            "name another --run-dir"
+        )
+        raise ConfigError(msg)
     return directory
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, unless it is there.
+
+    Raises
+    ------
+    WriteError
+        If that is not possible.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(directory, error) from error
+
+
+def own_directory(
+    directory: Path,
+    *,
+    resume: bool,
+    break_lock: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> owner.Owner:
+    """Become the owner of the run directory that the user named.
+
+    Parameters
+    ----------
+    directory
+        Made if it is not there; it must be empty unless `resume`.
+    resume
+        Whether there may be a run in it.
+    break_lock
+        Whether to take it from a holder that may live on another host.
+    tell
+        Called with a sentence where this waits for another job.
+
+    Raises
+    ------
+    ConfigError
+        If it is not empty, if another job owns it, or if a name in it that runs write
+        is a symbolic link.
+    WriteError
+        If it cannot be made or locked.
+    """
+    make_directory(directory)
+    if not resume and not (directory / owner.FILE).exists():
+        claim_directory(directory)  # of somebody else: nothing is written there
+    mine = owner.take(directory, break_lock=break_lock, tell=tell)
+    try:
+        if not resume:  # another run may have come to its end meanwhile
+            claim_directory(directory)
+        refuse_links(directory, WRITTEN)
+    except BaseException:
+        mine.release()
+        raise
+    return mine
 
 
 class Recorder:
@@ -71,48 +150,96 @@ class Recorder:
     ----------
     directory
         The run directory.
+    mine
+        The lock on it, if any; checked whenever records are synced.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, mine: owner.Owner | None = None) -> None:
         self.directory = directory
+        self.owner = mine
         self.last: Record = {}
         """The last record; all others are in the file alone, so that memory is flat."""
 
     @property
     def _rounds(self) -> Path:
-        return self.directory / "rounds.jsonl"
+        return self.directory / records.FILE
 
     @property
     def checkpoints(self) -> Path:
         """Directory of the run's checkpoints."""
         return self.directory / "checkpoints"
 
-    def keep_until(self, round_index: int) -> None:
+    def keep_until(self, round_index: int) -> list[str]:
         """Take up the records of an interrupted run, up to a round, and drop the rest.
 
-        A line that was cut off by a crash is dropped with them.
+        Damaged lines, and one that was cut off by a crash, are dropped with them.
+
+        Returns
+        -------
+        list of str
+            What is damaged or missing up to that round.
+
+        Raises
+        ------
+        WriteError
+            If the records cannot be read or written.
         """
-        kept = [r for r in self.records() if r["round"] <= round_index]
-        self.last = kept[-1] if kept else {}
-        write_text(self._rounds, "".join(_line(record) for record in kept))
+        self.last = {}
+        try:
+            found = Records(self.directory)
+        except OSError as error:
+            msg = f"cannot read {self._rounds}: {error.strerror}; move it away"
+            raise WriteError(msg) from error
+
+        def write(part: Path) -> None:
+            with part.open("w", encoding="utf-8") as file:
+                for record in found:
+                    if record["round"] <= round_index:
+                        file.write(_line(record))
+                        self.last = record
+
+        write_whole(self._rounds, write)
+        return found.notes(round_index) if round_index >= 0 else []
 
     def records(self) -> Iterator[Record]:
-        """Yield the records of all rounds so far, up to a line that was cut off."""
-        if not self._rounds.exists():
-            return
-        with self._rounds.open(encoding="utf-8") as file:
-            for line in file:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    return
+        """Yield the sound records of all rounds so far, without their check values.
+
+        Raises
+        ------
+        WriteError
+            If they cannot be read.
+        """
+        try:
+            yield from Records(self.directory)
+        except OSError as error:
+            msg = f"cannot read {self._rounds}: {error.strerror}"
+            raise WriteError(msg) from error
 
     def add(self, record: Record) -> None:
         """Append a round's record to ``rounds.jsonl``."""
         self.last = record
         try:
-            with self._rounds.open("a", encoding="utf-8") as file:
-                file.write(_line(record))
+            with os.fdopen(os.open(self._rounds, _APPEND, 0o666), "ab") as file:
+                file.write(_line(record).encode())
+        except OSError as error:
+            raise cannot_write(self._rounds, error) from error
+
+    def sync(self) -> None:
+        """Wait until all records are on disk, so that no checkpoint is newer than they.
+
+        Raises
+        ------
+        WriteError
+            If that fails.
+        LockError
+            If another job has taken the directory over.
+        """
+        if self.owner is not None:
+            self.owner.check()
+        try:
+            flush(self._rounds)
+        except FileNotFoundError:  # deleted by somebody: the summary tells of it
+            return
         except OSError as error:
             raise cannot_write(self._rounds, error) from error
 
@@ -158,7 +285,7 @@ def ranges(ids: Iterable[int]) -> str:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(finite(record), allow_nan=False) + "\n"
+    return records.line(finite(record))
 
 
 def _cell(value: Any) -> Any:

@@ -1,6 +1,5 @@
 """Read what a run left behind: its records, its clients' models, its digest."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from .errors import DataError
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
 from .problem import ClientProblem
+from .records import FILE, Record, Records
 from .samples import to_samples
 from .shards import ShardReader
 from .state import run_digest, state_digest
@@ -33,13 +33,28 @@ def read_config(run: Path) -> Config:
         raise DataError(msg) from error
 
 
-def read_records(run: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's rounds."""
-    path = run / "rounds.jsonl"
+def read_records(run: Path) -> list[Record]:
+    """Return the sound records of a run's rounds, in their order; see `open_records`.
+
+    A line that is damaged, cut off or being written is left out.
+    """
+    return list(open_records(run))
+
+
+def open_records(run: Path) -> Records:
+    """Return a reader of a run's records, which also tells what is missing.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it cannot be read.
+    """
+    path = run / FILE
     try:
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        msg = f"cannot read {path} ({error}): {run} is not a run directory"
+        path.lstat()
+        return Records(run)
+    except OSError as error:
+        msg = f"cannot read {path} ({error.strerror}): {run} is not a run directory"
         raise DataError(msg) from error
 
 

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import checkpoint
-from .algorithms import memory_rows
+from .algorithms import ClientState, memory_rows
 from .comm import SERVER
+from .errors import ConfigError, FedAPMError
 from .session import Session
+from .state import misfit
 
 
 @dataclass
@@ -85,9 +87,14 @@ def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
         rho=rho,
     )
     if saved is not None:
-        session.table.restore(checkpoint.load_states(saved, session.table.hosted))
+        error: FedAPMError | None = None
+        try:
+            states, tensors = _read(session, saved, server)
+        except FedAPMError as caught:
+            error = caught
+        session.comm.agree(error)
+        session.table.restore(states)
         if session.comm.rank == SERVER:
-            tensors = checkpoint.load_server(saved)
             server = replace(
                 server,
                 rows=tensors["rows"],
@@ -98,3 +105,33 @@ def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
                 rho=float(tensors["rho"]) if len(tensors["rho"]) else None,
             )
     return server
+
+
+def _read(
+    session: Session, saved: checkpoint.Saved, fresh: Server
+) -> tuple[dict[int, ClientState], dict[str, Tensor]]:
+    """Return the hosted clients' states and, on the server, its arrays.
+
+    Raises
+    ------
+    CheckpointError
+        If they cannot be read.
+    ConfigError
+        If they are not of the names, shapes and dtypes of this run's.
+    """
+    states = checkpoint.load_states(saved, session.table.hosted)
+    whose = ((f"client {i}", session.table.misfit(i, states[i])) for i in states)
+    tensors: dict[str, Tensor] = {}
+    faults = list(whose)
+    if session.comm.rank == SERVER:
+        tensors = checkpoint.load_server(saved)
+        faults.insert(0, ("the server", misfit(fresh.tensors(), tensors)))
+    for name, fault in faults:
+        if fault is not None:
+            msg = (
+                f"{saved.directory} does not fit this model and algorithm: {fault} of "
+                f"{name}; was their code changed? Go on with the code as it was, or "
+                "start a new run"
+            )
+            raise ConfigError(msg)
+    return states, tensors

@@ -85,6 +85,10 @@ class ClientTable:
         found = ((client, self._kept.get(client)) for client in self.hosted)
         return {client: state for client, state in found if state is not None}
 
+    def misfit(self, client: int, state: ClientState) -> str | None:
+        """Return how a saved state differs in layout from the client's, or `None`."""
+        return misfit(self._initial[self._group_of[client]], state)
+
     def restore(self, states: Mapping[int, ClientState]) -> None:
         """Keep states of a run that goes on; the other clients stay untouched."""
         for client, state in states.items():
@@ -100,6 +104,20 @@ class ClientTable:
         ]
         joined = np.frombuffer(b"".join(rows), dtype=np.uint8)
         return joined.reshape(len(rows), 32)
+
+
+def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Return what differs in names, shapes or dtypes; `None` if nothing does."""
+    for name in sorted({*wanted, *found}):
+        layouts = [
+            f"{tensors[name].dtype} {tuple(tensors[name].shape)}"
+            if name in tensors
+            else "absent"
+            for tensors in (wanted, found)
+        ]
+        if layouts[0] != layouts[1]:
+            return f"{name!r} is {layouts[1]}, not {layouts[0]},"
+    return None
 
 
 def state_digest(state: ClientState) -> bytes:

@@ -1,9 +1,11 @@
 """The figures of a whole run, from the records of its rounds."""
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .recorder import Record
+from .recorder import ranges
+from .records import Record, gaps, spans
 
 HIGHER_IS_BETTER = {
     "loss": False,
@@ -16,25 +18,40 @@ LAST = 10
 """Evaluations in the mean of the last ones."""
 
 
-def summarise_run(records: Iterable[Record]) -> dict[str, Any]:
+def summarise_run(
+    records: Iterable[Record], last_round: int | None = None
+) -> dict[str, Any]:
     """Return best, last and mean of the last ten evaluations of every metric.
 
     The evaluation before training (round 0) counts for none of them. Each value is a
-    mean over clients; the last evaluation's spread over clients comes with it.
+    mean over clients; the last evaluation's spread over clients comes with it. Rounds
+    whose records are lost are named, since their evaluations do not count either.
+
+    Parameters
+    ----------
+    records
+        In the order of their rounds.
+    last_round
+        Rounds done; that of the last record unless given.
     """
-    evaluated, rounds = [], 0
+    evaluated, known = [], array("q")
     for record in records:
-        rounds = record["round"]
-        if record.get("loss") is not None and rounds > 0:
+        known.append(record["round"])
+        if record.get("loss") is not None and record["round"] > 0:
             evaluated.append(record)
-    if not evaluated:
-        return {"rounds": rounds, "evaluations": 0}
-    last = evaluated[-1]
+    rounds = last_round if last_round is not None else known[-1] if known else 0
+    missing = gaps(known, rounds) if known or last_round is not None else []
     result: dict[str, Any] = {
         "rounds": rounds,
         "evaluations": len(evaluated),
-        "last_evaluated_round": last["round"],
+        "missing_rounds": spans(missing),
+        "num_missing_rounds": sum(len(one) for one in missing),
     }
+    if not evaluated:
+        return result
+    last = evaluated[-1]
+    result["first_evaluated_round"] = evaluated[0]["round"]
+    result["last_evaluated_round"] = last["round"]
     for metric, higher in HIGHER_IS_BETTER.items():
         result[metric] = _one(evaluated, last, metric, higher)
     if "pooled" in last:
@@ -55,6 +72,7 @@ def _one(
         "last_std": last.get(f"{metric}_std"),
         "last_worst_decile": last.get(f"{metric}_worst_decile"),
         "mean_of_last_ten": sum(tail) / len(tail),
+        "last_ten_rounds": ranges(r["round"] for r in known[-LAST:]),
         "best": best[metric],
         "best_round": best["round"],
     }

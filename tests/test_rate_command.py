@@ -55,7 +55,7 @@ def test_command_refuses_what_it_cannot_judge(run_directory, tmp_path, capsys):
     for text, code in (
         ('{"round": 1, "train_loss": 1.0}\n', ConfigError.exit_code),
         ('{"round": 1}\n', DataError.exit_code),
-        ('{"round": 1, "lyapunov": 1}\n' * 2, DataError.exit_code),
+        ('{"round": 1, "lyapunov": 1}\n' * 2, 0),  # one of them is left out
         ('{"lyapunov": 1}\n', DataError.exit_code),
         ("", DataError.exit_code),
     ):

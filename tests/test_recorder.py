@@ -32,8 +32,8 @@ def test_records_are_lines_of_strict_json(tmp_path):
     recorder.add({"round": 1, "loss": 0.5})
     lines = (tmp_path / "rounds.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"round": 0, "loss": None, "pooled": {"auroc": None}},
-        {"round": 1, "loss": 0.5},
+        {"round": 0, "loss": None, "pooled": {"auroc": None}, "check": "2cf622d8"},
+        {"round": 1, "loss": 0.5, "check": "92c0df71"},
     ]
 
 
@@ -47,7 +47,9 @@ def test_going_on_drops_later_rounds_and_a_line_cut_off(tmp_path):
     again.keep_until(2)
     again.add({"round": 3, "new": True})
     lines = (tmp_path / "rounds.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [
+    kept = [json.loads(line) for line in lines]
+    assert all(len(record.pop("check")) == 8 for record in kept)
+    assert kept == [
         {"round": 0},
         {"round": 1},
         {"round": 2},
@@ -100,4 +102,6 @@ def test_the_mean_is_of_ten_evaluations():
 
 
 def test_a_run_without_evaluation_has_a_summary():
-    assert summarise_run([{"round": 0}]) == {"rounds": 0, "evaluations": 0}
+    assert summarise_run([{"round": 0}]) == {
+        "rounds": 0, "evaluations": 0, "missing_rounds": "", "num_missing_rounds": 0,
+    }  # fmt: skip

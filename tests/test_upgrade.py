@@ -41,6 +41,12 @@ def run(config, directory, **more):
     )
 
 
+def of_old(path, note):
+    """Write a description in format 1, which had no checksum of itself."""
+    del note["sha256"], note["converged"]
+    path.write_text(json.dumps(note | {"format": 1}, indent=1) + "\n")
+
+
 def aged(run_directory):
     """Rewrite a run as a version without some of today's options would have left it."""
 
@@ -54,7 +60,7 @@ def aged(run_directory):
     path = run_directory / "checkpoints" / "round-000002" / "checkpoint.json"
     note = json.loads(path.read_text())
     age(note["identity"])
-    path.write_text(json.dumps(note))
+    of_old(path, note)
     path = run_directory / "config.yaml"
     values = yaml.safe_load(path.read_text())
     age(values)
@@ -84,7 +90,7 @@ def test_a_new_option_that_is_used_is_another_experiment(config, tmp_path, key, 
     run(config, tmp_path / "old")
     old = config.get(key)
     changed = config | {key: old | change if isinstance(old, dict) else change}
-    with pytest.raises(ConfigError, match=f"another configuration: {key} was [^;]*$"):
+    with pytest.raises(ConfigError, match=rf"another configuration:\n  {key}.* -> .*$"):
         run(changed, aged(tmp_path / "old"), resume=True)
 
 
@@ -94,13 +100,14 @@ def test_an_option_that_is_gone_is_told_of(config, tmp_path):
     note = json.loads(path.read_text())
     note["identity"]["algorithm"]["momentum_of_old"] = 0.5
     note["identity"]["compression"] = {"name": "none"}
-    path.write_text(json.dumps(note))
-    with pytest.raises(ConfigError, match=r"momentum_of_old.*compression was \{"):
+    of_old(path, note)
+    gone = r"momentum_of_old: 0.5 -> \(none\)\n  compression: \{.*\} -> \(none\)$"
+    with pytest.raises(ConfigError, match=gone):
         run(config, tmp_path / "old", resume=True)
 
 
 def test_another_algorithm_is_not_filled_in(config, tmp_path):
-    """What is told of the old run is what it was given, not today's options."""
+    """Only the names are shown, since the options are of different algorithms."""
     run(config, tmp_path / "old")
     fedalt = {
         key: value
@@ -108,12 +115,10 @@ def test_another_algorithm_is_not_filled_in(config, tmp_path):
         if key not in ("name", "rho", "sigma")
     }
     other = config | {"algorithm": {"name": "fedalt", **fedalt}}
-    with pytest.raises(ConfigError, match="algorithm was") as caught:
+    with pytest.raises(ConfigError) as caught:
         run(other, aged(tmp_path / "old"), resume=True)
-    was, _, now = str(caught.value).partition(" and is ")
-    assert "'rho': " in was
-    assert "dual_step" not in was
-    assert "'fedalt'" in now
+    _, *lines = str(caught.value).splitlines()
+    assert lines == ["  algorithm.name: fedapm -> fedalt"]
 
 
 def test_the_newest_run_of_an_experiment_may_be_older_than_an_option(config, tmp_path):

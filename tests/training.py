@@ -139,11 +139,11 @@ def digest_of(run: Path) -> str:
 
 
 def rounds_of(run: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's rounds, but for how long things took."""
+    """Return the records of a run's rounds, but for times and check values."""
     lines = (run / "rounds.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     for record in records:
-        del record["seconds"], record["wall_seconds"]
+        del record["seconds"], record["wall_seconds"], record["check"]
     return records
 
 

@@ -20,15 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the digest; return the exit code."""
+    from ..digests import read_digest
+
     path = args.run / "final" / "digest.txt"
-    try:
-        digest = path.read_text("utf-8").strip()
-    except OSError as error:
-        msg = (
-            f"cannot read {path} ({error.strerror}): not a run directory, or the run "
-            f"is not finished; go on with it by: fedapm train --resume {args.run}"
-        )
-        raise DataError(msg) from error
+    digest = read_digest(args.run)
     if args.verify:
         from ..runs import recompute_digest
 

@@ -34,9 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the rate of each figure; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
-    from ..runs import read_records
+    from ..runs import open_records
 
-    records = read_records(args.run)
+    reader = open_records(args.run)
+    records = list(reader)
     rates = {key: _rate(args.run, records, key) for key in _keys(args, records)}
     print_table(
         "Fits to log gap: misfit is the root mean square, BIC linear minus sublinear",
@@ -53,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     )
     for key, rate in rates.items():
         say(f"{key} {rate.describe()}")
+    for note in reader.notes():
+        say(f"note: {note}")
     return 0
 
 

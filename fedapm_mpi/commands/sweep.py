@@ -77,6 +77,12 @@ def _table(path: Path) -> int:
     header = [*cells[0].values, "state", "rounds", "accuracy", "worst decile", "loss"]
     print_table("Clients' own test parts", header, shown(cells, rows))
     write_table(out / "sweep.csv", rows)
+    for row in rows:
+        if row["missing_rounds"]:
+            say(
+                f"note: cell {row['cell']} lacks the records of "
+                f"{row['missing_rounds']} rounds; its figures are over the others"
+            )
     finished = sum(row["state"] == "finished" for row in rows)
     say(f"{finished} of {len(rows)} cells finished; in {out / 'sweep.csv'}")
     return 0

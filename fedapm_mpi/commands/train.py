@@ -29,6 +29,8 @@ class Order:
     seconds: float | None = None
     """Time that the run may take."""
 
+    break_lock: bool = False
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
@@ -57,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="go on with a run: RUN, or --run-dir, or else the newest run of this "
         "experiment in --out; with --run-dir and nothing there yet, start it",
+    )
+    parser.add_argument(
+        "--break-lock",
+        action="store_true",
+        help="take the run directory from a job on another host that still seems to "
+        "own it; only where that job is known to be dead",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved configuration"
@@ -117,6 +125,7 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
         resume=order.resume,
         progress=order.progress,
         stop=stop,
+        break_lock=order.break_lock,
     )
 
 
@@ -152,6 +161,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         dry_run=args.dry_run,
         progress=args.progress,
         seconds=None if args.walltime is None else seconds_in(args.walltime),
+        break_lock=args.break_lock,
     )
 
 

@@ -39,7 +39,7 @@ def table_rows(runs: Sequence[Run]) -> list[list[Any]]:
 
 
 def sentences(runs: Sequence[Run]) -> list[str]:
-    """Return what the table does not say: unfinished runs, and client by client."""
+    """Return what the table does not say: what is unfinished or lost, and more."""
     lines = []
     for run in runs:
         done = run.summary["rounds"]
@@ -50,6 +50,7 @@ def sentences(runs: Sequence[Run]) -> list[str]:
             )
         if not run.summary["evaluations"]:
             lines.append(f"{run.label}: not evaluated yet")
+        lines += [f"note: {note}" for note in run.notes]
     first = runs[0]
     for other in runs[1:]:
         ours, theirs = (run.clients for run in side_by_side([first, other]))

@@ -1,15 +1,18 @@
 """Runs as a report sees them: a label, the records of rounds, the last evaluation."""
 
 import csv
+import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..recorder import Record
-from ..runs import read_config, read_records
+from ..files import open_regular
+from ..records import LARGEST, Record
+from ..runs import open_records, read_config
 from ..summary import HIGHER_IS_BETTER, summarise_run
 
 
@@ -30,6 +33,9 @@ class Run:
     clients: Sequence[Mapping[str, Any]]
     """The last evaluation, in client order; numbers as float, those that are not
     defined as NaN."""
+
+    notes: Sequence[str] = ()
+    """What is damaged or missing, a sentence each."""
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Return the rounds that recorded a figure, and the figure."""
@@ -70,15 +76,18 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
     labels = _labels(directories, names)
     runs = []
     for k, directory in enumerate(directories):
-        records = read_records(directory)
+        reader = open_records(directory)
+        records, done = list(reader), _rounds_done(directory)
+        last = max([*reader.rounds[-1:], *([] if done is None else [done])], default=0)
         run = Run(
             label=labels[k],
             directory=directory,
             algorithm=names[k],
             rounds=configs[k].rounds,
             records=records,
-            summary=summarise_run(records),
+            summary=summarise_run(records, last if records else None),
             clients=_clients(directory),
+            notes=reader.notes(last if records else None),
         )
         runs.append(run)
     return runs
@@ -93,25 +102,37 @@ def _labels(directories: Sequence[Path], algorithms: Sequence[str]) -> list[str]
     return [str(directory) for directory in directories]
 
 
+def _rounds_done(run: Path) -> int | None:
+    """Return the rounds that a run's own summary tells of, if it is finished."""
+    try:
+        with open_regular(run / "summary.json") as file:
+            rounds = json.loads(file.read().decode("utf-8"))["rounds"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return rounds if type(rounds) is int and 0 <= rounds < LARGEST else None
+
+
 def _data(run: Path) -> tuple[str, str]:
     """Return the name of the data set that a run used, and its manifest's SHA-256."""
     path = run / "provenance.json"
     try:
-        manifest = json.loads(path.read_text("utf-8"))["manifest"]
+        with open_regular(path) as file:
+            manifest = json.loads(file.read().decode("utf-8"))["manifest"]
         return str(manifest["dataset"]), str(manifest["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         msg = f"cannot read {path} ({error}): {run} is not a run directory"
         raise DataError(msg) from error
 
 
 def _clients(run: Path) -> list[dict[str, Any]]:
     path = run / "clients.csv"
-    if not path.exists():  # not evaluated yet
+    if not os.path.lexists(path):  # not evaluated yet
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with open_regular(path) as raw:
+            file = io.TextIOWrapper(raw, encoding="utf-8", newline="")
             return [_client(row) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         msg = f"cannot read {path} ({error}); was it edited?"
         raise DataError(msg) from error
 

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..digests import read_digest
+from ..errors import DataError
 from ..files import write_whole
-from ..recorder import Recorder
+from ..records import FILE, Records
 from ..summary import HIGHER_IS_BETTER, summarise_run
 from ..sweeps import Cell
 from .comparison import COLUMNS
@@ -15,17 +17,23 @@ from .comparison import COLUMNS
 def row_of(cell: Cell) -> dict[str, Any]:
     """Return a cell's line: its values, how far it is, its figures and its digest."""
     row: dict[str, Any] = {"cell": cell.name, **cell.values, "state": "not started"}
-    row |= {"rounds": 0, "seconds": None, "digest": None}
-    records = list(Recorder(cell.run).records())  # up to a line that was cut off
+    row |= {"rounds": 0, "missing_rounds": 0, "seconds": None, "digest": None}
+    try:
+        reader = Records(cell.run)
+    except OSError as error:
+        msg = f"cannot read {cell.run / FILE}: {error.strerror}"
+        raise DataError(msg) from error
+    records = list(reader)
     if records:
-        summary = summarise_run(records)
+        done = cell.config["rounds"] if cell.finished else None
+        summary = summarise_run(records, done)
+        row["missing_rounds"] = summary["num_missing_rounds"]
         row["rounds"] = summary["rounds"]
         row["state"] = "finished" if cell.finished else "not finished"
         row["seconds"] = sum(_seconds(record) for record in records)
         row |= _figures(summary)
     if cell.finished:
-        digest = cell.run / "final" / "digest.txt"
-        row["digest"] = digest.read_text("utf-8").strip()
+        row["digest"] = read_digest(cell.run)
     return row
 
 
@@ -59,8 +67,8 @@ def _figures(summary: dict[str, Any]) -> dict[str, Any]:
 
 def _seconds(record: dict[str, Any]) -> float:
     """Return the seconds of a round, by its phases on the server."""
-    seconds = record.get("seconds", {})
-    return float(sum(s for phase, s in seconds.items() if phase != "local_mean"))
+    seconds = record.get("seconds") or {}
+    return float(sum(s or 0 for phase, s in seconds.items() if phase != "local_mean"))
 
 
 def _plain(value: Any) -> Any:

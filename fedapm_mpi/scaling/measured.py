@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..console import say
 from ..errors import DataError
-from ..runs import read_records
+from ..runs import open_records
 from .points import Point
 
 Array = NDArray[np.float64]
@@ -82,15 +83,33 @@ def read_points(
 
 
 def read_point(point: Point, warm_up: int) -> Measured:
-    """Read one finished point."""
+    """Read one finished point.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    try:
+        return _read_point(point, warm_up)
+    except (LookupError, TypeError, ValueError, OSError) as error:
+        msg = f"cannot use the records of {point.run} ({error!r:.200}); was it edited?"
+        raise DataError(msg) from error
+
+
+def _read_point(point: Point, warm_up: int) -> Measured:
+    reader = open_records(point.run)
+    for note in reader.notes():
+        say(f"note: {note}")
     records = [
         record
-        for record in read_records(point.run)
+        for record in reader
         if record["round"] > warm_up and record.get("wall_seconds") is not None
     ]
     if not records:
         msg = f"{point.run} has no round with a wall time; was it made by an older run?"
         raise DataError(msg)
+    digest = point.run / "final" / "digest.txt"
     origin = _origin(point.run / "provenance.json")
     sizes = records[-1]["bytes"]
     shares = origin["nodes_that_share"] or range(point.ranks)
@@ -98,7 +117,7 @@ def read_point(point: Point, warm_up: int) -> Measured:
     ends = [r for r in records if "evaluate" in r["seconds"]]
     return Measured(
         point=point,
-        digest=(point.run / "final" / "digest.txt").read_text("utf-8").strip(),
+        digest=digest.read_text("utf-8", "replace").strip(),
         clients=sum(origin["clients_per_rank"]),
         broadcast_bytes=sizes["broadcast"],
         reduce_bytes=sizes["reduce"],

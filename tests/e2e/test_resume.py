@@ -177,7 +177,8 @@ def test_another_configuration_is_refused(finished, resumed, key):
     one = done[f"other-{key}"]
     assert one.codes == [2] * 3, one
     assert "cannot go on under another configuration" in one.stderr[0]
-    assert f"{key} was " in one.stderr[0]
+    assert f":\n  {key}" in one.stderr[0]
+    assert " -> " in one.stderr[0]
     assert one.stderr[1:] == ["", ""]
     # Nothing of the run was touched.
     assert digest_of(root / f"other-{key}") == digest_of(finished / "six")
@@ -187,7 +188,7 @@ def test_another_configuration_is_refused(finished, resumed, key):
 def test_other_data_are_refused(resumed):
     one = resumed[1]["other-data"]
     assert one.codes == [2] * 3, one
-    assert "manifest was " in one.stderr[0]
+    assert "manifest: " in one.stderr[0]
 
 
 def test_resume_without_a_name_finds_the_newest_run(finished, resumed):
