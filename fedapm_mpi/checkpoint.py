@@ -21,14 +21,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .algorithms.base import ClientState
-from .checkpoint_folder import find, hide, prune, set_aside
+from .checkpoint_folder import find as find
+from .checkpoint_folder import hide, prune, set_aside
 from .comm import SERVER, Communicator
 from .descriptions import (
     SERVER_FILE,
-    Saved,
     name_of,
     write_description,
 )
+from .descriptions import Saved as Saved
 from .errors import FedAPMError
 from .files import (
     cannot_write,

@@ -33,7 +33,8 @@ from .files import (
     write_text,
     write_whole,
 )
-from .records import Record, Records
+from .records import Record as Record
+from .records import Records
 
 WRITTEN = (
     "config.yaml",

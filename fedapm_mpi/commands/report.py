@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..console import print_table, say
-from ..files import cannot_write
+from ..files import cannot_write, refuse_links
 
 HELP = "compare runs on the same data: a table, a CSV file and figures"
 
@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     for line in sentences(runs):
         say(line)
     folder: Path = args.to or args.runs[0] / "report"
+    if args.to is None:
+        refuse_links(args.runs[0], ("report",))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

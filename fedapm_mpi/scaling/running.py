@@ -1,7 +1,6 @@
 """Run the points of a study, one after the other, on this machine or allocation."""
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -9,8 +8,10 @@ from pathlib import Path
 
 from ..console import say
 from ..errors import FedAPMError
+from ..files import cannot_write, remove
 from ..launchers import Job
 from ..launching import command
+from ..owner import take
 from ..stopping import STOPPED_EARLY
 from ..supervising import supervise
 from .points import Point
@@ -53,8 +54,7 @@ def run_points(study: Study, points: Sequence[Point]) -> None:
 
 def run_point(study: Study, point: Point) -> None:
     """Run one point in a clean directory; see `run_points`."""
-    if point.run.exists():
-        shutil.rmtree(point.run)
+    _clear(point.run)
     words = _command(study, point.ranks, point.words)
     environment = {"OMP_NUM_THREADS": str(study.cores), **os.environ}
     with point.log.open("wb") as log:
@@ -73,6 +73,19 @@ def run_point(study: Study, point: Point) -> None:
         # A launcher that died of a signal tells its number, which is no code of ours.
         own = 0 < ended.code < 128
         raise PointError(msg, ended.code if own else FedAPMError.exit_code)
+
+
+def _clear(directory: Path) -> None:
+    """Delete what was begun of a point, unless another job is at it."""
+    if not directory.is_dir():
+        return
+    owner = take(directory)
+    try:
+        remove(directory)
+    except OSError as error:
+        raise cannot_write(directory, error) from error
+    finally:
+        owner.release()
 
 
 def _command(study: Study, ranks: int, words: Sequence[str]) -> list[str]:
