@@ -1,4 +1,4 @@
-"""Damaged and hostile checkpoints: never another digest, the sound one before is used."""
+"""Damaged and hostile checkpoints: never another digest; the one before is used."""
 
 import contextlib
 import io
@@ -377,5 +377,5 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.rename", refuse)
-    with pytest.raises(FedAPMError, match="cannot write .*check the permissions"):
+    with pytest.raises(FedAPMError, match=r"cannot write .*check the permissions"):
         checkpoint.load_newest(Serial(), tmp_path, [])
