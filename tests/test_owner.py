@@ -1,0 +1,267 @@
+"""The lock on a run directory: one owner at a time, however the last one ended."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fedapm_mpi import mounts, owner
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.files import WriteError
+from fedapm_mpi.holders import Holder
+from fedapm_mpi.owner import FILE, LockError, take
+from fedapm_mpi.recorder import Recorder, own_directory
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from fedapm_mpi.owner import take
+held = take(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Return another process that holds the lock of a directory."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def change(directory, **values):
+    """Change what a lock file says."""
+    path = directory / FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def no_locks(monkeypatch, number=errno.ENOLCK):
+    def refuse(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_the_second_is_told_who_the_first_is(tmp_path, other):
+    since = json.loads((tmp_path / FILE).read_text())["since"]
+    change(tmp_path, job="SLURM 77")
+    with pytest.raises(LockError) as caught:
+        take(tmp_path)
+    told = str(caught.value)
+    assert f"process {other.pid} on {os.uname().nodename}, job SLURM 77" in told
+    assert f"since {since}" in told
+    assert "\n" not in told
+    assert caught.value.exit_code == 2
+    with pytest.raises(LockError, match="end it first"):
+        take(tmp_path, break_lock=True)
+
+
+def test_it_ends_with_its_holder(tmp_path, other):
+    other.kill()
+    other.wait()
+    start = time.monotonic()
+    held = take(tmp_path)
+    assert time.monotonic() - start < 0.5
+    assert json.loads((tmp_path / FILE).read_text())["pid"] == os.getpid()
+    held.release()
+    held.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_of_its_own_cannot_take_it_twice(tmp_path):
+    held = take(tmp_path)
+    with pytest.raises(LockError, match=f"process {os.getpid()}"):
+        take(tmp_path)
+    held.release()
+    take(tmp_path).release()
+
+
+def test_children_do_not_keep_it(tmp_path):
+    held = take(tmp_path)
+    program = subprocess.Popen(["sleep", "30"], close_fds=False)
+    forked = os.fork()
+    if forked == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        held.release()
+        take(tmp_path).release()
+    finally:
+        program.kill()
+        program.wait()
+        os.kill(forked, signal.SIGKILL)
+        os.waitpid(forked, 0)
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0", b"[" * 9000, b'{"pid": 1}'])
+def test_garbage_in_the_file_of_a_dead_holder_does_not_matter(tmp_path, raw):
+    (tmp_path / FILE).write_bytes(raw)
+    take(tmp_path).release()
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0"])
+def test_garbage_in_the_file_of_a_living_holder_is_refused(
+    tmp_path, other, monkeypatch, raw
+):
+    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
+    (tmp_path / FILE).write_bytes(raw)
+    for force in (False, True):
+        with pytest.raises(LockError, match="a process that left no name"):
+            take(tmp_path, break_lock=force)
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "directory", "pipe"])
+def test_something_else_by_its_name_is_one_sentence(tmp_path, kind):
+    path, target = tmp_path / FILE, tmp_path / "target"
+    target.write_text("mine")
+    if kind == "link":
+        path.symlink_to(target)
+    elif kind == "dangling":
+        path.symlink_to(tmp_path / "nothing")
+    else:
+        (os.mkdir if kind == "directory" else os.mkfifo)(path)
+    with pytest.raises(WriteError, match="something else has this name"):
+        take(tmp_path)
+    assert target.read_text() == "mine"
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_without_locks_the_file_alone_is_one(tmp_path, monkeypatch, number):
+    no_locks(monkeypatch, number)
+    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
+    held = take(tmp_path)
+    with pytest.raises(LockError, match=f"process {os.getpid()}"):
+        take(tmp_path)
+    held.check()
+    # Of a process that is gone, and of another that has got its number.
+    change(tmp_path, pid=2**22 + 1)
+    take(tmp_path).close()
+    change(tmp_path, ticks="1")
+    take(tmp_path).close()
+    # What cannot be seen from here counts, until a user says otherwise.
+    for values in ({"host": "elsewhere"}, {"boot": "before"}):
+        change(tmp_path, **values)
+        with pytest.raises(LockError, match="add --break-lock"):
+            take(tmp_path)
+        take(tmp_path, break_lock=True).close()
+    (tmp_path / FILE).write_text("garbage")
+    with pytest.raises(LockError, match=r"no name; .*--break-lock"):
+        take(tmp_path)
+    take(tmp_path, break_lock=True).release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_was_requeued_is_its_own_heir(tmp_path, other, monkeypatch):
+    """The scheduler has ended the earlier start, or is just doing so."""
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    change(tmp_path, job="SLURM 5", host="node7")
+    told = []
+
+    def end(text):
+        told.append(text)
+        other.kill()
+        other.wait()
+
+    take(tmp_path, tell=end).release()
+    assert told[0].startswith("waiting for the earlier start of this job, process")
+    assert len(told) == 1
+    no_locks(monkeypatch)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    take(tmp_path).close()
+    change(tmp_path, host="node7")
+    with pytest.raises(LockError):
+        take(tmp_path)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    take(tmp_path).release()
+
+
+def test_a_broken_lock_is_noticed_by_who_had_it(tmp_path, monkeypatch):
+    """It lived on another host after all, where locks do not reach."""
+    monkeypatch.setattr(owner, "is_shared", lambda path: True)
+    first = take(tmp_path)
+    recorder = Recorder(tmp_path, first)
+    recorder.add({"round": 0})
+    recorder.sync()
+    change(tmp_path, host="elsewhere")
+    with pytest.raises(LockError, match=r"on elsewhere.*add --break-lock"):
+        take(tmp_path)
+    second = take(tmp_path, break_lock=True)
+    with pytest.raises(LockError, match=f"now belongs to process {os.getpid()}"):
+        recorder.sync()
+    first.release()  # which leaves the other's
+    second.check()
+    second.release()
+
+
+MOUNTS = r"""
+1 0 0:1 / / rw shared:1 - ext4 /dev/a rw
+2 1 0:2 / /home rw - nfs4 server:/home rw,vers=4.2,local_lock=none
+3 1 0:3 / /old rw - nfs server:/old rw,vers=3,nolock,local_lock=all
+4 1 0:4 / /work rw - lustre 1@tcp:/l rw,flock
+5 1 0:5 / /fast rw - lustre 1@tcp:/l rw,localflock
+6 1 0:6 / /scratch rw,relatime - beegfs nodev rw
+7 1 0:7 / /home/with\040space rw - fuse.sshfs a rw
+8 1 0:8 / /gpfs rw - gpfs a rw
+broken
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "reach", "shared"),
+    [
+        ("/x/y", True, False),
+        ("/home/me/run", True, True),
+        ("/old/run", False, True),
+        ("/work/run", True, True),
+        ("/fast/run", False, True),
+        ("/scratch/run", False, True),
+        ("/home/with space/run", False, True),
+        ("/gpfs/run", True, True),
+        ("/homes", True, False),
+    ],
+)
+def test_what_the_mount_table_says(tmp_path, monkeypatch, path, reach, shared):
+    monkeypatch.setattr(mounts, "TABLE", tmp_path / "mounts")
+    (tmp_path / "mounts").write_text(MOUNTS)
+    assert mounts.locks_reach_other_hosts(mounts.Path(path)) is reach
+    assert mounts.is_shared(mounts.Path(path)) is shared
+
+
+def test_a_lock_of_another_host_that_does_not_reach_here_counts(tmp_path, monkeypatch):
+    (tmp_path / FILE).touch()
+    change_to = {**vars(Holder.me()), "host": "elsewhere"}
+    (tmp_path / FILE).write_text(json.dumps(change_to))
+    monkeypatch.setattr(owner, "locks_reach_other_hosts", lambda path: False)
+    with pytest.raises(LockError, match="on elsewhere"):
+        take(tmp_path)
+    monkeypatch.undo()
+    take(tmp_path).release()
+
+
+def test_only_an_empty_directory_is_a_new_run(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="not empty"):
+        own_directory(tmp_path / "thesis", resume=False)
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
+    mine = own_directory(tmp_path / "a" / "b", resume=False)
+    with pytest.raises(LockError):
+        own_directory(tmp_path / "a" / "b", resume=False)
+    with pytest.raises(LockError):
+        own_directory(tmp_path / "a" / "b", resume=True)
+    mine.release()
+    own_directory(tmp_path / "a" / "b", resume=False).release()
