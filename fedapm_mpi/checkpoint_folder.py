@@ -85,13 +85,19 @@ def hide(path: Path) -> None:
 
 def prune(root: Path, keep: int) -> None:
     """Delete the oldest checkpoints, and what crashes left, as far as possible."""
-    left = [p for p in root.iterdir() if (f := _LEFT.fullmatch(p.name)) and _ours(f[1])]
-    for path in left:
-        with suppress(OSError):
-            remove(path)
+    clean(root)
     for old in present(root)[:-keep]:
         with suppress(OSError):
             hide(old)
+
+
+def clean(root: Path) -> None:
+    """Delete what a crash left of checkpoints that were being written or deleted."""
+    with suppress(OSError):
+        for path in list(root.iterdir()):
+            found = _LEFT.fullmatch(path.name)
+            if found is not None and _ours(found[1]):
+                remove(path)
 
 
 def _ours(name: str) -> bool:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from . import checkpoint, cores
-from .checkpoint_folder import any_ever
+from .checkpoint_folder import any_ever, clean
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
 from .differences import differences, told
+from .digests import write_sums
 from .errors import ConfigError, FedAPMError
 from .experiment import Outcome, run
 from .files import WriteError, file_sha256, write_text
@@ -269,6 +270,7 @@ def _begin(
 
         try:
             make_directory(recorder.checkpoints)
+            clean(recorder.checkpoints)
             notes += recorder.keep_until(saved.round_index if saved else -1)
             text = yaml.safe_dump(session.config.plain(), sort_keys=False)
             write_text(recorder.directory / "config.yaml", text)
@@ -308,9 +310,16 @@ def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | Non
     if comm.rank == SERVER:
         error = checkpoint.fresh_directory(final)
     comm.agree(error)
+    sums: dict[str, str] = {}
     try:
-        checkpoint.write_states(final, comm.rank, session.table.touched())
-        if comm.rank == SERVER:
+        written = checkpoint.write_states(final, comm.rank, session.table.touched())
+        sums = {entry["name"]: entry["sha256"] for entry in written}
+    except FedAPMError as caught:
+        error = caught
+    comm.agree(error)
+    everyone = comm.gather(sums)
+    try:
+        if everyone is not None:
             u = outcome.server.rows[0].to(session.dtype)
             named = session.groups.space.named(u)
             checkpoint.write_tensors(final / "shared.safetensors", named)
@@ -319,6 +328,7 @@ def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | Non
             )
             summary = summarise_run(recorder.records(), outcome.round_index)
             recorder.write_json("summary.json", summary)
+            write_sums(final, everyone)
             write_text(final / "digest.txt", f"{digest}\n")
     except FedAPMError as caught:
         error = caught

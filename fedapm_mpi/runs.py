@@ -1,19 +1,24 @@
 """Read what a run left behind: its records, its clients' models, its digest."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from .algorithms import ClientState, algorithms
 from .building import build_part
 from .config import Config
 from .cutting import first_clients
-from .errors import DataError
+from .digests import AGAIN, check_sum, tensor_files
+from .errors import DataError, FedAPMError
+from .files import open_regular
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
 from .problem import ClientProblem
@@ -22,15 +27,57 @@ from .samples import to_samples
 from .shards import ShardReader
 from .state import run_digest, state_digest
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def read_config(run: Path) -> Config:
     """Return the resolved configuration of a run."""
     path = run / "config.yaml"
     try:
-        return Config.from_plain(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        msg = f"cannot read {path} ({error}): {run} is not a run directory"
+        with open_regular(path) as file:
+            config = Config.from_plain(yaml.safe_load(file.read().decode("utf-8")))
+        _check_config(config)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError,
+            RecursionError, yaml.YAMLError) as error:  # fmt: skip
+        told = " ".join(str(error).split())[:200]
+        msg = f"cannot read {path} ({told}): {run} is not a run directory"
         raise DataError(msg) from error
+    return config
+
+
+def _check_config(config: Config) -> None:
+    """Raise `TypeError` where a value that is read here is of another type."""
+    for key in ("model", "algorithm"):
+        part = getattr(config, key)
+        if not isinstance(part, dict) or not isinstance(part["name"], str):
+            msg = f"{key} has no name"
+            raise TypeError(msg)
+    for key, kinds in {
+        "data": str, "rounds": int, "seed": int, "clients": (int, NoneType),
+        "buffers": str, "precision": str,
+    }.items():  # fmt: skip
+        if not isinstance(getattr(config, key), kinds):
+            msg = f"{key} is of another type"
+            raise TypeError(msg)
+
+
+def _in_words(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn what damaged files of a run may raise into a sentence."""
+
+    @wraps(function)
+    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except FedAPMError:
+            raise
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            run = args[0] if args else kwargs.get("run")
+            msg = f"the final state of {run} does not fit its configuration ({text})"
+            raise DataError(msg) from error
+
+    return told
 
 
 def read_records(run: Path) -> list[Record]:
@@ -58,6 +105,7 @@ def open_records(run: Path) -> Records:
         raise DataError(msg) from error
 
 
+@_in_words
 def load_client_model(run: Path, client: int) -> nn.Module:
     """Return a client's personal model, as the last evaluation of a run had it.
 
@@ -101,6 +149,7 @@ def load_client_model(run: Path, client: int) -> nn.Module:
     return module
 
 
+@_in_words
 def recompute_digest(run: Path) -> str:
     """Return the digest of the state in a run's ``final`` folder."""
     final = _final(run)
@@ -163,7 +212,7 @@ def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> N
 
 def _states(run: Path) -> dict[int, ClientState]:
     states: dict[int, ClientState] = {}
-    for path in sorted((run / "final").glob("clients-*.safetensors")):
+    for path in tensor_files(run / "final", "clients-*.safetensors"):
         for key, tensor in _tensors(path).items():
             client, _, name = key.partition("/")
             states.setdefault(int(client), {})[name] = tensor
@@ -171,5 +220,10 @@ def _states(run: Path) -> dict[int, ClientState]:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    check_sum(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        msg = f"{path} is damaged ({str(error)[:200]}); {AGAIN} {path.parent.parent}"
+        raise DataError(msg) from error

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .config import STRICT
 from .configfile import read_as, read_yaml, validate
+from .differences import differences, told
 from .errors import ConfigError, FedAPMError
 from .files import write_text
 from .job import identity_of, identity_then
@@ -52,8 +53,8 @@ class Sweep:
             raise ValueError(msg)
         lengths = {key: len(values) for key, values in self.zip.items()}
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{key} has {count}" for key, count in lengths.items())
-            msg = f"zip needs as many values for each key, but {told}"
+            counts = ", ".join(f"{key} has {count}" for key, count in lengths.items())
+            msg = f"zip needs as many values for each key, but {counts}"
             raise ValueError(msg)
 
     def cells(self) -> list[dict[str, Any]]:
@@ -90,7 +91,7 @@ class Cell(NamedTuple):
         if not (self.run / "final" / "digest.txt").exists():
             return False
         then = read_yaml(self.run / "config.yaml")
-        return bool(then["rounds"] == self.config["rounds"])
+        return bool(then.get("rounds") == self.config["rounds"])
 
 
 def read_sweep(path: Path) -> tuple[list[Cell], Path]:
@@ -172,13 +173,14 @@ def _refuse_another(cell: Cell) -> None:
     if not path.exists():
         return
     then = read_yaml(path)
+    now = identity_of(cell.config)
     try:
-        same = identity_then(then, cell.config) == identity_of(cell.config)
+        differing = differences(identity_then(then, cell.config), now)
     except (LookupError, TypeError, FedAPMError):
-        same = False
-    if not same:
+        differing = [f"{path} is not the configuration of a run"]
+    if differing:
         msg = (
             f"{cell.run} was trained with another configuration than its cell has now; "
-            "move it away, or give the sweep another out"
+            f"move it away, or give the sweep another out:{told(differing)}"
         )
         raise ConfigError(msg)

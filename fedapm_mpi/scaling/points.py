@@ -13,6 +13,7 @@ import yaml
 from .. import configfile
 from ..comm import Serial
 from ..config import Config
+from ..differences import differences, told
 from ..errors import ConfigError, FedAPMError
 from ..files import cannot_write, write_text
 from .study import Study, put, read
@@ -222,11 +223,11 @@ def _labels(values: Sequence[Any]) -> list[str]:
 
 def _refuse_another(study: Study, file: Path) -> None:
     there, wanted = read(file).plain(), study.plain()
-    differing = [key for key in wanted if wanted[key] != there[key]]
+    differing = differences(there, wanted)
     if differing:
         msg = (
-            f"{file.parent} holds another study (it differs in "
-            f"{', '.join(differing)}); name another folder by --out"
+            f"{file.parent} holds another study; name another folder by --out:"
+            f"{told(differing)}"
         )
         raise ConfigError(msg)
 
