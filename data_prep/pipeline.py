@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.comm import Communicator, Serial
+from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
@@ -25,7 +25,15 @@ from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
 from .shifts import Clients, shifts
 from .sources import Source, sources
-from .splits import official_splits, own_splits, random_splits
+from .splits import (
+    check_own,
+    check_trained,
+    groups_on_both_sides,
+    official_splits,
+    own_splits,
+    random_splits,
+)
+from .spreads import unscaled
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
@@ -187,6 +195,7 @@ def prepare(
     *,
     force: bool = False,
     comm: Communicator | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Manifest, bool]:
     """Make a data set directory, unless the very same one is there.
 
@@ -203,6 +212,8 @@ def prepare(
     comm
         Ranks that prepare it together: each reads the source, and writes some of the
         files. This process alone if None.
+    tell
+        Called on rank 0 with each thing that the user should know, a sentence each.
 
     Returns
     -------
@@ -221,38 +232,54 @@ def prepare(
     """
     ranks = comm or Serial()
     found: Manifest | dict[str, Any] = {}
+    notes: list[str] = []
     error: FedAPMError | None = None
     try:
-        found = _ready(wanted, origin, directory, force)
+        found = _ready(wanted, origin, directory, force, notes)
     except FedAPMError as caught:
         error = caught
     ranks.agree(error)
     if isinstance(found, Manifest):
-        return found, False
-    return write_dataset(directory, **found, force=force, comm=ranks), True
+        made, written = found, False
+    else:
+        made = write_dataset(directory, **found, force=force, comm=ranks)
+        written = True
+    if tell is not None and ranks.rank == SERVER:
+        for note in notes:
+            tell(note)
+    return made, written
 
 
 def _ready(
-    wanted: Plan, origin: Path, directory: Path, force: bool
+    wanted: Plan, origin: Path, directory: Path, force: bool, notes: list[str]
 ) -> Manifest | dict[str, Any]:
-    """Return the manifest of what is there already, or what is to be written."""
+    """Return the manifest of what is there already, or what is to be written.
+
+    `notes` gets what the user should know of it.
+    """
     source = sources.get(wanted.source)(origin, **wanted.options)
-    partitioner = wanted.partitioner or _default_partitioner(wanted.source, source)
+    notes += source.notes
+    _check_split(wanted, source)
+    partitioner = wanted.partitioner
+    if not partitioner or (partitioner["name"] == "natural" and source.ids is None):
+        partitioner = _default_partitioner(wanted.source, source)
     identity = _identity(wanted, partitioner, source)
     if (directory / MANIFEST).exists() and not force:
         return _finished(directory, identity)
     settings = wanted.settings
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
-    splits = _split(wanted, source, pool, parts)
-    table, notes = _shifted(wanted, source, parts, splits)
+    names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
+    splits = _split(wanted, source, pool, parts, names)
+    notes += _notes_on_split(wanted, source)
+    table, changes = _shifted(wanted, source, parts, splits)
+    notes += unscaled(table, splits["train"])
     if settings.store is not None:
         table = stored_as(table, settings.store)
-    names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
     return {
         "table": table,
         "splits": splits,
-        "client_names": [a + b for a, b in zip(names, notes, strict=True)],
+        "client_names": [a + b for a, b in zip(names, changes, strict=True)],
         "partitioner": {**partitioner, **facts(parts)},
         "preparation": identity,
         "seed": settings.seed,
@@ -265,9 +292,10 @@ def _default_partitioner(name: str, source: Source) -> dict[str, Any]:
     if source.ids is not None:
         return _partitioner("natural")[0]
     makers = ", ".join(part for part in partitioners.names() if part != "natural")
+    hint = f", or: {source.client_hint}" if source.client_hint else ""
     msg = (
         f"source {name!r} names no clients: choose how to make them with "
-        f"partitioner=NAME clients=N (partitioners: {makers})"
+        f"partitioner=NAME clients=N (partitioners: {makers}){hint}"
     )
     raise ConfigError(msg)
 
@@ -293,7 +321,7 @@ def _identity(
         "clients": settings.clients,
         "test": settings.test,
         "val": settings.val,
-        "split": settings.split or source.default_split,
+        "split": _kind_of_split(wanted, source),
         "seed": settings.seed,
         "shards": settings.shards,
     }
@@ -357,28 +385,65 @@ def _partition(
 
 
 def _split(
+    wanted: Plan,
+    source: Source,
+    pool: Pool,
+    parts: Sequence[NDArray[np.int64]],
+    names: Sequence[str],
+) -> dict[str, list[NDArray[np.int64]]]:
+    made = _made_split(wanted, source, pool, parts)
+    own = _kind_of_split(wanted, source) == "own"
+    check_trained(made, names, source.table.dataset, own=own)
+    return made
+
+
+def _kind_of_split(wanted: Plan, source: Source) -> str | None:
+    return wanted.settings.split or source.default_split
+
+
+def _check_split(wanted: Plan, source: Source) -> None:
+    """Check that the wanted split can be had, before samples are given to clients."""
+    kind, name = _kind_of_split(wanted, source), source.table.dataset
+    if kind == "official" and source.groups is not None:
+        msg = "split=official cuts through groups; leave group out, or split=random"
+        raise ConfigError(msg)
+    if kind != "own":
+        return
+    if source.split is None:
+        msg = (
+            f"split=own: {name} brings no split of its own; leave split=own out to "
+            "have a random one made"
+        )
+        raise ConfigError(msg)
+    if wanted.without_effect:
+        msg = (
+            f"{' and '.join(wanted.without_effect)} would have no effect, as the data "
+            "set's own split is used; leave it out, or set split=random"
+        )
+        raise ConfigError(msg)
+    check_own(source.split, name, len(source.table.labels))
+
+
+def _notes_on_split(wanted: Plan, source: Source) -> list[str]:
+    codes, groups = source.split, source.groups
+    if _kind_of_split(wanted, source) != "own" or codes is None or groups is None:
+        return []
+    note = groups_on_both_sides(codes, groups)
+    return [note] * bool(note)
+
+
+def _made_split(
     wanted: Plan, source: Source, pool: Pool, parts: Sequence[NDArray[np.int64]]
 ) -> dict[str, list[NDArray[np.int64]]]:
     settings = wanted.settings
-    split = settings.split or source.default_split
+    split = _kind_of_split(wanted, source)
     if split == "random":
         return random_splits(
             pool, parts, seed=settings.seed, test=settings.test, val=settings.val
         )
     if split == "official":
-        if pool.groups is not None:
-            msg = "split=official cuts through groups; leave group out, or split=random"
-            raise ConfigError(msg)
         return official_splits(parts, seed=settings.seed, test=settings.test)
-    if source.split is None:
-        msg = f"split=own: {source.table.dataset} brings no split; leave it out"
-        raise ConfigError(msg)
-    if wanted.without_effect:
-        msg = (
-            f"{' and '.join(wanted.without_effect)} would have no effect, as the "
-            "source's own split is used; leave it out, or set split=random"
-        )
-        raise ConfigError(msg)
+    assert source.split is not None  # as _check_split has found
     return own_splits(source.split, parts)
 
 

@@ -15,6 +15,8 @@ def crisismmd(path: Path) -> Source:
     split and validated on that of the official dev split. Make the features first:
     ``fedapm extract crisismmd --from FOLDER --to FEATURES``.
 
+    Split: its own, the official one.
+
     Parameters
     ----------
     path

@@ -36,6 +36,8 @@ def watch(
     training, the last for testing, and no sample of time is in both. Each window and
     axis is standardised over time, accelerometer and gyroscope apart.
 
+    Split: its own, in time.
+
     Parameters
     ----------
     path
@@ -83,7 +85,6 @@ def watch(
         id_names=id_names,
         groups=2 * of + split if step < window else None,
         split=split,
-        default_split="own",
     )
 
 

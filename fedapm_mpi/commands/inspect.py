@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedapm_mpi.manifest import Manifest, read_manifest
 
@@ -58,6 +59,7 @@ def overview(manifest: Manifest) -> str:
             f"shift          {_called(one['name'], one)}"
             for one in manifest.preparation.get("shift", [])
         ),
+        f"split          {_split(manifest)}",
         *(
             f"left out       {len(names)} broken samples: {_some(tuple(names))}"
             for names in [manifest.preparation.get("skipped", [])]
@@ -82,7 +84,7 @@ def overview(manifest: Manifest) -> str:
         low, middle, high = np.percentile(counts, [0, 50, 100])
         lines.append(
             f"{split:<15}{counts.sum()} samples; of a client {low:.0f} to {high:.0f}, "
-            f"median {middle:g}"
+            f"median {middle:g}{_without(counts)}"
         )
     lines += [
         "label skew of train, mean over clients",
@@ -92,6 +94,33 @@ def overview(manifest: Manifest) -> str:
         f" of {len(manifest.classes)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _split(manifest: Manifest) -> str:
+    """Return who made the split, and how."""
+    made = manifest.preparation
+    kind = made.get("split")
+    if kind is None:
+        return "as given by what wrote the data set"
+    if kind == "own":
+        return "the data set's own"
+    parts = [
+        f"{100 * made[name]:.4g} % {name}"
+        for name in ("test", "val")
+        if made.get(name) or name == "test"
+    ]
+    how = {
+        "random": "random, stratified",
+        "official": "official (shuffled and cut, one sample of each client left out)",
+    }.get(kind, kind)
+    return f"{how}, {', '.join(parts)} (seed {manifest.seed})"
+
+
+def _without(counts: NDArray[np.int64]) -> str:
+    none = int((counts == 0).sum())
+    if not none:
+        return ""
+    return f"; {none} of {len(counts)} clients {'has' if none == 1 else 'have'} none"
 
 
 def client_table(manifest: Manifest) -> str:
