@@ -11,7 +11,7 @@ from fedapm_mpi.tables import Column, Table
 TIMES = 100.0
 """A column is named if its spread is at least this many times that of another."""
 
-ROWS, VALUES = 20_000, 2**24
+ROWS, VALUES = 20_000, 2**22
 """Most training samples, evenly over all, and most values that are looked at."""
 
 SHOWN = 5
