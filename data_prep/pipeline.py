@@ -38,6 +38,10 @@ from .spreads import unscaled
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
 
+LATER: dict[str, dict[str, Any]] = {"crisismmd": {"client": None}}
+"""Of a source the options that data sets were made before, and their defaults: these
+are left out of a manifest, so that such a data set is still the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -315,7 +319,7 @@ def _identity(
             more[key] = getattr(settings, key)
     identity = {
         **more,
-        "source": {"name": wanted.source, **wanted.options},
+        "source": {"name": wanted.source, **_options(wanted)},
         "files": _files(source.files),
         "partitioner": dict(partitioner),
         "clients": settings.clients,
@@ -328,6 +332,16 @@ def _identity(
     # As it will be read back: JSON has no tuples.
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
+
+
+def _options(wanted: Plan) -> dict[str, Any]:
+    """Return the source's options but those that say nothing and came later."""
+    later = LATER.get(wanted.source, {})
+    return {
+        key: value
+        for key, value in wanted.options.items()
+        if key not in later or value != later[key]
+    }
 
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
