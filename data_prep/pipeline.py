@@ -25,14 +25,14 @@ from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
 from .shifts import Clients, shifts
 from .sources import Source, sources
-from .splits import (
+from .split_checks import (
+    REMEDY,
+    REMEDY_DRAWN,
     check_own,
     check_trained,
     groups_on_both_sides,
-    official_splits,
-    own_splits,
-    random_splits,
 )
+from .splits import official_splits, own_splits, random_splits
 from .spreads import unscaled
 
 NAMED_FILES = 100
@@ -273,8 +273,16 @@ def _ready(
     settings = wanted.settings
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
-    names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
-    splits = _split(wanted, source, pool, parts, names)
+    natural = _names(source, parts)
+    names = natural or [f"client {i}" for i in range(len(parts))]
+    splits = _split(wanted, source, pool, parts)
+    check_trained(
+        splits,
+        names,
+        source.table.dataset,
+        own=_kind_of_split(wanted, source) == "own",
+        remedy=REMEDY if natural else REMEDY_DRAWN,
+    )
     notes += _notes_on_split(wanted, source)
     table, changes = _shifted(wanted, source, parts, splits)
     notes += unscaled(table, splits["train"])
@@ -398,19 +406,6 @@ def _partition(
     return parts
 
 
-def _split(
-    wanted: Plan,
-    source: Source,
-    pool: Pool,
-    parts: Sequence[NDArray[np.int64]],
-    names: Sequence[str],
-) -> dict[str, list[NDArray[np.int64]]]:
-    made = _made_split(wanted, source, pool, parts)
-    own = _kind_of_split(wanted, source) == "own"
-    check_trained(made, names, source.table.dataset, own=own)
-    return made
-
-
 def _kind_of_split(wanted: Plan, source: Source) -> str | None:
     return wanted.settings.split or source.default_split
 
@@ -446,7 +441,7 @@ def _notes_on_split(wanted: Plan, source: Source) -> list[str]:
     return [note] * bool(note)
 
 
-def _made_split(
+def _split(
     wanted: Plan, source: Source, pool: Pool, parts: Sequence[NDArray[np.int64]]
 ) -> dict[str, list[NDArray[np.int64]]]:
     settings = wanted.settings

@@ -27,7 +27,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.shards import Column, Compression, Table, write_dataset
 
-from .splits import check_trained
+from .split_checks import check_trained
 
 REMEDY = "leave such clients out, or give some of their samples the split 'train'"
 

@@ -11,7 +11,7 @@ from test_sources import write_cifar, write_fashion
 from data_prep.pipeline import plan
 from data_prep.pipeline import prepare as prepare_data
 from data_prep.sources import Source, sources
-from data_prep.splits import check_own, groups_on_both_sides
+from data_prep.split_checks import check_own, groups_on_both_sides
 from data_prep.writing import Sample, write_samples
 from fedapm_mpi.commands import inspect as inspect_command
 from fedapm_mpi.commands import prepare as prepare_command
@@ -55,6 +55,10 @@ def test_the_arrays_own_split_is_kept_and_said(tmp_path, capsys):
         for code, name in enumerate(("train", "test", "val"))
     }
     assert manifest.preparation["split"] == "own"
+    command(inspect_command, tmp_path / "to")
+    out = capsys.readouterr().out
+    assert "client  name  0  1  train  test  val\n" in out
+    assert "     3  3     4  3      7     2    1\n" in out
     explicit = prepare("arrays", path, tmp_path / "other", "split=own")
     assert explicit.sha256 == manifest.sha256
 
@@ -147,6 +151,10 @@ def test_the_true_reason_for_clients_without_training_samples(tmp_path):
         prepare("arrays", path, tmp_path / "to")
     assert "split=random" in str(caught.value)
     assert "min_samples" not in str(caught.value)
+    drawn = ("partitioner=dirichlet", "clients=18", "partitioner.min_samples=1",
+             "partitioner.beta=0.1")  # fmt: skip
+    with pytest.raises(DataError, match=r"set a larger partitioner\.min_samples"):
+        prepare("arrays", path, tmp_path / "to", *drawn)
     mixed = arrays(tmp_path / "mixed.npz", split=np.repeat([0, 0, 1, 2], 10))
     with pytest.raises(DataError, match=r"client 2\) and 1 more have no training"):
         prepare("arrays", mixed, tmp_path / "to")

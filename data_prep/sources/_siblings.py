@@ -36,7 +36,7 @@ def unread_siblings(
     whole = path.resolve()
     for place in [whole] if whole.is_dir() else [whole, whole.parent]:
         names = {*_others(place.name), *always} - {place.name}
-        found = sorted(n for n in names if holds_data(place.parent / n))
+        found = sorted(n for n in names if _there(place.parent / n, holds_data))
         if found:
             verb = "is" if len(found) == 1 else "are"
             told = advice.format(folder=place.parent)
@@ -45,6 +45,13 @@ def unread_siblings(
                 f"not read: {told}",
             )
     return ()
+
+
+def _there(path: Path, holds_data: Callable[[Path], bool]) -> bool:
+    try:
+        return holds_data(path)
+    except OSError:  # not ours to read
+        return False
 
 
 def _others(name: str) -> Iterator[str]:

@@ -56,7 +56,7 @@ def overview(manifest: Manifest) -> str:
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
         f"{moved} samples moved to reach the minimum",
         *(
-            f"shift          {_called(one['name'], one)}"
+            f"shift          {_called(one['name'], one)}{_drawn(one['name'], manifest)}"
             for one in manifest.preparation.get("shift", [])
         ),
         f"split          {_split(manifest)}",
@@ -94,6 +94,10 @@ def overview(manifest: Manifest) -> str:
         f" of {len(manifest.classes)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _drawn(shift: str, manifest: Manifest) -> str:
+    return "" if shift == "standardise" else f", seed {manifest.seed}"
 
 
 def _split(manifest: Manifest) -> str:
@@ -134,9 +138,11 @@ def client_table(manifest: Manifest) -> str:
         picks = np.linspace(0, m - 1, MOST_CLIENTS).round().astype(int)
         shown = sorted(by_size[picks].tolist())
     columns = min(classes, MOST_CLASSES)
-    header = ["client", "name", *map(str, range(columns)), "train", "test"]
+    parts = list(manifest.counts)  # train first
+    header = ["client", "name", *map(str, range(columns))]
     if columns < classes:
-        header.insert(-2, "others")
+        header.append("others")
+    header += parts
     rows = [header]
     for client in shown:
         own = counts[client]
@@ -144,7 +150,7 @@ def client_table(manifest: Manifest) -> str:
         cells += map(str, own[:columns].tolist())
         if columns < classes:
             cells.append(str(own[columns:].sum()))
-        cells += [str(own.sum()), str(manifest.counts["test"][client])]
+        cells += [str(manifest.counts[part][client]) for part in parts]
         rows.append(cells)
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = ["training samples by client and class"]
