@@ -217,7 +217,8 @@ def prepare(
         Ranks that prepare it together: each reads the source, and writes some of the
         files. This process alone if None.
     tell
-        Called on rank 0 with each thing that the user should know, a sentence each.
+        Called on rank 0 with each note on how the source was read, and each question
+        on what may be a mistake in it.
 
     Returns
     -------
@@ -236,33 +237,33 @@ def prepare(
     """
     ranks = comm or Serial()
     found: Manifest | dict[str, Any] = {}
-    notes: list[str] = []
     error: FedAPMError | None = None
     try:
-        found = _ready(wanted, origin, directory, force, notes)
+        told = tell if tell and ranks.rank == SERVER else _untold
+        found = _ready(wanted, origin, directory, force, told)
     except FedAPMError as caught:
         error = caught
     ranks.agree(error)
     if isinstance(found, Manifest):
-        made, written = found, False
-    else:
-        made = write_dataset(directory, **found, force=force, comm=ranks)
-        written = True
-    if tell is not None and ranks.rank == SERVER:
-        for note in notes:
-            tell(note)
-    return made, written
+        return found, False
+    return write_dataset(directory, **found, force=force, comm=ranks), True
+
+
+def _untold(_: str) -> None:
+    """Tell nobody."""
 
 
 def _ready(
-    wanted: Plan, origin: Path, directory: Path, force: bool, notes: list[str]
+    wanted: Plan,
+    origin: Path,
+    directory: Path,
+    force: bool,
+    tell: Callable[[str], None],
 ) -> Manifest | dict[str, Any]:
-    """Return the manifest of what is there already, or what is to be written.
-
-    `notes` gets what the user should know of it.
-    """
+    """Return the manifest of what is there already, or what is to be written."""
     source = sources.get(wanted.source)(origin, **wanted.options)
-    notes += source.notes
+    for note in source.warnings:
+        tell(note)
     _check_split(wanted, source)
     partitioner = wanted.partitioner
     if not partitioner or (partitioner["name"] == "natural" and source.ids is None):
@@ -283,15 +284,18 @@ def _ready(
         own=_kind_of_split(wanted, source) == "own",
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
-    notes += _notes_on_split(wanted, source)
-    table, changes = _shifted(wanted, source, parts, splits)
-    notes += unscaled(table, splits["train"])
+    table, notes = _shifted(wanted, source, parts, splits)
+    for note in (
+        *_notes_on_split(wanted, source),
+        *unscaled(table, splits["train"]),
+    ):
+        tell(note)
     if settings.store is not None:
         table = stored_as(table, settings.store)
     return {
         "table": table,
         "splits": splits,
-        "client_names": [a + b for a, b in zip(names, changes, strict=True)],
+        "client_names": [a + b for a, b in zip(names, notes, strict=True)],
         "partitioner": {**partitioner, **facts(parts)},
         "preparation": identity,
         "seed": settings.seed,
@@ -406,8 +410,10 @@ def _partition(
     return parts
 
 
-def _kind_of_split(wanted: Plan, source: Source) -> str | None:
-    return wanted.settings.split or source.default_split
+def _kind_of_split(wanted: Plan, source: Source) -> str:
+    # A split that its owners made is never replaced unless that is asked for.
+    default = "random" if source.split is None else "own"
+    return wanted.settings.split or source.default_split or default
 
 
 def _check_split(wanted: Plan, source: Source) -> None:

@@ -166,10 +166,10 @@ def test_published_splits_are_kept(tmp_path, capsys):
     write_cifar(tmp_path)
     for name, folder in (("cifar10", "."), ("fashion-mnist", "fashion")):
         source = sources.get(name)(tmp_path / folder)
-        assert source.default_split == "own"
         options = ("clients=2", "partitioner=iid")
         manifest = prepare(name, tmp_path / folder, tmp_path / f"to-{name}", *options)
         assert "the data set's own" in capsys.readouterr().out
+        assert manifest.preparation["split"] == "own"
         sizes = np.bincount(source.split).tolist()
         assert [int(c.sum()) for c in manifest.counts.values()] == sizes
 
@@ -265,12 +265,12 @@ def test_leaf_s_other_part_is_named(tmp_path, capsys, name, given):
 def test_one_file_of_leaf_s_has_siblings_too(tmp_path):
     root = write_split(tmp_path, MAKERS["femnist"])
     (file, *_) = sorted((root / "data/train").glob("*.json"))
-    (note,) = sources.get("femnist")(file).notes
+    (note,) = sources.get("femnist")(file).warnings
     assert "give" in note
     assert str(root / "data") in note
     alone = tmp_path / "alone" / "all_data.json"
     write(alone, {"f0000": MAKERS["femnist"]("f0000", "train", 5)})
-    assert sources.get("femnist")(alone).notes == ()
+    assert sources.get("femnist")(alone).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -286,13 +286,13 @@ def test_one_file_of_leaf_s_has_siblings_too(tmp_path):
 def test_arrays_in_several_files(tmp_path, name, other, noted):
     arrays(tmp_path / name)
     arrays(tmp_path / other)
-    notes = sources.get("arrays")(tmp_path / name).notes
+    notes = sources.get("arrays")(tmp_path / name).warnings
     assert len(notes) == noted
     if noted:
         assert other in notes[0]
         assert "array 'split'" in notes[0]
     arrays(tmp_path / name, split=np.tile([0, 1], N // 2))
-    assert sources.get("arrays")(tmp_path / name).notes == ()
+    assert sources.get("arrays")(tmp_path / name).warnings == ()
 
 
 def test_the_list_says_how_each_source_is_split(capsys):

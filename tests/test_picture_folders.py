@@ -58,12 +58,12 @@ def test_a_part_alone_names_those_beside_it(tmp_path):
     source = read(root / "train")
     assert source.split is None
     assert source.table.classes == ("cat", "dog")
-    (note,) = source.notes
+    (note,) = source.warnings
     assert "test and val beside train" in note
     assert f"give {root}" in note
     alone = split_folder(tmp_path / "alone", ("train",), (5,))
     source = read(alone)
-    assert (source.split, source.notes) == (None, ())
+    assert (source.split, source.warnings) == (None, ())
     assert source.table.classes == ("cat", "dog")
 
 
@@ -103,7 +103,7 @@ def test_a_table_beside_parts(tmp_path, column):
             part = name.split("/")[0] if column == "right" else "train"
             writer.writerow([name, f"c{k % 2}", *([part] if column else [])])
     if column == "wrong":
-        with pytest.raises(DataError, match=r"cat/0.png is marked train \(3 pictures"):
+        with pytest.raises(DataError, match=r"test/cat/0\.png as train \(3 of"):
             read(root, table="owners.csv")
         return
     source = read(root, table="owners.csv")

@@ -63,6 +63,7 @@ def extracted(path: Path, dataset: str) -> Source:
         id_names=tuple(names),
         groups=np.unique(groups, return_inverse=True)[1] if groups else None,
         split=np.array(splits, np.int8) if splits else None,
+        default_split="own" if splits else "random",
         skipped=tuple(said["skipped"]),
     )
 

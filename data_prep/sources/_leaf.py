@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,10 @@ class Read(NamedTuple):
 
     files: tuple[Path, ...]
 
-    notes: tuple[str, ...]
+    default_split: Literal["random", "own"]
+    """LEAF's own split if there is one."""
+
+    warnings: tuple[str, ...]
     """On files of LEAF's beside these that were not read."""
 
 
@@ -90,6 +93,7 @@ def read_leaf(
         tuple(names.tolist()),
         split,
         tuple(file for _, file in found),
+        "random" if split is None else "own",
         _unread(path) if split is None else (),
     )
 

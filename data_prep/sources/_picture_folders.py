@@ -1,12 +1,17 @@
 """Which pictures a folder holds: of what class, and in which part of a split."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from fedapm_mpi.errors import DataError
+from fedapm_mpi.manifest import SPLITS
 
 from ._siblings import PARTS, unread_siblings
+from .base import Source
 
 SUFFIXES = {
     ".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
@@ -28,16 +33,12 @@ class Pictures(NamedTuple):
     split: dict[str, int] | None
     """Of each folder PART its code, 0 train, 1 test, 2 val; None without a split."""
 
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """On parts that lie beside the folder."""
 
-    def class_of(self, name: str) -> int:
+    def label(self, name: str) -> int:
         """Return the label of a picture."""
         return self.classes.index(Path(name).parts[self.depth])
-
-    def code_of(self, name: str) -> int:
-        """Return the part of the split that a picture lies in."""
-        assert self.split is not None
-        return self.split[Path(name).parts[0]]
 
 
 def find_pictures(path: Path) -> Pictures:
@@ -60,12 +61,46 @@ def find_pictures(path: Path) -> Pictures:
         # apart from.
         _check_parts(path, folders, parts)
         return _found(path, inner, 1, None)
-    notes = unread_siblings(
+    beside = unread_siblings(
         path,
         "give {folder} to keep that split",
         lambda folder: folder.is_dir() and bool(_folders(folder)),
     )
-    return _found(path, folders, 0, None)._replace(notes=notes)
+    return _found(path, folders, 0, None)._replace(warnings=beside)
+
+
+def in_parts(source: Source, pictures: Pictures, names: Sequence[str]) -> Source:
+    """Return a source of these pictures with the split of the folders they lie in.
+
+    Parameters
+    ----------
+    source
+        Of the pictures `names`; its own split, if it has one, is that of a table.
+    pictures
+        What `find_pictures` returned.
+    names
+        Of each sample its picture.
+
+    Raises
+    ------
+    DataError
+        If the table and the folders disagree.
+    """
+    hint = "a csv of clients names them, table=FILE"
+    if pictures.split is None:
+        warnings = pictures.warnings if source.split is None else ()
+        return replace(source, warnings=(*source.warnings, *warnings), client_hint=hint)
+    codes = np.array([pictures.split[Path(n).parts[0]] for n in names], np.int8)
+    if source.split is not None:
+        wrong = np.flatnonzero(codes != source.split)
+        if wrong.size:
+            msg = (
+                f"the table marks {names[wrong[0]]} as {SPLITS[source.split[wrong[0]]]}"
+                f" ({len(wrong)} of {len(names)} pictures lie in the folder of another "
+                "part); correct its column 'split', or leave that out"
+            )
+            raise DataError(msg)
+    return replace(source, split=codes, default_split="own", client_hint=hint)
 
 
 def _folders(path: Path) -> list[Path]:
@@ -79,7 +114,7 @@ def _found(
         file.relative_to(path).as_posix()
         for folder in folders
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in SUFFIXES
+        if file.suffix.lower() in SUFFIXES and not file.is_dir()
     ]
     classes = tuple(sorted({folder.name for folder in folders}))
     empty = set(classes) - {Path(name).parts[depth] for name in names}

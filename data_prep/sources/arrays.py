@@ -91,12 +91,12 @@ def arrays(
         id_names=id_names,
         groups=groups,
         split=found["split"].astype(np.int8) if "split" in found else None,
-        notes=() if "split" in found else _unread(path),
+        warnings=() if "split" in found else _beside(path),
         client_hint="an array 'client' names them",
     )
 
 
-def _unread(path: Path) -> tuple[str, ...]:
+def _beside(path: Path) -> tuple[str, ...]:
     """Return a note if this is one part of a split, and others lie beside it."""
     return unread_siblings(
         path,

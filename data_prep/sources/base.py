@@ -31,14 +31,14 @@ class Source:
     split
         ``(N,)`` the source's own split, 0 train, 1 test, 2 val; None if it has none.
     default_split
-        Which split is used unless said otherwise: the source's own if it has one.
+        Which split is used unless said otherwise; if None, its own if it has one.
     skipped
         Names of broken samples that were left out, where that was asked for.
     shifts
         What is done to samples once it is known who holds them, ahead of the shifts
         that are asked for: each with its name and options.
-    notes
-        Sentences that the user should read, such as on files that were not read.
+    warnings
+        Sentences on what may be a mistake, such as on files that were not read.
     client_hint
         Where there are no ids: how the source can be made to name clients.
     """
@@ -52,14 +52,8 @@ class Source:
     default_split: Literal["random", "own"] | None = None
     skipped: tuple[str, ...] = ()
     shifts: tuple[dict[str, Any], ...] = ()
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     client_hint: str = ""
-
-    def __post_init__(self) -> None:
-        if self.default_split is None:
-            # A split that its owners made is never replaced unless that is asked for.
-            split = "random" if self.split is None else "own"
-            object.__setattr__(self, "default_split", split)
 
 
 sources: Registry[Callable[..., Source]] = Registry("source", "data_prep.sources")

@@ -48,7 +48,8 @@ def femnist(path: Path) -> Source:
         ids=read.ids,
         id_names=read.id_names,
         split=read.split,
-        notes=read.notes,
+        default_split=read.default_split,
+        warnings=read.warnings,
     )
 
 

@@ -13,7 +13,7 @@ from fedapm_mpi.manifest import SPLITS, InputSpec
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.shards import Column, Table
 
-from ._picture_folders import find_pictures
+from ._picture_folders import find_pictures, in_parts
 from .base import Source, sources
 
 CHANNELS = {"rgb": ("RGB", 3), "grey": ("L", 1)}
@@ -70,11 +70,11 @@ def image_folder(
         msg = f"size must be at least 1, got {size}"
         raise ConfigError(msg)
     pictures = find_pictures(path)
-    found = pictures.names
+    classes, found = pictures.classes, pictures.names
     decode = _decoder(size, colours)
     sound, skipped = _sound(path, found, decode, skip_broken)
     files = [path / name for name in sound]
-    labels = np.array([pictures.class_of(name) for name in sound], np.int64)
+    labels = np.array([pictures.label(name) for name in sound], np.int64)
     spec = InputSpec(
         "image",
         (CHANNELS[colours][1], size, size),
@@ -87,51 +87,23 @@ def image_folder(
         return np.stack([decode(files[row]) for row in rows.tolist()])
 
     columns = [Column(spec, take)]
-    made = Table(path.resolve().name, columns, labels, pictures.classes)
-    kept = None
-    if pictures.split is not None:
-        kept = np.array([pictures.code_of(name) for name in sound], np.int8)
+    made = Table(path.resolve().name, columns, labels, classes)
     if table is None:
-        return Source(
-            made,
-            tuple(files),
-            split=kept,
-            skipped=skipped,
-            notes=pictures.notes,
-            client_hint="a csv of clients names them, table=FILE",
-        )
+        source = Source(made, tuple(files), skipped=skipped)
+        return in_parts(source, pictures, sound)
     origin = path / table if (path / table).is_file() else Path(table)
     owners, split = _owners(origin, found, sound, client)
     names, ids = np.unique(owners, return_inverse=True)
-    return Source(
+    source = Source(
         made,
         (origin, *files),
         ids,
         tuple(names.tolist()),
-        split=_one_split(origin, sound, kept, split),
+        split=split,
+        default_split="random" if split is None else "own",
         skipped=skipped,
-        notes=() if split is not None else pictures.notes,
     )
-
-
-def _one_split(
-    table: Path,
-    sound: Sequence[str],
-    of_folders: NDArray[np.int8] | None,
-    of_table: NDArray[np.int8] | None,
-) -> NDArray[np.int8] | None:
-    """Return the split of the folders or of the table, which must not disagree."""
-    if of_folders is None or of_table is None:
-        return of_table if of_folders is None else of_folders
-    wrong = np.flatnonzero(of_folders != of_table)
-    if wrong.size:
-        msg = (
-            f"{table}: {sound[wrong[0]]} is marked {SPLITS[of_table[wrong[0]]]} "
-            f"({len(wrong)} pictures lie in the folder of another part); correct the "
-            "column split, or leave it out"
-        )
-        raise DataError(msg)
-    return of_folders
+    return in_parts(source, pictures, sound)
 
 
 def _decoder(size: int, colours: str) -> Callable[[Path], NDArray[np.uint8]]:

@@ -80,7 +80,8 @@ def sent140(path: Path, *, words: int = 25, vocabulary: int = 10_000) -> Source:
         ids=read.ids,
         id_names=read.id_names,
         split=read.split,
-        notes=read.notes,
+        default_split=read.default_split,
+        warnings=read.warnings,
     )
 
 

@@ -57,7 +57,8 @@ def shakespeare(path: Path) -> Source:
         ids=read.ids,
         id_names=read.id_names,
         split=read.split,
-        notes=read.notes,
+        default_split=read.default_split,
+        warnings=read.warnings,
     )
 
 

@@ -85,6 +85,7 @@ def watch(
         id_names=id_names,
         groups=2 * of + split if step < window else None,
         split=split,
+        default_split="own",
     )
 
 

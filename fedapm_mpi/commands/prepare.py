@@ -69,14 +69,13 @@ def _prepare(comm: Communicator, order: Order) -> int:
     from data_prep.pipeline import prepare
     from fedapm_mpi.commands.inspect import overview
 
-    notes: list[str] = []
     manifest, written = prepare(
         order.wanted,
         order.origin,
         order.directory,
         force=order.force,
         comm=comm,
-        tell=notes.append,
+        tell=_told,
     )
     if comm.rank == SERVER:
         if not written:
@@ -84,8 +83,11 @@ def _prepare(comm: Communicator, order: Order) -> int:
                 f"{order.directory} is this very data set: nothing to do\n"
             )
         sys.stdout.write(overview(manifest))
-        sys.stdout.writelines(f"note: {note}\n" for note in notes)
     return 0
+
+
+def _told(note: str) -> None:
+    sys.stdout.write(f"note: {note}\n")
 
 
 def _order(args: argparse.Namespace) -> Order | int:
