@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.comm import Communicator, Serial
+from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
@@ -25,10 +25,22 @@ from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
 from .shifts import Clients, shifts
 from .sources import Source, sources
+from .split_checks import (
+    REMEDY,
+    REMEDY_DRAWN,
+    check_own,
+    check_trained,
+    groups_on_both_sides,
+)
 from .splits import official_splits, own_splits, random_splits
+from .spreads import unscaled
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
+
+LATER: dict[str, dict[str, Any]] = {"crisismmd": {"client": None}}
+"""Of a source the options that data sets were made before, and their defaults: these
+are left out of a manifest, so that such a data set is still the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +199,7 @@ def prepare(
     *,
     force: bool = False,
     comm: Communicator | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Manifest, bool]:
     """Make a data set directory, unless the very same one is there.
 
@@ -203,6 +216,9 @@ def prepare(
     comm
         Ranks that prepare it together: each reads the source, and writes some of the
         files. This process alone if None.
+    tell
+        Called on rank 0 with each note on how the source was read, and each question
+        on what may be a mistake in it.
 
     Returns
     -------
@@ -223,7 +239,8 @@ def prepare(
     found: Manifest | dict[str, Any] = {}
     error: FedAPMError | None = None
     try:
-        found = _ready(wanted, origin, directory, force)
+        told = tell if tell and ranks.rank == SERVER else _untold
+        found = _ready(wanted, origin, directory, force, told)
     except FedAPMError as caught:
         error = caught
     ranks.agree(error)
@@ -232,23 +249,49 @@ def prepare(
     return write_dataset(directory, **found, force=force, comm=ranks), True
 
 
+def _untold(_: str) -> None:
+    """Tell nobody."""
+
+
 def _ready(
-    wanted: Plan, origin: Path, directory: Path, force: bool
+    wanted: Plan,
+    origin: Path,
+    directory: Path,
+    force: bool,
+    tell: Callable[[str], None],
 ) -> Manifest | dict[str, Any]:
     """Return the manifest of what is there already, or what is to be written."""
     source = sources.get(wanted.source)(origin, **wanted.options)
-    partitioner = wanted.partitioner or _default_partitioner(wanted.source, source)
+    for note in source.warnings:
+        tell(note)
+    _check_split(wanted, source)
+    partitioner = wanted.partitioner
+    if not partitioner or (partitioner["name"] == "natural" and source.ids is None):
+        partitioner = _default_partitioner(wanted.source, source)
     identity = _identity(wanted, partitioner, source)
     if (directory / MANIFEST).exists() and not force:
         return _finished(directory, identity)
     settings = wanted.settings
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
+    natural = _names(source, parts)
+    names = natural or [f"client {i}" for i in range(len(parts))]
     splits = _split(wanted, source, pool, parts)
+    check_trained(
+        splits,
+        names,
+        source.table.dataset,
+        own=_kind_of_split(wanted, source) == "own",
+        remedy=REMEDY if natural else REMEDY_DRAWN,
+    )
     table, notes = _shifted(wanted, source, parts, splits)
+    for note in (
+        *_notes_on_split(wanted, source),
+        *unscaled(table, splits["train"]),
+    ):
+        tell(note)
     if settings.store is not None:
         table = stored_as(table, settings.store)
-    names = _names(source, parts) or [f"client {i}" for i in range(len(parts))]
     return {
         "table": table,
         "splits": splits,
@@ -265,9 +308,10 @@ def _default_partitioner(name: str, source: Source) -> dict[str, Any]:
     if source.ids is not None:
         return _partitioner("natural")[0]
     makers = ", ".join(part for part in partitioners.names() if part != "natural")
+    hint = f", or: {source.client_hint}" if source.client_hint else ""
     msg = (
         f"source {name!r} names no clients: choose how to make them with "
-        f"partitioner=NAME clients=N (partitioners: {makers})"
+        f"partitioner=NAME clients=N (partitioners: {makers}){hint}"
     )
     raise ConfigError(msg)
 
@@ -287,19 +331,29 @@ def _identity(
             more[key] = getattr(settings, key)
     identity = {
         **more,
-        "source": {"name": wanted.source, **wanted.options},
+        "source": {"name": wanted.source, **_options(wanted)},
         "files": _files(source.files),
         "partitioner": dict(partitioner),
         "clients": settings.clients,
         "test": settings.test,
         "val": settings.val,
-        "split": settings.split or source.default_split,
+        "split": _kind_of_split(wanted, source),
         "seed": settings.seed,
         "shards": settings.shards,
     }
     # As it will be read back: JSON has no tuples.
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
+
+
+def _options(wanted: Plan) -> dict[str, Any]:
+    """Return the source's options but those that say nothing and came later."""
+    later = LATER.get(wanted.source, {})
+    return {
+        key: value
+        for key, value in wanted.options.items()
+        if key not in later or value != later[key]
+    }
 
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -356,29 +410,55 @@ def _partition(
     return parts
 
 
+def _kind_of_split(wanted: Plan, source: Source) -> str:
+    # A split that its owners made is never replaced unless that is asked for.
+    default = "random" if source.split is None else "own"
+    return wanted.settings.split or source.default_split or default
+
+
+def _check_split(wanted: Plan, source: Source) -> None:
+    """Check that the wanted split can be had, before samples are given to clients."""
+    kind, name = _kind_of_split(wanted, source), source.table.dataset
+    if kind == "official" and source.groups is not None:
+        msg = "split=official cuts through groups; leave group out, or split=random"
+        raise ConfigError(msg)
+    if kind != "own":
+        return
+    if source.split is None:
+        msg = (
+            f"split=own: {name} brings no split of its own; leave split=own out to "
+            "have a random one made"
+        )
+        raise ConfigError(msg)
+    if wanted.without_effect:
+        msg = (
+            f"{' and '.join(wanted.without_effect)} would have no effect, as the data "
+            "set's own split is used; leave it out, or set split=random"
+        )
+        raise ConfigError(msg)
+    check_own(source.split, name, len(source.table.labels))
+
+
+def _notes_on_split(wanted: Plan, source: Source) -> list[str]:
+    codes, groups = source.split, source.groups
+    if _kind_of_split(wanted, source) != "own" or codes is None or groups is None:
+        return []
+    note = groups_on_both_sides(codes, groups)
+    return [note] * bool(note)
+
+
 def _split(
     wanted: Plan, source: Source, pool: Pool, parts: Sequence[NDArray[np.int64]]
 ) -> dict[str, list[NDArray[np.int64]]]:
     settings = wanted.settings
-    split = settings.split or source.default_split
+    split = _kind_of_split(wanted, source)
     if split == "random":
         return random_splits(
             pool, parts, seed=settings.seed, test=settings.test, val=settings.val
         )
     if split == "official":
-        if pool.groups is not None:
-            msg = "split=official cuts through groups; leave group out, or split=random"
-            raise ConfigError(msg)
         return official_splits(parts, seed=settings.seed, test=settings.test)
-    if source.split is None:
-        msg = f"split=own: {source.table.dataset} brings no split; leave it out"
-        raise ConfigError(msg)
-    if wanted.without_effect:
-        msg = (
-            f"{' and '.join(wanted.without_effect)} would have no effect, as the "
-            "source's own split is used; leave it out, or set split=random"
-        )
-        raise ConfigError(msg)
+    assert source.split is not None  # as _check_split has found
     return own_splits(source.split, parts)
 
 

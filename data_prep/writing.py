@@ -27,6 +27,10 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.shards import Column, Compression, Table, write_dataset
 
+from .split_checks import check_trained
+
+REMEDY = "leave such clients out, or give some of their samples the split 'train'"
+
 
 class Sample(NamedTuple):
     """One sample."""
@@ -102,6 +106,7 @@ def write_samples(
             for code, split in enumerate(SPLITS)
             if split != "val" or (splits == code).any()
         }
+        check_trained(rows, names, dataset, own=True, remedy=REMEDY)
         return write_dataset(
             target,
             table,

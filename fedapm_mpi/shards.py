@@ -239,7 +239,7 @@ def _described(
     if empty.size:
         msg = (
             f"{table.dataset}: {names[empty[0]]} (client {empty[0]}) has no training "
-            "sample; use fewer clients or a larger min_samples"
+            "sample, and needs one; leave it out or mark a sample of it for training"
         )
         raise DataError(msg)
     return Manifest(

@@ -148,17 +148,18 @@ def test_codes_of_words():
     assert many == set(range(1, 100))
 
 
-def test_split_by_user_is_not_kept(tmp_path):
-    """Test users have nothing to train on, so all samples are pooled."""
+def test_split_by_user_is_refused_with_the_true_reason(tmp_path):
+    """Test users have nothing to train on; nobody else decides to train on them."""
     for split, user in (("train", "f0001"), ("test", "f0002")):
         file = tmp_path / "data" / split / LAYOUT.format(0, split)
         write(file, {user: pictures(user, split, 10)})
     source = sources.get("femnist")(tmp_path)
-    assert source.default_split == "random"
-    manifest = prepare("femnist", tmp_path, tmp_path / "to")
+    assert source.default_split == "own"
+    message = r"f0002 \(client 1\) has no training sample: .* marks all 10 .* as test"
+    with pytest.raises(DataError, match=message):
+        prepare("femnist", tmp_path, tmp_path / "to")
+    manifest = prepare("femnist", tmp_path, tmp_path / "to", "split=random")
     assert manifest.counts["train"].tolist() == [8, 8]
-    with pytest.raises(DataError, match=r"f0002 .* has no training sample"):
-        prepare("femnist", tmp_path, tmp_path / "other", "split=own")
 
 
 def test_users_without_samples_are_no_clients(tmp_path):

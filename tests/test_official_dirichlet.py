@@ -207,7 +207,13 @@ def held(manifest):
     return found
 
 
-EXTRA = [{}, {"val": 0.1}, {"split": "own"}, {"split": "official"}, {"shards": 3}]
+EXTRA = [
+    {"split": "random"},
+    {"split": "random", "val": 0.1},
+    {"split": "own"},
+    {"split": "official"},
+    {"split": "random", "shards": 3},
+]
 
 
 @pytest.mark.parametrize("extra", EXTRA, ids=str)

@@ -74,11 +74,15 @@ PARTITIONERS = [
 ]
 
 
-@pytest.mark.parametrize("extra", [(), ("val=0.1",), ("split=own",), ("shards=3",)])
+@pytest.mark.parametrize(
+    "extra",
+    [("split=random",), ("split=random", "val=0.1"), (), ("split=own", "shards=3")],
+)
 @pytest.mark.parametrize("options", PARTITIONERS)
 @pytest.mark.parametrize("group", [(), ("group=segment",)])
 def test_every_sample_once_and_groups_whole(origin, tmp_path, options, extra, group):
     manifest = prepare("arrays", origin, tmp_path / "to", *options, *extra, *group)
+    own = "split=random" not in extra
     seen, places = [], {}
     for split, clients in everyone(manifest).items():
         for client, arrays in enumerate(clients):
@@ -86,14 +90,15 @@ def test_every_sample_once_and_groups_whole(origin, tmp_path, options, extra, gr
             np.testing.assert_array_equal(arrays.labels, numbers % 3)
             seen += numbers.tolist()
             for number in numbers.tolist():
-                place = (client, split) if extra != ("split=own",) else client
+                place = client if own else (client, split)
                 if group:
                     assert places.setdefault(number // 4, place) == place
-                if extra == ("split=own",):
+                if own:
                     assert split == ("test" if number % 5 == 0 else "train")
     assert sorted(seen) == list(range(N))
-    assert ("val" in manifest.counts) == (extra == ("val=0.1",))
-    assert len(manifest.files) == (3 if extra == ("shards=3",) else 1)
+    assert manifest.preparation["split"] == ("own" if own else "random")
+    assert ("val" in manifest.counts) == ("val=0.1" in extra)
+    assert len(manifest.files) == (3 if "shards=3" in extra else 1)
 
 
 def test_natural_clients_keep_their_names(origin, tmp_path):
@@ -122,7 +127,10 @@ def test_same_preparation_elsewhere_gives_the_same_bytes(origin, tmp_path):
     moved = tmp_path / "other" / "made.npz"
     moved.parent.mkdir()
     shutil.copy(origin, moved)
-    options = ("partitioner=dirichlet", "clients=4", "seed=5", "val=0.1", "shards=2")
+    options = (
+        "partitioner=dirichlet", "clients=4", "seed=5", "split=random", "val=0.1",
+        "shards=2",
+    )  # fmt: skip
     first = prepare("arrays", origin, tmp_path / "a", *options)
     second = prepare("arrays", moved, tmp_path / "b", *options)
     assert first.sha256 == second.sha256
@@ -135,11 +143,12 @@ def test_same_preparation_elsewhere_gives_the_same_bytes(origin, tmp_path):
     [("seed=4", "seed"), ("test=0.3", "test"), ("clients=3", "clients")],
 )
 def test_another_preparation_is_refused(origin, tmp_path, change, differs):
-    first = prepare("arrays", origin, tmp_path / "to")
+    options = ("split=random",)
+    first = prepare("arrays", origin, tmp_path / "to", *options)
     with pytest.raises(DataError, match=rf"differ in: {differs}\)"):
-        prepare("arrays", origin, tmp_path / "to", change)
+        prepare("arrays", origin, tmp_path / "to", *options, change)
     assert read_manifest(tmp_path / "to").sha256 == first.sha256
-    forced = prepare("arrays", origin, tmp_path / "to", change, "--force")
+    forced = prepare("arrays", origin, tmp_path / "to", *options, change, "--force")
     assert forced.sha256 != first.sha256
 
 
@@ -253,6 +262,8 @@ def test_own_split_must_exist(tmp_path):
 def test_fractions_without_effect_are_refused(origin, tmp_path):
     with pytest.raises(ConfigError, match="test and val would have no effect"):
         prepare("arrays", origin, tmp_path / "to", "split=own", "test=0.3", "val=0.1")
+    with pytest.raises(ConfigError, match=r"val would have no effect.* split=random"):
+        prepare("arrays", origin, tmp_path / "to", "val=0.1")
 
 
 def test_client_without_training_samples(tmp_path):
@@ -264,8 +275,11 @@ def test_client_without_training_samples(tmp_path):
         client=[0, 0, 1, 1],
         split=[0, 1, 1, 1],
     )
-    with pytest.raises(DataError, match=r"1 \(client 1\) has no training sample"):
+    message = r"1 \(client 1\) has no training sample: .* all 2 samples .* as test"
+    with pytest.raises(DataError, match=message) as caught:
         prepare("arrays", path, tmp_path / "to", "split=own")
+    assert "split=random" in str(caught.value)
+    assert "min_samples" not in str(caught.value)
 
 
 def test_bad_value_names_its_sample(tmp_path):

@@ -56,7 +56,9 @@ class Extractor(Protocol):
     """Makes features of one archive.
 
     Its factory gets the archive's folder, and its options as keywords, of which
-    ``skip_broken`` must be one.
+    ``skip_broken`` must be one. Where it has an attribute ``added``, this names options
+    that came later, each with the value that leaves features as they were before:
+    folders that were begun then are gone on with.
     """
 
     @property

@@ -3,9 +3,10 @@
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -15,6 +16,9 @@ from fedapm_mpi.errors import DataError
 
 from ._networks import PictureNetwork, TextNetwork, weights_facts
 from .base import BrokenItem, Items, extractors, needs
+
+Task = Literal["humanitarian", "informative"]
+Form = Literal["all", "agreed"]
 
 CLASSES = (
     "not_humanitarian",
@@ -26,9 +30,20 @@ CLASSES = (
     "injured_or_dead_people",
     "missing_or_found_people",
 )
+CLASSES_OF: dict[Task, tuple[str, ...]] = {
+    "humanitarian": CLASSES,
+    "informative": ("not_informative", "informative"),
+}
+FORMS: dict[Form, tuple[str, str]] = {
+    "all": ("", "crisismmd_datasplit_all.zip"),
+    "agreed": ("agreed_lab_", "crisismmd_datasplit_agreed_label.zip"),
+}
+"""Of each form of the tables what their names have more, and where they come from."""
+
 TABLES = {"train": 0, "test": 1, "dev": 2}
 """The archive's splits, as train, test and val."""
 
+EVENT = "event_name"
 COLUMNS = ("tweet_id", "image_id", "tweet_text", "image", "label_image")
 LINK = re.compile(r"https?://\S+")
 
@@ -39,8 +54,11 @@ class CrisisMMD:
 
     The folder is what the archive unpacks to, with ``data_image``; beside it or in it
     lie the tables ``task_humanitarian_text_img_train.tsv``, ``_dev`` and ``_test`` of
-    ``crisismmd_datasplit_all.zip``. The label is that of the picture. Every item has
-    the text of its own row, and a tweet's items are never divided by a random split.
+    ``crisismmd_datasplit_all.zip``, or ``task_humanitarian_text_img_agreed_lab_*.tsv``
+    of ``crisismmd_datasplit_agreed_label.zip``, which hold the items whose picture and
+    text have the same label. The label is that of the picture. Every item has the text
+    of its own row, and a tweet's items are never divided by a random split. The event
+    of each item is kept, so that ``prepare`` can make clients of events.
 
     Parameters
     ----------
@@ -52,9 +70,15 @@ class CrisisMMD:
         Image and text network: each a folder, or a name in the library's cache.
     tokens
         Tokens of a text at most.
+    task
+        Whose tables are read: humanitarian (8 classes) or informative (2 classes).
+    tables
+        ``all`` items, or those of ``agreed`` labels; if None, all where these tables
+        are there, else agreed.
     """
 
     dataset = "crisismmd"
+    added: ClassVar[dict[str, Any]] = {"task": "humanitarian", "tables": None}
 
     def __init__(
         self,
@@ -64,7 +88,10 @@ class CrisisMMD:
         picture_weights: str = "google/mobilenet_v2_1.0_224",
         text_weights: str = "google/mobilebert-uncased",
         tokens: Annotated[int, Ge(2)] = 512,
+        task: Task = "humanitarian",
+        tables: Form | None = None,
     ) -> None:
+        self.task, self.tables = task, tables
         self.origin, self.skip_broken, self.tokens = origin, skip_broken, tokens
         self.picture_weights, self.text_weights = picture_weights, text_weights
 
@@ -93,10 +120,12 @@ class CrisisMMD:
 
     def items(self) -> Items:
         """Read the three tables."""
+        classes = CLASSES_OF[self.task]
+        tables = _tables(self.origin, self.task, self.tables)
         rows = [
             (row, split)
             for name, split in TABLES.items()
-            for row in _rows(_table(self.origin, name))
+            for row in _rows(tables[name])
         ]
         skipped = {}
         counts = Counter(row["image_id"] for row, _ in rows)
@@ -106,7 +135,7 @@ class CrisisMMD:
             reason = None
             if name in kept:
                 reason, name = f"is listed {counts[name]} times", f"{name} (again)"
-            elif row["label_image"] not in CLASSES:
+            elif row["label_image"] not in classes:
                 reason = f"has the label {row['label_image']!r}"
             if reason is None:
                 kept[name] = (row, split)
@@ -122,10 +151,11 @@ class CrisisMMD:
         own = [kept[name] for name in names]
         return Items(
             names=names,
-            labels=tuple(CLASSES.index(row["label_image"]) for row, _ in own),
-            classes=CLASSES,
+            labels=tuple(classes.index(row["label_image"]) for row, _ in own),
+            classes=classes,
             payload=tuple((row["image"], plain(row["tweet_text"])) for row, _ in own),
             splits=tuple(split for _, split in own),
+            clients=_events(row for row, _ in own),
             groups=tuple(row["tweet_id"] for row, _ in own),
             skipped=skipped,
         )
@@ -156,17 +186,57 @@ def _picture(path: Path) -> Any:
         raise BrokenItem(msg) from error
 
 
-def _table(origin: Path, split: str) -> Path:
-    name = f"task_humanitarian_text_img_{split}.tsv"
+def _events(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...] | None:
+    """Return the event of each row, empty where there is none; None if nowhere."""
+    events = tuple((row.get(EVENT) or "").strip() for row in rows)
+    return events if any(events) else None
+
+
+def _tables(origin: Path, task: Task, form: Form | None) -> dict[str, Path]:
+    """Return the three tables by split, all of one form."""
+    missing = []
+    for name, (more, archive) in FORMS.items():
+        if form not in (None, name):
+            continue
+        found = {}
+        lacks = []
+        for split in TABLES:
+            file = f"task_{task}_text_img_{more}{split}.tsv"
+            path = _table(origin, file)
+            if path is None:
+                lacks.append(f"{file} (it is in {archive})")
+            else:
+                found[split] = path
+        if not lacks:
+            return found
+        missing.append((len(lacks), lacks[0]))
+    # The form of which most tables are there is the one that was meant.
+    order = sorted(missing, key=lambda one: one[0])
+    wanted = order[:1] if order[0][0] < len(TABLES) else order
+    hint = "".join(
+        f"; there are tables of another task: set task={other}"
+        for other in CLASSES_OF
+        if other != task and any(_there(origin, other))
+    )
+    msg = (
+        f"neither in {origin} nor beside it is a {' or a '.join(t for _, t in wanted)}"
+        f"; these tables belong to the archive{hint}"
+    )
+    raise DataError(msg)
+
+
+def _there(origin: Path, task: Task) -> Iterator[bool]:
+    """Yield, form by form, whether a task's training table is there."""
+    for more, _ in FORMS.values():
+        yield _table(origin, f"task_{task}_text_img_{more}train.tsv") is not None
+
+
+def _table(origin: Path, name: str) -> Path | None:
     for folder in (origin, origin.parent):
         found = sorted([*folder.glob(name), *folder.glob(f"*/{name}")])
         if found:
             return found[0]
-    msg = (
-        f"neither in {origin} nor beside it is a {name}; it is in "
-        "crisismmd_datasplit_all.zip, which belongs to the archive"
-    )
-    raise DataError(msg)
+    return None
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

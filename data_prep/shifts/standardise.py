@@ -1,4 +1,4 @@
-"""Inputs in units of each client's own mean and spread."""
+"""Inputs in units of each client's own mean and spread, or of those of all clients."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.tables import BLOCK_BYTES, Column, Table
 
 from .base import Clients, Shifted, chosen_inputs, shifts
@@ -20,15 +20,19 @@ def standardise(
     table: Table,
     clients: Clients,
     *,
-    over: Literal["train", "all"] = "train",
+    over: Literal["train", "all", "pooled"] = "train",
     inputs: list[str] | None = None,
 ) -> Shifted:
-    """Give inputs the mean 0 and the spread 1 at each client.
+    """Give inputs the mean 0 and the spread 1, at each client or over all of them.
 
     That is (x - mean) / (std + 1e-5). Mean and standard deviation are of each number of
     a vector, or of a step of a sequence, over all of the client's steps within their
     lengths. The result is stored as float32. Clients without such samples keep theirs
     as they are.
+
+    Over pooled samples it is (x - mean) / std, the same for every client, so what
+    tells clients apart is kept; a number that is constant over all training samples
+    becomes x - mean.
 
     Parameters
     ----------
@@ -37,7 +41,7 @@ def standardise(
     over
         Whether a client's training samples tell its mean and spread, which leaves its
         test samples unseen, or all of its samples (as in FedAPM's experiments on
-        CREMA-D).
+        CREMA-D), or the training samples of all clients, pooled.
     inputs
         Names of the inputs to change; all unless given.
 
@@ -45,6 +49,8 @@ def standardise(
     ------
     ConfigError
         If there is no such input, or one of more than two axes.
+    DataError
+        If a value is not finite, or too large for its square to be.
     """
     chosen = chosen_inputs(table, inputs)
     columns = []
@@ -64,7 +70,20 @@ def standardise(
 
 
 def _standardised(column: Column, clients: Clients, over: str) -> Column:
-    mean, spread = _moments(column, clients, over)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+        if over == "pooled":
+            mean, spread = (
+                np.broadcast_to(value, (clients.number, len(value)))
+                for value in _pooled(column, np.flatnonzero(clients.training))
+            )
+        else:
+            mean, spread = _moments(column, clients, over)
+    if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+        msg = (
+            f"shift=standardise: the values of input {column.spec.name!r} are too "
+            "large for a mean and a spread; divide them first"
+        )
+        raise DataError(msg)
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
         steps, inside = _steps(column, rows)
@@ -89,7 +108,59 @@ def _steps(
         reach = np.arange(spec.shape[0]) < column.lengths[rows][:, None]
         if len(spec.shape) == 2:
             inside = reach
-    return values.reshape(len(rows), *shape), inside
+    steps = values.reshape(len(rows), *shape)
+    wrong = ~np.isfinite(steps).all(axis=2) & inside
+    if wrong.any():
+        row = rows[wrong.any(axis=1)][0]
+        msg = (
+            f"shift=standardise: input {spec.name!r} of sample {row} is NaN or "
+            "infinite; repair or drop that sample in the source"
+        )
+        raise DataError(msg)
+    return steps, inside
+
+
+def _pooled(
+    column: Column, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and divisor, (C,), over all steps of these rows, in two passes."""
+    count = 0
+    total: Any = 0.0
+    low: Any = np.inf
+    high: Any = -np.inf
+    for block in _blocks(column, rows):
+        x = _inside(column, block)
+        count += len(x)
+        total = total + x.sum(axis=0)
+        low = np.minimum(low, x.min(axis=0, initial=np.inf))
+        high = np.maximum(high, x.max(axis=0, initial=-np.inf))
+    mean = total / max(1, count)
+    off: Any = 0.0
+    square: Any = 0.0
+    for block in _blocks(column, rows):
+        apart = _inside(column, block) - mean
+        off = off + apart.sum(axis=0)
+        square = square + (apart**2).sum(axis=0)
+    # What rounding has left of the mean is taken out of both.
+    off = off / max(1, count)
+    spread = np.sqrt(np.maximum(0, square / max(1, count) - off**2))
+    # By the values: rounding gives a constant a spread that is not quite 0.
+    constant = low >= high
+    known = np.where(np.isfinite(low), low, 0)
+    mean = np.where(constant, known, mean + off)
+    return mean, np.where(constant | (spread == 0), 1, spread)
+
+
+def _inside(column: Column, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the steps of rows within their lengths, (k, C)."""
+    steps, inside = _steps(column, rows)
+    within: NDArray[np.float64] = steps[inside]
+    return within
+
+
+def _blocks(column: Column, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    size = 8 * max(1, int(np.prod(column.spec.shape)))
+    return np.array_split(rows, max(1, len(rows) * size // BLOCK_BYTES))
 
 
 def _moments(
@@ -97,8 +168,7 @@ def _moments(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each client's mean and divisor, (m, C), from two passes over its rows."""
     rows = np.flatnonzero(clients.training | (over == "all"))
-    size = 8 * max(1, int(np.prod(column.spec.shape)))
-    blocks = np.array_split(rows, max(1, len(rows) * size // BLOCK_BYTES))
+    blocks = _blocks(column, rows)
 
     def summed(
         values: Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]],

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 
+from ._siblings import unread_siblings
+
 SPLITS = ("train", "test")
 
 
@@ -34,7 +36,10 @@ class Read(NamedTuple):
     files: tuple[Path, ...]
 
     default_split: Literal["random", "own"]
-    """LEAF's own split unless it gives whole users to test: these can't train."""
+    """LEAF's own split if there is one."""
+
+    warnings: tuple[str, ...]
+    """On files of LEAF's beside these that were not read."""
 
 
 def read_leaf(
@@ -80,9 +85,7 @@ def read_leaf(
     if not sum(sizes):
         msg = f"{path}: the files hold no samples"
         raise DataError(msg)
-    trained = {user for user, code in zip(users, codes, strict=True) if code == 0}
     split = None if codes[0] < 0 else np.repeat(np.array(codes, np.int8), sizes)
-    own = split is not None and trained == set(users)
     return Read(
         np.concatenate(inputs),
         np.concatenate(labels),
@@ -90,7 +93,18 @@ def read_leaf(
         tuple(names.tolist()),
         split,
         tuple(file for _, file in found),
-        "own" if own else "random",
+        "random" if split is None else "own",
+        _unread(path) if split is None else (),
+    )
+
+
+def _unread(path: Path) -> tuple[str, ...]:
+    """Return a note if LEAF has split the set and only a part of that is read."""
+    return unread_siblings(
+        path,
+        "give {folder} to read both with LEAF's own split",
+        lambda folder: folder.is_dir() and any(folder.glob("*.json")),
+        always=SPLITS,
     )
 
 

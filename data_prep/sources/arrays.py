@@ -13,6 +13,7 @@ from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.shards import Column, Table
 
+from ._siblings import unread_siblings
 from .base import Source, sources, window_scores
 
 Arrays = dict[str, NDArray[Any]]
@@ -32,15 +33,17 @@ def arrays(
     """Read ``x_<input>``, ``y`` and what else there is from an .npz, or .npy files.
 
     Samples come first in every array. Beside the inputs and the labels 0, 1, … there
-    may be ``client`` (any values), ``split`` (0 train, 1 test, 2 val),
-    ``class_names``, ``<input>_scale`` and ``<input>_shift`` (numbers), and true
-    lengths: ``length_<input>``, or ``length`` for every input with a time axis, which
-    is every one of two or more axes that is not a picture.
+    may be ``client`` (any values), ``split`` (0 train, 1 test, 2 val), which is kept
+    unless ``split=random``, ``class_names``, ``<input>_scale`` and ``<input>_shift``
+    (numbers), and true lengths: ``length_<input>``, or ``length`` for every input with
+    a time axis, which is every one of two or more axes that is not a picture.
 
     An input of type uint8 with two or three axes and no length of its own is a
     picture, unless `series` names it: colours are moved to the front, (H, W) becomes
     (1, H, W), and a model sees -1 to 1 unless a scale is given. A folder of .npy files
     is read memory-mapped.
+
+    Split: that of the array ``split`` if there is one.
 
     Parameters
     ----------
@@ -88,6 +91,20 @@ def arrays(
         id_names=id_names,
         groups=groups,
         split=found["split"].astype(np.int8) if "split" in found else None,
+        warnings=() if "split" in found else _beside(path),
+        client_hint="an array 'client' names them",
+    )
+
+
+def _beside(path: Path) -> tuple[str, ...]:
+    """Return a note if this is one part of a split, and others lie beside it."""
+    return unread_siblings(
+        path,
+        "put all parts into one file with an array 'split' (0 train, 1 test, 2 val) to "
+        "keep that split",
+        lambda other: (
+            (other.suffix == ".npz" and other.is_file()) or any(other.glob("*.npy"))
+        ),
     )
 
 

@@ -31,12 +31,16 @@ class Source:
     split
         ``(N,)`` the source's own split, 0 train, 1 test, 2 val; None if it has none.
     default_split
-        Which split is used unless said otherwise.
+        Which split is used unless said otherwise; if None, its own if it has one.
     skipped
         Names of broken samples that were left out, where that was asked for.
     shifts
         What is done to samples once it is known who holds them, ahead of the shifts
         that are asked for: each with its name and options.
+    warnings
+        Sentences on what may be a mistake, such as on files that were not read.
+    client_hint
+        Where there are no ids: how the source can be made to name clients.
     """
 
     table: Table
@@ -45,9 +49,11 @@ class Source:
     id_names: tuple[str, ...] = ()
     groups: NDArray[np.int64] | None = None
     split: NDArray[np.int8] | None = None
-    default_split: Literal["random", "own"] = "random"
+    default_split: Literal["random", "own"] | None = None
     skipped: tuple[str, ...] = ()
     shifts: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    client_hint: str = ""
 
 
 sources: Registry[Callable[..., Source]] = Registry("source", "data_prep.sources")

@@ -32,8 +32,11 @@ META = "batches.meta"
 def cifar10(path: Path) -> Source:
     """Read CIFAR-10 from the Python archive or its folder: 60 000 pictures.
 
-    Train and test are pooled, as in the paper; ``split=own`` keeps the published
-    split. There are no natural clients. A model sees (x / 255 - 0.5) / 0.5.
+    Each client's samples keep the published split; with ``split=random`` train and test
+    are pooled, as in the paper. There are no natural clients. A model sees (x / 255 -
+    0.5) / 0.5.
+
+    Split: its own, the published one.
 
     Parameters
     ----------

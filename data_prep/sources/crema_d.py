@@ -19,6 +19,8 @@ def crema_d(
     Each speaker is a client. Make the features first: ``fedapm extract crema_d --from
     CLONE --to FEATURES``.
 
+    Split: random; the data set has none of its own.
+
     Parameters
     ----------
     path

@@ -32,8 +32,10 @@ CLASSES = (
 def fashion_mnist(path: Path) -> Source:
     """Read the four idx files of Fashion-MNIST, gzipped or not: 70 000 pictures.
 
-    Both parts are pooled; ``split=own`` keeps the published split. There are no
-    natural clients. A model sees values from -1 to 1.
+    Each client's samples keep the published split; ``split=random`` pools both parts.
+    There are no natural clients. A model sees values from -1 to 1.
+
+    Split: its own, the published one.
 
     Parameters
     ----------

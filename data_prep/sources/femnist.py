@@ -20,9 +20,11 @@ SIDE = 28
 def femnist(path: Path) -> Source:
     """Read LEAF's FEMNIST: characters of 28 × 28 by writer, 62 classes.
 
-    Each writer is a client. LEAF's split by sample is kept unless ``split=random``;
-    its split by user, which leaves test writers without training, is not. A model sees
-    values from 0 (ink) to 1.
+    Each writer is a client. LEAF's split is kept unless ``split=random``; its
+    split by user leaves test writers without training samples, and is refused. A model
+    sees values from 0 (ink) to 1.
+
+    Split: LEAF's own where it has split the set.
 
     Parameters
     ----------
@@ -47,6 +49,7 @@ def femnist(path: Path) -> Source:
         id_names=read.id_names,
         split=read.split,
         default_split=read.default_split,
+        warnings=read.warnings,
     )
 
 

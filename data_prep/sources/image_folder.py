@@ -13,11 +13,9 @@ from fedapm_mpi.manifest import SPLITS, InputSpec
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.shards import Column, Table
 
+from ._picture_folders import find_pictures, in_parts
 from .base import Source, sources
 
-SUFFIXES = {
-    ".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-}  # fmt: skip
 CHANNELS = {"rgb": ("RGB", 3), "grey": ("L", 1)}
 
 
@@ -33,10 +31,14 @@ def image_folder(
 ) -> Source:
     """Read pictures from CLASS/NAME.png, jpg and so on; clients from a csv.
 
-    Each folder is a class, as torchvision's ImageFolder has it. Pictures are turned as
-    their EXIF says, scaled to size × size (their shape is not kept) and stored as
-    bytes; a model sees -1 to 1. They are decoded one by one as they are written, so
-    that the folder may be larger than memory.
+    Each folder is a class, as torchvision's ImageFolder has it, or one of the parts
+    ``train``, ``test`` and ``val``, each with a folder for each class: these parts are
+    kept unless ``split=random``. Pictures are turned as their EXIF says, scaled to size
+    × size (their shape is not kept) and stored as bytes; a model sees -1 to 1. They are
+    decoded one by one as they are written, so that the folder may be larger than
+    memory.
+
+    Split: that of folders train, test and val, or of the csv, if there is one.
 
     Parameters
     ----------
@@ -48,8 +50,8 @@ def image_folder(
         ``rgb`` or ``grey``.
     table
         A csv in the folder, or elsewhere, with one line for each picture: ``file``
-        (CLASS/NAME.png), a column of clients, and maybe ``split`` (train, test or val),
-        which is then kept unless ``split=random``.
+        (CLASS/NAME.png, or PART/CLASS/NAME.png), a column of clients, and maybe
+        ``split`` (train, test or val), which is then kept unless ``split=random``.
         If None there are no natural clients.
     client
         Name of the csv's column of clients.
@@ -67,11 +69,12 @@ def image_folder(
     if size < 1:
         msg = f"size must be at least 1, got {size}"
         raise ConfigError(msg)
-    classes, found = _pictures(path)
+    pictures = find_pictures(path)
+    classes, found = pictures.classes, pictures.names
     decode = _decoder(size, colours)
     sound, skipped = _sound(path, found, decode, skip_broken)
     files = [path / name for name in sound]
-    labels = np.array([classes.index(Path(name).parts[0]) for name in sound], np.int64)
+    labels = np.array([pictures.label(name) for name in sound], np.int64)
     spec = InputSpec(
         "image",
         (CHANNELS[colours][1], size, size),
@@ -86,11 +89,12 @@ def image_folder(
     columns = [Column(spec, take)]
     made = Table(path.resolve().name, columns, labels, classes)
     if table is None:
-        return Source(made, tuple(files), skipped=skipped)
+        source = Source(made, tuple(files), skipped=skipped)
+        return in_parts(source, pictures, sound)
     origin = path / table if (path / table).is_file() else Path(table)
     owners, split = _owners(origin, found, sound, client)
     names, ids = np.unique(owners, return_inverse=True)
-    return Source(
+    source = Source(
         made,
         (origin, *files),
         ids,
@@ -99,24 +103,7 @@ def image_folder(
         default_split="random" if split is None else "own",
         skipped=skipped,
     )
-
-
-def _pictures(path: Path) -> tuple[tuple[str, ...], list[str]]:
-    """Return the classes and the pictures' names, CLASS/NAME, both sorted."""
-    folders = sorted(f for f in path.glob("*") if f.is_dir() and f.name[0] != ".")
-    names = [
-        file.relative_to(path).as_posix()
-        for folder in folders
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in SUFFIXES
-    ]
-    classes = tuple(folder.name for folder in folders)
-    empty = set(classes) - {Path(name).parts[0] for name in names}
-    if not names or empty:
-        where = path / min(empty) if empty else path
-        msg = f"{where} holds no pictures; give the folder that has one for each class"
-        raise DataError(msg)
-    return classes, names
+    return in_parts(source, pictures, sound)
 
 
 def _decoder(size: int, colours: str) -> Callable[[Path], NDArray[np.uint8]]:

@@ -90,6 +90,8 @@ def ku_har(
     gets the archive. Among its 1945 recordings some lack a sensor, and some are copies
     of others, even of other subjects': leave them out with ``skip_broken=true``.
 
+    Split: random; the data set has none of its own.
+
     Parameters
     ----------
     path

@@ -23,9 +23,12 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,!?;]")
 def sent140(path: Path, *, words: int = 25, vocabulary: int = 10_000) -> Source:
     """Read LEAF's Sentiment140: tweets by author, positive or negative.
 
-    Each author is a client; most have one tweet only, so choose ``min_samples`` or have
-    LEAF leave out small ones. Words in small letters and marks are hashed to codes from
-    1, which takes no look at the data; 0 stands for an empty tweet.
+    Each author is a client; most have one tweet only, so have LEAF leave out small
+    ones, or join authors with ``partitioner.min_samples``. Words in small letters and
+    marks are hashed to codes from 1, which takes no look at the data; 0 stands for an
+    empty tweet.
+
+    Split: LEAF's own where it has split the set.
 
     Parameters
     ----------
@@ -78,6 +81,7 @@ def sent140(path: Path, *, words: int = 25, vocabulary: int = 10_000) -> Source:
         id_names=read.id_names,
         split=read.split,
         default_split=read.default_split,
+        warnings=read.warnings,
     )
 
 

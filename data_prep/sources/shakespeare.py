@@ -27,10 +27,12 @@ NAMED = {"\n": "newline", " ": "space"}
 def shakespeare(path: Path) -> Source:
     """Read LEAF's Shakespeare: the character that follows 80 others, by role.
 
-    Each role of a play is a client. LEAF's split by sample is kept unless
+    Each role of a play is a client. LEAF's split is kept unless
     ``split=random``, but its windows overlap: a test window shares most of its
     characters with training windows. A model sees codes from 0, as LEAF numbers its
     80 characters; 80 stands for any other.
+
+    Split: LEAF's own where it has split the set.
 
     Parameters
     ----------
@@ -56,6 +58,7 @@ def shakespeare(path: Path) -> Source:
         id_names=read.id_names,
         split=read.split,
         default_split=read.default_split,
+        warnings=read.warnings,
     )
 
 

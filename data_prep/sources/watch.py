@@ -36,6 +36,8 @@ def watch(
     training, the last for testing, and no sample of time is in both. Each window and
     axis is standardised over time, accelerometer and gyroscope apart.
 
+    Split: its own, in time.
+
     Parameters
     ----------
     path

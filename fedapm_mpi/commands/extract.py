@@ -65,7 +65,10 @@ def _extract(comm: Communicator, argv: Sequence[str]) -> int:
         comm,
         extractor,
         order.directory,
-        identity={"extractor": order.name, "options": order.options},
+        identity={
+            "extractor": order.name,
+            "options": _deciding(extractor, order.options),
+        },
         skip_broken=bool(order.options.get("skip_broken")),
         tell=_Progress(),
     )
@@ -76,6 +79,12 @@ def _extract(comm: Communicator, argv: Sequence[str]) -> int:
             f"{time.monotonic() - begun:.0f} s"
         )
     return 0
+
+
+def _deciding(extractor: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options but those that came later and are at their defaults."""
+    added = getattr(extractor, "added", {})
+    return {k: v for k, v in options.items() if k not in added or v != added[k]}
 
 
 class _Progress:

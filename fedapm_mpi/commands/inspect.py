@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedapm_mpi.manifest import Manifest, read_manifest
 
@@ -55,9 +56,10 @@ def overview(manifest: Manifest) -> str:
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
         f"{moved} samples moved to reach the minimum",
         *(
-            f"shift          {_called(one['name'], one)}"
+            f"shift          {_called(one['name'], one)}{_drawn(one['name'], manifest)}"
             for one in manifest.preparation.get("shift", [])
         ),
+        f"split          {_split(manifest)}",
         *(
             f"left out       {len(names)} broken samples: {_some(tuple(names))}"
             for names in [manifest.preparation.get("skipped", [])]
@@ -82,7 +84,7 @@ def overview(manifest: Manifest) -> str:
         low, middle, high = np.percentile(counts, [0, 50, 100])
         lines.append(
             f"{split:<15}{counts.sum()} samples; of a client {low:.0f} to {high:.0f}, "
-            f"median {middle:g}"
+            f"median {middle:g}{_without(counts)}"
         )
     lines += [
         "label skew of train, mean over clients",
@@ -92,6 +94,37 @@ def overview(manifest: Manifest) -> str:
         f" of {len(manifest.classes)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _drawn(shift: str, manifest: Manifest) -> str:
+    return "" if shift == "standardise" else f", seed {manifest.seed}"
+
+
+def _split(manifest: Manifest) -> str:
+    """Return who made the split, and how."""
+    made = manifest.preparation
+    kind = made.get("split")
+    if kind is None:
+        return "as given by what wrote the data set"
+    if kind == "own":
+        return "the data set's own"
+    parts = [
+        f"{100 * made[name]:.4g} % {name}"
+        for name in ("test", "val")
+        if made.get(name) or name == "test"
+    ]
+    how = {
+        "random": "random, stratified",
+        "official": "official (shuffled and cut, one sample of each client left out)",
+    }.get(kind, kind)
+    return f"{how}, {', '.join(parts)} (seed {manifest.seed})"
+
+
+def _without(counts: NDArray[np.int64]) -> str:
+    none = int((counts == 0).sum())
+    if not none:
+        return ""
+    return f"; {none} of {len(counts)} clients {'has' if none == 1 else 'have'} none"
 
 
 def client_table(manifest: Manifest) -> str:
@@ -105,9 +138,11 @@ def client_table(manifest: Manifest) -> str:
         picks = np.linspace(0, m - 1, MOST_CLIENTS).round().astype(int)
         shown = sorted(by_size[picks].tolist())
     columns = min(classes, MOST_CLASSES)
-    header = ["client", "name", *map(str, range(columns)), "train", "test"]
+    parts = list(manifest.counts)  # train first
+    header = ["client", "name", *map(str, range(columns))]
     if columns < classes:
-        header.insert(-2, "others")
+        header.append("others")
+    header += parts
     rows = [header]
     for client in shown:
         own = counts[client]
@@ -115,7 +150,7 @@ def client_table(manifest: Manifest) -> str:
         cells += map(str, own[:columns].tolist())
         if columns < classes:
             cells.append(str(own[columns:].sum()))
-        cells += [str(own.sum()), str(manifest.counts["test"][client])]
+        cells += [str(manifest.counts[part][client]) for part in parts]
         rows.append(cells)
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = ["training samples by client and class"]

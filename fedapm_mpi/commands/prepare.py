@@ -1,6 +1,7 @@
 """``fedapm prepare``: from raw data to shards."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,12 @@ def _prepare(comm: Communicator, order: Order) -> int:
     from fedapm_mpi.commands.inspect import overview
 
     manifest, written = prepare(
-        order.wanted, order.origin, order.directory, force=order.force, comm=comm
+        order.wanted,
+        order.origin,
+        order.directory,
+        force=order.force,
+        comm=comm,
+        tell=_told,
     )
     if comm.rank == SERVER:
         if not written:
@@ -78,6 +84,10 @@ def _prepare(comm: Communicator, order: Order) -> int:
             )
         sys.stdout.write(overview(manifest))
     return 0
+
+
+def _told(note: str) -> None:
+    sys.stdout.write(f"note: {note}\n")
 
 
 def _order(args: argparse.Namespace) -> Order | int:
@@ -168,6 +178,11 @@ def _parts() -> str:
         lines.append(f"{registry.kind}s")
         width = max(map(len, registry.names())) + 2
         for name in registry.names():
-            first = (registry.get(name).__doc__ or "").strip().partition("\n")[0]
-            lines.append(f"  {name:<{width}}{first}")
+            text = (registry.get(name).__doc__ or "").strip()
+            lines.append(f"  {name:<{width}}{text.partition(chr(10))[0]}")
+            split = re.search(r"^ *Split: (.+)$", text, re.MULTILINE)
+            if split:
+                lines.append(f"  {'':<{width}}split: {split[1]}")
+        if registry is sources:
+            lines.append("  (split=random makes a random split in place of its own)")
     return "\n".join(lines) + "\n"

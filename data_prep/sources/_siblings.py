@@ -1,0 +1,73 @@
+"""Parts of a data set's own split that lie beside what a source was given."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PARTS = {
+    "train": 0, "training": 0,
+    "test": 1, "testing": 1,
+    "val": 2, "valid": 2, "validation": 2, "dev": 2,
+}  # fmt: skip
+"""Usual names of the parts of a split, in small letters, and the code of each."""
+
+_SEPARATORS = re.compile(r"([-_. ])")
+
+
+def unread_siblings(
+    path: Path,
+    advice: str,
+    holds_data: Callable[[Path], bool] = Path.exists,
+    always: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """Return a note if `path` is one part of a split and others lie beside it.
+
+    Parameters
+    ----------
+    path
+        The file or the folder that is read, and nothing else.
+    advice
+        What to do to have all parts read; ``{folder}`` stands for where they lie.
+    holds_data
+        Whether a path is there and worth a note.
+    always
+        Names that are looked for whatever `path` is called.
+    """
+    whole = path.resolve()
+    for place in [whole] if whole.is_dir() else [whole, whole.parent]:
+        names = {*_others(place.name), *always} - {place.name}
+        found = sorted(n for n in names if _there(place.parent / n, holds_data))
+        if found:
+            verb = "is" if len(found) == 1 else "are"
+            told = advice.format(folder=place.parent)
+            return (
+                f"{' and '.join(found)} beside {place.name} in {place.parent} {verb} "
+                f"not read: {told}",
+            )
+    return ()
+
+
+def _there(path: Path, holds_data: Callable[[Path], bool]) -> bool:
+    try:
+        return holds_data(path)
+    except OSError:  # not ours to read
+        return False
+
+
+def _others(name: str) -> Iterator[str]:
+    """Yield the name with the word for its part replaced by those for other parts."""
+    words = _SEPARATORS.split(name)
+    for place, word in enumerate(words):
+        code = PARTS.get(word.lower())
+        if code is None:
+            continue
+        for other, own in PARTS.items():
+            if own != code:
+                styled = _in_style_of(word, other)
+                yield "".join([*words[:place], styled, *words[place + 1 :]])
+
+
+def _in_style_of(word: str, other: str) -> str:
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other

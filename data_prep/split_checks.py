@@ -1,0 +1,145 @@
+"""What a split must have, and what a user should know of a data set's own."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.manifest import SPLITS
+
+from .splits import Indices, Parts
+
+REMEDY_DRAWN = (
+    "make fewer clients, set a larger partitioner.min_samples or another seed, or have "
+    "the samples of every client divided with split=random"
+)
+"""Where clients are not those of the data, but drawn."""
+
+REMEDY = (
+    "leave such clients out of the data, mark some of their samples as train, or have "
+    "the samples of every client divided with split=random"
+)
+
+
+def check_own(codes: NDArray[np.int8], dataset: str, number: int) -> None:
+    """Check a data set's own split.
+
+    Parameters
+    ----------
+    codes
+        ``(N,)`` 0 train, 1 test, 2 val.
+    dataset
+        Its name, for messages.
+    number
+        N.
+
+    Raises
+    ------
+    DataError
+        If it is no such array, or has no sample for training or for testing.
+    """
+    remedy = "or have a random split made with split=random"
+    if codes.shape != (number,) or codes.dtype.kind not in "iu":
+        msg = (
+            f"{dataset}: its own split is an array of {codes.dtype} of the shape "
+            f"{codes.shape}; it must be an integer for each of the {number} samples, "
+            + remedy
+        )
+        raise DataError(msg)
+    wrong = np.flatnonzero((codes < 0) | (codes >= len(SPLITS)))
+    if wrong.size:
+        msg = (
+            f"{dataset}: its own split marks sample {wrong[0]} as {codes[wrong[0]]}; "
+            f"it must be 0 (train), 1 (test) or 2 (val), {remedy}"
+        )
+        raise DataError(msg)
+    counts = np.bincount(codes, minlength=len(SPLITS)).tolist()
+    held = ", ".join(f"{n} {name}" for n, name in zip(counts, SPLITS, strict=True))
+    for code, what in ((0, "training"), (1, "test")):
+        if not counts[code]:
+            msg = (
+                f"{dataset}: its own split has no {what} samples ({held}); mark some "
+                f"of them as {SPLITS[code]}, {remedy}"
+            )
+            raise DataError(msg)
+
+
+def groups_on_both_sides(codes: NDArray[np.int8], groups: Indices) -> str:
+    """Return a note on groups that a data set's own split divides, if there are any.
+
+    Parameters
+    ----------
+    codes
+        ``(N,)`` 0 train, 1 test, 2 val.
+    groups
+        ``(N,)`` group of each sample.
+    """
+    known, of_sample = np.unique(groups, return_inverse=True)
+    trained = np.zeros(len(known), bool)
+    trained[of_sample[codes == 0]] = True
+    shared = (codes > 0) & trained[of_sample]
+    if not shared.any():
+        return ""
+    divided = len(np.unique(of_sample[shared]))
+    return (
+        f"{divided} of {len(known)} groups have samples on both sides of the data "
+        f"set's own split: {shared.sum()} of {(codes > 0).sum()} test and val samples "
+        "are of a group that is trained on, so results look better than they are on "
+        "new groups; split=random keeps groups whole"
+    )
+
+
+def check_trained(
+    splits: Mapping[str, Parts],
+    names: Sequence[str],
+    dataset: str,
+    *,
+    own: bool,
+    remedy: str = REMEDY,
+) -> None:
+    """Check that every client has a sample to train on.
+
+    Parameters
+    ----------
+    splits
+        Split name to the rows of each client.
+    names
+        The clients' names.
+    dataset
+        Its name, for messages.
+    own
+        Whether it is the data set's own split.
+    remedy
+        What can be done if this leaves a client without.
+
+    Raises
+    ------
+    DataError
+        If a client has none; the message says why, and what can be done.
+    """
+    empty = [client for client, rows in enumerate(splits["train"]) if not len(rows)]
+    if not empty:
+        return
+    first = empty[0]
+    held = {n: len(parts[first]) for n, parts in splits.items() if len(parts[first])}
+    total = sum(held.values())
+    others = len(empty) - 1
+    none = f"and {others} more have" if others else "has"
+    who = f"{dataset}: {names[first]} (client {first}) {none} no training sample"
+    if not total:
+        msg = f"{who}: client {first} has no samples at all; make fewer clients"
+    elif own:
+        every = f"all {total} samples" if total > 1 else "the only sample"
+        msg = (
+            f"{who}: the data set's own split marks {every} of client {first} as "
+            f"{' or '.join(held)}, and a client needs at least one to train on; "
+            + remedy
+        )
+    else:
+        msg = (
+            f"{who}: of the {total} samples of client {first} none is left to train "
+            "on; make fewer clients, set a larger partitioner.min_samples or a smaller "
+            "test"
+        )
+    raise DataError(msg)
