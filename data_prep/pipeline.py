@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.comm import Communicator, Serial
+from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
@@ -26,6 +26,7 @@ from .partitioners.base import Within, facts, fault, may_overlap
 from .shifts import Clients, shifts
 from .sources import Source, sources
 from .splits import official_splits, own_splits, random_splits
+from .validation import check_size, checked_source
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
@@ -187,6 +188,7 @@ def prepare(
     *,
     force: bool = False,
     comm: Communicator | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[Manifest, bool]:
     """Make a data set directory, unless the very same one is there.
 
@@ -203,6 +205,9 @@ def prepare(
     comm
         Ranks that prepare it together: each reads the source, and writes some of the
         files. This process alone if None.
+    tell
+        Called on rank 0 with each note on how the source was read, and each question
+        on what may be a mistake in it.
 
     Returns
     -------
@@ -223,7 +228,8 @@ def prepare(
     found: Manifest | dict[str, Any] = {}
     error: FedAPMError | None = None
     try:
-        found = _ready(wanted, origin, directory, force)
+        told = tell if tell and ranks.rank == SERVER else _untold
+        found = _ready(wanted, origin, directory, force, told)
     except FedAPMError as caught:
         error = caught
     ranks.agree(error)
@@ -232,16 +238,28 @@ def prepare(
     return write_dataset(directory, **found, force=force, comm=ranks), True
 
 
+def _untold(_: str) -> None:
+    """Tell nobody."""
+
+
 def _ready(
-    wanted: Plan, origin: Path, directory: Path, force: bool
+    wanted: Plan,
+    origin: Path,
+    directory: Path,
+    force: bool,
+    tell: Callable[[str], None],
 ) -> Manifest | dict[str, Any]:
     """Return the manifest of what is there already, or what is to be written."""
     source = sources.get(wanted.source)(origin, **wanted.options)
+    source = checked_source(source, wanted.source)
+    for note in (*source.notes, *source.warnings):
+        tell(note)
     partitioner = wanted.partitioner or _default_partitioner(wanted.source, source)
     identity = _identity(wanted, partitioner, source)
     if (directory / MANIFEST).exists() and not force:
         return _finished(directory, identity)
     settings = wanted.settings
+    check_size(settings.clients or len(source.id_names), len(source.table.classes))
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
     splits = _split(wanted, source, pool, parts)
@@ -282,6 +300,8 @@ def _identity(
     more: dict[str, Any] = {"shift": list(wanted.shifts)} if wanted.shifts else {}
     if source.skipped:
         more["skipped"] = list(source.skipped)
+    if source.notes:
+        more["notes"] = list(source.notes)
     for key in ("store", "compression"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)

@@ -12,6 +12,8 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
 from fedapm_mpi.shards import Table
 
+from ..files import regular
+
 
 @dataclass(frozen=True)
 class Source:
@@ -48,6 +50,8 @@ class Source:
     default_split: Literal["random", "own"] = "random"
     skipped: tuple[str, ...] = ()
     shifts: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 sources: Registry[Callable[..., Source]] = Registry("source", "data_prep.sources")
@@ -61,9 +65,10 @@ def find(path: Path, names: tuple[str, ...], what: str) -> Path:
     DataError
         If there is none.
     """
-    if path.is_file():
+    if regular(path).is_file():
         return path
     for name in names:
+        regular(path / name)
         if (path / name).is_file():
             return path / name
     msg = f"{path} is not {what} and holds none ({' or '.join(names)})"

@@ -69,7 +69,12 @@ def _prepare(comm: Communicator, order: Order) -> int:
     from fedapm_mpi.commands.inspect import overview
 
     manifest, written = prepare(
-        order.wanted, order.origin, order.directory, force=order.force, comm=comm
+        order.wanted,
+        order.origin,
+        order.directory,
+        force=order.force,
+        comm=comm,
+        tell=_told,
     )
     if comm.rank == SERVER:
         if not written:
@@ -78,6 +83,10 @@ def _prepare(comm: Communicator, order: Order) -> int:
             )
         sys.stdout.write(overview(manifest))
     return 0
+
+
+def _told(note: str) -> None:
+    sys.stdout.write(f"note: {note}\n")
 
 
 def _order(args: argparse.Namespace) -> Order | int:
