@@ -22,6 +22,7 @@ from .values import (
     lookalikes,
     one_axis,
     shortened,
+    shown,
     split_codes,
     whole,
 )
@@ -76,7 +77,7 @@ def checked_source(source: Any, name: str) -> Source:
         if not isinstance(file, Path):
             _refuse(where, f"files must be paths, not {kind_of(file)}")
     asked = [lookalikes(id_names, "clients"), lookalikes(table.classes, "classes")]
-    asked += [_quantity(table)]
+    asked += [_quantity(table), _absent(table)]
     return replace(
         source,
         table=table,
@@ -259,6 +260,16 @@ def _sequence(where: str, values: Any) -> Sequence[Any]:
         msg = f"{where} must be a list or tuple, not {kind_of(values)}"
         raise DataError(msg)
     return values
+
+
+def _absent(table: Table) -> str:
+    """Return a sentence on classes that no sample has, if there are any."""
+    counts = np.bincount(table.labels.astype(np.int64), minlength=len(table.classes))
+    without = [name for name, n in zip(table.classes, counts, strict=True) if not n]
+    if not without:
+        return ""
+    classes = f"{len(without)} of {len(table.classes)} classes"
+    return f"{classes} have no sample ({shown(without)})"
 
 
 def _quantity(table: Table) -> str:

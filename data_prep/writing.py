@@ -199,7 +199,7 @@ def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
 
 
 def _checked(
-    number: int, sample: Sample, inputs: Sequence[InputSpec], num_classes: int
+    number: int, sample: Any, inputs: Sequence[InputSpec], num_classes: int
 ) -> dict[str, NDArray[Any]]:
     """Return a sample's inputs as they are stored; refuse what was not announced."""
     if not isinstance(sample, Sample):
@@ -209,7 +209,7 @@ def _checked(
     if not isinstance(sample.split, str) or sample.split not in SPLITS:
         msg = f"{where}: the split is {sample.split!r}, not one of {', '.join(SPLITS)}"
         raise DataError(msg)
-    label: Any = sample.label
+    label = sample.label
     # Written so that NaN, of which nothing is true, is refused.
     number_like = isinstance(label, (int, float, np.number, np.bool_))
     if not number_like or not 0 <= label < num_classes or label != int(label):

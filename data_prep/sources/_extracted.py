@@ -75,7 +75,7 @@ def _source(path: Path, dataset: str, said: dict[str, Any]) -> Source:
 
 def _read(path: Path, dataset: str) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = json.loads((path / FEATURES).read_text("utf-8"))
+        said: Any = json.loads((path / FEATURES).read_text("utf-8"))
     except OSError as error:
         msg = (
             f"{path} holds no finished features: make them, or go on, with "
@@ -94,7 +94,8 @@ def _read(path: Path, dataset: str) -> dict[str, Any]:
             f"{said.get('schema_version')!r}), not of {dataset!r} (schema {SCHEMA})"
         )
         raise DataError(msg)
-    return said
+    made: dict[str, Any] = said
+    return made
 
 
 def _column(

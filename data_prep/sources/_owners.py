@@ -15,7 +15,7 @@ from fedapm_mpi.registry import did_you_mean
 
 from ..files import regular
 from ..unread import unread
-from ..values import identifiers, shortened, shown
+from ..values import identifiers, missing, shortened, shown
 from .base import Source
 
 Line = Mapping[str | None, str | None]
@@ -125,22 +125,20 @@ def _owners(
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.str_]], tuple[str, ...]]:
     """Return the client of each line, checked, and how it was read."""
     owners = np.array([str(line[client]) for line in lines], dtype=str)
-    try:
-        named = identifiers(owners, f"{table}: column {client!r}")
-    except DataError as error:
-        blank = [k for k, line in enumerate(lines) if not str(line[client]).strip()]
-        if not blank:
-            raise
+    absent = np.flatnonzero(missing(owners))
+    if absent.size:
+        k = int(absent[0])
         msg = (
-            f"{table}, line {blank[0] + 2}: {lines[blank[0]]['file']} has no {client} "
-            f"({len(blank)} of {len(lines)} lines have none); name one for each"
+            f"{table}, line {k + 2}: {lines[k]['file']} has no {client} "
+            f"({str(owners[k])!r}; {len(absent)} of {len(lines)} lines have none); "
+            "name one for each"
         )
-        raise DataError(msg) from error
+        raise DataError(msg)
     # What pandas makes of whole numbers where one was missing.
-    if not all(re.fullmatch(r"-?\d+\.0", name) for name in named.names):
+    if not all(re.fullmatch(r"-?\d+\.0", name) for name in owners.tolist()):
         return owners, ()
     whole = np.array([owner.removesuffix(".0") for owner in owners.tolist()])
     return whole, (
         f"{table.name}: column {client!r} holds whole numbers such as "
-        f"{named.names[0]}; clients are named without the decimal point",
+        f"{owners[0]}; clients are named without the decimal point",
     )

@@ -99,7 +99,7 @@ def image_folder(
     )
     if table is None:
         return made
-    origin = path / table if (path / table).is_file() else Path(table)
+    origin = path / table if (path / table).exists() else Path(table)
     return owners_of(made, origin, found, sound.names, client)
 
 
