@@ -6,7 +6,7 @@ A file is opened only if it is a regular one: opening a named pipe blocks.
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -150,8 +150,9 @@ def opened(file: Path) -> Iterator[Any]:
 def _remarks(held: Any) -> tuple[str, ...]:
     """Return what of a picture will not be in the array."""
     found = []
-    if getattr(held, "n_frames", 1) > 1:
-        found.append(MULTIPLE)
+    with suppress(Exception):  # Of a later page that is damaged, and is not used.
+        if getattr(held, "n_frames", 1) > 1:
+            found.append(MULTIPLE)
     if _reduced(held):
         found.append(REDUCED)
     if _transparent(held):

@@ -17,6 +17,7 @@ from .quantities import looks_like_a_quantity
 from .sources.base import Source
 from .values import (
     MISSING,
+    control_characters,
     kind_of,
     lengths,
     lookalikes,
@@ -27,7 +28,7 @@ from .values import (
     whole,
 )
 
-MOST_CELLS = 2**27
+MOST_CELLS = 2**25
 """Most numbers in the table of clients and classes that a manifest has of a split."""
 
 DTYPES = (
@@ -72,7 +73,9 @@ def checked_source(source: Any, name: str) -> Source:
         _rows(f"{where}: split", source.split, number)
         split = split_codes(_array(source.split), f"{where}: split")
     for key in ("skipped", "notes", "warnings"):
-        _names(f"{where}: {key}", getattr(source, key))
+        for text in _sequence(f"{where}: {key}", getattr(source, key)):
+            if not isinstance(text, str):
+                _refuse(where, f"{key} must be texts, not {kind_of(text)}")
     for file in source.files:
         if not isinstance(file, Path):
             _refuse(where, f"files must be paths, not {kind_of(file)}")
@@ -246,6 +249,13 @@ def _names(where: str, values: Any) -> tuple[str, ...]:
     for place, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             msg = f"{where}: entry {place} is {shortened(repr(name))}, not a name"
+            raise DataError(msg)
+        odd = control_characters(name)
+        if odd:
+            msg = (
+                f"{where}: the name {shortened(ascii(name))} has characters that "
+                f"cannot be shown ({odd}); rename it"
+            )
             raise DataError(msg)
     if len(set(names)) < len(names):
         seen: set[str] = set()

@@ -5,6 +5,7 @@ is used from there on, or refuses it with its name, a row and the value. Time an
 depend on the number of entries, not on how large they are.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -160,6 +161,7 @@ def whole(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
     if values.dtype.kind != "f":
         msg = f"{where} must be whole numbers, not {kind_of(values)}"
         raise DataError(msg)
+    values = values.astype(np.float64, copy=False)  # The bound is beyond float16.
     absent = np.flatnonzero(np.isnan(values))
     if absent.size:
         msg = (
@@ -251,6 +253,12 @@ def is_missing(value: Any) -> bool:
     ):
         return str(value).strip() in ("", *MISSING)
     return False
+
+
+def control_characters(name: str) -> str:
+    """Return what of a name cannot be shown or written, escaped, or nothing."""
+    found = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
+    return ", ".join(ascii(c) for c in found[:SHOWN])
 
 
 def last_part(where: str) -> str:

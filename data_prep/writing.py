@@ -27,7 +27,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.shards import Column, Compression, Table, write_dataset
 
-from .values import is_missing, shortened
+from .values import control_characters, is_missing, shortened
 
 
 class Sample(NamedTuple):
@@ -177,6 +177,12 @@ def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
         msg = (
             f"sample {number} has no client ({shortened(repr(client))}); name one for "
             "each sample, or leave it out"
+        )
+        raise DataError(msg)
+    if isinstance(client, str) and control_characters(client):
+        msg = (
+            f"sample {number}: the client {shortened(ascii(client))} has characters "
+            f"that cannot be shown ({control_characters(client)}); rename it"
         )
         raise DataError(msg)
     if numeric and client == int(client):

@@ -73,6 +73,11 @@ def test_whole_floats_and_one_column_are_labels_from_0(values):
     assert not made.note
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, ">f8"])
+def test_whole_floats_of_any_width(dtype):
+    assert labels(np.array([1, 0, 2], dtype), Y).codes.tolist() == [1, 0, 2]
+
+
 @pytest.mark.parametrize("value", [-1, -100])
 def test_negative_labels_beside_others_are_asked_about(value):
     made = labels(np.array([value, 0, 1, value]), Y)
