@@ -27,7 +27,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.shards import Column, Compression, Table, write_dataset
 
-from .values import control_characters, is_missing, shortened
+from .values import control_characters, is_missing, shortened, shown
 
 
 class Sample(NamedTuple):
@@ -208,18 +208,19 @@ def _checked(
     number: int, sample: Any, inputs: Sequence[InputSpec], num_classes: int
 ) -> dict[str, NDArray[Any]]:
     """Return a sample's inputs as they are stored; refuse what was not announced."""
-    if not isinstance(sample, Sample):
+    if not all(hasattr(sample, field) for field in Sample._fields):
         msg = f"sample {number} is a {type(sample).__name__}, not a Sample"
         raise DataError(msg)
     where = f"sample {number}, of client {shortened(repr(sample.client))}"
     if not isinstance(sample.split, str) or sample.split not in SPLITS:
-        msg = f"{where}: the split is {sample.split!r}, not one of {', '.join(SPLITS)}"
+        said = shortened(repr(sample.split))
+        msg = f"{where}: the split is {said}, not one of {', '.join(SPLITS)}"
         raise DataError(msg)
-    label = sample.label
+    label: Any = sample.label
     # Written so that NaN, of which nothing is true, is refused.
-    number_like = isinstance(label, (int, float, np.number, np.bool_))
+    number_like = isinstance(label, (int, float, np.integer, np.floating, np.bool_))
     if not number_like or not 0 <= label < num_classes or label != int(label):
-        said = shortened(repr(label) if isinstance(label, str) else label)
+        said = shortened(label if number_like else repr(label))
         msg = f"{where}: label {said} is not in 0 to {num_classes - 1}"
         raise DataError(msg)
     if not isinstance(sample.inputs, Mapping):
@@ -227,7 +228,7 @@ def _checked(
         raise DataError(msg)
     if sample.inputs.keys() != {spec.name for spec in inputs}:
         msg = (
-            f"{where}: it has the inputs {', '.join(sample.inputs)}, announced are "
+            f"{where}: it has the inputs {shown(list(sample.inputs))}, announced are "
             f"{', '.join(spec.name for spec in inputs)}"
         )
         raise DataError(msg)

@@ -127,14 +127,22 @@ def check_table(
     if len({len(parts) for parts in splits.values()}) != 1:
         msg = f"{table.dataset}: every split must list the same clients"
         raise DataError(msg)
+    _check_rows(table, splits)
+
+
+def _check_rows(
+    table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> None:
+    """Check that parts list samples that there are."""
+    number = len(table.labels)
     for split, parts in splits.items():
         for client, rows in enumerate(parts):
             # A negative row would be taken from the end.
-            if len(rows) and not 0 <= rows.min() <= rows.max() < len(labels):
+            if len(rows) and not 0 <= rows.min() <= rows.max() < number:
                 row = rows.min() if rows.min() < 0 else rows.max()
                 msg = (
                     f"{table.dataset}: {split} of client {client} lists sample {row}, "
-                    f"but there are samples 0 to {len(labels) - 1}"
+                    f"but there are samples 0 to {number - 1}"
                 )
                 raise DataError(msg)
 

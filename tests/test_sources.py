@@ -442,6 +442,13 @@ class Evil:
             {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]},
             "does not hold pictures",
         ),
+        (
+            "test_batch",
+            {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 1.5]},
+            "test_batch has the label 1.5 for picture 1",
+        ),
+        ("batches.meta", {b"label_names": [1]}, "not hold the names of the classes"),
+        ("batches.meta", {b"label_names": 3}, "not hold the names of the classes"),
     ],
 )
 def test_broken_cifar10(tmp_path, monkeypatch, name, batch, message):

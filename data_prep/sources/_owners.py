@@ -57,18 +57,7 @@ def owners_of(
                 f"(it has: {shown(columns)})"
             )
             raise DataError(msg)
-    number: dict[str, int] = {}
-    for k, line in enumerate(lines):
-        _check(table, k, line, columns)
-        file = str(line["file"])
-        if file in number:
-            msg = f"{table}, line {k + 2}: {file} has been listed before"
-            raise DataError(msg)
-        number[file] = k
-    for file in sorted(number.keys() ^ set(listed)):
-        what = "is not there" if file in number else "is not in the table"
-        msg = f"{table}: {file} {what}; table and folder must name the same pictures"
-        raise DataError(msg)
+    number = _numbers(table, lines, columns, listed)
     owners, note = _owners(table, lines, client)
     of_file = [number[file] for file in kept]
     named = identifiers(owners[of_file], f"{table}: column {client!r}")
@@ -104,6 +93,25 @@ def _lines(table: Path) -> tuple[list[str], list[Line]]:
         msg = f"{table} has two columns {twice[0]!r}; rename or remove one of them"
         raise DataError(msg)
     return columns, lines
+
+
+def _numbers(
+    table: Path, lines: Sequence[Line], columns: Sequence[str], listed: Sequence[str]
+) -> dict[str, int]:
+    """Return the line of each file; each file must have one, and no other."""
+    number: dict[str, int] = {}
+    for k, line in enumerate(lines):
+        _check(table, k, line, columns)
+        file = str(line["file"])
+        if file in number:
+            msg = f"{table}, line {k + 2}: {file} has been listed before"
+            raise DataError(msg)
+        number[file] = k
+    for file in sorted(number.keys() ^ set(listed)):
+        what = "is not there" if file in number else "is not in the table"
+        msg = f"{table}: {file} {what}; table and folder must name the same pictures"
+        raise DataError(msg)
+    return number
 
 
 def _check(table: Path, k: int, line: Line, columns: Sequence[str]) -> None:

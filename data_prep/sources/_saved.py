@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 
 from ..files import regular
+from ..unread import unread
 from ..values import shortened
 
 Arrays = dict[str, NDArray[Any]]
+FIXED = ("y", "client", "split", "class_names", "length")
 
 
 class Saved(NamedTuple):
@@ -124,3 +126,30 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
         msg = f"{path}: {name!r} is no array; save it with np.save or np.savez"
         raise DataError(msg)
     return values
+
+
+def is_read(
+    key: str, names: tuple[str, ...], *, inputs: tuple[str, ...], group: str | None
+) -> bool:
+    """Return whether an array is read, by its name and those that there are."""
+    if key in FIXED or key == group:
+        return True
+    if key.startswith("x_"):
+        # A wrong name in `inputs` is refused with the nearest of all.
+        known = all(f"x_{name}" in names for name in inputs)
+        return not inputs or not known or key.removeprefix("x_") in inputs
+    of_input = {f"x_{key.removeprefix('length_')}"} if key[:7] == "length_" else set()
+    of_input |= {f"x_{key[:-6]}"} if key.endswith(("_scale", "_shift")) else set()
+    return bool(of_input & set(names))
+
+
+def unread_arrays(
+    path: Path, found: Arrays, others: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return a sentence on what nothing reads, but for inputs that were left out."""
+    inputs = [key.removeprefix("x_") for key in found if key.startswith("x_")]
+    known = [*FIXED, *found]
+    for name in inputs:
+        known += [f"length_{name}", f"{name}_scale", f"{name}_shift"]
+    extra = [key for key in others if not key.startswith("x_")]
+    return unread([*found, *extra], known, path.name, "array")

@@ -18,11 +18,10 @@ from .. import values as checked
 from ..labels import class_names
 from ..labels import labels as labels_of
 from ..unread import unread
-from ._saved import Arrays, read_arrays
+from ._saved import Arrays, is_read, read_arrays, unread_arrays
 from .base import Source, sources, window_scores
 
 Kind = Literal["picture", "series", "plain"]
-FIXED = ("y", "client", "split", "class_names", "length")
 
 
 @sources.register("arrays")
@@ -70,7 +69,7 @@ def arrays(
         Name of the data set; that of the file if None.
     """
     saved = read_arrays(
-        path, partial(_is_read, inputs=inputs and inputs + series, group=group)
+        path, partial(is_read, inputs=inputs and inputs + series, group=group)
     )
     found = saved.arrays
     _check_keys(path, found, saved.others, group)
@@ -91,34 +90,12 @@ def arrays(
         files=saved.files,
         split=None if split is None else checked.split_codes(split, f"{path}: 'split'"),
         notes=(labels.note,) if labels.note else (),
-        warnings=(*_unread(path, found, saved.others), *_wide(path, found, kinds)),
+        warnings=(
+            *unread_arrays(path, found, saved.others),
+            *_wide(path, found, kinds),
+        ),
     )
     return _with_clients(made, path, found, group)
-
-
-def _is_read(
-    key: str, names: tuple[str, ...], *, inputs: tuple[str, ...], group: str | None
-) -> bool:
-    """Return whether an array is read, by its name and those that there are."""
-    if key in FIXED or key == group:
-        return True
-    if key.startswith("x_"):
-        # A wrong name in `inputs` is refused with the nearest of all.
-        known = all(f"x_{name}" in names for name in inputs)
-        return not inputs or not known or key.removeprefix("x_") in inputs
-    of_input = {f"x_{key.removeprefix('length_')}"} if key[:7] == "length_" else set()
-    of_input |= {f"x_{key[:-6]}"} if key.endswith(("_scale", "_shift")) else set()
-    return bool(of_input & set(names))
-
-
-def _unread(path: Path, found: Arrays, others: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a sentence on what nothing reads, but for inputs that were left out."""
-    inputs = [key.removeprefix("x_") for key in found if key.startswith("x_")]
-    known = [*FIXED, *found]
-    for name in inputs:
-        known += [f"length_{name}", f"{name}_scale", f"{name}_shift"]
-    extra = [key for key in others if not key.startswith("x_")]
-    return unread([*found, *extra], known, path.name, "array")
 
 
 def _wide(path: Path, found: Arrays, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
