@@ -21,6 +21,7 @@ from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import Compression, write_dataset
 from fedapm_mpi.tables import Table, stored_as
 
+from .files import regular
 from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
 from .shifts import Clients, shifts
@@ -324,10 +325,14 @@ def _identity(
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Return name, size and checksum of each file; of very many, in one for all."""
-    each = [
-        {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
-        for f in files
-    ]
+    try:
+        each = [
+            {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
+            for f in map(regular, files)
+        ]
+    except OSError as error:
+        msg = f"cannot read {error.filename}: {error.strerror or error}"
+        raise DataError(msg) from error
     if len(each) <= NAMED_FILES:
         return each
     return [

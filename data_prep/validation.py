@@ -125,6 +125,7 @@ def _table(where: str, table: Any) -> Table:
             "labels must be one integer for each sample, and there must be samples, "
             f"not {kind_of(table.labels)}",
         )
+    _rows(f"{where}: labels", table.labels, len(y))
     y = whole(y, f"{where}: labels", "label")
     bad = np.flatnonzero((y < 0) | (y >= len(classes)))
     if bad.size:

@@ -76,14 +76,14 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
             f"{kind_of(values)}; save np.asarray({what}, dtype=str)"
         )
         raise DataError(msg)
-    bad = np.asarray(np.ma.getmaskarray(values)).reshape(-1)
+    absent = np.asarray(np.ma.getmaskarray(values)).reshape(-1)
     if y.dtype.kind in "SUT":
         y = texts(y, where)
-        bad = bad | missing(y)
+        absent = absent | missing(y)
     elif y.dtype.kind in "fM":
-        bad = bad | ~np.isfinite(y)
-    if bad.any():
-        rows = np.flatnonzero(bad)
+        absent = absent | ~np.isfinite(y)
+    if absent.any():
+        rows = np.flatnonzero(absent)
         value = shortened(repr(y[rows[0]].item()))
         msg = (
             f"{where}: {len(rows)} of {len(y)} samples have no {what}, the first is "
@@ -230,11 +230,11 @@ def texts(y: NDArray[Any], where: str) -> NDArray[Any]:
     return y.astype(str) if y.dtype.kind == "T" else y
 
 
-def missing(texts: NDArray[Any]) -> NDArray[np.bool_]:
+def missing(entries: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which texts are blank or stand for a missing value."""
-    stripped = np.char.strip(texts)
-    found: NDArray[np.bool_] = np.isin(stripped, ("", *MISSING))
-    return found
+    found, codes = np.unique(np.asarray(entries), return_inverse=True)
+    absent = [name.strip() in ("", *MISSING) for name in found.tolist()]
+    return np.array(absent, bool)[codes.reshape(-1)]
 
 
 def _parts() -> str:
@@ -257,6 +257,8 @@ def is_missing(value: Any) -> bool:
 
 def control_characters(name: str) -> str:
     """Return what of a name cannot be shown or written, escaped, or nothing."""
+    if name.isprintable():
+        return ""
     found = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
     return ", ".join(ascii(c) for c in found[:SHOWN])
 

@@ -514,3 +514,11 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(folder / "y.npy")
     np.save(folder / "x_a.npy", np.zeros((3, 2)))
     assert "no regular file" in refused(sources.get("arrays"), folder)
+    (folder / "y.npy").unlink()
+    np.save(folder / "y.npy", np.zeros(3, int))
+    (folder / "gone.npy").symlink_to(folder / "nowhere")
+    with pytest.raises(DataError, match=r"cannot read .*gone\.npy"):
+        prepare("arrays", folder, tmp_path / "to", "partitioner=iid", "clients=1")
+    (folder / "gone.npy").unlink()
+    os.mkfifo(folder / "other.npy")
+    assert "no regular file" in refused(sources.get("arrays"), folder)

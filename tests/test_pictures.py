@@ -231,3 +231,17 @@ def test_extractors_see_16_bits_as_8(tmp_path):
     np.testing.assert_array_equal(seen[..., 0], np.rint(RAMP / 257))
     assert seen.shape == (32, 32, 3)
     assert picture(root / "a" / "a.png", 32, "grey").peak == 65535
+
+
+def test_files_that_are_not_read_are_named(tmp_path):
+    root = folder(tmp_path, a_png=Image.fromarray(RAMP), b_gif=Image.new("L", (4, 4)))
+    (root / "a" / "c.dcm").write_text("another format")
+    (root / "a" / "d.gif").write_text("another format")
+    (root / "a" / ".DS_Store").write_text("of no interest")
+    Image.new("L", (4, 4)).save(root / "alone.png")
+    source, x = read(root)
+    assert len(x) == 1
+    assert "3 files in the folders of the classes are not read" in source.warnings[0]
+    assert "(2 .gif, 1 .dcm)" in source.warnings[0]
+    assert "1 pictures lie in no folder of a class" in source.warnings[1]
+    assert "alone.png" in source.warnings[1]

@@ -110,6 +110,7 @@ MASKED = np.ma.array(np.zeros(N, int), mask=np.arange(N) == 3)
         (source(table=table(labels=np.full(N, 1.5))), "of sample 0 is 1.5"),
         (source(table=table(labels=ONES * 3)), "label 3 of sample 0 is not in 0 to 2"),
         (source(table=table(labels=ONES * 10**12)), "label 1000000000000 of sample 0"),
+        (source(table=table(labels=MASKED)), "labels: 1 of 12 samples are masked"),
         (source(table=table(labels=-ONES)), "label -1 of sample 0"),
         (source(table=table(classes=())), "it has 0 classes"),
         (source(table=table(classes="abc")), "must be a list or tuple, not a str"),

@@ -67,7 +67,9 @@ def read_arrays(path: Path, wanted: Callable[[str, tuple[str, ...]], bool]) -> S
 
 
 def _folder(path: Path, wanted: Callable[[str, tuple[str, ...]], bool]) -> Saved:
-    files = tuple(sorted(path.glob("*.npy")))
+    files = tuple(sorted(f for f in path.glob("*.npy") if not f.is_dir()))
+    for file in files:
+        regular(file)
     if not files:
         msg = f"{path} holds no .npy files; give an .npz file or such a folder"
         raise DataError(msg)
@@ -78,7 +80,7 @@ def _folder(path: Path, wanted: Callable[[str, tuple[str, ...]], bool]) -> Saved
             found[file.stem] = _array(
                 path,
                 file.stem,
-                lambda file=file: np.load(regular(file), mmap_mode="r"),  # type: ignore[misc]
+                lambda file=file: np.load(file, mmap_mode="r"),  # type: ignore[misc]
             )
     return Saved(found, tuple(n for n in names if n not in found), files)
 

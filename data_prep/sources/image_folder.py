@@ -1,5 +1,6 @@
 """Pictures in a folder for each class, and a table that says whose they are."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,6 +13,7 @@ from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.shards import Column, Table
 
 from ..pictures import CHANNELS, WIDE, picture, pillow
+from ..values import shortened, shown
 from ._owners import owners_of
 from .base import Source, sources
 
@@ -95,7 +97,7 @@ def image_folder(
         tuple(files),
         skipped=sound.skipped,
         notes=sound.notes,
-        warnings=sound.warnings,
+        warnings=(*sound.warnings, *_others(path)),
     )
     if table is None:
         return made
@@ -119,6 +121,34 @@ def _pictures(path: Path) -> tuple[tuple[str, ...], list[str]]:
         msg = f"{where} holds no pictures; give the folder that has one for each class"
         raise DataError(msg)
     return classes, names
+
+
+def _others(path: Path) -> tuple[str, ...]:
+    """Return a sentence on files in the classes' folders that are not read."""
+    kinds = Counter(
+        file.suffix.lower() or file.name
+        for folder in path.glob("*")
+        if folder.is_dir() and folder.name[0] != "."
+        for file in folder.rglob("*")
+        if file.suffix.lower() not in SUFFIXES
+        and file.name[0] != "."
+        and not file.is_dir()
+    )
+    stray = [f for f in path.glob("*") if f.suffix.lower() in SUFFIXES]
+    said = []
+    if kinds:
+        each = shown([f"{n} {kind}" for kind, n in kinds.most_common()])
+        said.append(
+            f"{sum(kinds.values())} files in the folders of the classes are not read "
+            f"({each}); pictures end in {', '.join(sorted(SUFFIXES))}"
+        )
+    pictures = [file.name for file in stray if not file.is_dir()]
+    if pictures:
+        said.append(
+            f"{len(pictures)} pictures lie in no folder of a class and are not read "
+            f"(such as {shortened(min(pictures))})"
+        )
+    return tuple(said)
 
 
 class Sound(NamedTuple):
