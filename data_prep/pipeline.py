@@ -21,6 +21,7 @@ from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import Compression, write_dataset
 from fedapm_mpi.tables import Table, stored_as
 
+from .files import regular
 from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
 from .shifts import Clients, shifts
@@ -34,6 +35,7 @@ from .split_checks import (
 )
 from .splits import official_splits, own_splits, random_splits
 from .spreads import unscaled
+from .validation import check_size, checked_source
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
@@ -262,7 +264,8 @@ def _ready(
 ) -> Manifest | dict[str, Any]:
     """Return the manifest of what is there already, or what is to be written."""
     source = sources.get(wanted.source)(origin, **wanted.options)
-    for note in source.warnings:
+    source = checked_source(source, wanted.source)
+    for note in (*source.notes, *source.warnings):
         tell(note)
     _check_split(wanted, source)
     partitioner = wanted.partitioner
@@ -272,6 +275,7 @@ def _ready(
     if (directory / MANIFEST).exists() and not force:
         return _finished(directory, identity)
     settings = wanted.settings
+    check_size(settings.clients or len(source.id_names), len(source.table.classes))
     pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
     parts = _partition(pool, partitioner, settings)
     natural = _names(source, parts)
@@ -326,6 +330,8 @@ def _identity(
     more: dict[str, Any] = {"shift": list(wanted.shifts)} if wanted.shifts else {}
     if source.skipped:
         more["skipped"] = list(source.skipped)
+    if source.notes:
+        more["notes"] = list(source.notes)
     for key in ("store", "compression"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)
@@ -358,10 +364,14 @@ def _options(wanted: Plan) -> dict[str, Any]:
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Return name, size and checksum of each file; of very many, in one for all."""
-    each = [
-        {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
-        for f in files
-    ]
+    try:
+        each = [
+            {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
+            for f in map(regular, files)
+        ]
+    except OSError as error:
+        msg = f"cannot read {error.filename}: {error.strerror or error}"
+        raise DataError(msg) from error
     if len(each) <= NAMED_FILES:
         return each
     return [

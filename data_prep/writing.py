@@ -18,7 +18,7 @@ import shutil
 from array import array
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from fedapm_mpi.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.shards import Column, Compression, Table, write_dataset
 
 from .split_checks import check_trained
+from .values import control_characters, is_missing, shortened, shown
 
 REMEDY = "leave such clients out, or give some of their samples the split 'train'"
 
@@ -144,9 +145,10 @@ def _spooled(
                     lengths[spec.name].append(len(values))
                     values = _padded(values, spec)
                 files[spec.name].write(values.tobytes())
-            owners.append(clients.setdefault(sample.client, len(clients)))
+            client = _client(number, sample.client, clients)
+            owners.append(clients.setdefault(client, len(clients)))
             codes.append(SPLITS.index(sample.split))
-            labels.append(sample.label)
+            labels.append(int(sample.label))
     finally:
         for file in files.values():
             file.close()
@@ -164,26 +166,84 @@ def _spooled(
     return table, of_sample, np.array(codes, np.int8), [str(c) for c in ordered]
 
 
+def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
+    """Return a sample's client; whole floats, as pandas makes them, as integers.
+
+    Raises
+    ------
+    DataError
+        If it is missing, cannot name a client, or is of another kind than the others.
+    """
+    if isinstance(client, bytes):
+        client = client.decode("utf-8", "backslashreplace")
+    numeric = isinstance(client, (float, np.floating))
+    if client is None or (numeric and not np.isfinite(client)) or is_missing(client):
+        msg = (
+            f"sample {number} has no client ({shortened(repr(client))}); name one for "
+            "each sample, or leave it out"
+        )
+        raise DataError(msg)
+    if isinstance(client, str) and control_characters(client):
+        msg = (
+            f"sample {number}: the client {shortened(ascii(client))} has characters "
+            f"that cannot be shown ({control_characters(client)}); rename it"
+        )
+        raise DataError(msg)
+    if numeric and client == int(client):
+        client = int(client)
+    first = next(iter(known), client)
+    texts = isinstance(client, str), isinstance(first, str)
+    try:
+        hash(client)
+        fits = texts[0] == texts[1] and (client < first) in (True, False)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        msg = (
+            f"sample {number}: the client {shortened(repr(client))} cannot be sorted "
+            f"among others such as {shortened(repr(first))}; name clients by texts, or "
+            "by integers"
+        )
+        raise DataError(msg)
+    return cast("Hashable", client)
+
+
 def _checked(
-    number: int, sample: Sample, inputs: Sequence[InputSpec], num_classes: int
+    number: int, sample: Any, inputs: Sequence[InputSpec], num_classes: int
 ) -> dict[str, NDArray[Any]]:
     """Return a sample's inputs as they are stored; refuse what was not announced."""
-    where = f"sample {number}, of client {sample.client!r}"
-    if sample.split not in SPLITS:
-        msg = f"{where}: the split is {sample.split!r}, not one of {', '.join(SPLITS)}"
+    if not all(hasattr(sample, field) for field in Sample._fields):
+        msg = f"sample {number} is a {type(sample).__name__}, not a Sample"
         raise DataError(msg)
-    if not 0 <= sample.label < num_classes:
-        msg = f"{where}: label {sample.label} is not in 0 to {num_classes - 1}"
+    where = f"sample {number}, of client {shortened(repr(sample.client))}"
+    if not isinstance(sample.split, str) or sample.split not in SPLITS:
+        said = shortened(repr(sample.split))
+        msg = f"{where}: the split is {said}, not one of {', '.join(SPLITS)}"
+        raise DataError(msg)
+    label: Any = sample.label
+    # Written so that NaN, of which nothing is true, is refused.
+    number_like = isinstance(label, (int, float, np.integer, np.floating, np.bool_))
+    if not number_like or not 0 <= label < num_classes or label != int(label):
+        said = shortened(label if number_like else repr(label))
+        msg = f"{where}: label {said} is not in 0 to {num_classes - 1}"
+        raise DataError(msg)
+    if not isinstance(sample.inputs, Mapping):
+        msg = f"{where}: its inputs are no mapping from names to arrays"
         raise DataError(msg)
     if sample.inputs.keys() != {spec.name for spec in inputs}:
         msg = (
-            f"{where}: it has the inputs {', '.join(sample.inputs)}, announced are "
+            f"{where}: it has the inputs {shown(list(sample.inputs))}, announced are "
             f"{', '.join(spec.name for spec in inputs)}"
         )
         raise DataError(msg)
     made = {}
     for spec in inputs:
-        values = np.asarray(sample.inputs[spec.name])
+        try:
+            values = np.asarray(sample.inputs[spec.name])
+        except (ValueError, TypeError, OverflowError) as error:
+            said = shortened(error)
+            msg = f"{where}: input {spec.name!r} is no array ({said})"
+            raise DataError(msg) from error
         fits = values.shape == spec.shape
         if spec.ragged:
             fits = values.ndim == len(spec.shape) and values.shape[1:] == spec.shape[1:]

@@ -107,6 +107,12 @@ def check_table(
                 f"for {len(labels)} samples; give one for each sample"
             )
             raise DataError(msg)
+        if np.ndim(c.lengths) != 1 or c.lengths.dtype.kind not in "iu":
+            msg = (
+                f"{table.dataset}: lengths of input {c.spec.name!r} must be one "
+                f"integer for each sample, not {c.lengths.dtype}"
+            )
+            raise DataError(msg)
         least = 0 if c.optional else 1
         wrong = np.flatnonzero((c.lengths < least) | (c.lengths > c.spec.shape[0]))
         if wrong.size:
@@ -121,6 +127,24 @@ def check_table(
     if len({len(parts) for parts in splits.values()}) != 1:
         msg = f"{table.dataset}: every split must list the same clients"
         raise DataError(msg)
+    _check_rows(table, splits)
+
+
+def _check_rows(
+    table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> None:
+    """Check that parts list samples that there are."""
+    number = len(table.labels)
+    for split, parts in splits.items():
+        for client, rows in enumerate(parts):
+            # A negative row would be taken from the end.
+            if len(rows) and not 0 <= rows.min() <= rows.max() < number:
+                row = rows.min() if rows.min() < 0 else rows.max()
+                msg = (
+                    f"{table.dataset}: {split} of client {client} lists sample {row}, "
+                    f"but there are samples 0 to {number - 1}"
+                )
+                raise DataError(msg)
 
 
 def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -229,7 +253,7 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     step = max(1, BLOCK_BYTES // max(1, size))
     for start in range(0, len(rows), step):
         wanted = rows[start : start + step]
-        block = column.take(wanted)
+        block = np.asarray(column.take(wanted))
         if block.shape != (len(wanted), *spec.shape) or block.dtype != spec.dtype:
             msg = (
                 f"input {spec.name!r} should give {spec.dtype} of shape "
@@ -240,9 +264,22 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         if block.dtype.kind == "f":
             finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
             if not finite.all():
-                msg = (
-                    f"input {spec.name!r} of sample {wanted[~finite].min()} is NaN or "
-                    "infinite; repair or drop that sample in the source"
-                )
+                msg = _not_finite(spec.name, block, wanted, finite)
                 raise DataError(msg)
         yield block
+
+
+def _not_finite(
+    name: str,
+    block: NDArray[Any],
+    rows: NDArray[np.int64],
+    finite: NDArray[np.bool_],
+) -> str:
+    """Return which sample, and where in it, is not finite."""
+    place = np.flatnonzero(~finite)[np.argmin(rows[~finite])]
+    at = np.argwhere(~np.isfinite(block[place]))[0].tolist()
+    where = f" at [{', '.join(map(str, at))}]" if at else ""
+    return (
+        f"input {name!r} of sample {rows[place]} is NaN or infinite{where}; "
+        "repair or drop that sample in the source"
+    )

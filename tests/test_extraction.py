@@ -393,6 +393,10 @@ def test_it_goes_on_where_it_ended(root, features, tmp_path):
     plan_and_read(to)
 
 
+def plan_and_prepare(folder, to, name="crema_d"):
+    return prepare(plan(name, {}), folder, to)
+
+
 def plan_and_read(folder, name="crema_d"):
     from data_prep.sources import sources
 
@@ -522,6 +526,12 @@ def test_tables_that_are_not_crema_ds(root, tmp_path):
     archives.votes(origin, [["1001_S00_ANG_XX", "F"]])
     with pytest.raises(DataError, match="lists no clip with a vote of A, S, H, N"):
         crema(root, origin).items()
+    archives.votes(origin, [["_S00_ANG_XX", "A"], ["1001_S00_ANG_XX", "A"]])
+    with pytest.raises(DataError, match="1 of 2 clips name no speaker"):
+        crema(root, origin).items()
+    table.write_text(table.read_text() + "short\n")
+    with pytest.raises(DataError, match="line 4: it has fewer columns"):
+        crema(root, origin).items()
 
 
 @pytest.mark.parametrize(
@@ -612,6 +622,24 @@ def test_damaged_features(features, tmp_path):
     items.write_text('{"kept": [0], "broken": {}}')
     with pytest.raises(DataError, match="its chunks hold 18 items"):
         plan_and_read(to)
+    shutil.copytree(features / "crema", to, dirs_exist_ok=True)
+    whole = json.loads((to / "features.json").read_text())
+    for key, value, message in (
+        ("labels", [0.5] * len(whole["labels"]), "labels of sample 0 is 0.5"),
+        ("labels", [9] * len(whole["labels"]), "label 9 of sample 0 is not in 0 to"),
+        ("labels", [1], "lengths must have one entry for each of 1 samples"),
+        ("labels", {}, "labels must be one integer"),
+        ("clients", [None] * len(whole["clients"]), "is damaged|is None, not a name"),
+        ("chunks", "2", "is damaged"),
+        ("inputs", [], "is damaged"),
+    ):
+        (to / "features.json").write_text(json.dumps(whole | {key: value}))
+        with pytest.raises(DataError, match=message):
+            plan_and_prepare(to, tmp_path / "data")
+    for text in ("[1]", "[" * 200_000):
+        (to / "features.json").write_text(text)
+        with pytest.raises(DataError, match=r"features\.json is damaged"):
+            plan_and_read(to)
     (to / "features.json").write_text("{")
     with pytest.raises(DataError, match=r"features\.json is damaged"):
         plan_and_read(to)

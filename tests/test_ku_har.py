@@ -243,3 +243,9 @@ def test_what_is_no_ku_har(tmp_path):
     write(tmp_path / "0.Stand" / "1_A_1.csv", rows_of("0.Stand", "1", 100))
     with pytest.raises(DataError, match="long enough"):
         read(tmp_path)
+
+
+def test_a_recording_of_nobody(folder):
+    (folder / "0.Stand" / "_A_1.csv").write_text("")
+    with pytest.raises(DataError, match=r"0\.Stand/_A_1\.csv names no subject"):
+        sources.get("ku-har")(folder)

@@ -252,13 +252,13 @@ def test_leaf_s_other_part_is_named(tmp_path, capsys, name, given):
     out = capsys.readouterr().out
     others = {"data/train": "test beside train", "data/test": "train beside test",
               "data/all_data": "test and train beside all_data"}  # fmt: skip
-    (note,) = [line for line in out.splitlines() if line.startswith("note: ")]
+    (note,) = [line for line in out.splitlines() if " beside " in line]
     assert note.startswith(f"note: {others[given]} in {root / 'data'} ")
     assert f"give {root / 'data'} to read both" in note
     assert "split          random, stratified, 20 % test (seed 0)" in out
     prepare(name, root / "data", tmp_path / "both")
     out = capsys.readouterr().out
-    assert "note:" not in out
+    assert " beside " not in out
     assert "split          the data set's own" in out
 
 

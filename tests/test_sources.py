@@ -199,7 +199,7 @@ def test_a_folder_of_npy_is_memory_mapped(tmp_path):
         (["y"], {}, {}, "must hold 'y'"),
         (["x_image", "x_sound", "x_facts"], {}, {}, "at least one 'x_<input>'"),
         ([], {"y": np.arange(11) % 3}, {}, r"there are 11 labels"),
-        ([], {"y": np.zeros(12)}, {}, "integer label"),
+        ([], {"y": np.full(12, 0.5)}, {}, "of sample 0 is 0.5, no whole number"),
         ([], {"y": np.zeros(0, int)}, {}, "integer label"),
         ([], {"y": np.arange(12)}, {}, "label 3 of sample 3 is not in 0 to 2"),
         ([], {"y": np.arange(12) - 1}, {}, "label -1 of sample 0"),
@@ -442,6 +442,13 @@ class Evil:
             {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]},
             "does not hold pictures",
         ),
+        (
+            "test_batch",
+            {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 1.5]},
+            "test_batch has the label 1.5 for picture 1",
+        ),
+        ("batches.meta", {b"label_names": [1]}, "not hold the names of the classes"),
+        ("batches.meta", {b"label_names": 3}, "not hold the names of the classes"),
     ],
 )
 def test_broken_cifar10(tmp_path, monkeypatch, name, batch, message):

@@ -214,7 +214,7 @@ def written(tmp_path, x, **more):
 def test_the_offer_leads_to_what_it_says(tmp_path, capsys):
     rng = np.random.default_rng(6)
     x = np.c_[rng.integers(0, 600, N), rng.random(N)]
-    path = written(tmp_path, x, split=np.arange(N) // M % 5 == 0)
+    path = written(tmp_path, x, split=np.where(np.arange(N) // M % 5 == 0, 1, 0))
     prepare("arrays", path, tmp_path / "raw")
     assert "note: the spread of a[0] (1" in capsys.readouterr().out
     manifest = prepare(

@@ -97,6 +97,13 @@ class CremaD:
             )
             raise DataError(msg)
         names = tuple(sorted(kept))
+        nobody = [name for name in names if not name.split("_")[0].strip()]
+        if nobody:
+            msg = (
+                f"{self.origin / TABLE}: {len(nobody)} of {len(names)} clips name no "
+                f"speaker, the first is {nobody[0]!r}; get the table again"
+            )
+            raise DataError(msg)
         # A clone without git-lfs lacks all of them, which is no broken clip.
         for path in self._files(names[0]):
             check_contents(path)
@@ -132,7 +139,12 @@ def _votes(path: Path) -> list[tuple[str, str]]:
                 if column not in (reader.fieldnames or ()):
                     msg = f"{path} has no column {column!r}; get CREMA-D's own again"
                     raise DataError(msg)
-            return [(row["FileName"], row["MultiModalVote"]) for row in reader]
+            rows = [(row["FileName"], row["MultiModalVote"]) for row in reader]
+            short = [k for k, row in enumerate(rows, 2) if None in row]
+            if short:
+                msg = f"{path}, line {short[0]}: it has fewer columns than line 1"
+                raise DataError(msg)
+            return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = (
             f"cannot read {path} ({error}): --from must be a clone of the repository "

@@ -12,8 +12,9 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import DataError
+from fedapm_mpi.errors import ConfigError, DataError
 
+from ..pictures import eight_bits
 from ._networks import PictureNetwork, TextNetwork, weights_facts
 from .base import BrokenItem, Items, extractors, needs
 
@@ -175,13 +176,10 @@ def plain(text: str) -> str:
 
 def _picture(path: Path) -> Any:
     try:
-        from PIL import Image
-    except ImportError as error:
-        raise needs(error, library="Pillow", extra="vision") from error
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return eight_bits(path)
+    except ConfigError as error:
+        raise needs(ImportError("PIL"), library="Pillow", extra="vision") from error
+    except (OSError, ValueError, SyntaxError) as error:
         msg = f"{path.name} can't be decoded ({error})"
         raise BrokenItem(msg) from error
 

@@ -32,19 +32,24 @@ def extracted(path: Path, dataset: str) -> Source:
         If it is no such folder, or one that is not finished or damaged.
     """
     said = _read(path, dataset)
-    folders = [path / f"chunk-{k:05d}" for k in range(said["chunks"])]
     try:
-        sizes = [
-            len(json.loads((folder / ITEMS).read_text("utf-8"))["kept"])
-            for folder in folders
-        ]
-        columns = [
-            _column(name, longest, width, folders, sizes)
-            for name, (longest, width) in said["inputs"].items()
-        ]
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"{path} is damaged ({error}); extract its features again"
+        return _source(path, dataset, said)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        msg = f"{path} is damaged ({what}); extract its features again"
         raise DataError(msg) from error
+
+
+def _source(path: Path, dataset: str, said: dict[str, Any]) -> Source:
+    folders = [path / f"chunk-{k:05d}" for k in range(said["chunks"])]
+    sizes = [
+        len(json.loads((folder / ITEMS).read_text("utf-8"))["kept"])
+        for folder in folders
+    ]
+    columns = [
+        _column(name, longest, width, folders, sizes)
+        for name, (longest, width) in said["inputs"].items()
+    ]
     if sum(sizes) != len(said["names"]):
         msg = f"{path} is damaged: its chunks hold {sum(sizes)} items; extract again"
         raise DataError(msg)
@@ -55,14 +60,14 @@ def extracted(path: Path, dataset: str) -> Source:
         table=Table(
             dataset=dataset,
             columns=columns,
-            labels=np.array(said["labels"], np.int64),
+            labels=np.asarray(said["labels"]),
             classes=tuple(said["classes"]),
         ),
         files=(path / FEATURES, *(f for d in folders for f in sorted(d.iterdir()))),
         ids=np.array([numbers[name] for name in clients]) if clients else None,
         id_names=tuple(names),
         groups=np.unique(groups, return_inverse=True)[1] if groups else None,
-        split=np.array(splits, np.int8) if splits else None,
+        split=np.asarray(splits) if splits else None,
         default_split="own" if splits else "random",
         skipped=tuple(said["skipped"]),
     )
@@ -70,23 +75,27 @@ def extracted(path: Path, dataset: str) -> Source:
 
 def _read(path: Path, dataset: str) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = json.loads((path / FEATURES).read_text("utf-8"))
+        said: Any = json.loads((path / FEATURES).read_text("utf-8"))
     except OSError as error:
         msg = (
             f"{path} holds no finished features: make them, or go on, with "
             f"'fedapm extract {dataset} --from ARCHIVE --to {path}'"
         )
         raise DataError(msg) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path / FEATURES} is damaged ({error}); extract again"
         raise DataError(msg) from error
+    if not isinstance(said, dict):
+        msg = f"{path / FEATURES} is damaged (no JSON object); extract again"
+        raise DataError(msg)
     if said.get("schema_version") != SCHEMA or said.get("dataset") != dataset:
         msg = (
             f"{path} holds features of {said.get('dataset')!r} (schema "
             f"{said.get('schema_version')!r}), not of {dataset!r} (schema {SCHEMA})"
         )
         raise DataError(msg)
-    return said
+    made: dict[str, Any] = said
+    return made
 
 
 def _column(

@@ -1,6 +1,7 @@
 """The JSON files that LEAF's scripts leave, whatever the data set."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 
+from ..files import regular
+from ..values import MISSING, shortened
 from ._siblings import unread_siblings
 
 SPLITS = ("train", "test")
@@ -75,8 +78,9 @@ def read_leaf(
             try:
                 inputs.append(convert(x))
                 labels.append(np.array([label(one) for one in y], np.int64))
-            except (ValueError, TypeError, IndexError) as error:
-                msg = f"{file}: user {user!r} has a sample of another kind: {error}"
+            except (ValueError, TypeError, IndexError, OverflowError) as error:
+                said = str(error)[:200]
+                msg = f"{file}: user {user!r} has a sample of another kind: {said}"
                 raise DataError(msg) from error
             users.append(user)
             codes.append(code)
@@ -135,18 +139,21 @@ def _files(path: Path) -> list[tuple[int, Path]]:
 def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     """Return each user of a file that has samples, with all x and y."""
     try:
-        held = json.loads(file.read_text("utf-8"))
+        text = regular(file).read_text("utf-8")
+        held = json.loads(text, object_pairs_hook=_distinct)
+        _check_users(held["users"])
         users = []
         for user, number in zip(held["users"], held["num_samples"], strict=True):
             x, y = (held["user_data"][user][key] for key in "xy")
-            users.append((user, x, y, (len(x), len(y), number)))
+            users.append((user, x, y, (_count(x), _count(y), number)))
     except OSError as error:
         msg = f"cannot read {file}: {error.strerror or error}"
         raise DataError(msg) from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        said = f"{type(error).__name__}: {str(error)[:200]}"
         msg = (
             f"{file} is not a file of LEAF's, or damaged: it needs users, num_samples "
-            f"and user_data ({type(error).__name__}: {error})"
+            f"and user_data ({said})"
         )
         raise DataError(msg) from error
     for user, _, _, (inputs, labels, number) in users:
@@ -157,3 +164,58 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
             )
             raise DataError(msg)
     return [(user, x, y) for user, x, y, _ in users if x]
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a file, if no key is there twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        msg = f"the key {shortened(twice)!r} is there twice"
+        raise ValueError(msg)
+    return made
+
+
+def _check_users(users: Any) -> None:
+    """Check that users are a list of names, each once."""
+    if not isinstance(users, list):
+        msg = "users are not a list"
+        raise TypeError(msg)
+    bad = [
+        place
+        for place, user in enumerate(users)
+        if not isinstance(user, str) or user.strip() in ("", *MISSING)
+    ]
+    if bad:
+        msg = (
+            f"{len(bad)} of {len(users)} users have no name, the first is user "
+            f"{bad[0]} ({shortened(repr(users[bad[0]]))})"
+        )
+        raise ValueError(msg)
+    if len(set(users)) < len(users):
+        twice = Counter(users).most_common(1)[0][0]
+        msg = f"user {shortened(twice)!r} is listed twice"
+        raise ValueError(msg)
+
+
+def _count(samples: Any) -> int:
+    if not isinstance(samples, list):
+        msg = f"x and y must be lists, not {type(samples).__name__}"
+        raise TypeError(msg)
+    return len(samples)
+
+
+def whole_label(y: Any, classes: int) -> int:
+    """Return a label as JSON has it, 3 or 3.0, if it is of that many classes.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    numeric = isinstance(y, (int, float)) and not isinstance(y, bool)
+    if not numeric or y != y or not 0 <= y < classes or y != int(y):
+        msg = f"label {shortened(y)} is not in 0 to {classes - 1}"
+        raise ValueError(msg)
+    return int(y)

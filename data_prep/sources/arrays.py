@@ -1,6 +1,7 @@
 """Any data set as plain NumPy arrays: one ``.npz``, or a folder of ``.npy``."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,14 @@ from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.shards import Column, Table
 
+from .. import values as checked
+from ..labels import class_names
+from ..labels import labels as labels_of
+from ..unread import unread
+from ._saved import Arrays, is_read, read_arrays, unread_arrays
 from ._siblings import unread_siblings
 from .base import Source, sources, window_scores
 
-Arrays = dict[str, NDArray[Any]]
 Kind = Literal["picture", "series", "plain"]
 
 
@@ -32,11 +37,14 @@ def arrays(
 ) -> Source:
     """Read ``x_<input>``, ``y`` and what else there is from an .npz, or .npy files.
 
-    Samples come first in every array. Beside the inputs and the labels 0, 1, … there
-    may be ``client`` (any values), ``split`` (0 train, 1 test, 2 val), which is kept
-    unless ``split=random``, ``class_names``, ``<input>_scale`` and ``<input>_shift``
-    (numbers), and true lengths: ``length_<input>``, or ``length`` for every input with
-    a time axis, which is every one of two or more axes that is not a picture.
+    Samples come first in every array. Labels are 0, 1, …, or any integers, truth values
+    or texts, whose distinct values are then the classes. Beside the inputs and the
+    labels there may be ``client`` (numbers or texts), ``split`` (0 train, 1 test, 2
+    val, or these names), which is kept unless ``split=random``, ``class_names``,
+    ``<input>_scale`` and ``<input>_shift`` (numbers), and true lengths:
+    ``length_<input>``, or ``length`` for every input with a time axis, which is every
+    one of two or more axes that is not a picture. What else there is is named and not
+    read. Truth values as inputs are stored as bytes.
 
     An input of type uint8 with two or three axes and no length of its own is a
     picture, unless `series` names it: colours are moved to the front, (H, W) becomes
@@ -64,36 +72,36 @@ def arrays(
     name
         Name of the data set; that of the file if None.
     """
-    found, files = _open(path)
-    _check_keys(path, found, group)
-    labels = found["y"]
-    classes = _classes(path, found)
+    saved = read_arrays(
+        path, partial(is_read, inputs=inputs and inputs + series, group=group)
+    )
+    found = saved.arrays
+    _check_keys(path, found, saved.others, group)
+    names = None
+    if "class_names" in found:
+        names = class_names(found["class_names"], f"{path}: 'class_names'")
+    labels = labels_of(found["y"], f"{path}: 'y'", names)
+    _check_rows(path, found, group)
     kinds = _kinds(path, found, inputs, series)
     columns = []
     for key, kind in kinds.items():
         common = kind == "series" and key not in series
         columns.append(_column(path, found, key, kind, normalise, common=common))
     _check_time(path, found, kinds, normalise)
-    ids: NDArray[np.int64] | None = None
-    id_names: tuple[str, ...] = ()
-    if "client" in found:
-        values, ids = np.unique(found["client"], return_inverse=True)
-        id_names = tuple(str(value) for value in values)
-    groups = None
-    if group is not None:
-        groups = np.unique(found[group], return_inverse=True)[1]
-        if ids is not None:
-            groups = groups + ids * (groups.max() + 1)
-    return Source(
-        table=Table(name or path.stem, columns, labels, classes),
-        files=files,
-        ids=ids,
-        id_names=id_names,
-        groups=groups,
-        split=found["split"].astype(np.int8) if "split" in found else None,
-        warnings=() if "split" in found else _beside(path),
+    split = found.get("split")
+    made = Source(
+        table=Table(name or path.stem, columns, labels.codes, labels.classes),
+        files=saved.files,
+        split=None if split is None else checked.split_codes(split, f"{path}: 'split'"),
+        notes=(labels.note,) if labels.note else (),
+        warnings=(
+            *unread_arrays(path, found, saved.others),
+            *_wide(path, found, kinds),
+            *(() if "split" in found else _beside(path)),
+        ),
         client_hint="an array 'client' names them",
     )
+    return _with_clients(made, path, found, group)
 
 
 def _beside(path: Path) -> tuple[str, ...]:
@@ -108,69 +116,75 @@ def _beside(path: Path) -> tuple[str, ...]:
     )
 
 
-def _open(path: Path) -> tuple[Arrays, tuple[Path, ...]]:
-    try:
-        if path.is_dir():
-            files = tuple(sorted(path.glob("*.npy")))
-            if not files:
-                msg = f"{path} holds no .npy files; give an .npz file or such a folder"
-                raise DataError(msg)
-            return {f.stem: np.load(f, mmap_mode="r") for f in files}, files
-        with path.open("rb") as file:
-            archive = np.load(file)
-            if isinstance(archive, np.ndarray):
-                msg = f"{path} is a single array; give an .npz file or a folder of .npy"
-                raise DataError(msg)
-            return dict(archive), (path,)
-    except DataError:
-        raise
-    except FileNotFoundError:
-        msg = f"{path} does not exist; give the .npz file with --from"
-        raise DataError(msg) from None
-    except Exception as error:  # NumPy and zipfile raise many kinds for damage.
-        msg = (
-            f"cannot read {path} ({error}); it must be an .npz file, or a folder of "
-            ".npy files, without pickled objects"
-        )
-        raise DataError(msg) from error
+def _wide(path: Path, found: Arrays, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
+    """Return a question on inputs that may be pictures of 16 bits."""
+    return tuple(
+        f"{path.name}: 'x_{name}' is uint16 and is taken for a series of numbers up to "
+        f"65535: if these are pictures, save {name}_scale = 1/32767.5 and "
+        f"{name}_shift = -1, so that a model sees -1 to 1"
+        for name, kind in kinds.items()
+        if kind == "series"
+        and found[f"x_{name}"].dtype == np.uint16
+        and f"{name}_scale" not in found
+        and f"length_{name}" not in found
+        and "length" not in found
+    )
 
 
-def _check_keys(path: Path, found: Arrays, group: str | None) -> None:
-    """Check that what is needed is there, with one entry for each sample."""
+def _with_clients(made: Source, path: Path, found: Arrays, group: str | None) -> Source:
+    """Return a source with its clients and groups, if it has any."""
+    groups = None
+    if group is not None:
+        groups = checked.identifiers(found[group], f"{path}: {group!r}", group).codes
+    if "client" not in found:
+        return replace(made, groups=groups)
+    named = checked.identifiers(found["client"], f"{path}: 'client'")
+    if groups is not None:
+        groups = groups + named.codes * (groups.max() + 1)
+    return replace(
+        made,
+        ids=named.codes,
+        id_names=named.names,
+        groups=groups,
+        notes=(*made.notes, *([named.note] if named.note else ())),
+    )
+
+
+def _check_keys(
+    path: Path, found: Arrays, others: tuple[str, ...], group: str | None
+) -> None:
+    """Check that what is needed is there."""
     if "y" not in found or not any(key.startswith("x_") for key in found):
+        every = sorted([*found, *others])
+        missing = "y" if "y" not in found else "x_<input>"
+        meant = unread(every, (missing,), "", "array")[:1] if missing == "y" else ()
+        hint = meant[0].partition(" (")[2].removesuffix(")") if meant else ""
         msg = (
             f"{path} must hold 'y' and at least one 'x_<input>'; "
-            f"it holds {', '.join(sorted(found)) or 'nothing'}"
+            f"it holds {checked.shown(every) or 'nothing'}"
+            + (f" ({hint})" if hint else "")
         )
         raise DataError(msg)
     if group is not None and group not in found:
-        msg = f"{path} has no array {group!r} (group){did_you_mean(group, list(found))}"
+        hint = did_you_mean(group, [*found, *others])
+        msg = f"{path} has no array {group!r} (group){hint}"
         raise DataError(msg)
-    labels = found["y"]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
-        msg = (
-            f"{path}: 'y' must be one integer label for each sample, "
-            f"not {labels.dtype} of shape {labels.shape}"
-        )
-        raise DataError(msg)
-    number = len(labels)
+
+
+def _check_rows(path: Path, found: Arrays, group: str | None) -> None:
+    """Check that arrays of samples have one entry for each of them."""
+    number = len(found["y"])
     for key in found:
-        each = key.startswith(("x_", "length")) or key in ("client", "split", group)
         inputs = key.startswith("x_")
+        each = inputs or key.startswith("length") or key in ("client", "split", group)
         shape = found[key].shape
-        if each and (shape[:1] != (number,) or (not inputs and len(shape) != 1)):
+        alone = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        if each and (shape[:1] != (number,) or not (inputs or alone)):
             msg = (
                 f"{path}: {key!r} has shape {shape}, but there are {number} labels "
                 "in 'y'; give one entry for each sample"
             )
             raise DataError(msg)
-    bad = np.flatnonzero(~np.isin(found.get("split", labels[:0]), (0, 1, 2)))
-    if bad.size:
-        msg = (
-            f"{path}: 'split' of sample {bad[0]} is {found['split'][bad[0]]}; "
-            "it must be 0 (train), 1 (test) or 2 (val)"
-        )
-        raise DataError(msg)
 
 
 def _check_time(
@@ -185,19 +199,6 @@ def _check_time(
         if given:
             msg = f"{path}: {what}, but no input has a time axis; leave it out"
             raise DataError(msg)
-
-
-def _classes(path: Path, found: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
-    labels = found["y"]
-    names = found.get("class_names", np.arange(int(labels.max()) + 1))
-    bad = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if bad.size:
-        msg = (
-            f"{path}: label {labels[bad[0]]} of sample {bad[0]} is not in 0 to "
-            f"{len(names) - 1}; correct 'y' or 'class_names'"
-        )
-        raise DataError(msg)
-    return tuple(str(name) for name in names)
 
 
 def _kinds(
@@ -242,9 +243,7 @@ def _column(
     `common` says whether the array ``length`` is its.
     """
     values = found[f"x_{name}"]
-    if values.dtype.kind not in "iuf":
-        msg = f"{path}: 'x_{name}' must hold numbers, not {values.dtype}"
-        raise DataError(msg)
+    _check_input(path, name, values)
     shape = values.shape[1:]
     scale, shift = (1 / 127.5, -1.0) if kind == "picture" else (1.0, 0.0)
     if f"{name}_scale" in found:
@@ -253,17 +252,15 @@ def _column(
         shift = _number(path, found, f"{name}_shift")
     lengths = found.get(f"length_{name}", found.get("length") if common else None)
     if lengths is not None:
+        key = f"length_{name}" if f"length_{name}" in found else "length"
+        advice = (
+            f"the time axis of 'x_{name}'; correct it, or give 'length_{name}' if "
+            "'length' belongs to another input"
+        )
         longest = shape[0] if shape else 0
-        bad = np.flatnonzero((lengths < 1) | (lengths > longest))
-        if bad.size:
-            msg = (
-                f"{path}: the length {lengths[bad[0]]} of sample {bad[0]} is not in "
-                f"1 to {longest}, the time axis of 'x_{name}'; correct it, or give "
-                f"'length_{name}' if 'length' belongs to another input"
-            )
-            raise DataError(msg)
+        lengths = checked.lengths(lengths, f"{path}: {key!r}", 1, longest, advice)
     take = partial(_rows, values)
-    dtype = values.dtype.newbyteorder("=").name
+    dtype = "uint8" if values.dtype == bool else values.dtype.newbyteorder("=").name
     if kind == "picture":
         shape, axis = _colours_first(shape)
         take = partial(_pictures, values, axis)
@@ -274,12 +271,36 @@ def _column(
     return Column(spec, take, lengths)
 
 
+def _check_input(path: Path, name: str, values: NDArray[Any]) -> None:
+    """Refuse inputs that are no plain numbers, and empty ones."""
+    advice = {
+        "c": "give real and imaginary part as two numbers",
+        "O": "save np.asarray(x, dtype=np.float32)",
+        "M": "give dates as numbers, such as days since the first",
+        "m": "give times as numbers, such as seconds",
+    }.get(values.dtype.kind, "give texts as codes or features")
+    if values.dtype.kind not in "biuf":
+        msg = f"{path}: 'x_{name}' must hold numbers, not {values.dtype}; {advice}"
+        raise DataError(msg)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        msg = f"{path}: 'x_{name}' is {values.dtype}; save it as float64 or float32"
+        raise DataError(msg)
+    if 0 in values.shape[1:]:
+        msg = f"{path}: 'x_{name}' has shape {values.shape}, so there are no numbers"
+        raise DataError(msg)
+
+
 def _number(path: Path, found: Arrays, key: str) -> float:
     value = found[key]
-    if value.size != 1 or value.dtype.kind not in "iuf" or not np.isfinite(value).all():
+    usable = value.size == 1 and value.dtype.kind in "iuf"
+    if not usable or not np.isfinite(float(value.reshape(()))):
         msg = f"{path}: {key!r} must be one finite number"
         raise DataError(msg)
-    return float(value.reshape(()))
+    number = float(value.reshape(()))
+    if number == 0 and key.endswith("_scale"):
+        msg = f"{path}: {key!r} must not be 0, which makes every value the same"
+        raise DataError(msg)
+    return number
 
 
 def _colours_first(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
@@ -293,6 +314,8 @@ def _colours_first(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 def _rows(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     block: NDArray[Any] = values[rows]
+    if block.dtype == bool:
+        return block.view(np.uint8)
     return block.astype(values.dtype.newbyteorder("="), copy=False)
 
 

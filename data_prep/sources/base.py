@@ -12,6 +12,8 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
 from fedapm_mpi.shards import Table
 
+from ..files import regular
+
 
 @dataclass(frozen=True)
 class Source:
@@ -52,6 +54,7 @@ class Source:
     default_split: Literal["random", "own"] | None = None
     skipped: tuple[str, ...] = ()
     shifts: tuple[dict[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     client_hint: str = ""
 
@@ -67,9 +70,10 @@ def find(path: Path, names: tuple[str, ...], what: str) -> Path:
     DataError
         If there is none.
     """
-    if path.is_file():
+    if regular(path).is_file():
         return path
     for name in names:
+        regular(path / name)
         if (path / name).is_file():
             return path / name
     msg = f"{path} is not {what} and holds none ({' or '.join(names)})"

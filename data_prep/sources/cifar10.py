@@ -56,6 +56,9 @@ def cifar10(path: Path) -> Source:
         labels.append(y)
     meta = _load(path, META, members)
     classes = meta.get(b"label_names", [])
+    if not isinstance(classes, list) or not all(type(n) is bytes for n in classes):
+        msg = f"{path}: {META} does not hold the names of the classes; get it again"
+        raise DataError(msg)
     split = np.repeat(
         np.array([0] * len(TRAIN) + [1], np.int8), [len(y) for y in labels]
     )
@@ -107,6 +110,10 @@ def _batch(
         or x.shape != (len(y), 3 * 32 * 32)
     ):
         msg = f"{path}: {name} does not hold pictures of 3 x 32 x 32 with labels"
+        raise DataError(msg)
+    odd = [row for row, one in enumerate(y) if type(one) is not int]
+    if odd:
+        msg = f"{path}: {name} has the label {y[odd[0]]!r} for picture {odd[0]}"
         raise DataError(msg)
     return x.reshape(-1, 3, 32, 32), np.array(y, np.int64)
 

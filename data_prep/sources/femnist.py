@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.shards import Table, column
 
-from ._leaf import read_leaf
+from ._leaf import read_leaf, whole_label
 from .base import Source, sources
 
 CLASSES = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
@@ -65,7 +65,4 @@ def _pictures(x: list[Any]) -> NDArray[np.uint8]:
 
 
 def _label(y: Any) -> int:
-    if not 0 <= int(y) < len(CLASSES):
-        msg = f"label {y} is not in 0 to {len(CLASSES) - 1}"
-        raise ValueError(msg)
-    return int(y)
+    return whole_label(y, len(CLASSES))

@@ -1,22 +1,25 @@
 """Pictures in a folder for each class, and a table that says whose they are."""
 
-import csv
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.manifest import SPLITS, InputSpec
-from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.shards import Column, Table
 
-from ._picture_folders import find_pictures, in_parts
+from ..pictures import CHANNELS, WIDE, picture, pillow
+from ..values import shortened, shown
+from ._owners import owners_of
+from ._picture_folders import SUFFIXES, find_pictures, in_parts
 from .base import Source, sources
 
-CHANNELS = {"rgb": ("RGB", 3), "grey": ("L", 1)}
+DIM = 4096
+"""If no 16-bit value is above this, a warning says that the pictures are dark."""
 
 
 @sources.register("image-folder")
@@ -34,9 +37,10 @@ def image_folder(
     Each folder is a class, as torchvision's ImageFolder has it, or one of the parts
     ``train``, ``test`` and ``val``, each with a folder for each class: these parts are
     kept unless ``split=random``. Pictures are turned as their EXIF says, scaled to size
-    × size (their shape is not kept) and stored as bytes; a model sees -1 to 1. They are
-    decoded one by one as they are written, so that the folder may be larger than
-    memory.
+    × size (their shape is not kept) and stored as bytes; a model sees -1 to 1. If one
+    has grey of 16 bits, all are stored with 16 bits, and those of 8 bits are multiplied
+    by 257. They are decoded one by one as they are written, so that the folder may be
+    larger than memory.
 
     Split: that of folders train, test and val, or of the csv, if there is one.
 
@@ -56,7 +60,8 @@ def image_folder(
     client
         Name of the csv's column of clients.
     skip_broken
-        Whether to leave out pictures that do not decode; the manifest names them.
+        Whether to leave out pictures that do not decode, hold floats, or are no
+        regular files; the manifest names them.
 
     Raises
     ------
@@ -69,76 +74,94 @@ def image_folder(
     if size < 1:
         msg = f"size must be at least 1, got {size}"
         raise ConfigError(msg)
-    pictures = find_pictures(path)
-    classes, found = pictures.classes, pictures.names
-    decode = _decoder(size, colours)
-    sound, skipped = _sound(path, found, decode, skip_broken)
-    files = [path / name for name in sound]
-    labels = np.array([pictures.label(name) for name in sound], np.int64)
-    spec = InputSpec(
-        "image",
-        (CHANNELS[colours][1], size, size),
-        "uint8",
-        scale=1 / 127.5,
-        shift=-1.0,
+    pillow()
+    folders = find_pictures(path)
+    classes, found = folders.classes, folders.names
+    sound = _sound(path, found, size, colours, skip_broken)
+    files = [path / name for name in sound.names]
+    labels = np.array([folders.label(name) for name in sound.names], np.int64)
+    dtype = "uint16" if sound.wide else "uint8"
+    scale = 1 / 32767.5 if sound.wide else 1 / 127.5
+    shape = (CHANNELS[colours][1], size, size)
+
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = np.empty((len(rows), *shape), dtype)
+        for place, row in zip(block, rows.tolist(), strict=True):
+            pixels = picture(files[row], size, colours).pixels
+            narrow = sound.wide and pixels.dtype == np.uint8
+            place[:] = pixels.astype(np.uint16) * WIDE if narrow else pixels
+        return block
+
+    columns = [Column(InputSpec("image", shape, dtype, scale=scale, shift=-1.0), take)]
+    made = Source(
+        Table(path.resolve().name, columns, labels, classes),
+        tuple(files),
+        skipped=sound.skipped,
+        notes=sound.notes,
+        warnings=(*sound.warnings, *_others(path, folders.depth)),
     )
-
-    def take(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return np.stack([decode(files[row]) for row in rows.tolist()])
-
-    columns = [Column(spec, take)]
-    made = Table(path.resolve().name, columns, labels, classes)
     if table is None:
-        source = Source(made, tuple(files), skipped=skipped)
-        return in_parts(source, pictures, sound)
-    origin = path / table if (path / table).is_file() else Path(table)
-    owners, split = _owners(origin, found, sound, client)
-    names, ids = np.unique(owners, return_inverse=True)
-    source = Source(
-        made,
-        (origin, *files),
-        ids,
-        tuple(names.tolist()),
-        split=split,
-        default_split="random" if split is None else "own",
-        skipped=skipped,
+        return in_parts(made, folders, sound.names)
+    origin = path / table if (path / table).exists() else Path(table)
+    owned = owners_of(made, origin, found, sound.names, client)
+    return in_parts(owned, folders, sound.names)
+
+
+def _others(path: Path, depth: int) -> tuple[str, ...]:
+    """Return sentences on files that are not read, in folders of classes or above."""
+    kinds = Counter(
+        file.suffix.lower() or file.name
+        for folder in path.glob("*")
+        if folder.is_dir() and folder.name[0] != "."
+        for file in folder.rglob("*")
+        if file.suffix.lower() not in SUFFIXES
+        and file.name[0] != "."
+        and not file.is_dir()
     )
-    return in_parts(source, pictures, sound)
-
-
-def _decoder(size: int, colours: str) -> Callable[[Path], NDArray[np.uint8]]:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        msg = (
-            "pictures need Pillow, which is not installed: install it with "
-            "pip install 'fedapm-mpi[vision]'"
+    above = ["*", "*/*"][: depth + 1]
+    stray = [f for pattern in above for f in path.glob(pattern)]
+    stray = [f for f in stray if f.suffix.lower() in SUFFIXES]
+    said = []
+    if kinds:
+        each = shown([f"{n} {kind}" for kind, n in kinds.most_common()])
+        said.append(
+            f"{sum(kinds.values())} files in the folders of the classes are not read "
+            f"({each}); pictures end in {', '.join(sorted(SUFFIXES))}"
         )
-        raise ConfigError(msg) from error
-    mode, channels = CHANNELS[colours]
+    pictures = [file.name for file in stray if not file.is_dir()]
+    if pictures:
+        said.append(
+            f"{len(pictures)} pictures lie in no folder of a class and are not read "
+            f"(such as {shortened(min(pictures))})"
+        )
+    return tuple(said)
 
-    def decode(file: Path) -> NDArray[np.uint8]:
-        with Image.open(file) as opened:
-            turned = ImageOps.exif_transpose(opened).convert(mode)
-        scaled = turned.resize((size, size), Image.Resampling.BILINEAR)
-        pixels: NDArray[np.uint8] = np.asarray(scaled).reshape(size, size, channels)
-        return pixels.transpose(2, 0, 1)
 
-    return decode
+class Sound(NamedTuple):
+    """The pictures that decode, and what was seen of them."""
+
+    names: list[str]
+    skipped: tuple[str, ...]
+    wide: bool
+    """Whether one has 16 bits."""
+
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def _sound(
     path: Path,
     names: Sequence[str],
-    decode: Callable[[Path], Any],
+    size: int,
+    colours: Literal["rgb", "grey"],
     skip_broken: bool,
-) -> tuple[list[str], tuple[str, ...]]:
-    """Return the pictures that decode, and the others."""
-    sound, broken = [], []
+) -> Sound:
+    """Decode every picture once; return those that can be, and what they hold."""
+    sound, broken, wide, peak = [], [], 0, 0
+    remarks: dict[str, list[str]] = {}
     for name in names:
         try:
-            decode(path / name)
-            sound.append(name)
+            found = picture(path / name, size, colours)
         except Exception as error:  # A damaged picture raises anything.
             if not skip_broken:
                 msg = (
@@ -147,53 +170,30 @@ def _sound(
                 )
                 raise DataError(msg) from error
             broken.append(name)
+            continue
+        sound.append(name)
+        wide += found.pixels.dtype == np.uint16
+        peak = max(peak, found.peak)
+        for remark in found.remarks:
+            remarks.setdefault(remark, []).append(name)
     if not sound:
         msg = f"{path}: none of the {len(names)} pictures decodes"
         raise DataError(msg)
-    return sound, tuple(broken)
+    warnings = [
+        f"{len(those)} of {len(sound)} pictures (first {those[0]}) {remark}"
+        for remark, those in remarks.items()
+    ]
+    if wide and peak < DIM:
+        warnings.append(
+            f"no 16-bit picture has a value above {peak} of 65535: a model sees -1 to "
+            f"{peak / 32767.5 - 1:.3f}; multiply the values to use the whole range"
+        )
+    return Sound(sound, tuple(broken), wide > 0, _notes(wide, sound), tuple(warnings))
 
 
-def _owners(
-    table: Path, found: Sequence[str], sound: Sequence[str], client: str
-) -> tuple[NDArray[np.str_], NDArray[np.int8] | None]:
-    """Return the client of each sound picture, and its split if the table says."""
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
-            lines = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"cannot read the table {table}: {error}"
-        raise DataError(msg) from error
-    for name in ("file", client):
-        if name not in columns:
-            msg = (
-                f"{table} has no column {name!r}{did_you_mean(name, columns)} "
-                f"(it has: {', '.join(columns)})"
-            )
-            raise DataError(msg)
-    listed: dict[str, tuple[str, str | None]] = {}
-    for number, line in enumerate(lines, 2):
-        name, owner = line["file"], line[client]
-        if name in listed:
-            msg = f"{table}, line {number}: {name} has been listed before"
-            raise DataError(msg)
-        if not owner:
-            msg = f"{table}, line {number}: {name} has no {client}"
-            raise DataError(msg)
-        if "split" in columns and line["split"] not in SPLITS:
-            msg = (
-                f"{table}, line {number}: split must be one of {', '.join(SPLITS)}, "
-                f"not {line['split']!r}"
-            )
-            raise DataError(msg)
-        listed[name] = owner, line.get("split")
-    for name in sorted(listed.keys() ^ set(found)):
-        what = "is not there" if name in listed else "is not in the table"
-        msg = f"{table}: {name} {what}; table and folder must name the same pictures"
-        raise DataError(msg)
-    owners = np.array([listed[name][0] for name in sound])
-    if "split" not in columns:
-        return owners, None
-    codes = [SPLITS.index(str(listed[name][1])) for name in sound]
-    return owners, np.array(codes, np.int8)
+def _notes(wide: int, sound: Sequence[str]) -> tuple[str, ...]:
+    if not wide:
+        return ()
+    narrow = len(sound) - wide
+    note = f"{wide} of {len(sound)} pictures have grey of 16 bits: stored with 16 bits"
+    return (note + (f", the {narrow} of 8 bits times {WIDE}" if narrow else ""),)

@@ -189,6 +189,11 @@ def _recordings(path: Path) -> list[Recording]:
         if of_activity and place.suffix == ".csv" and place.name[0] != ".":
             name = str(place) if file is None else f"{place.parent.name}/{place.name}"
             activity, subject = int(of_activity[1]), place.name.split("_")[0]
+            if not subject.strip():
+                msg = (
+                    f"{path}: {name} names no subject, as 1001_A_1.csv does; rename it"
+                )
+                raise DataError(msg)
             made.append(Recording(name, activity, subject, file))
     return sorted(made)
 

@@ -1,0 +1,35 @@
+"""Files that may be read without waiting."""
+
+import stat
+from pathlib import Path
+
+from fedapm_mpi.errors import DataError
+
+
+def check_regular(file: Path) -> None:
+    """Refuse what is no regular file, before it is opened.
+
+    Raises
+    ------
+    ValueError
+        If it is a named pipe, a socket, a device or a folder.
+    OSError
+        If there is no such file.
+    """
+    if not stat.S_ISREG(file.stat().st_mode):
+        msg = "it is no regular file, but a folder, pipe, socket or device"
+        raise ValueError(msg)
+
+
+def regular(file: Path) -> Path:
+    """Return a file that may be opened without waiting.
+
+    Raises
+    ------
+    DataError
+        If it is a named pipe, a socket or a device.
+    """
+    if file.exists() and not file.is_file() and not file.is_dir():
+        msg = f"{file} is no regular file but a pipe, socket or device; give a file"
+        raise DataError(msg)
+    return file

@@ -1,0 +1,310 @@
+"""One check of what a source gives, whatever source it is, a user's own among them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.manifest import InputSpec
+from fedapm_mpi.tables import Column, Table
+
+from .labels import MOST_CLASSES
+from .quantities import looks_like_a_quantity
+from .sources.base import Source
+from .values import (
+    MISSING,
+    control_characters,
+    kind_of,
+    lengths,
+    lookalikes,
+    one_axis,
+    shortened,
+    shown,
+    split_codes,
+    whole,
+)
+
+MOST_CELLS = 2**25
+"""Most numbers in the table of clients and classes that a manifest has of a split."""
+
+DTYPES = (
+    "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+    "float16", "float32", "float64",
+)  # fmt: skip
+
+
+def checked_source(source: Any, name: str) -> Source:
+    """Return a source with its arrays in the types that are used from here on.
+
+    Parameters
+    ----------
+    source
+        What a source returned.
+    name
+        Its name, for messages.
+
+    Returns
+    -------
+    Source
+        The same; labels, clients, groups and split as integers, and `warnings` with
+        what may be a mistake.
+
+    Raises
+    ------
+    DataError
+        If something has another type or length than it must have, is missing for a
+        sample, or is out of range.
+    """
+    where = f"source {name!r}"
+    if not isinstance(source, Source):
+        _refuse(where, f"it returned {kind_of(source)}, not a Source")
+    table = _table(where, source.table)
+    number = len(table.labels)
+    ids, id_names = _clients(where, source, number)
+    groups = split = None
+    if source.groups is not None:
+        groups = _each(f"{where}: groups", source.groups, number)
+        groups = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    if source.split is not None:
+        _rows(f"{where}: split", source.split, number)
+        split = split_codes(_array(source.split), f"{where}: split")
+    for key in ("skipped", "notes", "warnings"):
+        for text in _sequence(f"{where}: {key}", getattr(source, key)):
+            if not isinstance(text, str):
+                _refuse(where, f"{key} must be texts, not {kind_of(text)}")
+    for file in source.files:
+        if not isinstance(file, Path):
+            _refuse(where, f"files must be paths, not {kind_of(file)}")
+    asked = [lookalikes(id_names, "clients"), lookalikes(table.classes, "classes")]
+    asked += [_quantity(table), _absent(table)]
+    return replace(
+        source,
+        table=table,
+        ids=ids,
+        id_names=id_names,
+        groups=groups,
+        split=split,
+        warnings=(*source.warnings, *(question for question in asked if question)),
+    )
+
+
+def check_size(clients: int, classes: int) -> None:
+    """Refuse more clients times classes than a manifest can hold.
+
+    Raises
+    ------
+    DataError
+        If there are too many.
+    """
+    if clients * classes > MOST_CELLS:
+        msg = (
+            f"{clients} clients and {classes} classes make a table of "
+            f"{clients * classes} counts, more than the {MOST_CELLS} that are "
+            "supported; use fewer clients or classes"
+        )
+        raise DataError(msg)
+
+
+def _table(where: str, table: Any) -> Table:
+    """Return the table, checked, its labels as integers."""
+    if not isinstance(table, Table):
+        _refuse(where, f"its table is {kind_of(table)}, not a Table")
+    if not isinstance(table.dataset, str) or not table.dataset.strip():
+        _refuse(where, "its table needs the name of the data set, a text")
+    classes = _names(f"{where}: classes", table.classes)
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        _refuse(where, f"it has {len(classes)} classes, not 1 to {MOST_CLASSES}")
+    y = one_axis(_array(table.labels))
+    if y is None or not len(y) or y.dtype.kind not in "biuf":
+        _refuse(
+            where,
+            "labels must be one integer for each sample, and there must be samples, "
+            f"not {kind_of(table.labels)}",
+        )
+    _rows(f"{where}: labels", table.labels, len(y))
+    y = whole(y, f"{where}: labels", "label")
+    bad = np.flatnonzero((y < 0) | (y >= len(classes)))
+    if bad.size:
+        _refuse(
+            where,
+            f"label {y[bad[0]]} of sample {bad[0]} is not in 0 to {len(classes) - 1}, "
+            f"as there are {len(classes)} classes",
+        )
+    columns = [_column(where, c, len(y)) for c in _sequence(where, table.columns)]
+    names = [c.spec.name for c in columns]
+    if not names or len(set(names)) < len(names):
+        _refuse(where, f"inputs must be there, and named once each, not {names}")
+    return replace(table, labels=y, classes=classes, columns=columns)
+
+
+def _column(where: str, column: Any, number: int) -> Column:
+    if not isinstance(column, Column) or not isinstance(column.spec, InputSpec):
+        _refuse(where, f"each input must be a Column, not {kind_of(column)}")
+    spec = column.spec
+    where = f"{where}: input {shortened(spec.name)!r}"
+    if not isinstance(spec.name, str) or not spec.name.strip():
+        _refuse(where, "it needs a name, a text")
+    if spec.dtype not in DTYPES:
+        _refuse(where, f"its type is {spec.dtype!r}; known are {', '.join(DTYPES)}")
+    sizes = isinstance(spec.shape, tuple) and all(
+        isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in spec.shape
+    )
+    if not sizes:
+        _refuse(where, f"its shape is {spec.shape!r}, not a tuple of positive integers")
+    for key in ("scale", "shift"):
+        value = getattr(spec, key)
+        numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not numeric or not np.isfinite(value):
+            _refuse(where, f"its {key} is {value!r}, not a finite number")
+    if spec.ragged != (column.lengths is not None):
+        _refuse(where, f"ragged={spec.ragged} does not go with its lengths")
+    if column.lengths is None:
+        return column
+    if not spec.shape:
+        _refuse(where, "it has lengths but no axis of time")
+    _rows(f"{where}: lengths", column.lengths, number)
+    least = 0 if column.optional else 1
+    made = lengths(
+        _array(column.lengths),
+        f"{where}: lengths",
+        least,
+        spec.shape[0],
+        "the longest that its shape allows",
+    )
+    return replace(column, lengths=made)
+
+
+def _clients(
+    where: str, source: Source, number: int
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Return the client of each sample and their names, if it names clients."""
+    if source.ids is None:
+        return None, ()
+    ids = _each(f"{where}: ids", source.ids, number)
+    names = _names(f"{where}: id_names", source.id_names)
+    bad = np.flatnonzero((ids < 0) | (ids >= len(names)))
+    if bad.size:
+        _refuse(
+            where,
+            f"client {ids[bad[0]]} of sample {bad[0]} is not in 0 to {len(names) - 1}, "
+            f"as id_names has {len(names)} names",
+        )
+    for client, name in enumerate(names):
+        if name.strip() in MISSING:
+            held = int((ids == client).sum())
+            first = int(np.argmax(ids == client))
+            _refuse(
+                where,
+                f"{held} of {number} samples have the client {name!r}, which stands "
+                f"for a missing name, the first is sample {first}; name their clients",
+            )
+    return ids, names
+
+
+def _each(where: str, values: Any, number: int) -> NDArray[np.int64]:
+    """Return one integer for each sample."""
+    _rows(where, values, number)
+    y = one_axis(_array(values))
+    if y is None or y.dtype.kind not in "iuf":
+        msg = f"{where} must be one integer for each sample, not {kind_of(values)}"
+        raise DataError(msg)
+    return whole(y, where, "number").astype(np.int64, copy=False)
+
+
+def _rows(where: str, values: Any, number: int) -> None:
+    """Check that there is one entry for each sample, and none is masked."""
+    made = _array(values)
+    shape = getattr(made, "shape", None)
+    if shape not in ((number,), (number, 1)):
+        msg = (
+            f"{where} must have one entry for each of {number} samples, not "
+            f"{kind_of(values)}"
+        )
+        raise DataError(msg)
+    absent = np.flatnonzero(np.ma.getmaskarray(made))
+    if absent.size:
+        msg = (
+            f"{where}: {len(absent)} of {number} samples are masked, the first is "
+            f"sample {absent[0]}; leave these samples out"
+        )
+        raise DataError(msg)
+
+
+def _array(values: Any) -> Any:
+    """Return lists and tuples as arrays, where they can be; else what was given."""
+    if not isinstance(values, (list, tuple)):
+        return values
+    try:
+        return np.asarray(values)
+    except (ValueError, OverflowError):  # Of several lengths, or beyond 64 bits.
+        return values
+
+
+def _names(where: str, values: Any) -> tuple[str, ...]:
+    """Return texts, checked to be such, not blank, and distinct."""
+    names = _sequence(where, values)
+    for place, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            msg = f"{where}: entry {place} is {shortened(repr(name))}, not a name"
+            raise DataError(msg)
+        odd = control_characters(name)
+        if odd:
+            msg = (
+                f"{where}: the name {shortened(ascii(name))} has characters that "
+                f"cannot be shown ({odd}); rename it"
+            )
+            raise DataError(msg)
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = next(n for n in names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
+        msg = f"{where}: {shortened(twice)!r} is there twice; each needs its own name"
+        raise DataError(msg)
+    return tuple(str(name) for name in names)
+
+
+def _sequence(where: str, values: Any) -> Sequence[Any]:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        msg = f"{where} must be a list or tuple, not {kind_of(values)}"
+        raise DataError(msg)
+    return values
+
+
+def _absent(table: Table) -> str:
+    """Return a sentence on classes that no sample has, if there are any."""
+    counts = np.bincount(table.labels.astype(np.int64), minlength=len(table.classes))
+    without = [name for name, n in zip(table.classes, counts, strict=True) if not n]
+    if not without:
+        return ""
+    classes = f"{len(without)} of {len(table.classes)} classes"
+    return f"{classes} have no sample ({shown(without)})"
+
+
+def _quantity(table: Table) -> str:
+    """Return a question if the labels look like the target of a regression."""
+    try:
+        # Beyond 18 digits they are codes.
+        values = [int(name) for name in table.classes if len(name) < 18]
+    except ValueError:
+        return ""
+    counts = np.bincount(table.labels.astype(np.int64), minlength=len(table.classes))
+    pairs = sorted(zip(values, counts.tolist(), strict=False))
+    held = [(value, count) for value, count in pairs if count]
+    if len(values) < len(table.classes) or len({v for v, _ in held}) < len(held):
+        return ""
+    if not held or not looks_like_a_quantity(*zip(*held, strict=True)):
+        return ""
+    return (
+        f"the labels are {len(held)} integers from {held[0][0]} to {held[-1][0]}, with "
+        f"{counts.sum() / len(held):.1f} samples each on average: is it a regression? "
+        "Each value is taken for a class of its own; to predict ranges, cut the values "
+        "into a few classes, as np.digitize does"
+    )
+
+
+def _refuse(where: str, what: str) -> NoReturn:
+    msg = f"{where}: {what}"
+    raise DataError(msg)
