@@ -53,11 +53,12 @@ def _check_config(config: Config) -> None:
         if not isinstance(part, dict) or not isinstance(part["name"], str):
             msg = f"{key} has no name"
             raise TypeError(msg)
-    for key, kinds in {
-        "data": str, "rounds": int, "seed": int, "clients": (int, NoneType),
-        "buffers": str, "precision": str,
-    }.items():  # fmt: skip
-        if not isinstance(getattr(config, key), kinds):
+    kinds: dict[str, tuple[type, ...]] = {
+        "data": (str,), "rounds": (int,), "seed": (int,), "clients": (int, NoneType),
+        "buffers": (str,), "precision": (str,),
+    }  # fmt: skip
+    for key, known in kinds.items():
+        if not isinstance(getattr(config, key), known):
             msg = f"{key} is of another type"
             raise TypeError(msg)
 
