@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from .errors import FedAPMError
+from .newfiles import why_not_written
 
 
 class WriteError(FedAPMError):
@@ -57,10 +58,10 @@ def file_sha256(path: Path) -> str:
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """Return the error to raise where a file cannot be written."""
-    reason = error.strerror or str(error)
+    reason, remedy = why_not_written(error)
     return WriteError(
-        f"cannot write {path}: {reason}; free some space or choose another folder, "
-        "then go on with --resume"
+        f"cannot write {path}: {reason}; {remedy} or choose another folder, then go on "
+        "with --resume"
     )
 
 
