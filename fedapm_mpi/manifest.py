@@ -266,7 +266,7 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
         key: _by_split(tree, key, splits, levels) for key, levels in numbers.items()
     }
     for key in ("partitioner", "preparation"):
-        strictjson.check_depth(strictjson.mapping(tree[key], key))
+        strictjson.check_plain(strictjson.mapping(tree[key], key))
     seed = tree["seed"]
     if type(seed) is not int:
         msg = f"seed is {strictjson.shown(seed)}, not an integer"

@@ -14,7 +14,7 @@ CHECKSUM = "checksum"
 """The last key of a sealed file: the SHA-256 of all that stands before its line."""
 
 MOST_DEPTH = 32
-"""Levels of nesting that `check_depth` accepts."""
+"""Levels of nesting that `check_plain` accepts."""
 
 _LAST_LINE = re.compile(rb'\n"checksum": "([0-9a-f]{64})"\n\}\n\Z')
 
@@ -66,16 +66,23 @@ def decode(raw: bytes) -> tuple[dict[str, Any], bool]:
     return tree, sealed is not None
 
 
-def check_depth(value: Any, depth: int = 0) -> None:
-    """Raise `ValueError` for what is nested too deeply to be sent or written again."""
+def check_plain(value: Any, depth: int = 0) -> None:
+    """Raise `ValueError` for what cannot be sent, shown or written again.
+
+    That is what is nested too deeply, or has text that UTF-8 cannot hold.
+    """
     if depth > MOST_DEPTH:
         msg = f"it is nested more than {MOST_DEPTH} levels deep"
         raise ValueError(msg)
-    inner = value.values() if isinstance(value, dict) else value
-    if isinstance(value, dict | list):
-        for one in inner:
-            if type(one) is dict or type(one) is list:
-                check_depth(one, depth + 1)
+    if isinstance(value, dict):
+        for name in value:
+            name.encode()
+        value = list(value.values())
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, list):
+        for one in value:
+            check_plain(one, depth + 1)
 
 
 def whole(value: Any, what: str, least: int = 0) -> int:
