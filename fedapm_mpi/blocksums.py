@@ -42,13 +42,13 @@ class Sealed(NamedTuple):
     """SHA-256 of the table."""
 
 
-def append_sums(path: Path) -> Sealed:
+def append_sums(path: Path, block: int = BLOCK) -> Sealed:
     """Write the table of a file's checksums to its end."""
     whole, sums, size = sha256(), [], 0
     with path.open("r+b") as file:
-        while piece := memoryview(file.read(128 * BLOCK)):
+        while piece := memoryview(file.read(128 * block)):
             whole.update(piece)
-            sums += [crc32(piece[i : i + BLOCK]) for i in range(0, len(piece), BLOCK)]
+            sums += [crc32(piece[i : i + block]) for i in range(0, len(piece), block)]
             size += len(piece)
         table = np.array(sums, "<u4").tobytes()
         file.write(table)
@@ -92,8 +92,9 @@ class CheckedFile(io.RawIOBase):
         number = -(-self.size // (self._block + SUM))
         table = bytearray(number * SUM)
         self.size -= len(table)
-        self._fill([memoryview(table)], self.size)
-        if not number or sha256(table).hexdigest() != sums:
+        if self.size > 0:
+            self._fill([memoryview(table)], self.size)
+        if self.size <= 0 or sha256(table).hexdigest() != sums:
             msg = "its table of checksums has changed since it was written"
             raise ChangedError(msg)
         self._sums = np.frombuffer(table, "<u4")

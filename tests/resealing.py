@@ -13,19 +13,24 @@ from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import MANIFEST, ShardFile, encode_manifest, read_manifest
 
 
-def reseal(directory: Path, index: int, change: Callable[[Any], object]) -> None:
+def reseal(
+    directory: Path,
+    index: int,
+    change: Callable[[Any], object],
+    block: int = BLOCK,
+) -> None:
     """Change a shard through h5py, and write its checksums anew, and the manifest's."""
     manifest = read_manifest(directory)
     shard = manifest.files[index]
     path = Path(directory) / shard.name
     with path.open("r+b") as file:
-        file.truncate(shard.bytes - SUM * -(-shard.bytes // (BLOCK + SUM)))
+        file.truncate(_without_table(shard))
     with h5py.File(path, "r+", locking=False) as file:
         change(file)
-    size, sha256, sums = append_sums(path)
+    size, sha256, sums = append_sums(path, block)
     files = list(manifest.files)
     files[index] = dataclasses.replace(
-        shard, bytes=size, sha256=sha256, block_sums=sums
+        shard, bytes=size, sha256=sha256, block_bytes=block, block_sums=sums
     )
     changed = dataclasses.replace(manifest, files=tuple(files))
     (Path(directory) / MANIFEST).write_bytes(encode_manifest(changed))
@@ -38,7 +43,9 @@ def make_old(directory: Path) -> None:
     for shard in manifest.files:
         path = Path(directory) / shard.name
         with path.open("r+b") as file:
-            file.truncate(shard.bytes - SUM * -(-shard.bytes // (BLOCK + SUM)))
+            file.truncate(
+                shard.bytes - SUM * -(-shard.bytes // (shard.block_bytes + SUM))
+            )
         with h5py.File(path, "r+", locking=False) as file:
             for split in manifest.counts:
                 del file[split]["row"]
@@ -49,3 +56,7 @@ def make_old(directory: Path) -> None:
     del tree["checksum"]
     lines = (f"{json.dumps(key)}: {json.dumps(tree[key])}" for key in tree)
     (Path(directory) / MANIFEST).write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _without_table(shard: ShardFile) -> int:
+    return shard.bytes - SUM * -(-shard.bytes // (shard.block_bytes + SUM))
