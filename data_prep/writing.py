@@ -161,8 +161,13 @@ def _spooled(
     columns = [
         _column(paths[spec.name], spec, lengths.get(spec.name)) for spec in inputs
     ]
-    table = Table(empty.dataset, columns, np.array(labels, np.int64), empty.classes)
     of_sample = place[np.array(owners, np.int64)]
+    # Counted client by client: the same in whatever order the clients come.
+    numbers = np.empty(len(of_sample), np.int64)
+    numbers[np.argsort(of_sample, kind="stable")] = np.arange(len(of_sample))
+    table = Table(
+        empty.dataset, columns, np.array(labels, np.int64), empty.classes, numbers
+    )
     return table, of_sample, np.array(codes, np.int8), [str(c) for c in ordered]
 
 

@@ -15,34 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import ConfigError, FedAPMError
+from .newfiles import open_new, why_not_written
 
 
 class WriteError(FedAPMError):
     """A file of the run that cannot be written, say because the disk is full."""
-
-
-ROOM = "free some space or choose another folder"
-PERMISSION = "check the permissions of the folder, or choose another"
-NAME = "something else has this name: move it away"
-GONE = "the folder was moved or deleted meanwhile: put it back"
-
-ADVICE = {
-    errno.ENOSPC: ROOM,
-    errno.EDQUOT: ROOM,
-    errno.EFBIG: ROOM,
-    errno.EACCES: PERMISSION,
-    errno.EPERM: PERMISSION,
-    errno.EROFS: PERMISSION,
-    errno.ENOENT: GONE,
-    errno.ENOTDIR: NAME,
-    errno.EISDIR: NAME,
-    errno.EEXIST: NAME,
-    errno.ENOTEMPTY: NAME,
-    errno.ELOOP: NAME,
-    errno.ESTALE: GONE,
-    errno.EMFILE: "raise the limit on open files (ulimit -n)",
-}
-"""What a user can do about an error, by its number."""
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -57,9 +34,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        part.unlink(missing_ok=True)  # of a crash; a link itself, not its target
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(part, flags, 0o666))
+        open_new(part).close()
         write(part)
         flush(part)
         part.replace(path)
@@ -149,10 +124,10 @@ def stream_sha256(file: BinaryIO) -> str:
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
     """Return the error to raise where a file cannot be written."""
-    reason = error.strerror or str(error)
-    todo = ADVICE.get(error.errno or 0, "check the file system and its disk or server")
+    reason, remedy = why_not_written(error)
     return WriteError(
-        f"cannot write {path}: {reason}; {todo}, then go on with --resume"
+        f"cannot write {path}: {reason}; {remedy} or choose another folder, then go on "
+        "with --resume"
     )
 
 

@@ -1,7 +1,8 @@
 """What a data set directory holds, as its ``manifest.json`` says. Reads JSON only."""
 
 import hashlib
-import json
+import re
+import stat
 from bisect import bisect_right
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,11 +12,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import strictjson
 from .errors import DataError
+from .manifestfaults import SPLITS, faults
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "SPLITS",
+    "InputSpec",
+    "Manifest",
+    "ShardFile",
+    "encode_manifest",
+    "read_manifest",
+]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-SPLITS = ("train", "test", "val")
+
+_KEYS = frozenset(
+    {
+        "schema_version", "dataset", "inputs", "classes", "num_clients", "seed",
+        "partitioner", "preparation", "files", "splits", "counts", "label_counts",
+        "client_names", "lacking",
+    }
+)  # fmt: skip
+"""What `manifest.json` may say. Another key is refused: it may be one whose name has
+been damaged, or of a later version, and say something that must not be ignored."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +72,26 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One HDF5 file of a data set; it holds the clients ``first`` to ``stop - 1``."""
+    """One HDF5 file of a data set; it holds the clients ``first`` to ``stop - 1``.
+
+    Attributes
+    ----------
+    name, bytes, sha256
+        Of the whole file.
+    clients
+        ``(first, stop)``.
+    block_bytes, block_sums
+        Size of the blocks that have a checksum each at the end of the file, and the
+        SHA-256 of these checksums; see `blocksums`. 0 and empty in data sets that were
+        written before there were any.
+    """
 
     name: str
     bytes: int
     sha256: str
     clients: tuple[int, int]
+    block_bytes: int = 0
+    block_sums: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,16 +178,22 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "seed": manifest.seed,
         "partitioner": manifest.partitioner,
         "preparation": manifest.preparation,
-        "files": [asdict(file) for file in manifest.files],
+        "files": [_file(file) for file in manifest.files],
         "splits": list(manifest.counts),
         "counts": {name: n.tolist() for name, n in manifest.counts.items()},
         "label_counts": {name: n.tolist() for name, n in manifest.label_counts.items()},
         "client_names": list(manifest.client_names),
         **({"lacking": manifest.lacking} if manifest.lacking else {}),
     }
-    # One line a key: fit to be read by eye without a line for every number.
-    lines = (f"{json.dumps(key)}: {json.dumps(tree[key])}" for key in tree)
-    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+    return strictjson.encode(tree)
+
+
+def _file(file: ShardFile) -> dict[str, Any]:
+    """Return what is written of a shard; of an old one, no more than was."""
+    return {key: v for key, v in asdict(file).items() if v or key not in _OF_BLOCKS}
+
+
+_OF_BLOCKS = ("block_bytes", "block_sums")
 
 
 def read_manifest(directory: str | Path) -> Manifest:
@@ -163,121 +206,172 @@ def read_manifest(directory: str | Path) -> Manifest:
         itself.
     """
     path = Path(directory) / MANIFEST
+    raw = _raw(path)
     try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        msg = (
-            f"{path} does not exist: {directory} is not a finished data set; "
-            "make one with 'fedapm prepare'"
-        )
-        raise DataError(msg) from None
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise DataError(msg) from error
-    try:
-        tree = json.loads(raw)
-    except ValueError as error:
-        msg = f"{path} is not valid JSON ({error}); prepare the data set again"
-        raise DataError(msg) from error
-    version = tree.get("schema_version") if isinstance(tree, dict) else None
-    if version != SCHEMA_VERSION:
-        msg = (
-            f"{path} has schema version {version!r}, this program reads "
-            f"{SCHEMA_VERSION}; prepare the data set again"
-        )
-        raise DataError(msg)
-    try:
+        tree, sealed = strictjson.decode(raw)
+        version = tree.get("schema_version")
+        if type(version) is not int or version != SCHEMA_VERSION:
+            msg = (
+                f"it has schema version {strictjson.shown(version)}, this program "
+                f"reads {SCHEMA_VERSION}"
+            )
+            raise ValueError(msg)
         manifest = _parse(tree, str(directory), hashlib.sha256(raw).hexdigest())
-        faults = _faults(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        found = faults(manifest, sealed)
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        msg = f"{path} is not a valid manifest ({what}); prepare the data set again"
+        msg = (
+            f"{path} is not a valid manifest ({what[:200]}); copy it again or prepare "
+            "the data set again"
+        )
         raise DataError(msg) from error
-    if faults:
-        msg = f"{path} contradicts itself: {faults[0]}; prepare the data set again"
+    if found:
+        msg = (
+            f"{path} contradicts itself: {found[0][:200]}; copy it again or prepare "
+            "the data set again"
+        )
         raise DataError(msg)
     return manifest
 
 
-def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
-    inputs = tuple(
-        InputSpec(**{**spec, "shape": tuple(int(n) for n in spec["shape"])})
-        for spec in tree["inputs"]
-    )
-    files = tuple(
-        ShardFile(
-            name=str(file["name"]),
-            bytes=int(file["bytes"]),
-            sha256=str(file["sha256"]),
-            clients=(int(file["clients"][0]), int(file["clients"][1])),
+def _raw(path: Path) -> bytes:
+    try:
+        # A pipe in its place would be waited for.
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            msg = f"{path} is not a file; prepare the data set again"
+            raise DataError(msg)
+        return path.read_bytes()
+    except FileNotFoundError:
+        msg = (
+            f"{path} does not exist: {path.parent} is not a finished data set; "
+            "make one with 'fedapm prepare'"
         )
-        for file in tree["files"]
-    )
+        raise DataError(msg) from None
+    except (OSError, ValueError) as error:
+        msg = f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+        raise DataError(msg) from error
+
+
+def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
+    unknown = sorted(tree.keys() - _KEYS)
+    if unknown:
+        msg = f"it has a key {strictjson.shown(unknown[0])}, which is unknown"
+        raise ValueError(msg)
+    splits = [strictjson.text(name, "a split") for name in _list(tree, "splits")]
+    if len(set(splits)) < len(splits):
+        msg = f"splits repeat ({strictjson.shown(', '.join(splits))})"
+        raise ValueError(msg)
+    numbers = {"counts": 1, "label_counts": 2}
+    by_split = {
+        key: _by_split(tree, key, splits, levels) for key, levels in numbers.items()
+    }
+    for key in ("partitioner", "preparation"):
+        strictjson.check_plain(strictjson.mapping(tree[key], key))
+    seed = tree["seed"]
+    if type(seed) is not int:
+        msg = f"seed is {strictjson.shown(seed)}, not an integer"
+        raise ValueError(msg)
+    lacking = strictjson.mapping(tree.get("lacking", {}), "lacking")
     return Manifest(
         directory=directory,
-        dataset=str(tree["dataset"]),
-        inputs=inputs,
-        classes=tuple(str(name) for name in tree["classes"]),
-        num_clients=int(tree["num_clients"]),
-        counts={
-            name: np.array(tree["counts"][name], np.int64) for name in tree["splits"]
-        },
-        client_names=tuple(str(name) for name in tree["client_names"]),
-        files=files,
-        partitioner=dict(tree["partitioner"]),
-        seed=int(tree["seed"]),
+        dataset=strictjson.text(tree["dataset"], "dataset"),
+        inputs=tuple(_input(spec) for spec in _list(tree, "inputs")),
+        classes=_texts(tree, "classes"),
+        num_clients=strictjson.whole(tree["num_clients"], "num_clients"),
+        counts=by_split["counts"],
+        client_names=_texts(tree, "client_names"),
+        files=tuple(_shard(file) for file in _list(tree, "files")),
+        partitioner=_written(tree, "partitioner"),
+        seed=seed,
         sha256=sha256,
-        label_counts={
-            name: np.array(tree["label_counts"][name], np.int64)
-            for name in tree["splits"]
-        },
-        preparation=dict(tree["preparation"]),
+        label_counts=by_split["label_counts"],
+        preparation=_written(tree, "preparation"),
         lacking={
-            name: tuple(int(client) for client in clients)
-            for name, clients in tree.get("lacking", {}).items()
+            name: tuple(strictjson.integers(clients, "lacking").tolist())
+            for name, clients in lacking.items()
         },
     )
 
 
-def _faults(manifest: Manifest) -> list[str]:
-    """Return what in the manifest contradicts itself, in words."""
-    m, classes = manifest.num_clients, len(manifest.classes)
-    faults = []
-    if m < 1 or classes < 1 or not manifest.inputs:
-        faults.append("it needs at least one client, one class and one input")
-    names = [spec.name for spec in manifest.inputs]
-    if len(set(names)) < len(names):
-        faults.append(f"input names repeat ({', '.join(names)})")
-    for spec in manifest.inputs:
-        if np.dtype(spec.dtype).kind not in "iuf" or min(spec.shape, default=1) < 1:
-            faults.append(f"input {spec.name!r} has no usable shape or type")
-        if spec.ragged and not spec.shape:
-            faults.append(f"input {spec.name!r} is ragged but has no axis")
-    for name, clients in manifest.lacking.items():
-        if name not in names or sorted(set(clients) & set(range(m))) != list(clients):
-            faults.append(f"it is not clear who lacks the input {name!r}")
-    if len(manifest.client_names) != m:
-        faults.append(f"{len(manifest.client_names)} client names for {m} clients")
-    for split in ("train", "test"):
-        if split not in manifest.counts:
-            faults.append(f"there is no split {split!r}")
-    for split, counts in manifest.counts.items():
-        labels = manifest.label_counts[split]
-        if split not in SPLITS:
-            faults.append(f"unknown split {split!r}")
-        if counts.shape != (m,) or (counts < 0).any():
-            faults.append(f"counts of {split} are not {m} numbers of samples")
-        elif labels.shape != (m, classes) or (labels < 0).any():
-            faults.append(f"label counts of {split} are not {m} x {classes} numbers")
-        elif (labels.sum(axis=1) != counts).any():
-            faults.append(f"label counts of {split} do not add up to its counts")
-    stop = 0
-    for file in manifest.files:
-        if Path(file.name).name != file.name or file.name in ("", ".", ".."):
-            faults.append(f"{file.name!r} is not a file name")
-        if file.clients[0] != stop or file.clients[1] <= stop:
-            faults.append(f"{file.name} should begin with client {stop}")
-        stop = file.clients[1]
-    if stop != m:
-        faults.append(f"the shards hold {stop} clients, not {m}")
-    return faults
+def _list(tree: dict[str, Any], key: str) -> list[Any]:
+    return strictjson.several(tree[key], key)
+
+
+def _texts(tree: dict[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(strictjson.text(name, f"one of {key}") for name in _list(tree, key))
+
+
+def _by_split(
+    tree: dict[str, Any], key: str, splits: list[str], levels: int
+) -> dict[str, NDArray[np.int64]]:
+    given = strictjson.mapping(tree[key], key)
+    if len(given) > len(splits):
+        msg = f"{key} has other splits than {', '.join(splits)}"
+        raise ValueError(msg)
+    return {
+        split: strictjson.integers(given[split], f"{key} of {split}", levels)
+        for split in splits
+    }
+
+
+def _written(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return what a data set was made with, which is kept for people to read."""
+    found = strictjson.mapping(tree[key], key)
+    for part in strictjson.several(found.get("shift", []), f"shift of {key}"):
+        strictjson.text(strictjson.mapping(part, "a shift").get("name"), "its name")
+    for name in strictjson.several(found.get("skipped", []), f"skipped of {key}"):
+        strictjson.text(name, f"one of skipped of {key}")
+    strictjson.text(found.get("name", ""), f"name of {key}")
+    return found
+
+
+def _input(spec: Any) -> InputSpec:
+    known = {"name", "shape", "dtype", "ragged", "scale", "shift"}
+    spec = strictjson.mapping(spec, "an input")
+    if spec.keys() != known:
+        odd = sorted(spec.keys() ^ known)[0]
+        msg = f"an input has or lacks the key {strictjson.shown(odd)}"
+        raise ValueError(msg)
+    name = strictjson.text(spec["name"], "the name of an input")
+    where = f"of input {strictjson.shown(name)}"
+    if type(spec["ragged"]) is not bool:
+        msg = f"ragged {where} is {strictjson.shown(spec['ragged'])}"
+        raise ValueError(msg)
+    shape = strictjson.integers(spec["shape"], f"shape {where}")
+    return InputSpec(
+        name=name,
+        shape=tuple(shape.tolist()),
+        dtype=strictjson.text(spec["dtype"], f"type {where}"),
+        ragged=spec["ragged"],
+        scale=strictjson.number(spec["scale"], f"scale {where}"),
+        shift=strictjson.number(spec["shift"], f"shift {where}"),
+    )
+
+
+def _shard(file: Any) -> ShardFile:
+    known = {"name", "bytes", "sha256", "clients", *_OF_BLOCKS}
+    file = strictjson.mapping(file, "a file")
+    if file.keys() not in (known, known - {*_OF_BLOCKS}):
+        msg = f"a file has the keys {strictjson.shown(', '.join(sorted(file)))}"
+        raise ValueError(msg)
+    clients = strictjson.integers(file["clients"], "clients of a file").tolist()
+    first, stop = clients if len(clients) == 2 else (-1, -1)
+    old = "block_bytes" not in file
+    return ShardFile(
+        name=strictjson.text(file["name"], "the name of a file"),
+        bytes=strictjson.whole(file["bytes"], "bytes of a file", 1),
+        sha256=_hash(file["sha256"]),
+        clients=(first, stop),
+        block_bytes=0
+        if old
+        else strictjson.whole(file["block_bytes"], "block_bytes", 64),
+        block_sums="" if old else _hash(file["block_sums"]),
+    )
+
+
+def _hash(value: Any) -> str:
+    found = strictjson.text(value, "the SHA-256 of a file")
+    if not re.fullmatch(r"[0-9a-f]{64}", found):
+        msg = f"{strictjson.shown(found)} is no SHA-256"
+        raise ValueError(msg)
+    return found

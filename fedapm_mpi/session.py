@@ -32,7 +32,7 @@ from .seeding import stream
 from .shards import ShardReader
 from .split import SplitModel
 from .stages import Stage, constant_stages, enter
-from .staging import stage
+from .staging import node_clients, own_share, stage
 from .state import ClientTable
 from .storage import Room, Storage, open_storage
 
@@ -232,10 +232,12 @@ def open_session(config: Config, comm: Communicator) -> Session:
         if config.stage is not None:
             staged = stage(whole, config.stage, comm.rank, nodes, session.host_of)
             session.reader = ShardReader(staged)
+            session.reader.trust(whole.files)  # they have been hashed
     except FedAPMError as caught:
         error = caught
     comm.agree(error)  # all of a node's shards are there
     assert session is not None
+    _hash_old_shards(session, nodes)
     try:
         session.reader.check(session.table.hosted)
     except FedAPMError as caught:
@@ -253,6 +255,24 @@ def open_session(config: Config, comm: Communicator) -> Session:
     return dataclasses.replace(
         session, storage=storage, warnings=session.warnings + notes
     )
+
+
+def _hash_old_shards(session: Session, nodes: list[int]) -> None:
+    """Hash the shards of an old data set before any is opened; a collective call.
+
+    New ones have checksums that are compared as they are read. The ranks of a node
+    divide its shards among them.
+    """
+    rank, reader = session.comm.rank, session.reader
+    wanted = reader.unhashed(node_clients(rank, nodes, session.host_of))
+    error: FedAPMError | None = None
+    try:
+        for shard in own_share(wanted, rank, nodes):
+            reader.hash(shard)
+    except FedAPMError as caught:
+        error = caught
+    session.comm.agree(error)
+    reader.trust(wanted)
 
 
 def _threads(config: Config, comm: Communicator, nodes: list[int]) -> int:

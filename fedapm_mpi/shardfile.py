@@ -1,14 +1,15 @@
 """One HDF5 file of a data set; the only module that imports h5py.
 
 A shard holds, for each split, ``<split>/inputs/<name>`` with the samples of a client
-contiguous, ``<split>/length/<name>`` where an input is ragged, ``<split>/label``, and
-``<split>/offset`` (clients in the shard + 1): where in these each client begins.
+contiguous, ``<split>/length/<name>`` where an input is ragged, ``<split>/label``,
+``<split>/row`` (which sample of the source each is), and ``<split>/offset`` (clients in
+the shard + 1): where in these each client begins. After what HDF5 knows of the file
+follow the checksums of its blocks; see `blocksums`.
 """
 
 import contextlib
 import importlib
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,7 +18,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from . import shardlayout
 from .alignment import aligned_empty
+from .blocksums import ChangedError, CheckedFile
 from .errors import DataError
 from .manifest import SCHEMA_VERSION, InputSpec, Manifest, ShardFile
 from .tables import Table, blocks
@@ -28,7 +31,10 @@ CHUNK_BYTES = 2**17
 """Of the samples that are compressed together, about."""
 
 # What HDF5 raises for a damaged file depends on where it notices.
-_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+_ERRORS = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError,
+    AttributeError, MemoryError,
+)  # fmt: skip
 
 
 class ClientArrays(NamedTuple):
@@ -58,13 +64,13 @@ class _Column:
     Where it lies in one piece, they are read past HDF5, in a tenth of the time.
     """
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    def __init__(self, dataset: h5py.Dataset, file: CheckedFile) -> None:
+        self._file = file
         self._dataset = dataset
         self._dtype: np.dtype[Any] = dataset.dtype
         self._shape = dataset.shape[1:]
         self._row_bytes = math.prod(self._shape) * self._dtype.itemsize
         self._offset = None if dataset.chunks else dataset.id.get_offset()
-        self._descriptor = dataset.file.id.get_vfd_handle()
 
     def read(self, rows: slice) -> NDArray[Any]:
         """Return rows, ``(n, ...)``."""
@@ -75,14 +81,7 @@ class _Column:
             self._dataset.read_direct(found, rows)
             return found
         start = self._offset + rows.start * self._row_bytes
-        done = os.preadv(self._descriptor, [found.data], start)
-        while done < found.nbytes:  # gigabytes, or the file has been cut
-            left = found.data.cast("B")[done:]
-            more = os.preadv(self._descriptor, [left], start + done)
-            if not more:
-                msg = f"it ends in {self._dataset.name}"
-                raise OSError(msg)
-            done += more
+        self._file.read_at(found.reshape(-1).view(np.uint8).data, start)
         return found
 
 
@@ -97,45 +96,88 @@ class OpenShard:
 
     def __init__(self, path: Path, manifest: Manifest, shard: ShardFile) -> None:
         self._path = path
-        self._inputs = manifest.inputs
+        self._manifest = manifest
         self._first = shard.clients[0]
         self._columns: dict[str, _Columns] = {}
         with readable(path):
-            self._file = h5py.File(path, "r", locking=False)
+            self._bytes = CheckedFile(path, shard.block_bytes, shard.block_sums)
             try:
-                self._offsets = _compare(self._file, manifest, shard)
-                _load_filters(path, self._file, manifest)
+                self._file = h5py.File(self._bytes, "r", locking=False)
+            except BaseException:
+                self._bytes.close()
+                raise
+            try:
+                self._found = shardlayout.arrays(
+                    self._file, manifest, shard, self._bytes.size, _same_type
+                )
+                _load_filters(path, self._found)
             except BaseException:
                 self.close()
                 raise
 
-    def read(self, client: int, split: str) -> ClientArrays:
-        """Return the samples of one of its clients in one split."""
-        offset = self._offsets[split][client - self._first :]
-        rows = slice(int(offset[0]), int(offset[1]))
-        with readable(self._path):
+    def read(self, client: int, split: str, *, validate: bool = True) -> ClientArrays:
+        """Return the samples of one of its clients in one split.
+
+        Raises
+        ------
+        DataError
+            If they are not what was written or, unless told not to `validate`, a label
+            or a length is out of range.
+        """
+        rows = self._rows(client, split)
+        with readable(self._path, self._of(client, split)):
             columns = self._opened(split)
-            return ClientArrays(
+            arrays = ClientArrays(
                 {name: column.read(rows) for name, column in columns.inputs.items()},
                 {name: _wide(c.read(rows)) for name, c in columns.lengths.items()},
                 _wide(columns.labels.read(rows)),
             )
+        fault = shardlayout.range_fault(arrays, self._manifest) if validate else None
+        if fault:
+            msg = (
+                f"{self._path}: of the {self._of(client, split)}, {fault}; prepare the "
+                "data set again"
+            )
+            raise DataError(msg)
+        return arrays
+
+    def rows(self, client: int, split: str) -> NDArray[np.int64] | None:
+        """Return which samples of the source a client has; `None` in old shards."""
+        found = self._found[split].get("row")
+        if found is None:
+            return None
+        with readable(self._path, self._of(client, split)):
+            column = _Column(found, self._bytes)
+            return column.read(self._rows(client, split)).astype(np.int64)
+
+    def _rows(self, client: int, split: str) -> slice:
+        offset = self._found[split]["offset"][client - self._first :]
+        return slice(int(offset[0]), int(offset[1]))
+
+    def _of(self, client: int, split: str) -> str:
+        name = self._manifest.client_names[client][:80]
+        return f"{split} samples of client {client} ({name})"
 
     def _opened(self, split: str) -> "_Columns":
         """Return a split's columns; finding them takes longer than reading a client."""
         if split not in self._columns:
-            group = self._file[split]
-            ragged = [s.name for s in self._inputs if s.ragged]
+            found = self._found[split]
+            inputs = self._manifest.inputs
+            ragged = [s.name for s in inputs if s.ragged]
             self._columns[split] = _Columns(
-                {s.name: _Column(group["inputs"][s.name]) for s in self._inputs},
-                {name: _Column(group["length"][name]) for name in ragged},
-                _Column(group["label"]),
+                {s.name: self._column(found[f"inputs/{s.name}"]) for s in inputs},
+                {name: self._column(found[f"length/{name}"]) for name in ragged},
+                self._column(found["label"]),
             )
         return self._columns[split]
+
+    def _column(self, dataset: h5py.Dataset) -> _Column:
+        return _Column(dataset, self._bytes)
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._bytes.close()
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -146,14 +188,30 @@ def _wide(values: NDArray[Any]) -> NDArray[np.int64]:
 
 
 @contextlib.contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn whatever reading a damaged file raises into a `DataError`."""
+def readable(path: Path, what: str = "") -> Iterator[None]:
+    """Turn whatever reading a damaged file raises into a `DataError`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What of it is read.
+    """
     try:
         yield
+    except ChangedError as error:
+        where = f" where the {what} are read" if what else ""
+        msg = (
+            f"{path} is damaged{where}: {error}; copy it again or prepare the data set "
+            "again"
+        )
+        raise DataError(msg) from error
     except _ERRORS as error:
         msg = (
-            f"{path} is damaged or does not belong to its manifest ({error}); "
-            "copy it again or prepare the data set again"
+            f"{path} is damaged or does not belong to its manifest "
+            f"({str(error)[:300] or type(error).__name__}); copy it again or prepare "
+            "the data set again"
         )
         raise DataError(msg) from error
 
@@ -184,7 +242,9 @@ def write_shard(
 ) -> None:
     """Write the HDF5 file of the clients ``clients[0]`` to ``clients[1] - 1``."""
     filters = _filters(compression)
-    with h5py.File(path, "w") as file:
+    # "x" follows no link that is there already. No file system need know locks.
+    path.unlink(missing_ok=True)
+    with h5py.File(path, "x", locking=False) as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["dataset"] = table.dataset
         file.attrs["clients"] = np.array(clients, np.int64)
@@ -195,6 +255,8 @@ def write_shard(
             group = file.create_group(split)
             _store(group, "offset", np.cumsum([0, *counts], dtype=np.int64))
             _store(group, "label", table.labels[rows].astype(np.int32))
+            numbers = rows if table.numbers is None else table.numbers[rows]
+            _store(group, "row", numbers.astype(np.int64))
             for c in table.columns:
                 if c.lengths is not None:
                     lengths = c.lengths[rows].astype(np.int32)
@@ -248,7 +310,7 @@ def _chunked(
     return {"chunks": (min(rows, max(1, CHUNK_BYTES // size)), *spec.shape), **filters}
 
 
-def _load_filters(path: Path, file: Any, manifest: Manifest) -> None:
+def _load_filters(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Make the filters known with which a shard was written, if HDF5 lacks them.
 
     Raises
@@ -257,11 +319,11 @@ def _load_filters(path: Path, file: Any, manifest: Manifest) -> None:
         If the library that brings them is not installed.
     """
     used = {
-        layout.get_filter(k)[0]
-        for split in manifest.counts
-        for spec in manifest.inputs
-        for layout in [file[split]["inputs"][spec.name].id.get_create_plist()]
-        for k in range(layout.get_nfilters())
+        number
+        for datasets in found.values()
+        for name, dataset in datasets.items()
+        if name != "offset"
+        for number in shardlayout.filters(dataset)
     }
     if all(h5py.h5z.filter_avail(number) for number in used):
         return
@@ -280,35 +342,5 @@ def _store(group: Any, name: str, values: NDArray[Any]) -> None:
     group.create_dataset(name, data=values, track_times=False)
 
 
-def _compare(
-    file: Any, manifest: Manifest, shard: ShardFile
-) -> dict[str, NDArray[np.int64]]:
-    """Check an open shard against the manifest; return its offsets."""
-    first, stop = shard.clients
-    if file.attrs["schema_version"] != SCHEMA_VERSION:
-        msg = f"its schema version is {file.attrs['schema_version']}"
-        raise ValueError(msg)
-    if tuple(file.attrs["clients"]) != (first, stop):
-        msg = f"it holds clients {file.attrs['clients']}, not {first} to {stop - 1}"
-        raise ValueError(msg)
-    offsets = {}
-    for split, counts in manifest.counts.items():
-        offset = file[split]["offset"][:].astype(np.int64)
-        if not np.array_equal(offset, np.cumsum([0, *counts[first:stop]])):
-            msg = f"its numbers of {split} samples differ"
-            raise ValueError(msg)
-        total = int(offset[-1])
-        expected: list[tuple[str, tuple[int, ...], str]] = [
-            ("label", (total,), "int32")
-        ]
-        for s in manifest.inputs:
-            expected.append((f"inputs/{s.name}", (total, *s.shape), s.dtype))
-            if s.ragged:
-                expected.append((f"length/{s.name}", (total,), "int32"))
-        for name, shape, dtype in expected:
-            found = file[split][name]
-            if found.shape != shape or found.dtype != dtype:
-                msg = f"{split}/{name} is {found.dtype} {found.shape}"
-                raise ValueError(msg)
-        offsets[split] = offset
-    return offsets
+def _same_type(dataset: Any, dtype: "np.dtype[Any]") -> bool:
+    return bool(dataset.id.get_type() == h5py.h5t.py_create(dtype))

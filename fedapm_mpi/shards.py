@@ -5,8 +5,8 @@ file is laid out is told in `shardfile`.
 """
 
 import contextlib
-import os
 import re
+import stat
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .blocksums import BLOCK, append_sums
 from .comm import SERVER, Communicator, Serial
 from .errors import DataError
 from .files import file_sha256, flush
@@ -27,6 +28,7 @@ from .manifest import (
     encode_manifest,
     read_manifest,
 )
+from .newfiles import open_new, why_not_written
 from .shardfile import (
     ClientArrays,
     Compression,
@@ -68,7 +70,9 @@ class ShardReader:
     """Reads clients from the shards of a data set; many processes may do so at once.
 
     A shard is opened, read-only and without file locks, when a client of it is first
-    asked for, and compared with the manifest then.
+    asked for, and compared with the manifest then. Whatever is read of it is compared
+    with its checksum, every time; a shard without, of an old data set, is hashed as a
+    whole before its first client is read.
 
     Parameters
     ----------
@@ -79,6 +83,8 @@ class ShardReader:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._open: OrderedDict[str, OpenShard] = OrderedDict()
+        self._sound: set[str] = set()
+        """Shards without checksums of their parts that have been hashed."""
 
     def check(self, clients: Iterable[int]) -> None:
         """Open every shard that holds one of these clients.
@@ -95,18 +101,54 @@ class ShardReader:
         ):
             self._opened(shard)
 
-    def read(self, client: int, split: str) -> ClientArrays:
+    def unhashed(self, clients: Iterable[int]) -> list[ShardFile]:
+        """Return the shards of these clients that must be hashed before they are read.
+
+        Those have no checksums of their parts, and have not been hashed yet.
+        """
+        shards = {self._manifest.shard_of(int(client)) for client in clients}
+        wanted = [s for s in shards if not s.block_bytes and s.name not in self._sound]
+        return sorted(wanted, key=lambda file: file.clients)
+
+    def hash(self, shard: ShardFile) -> None:
+        """Hash a shard as a whole; raise `DataError` if it has changed."""
+        verify_checksum(self._manifest, shard)
+        self.trust([shard])
+
+    def trust(self, shards: Iterable[ShardFile]) -> None:
+        """Read these shards without hashing them, since somebody did."""
+        self._sound.update(shard.name for shard in shards)
+
+    def read(self, client: int, split: str, *, validate: bool = True) -> ClientArrays:
         """Return the samples of one client in one split.
 
         Raises
         ------
         DataError
-            If there is no such client or split, or its shard cannot be read.
+            If there is no such client or split, its shard cannot be read or has changed
+            since it was written or, unless told not to `validate`, a label is no class
+            or a length impossible.
         """
+        return self._holder(client, split).read(client, split, validate=validate)
+
+    def rows(self, client: int, split: str) -> NDArray[np.int64] | None:
+        """Return which samples of the source a client has; `None` in old data sets.
+
+        Raises
+        ------
+        DataError
+            As `read`.
+        """
+        return self._holder(client, split).rows(client, split)
+
+    def _holder(self, client: int, split: str) -> OpenShard:
         if split not in self._manifest.counts:
             msg = f"{self._manifest.directory}: the data set has no split {split!r}"
             raise DataError(msg)
-        return self._opened(self._manifest.shard_of(client)).read(client, split)
+        shard = self._manifest.shard_of(client)
+        if not shard.block_bytes and shard.name not in self._sound:
+            self.hash(shard)
+        return self._opened(shard)
 
     def close(self) -> None:
         """Close every open shard; the reader may be used again after it."""
@@ -280,10 +322,9 @@ def _write_all(
             target.mkdir(parents=True, exist_ok=True)
             for i in mine:
                 write_shard(partial[i], table, splits, ranges[i], compression)
+                size, sha256, sums = append_sums(partial[i])
                 flush(partial[i])
-                size = partial[i].stat().st_size
-                sha256 = file_sha256(partial[i])
-                files[i] = ShardFile(names[i], size, sha256, ranges[i])
+                files[i] = ShardFile(names[i], size, sha256, ranges[i], BLOCK, sums)
         except (OSError, RuntimeError, DataError) as caught:
             error = _cannot_write(target, caught)
         ranks.agree(error)
@@ -304,7 +345,8 @@ def _write_all(
 
 def _publish(target: Path, partial: Sequence[Path], manifest: Manifest) -> None:
     """Give shards that are written their names, and then write the manifest."""
-    partial[-1].write_bytes(encode_manifest(manifest))
+    with open_new(partial[-1]) as file:
+        file.write(encode_manifest(manifest))
     flush(partial[-1])
     # From here to the last line the directory has no manifest: it is unfinished.
     (target / MANIFEST).unlink(missing_ok=True)
@@ -321,11 +363,10 @@ def _publish(target: Path, partial: Sequence[Path], manifest: Manifest) -> None:
 def _cannot_write(target: Path, error: Exception) -> DataError:
     if isinstance(error, DataError):
         return error
-    code = getattr(error, "errno", None)
-    reason = os.strerror(code) if code else str(error)
+    reason, remedy = why_not_written(error)
     made = DataError(
-        f"cannot write the data set to {target} ({reason}): make room or choose "
-        "another directory, then prepare again"
+        f"cannot write the data set to {target} ({reason}): {remedy} or choose another "
+        "directory, then prepare again"
     )
     made.__cause__ = error
     return made
@@ -335,7 +376,7 @@ def _sized(manifest: Manifest, shard: ShardFile) -> Path:
     """Return the path of a shard that exists and has the right size."""
     path = Path(manifest.directory) / shard.name
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except OSError as error:
         msg = (
             f"{path}, which holds clients {shard.clients[0]} to {shard.clients[1] - 1}"
@@ -343,6 +384,10 @@ def _sized(manifest: Manifest, shard: ShardFile) -> Path:
             "set again"
         )
         raise DataError(msg) from error
+    size = found.st_size
+    if not stat.S_ISREG(found.st_mode):
+        msg = f"{path} is not a file; copy it again or prepare the data set again"
+        raise DataError(msg)
     if size != shard.bytes:
         msg = (
             f"{path} has {size} bytes, the manifest says {shard.bytes}: it is "

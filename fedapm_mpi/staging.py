@@ -1,6 +1,7 @@
 """Copy shards to a disk of each node before training, once for all its ranks."""
 
 import os
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError, DataError
 from .files import file_sha256
 from .manifest import Manifest, ShardFile
+from .newfiles import open_new, why_not_written
 
 BLOCK = 2**22
 """Bytes that are copied and hashed at a time."""
@@ -56,21 +58,38 @@ def stage(
     DataError
         If a shard cannot be copied, or is not what the manifest says.
     """
-    target = _folder(folder) / f"{manifest.dataset}-{manifest.sha256[:16]}"
-    node = nodes[rank]
-    if node < 0:
+    # A name that somebody else chose must not lead out of the folder.
+    name = re.sub(r"[^\w.-]", "_", manifest.dataset)[:100]
+    target = _folder(folder) / f"{name}-{manifest.sha256[:16]}"
+    clients = node_clients(rank, nodes, host_of)
+    if not clients.size:
         return manifest
-    together = [other for other, where in enumerate(nodes) if where == node]
-    clients = np.flatnonzero(np.isin(host_of, together))
     shards = sorted({manifest.shard_of(int(client)) for client in clients}, key=_first)
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"stage: cannot make {target} on {_host()}: {error.strerror}"
         raise ConfigError(msg) from error
-    for shard in shards[together.index(rank) :: len(together)]:
+    for shard in own_share(shards, rank, nodes):
         _copy(Path(manifest.directory) / shard.name, target / shard.name, shard)
     return replace(manifest, directory=str(target))
+
+
+def node_clients(
+    rank: int, nodes: Sequence[int], host_of: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the clients that live on a rank's node; none if it hosts no client."""
+    if nodes[rank] < 0:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.asarray(nodes)[host_of] == nodes[rank])
+
+
+def own_share(
+    shards: Sequence[ShardFile], rank: int, nodes: Sequence[int]
+) -> Sequence[ShardFile]:
+    """Return those of a node's shards that one of its ranks sees to."""
+    together = [other for other, where in enumerate(nodes) if where == nodes[rank]]
+    return shards[together.index(rank) :: len(together)]
 
 
 def _folder(text: str) -> Path:
@@ -88,7 +107,9 @@ def _first(shard: ShardFile) -> int:
 def _copy(source: Path, target: Path, shard: ShardFile) -> None:
     """Copy a shard and compare its hash, unless it is there already."""
     try:
-        if target.exists() and file_sha256(target) == shard.sha256:
+        # A link may lead to what somebody else can change after it has been hashed.
+        there = target.is_file() and not target.is_symlink()
+        if there and file_sha256(target) == shard.sha256:
             return
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
@@ -100,9 +121,10 @@ def _copy(source: Path, target: Path, shard: ShardFile) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         where = error.filename or target
+        reason, remedy = why_not_written(error)
         msg = (
-            f"cannot copy {source} to {target} on {_host()} ({where}: "
-            f"{error.strerror}); choose another stage, or leave it out"
+            f"cannot copy {source} to {target} on {_host()} ({where}: {reason}); "
+            f"{remedy}, choose another stage, or leave it out"
         )
         raise DataError(msg) from error
     msg = (
@@ -115,7 +137,7 @@ def _copy(source: Path, target: Path, shard: ShardFile) -> None:
 def _copied(source: Path, part: Path) -> str:
     """Copy a file; return the SHA-256 of what was written."""
     digest = sha256()
-    with source.open("rb") as reading, part.open("wb") as writing:
+    with source.open("rb") as reading, open_new(part) as writing:
         while block := reading.read(BLOCK):
             digest.update(block)
             writing.write(block)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .algorithms import ClientState
-from .errors import TrainingError
+from .errors import FedAPMError, TrainingError
 from .evaluation import evaluate
 from .gathering import gather_of_clients
 from .metrics import client_metrics, summarise
@@ -56,12 +56,17 @@ def survey(session: Session, message: Tensor, t: int) -> Survey | None:
     clients: list[int] = []
     figures: list[list[float]] = []
     scored: list[NDArray[np.float32]] = []
-    for client in session.draw(chosen, session.evaluation_costs):
-        row, pooled = _evaluate_client(session, client, message, t)
-        clients.append(client)
-        figures.append(row)
-        if session.config.evaluation.pooled:
-            scored.append(pooled)
+    error: FedAPMError | None = None
+    try:
+        for client in session.draw(chosen, session.evaluation_costs):
+            row, pooled = _evaluate_client(session, client, message, t)
+            clients.append(client)
+            figures.append(row)
+            if session.config.evaluation.pooled:
+                scored.append(pooled)
+    except FedAPMError as caught:
+        error = caught
+    session.comm.agree(error)
     width = len(COLUMNS)
     gathered = gather_of_clients(session.comm, clients, figures, width=width)
     pool = _gather_pool(session, scored)

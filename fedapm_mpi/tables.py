@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 from .manifest import SPLITS, InputSpec
+from .manifestfaults import input_fault
 
 SHARD_BYTES = 256 * 2**20
 BLOCK_BYTES = 8 * 2**20
@@ -39,12 +40,28 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """All N samples of a data set, before they are given to clients."""
+    """All N samples of a data set, before they are given to clients.
+
+    Attributes
+    ----------
+    dataset
+        Its name.
+    columns
+        The inputs.
+    labels
+        ``(N,)`` classes of the samples.
+    classes
+        Names of the classes.
+    numbers
+        ``(N,)`` what tells the samples apart wherever they are written; their rows in
+        the table if None.
+    """
 
     dataset: str
     columns: Sequence[Column]
     labels: NDArray[Any]
     classes: Sequence[str]
+    numbers: NDArray[np.int64] | None = None
 
 
 def column(
@@ -87,6 +104,16 @@ def check_table(
         If labels, lengths or splits do not fit the table.
     """
     labels, classes = table.labels, len(table.classes)
+    for c in table.columns:
+        if fault := input_fault(c.spec):
+            msg = f"{table.dataset}: {fault}"
+            raise DataError(msg)
+    if len(set(table.classes)) < classes:
+        msg = (
+            f"{table.dataset}: a class name is given twice; give each class a name of "
+            "its own"
+        )
+        raise DataError(msg)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         msg = f"{table.dataset}: labels must be one integer for each sample"
         raise DataError(msg)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .manifest import Manifest, ShardFile
 from .shardfile import ClientArrays
-from .shards import ShardReader, verify_checksum
+from .shards import ShardReader
 
 MOST_FAULTS = 10
 """Faults that are told one by one."""
@@ -20,10 +20,14 @@ OVERLAPPING = "official-"
 
 
 class Repeats(NamedTuple):
-    """Samples whose inputs are those of another sample, bit for bit."""
+    """Samples that are there more than once, and samples that equal another."""
 
     apart: list[str]
-    """One sentence for each kind of repeat that disjoint parts should not have."""
+    """One sentence for each way in which one sample of the source is in two places."""
+
+    equal: list[str]
+    """The same of samples of which it is known only that their inputs are equal, bit
+    for bit; the source has them so, or it is not known where they come from."""
 
     within: int
     """Samples that equal one of the same client in the same split."""
@@ -39,11 +43,15 @@ class _Prints(NamedTuple):
     splits: NDArray[np.int64]
     """(N,) places in `Manifest.counts`."""
 
+    rows: NDArray[np.int64]
+    """(N,) which sample of the source each is; -1 where that was not written."""
+
 
 def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
     """Check one shard after the other; yield each with its samples' fingerprints.
 
-    Checked are its size and SHA-256, the number of samples of every client, that labels
+    Checked are its size and SHA-256, the checksums of its blocks, that it refers to no
+    other file, the number of samples of every client, that labels
     are classes and as often as the manifest says, that lengths fit, that values are
     finite, and that those have an input, and only those, who are said to.
 
@@ -55,16 +63,25 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
     """
     reader = ShardReader(manifest)
     for shard in manifest.files:
-        verify_checksum(manifest, shard)
+        reader.hash(shard)
         faults: list[str] = []
         prints: list[_Prints] = []
         for client in range(*shard.clients):
-            parts = [reader.read(client, split) for split in manifest.counts]
+            parts = [
+                reader.read(client, split, validate=False) for split in manifest.counts
+            ]
             faults += _faults(manifest, client, parts)
-            for k, part in enumerate(parts):
+            for k, (split, part) in enumerate(zip(manifest.counts, parts, strict=True)):
                 n = len(part.labels)
-                where = np.full(n, client), np.full(n, k)
-                prints.append(_Prints(_fingerprints(part), *where))
+                rows = reader.rows(client, split)
+                prints.append(
+                    _Prints(
+                        _fingerprints(part),
+                        np.full(n, client),
+                        np.full(n, k),
+                        np.full(n, -1) if rows is None else rows,
+                    )
+                )
         if faults:
             more = len(faults) - MOST_FAULTS
             told = faults[:MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
@@ -83,7 +100,10 @@ def join(prints: list[_Prints]) -> _Prints:
 
 
 def repeats(manifest: Manifest, prints: _Prints) -> Repeats:
-    """Tell which samples are there more than once.
+    """Return which samples are there more than once.
+
+    Samples are told apart by the rows of the source that they come from, where these
+    were written; equal inputs alone may be equal rows of the source.
 
     Parameters
     ----------
@@ -92,25 +112,66 @@ def repeats(manifest: Manifest, prints: _Prints) -> Repeats:
     prints
         The fingerprints of all its samples.
     """
+    placed = _pairs(prints, prints.rows[:, None], np.flatnonzero(prints.rows >= 0))
+    apart = _sentences(manifest, placed, "in several splits", "with several clients")
+    pairs = _pairs(prints, prints.values, np.arange(len(prints.rows)))
+    rows = pairs.rows
+    same_row = (rows[:, 0] == rows[:, 1]) & (rows[:, 0] >= 0)
+    other = _Places(*(column[~same_row] for column in pairs))
+    equal = _sentences(
+        manifest,
+        other,
+        "equal to one of another split",
+        "equal to another client's",
+    )
+    within = (pairs.clients[:, 0] == pairs.clients[:, 1]) & (
+        pairs.splits[:, 0] == pairs.splits[:, 1]
+    )
+    return Repeats(apart, equal, int(within.sum()))
+
+
+class _Places(NamedTuple):
+    """Of pairs of samples where each is, (pairs, 2)."""
+
+    clients: NDArray[np.int64]
+    splits: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def _pairs(prints: _Prints, keys: NDArray[Any], among: NDArray[np.int64]) -> _Places:
+    """Return each sample that has the same key as one before it, and that one."""
+    order = among[
+        np.lexsort((prints.splits[among], prints.clients[among], *keys[among].T))
+    ]
+    at = np.flatnonzero((keys[order][1:] == keys[order][:-1]).all(axis=1))
+    both = np.stack([order[at], order[at + 1]], axis=1)
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    return _Places(prints.clients[both], prints.splits[both], prints.rows[both])
+
+
+def _sentences(
+    manifest: Manifest, pairs: _Places, in_splits: str, with_clients: str
+) -> list[str]:
+    """Tell how many pairs are apart, and the first of them; nothing where none are."""
     names = list(manifest.counts)
-    order = np.lexsort((prints.splits, prints.clients, *prints.values.T))
-    values, clients, splits = (column[order] for column in prints)
-    same = (values[1:] == values[:-1]).all(axis=1)
-    other_client = same & (clients[1:] != clients[:-1])
-    other_split = same & (splits[1:] != splits[:-1])
-    apart = []
+    other_client = pairs.clients[:, 0] != pairs.clients[:, 1]
+    other_split = pairs.splits[:, 0] != pairs.splits[:, 1]
+    told = []
     for found, what in (
-        (other_split, "are in several splits"),
-        (other_client & ~other_split, "are with several clients"),
+        (other_split, in_splits),
+        (other_client & ~other_split, with_clients),
     ):
         at = np.flatnonzero(found)
         if at.size:
             first = " and ".join(
-                f"{names[splits[i]]} of client {clients[i]}" for i in (at[0], at[0] + 1)
+                f"{names[split]} of client {client}" + (f", row {row}" * (row >= 0))
+                for client, split, row in zip(
+                    *(column[at[0]].tolist() for column in pairs), strict=True
+                )
             )
-            apart.append(f"{at.size} samples {what} (the first: {first})")
-    within = same & ~other_client & ~other_split
-    return Repeats(apart, int(within.sum()))
+            verb = "samples are" if at.size > 1 else "sample is"
+            told.append(f"{at.size} {verb} {what} (the first: {first})")
+    return told
 
 
 def _fingerprints(part: ClientArrays) -> NDArray[np.uint64]:

@@ -183,9 +183,9 @@ def test_a_report_is_not_written_through_a_link(run, tmp_path):
         (errno.EACCES, "check the permissions"),
         (errno.EPERM, "check the permissions"),
         (errno.EROFS, "check the permissions"),
-        (errno.ENOENT, "the folder was moved or deleted"),
+        (errno.ENOENT, "moved or deleted meanwhile"),
         (errno.EIO, "check the file system"),
-        (errno.EISDIR, "move it away"),
+        (errno.EISDIR, "move away what has this name"),
         (0, "check the file system"),
     ],
 )

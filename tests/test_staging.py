@@ -1,13 +1,17 @@
 """Shards on a disk of each node: copied once, hashed, and found again."""
 
+import errno
+import io
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import read_manifest
 from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
 from fedapm_mpi.staging import stage
@@ -109,11 +113,36 @@ def test_a_shard_that_is_missing_and_a_folder_that_cannot_be(data, tmp_path):
         stage(data, str(tmp_path / "file"), 0, ALONE, everyone)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_is_told(data, tmp_path):
+def test_a_full_disk_is_told(data, tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, block):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("fedapm_mpi.staging.open_new", lambda path: Full())
+    with pytest.raises(DataError, match=r"No space left on device.*free some space"):
+        stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
+
+
+def test_links_in_the_folder_are_not_followed(data, tmp_path):
+    """Neither where a copy is written, nor where one seems to be there already."""
     staged = tmp_path / f"six-{data.sha256[:16]}"
     staged.mkdir()
-    part = staged / f".{data.files[0].name}.{os.getpid()}.part"
-    part.symlink_to("/dev/full")
-    with pytest.raises(DataError, match="No space left on device"):
-        stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
+    precious, first = tmp_path / "precious", data.files[0].name
+    precious.write_text("mine")
+    (staged / f".{first}.{os.getpid()}.part").symlink_to(precious)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(Path(data.directory, data.files[1].name).read_bytes())
+    (staged / data.files[1].name).symlink_to(elsewhere)
+    stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
+    assert precious.read_text() == "mine"
+    for file in data.files:
+        assert not (staged / file.name).is_symlink()
+        assert file_sha256(staged / file.name) == file.sha256
+
+
+@pytest.mark.parametrize("name", ["../../out", "/out", "a\nb", "x" * 300])
+def test_a_name_of_a_data_set_does_not_lead_out_of_the_folder(data, tmp_path, name):
+    other = replace(data, dataset=name)
+    staged = stage(other, str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64))
+    assert Path(staged.directory).resolve().parent == (tmp_path / "s").resolve()
+    assert len(list((tmp_path / "s").iterdir())) == 1

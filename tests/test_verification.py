@@ -2,21 +2,20 @@
 
 import argparse
 import dataclasses
-import hashlib
 from collections import Counter
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from resealing import make_old, reseal
 
 from data_prep.pipeline import plan, prepare
 from fedapm_mpi.commands import verify as command
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, encode_manifest, read_manifest
-from fedapm_mpi.shards import Table, column, write_dataset
+from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
 from fedapm_mpi.verification import join, repeats, verify
 
 
@@ -39,25 +38,15 @@ def made(tmp_path):
     return tmp_path / "to"
 
 
-def seal(directory):
-    """Write sizes and checksums of the shards as they are now."""
-    manifest = read_manifest(directory)
-    files = []
-    for shard in manifest.files:
-        raw = (directory / shard.name).read_bytes()
-        sha = hashlib.sha256(raw).hexdigest()
-        files.append(dataclasses.replace(shard, bytes=len(raw), sha256=sha))
-    changed = dataclasses.replace(manifest, files=tuple(files))
-    (directory / MANIFEST).write_bytes(encode_manifest(changed))
-
-
 def changed(directory, name, change):
     """Change an array of the middle shard, as another writer of shards might."""
-    with h5py.File(directory / read_manifest(directory).files[1].name, "r+") as file:
+
+    def edit(file):
         values = file[name][:]
         change(values)
         file[name][...] = values
-    seal(directory)
+
+    reseal(directory, 1, edit)
 
 
 def test_a_sound_data_set(made, capsys):
@@ -160,13 +149,14 @@ def test_repeats_against_a_count_by_content(tmp_path_factory, rows):
     contents = {a: [c for c in cells if c[0] == a] for a, *_ in cells}
     splits = any(len({c[2] for c in own}) > 1 for own in contents.values())
     clients = any(len({c[1] for c in own}) > 1 for own in contents.values())
-    told = " ".join(found.apart)
-    assert bool(found.apart) == (splits or clients)
+    assert found.apart == []  # each is another row of the source
+    told = " ".join(found.equal)
+    assert bool(found.equal) == (splits or clients)
     if clients and not splits:
-        assert "with several clients" in told
-        assert "several splits" not in told
+        assert "equal to another client's" in told
+        assert "another split" not in told
     if splits and not clients:
-        assert "with several clients" not in told
+        assert "another client's" not in told
 
 
 @pytest.mark.parametrize("kind", ["split", "client", "within"])
@@ -187,16 +177,16 @@ def test_samples_that_are_there_twice(tmp_path, kind, capsys):
         assert "1 samples equal another one of the same" in capsys.readouterr().out
         return
     words = {
-        "split": "1 samples are in several splits .*train of client 0 and test of "
-        "client 0",
-        "client": "1 samples are with several clients .*train of client 0 and train "
-        "of client 1",
+        "split": "1 sample is in several splits .*train of client 0, row 1 and test of "
+        "client 0, row 1",
+        "client": "1 sample is with several clients .*train of client 0, row 1 and "
+        "train of client 1, row 1",
     }
     with pytest.raises(DataError, match=words[kind]):
         run(tmp_path / "to")
     capsys.readouterr()
     assert run(tmp_path / "to", "--allow-repeats") == 0
-    assert "1 samples are" in capsys.readouterr().out
+    assert "1 sample is" in capsys.readouterr().out
 
 
 def test_samples_that_differ_in_length_alone_are_no_repeats(tmp_path):
@@ -208,11 +198,12 @@ def test_samples_that_differ_in_length_alone_are_no_repeats(tmp_path):
     }
     manifest = write_dataset(tmp_path / "to", table, rows)
     found = repeats(manifest, join([own for _, own in verify(manifest)]))
-    assert (found.apart, found.within) == ([], 0)
+    assert found == ([], [], 0)
     rows["test"][1] = np.array([3])
     manifest = write_dataset(tmp_path / "again", table, rows)
     found = repeats(manifest, join([own for _, own in verify(manifest)]))
-    assert "1 samples are in several splits" in found.apart[0]
+    assert "1 sample is equal to one of another split" in found.equal[0]
+    assert found.apart == []
 
 
 def test_clients_that_overlap_on_purpose(tmp_path, capsys):
@@ -222,3 +213,36 @@ def test_clients_that_overlap_on_purpose(tmp_path, capsys):
     prepare(plan("arrays", values), Path(tmp_path / "raw.npz"), tmp_path / "to")
     assert run(tmp_path / "to") == 0
     assert "samples are with several clients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_equal_rows_of_a_table_are_no_fault(tmp_path, capsys, old):
+    """As real tables have them: each row is placed once, some have equal numbers."""
+    x = np.repeat(np.arange(4, dtype=np.float32), 3)[:, None]
+    train = [np.array([0, 3, 6, 9]), np.array([1, 4, 7])]
+    test = [np.array([2, 5]), np.array([8, 10, 11])]
+    table = Table("t", [column("x", x)], np.zeros(12, int), ["one"])
+    write_dataset(tmp_path / "to", table, {"train": train, "test": test}, shards=2)
+    if old:
+        make_old(tmp_path / "to")
+    assert run(tmp_path / "to") == 0
+    out = capsys.readouterr().out
+    rows = ["", ""] if old else [", row 0", ", row 2"]
+    assert "2 samples are equal to one of another split (the first: train of client 0"
+    assert f"train of client 0{rows[0]} and test of client 0{rows[1]})" in out
+    assert "1 samples equal another one of the same client and split" in out
+    assert ("where samples come from was not written" in out) == old
+    assert ("no sample is in two splits or with two clients" in out) == (not old)
+
+
+def test_rows_are_the_same_in_every_shard_layout(tmp_path):
+    x = np.arange(12, dtype=np.float32)[:, None]
+    parts = {"train": [np.array([7, 3]), np.array([0])], "test": [np.array([5])] * 2}
+    table = Table("t", [column("x", x)], np.zeros(12, int), ["one"])
+    for shards in (1, 2):
+        write_dataset(tmp_path / "to", table, parts, shards=shards, force=True)
+        reader = ShardReader(read_manifest(tmp_path / "to"))
+        for split, own in parts.items():
+            for client, rows in enumerate(own):
+                assert reader.rows(client, split).tolist() == rows.tolist()
+        reader.close()

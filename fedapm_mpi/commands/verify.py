@@ -16,8 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-repeats",
         action="store_true",
-        help="accept samples that are there more than once, as their source may have "
-        "them",
+        help="accept samples that are in several splits or with several clients",
     )
 
 
@@ -35,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
         )
         sys.stdout.flush()
         prints.append(own)
-    found = repeats(manifest, join(prints))
+    every = join(prints)
+    found = repeats(manifest, every)
     if found.within:
         sys.stdout.write(
             f"{found.within} samples equal another one of the same client and split\n"
@@ -44,12 +44,18 @@ def run(args: argparse.Namespace) -> int:
     if found.apart and not (args.allow_repeats or overlapping):
         msg = (
             f"{args.data}: the parts are not disjoint: {'; '.join(found.apart)}. If "
-            "the source has them so, use --allow-repeats; else look at it and prepare "
-            "again"
+            "that is on purpose, use --allow-repeats; else prepare the data set again"
         )
         raise DataError(msg)
     for sentence in found.apart:
         sys.stdout.write(f"{sentence}\n")
-    if not found.apart:
+    for sentence in found.equal:
+        sys.stdout.write(f"note: {sentence}; what is learned from one helps on both\n")
+    if (every.rows < 0).any():
+        sys.stdout.write(
+            "where samples come from was not written: whether parts are disjoint is "
+            "known only of samples that differ\n"
+        )
+    elif not found.apart:
         sys.stdout.write("no sample is in two splits or with two clients\n")
     return 0

@@ -7,8 +7,10 @@ import shutil
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 import user_parts
+from resealing import make_old, reseal
 from training import (
     ABORTED,
     FEDAPM,
@@ -45,7 +47,25 @@ def broken(toy, tmp_path_factory):
     path = copy("manifest-truncated") / "manifest.json"
     os.truncate(path, 200)
     (copy("manifest-missing") / "manifest.json").unlink()
+    for name in FLIPPED:
+        # In small blocks: what is in a client's samples is found when they are read.
+        reseal(copy(name), 2, lambda file: None, block=64)
+    make_old(root / "flipped-old")
+    for name, what in FLIPPED.items():
+        flip(root / name / shard, what)
     return root
+
+
+def flip(path, what):
+    """Flip a bit of one of the last numbers of an array of a shard."""
+    with h5py.File(path, "r", locking=False) as file:
+        array = file[what]
+        last = array.id.get_offset() + array.size * array.dtype.itemsize - 60
+    with path.open("r+b") as file:
+        file.seek(last)
+        bits = file.read(1)[0]
+        file.seek(last)
+        file.write(bytes([bits ^ 1]))
 
 
 CONFIGS = {
@@ -79,6 +99,14 @@ DATA = {
     "manifest-truncated": "is not valid JSON",
     "manifest-missing": "manifest.json does not exist",
 }
+FLIPPED = {
+    "flipped-input": "train/inputs/x",
+    "flipped-label": "train/label",
+    "flipped-test": "test/inputs/x",
+    "flipped-old": "train/label",
+}
+"""Arrays of a shard, a bit of which has changed."""
+
 MISTAKES = """\
 data: nowhere
 rounds: 0.5
@@ -117,7 +145,7 @@ def done(toy, broken, tmp_path_factory):
         config = experiment(toy["features"], placement="contiguous") | changes
         path = write_config(root / f"{name}.yaml", config)
         commands[name] = ["train", path, "--run-dir", root / name]
-    for name in DATA:
+    for name in (*DATA, *FLIPPED):
         config = experiment(broken / name, placement="contiguous")
         path = write_config(root / f"{name}.yaml", config)
         commands[name] = ["train", path, "--run-dir", root / name]
@@ -168,6 +196,18 @@ def test_damaged_data(done, name):
     check(done[1][name], 3, DATA[name])
     assert str(name) in done[1][name].stderr[0]
     assert not (done[0] / name).exists()
+
+
+@pytest.mark.parametrize("name", FLIPPED)
+def test_flipped_bits_of_samples(done, name):
+    words = {
+        "flipped-input": "is damaged where the train samples of client ",
+        "flipped-label": "is damaged",  # HDF5 reads a little more than it needs
+        "flipped-test": "is damaged where the test samples of client ",
+        "flipped-old": "has changed since it was written",
+    }[name]
+    check(done[1][name], 3, f"{name}/shard-00002-of-00003.h5 {words}")
+    assert not (done[0] / name / "final").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,201 @@
+"""Files whose every block has a checksum that is compared whenever it is read.
+
+A file of ``n`` blocks of `BLOCK` bytes (the last may be shorter) is followed by a table
+of their CRC-32, 4 bytes each, in little-endian order. The table has a SHA-256, which is
+kept elsewhere. Whatever reads the file through `CheckedFile`, HDF5 for one, is given no
+byte that has changed: not of the samples, nor of what says where they lie.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 8192
+"""Bytes that have one checksum. Small, so that little more is read of a file than a
+client has in it; the table is 1/2048 of the file."""
+
+SUM = 4
+"""Bytes of a checksum."""
+
+
+class ChangedError(OSError):
+    """A part of a file that does not have its checksum."""
+
+
+class Sealed(NamedTuple):
+    """What must be kept of a file that has got its table."""
+
+    bytes: int
+    """Its size, with the table."""
+
+    sha256: str
+    """Of all of it."""
+
+    sums: str
+    """SHA-256 of the table."""
+
+
+def append_sums(path: Path, block: int = BLOCK) -> Sealed:
+    """Write the table of a file's checksums to its end."""
+    whole, sums, size = sha256(), [], 0
+    with path.open("r+b") as file:
+        while piece := memoryview(file.read(128 * block)):
+            whole.update(piece)
+            sums += [crc32(piece[i : i + block]) for i in range(0, len(piece), block)]
+            size += len(piece)
+        table = np.array(sums, "<u4").tobytes()
+        file.write(table)
+    whole.update(table)
+    return Sealed(size + len(table), whole.hexdigest(), sha256(table).hexdigest())
+
+
+class CheckedFile(io.RawIOBase):
+    """A file opened for reading; with a table, what is read is compared with it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    block
+        Bytes that have one checksum; 0 for a file without a table.
+    sums
+        SHA-256 of the table.
+
+    Raises
+    ------
+    ChangedError
+        If the table is not the one that was written.
+    """
+
+    def __init__(self, path: Path, block: int = 0, sums: str = "") -> None:
+        super().__init__()
+        self._block = block
+        self._at = 0
+        self._sums: NDArray[np.uint32] = np.empty(0, np.uint32)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.size = os.fstat(self._descriptor).st_size
+            if block:
+                self._read_table(sums)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_table(self, sums: str) -> None:
+        number = -(-self.size // (self._block + SUM))
+        table = bytearray(number * SUM)
+        self.size -= len(table)
+        if self.size > 0:
+            self._fill([memoryview(table)], self.size)
+        if self.size <= 0 or sha256(table).hexdigest() != sums:
+            msg = "its table of checksums has changed since it was written"
+            raise ChangedError(msg)
+        self._sums = np.frombuffer(table, "<u4")
+
+    def read_at(self, view: memoryview, start: int) -> None:
+        """Fill `view`, of bytes, with what begins at `start`.
+
+        Raises
+        ------
+        ChangedError
+            If it does not have its checksum.
+        OSError
+            If the file ends before.
+        """
+        stop = start + len(view)
+        if start < 0 or stop > self.size:
+            msg = f"it ends before byte {stop}"
+            raise OSError(msg)
+        if not self._block:
+            self._fill([view], start)
+            return
+        first = start - start % self._block
+        last = min(stop + -stop % self._block, self.size)
+        head, tail = bytearray(start - first), bytearray(max(0, last - stop))
+        self._fill([memoryview(head), view, memoryview(tail)], first)
+        found = list(self._found(head, view, tail))
+        k = first // self._block
+        expected = self._sums[k : k + len(found)].tolist()
+        if found != expected:
+            wrong = next(
+                (i for i, n in enumerate(expected) if n != found[i]), len(expected)
+            )
+            at = first + wrong * self._block
+            msg = (
+                f"bytes {at} to {min(at + self._block, self.size) - 1} do not have "
+                "the checksum with which they were written"
+            )
+            raise ChangedError(msg)
+
+    def _found(self, head: bytearray, view: memoryview, tail: bytearray) -> Any:
+        """Yield the checksums of the blocks that three pieces make together."""
+        size, at = self._block, 0
+        if head:
+            at = min(size - len(head), len(view))
+            value = crc32(view[:at], crc32(head))
+            if at == len(view):
+                yield crc32(tail, value)
+                return
+            yield value
+        rest = (len(view) - at) % size if tail else 0
+        for i in range(at, len(view) - rest, size):
+            yield crc32(view[i : i + size])
+        if rest:
+            yield crc32(tail, crc32(view[len(view) - rest :]))
+
+    def _fill(self, views: Sequence[memoryview], start: int) -> None:
+        """Read adjacent pieces, however little comes at a time."""
+        left = [view for view in views if len(view)]
+        while left:
+            done = os.preadv(self._descriptor, left, start)
+            if not done:
+                msg = f"it ends before byte {start}"
+                raise OSError(msg)
+            start += done
+            while left and done >= len(left[0]):
+                done -= len(left[0])
+                del left[0]
+            if left:
+                left[0] = left[0][done:]
+
+    # What HDF5 needs of a file that is read through Python.
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set where `readinto` begins."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return where `readinto` begins."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the file goes; see `read_at`."""
+        view = memoryview(buffer).cast("B")
+        there = min(len(view), max(0, self.size - self._at))
+        if there:
+            self.read_at(view[:there], self._at)
+        self._at += there
+        return there
+
+    def close(self) -> None:
+        """Close the file."""
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()

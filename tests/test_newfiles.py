@@ -1,0 +1,107 @@
+"""Files that are made anew, and advice that fits what was in the way."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.files import cannot_write
+from fedapm_mpi.newfiles import open_new, why_not_written
+from fedapm_mpi.shards import Table, column, write_dataset
+
+ROOM, PERMISSION = "free some space", "check the permissions of the folder"
+DISK = "check the file system and its disk or server"
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.ENOSPC, ROOM),
+        (errno.EDQUOT, ROOM),
+        (errno.EACCES, PERMISSION),
+        (errno.EPERM, PERMISSION),
+        (errno.EROFS, PERMISSION),
+        (errno.ENOLCK, DISK),
+        (errno.EIO, DISK),
+        (errno.ENOTDIR, "move away what has this name"),
+    ],
+)
+def test_advice_fits_the_error(code, remedy):
+    words = os.strerror(code)
+    assert why_not_written(OSError(code, words)) == (words, remedy)
+    for told in (f"Can't write data (errno = {code}, x)", f"x (os error {code})"):
+        assert why_not_written(RuntimeError(told)) == (words, remedy)
+    assert str(cannot_write(Path("x"), OSError(code, words))).startswith(
+        f"cannot write x: {words}; {remedy} or choose another folder"
+    )
+
+
+def test_advice_without_a_number():
+    assert why_not_written(RuntimeError("y" * 900)) == ("y" * 200, DISK)
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    for target in (precious, tmp_path / "nowhere"):
+        (tmp_path / "new").symlink_to(target)
+        with open_new(tmp_path / "new") as file:
+            file.write(b"other")
+        assert not (tmp_path / "new").is_symlink()
+        assert (tmp_path / "new").read_text() == "other"
+        (tmp_path / "new").unlink()
+    assert precious.read_text() == "mine"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_directory_in_the_way_of_a_shard(tmp_path):
+    (tmp_path / "to/shard-00000-of-00001.h5.partial").mkdir(parents=True)
+    table = Table("t", [column("x", np.zeros((4, 2)))], np.zeros(4, int), ["a"])
+    rows = {"train": [np.array([0, 1])], "test": [np.array([2, 3])]}
+    with pytest.raises(DataError, match=r"cannot write the data set to .*directory"):
+        write_dataset(tmp_path / "to", table, rows)
+
+
+NO_LOCKS = """
+#include <errno.h>
+#include <sys/file.h>
+int flock(int file, int operation) { errno = ENOLCK; return -1; }
+"""
+
+WRITE_AND_READ = """
+import sys
+import numpy as np
+from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
+table = Table("t", [column("x", np.arange(4.0))], np.zeros(4, int), ["a"])
+rows = {"train": [np.array([3, 0])], "test": [np.array([1])]}
+manifest = write_dataset(sys.argv[1], table, rows, compression=sys.argv[2] or None)
+reader = ShardReader(manifest)
+print(reader.read(0, "train").inputs["x"].tolist())
+reader.close()
+"""
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc")
+@pytest.mark.parametrize("compression", ["", "gzip"])
+def test_a_file_system_without_locks(tmp_path, compression):
+    """As some mounts of NFS and Lustre are."""
+    (tmp_path / "no.c").write_text(NO_LOCKS)
+    library = tmp_path / "no.so"
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-o", library, tmp_path / "no.c"], check=True
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", WRITE_AND_READ, tmp_path / "to", compression],
+        env=os.environ | {"LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stdout == "[3.0, 0.0]\n", ended.stderr
