@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checkpoint, cores
+from .builtmodel import same_as_begun
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
 from .errors import ConfigError, FedAPMError
@@ -63,6 +64,7 @@ def train(
     saved = None
     if resume:
         saved = _checkpoint_of(session, recorder, identity, notes)
+    _keep_built_model(session, recorder, resumed=saved is not None)
     _begin(session, recorder, saved, notes, progress)
     display = _display(comm, progress, config.rounds, saved)
     try:
@@ -218,6 +220,17 @@ def _checkpoint_of(
             )
     comm.agree(error)
     return saved
+
+
+def _keep_built_model(session: Session, recorder: Recorder, *, resumed: bool) -> None:
+    """See `builtmodel.same_as_begun`; a collective call."""
+    error: FedAPMError | None = None
+    if session.comm.rank == SERVER:
+        try:
+            same_as_begun(recorder.directory, session.built, resumed=resumed)
+        except FedAPMError as caught:
+            error = caught
+    session.comm.agree(error)
 
 
 def _begin(
