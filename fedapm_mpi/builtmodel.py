@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .comm import SERVER, Communicator
-from .errors import ConfigError
+from .errors import ConfigError, DataError
 from .files import write_text
 from .groups import Groups
 from .modeltensors import tensors_of
@@ -34,6 +34,9 @@ REMEDY = (
     "operating system, the order of a set, or variables that differ between ranks"
 )
 
+FROZEN = ", frozen"
+"""What the description of a frozen parameter ends with."""
+
 DEEPEST = 3
 """Containers within each other that are looked into."""
 
@@ -49,9 +52,12 @@ def contents(groups: Groups) -> Contents:
     for group in groups.members:
         owner = f"{group.name}: " if len(groups.members) > 1 else ""
         personal = set(group.model.personal_names)
+        trained = {*group.model.shared_names, *personal}
         module = group.model.module
         for kind, name, tensor in tensors_of(module):
             block = ", personal" if name in personal else ""
+            if kind == "parameter" and name not in trained:
+                block = FROZEN
             found[f"{owner}{kind} {name!r}"] = _tensor(tensor) + block
         known = {id(tensor) for _, _, tensor in tensors_of(module)}
         for path, part in module.named_modules():
@@ -101,7 +107,7 @@ def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> None:
         If the model is another one than the run began with.
     """
     path = directory / FILE
-    found = {name: text for name, text in found.items() if "settings of" not in name}
+    found = _lasting(found)
     begun = _read(path) if resumed else None
     if begun is None:
         note = {"processor": _processor(), "contents": found}
@@ -122,6 +128,36 @@ def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> None:
     raise ConfigError(msg)
 
 
+def same_as_trained(directory: Path, found: Contents, *, touched: bool) -> None:
+    """Compare a model, built anew to hold a client's values, with that of its run.
+
+    Only what the client's state does not hold counts: frozen parameters and attributes;
+    all of it if the client was never trained.
+
+    Raises
+    ------
+    DataError
+        If something differs.
+    """
+    begun = _read(directory / FILE)
+    if begun is None:
+        return
+    for name, then in begun["contents"].items():
+        now = found.get(name)
+        kept = touched and "attribute " not in name and not then.endswith(FROZEN)
+        if now != then and not kept:
+            msg = (
+                f"{directory}: the model that is built now is not the one that was "
+                f"trained; {name} was {then} and is {now or 'absent'}"
+            )
+            raise DataError(msg)
+
+
+def _lasting(found: Contents) -> Contents:
+    """Return what does not depend on the version of torch."""
+    return {name: text for name, text in found.items() if "settings of " not in name}
+
+
 def _told(first: Contents, rows: list[tuple[str | None, str | None, str]]) -> str:
     """Return a sentence on the first difference between ranks."""
     order = {name: k for k, name in enumerate(first)}
@@ -130,18 +166,24 @@ def _told(first: Contents, rows: list[tuple[str | None, str | None, str]]) -> st
         key=lambda name: order.get(name, len(order)),
     )
     differing = [rank for rank, row in enumerate(rows) if row[0] == name]
-    other = rows[differing[0]][1] or "absent"
-    if other == _named(first, name):
-        other = "at another place"
-    many = "ranks" if len(differing) > 1 else "rank"
+    other = rows[differing[0]][1]
+    alike = [rank for rank in differing if rows[rank][1] == other]
+    unlike = [rank for rank in differing if rows[rank][1] != other]
+    told = "at another place" if other == first.get(name) else other or "absent"
     msg = (
         f"the model is not the same on all ranks: {name} is {_named(first, name)} on "
-        f"rank {SERVER} and {other} on {many} {ranges(differing)}"
+        f"rank {SERVER} and {told} on {_ranks(alike)}"
     )
+    if unlike:
+        msg += f", other again on {_ranks(unlike)}"
     processors = sorted({row[2] for row in rows})
     if len(processors) > 1:
         msg += f" (the ranks' processors are {' and '.join(processors)})"
     return f"{msg}; {REMEDY}"
+
+
+def _ranks(numbers: list[int]) -> str:
+    return f"rank{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
 
 
 def _first_difference(first: Contents, second: Contents) -> str | None:

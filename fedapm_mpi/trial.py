@@ -18,7 +18,7 @@ from .buffers import buffer_layout, changed_buffer
 from .config import Part
 from .errors import ConfigError, FedAPMError
 from .manifest import InputSpec, Manifest
-from .outputs import WANTED
+from .outputs import LONGEST, WANTED
 from .problem import scores
 from .samples import Samples
 from .seeding import seeded_globals
@@ -80,8 +80,7 @@ def try_model(
         try:
             tells = _finite(module, found, two.labels)
         except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            msg = f"{name} cannot be trained on {where}: {told}"
+            msg = f"{name} cannot be trained on {where}: {_brief(error)}"
             raise ConfigError(msg) from error
         # Where two are not finite, made-up samples do not suit the model.
         reason = _fault_on_one(module, two) if tells else None
@@ -143,8 +142,14 @@ def _scores(module: nn.Module, samples: Samples, name: str, fault: str) -> Tenso
         msg = f"{name}{str(error).removeprefix('the model')}"
         raise ConfigError(msg) from error
     except Exception as error:
-        msg = f"{name} {fault}: {type(error).__name__}: {error}"
+        msg = f"{name} {fault}: {_brief(error)}"
         raise ConfigError(msg) from error
+
+
+def _brief(error: Exception) -> str:
+    """Return an error's kind and the beginning of what it says, on one line."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _check_scores(found: Tensor, classes: int, model: SplitModel, name: str) -> None:
@@ -179,7 +184,7 @@ def _fault_on_one(module: nn.Module, two: Samples) -> str | None:
         found = scores(module, one)
         finite = _finite(module, found, one.labels)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"[:200]
+        return _brief(error)
     return None if finite else "its loss or gradient is not finite there"
 
 

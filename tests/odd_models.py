@@ -185,6 +185,8 @@ class Unusual(Net):
             self.extra = nn.Parameter(self.body.bias.data)
         elif kind == "frozen":
             self.requires_grad_(False)
+        elif kind == "infinite":
+            self.register_buffer("extra", torch.full((2,), -torch.inf))
         elif kind == "growing":
             self.register_buffer("extra", torch.zeros(1))
         elif kind == "half":

@@ -1,18 +1,20 @@
 """Models unlike the usual: taken as they are, or refused by name before training."""
 
+import json
 import random
 
 import numpy as np
 import pytest
 import torch
 from odd_models import FEATURES, WIDTH
+from safetensors.torch import save_file
 from torch import nn
 from training import FEDAPM, digest_of, experiment, rounds_of
 
 from fedapm_mpi import builtmodel
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.groups import build_groups
 from fedapm_mpi.job import train
 from fedapm_mpi.manifest import read_manifest
@@ -108,8 +110,9 @@ A, B, C = "parameter 'a'", "buffer 'b'", "attribute 'c'"
         (({A: "1", B: "2"}, {A: "1", B: "3"}), f"{B} is 2 on rank 0 and 3 on rank 2;"),
         (
             ({A: "4", B: "3"}, {A: "5", B: "2"}),
-            f"{A} is 1 on rank 0 and 4 on ranks 1-2",
+            f"{A} is 1 on rank 0 and 4 on rank 1, other again on rank 2;",
         ),
+        (({A: "4"}, {A: "4", B: "2"}), f"{A} is 1 on rank 0 and 4 on ranks 1-2;"),
         (({A: "1"}, {A: "1", B: "2"}), f"{B} is 2 on rank 0 and absent on rank 1;"),
         (
             ({A: "1", B: "2", C: "3"}, {A: "1", B: "2"}),
@@ -141,6 +144,19 @@ def test_a_run_does_not_go_on_with_another_model(data, tmp_path):
     assert train(Serial(), wanted, directory=tmp_path / "run", resume=True) == 0
 
 
+def test_a_model_built_otherwise_is_not_passed_off_as_the_trained(data, tmp_path):
+    options = {"draw": "system", "keep": "array"}
+    made = run(data, tmp_path / "run", "masked", **options)
+    with pytest.raises(
+        DataError, match="not the one that was trained; attribute 'mask'"
+    ):
+        load_client_model(made, 0)
+    held = run(data, tmp_path / "held", "masked", draw="system")
+    told = json.loads((held / builtmodel.FILE).read_text())["contents"]
+    load_client_model(held, 0)  # its mask is a buffer, which the client's state holds
+    assert told["buffer 'mask'"].startswith("float32 (4,) sha256 ")
+
+
 def test_a_run_goes_on_with_the_same_model(data, tmp_path):
     options = {"draw": "numpy", "keep": "frozen"}
     run(data, tmp_path / "run", "masked", **options)
@@ -150,8 +166,16 @@ def test_a_run_goes_on_with_the_same_model(data, tmp_path):
     assert digest_of(tmp_path / "run") == digest_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", ["plain", "double", "offset", "conjugate", "frozen"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("plain", "float32"),
+        ("double", "float32"),
+        ("offset", "float64"),
+        ("conjugate", "float32"),
+        ("frozen", "float64"),
+    ],
+)
 def test_complex_tensors_stay_complex(data, tmp_path, kind, dtype):
     made = run(data, tmp_path / "run", "rotary", {"dtype": dtype}, kind=kind)
     module = load_client_model(made, 0)
@@ -276,3 +300,45 @@ def test_a_models_size_counts_both_parts_of_complex_numbers(data):
     assert (rows["turn"].shape, rows["turn"].size) == ((2,), 4)
     assert (rows["turn"].block, rows["even"].block) == ("buffer", "counter")
     assert rows["body.weight"].size == FEATURES * WIDTH
+
+
+def begin_from(data, tmp_path, tensors, name, **options):
+    save_file(tensors, tmp_path / "start.safetensors")
+    start = {"initial_model": str(tmp_path / "start.safetensors")}
+    wanted = config(data, (name, options), **start)
+    found = build_groups(wanted, read_manifest(str(data)), "split")
+    return found.members[0].model.module
+
+
+def test_a_file_of_other_dtypes_is_taken_where_nothing_is_lost(data, tmp_path):
+    turn = torch.polar(torch.ones(2), torch.tensor([0.1, 0.2]))
+    tensors = {
+        "turn": turn,
+        "even": torch.tensor([0, 1], dtype=torch.int64),
+        "head.bias": torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64),
+    }
+    module = begin_from(data, tmp_path, tensors, "rotary")
+    assert torch.equal(module.turn, turn)
+    assert module.even.tolist() == [False, True]
+    torch.testing.assert_close(module.head.bias.detach(), torch.tensor([0.1, 0.2, 0.3]))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({"head.bias": torch.ones(3) * 1j}, r"'head.bias' .*complex64\) .* float32"),
+        ({"even": torch.tensor([0.5, 1.0])}, r"'even' .*float32\) cannot become bool"),
+        ({"even": torch.tensor([2, 1])}, r"'even' .*int64\) cannot become bool"),
+        ({"head.bias": torch.full((3,), 1e300, dtype=torch.float64)}, "float64"),
+    ],
+)
+def test_a_file_whose_values_would_change_is_refused(data, tmp_path, tensors, told):
+    with pytest.raises(ConfigError, match=f"initial_model: .*{told}"):
+        begin_from(data, tmp_path, tensors, "rotary")
+
+
+def test_buffers_without_a_mean_are_refused(data):
+    wanted = config(data, ("unusual", {"kind": "infinite"}), buffers="mean")
+    with pytest.raises(ConfigError, match="values that are not finite"):
+        build_groups(wanted, read_manifest(str(data)), "split")
+    assert groups(data, "unusual", kind="infinite").members
