@@ -5,10 +5,12 @@ data, returns something else than class scores, or cannot be trained on one samp
 """
 
 import copy
+import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -136,14 +138,45 @@ def _copy(model: SplitModel) -> Iterator[nn.Module]:
 
 def _scores(module: nn.Module, samples: Samples, name: str, fault: str) -> Tensor:
     try:
-        with torch.set_grad_enabled(module.training):
+        with torch.set_grad_enabled(module.training), _watched(module):
             return scores(module, samples)
     except FedAPMError as error:
-        msg = f"{name}{str(error).removeprefix('the model')}"
+        text = str(error)
+        own = text.removeprefix("the model")
+        msg = f"{name}{own}" if own != text else f"{name}: {text}"
         raise ConfigError(msg) from error
     except Exception as error:
         msg = f"{name} {fault}: {_brief(error)}"
         raise ConfigError(msg) from error
+
+
+@contextmanager
+def _watched(module: nn.Module) -> Iterator[None]:
+    """Raise `ConfigError` where a layer normalises single values, so that all are 0."""
+
+    def watch(path: str, part: nn.Module, args: tuple[Any, ...]) -> None:
+        if isinstance(part, nn.GroupNorm):
+            values = args[0][:1].numel() // part.num_groups
+        else:
+            values = math.prod(part.normalized_shape)  # type: ignore[arg-type]
+        if values == 1:
+            msg = (
+                f"the layer {path!r} ({type(part).__name__}) normalises single values, "
+                "so that what it gives does not depend on its input; let it take more "
+                "at a time, say by fewer groups"
+            )
+            raise ConfigError(msg)
+
+    handles = [
+        part.register_forward_pre_hook(partial(watch, path))
+        for path, part in module.named_modules()
+        if isinstance(part, nn.GroupNorm | nn.LayerNorm)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _brief(error: Exception) -> str:

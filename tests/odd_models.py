@@ -155,6 +155,8 @@ def normed(inputs, num_classes, *, kind: str = "batch"):
         "batch": nn.BatchNorm1d(WIDTH),
         "own": Standard(),
         "layer": nn.LayerNorm(WIDTH),
+        "groups": nn.GroupNorm(WIDTH, WIDTH),
+        "pairs": nn.GroupNorm(WIDTH // 2, WIDTH),
     }[kind]
     return nn.Sequential(
         OrderedDict(

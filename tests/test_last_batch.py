@@ -232,6 +232,12 @@ def test_costs_leave_out_what_is_dropped(data):
     assert found.tolist() == [16, 16, 24, 8]
 
 
+def test_a_norm_of_single_values_is_refused(data):
+    with pytest.raises(ConfigError, match=r"'norm' \(GroupNorm\) normalises single"):
+        dry_run(Serial(), config(data, "groups"))
+    dry_run(Serial(), config(data, "pairs"))
+
+
 def test_an_unknown_rule_is_refused(data):
     with pytest.raises(ConfigError, match="last_batch"):
         config(data, last_batch="skip")
