@@ -14,10 +14,9 @@ from .config import Config, Part
 from .errors import ConfigError, FedAPMError
 from .manifest import InputSpec, Manifest
 from .models import models
-from .problem import scores
+from .modeltensors import cast, check_tensors
 from .registry import Registry, did_you_mean
-from .samples import Samples
-from .seeding import torch_seed
+from .seeding import seeded_globals, torch_seed
 from .split import SplitModel, trainable
 
 
@@ -48,15 +47,25 @@ def build_module(
     config: Config, part: Part, inputs: tuple[InputSpec, ...], num_classes: int
 ) -> nn.Module:
     """Return a model with its initial parameters, which come from the seed alone."""
-    torch.manual_seed(torch_seed(config.seed, "initial model"))
-    module: Any = build_part(models, part, inputs, num_classes)
+    seed, default = torch_seed(config.seed, "initial model"), torch.get_default_dtype()
+    with seeded_globals(seed):
+        torch.manual_seed(seed)
+        try:
+            module: Any = build_part(models, part, inputs, num_classes)
+        finally:
+            torch.set_default_dtype(default)
     if not isinstance(module, nn.Module):
         msg = (
             f"model {part['name']!r} returned {type(module).__name__}; the factory "
             "must return a torch.nn.Module"
         )
         raise ConfigError(msg)
-    return module.to(getattr(torch, config.dtype))
+    try:
+        check_tensors(module)
+    except ConfigError as error:
+        msg = f"model {part['name']!r}: {error}"
+        raise ConfigError(msg) from error
+    return cast(module, getattr(torch, config.dtype))
 
 
 @torch.no_grad()
@@ -92,7 +101,32 @@ def load_initial(modules: Sequence[nn.Module], path: str) -> None:
                     f"{path} and {tuple(own.shape)} in the model"
                 )
                 raise ConfigError(msg)
+            if not _fits(tensor, own):
+                msg = (
+                    f"initial_model: {name!r} in {path} ({_dtype(tensor)}) cannot "
+                    f"become {_dtype(own)}, as in the model, without a loss; store it "
+                    "in the model's dtype"
+                )
+                raise ConfigError(msg)
             own.copy_(tensor)
+
+
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Return whether a file's tensor keeps its meaning in a model's dtype.
+
+    Floating values may be rounded; nothing else may change.
+    """
+    if tensor.is_complex() and not own.is_complex():
+        return False
+    if own.is_complex() or own.is_floating_point():
+        finite = tensor.isfinite() == tensor.to(own.dtype).isfinite()
+        return bool(finite.all())
+    back = tensor.to(own.dtype).to(tensor.dtype)
+    return torch.equal(back, tensor)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def split_module(
@@ -128,36 +162,6 @@ def split_module(
         shared=config.split.shared,
         elsewhere=elsewhere,
     )
-
-
-def check_output(
-    module: nn.Module, part: Part, inputs: tuple[InputSpec, ...], manifest: Manifest
-) -> None:
-    """Raise `ConfigError` unless the model turns these inputs into scores."""
-    two, classes = 2, len(manifest.classes)
-    dtype = next(module.parameters()).dtype
-    blank = Samples(
-        tuple(torch.zeros(two, *spec.shape, dtype=dtype) for spec in inputs),
-        {s.name: torch.full((two,), s.shape[0]) for s in inputs if s.ragged},
-        torch.zeros(two, dtype=torch.int64),
-    )
-    shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
-    module.eval()
-    try:
-        with torch.no_grad():
-            found = tuple(scores(module, blank).shape)
-    except Exception as error:
-        msg = (
-            f"model {part['name']!r} cannot take the inputs of "
-            f"{manifest.directory} ({shapes}): {type(error).__name__}: {error}"
-        )
-        raise ConfigError(msg) from error
-    if found != (two, classes):
-        msg = (
-            f"model {part['name']!r} gives scores of shape {found} for {two} "
-            f"samples; it must be ({two}, {classes}), one score for each class"
-        )
-        raise ConfigError(msg)
 
 
 def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -> None:

@@ -225,6 +225,13 @@ class Config:
     """What becomes of floating buffers such as BatchNorm statistics: kept by each
     client, or replaced by the participants' mean. Integer counters always stay."""
 
+    last_batch: Literal["auto", "keep", "drop", "merge"] = "auto"
+    """What becomes of an epoch's last batch where it is smaller than the others, in
+    all training: ``keep`` trains on it, ``drop`` leaves it out (but never the only
+    batch of an epoch), ``merge`` adds it to the batch before. ``auto`` keeps it, but
+    adds a single sample to the batch before where the model cannot be trained on one
+    sample, as with BatchNorm."""
+
     evaluation: Evaluation = field(default_factory=Evaluation)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

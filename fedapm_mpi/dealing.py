@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .algorithms.base import Work
+from .batching import Batching
 from .placements.cost import cost as by_cost
 
 
@@ -75,7 +76,11 @@ def deal(
 
 
 def passes(
-    algorithm: Any, samples: NDArray[np.int64], *, fine_tuning: bool = False
+    algorithm: Any,
+    samples: NDArray[np.int64],
+    *,
+    fine_tuning: bool = False,
+    batching: Batching | None = None,
 ) -> NDArray[np.int64]:
     """Return how many samples a client's local work goes over, (m,), at most.
 
@@ -87,14 +92,17 @@ def passes(
         Training samples of each client.
     fine_tuning
         Whether the work before an evaluation is meant, not that of a round.
+    batching
+        What becomes of an epoch's last batch.
     """
     batch_size = getattr(algorithm, "batch_size", 0)
     total = np.zeros_like(samples)
+    epoch = (batching or Batching()).passed(samples, batch_size)
     for name, work in vars(algorithm).items():
         if not isinstance(work, Work) or name.startswith("fine_tune") != fine_tuning:
             continue
         if work.steps is not None:
             total += work.steps * np.minimum(batch_size or samples, samples)
         else:
-            total += (work.epochs or work.max_epochs or 1) * samples
+            total += (work.epochs or work.max_epochs or 1) * epoch
     return total

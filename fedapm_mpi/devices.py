@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from .errors import ConfigError
+from .seeding import seed_globals
 
 CPU = torch.device("cpu")
 
@@ -80,7 +81,8 @@ def name_of(device: torch.device) -> str:
 
 
 def seed_dropout(device: torch.device, seed: int) -> None:
-    """Seed what layers draw at random on a device."""
+    """Seed what layers draw at random on a device, or a model by Python or NumPy."""
+    seed_globals(seed)
     if device.type == "cpu":
         # Not `torch.manual_seed`: it takes a stack trace for each kind of accelerator.
         torch.default_generator.manual_seed(seed)

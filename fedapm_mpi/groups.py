@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .algorithms import Algorithm, ClientState
-from .building import build_module, check_output, load_initial, split_module
+from .batching import Batching
+from .building import build_module, load_initial, split_module
 from .config import Config, Group, Part
 from .errors import ConfigError
 from .manifest import InputSpec, Manifest
+from .modeltensors import check_distinct
 from .registry import did_you_mean
 from .space import SharedSpace
 from .split import SplitModel, SplitRow, trainable
+from .trial import try_model
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
     modules = [
         build_module(config, w.model, w.inputs, len(manifest.classes)) for w in wanted
     ]
+    check_distinct(modules, [w.name for w in wanted])
     if config.initial_model is not None:
         load_initial(modules, config.initial_model)
     names = {name for module in modules for name, _ in trainable(module)}
@@ -159,9 +163,11 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
         _check_buffers(members)
     for one, model in zip(wanted, models, strict=True):
         try:
-            check_output(model.module, one.model, one.inputs, manifest)
+            tried = try_model(model, one.model, one.inputs, manifest)
         except ConfigError as error:
             raise _of_group(error, one, config) from error
+        model.batching = Batching(config.last_batch, tried.least, tried.reason)
+        model.draws = tried.draws
     return Groups(tuple(members), of_client, space)
 
 
@@ -339,6 +345,12 @@ def _check_buffers(groups: Sequence[ClientGroup]) -> None:
         msg = "buffers is 'mean', but the model has no floating buffers; remove the key"
         raise ConfigError(msg)
     for group, kind in zip(groups, kinds, strict=True):
+        if not group.initial["buffers"].isfinite().all():
+            msg = (
+                f"buffers is 'mean', but {group.name} has a floating buffer with "
+                "values that are not finite, which have no mean; remove the key"
+            )
+            raise ConfigError(msg)
         if kind != kinds[0]:
             msg = (
                 f"buffers is 'mean', but {group.name} has other floating buffers than "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checkpoint, cores
+from .builtmodel import same_as_begun
 from .checkpoint_folder import any_ever, clean
 from .comm import SERVER, Communicator
 from .config import PARTS, RESULT_NEUTRAL, Config
@@ -86,6 +87,7 @@ def _train(
     saved = None
     if resume:
         saved = _checkpoint_of(session, recorder, identity, notes)
+    _keep_built_model(session, recorder, resumed=saved is not None)
     _begin(session, recorder, saved, notes, progress)
     display = _display(comm, progress, session.config.rounds, saved)
     try:
@@ -251,6 +253,17 @@ def _checkpoint_of(
             )
     comm.agree(error)
     return saved
+
+
+def _keep_built_model(session: Session, recorder: Recorder, *, resumed: bool) -> None:
+    """See `builtmodel.same_as_begun`; a collective call."""
+    error: FedAPMError | None = None
+    if session.comm.rank == SERVER:
+        try:
+            same_as_begun(recorder.directory, session.built, resumed=resumed)
+        except FedAPMError as caught:
+            error = caught
+    session.comm.agree(error)
 
 
 def _begin(

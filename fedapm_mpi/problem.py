@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from numpy.random import Generator
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .algorithms.base import Part, Work
 from .devices import autocast, seed_dropout
 from .errors import TrainingError
+from .outputs import checked_scores
 from .samples import Samples
 from .seeding import stream, torch_seed
 from .split import SplitModel
@@ -96,11 +97,13 @@ class ClientProblem:
         self._features = None
         self._feature_piece = min(size or n, EVALUATION_PIECE) if passes > 1 else 0
         self._full = size or n
+        sizes = self.model.batching.sizes(n, size)
+        used = sum(sizes)
         done_epochs = done_steps = 0
         while epochs is None or done_epochs < epochs:
             order = torch.from_numpy(self._stream(phase).permutation(n))
             order = order.to(self.model.device)
-            for rows in torch.split(order, size or n):
+            for rows in torch.split(order[:used], sizes):
                 if steps is not None and done_steps == steps:
                     self._check(self.loss_sum)
                     return
@@ -136,8 +139,15 @@ class ClientProblem:
         """Return the loss of scores, with its gradient where the model has it."""
         self.model.gradient[self.model.part(part)].zero_()
         with autocast(self.model.device, enabled=self._bf16):
-            found = scores_of()
+            found = checked_scores(scores_of(), len(labels))
         loss = nn.functional.cross_entropy(found.to(self.model.dtype), labels)
+        if not loss.requires_grad:
+            msg = (
+                f"no class score depends on a {part} parameter ({self._where}), so "
+                "that there is nothing to train; look at the split, or at the model's "
+                "forward"
+            )
+            raise TrainingError(msg)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -229,11 +239,18 @@ class ClientProblem:
 
 
 def scores(module: nn.Module, samples: Samples) -> Tensor:
-    """Return the module's class scores, (n, K)."""
+    """Return the module's class scores, (n, K).
+
+    Raises
+    ------
+    TrainingError
+        If it returns something else; see `outputs`.
+    """
+    result: Any
     if samples.stage:
-        return start(stages_of(module), samples)
-    if samples.lengths:
-        result: Tensor = module(*samples.inputs, lengths=samples.lengths)
+        result = start(stages_of(module), samples)
+    elif samples.lengths:
+        result = module(*samples.inputs, lengths=samples.lengths)
     else:
         result = module(*samples.inputs)
-    return result
+    return checked_scores(result, len(samples.labels))

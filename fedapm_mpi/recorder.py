@@ -4,6 +4,7 @@
 
     config.yaml      the resolved configuration, enough to run again
     provenance.json  versions, MPI library, hosts, placement, manifest hash, command
+    built_model.json hashes of the model as it was built, for a resumed run to compare
     split.csv        every parameter: its shape, size, whether it is shared, and how
                      many clients' models have it
     rounds.jsonl     one object a round

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .algorithms import ClientState, algorithms
 from .building import build_part
+from .builtmodel import contents, same_as_trained
 from .config import Config
 from .cutting import first_clients
 from .digests import AGAIN, check_sum, tensor_files
@@ -123,7 +124,8 @@ def load_client_model(run: Path, client: int) -> nn.Module:
     Raises
     ------
     DataError
-        If the run is not finished or has no such client.
+        If the run is not finished or has no such client, or its model is built in
+        another way now.
     """
     final = _final(run)
     server, m = final.server, len(final.server["seen"])
@@ -132,7 +134,9 @@ def load_client_model(run: Path, client: int) -> nn.Module:
         raise DataError(msg)
     group = final.groups.of(client)
     model = group.model
-    state = _states(run).get(client, group.new_client(final.algorithm))
+    states = _states(run)
+    same_as_trained(run, contents(final.groups), touched=client in states)
+    state = states.get(client, group.new_client(final.algorithm))
     none = torch.zeros(0)
     averaged = final.config.buffers == "mean"
     buffers = server["buffers"] if averaged else state.get("buffers")

@@ -1,5 +1,8 @@
 """Random streams addressed by what they are for, never by who draws from them."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from zlib import crc32
 
 import numpy as np
@@ -35,3 +38,24 @@ def stream(seed: int, purpose: str, *key: int) -> np.random.Generator:
 def torch_seed(seed: int, purpose: str, *key: int) -> int:
     """Return a seed in [0, 2^63) for torch, addressed like `stream`."""
     return int(stream(seed, purpose, *key).integers(2**63))
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python and NumPy, and restore them afterwards.
+
+    For code of users, such as a model's factory, that draws from them.
+    """
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    seed_globals(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+def seed_globals(seed: int) -> None:
+    """Seed the global generators of Python and NumPy."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from .algorithms import Algorithm, algorithms
+from .batching import Batching
 from .building import build_part, check_diagnostics, check_evaluation
+from .builtmodel import Contents, contents, same_on_all_ranks
 from .comm import SERVER, Communicator
 from .config import Config, Part
 from .cores import fitting_threads, own_cores
@@ -30,6 +32,7 @@ from .reductions import Reduction, reductions
 from .samples import Samples, to_samples
 from .seeding import stream
 from .shards import ShardReader
+from .smallbatches import check_batches
 from .split import SplitModel
 from .stages import Stage, constant_stages, enter
 from .staging import node_clients, own_share, stage
@@ -63,6 +66,9 @@ class Session:
     warnings: list[str] = field(default_factory=list)
     storage: Storage = field(default_factory=Storage)
     """Where states and samples are kept."""
+
+    built: Contents = field(default_factory=dict)
+    """What the models hold as they were built; see `builtmodel`."""
 
     table: ClientTable = field(init=False)
     """The clients' states."""
@@ -139,15 +145,22 @@ class Session:
     def training_costs(self) -> NDArray[np.int64]:
         """Expected work of each client in a round, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
-        costs = passes(self.algorithm, trained)
+        costs = passes(self.algorithm, trained, batching=self._batching)
         return costs if costs.any() else trained
 
     @cached_property
     def evaluation_costs(self) -> NDArray[np.int64]:
         """Expected work of each client in an evaluation, in samples passed, (m,)."""
-        tuning = passes(self.algorithm, self.manifest.counts["train"], fine_tuning=True)
+        trained = self.manifest.counts["train"]
+        tuning = passes(
+            self.algorithm, trained, fine_tuning=True, batching=self._batching
+        )
         # A sample that is trained on takes about three times the work.
         return self.manifest.counts[self.config.evaluation.split] + 3 * tuning
+
+    @property
+    def _batching(self) -> Batching:
+        return Batching(self.config.last_batch)
 
     def draw(
         self, clients: NDArray[np.int64], costs: NDArray[np.int64]
@@ -228,6 +241,13 @@ def open_session(config: Config, comm: Communicator) -> Session:
     config = dataclasses.replace(config, threads=threads)
     try:
         session = _build(config, comm, whole)
+        session.built = contents(session.groups)
+    except FedAPMError as caught:
+        error = caught
+    comm.agree(error)
+    assert session is not None
+    same_on_all_ranks(comm, session.built)
+    try:
         session.groups.move(open_device(config.device, comm.rank, nodes))
         if config.stage is not None:
             staged = stage(whole, config.stage, comm.rank, nodes, session.host_of)
@@ -236,7 +256,6 @@ def open_session(config: Config, comm: Communicator) -> Session:
     except FedAPMError as caught:
         error = caught
     comm.agree(error)  # all of a node's shards are there
-    assert session is not None
     _hash_old_shards(session, nodes)
     try:
         session.reader.check(session.table.hosted)
@@ -302,6 +321,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> Session:
     chooser.check(manifest.num_clients)
     check_evaluation(config, manifest, algorithm)
     groups = build_groups(config, manifest, algorithm.sharing)
+    check_batches(groups, manifest, algorithm)
     check_diagnostics(config, algorithm, groups.members[0].new_client(algorithm))
     weights = client_weights(config, manifest)
     advise = getattr(algorithm, "warnings", None)

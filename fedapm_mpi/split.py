@@ -12,7 +12,17 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .errors import ConfigError
+from .batching import Batching
+from .buffers import (
+    buffer_layout,
+    changed_buffer,
+    count_reals,
+    flatten,
+    is_float,
+    kind_and_shape,
+    scatter,
+)
+from .errors import ConfigError, TrainingError
 from .graphs import Graphs
 from .registry import did_you_mean
 
@@ -58,6 +68,8 @@ class SplitRow(NamedTuple):
     name: str
     shape: tuple[int, ...]
     size: int
+    """Numbers in it; a complex one counts twice."""
+
     block: Literal["shared", "personal", "frozen", "buffer", "counter"]
     clients: int
     """Clients whose model has it."""
@@ -80,6 +92,12 @@ class SplitModel:
         The live parameters; writing to them changes the module.
     gradient : (d_shared + d_personal,)
         Gradients of the last backward pass, shared part first.
+    batching : Batching
+        How an epoch of its training is cut into batches.
+    draws : bool
+        Whether it draws at random in evaluation, too.
+    buffer_layout : Layout
+        Of the module's buffers, for good.
     """
 
     def __init__(self, module: nn.Module, personal_names: set[str]) -> None:
@@ -93,6 +111,9 @@ class SplitModel:
         self._personal = [p for _, p in personal]
         self.dtype = _one_dtype(named)
         self.size_shared = sum(p.numel() for p in self._shared)
+        self.batching = Batching()
+        self.draws = False
+        self.buffer_layout = buffer_layout(module)
         self._lay_out()
         self.graphs = Graphs(self)
         self.focus("both")
@@ -142,6 +163,7 @@ class SplitModel:
         if (personal is None) == (shared is None):
             msg = "split: give exactly one of personal, shared"
             raise ConfigError(msg)
+        _check_tied(module, personal if personal is not None else shared or ())
         if personal is not None:
             chosen = by_patterns(names, personal, "personal", elsewhere)
         else:
@@ -227,21 +249,27 @@ class SplitModel:
         return {name: tuple(parameter.shape) for name, parameter in pairs}
 
     def read_buffers(self) -> tuple[Tensor, Tensor]:
-        """Return copies of the float buffers (d_b,) and the integer ones (d_c,)."""
+        """Return copies of the float buffers (d_b,) and the integer ones (d_c,).
+
+        A complex number is two of the former, its real and its imaginary part.
+        """
         floats, counters = self._buffers()
-        return _flatten(floats, self.dtype), _flatten(counters, torch.int64)
+        return flatten(floats, self.dtype), flatten(counters, torch.int64)
 
     def write_buffers(self, floats: Tensor, counters: Tensor) -> None:
         """Set the module's buffers from flat vectors of `read_buffers`' shapes."""
         for buffers, values in zip(self._buffers(), (floats, counters), strict=True):
-            _scatter(buffers, values)
+            scatter(buffers, values)
 
     def _buffers(self) -> tuple[list[Tensor], list[Tensor]]:
         # Looked up anew each time, since a module may replace a buffer.
-        every = list(self.module.buffers())
+        named = list(self.module.named_buffers())
+        layout = {name: kind_and_shape(b) for name, b in named}
+        if layout != self.buffer_layout:
+            raise TrainingError(changed_buffer(self.buffer_layout, layout))
         return (
-            [b for b in every if b.is_floating_point()],
-            [b for b in every if not b.is_floating_point()],
+            [b for _, b in named if is_float(b)],
+            [b for _, b in named if not is_float(b)],
         )
 
     def table(self, clients: int) -> list[SplitRow]:
@@ -255,20 +283,46 @@ class SplitModel:
         }
         rows = [
             SplitRow(
-                name, tuple(p.shape), p.numel(), blocks.get(name, "frozen"), clients
+                name,
+                tuple(p.shape),
+                count_reals(p),
+                blocks.get(name, "frozen"),
+                clients,
             )
             for name, p in self.module.named_parameters()
         ]
         for name, b in self.module.named_buffers():
             block: Literal["buffer", "counter"]
-            block = "buffer" if b.is_floating_point() else "counter"
-            rows.append(SplitRow(name, tuple(b.shape), b.numel(), block, clients))
+            block = "buffer" if is_float(b) else "counter"
+            rows.append(SplitRow(name, tuple(b.shape), count_reals(b), block, clients))
         return rows
+
+
+def _check_tied(module: nn.Module, patterns: Sequence[str]) -> None:
+    """Raise `ConfigError` where patterns mean a tied parameter by its second name.
+
+    It counts under its first name alone, so that they would miss it without a word.
+    """
+    first: dict[int, str] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        known = first.setdefault(id(parameter), name)
+        means, meant = (
+            any(fnmatchcase(n, pattern) for pattern in patterns) for n in (name, known)
+        )
+        if means and not meant:
+            msg = (
+                f"split: {name!r} is the same parameter as {known!r}, under which it "
+                "counts; name that in the pattern, too, or untie them"
+            )
+            raise ConfigError(msg)
 
 
 def _one_dtype(named: list[tuple[str, nn.Parameter]]) -> torch.dtype:
     if not named:
-        msg = "the model has no parameters, so there is nothing to train"
+        msg = (
+            "the model has no parameter that is trained (with requires_grad), so there "
+            "is nothing to train"
+        )
         raise ConfigError(msg)
     first, parameter = named[0]
     for name, other in named:
@@ -287,18 +341,4 @@ def _alias(parameters: list[nn.Parameter], vector: Tensor, gradient: Tensor) -> 
         stop = start + parameter.numel()
         parameter.data = vector[start:stop].view(parameter.shape)
         parameter.grad = gradient[start:stop].view(parameter.shape)
-        start = stop
-
-
-def _flatten(buffers: list[Tensor], dtype: torch.dtype) -> Tensor:
-    flat = [b.detach().reshape(-1).to(dtype) for b in buffers]
-    return torch.cat(flat) if flat else torch.zeros(0, dtype=dtype)
-
-
-@torch.no_grad()
-def _scatter(buffers: list[Tensor], flat: Tensor) -> None:
-    start = 0
-    for buffer in buffers:
-        stop = start + buffer.numel()
-        buffer.copy_(flat[start:stop].view(buffer.shape))
         start = stop

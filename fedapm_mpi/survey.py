@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .algorithms import ClientState
+from .devices import seed_dropout
 from .errors import FedAPMError, TrainingError
 from .evaluation import evaluate
 from .gathering import gather_of_clients
 from .metrics import client_metrics, summarise
 from .problem import ClientProblem
+from .seeding import torch_seed
 from .session import Session
 from .split import SplitModel
 
@@ -122,6 +124,9 @@ def _evaluate_client(
         personalise(broadcast, state, problem, float(session.weights[client]))
     samples = session.samples(client, session.config.evaluation.split)
     there = samples.to(model.device)
+    if model.draws:
+        address = torch_seed(session.config.seed, "dropout evaluate", t, client)
+        seed_dropout(model.device, address)
     found, probabilities = evaluate(model, there, session.num_classes)
     if found.samples and not isfinite(found.loss):
         msg = (

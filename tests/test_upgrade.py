@@ -27,6 +27,7 @@ WHOLE = (
     "tolerance",
     "reduction",
     "client_weights",
+    "last_batch",
 )
 
 

@@ -93,7 +93,8 @@ class LocalProblem(Protocol):
     ) -> Iterator[Any]:
         """Yield mini-batches, shuffled anew in each epoch; size 0 is the full batch.
 
-        The last batch of an epoch may be smaller. A `work` with a criterion yields
+        The last batch of an epoch may be smaller, or larger by less than a batch, as
+        the configuration's ``last_batch`` has it. A `work` with a criterion yields
         `max_epochs` epochs. While a phase of one part goes on, leave the other part as
         it is: layers ahead of all that is trained may be evaluated once for all passes.
         """

@@ -29,12 +29,14 @@ ModelFactory: TypeAlias = Callable[..., nn.Module]
 """A callable ``factory(inputs, num_classes, *, option=default, ...)``.
 
 It gets the inputs of the data set (a tuple of `InputSpec`, in the manifest's order)
-and the number of classes, and returns a module with fresh parameters. Its
+and the number of classes, and returns a module with fresh parameters, the same on every
+rank: it may draw from torch, and from NumPy's and Python's global generators. Its
 keyword-only parameters are the options of the model. It raises `ConfigError` if the
 inputs or the options do not suit it.
 
-The module is called with one float32 tensor per input, each ``(n, *shape)``, in
-that order, and returns the logits ``(n, num_classes)``. If an input is ragged, it is
+The module is called with one tensor per input, each ``(n, *shape)`` and of the run's
+dtype, in that order, and returns the logits ``(n, num_classes)``, or an object or
+mapping with these as ``logits``. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
 tensors ``(n,)``. The names of its parameters are what a configuration splits into
 shared and personal ones. It may tell its stages, so that what is frozen runs once; see
