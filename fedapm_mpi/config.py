@@ -15,7 +15,7 @@ Part = dict[str, Any]
 
 Positive = Annotated[int, Ge(1)]
 
-STRICT: dict[str, Any] = {"extra": "forbid"}
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 def _exactly_one(**ways: object) -> None:
@@ -48,8 +48,18 @@ class Split:
 
     def __post_init__(self) -> None:
         position = self.first if self.first is not None else self.last
-        ways = {"personal": self.personal, "shared": self.shared, "rule": self.rule}
-        _exactly_one(**ways, **{"first and last": position})
+        ways: dict[str, object] = {
+            "personal": self.personal,
+            "shared": self.shared,
+            "rule": self.rule,
+        }
+        ways["first and last"] = position
+        if sum(value is not None for value in ways.values()) != 1:
+            msg = (
+                f"give exactly one of {', '.join(ways)}; what replaces a file's split "
+                "is given whole, such as split={shared: [body.*]}"
+            )
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)

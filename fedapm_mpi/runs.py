@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -21,14 +20,15 @@ from .problem import ClientProblem
 from .samples import to_samples
 from .shards import ShardReader
 from .state import run_digest, state_digest
+from .yamlfile import read
 
 
 def read_config(run: Path) -> Config:
     """Return the resolved configuration of a run."""
     path = run / "config.yaml"
     try:
-        return Config.from_plain(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        return Config.from_plain(read(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"cannot read {path} ({error}): {run} is not a run directory"
         raise DataError(msg) from error
 

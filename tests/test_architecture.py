@@ -104,6 +104,6 @@ def test_ranks_that_only_train_need_no_configuration_libraries():
     code = (
         "import sys, fedapm_mpi.job, fedapm_mpi.commands.train\n"
         "sys.exit(any(name in sys.modules for name in "
-        "('pydantic', 'yaml', 'rich', 'matplotlib', 'scipy')))"
+        "('pydantic', 'ruamel', 'yaml', 'rich', 'matplotlib', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

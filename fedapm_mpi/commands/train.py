@@ -121,9 +121,8 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
 
 
 def _read_order(argv: Sequence[str]) -> Order | int:
-    import yaml
-
     from ..configfile import load
+    from ..yamlfile import dump
 
     parser = argparse.ArgumentParser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
@@ -140,7 +139,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         path = known
     config = load(path, overrides)
     if args.print_config:
-        print(yaml.safe_dump(config.plain(), sort_keys=False), end="")  # noqa: T201
+        print(dump(config.plain()), end="")  # noqa: T201
         return 0
     if resume and directory is None:
         directory = _newest_run(args.out, config.plain())
@@ -174,18 +173,17 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
 
 def _newest_run(out: Path, config: dict[str, Any]) -> Path:
     """Return the newest run in `out` that can go on under this configuration."""
-    import yaml
-
     from ..job import identity_of, identity_then
+    from ..yamlfile import read
 
     wanted = identity_of(config)
     found = []
     for path in out.glob("*/config.yaml"):
         try:
-            values = yaml.safe_load(path.read_text("utf-8"))
+            values = read(path)
             if identity_then(values, config) == wanted:
                 found.append(path.parent)
-        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        except (OSError, ValueError, LookupError, TypeError):
             continue
     if not found:
         msg = (
