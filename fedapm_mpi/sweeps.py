@@ -13,7 +13,8 @@ from .configfile import read_as, read_yaml, validate
 from .errors import ConfigError, FedAPMError
 from .files import write_text
 from .job import identity_of, identity_then
-from .options import merge
+from .options import merge, nested_at
+from .yamlfile import dump
 
 LONGEST_NAME = 100
 """Characters of a cell's name; file systems allow 255."""
@@ -119,11 +120,9 @@ def write_cells(cells: list[Cell], out: Path) -> None:
     WriteError
         If they cannot be written.
     """
-    import yaml
-
     (out / "cells").mkdir(parents=True, exist_ok=True)
     for cell in cells:
-        text = yaml.safe_dump(cell.config, sort_keys=False)
+        text = dump(cell.config)
         write_text(out / "cells" / f"{cell.name}.yaml", text)
     write_text(out / "cells.txt", "".join(f"{cell.name}\n" for cell in cells))
 
@@ -154,11 +153,10 @@ def _plain(value: Any) -> str:
 def _cell(base: Mapping[str, Any], values: dict[str, Any], out: Path) -> Cell:
     plain: dict[str, Any] = {}
     merge(plain, base)
+    replaced: dict[str, Any] = {}  # apart, so that the order of keys does not count
     for dotted, value in values.items():
-        nested: Any = value
-        for key in reversed(dotted.split(".")):
-            nested = {key: nested}
-        merge(plain, nested)
+        merge(replaced, nested_at(dotted.split("."), value))
+    merge(plain, replaced)
     name = name_of(values)
     config = validate(plain, f"cell {name}").plain()
     for key in ("data", "initial_model"):

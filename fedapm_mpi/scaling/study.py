@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from .. import configfile
 from ..config import STRICT, Positive
-from ..options import merge
+from ..options import merge, nested_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,16 +143,13 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for dotted, value in values.items():
         branch = nested(value) if isinstance(value, Mapping) else value
-        for key in reversed(dotted.split(".")):
-            branch = {key: branch}
-        merge(tree, branch)
+        merge(tree, nested_at(dotted.split("."), branch))
     return tree
 
 
 def put(values: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     """Return a tree of values in which one, by its key with dots, is another."""
-    key, _, rest = dotted.partition(".")
-    if not rest:
-        return {**values, key: value}
-    below = values.get(key)
-    return {**values, key: put(below if isinstance(below, dict) else {}, rest, value)}
+    tree: dict[str, Any] = {}
+    merge(tree, values)
+    merge(tree, nested({dotted: value}))
+    return tree
