@@ -96,15 +96,13 @@ def test_the_models_of_groups_follow_that_of_the_rest(resolved):
         (["split.personal=null", "split.shared=[b]"], ["b"], None),
     ],
 )
-def test_a_split_given_whole_replaces_the_files(
-    resolved, overrides, shared, personal
-):
+def test_a_split_given_whole_replaces_the_files(resolved, overrides, shared, personal):
     split = resolved(overrides).split
     assert (split.shared, split.personal) == (shared, personal)
 
 
 def test_two_ways_to_split_are_refused_with_the_way_out(resolved):
-    with pytest.raises(ConfigError, match="exactly one of .*split={shared: "):
+    with pytest.raises(ConfigError, match=r"exactly one of .*split={shared: "):
         resolved(["split.shared=[b]"])
 
 

@@ -140,7 +140,8 @@ def test_marks_of_other_editors_do_not_matter(tmp_path, begin, end):
 def test_a_key_given_twice_in_a_configuration_names_both_lines(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(VALID) + "rounds: 5\n")
-    with pytest.raises(ConfigError, match=r"'rounds' is given twice, in line 14, .* in line 18"):
+    twice = r"'rounds' is given twice, in line 14, .* in line 18"
+    with pytest.raises(ConfigError, match=twice):
         load(path)
 
 
