@@ -291,8 +291,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(msg) from error
     if not isinstance(values, dict):
         what = "a list" if isinstance(values, list) else shown(values)
-        found = "it is empty" if values is None else f"not {what}"
-        msg = f"{path} must hold keys and values; {found}"
+        found = "but is empty" if values is None else f"not {what}"
+        msg = f"{path} must hold keys and values, {found}"
         raise ConfigError(msg)
     return values
 

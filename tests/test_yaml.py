@@ -110,8 +110,8 @@ def test_what_was_written_before_is_read_as_it_was():
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"", "it is empty"),
-        (b"# nothing\n", "it is empty"),
+        (b"", "but is empty"),
+        (b"# nothing\n", "but is empty"),
         (b"- a\n- b\n", "not a list"),
         (b"word\n", "not 'word'"),
         (b"a: 1\nb: \xff\n", "line 2: this is not UTF-8 text (byte 0xff)"),

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..console import say
+from ..arguments import split_words
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "template":
         print(template_text(args.template or "train"), end="")  # noqa: T201
         return 0
+    args.config, args.overrides = split_words([args.config, *args.overrides])
     _check_kind(args)
     if args.sweep is not None:
         return _sweep(args)
@@ -137,6 +138,7 @@ def _train(args: argparse.Namespace) -> int:
     from ..batch.scripts import Training, render_step, render_training
     from ..batch.submitting import check_site, submit
     from ..configfile import load
+    from ..console import say
     from ..site import read_site
 
     if args.config is None:
@@ -177,6 +179,7 @@ def _train(args: argparse.Namespace) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     from ..batch.scripts import Training, render_step, render_training
     from ..batch.submitting import check_site, submit
+    from ..console import say
     from ..recorder import ranges
     from ..site import read_site
     from ..sweeps import read_sweep, write_cells
@@ -214,6 +217,7 @@ def _sweep(args: argparse.Namespace) -> int:
 def _study(args: argparse.Namespace) -> int:
     from ..batch.scripts import Shape, Training, render_step, render_training
     from ..batch.submitting import check_site, submit
+    from ..console import say
     from ..scaling.points import lay_out, points_of
     from ..scaling.study import load
     from ..site import read_site

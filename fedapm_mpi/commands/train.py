@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import Parser, is_run, optional_value, split_words
 from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
@@ -50,14 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-dir", type=Path, help="the run directory itself, instead of --out"
     )
-    parser.add_argument(
+    resume = parser.add_argument(
         "--resume",
         nargs="?",
         const=True,
         metavar="RUN",
         help="go on with a run: RUN, or --run-dir, or else the newest run of this "
-        "experiment in --out; with --run-dir and nothing there yet, start it",
+        "experiment in --out; with --run-dir and nothing there yet, start it; a "
+        "KEY=VALUE or a YAML file after it is no RUN",
     )
+    optional_value(resume, is_run)
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved configuration"
     )
@@ -124,12 +127,10 @@ def _read_order(argv: Sequence[str]) -> Order | int:
     from ..configfile import load
     from ..yamlfile import dump
 
-    parser = argparse.ArgumentParser(prog="fedapm train", description=__doc__)
+    parser = Parser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
-    args = parser.parse_intermixed_args(argv)
-    path, overrides = args.config, list(args.overrides)
-    if path is not None and "=" in path and not Path(path).is_file():
-        path, overrides = None, [path, *overrides]
+    args = parser.parse_args(list(argv))
+    path, overrides = split_words([args.config, *args.overrides])
     directory, resume = _directory(args)
     known = directory / "config.yaml" if resume and directory else None
     if path is None:
@@ -165,8 +166,7 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
         msg = f"--resume {named} and --run-dir {args.run_dir} name two runs"
         raise ConfigError(msg)
     if not named.is_dir():
-        hint = "; put --resume after the CONFIG" if named.is_file() else ""
-        msg = f"--resume: {named} is not a run directory{hint}"
+        msg = f"--resume: {named} is not a run directory"
         raise ConfigError(msg)
     return named, True
 
