@@ -147,7 +147,7 @@ def _train(args: argparse.Namespace) -> int:
     load(args.config, args.overrides)  # not hours later, once the job starts
     out: str = args.out or "runs"
     site, shape = read_site(args.site), _shape(args)
-    name = args.job_name or Path(args.config).stem
+    name = _name(args, Path(args.config).stem)
     run_dir = args.run_dir or f"{out}/{name}-$SLURM_JOB_ID"
     training = Training(
         name=name, config=args.config, run_dir=run_dir, overrides=args.overrides
@@ -160,7 +160,9 @@ def _train(args: argparse.Namespace) -> int:
     folder, after = Path(out), list(args.after)
     if args.prepare is not None:
         words = ["prepare", *shlex.split(args.prepare)]
-        text = render_step(site, f"{name}-prepare", words, args.time, out)
+        text = render_step(
+            site, f"{name}-prepare", words, args.time, out, variables=True
+        )
         first = submit(text, folder / f"{name}-prepare.sbatch", out, after)
         say(f"job {first}: {shlex.join(words)}")
         after = [f"afterok:{first}"]
@@ -169,7 +171,9 @@ def _train(args: argparse.Namespace) -> int:
     say(f"job {job}: train {args.config} on {shape.ranks} ranks, run {run_dir}")
     if args.report:
         words = ["report", run_dir]
-        text = render_step(site, f"{name}-report", words, args.time, out)
+        text = render_step(
+            site, f"{name}-report", words, args.time, out, variables=True
+        )
         path = folder / f"{name}-report.sbatch"
         last = submit(text, path, out, [f"afterok:{job}"])
         say(f"job {last}: {shlex.join(words)}")
@@ -191,7 +195,7 @@ def _sweep(args: argparse.Namespace) -> int:
         say(f"all {len(cells)} cells are finished")
         return 0
     site, shape = read_site(args.site), _shape(args)
-    name = args.job_name or args.sweep.stem
+    name = _name(args, args.sweep.stem)
     limit = "" if args.at_once is None else f"%{args.at_once}"
     training = Training(
         name=name,
@@ -233,7 +237,7 @@ def _study(args: argparse.Namespace) -> int:
     site = replace(read_site(args.site), cores=study.cores)
     if study.launcher != "auto":
         site = replace(site, launcher=study.launcher)
-    name, each = args.job_name or args.study.stem, args.ntasks_per_node or 1
+    name, each = _name(args, args.study.stem), args.ntasks_per_node or 1
     logs = str(folder / "points")
     scripts = {}
     for point in points:
@@ -264,6 +268,13 @@ def _study(args: argparse.Namespace) -> int:
     last = submit(text, folder / f"{name}-report.sbatch", str(folder), after)
     say(f"job {last}: {shlex.join(words)}")
     return 0
+
+
+def _name(args: argparse.Namespace, stem: str) -> str:
+    """Return the name of the job: the one that was given, or that of a file."""
+    from ..batch.quoting import check_name, name_for
+
+    return name_for(stem) if args.job_name is None else check_name(args.job_name)
 
 
 def _shape(args: argparse.Namespace) -> "Shape":
