@@ -73,12 +73,18 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; `ConfigError` says what else is there."""
-    if path.is_dir():
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError as error:  # such as a name that is too long
+        msg = f"cannot read the configuration {cut(str(path))}: {error.strerror}"
+        raise ConfigError(msg) from error
+    if folder:
         raise ConfigError(_told_of_folder(path))
-    if not path.exists():
+    if not there:
         beside = [one.name for one in path.parent.glob("*.y*ml")]
         hint = did_you_mean(path.name[:LONGEST_KEY], beside)
-        msg = f"cannot read the configuration {path}: No such file or directory{hint}"
+        what = cut(str(path), LONGEST_SENTENCE)
+        msg = f"cannot read the configuration {what}: No such file or directory{hint}"
         raise ConfigError(msg)
     return read_mapping(path)
 

@@ -10,6 +10,7 @@ from ..arguments import Parser, is_run, optional_value, split_words
 from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
+from ..shorten import cut
 from ..stopping import Stop, seconds_in, stop_signals
 
 HELP = "train an experiment, on one process or under mpiexec or srun"
@@ -165,8 +166,12 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
     if args.run_dir is not None and args.run_dir != named:
         msg = f"--resume {named} and --run-dir {args.run_dir} name two runs"
         raise ConfigError(msg)
-    if not named.is_dir():
-        msg = f"--resume: {named} is not a run directory"
+    try:
+        there = named.is_dir()
+    except OSError:  # such as a name that is too long
+        there = False
+    if not there:
+        msg = f"--resume: {cut(str(named), 200)} is not a run directory"
         raise ConfigError(msg)
     return named, True
 

@@ -13,6 +13,9 @@ from .. import configfile
 from ..config import STRICT, Positive
 from ..options import merge, nested_at
 
+MOST_POINTS = 10_000
+"""Runs that a study may have; each is checked before the first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Strong:
@@ -88,6 +91,15 @@ class Study:
         if self.strong is None and self.weak is None and self.size is None:
             msg = "give at least one of strong, weak, size"
             raise ValueError(msg)
+        cases = [part.client_ranks for part in (self.strong, self.weak) if part]
+        cases += [self.size.values] if self.size else []
+        count = sum(map(len, cases)) * self.repetitions
+        if count > MOST_POINTS:
+            msg = (
+                f"{count} runs, of which {self.repetitions} repetitions, are more than "
+                f"the {MOST_POINTS} that a study may have"
+            )
+            raise ValueError(msg)
 
     def plain(self) -> dict[str, Any]:
         """Return the study as plain values, which equal themselves once read back."""
@@ -99,6 +111,9 @@ def check_distinct(name: str, values: Sequence[Any]) -> None:
     """Raise `ValueError` if a list is empty or says a thing twice."""
     if not values:
         msg = f"{name} is empty"
+        raise ValueError(msg)
+    if len(values) > MOST_POINTS:
+        msg = f"{name} has {len(values)} values, more than {MOST_POINTS}"
         raise ValueError(msg)
     if any(value in values[:k] for k, value in enumerate(values)):
         msg = f"{name} has a value twice"
