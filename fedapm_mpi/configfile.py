@@ -127,7 +127,8 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
 
 def _validated(kind: type[T], values: Any) -> T:
     """Return values as a dataclass; no string or boolean is taken for a number."""
-    found: T = _adapter(kind).validate_json(as_json(values), strict=True)
+    key: Any = kind
+    found: T = _adapter(key).validate_json(as_json(values), strict=True)
     return found
 
 

@@ -199,7 +199,8 @@ def parse(text: str) -> Any:
     ValueError
         With a sentence on what is wrong, and where.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
     from ruamel.yaml.events import DocumentStartEvent
 
     builder, documents = _Builder(), 0

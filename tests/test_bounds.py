@@ -131,6 +131,19 @@ def test_none_of_something_is_refused(values, key):
     assert f"{key}: input should be greater than or equal to 1, got 0" in told
 
 
+@pytest.mark.parametrize("key", ["data", "initial_model", "scratch", "stage"])
+def test_a_path_with_nul_is_refused(key):
+    assert f"{key}: no path holds the character NUL" in errors_of(
+        changed(**{key: "a\0b"})
+    )
+
+
+def test_more_threads_than_memory_holds_are_refused():
+    told = errors_of(changed(threads=10**9))
+    assert "threads: input should be less than or equal to 1024, got 1000000000" in told
+    assert validate(changed(threads="auto"), "x").threads == "auto"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

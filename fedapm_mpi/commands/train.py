@@ -131,6 +131,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
     parser = Parser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
     args = parser.parse_args(list(argv))
+    path: Path | str | None
     path, overrides = split_words([args.config, *args.overrides])
     directory, resume = _directory(args)
     known = directory / "config.yaml" if resume and directory else None
