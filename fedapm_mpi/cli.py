@@ -90,7 +90,10 @@ def _tells_only(arguments: list[str]) -> bool:
 
 def _run_alone(arguments: list[str]) -> int:
     size, variable = launched_size()
-    if size > 1:
+    if size > 1 and asks_for_help(arguments):
+        if launched_rank() != 0:
+            return 0
+    elif size > 1:
         if launched_rank() != 0:
             return ConfigError.exit_code
         msg = (

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pydantic
 
 from . import yamlfile
@@ -164,7 +165,11 @@ def as_json(values: Any) -> str:
     There a list may be given for a tuple and a mapping for a dataclass, but a string or
     a boolean for no number.
     """
-    return json.dumps(values, default=str)
+
+    def plain(value: Any) -> Any:
+        return value.item() if isinstance(value, np.generic) else str(value)
+
+    return json.dumps(values, default=plain)
 
 
 def _signature_fields(

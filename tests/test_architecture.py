@@ -107,3 +107,8 @@ def test_ranks_that_only_train_need_no_configuration_libraries():
         "('pydantic', 'ruamel', 'yaml', 'rich', 'matplotlib', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_module_reads_yaml():
+    assert users_of("ruamel") == ["yamlfile.py"]
+    assert users_of("yaml") == []

@@ -189,6 +189,17 @@ def test_help_tells_of_every_command(capsys):
         assert capsys.readouterr().out.startswith(f"usage: fedapm {name}")
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("words", [["--help"], ["report", "-h"], ["train", "--help"]])
+def test_help_is_told_once_under_a_launcher(monkeypatch, capsys, words, rank):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", str(rank))
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out.count("usage: fedapm") == 1 - rank
+
+
 def test_a_list_of_algorithms_is_what_importing_them_gives(capsys):
     from fedapm_mpi.algorithms import algorithms
 
