@@ -25,10 +25,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedapm_mpi import yamlfile
 from fedapm_mpi.algorithms import Work
 from fedapm_mpi.algorithms.base import ClientState, LocalProblem, Round
 from fedapm_mpi.participation import participation
@@ -144,7 +144,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "evaluation": {"every": args.rounds, "clients": "participants"},
             "checkpoint": {"every": args.rounds},
         }
-        config.write_text(yaml.safe_dump(values))
+        config.write_text(yamlfile.dump(values))
         for size in args.ranks:
             floor = least(counts, size - 1, args.rounds)
             found = []

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from fedapm_mpi import yamlfile
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.graphs import Graphs
@@ -67,7 +67,7 @@ def alone(values: dict[str, Any], run: Path) -> tuple[float, float, str]:
 def together(values: dict[str, Any], run: Path, ranks: int) -> tuple[float, float, str]:
     """Train on ranks that share the GPU."""
     config = run.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(values))
+    config.write_text(yamlfile.dump(values))
     subprocess.run(training(config, run, ranks), check=True)
     return told(run)
 

@@ -19,8 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fedapm_mpi import yamlfile
 from fedapm_mpi.report.figures import COLOURS, STYLE, pyplot
 
 from . import many
@@ -61,7 +60,7 @@ def phases(case: Case, rounds: int) -> dict[str, list[float]]:
         values["model"] = {"name": "mlp", "hidden": [case.hidden]}
         values["diagnostics"] = {"every": 1}
         config, run = folder / "run.yaml", folder / "run"
-        config.write_text(yaml.safe_dump(values))
+        config.write_text(yamlfile.dump(values))
         command = training(config, run, case.ranks)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         lines = (run / "rounds.jsonl").read_text().splitlines()[2:]

@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import yaml
 
+from fedapm_mpi import yamlfile
 from fedapm_mpi.shards import Table, column, write_dataset
 
 from .telling import training
@@ -100,7 +100,7 @@ def main() -> None:
             make_data(folder / f"data{clients}", clients, args.samples)
             values = CONFIG | {"data": str(folder / f"data{clients}")}
             configs[clients] = folder / f"{clients}.yaml"
-            text = yaml.safe_dump(values | {"rounds": args.rounds})
+            text = yamlfile.dump(values | {"rounds": args.rounds})
             configs[clients].write_text(text, "utf-8")
         ratios = []
         for k in range(args.repeats):

@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
+from fedapm_mpi import yamlfile
 from fedapm_mpi.client_work import local_work
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
@@ -111,7 +111,7 @@ def measured(folder: Path, clients: int, values: dict[str, Any], args: Any) -> F
         data = Path(values["data"])
         prepared = elsewhere.submit(prepare, data, clients, args.samples).result()
     config, run = folder / f"{clients}.yaml", folder / f"run-{clients}"
-    config.write_text(yaml.safe_dump(values))
+    config.write_text(yamlfile.dump(values))
     command = training(config, run, args.ranks)
     begin = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
+from fedapm_mpi import yamlfile
 
 from . import w1
 from .telling import keep, machine, training
@@ -78,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "run.yaml")
         values = w1.configuration(data, "fedapm", args.rounds)
-        config.write_text(yaml.safe_dump(values))
+        config.write_text(yamlfile.dump(values))
         for k in range(args.repeats):
             for ranks, taken in rounds.items():
                 run = Path(folder, f"{ranks}-{k}")

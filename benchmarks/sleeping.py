@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from fedapm_mpi import yamlfile
 
 from . import balance
 
@@ -54,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "warm_up": 2,
     }
     for name, values in (("train", experiment(data)), ("study", study)):
-        text = yaml.safe_dump(values, sort_keys=False)
+        text = yamlfile.dump(values)
         (folder / f"{name}.yaml").write_text(text)
 
 

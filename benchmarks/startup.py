@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fedapm_mpi import yamlfile
 
 from .idle import CONFIG, make_data
 from .telling import keep, machine, on_ranks
@@ -65,7 +65,7 @@ def main(words: Sequence[str] | None = None) -> None:
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "run.yaml")
-        config.write_text(yaml.safe_dump(configuration(Path(folder))))
+        config.write_text(yamlfile.dump(configuration(Path(folder))))
         for k in range(args.repeats):
             run = [
                 "-m", "fedapm_mpi", "train", str(config), "--progress", "lines",

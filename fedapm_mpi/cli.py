@@ -1,16 +1,16 @@
 """The command ``fedapm``; each of its commands is a module of `commands`."""
 
-import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from . import __version__
+from . import __version__, source
+from .arguments import Parser, asks_for_help
 from .comm.launcher import launched_rank, launched_size
-from .comm.start import complain
 from .errors import ConfigError, FedAPMError
 from .registry import did_you_mean
+from .shorten import shown
 
 COMMANDS = (
     "train",
@@ -32,6 +32,9 @@ COMMANDS = (
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""
 
 
+LONGEST_NAME = 60
+"""Characters of an unknown command that are compared with those that are known."""
+
 PARALLEL = ("train", "extract", "prepare", "doctor")
 """Those that run on many ranks, by their main(argv)."""
 
@@ -42,14 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] and arguments[0] in _on_ranks():
-        command = importlib.import_module(f".commands.{arguments[0]}", __package__)
-        exit_code: int = command.main(arguments[1:])
-        return exit_code
     try:
+        if arguments[:1] and arguments[0] in _on_ranks():
+            if _tells_only(arguments):
+                return 0
+            command = importlib.import_module(f".commands.{arguments[0]}", __package__)
+            exit_code: int = command.main(arguments[1:])
+            return exit_code
         code = _run_alone(arguments)
         sys.stdout.flush()
     except FedAPMError as error:
+        from .comm.start import complain
+
         complain(error)
         return error.exit_code
     except BrokenPipeError:  # say, piped into head: nobody wants the rest
@@ -64,9 +71,29 @@ def _on_ranks() -> tuple[str, ...]:
     return tuple(name for name in PARALLEL if name != "prepare" or not alone)
 
 
+def _tells_only(arguments: list[str]) -> bool:
+    """Check a command line before anything large is loaded; tell help if it asks.
+
+    Under a launcher rank 0 reads it, once ranks can agree on what is wrong with it.
+    """
+    several = launched_size()[0] > 1
+    wanted = asks_for_help(arguments)
+    if several and not wanted:
+        return False
+    if launched_rank() == 0:
+        try:
+            parser(arguments[:1]).parse_args(arguments)
+        except SystemExit:
+            sys.stdout.flush()
+    return wanted
+
+
 def _run_alone(arguments: list[str]) -> int:
     size, variable = launched_size()
-    if size > 1:
+    if size > 1 and asks_for_help(arguments):
+        if launched_rank() != 0:
+            return 0
+    elif size > 1:
         if launched_rank() != 0:
             return ConfigError.exit_code
         msg = (
@@ -74,37 +101,45 @@ def _run_alone(arguments: list[str]) -> int:
             f"{size}; run this command without a launcher"
         )
         raise ConfigError(msg)
-    args = parser(arguments[:1]).parse_args(arguments)
+    try:
+        args = parser(arguments[:1]).parse_args(arguments)
+    except SystemExit as leaving:  # after help, or the version
+        return int(leaving.code or 0)
     code: int = args.body(args)
     return code
 
 
-def parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """Return the parser; only the `wanted` commands' own options are loaded.
+def parser(wanted: Sequence[str] = ()) -> Parser:
+    """Return the parser; only the `wanted` command's own options are loaded.
 
-    With none wanted, or one that is not a command, all are, so that help and errors can
-    tell of them.
+    With none wanted there are the commands' names and what they do, which is what help
+    tells; no command's module is imported for that.
     """
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="fedapm",
         description="Personalised federated learning by ADMM over MPI.",
         epilog="Exit codes: 0 done, 2 usage or configuration, 3 data, 75 stopped early "
         "and resumable, 70 failed.",
     )
     top.add_argument("--version", action="version", version=f"fedapm {__version__}")
+    if not wanted:
+        msg = f"name a COMMAND (known: {', '.join(COMMANDS)}); see fedapm --help"
+        raise ConfigError(msg)
+    name = wanted[0]
+    if name not in COMMANDS and not name.startswith("-"):
+        hint = did_you_mean(name[:LONGEST_NAME], list(COMMANDS))
+        msg = f"unknown command {shown(name)}{hint} (known: {', '.join(COMMANDS)})"
+        raise ConfigError(msg)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    for word in wanted:
-        if word not in COMMANDS and not word.startswith("-"):
-            hint = did_you_mean(word, list(COMMANDS))
-            msg = f"unknown command {word!r}{hint} (known: {', '.join(COMMANDS)})"
-            raise ConfigError(msg)
-    for name in COMMANDS:
-        if wanted and wanted[0] in COMMANDS and name != wanted[0]:
-            continue
+    if name in COMMANDS:
         module = importlib.import_module(f".commands.{name}", __package__)
         command = commands.add_parser(
             name, help=module.HELP, description=module.__doc__
         )
         module.add_arguments(command)
         command.set_defaults(body=module.run)
+        return top
+    for name in COMMANDS:
+        told = source.constant(f"commands.{name}", "HELP")
+        commands.add_parser(name, help=told, add_help=False)
     return top

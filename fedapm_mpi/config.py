@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 Part = dict[str, Any]
 """A part by name with its options: ``{name: fedapm, rho: 0.01, ...}``."""
 
 Positive = Annotated[int, Ge(1)]
 
-STRICT: dict[str, Any] = {"extra": "forbid"}
+MOST_THREADS = 1024
+"""Threads that a rank may have; libraries end the process where memory lacks."""
+
+STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 def _exactly_one(**ways: object) -> None:
@@ -48,8 +51,18 @@ class Split:
 
     def __post_init__(self) -> None:
         position = self.first if self.first is not None else self.last
-        ways = {"personal": self.personal, "shared": self.shared, "rule": self.rule}
-        _exactly_one(**ways, **{"first and last": position})
+        ways: dict[str, object] = {
+            "personal": self.personal,
+            "shared": self.shared,
+            "rule": self.rule,
+        }
+        ways["first and last"] = position
+        if sum(value is not None for value in ways.values()) != 1:
+            msg = (
+                f"give exactly one of {', '.join(ways)}; what replaces a file's split "
+                "is given whole, such as split={shared: [body.*]}"
+            )
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +230,7 @@ class Config:
     """Arithmetic of the passes in training: that of `dtype`, or torch's autocast to
     bfloat16; parameters, updates and evaluation keep `dtype` in any case."""
 
-    threads: Positive | Literal["auto"] = 1
+    threads: Annotated[int, Ge(1), Le(MOST_THREADS)] | Literal["auto"] = 1
     """Threads of a rank's computations; ``auto`` takes as many as fit on the cores that
     ranks were given. Another number may change the last bits, so the run keeps it."""
 
@@ -262,6 +275,10 @@ class Config:
         if self.precision == "bf16" and self.dtype != "float32":
             msg = "precision 'bf16' needs dtype 'float32'"
             raise ValueError(msg)
+        for key in ("data", "initial_model", "scratch", "stage"):
+            if "\0" in (getattr(self, key) or ""):
+                msg = f"{key}: no path holds the character NUL"
+                raise ValueError(msg)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "Config":

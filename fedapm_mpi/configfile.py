@@ -2,21 +2,31 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
-import yaml
 
 from .algorithms import algorithms
 from .config import PARTS, Config
 from .errors import ConfigError
+from .manifest import MANIFEST
 from .models import models
-from .options import merge, parse_overrides, sentences, validate_options
+from .options import (
+    LONGEST_KEY,
+    as_json,
+    merge,
+    parse_overrides,
+    sentences,
+    validate_options,
+)
 from .participation import participation
 from .placements import placements
 from .reductions import reductions
-from .registry import Registry
+from .registry import Registry, did_you_mean
+from .shorten import cut, listed, shown
+from .yamlfile import read_mapping
 
 T = TypeVar("T")
 
@@ -27,6 +37,9 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "placement": placements,
     "reduction": reductions,
 }
+LONGEST_SENTENCE = 1000
+"""Characters of what is told of one part."""
+
 POSITIONAL = {"model": 2, "placement": 2}
 """Arguments that the package itself passes to a part, ahead of its options."""
 
@@ -59,19 +72,36 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file."""
+    """Return the mapping in a YAML file; `ConfigError` says what else is there."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"cannot read the configuration {path}: {error.strerror or error}"
+        folder, there = path.is_dir(), path.exists()
+    except OSError as error:  # such as a name that is too long
+        msg = f"cannot read the configuration {cut(str(path))}: {error.strerror}"
         raise ConfigError(msg) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        msg = f"{path} is not valid YAML: {error}"
-        raise ConfigError(msg) from error
-    if not isinstance(values, dict):
-        msg = f"{path} must hold keys and values, not {type(values).__name__}"
+    if folder:
+        raise ConfigError(_told_of_folder(path))
+    if not there:
+        beside = [one.name for one in path.parent.glob("*.y*ml")]
+        hint = did_you_mean(path.name[:LONGEST_KEY], beside)
+        what = cut(str(path), LONGEST_SENTENCE)
+        msg = f"cannot read the configuration {what}: No such file or directory{hint}"
         raise ConfigError(msg)
-    return values
+    return read_mapping(path)
+
+
+def _told_of_folder(path: Path) -> str:
+    """Return what a folder is that was given for a configuration."""
+    if (path / MANIFEST).exists():
+        return (
+            f"{path} is a prepared data set, not a configuration; name a YAML file, in "
+            f"which data: {path} says what to train on"
+        )
+    if (path / "config.yaml").exists():
+        return (
+            f"{path} is a run directory, not a configuration; go on with the run by "
+            f"--resume {path}, or repeat it from {path / 'config.yaml'}"
+        )
+    return f"{path} is a folder, not a configuration; name a YAML file"
 
 
 def read_as(path: Path, kind: type[T]) -> T:
@@ -83,11 +113,22 @@ def read_as(path: Path, kind: type[T]) -> T:
         With a sentence for everything that is wrong.
     """
     try:
-        found: T = pydantic.TypeAdapter(kind).validate_python(read_yaml(path))
+        found: T = _validated(kind, read_yaml(path))
     except pydantic.ValidationError as error:
-        told = "\n".join(f"  {text}" for text in sentences(error, kind))
-        msg = f"{path}:\n{told}"
+        msg = f"{path}:\n{listed(sentences(error, kind))}"
         raise ConfigError(msg) from error
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
+
+
+def _validated(kind: type[T], values: Any) -> T:
+    """Return values as a dataclass; no string or boolean is taken for a number."""
+    key: Any = kind
+    found: T = _adapter(key).validate_json(as_json(values), strict=True)
     return found
 
 
@@ -101,7 +142,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     errors: list[str] = []
     config: Config | None = None
     try:
-        config = pydantic.TypeAdapter(Config).validate_python(plain)
+        config = _validated(Config, plain)
     except pydantic.ValidationError as error:
         errors += sentences(error, Config)
     checked: dict[str, dict[str, Any]] = {}
@@ -116,10 +157,12 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         groups.append(dataclasses.replace(group, model=model))
         errors += found
     if errors or config is None:
-        raise ConfigError(f"{where}:\n" + "\n".join(f"  {e}" for e in errors))
+        msg = f"{where}:\n{listed(errors)}"
+        raise ConfigError(msg)
     errors = _split_errors(config)
     if errors:
-        raise ConfigError(f"{where}:\n" + "\n".join(f"  {e}" for e in errors))
+        msg = f"{where}:\n{listed(errors)}"
+        raise ConfigError(msg)
     parts: Any = checked
     return dataclasses.replace(config, groups=groups, **parts)
 
@@ -135,9 +178,11 @@ def check_part(
     try:
         factory = registry.get(name)
     except ConfigError as error:
-        return {}, [f"{key}: {error}"]
+        return {}, [f"{key}: {cut(str(error), LONGEST_SENTENCE)}"]
     positional = POSITIONAL.get(key.rpartition(".")[2], 0)
-    checked, errors = validate_options(f"{key} {name!r}", factory, options, positional)
+    checked, errors = validate_options(
+        f"{key} {shown(name)}", factory, options, positional
+    )
     return {"name": name, **checked}, errors
 
 

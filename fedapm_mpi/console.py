@@ -3,14 +3,15 @@
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .recorder import Record
-from .split import SplitRow
+if TYPE_CHECKING:  # commands that print a table need no torch
+    from .recorder import Record
+    from .split import SplitRow
 
 ProgressKind = Literal["auto", "live", "lines", "none"]
 
@@ -18,7 +19,7 @@ ProgressKind = Literal["auto", "live", "lines", "none"]
 class Display(Protocol):
     """Shows a run's progress."""
 
-    def show(self, record: Record) -> None:
+    def show(self, record: "Record") -> None:
         """Show a round's record."""
         ...
 
@@ -62,7 +63,7 @@ class _Lines:
         self._rounds = rounds
         self._before = time.monotonic()
 
-    def show(self, record: Record) -> None:
+    def show(self, record: "Record") -> None:
         now = time.monotonic()
         width = len(str(self._rounds))
         say(
@@ -91,7 +92,7 @@ class _Live:
         )
         self._progress.start()
 
-    def show(self, record: Record) -> None:
+    def show(self, record: "Record") -> None:
         if record.get("accuracy") is not None:
             self._latest = (
                 f"accuracy {record['accuracy']:.4f} (round {record['round']})"
@@ -109,7 +110,7 @@ class _Live:
 
 
 class _Silent:
-    def show(self, record: Record) -> None:
+    def show(self, record: "Record") -> None:
         pass
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ def print_table(
     sys.stdout.flush()
 
 
-def print_split(rows: Sequence[SplitRow], longest: int = 40) -> None:
+def print_split(rows: Sequence["SplitRow"], longest: int = 40) -> None:
     """Print what is shared and what is personal, with counts."""
     total = sum(row.size for row in rows if row.block in ("shared", "personal"))
     counts = {

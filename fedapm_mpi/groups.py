@@ -22,6 +22,7 @@ from .errors import ConfigError
 from .manifest import InputSpec, Manifest
 from .modeltensors import check_distinct
 from .registry import did_you_mean
+from .shorten import LONGEST, shown
 from .space import SharedSpace
 from .split import SplitModel, SplitRow, trainable
 from .trial import try_model
@@ -229,9 +230,9 @@ def _named(patterns: Sequence[str], manifest: Manifest, where: str) -> set[int]:
         names = enumerate(manifest.client_names)
         matched = {i for i, name in names if fnmatchcase(name, pattern)}
         if not matched:
-            near = did_you_mean(pattern, list(manifest.client_names))
+            near = did_you_mean(pattern[:LONGEST], list(manifest.client_names))
             msg = (
-                f"{where}: no client of {manifest.directory} is called {pattern!r}"
+                f"{where}: no client of {manifest.directory} is called {shown(pattern)}"
                 f"{near}"
             )
             raise ConfigError(msg)
@@ -247,12 +248,14 @@ def _numbered(items: Sequence[int | str], manifest: Manifest, where: str) -> set
             start = int(first)
             stop = int(last) if dash else start
         except ValueError:
-            msg = f"{where}: {item!r} is neither a number nor a range such as '0-9'"
+            msg = (
+                f"{where}: {shown(item)} is neither a number nor a range such as '0-9'"
+            )
             raise ConfigError(msg) from None
         if not 0 <= start <= stop < manifest.num_clients:
             msg = (
-                f"{where}: {item!r} is not among the clients of {manifest.directory}, "
-                f"0 to {manifest.num_clients - 1}"
+                f"{where}: {shown(item)} is not among the clients of "
+                f"{manifest.directory}, 0 to {manifest.num_clients - 1}"
             )
             raise ConfigError(msg)
         found |= set(range(start, stop + 1))

@@ -277,15 +277,14 @@ def _begin(
     ranks = gather_ranks(session)
     error: FedAPMError | None = None
     if ranks is not None:
-        import yaml
-
         from .console import print_split, say
+        from .yamlfile import dump
 
         try:
             make_directory(recorder.checkpoints)
             clean(recorder.checkpoints)
             notes += recorder.keep_until(saved.round_index if saved else -1)
-            text = yaml.safe_dump(session.config.plain(), sort_keys=False)
+            text = dump(session.config.plain())
             write_text(recorder.directory / "config.yaml", text)
             recorder.write_json("provenance.json", provenance(session, ranks))
             rows = session.groups.table()

@@ -5,16 +5,37 @@ Knows nothing of training, so that commands that do not train start quickly.
 
 import dataclasses
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pydantic
-import yaml
 
+from . import yamlfile
 from .errors import ConfigError
 from .registry import did_you_mean
+from .shorten import MOST, cut, shown
+
+ALTERNATIVES = ("split", "work")
+"""Keys, also as the ending of one such as ``shared_work``, whose value is one of
+several ways to say a thing. Given whole it replaces what was there."""
+
+PART_KEYS = (
+    "model", "algorithm", "participation", "placement", "reduction", "partitioner",
+    "shift",
+)  # fmt: skip
+"""Keys whose values are parts: a name and options, or the name alone."""
+
+
+LONGEST_KEY = 60
+"""Characters of an unknown key that are compared with those that are known."""
+
+
+class Whole(dict[str, Any]):
+    """A mapping that replaces what was there."""
 
 
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
@@ -28,36 +49,70 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in items:
         dotted, equals, text = item.partition("=")
-        if not equals or not dotted:
-            msg = f"override {item!r} is not of the form key=value or key.sub=value"
+        keys = dotted.split(".")
+        if not equals or not all(keys):
+            msg = (
+                f"override {shown(item)} is not of the form key=value or key.sub=value"
+            )
             raise ConfigError(msg)
         try:
-            value = yaml.safe_load(text) if text else None
-        except yaml.YAMLError as error:
-            msg = f"override {item!r}: the value is not valid YAML ({error})"
+            value = yamlfile.parse(text)
+        except ValueError as error:
+            msg = f"override {shown(item)}: the value is not valid YAML ({error})"
             raise ConfigError(msg) from error
-        nested: Any = value
-        for key in reversed(dotted.split(".")):
-            nested = {key: nested}
-        merge(values, nested)
+        merge(values, nested_at(keys, value))
     return values
+
+
+def nested_at(keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return a value below the keys of a path, marked if it is to replace another."""
+    nested: dict[str, Any] = _marked({keys[-1]: value})
+    for key in reversed(keys[:-1]):
+        nested = {key: nested}
+    return nested
+
+
+def _marked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values in which those that are to replace others are `Whole`."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            inside = _marked(value)
+            found[key] = Whole(inside) if is_alternative(str(key)) else inside
+        else:
+            found[key] = value
+    return found
+
+
+def is_alternative(key: str) -> bool:
+    """Return whether a key's value is one of several ways to say a thing."""
+    return key in ALTERNATIVES or key.endswith("_work")
 
 
 def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     """Merge nested values in place; the later ones win.
 
-    A part that was given by its bare name becomes a mapping when an option follows.
+    A part that was given by its bare name becomes a mapping when an option follows. One
+    that gets another name starts afresh: the options of the old one do not belong to
+    it. So does what is given as `Whole`.
     """
     for key, value in other.items():
         old = into.get(key)
-        if isinstance(value, Mapping):
-            if isinstance(old, str):
-                old = {"name": old}
-            nested: dict[str, Any] = dict(old) if isinstance(old, Mapping) else {}
-            merge(nested, value)
-            into[key] = nested
-        else:
+        if isinstance(value, str) and isinstance(old, Mapping) and key in PART_KEYS:
+            value = {"name": value}
+        if not isinstance(value, Mapping):
             into[key] = value
+            continue
+        if isinstance(old, str):
+            old = {"name": old}
+        if not isinstance(old, Mapping) or isinstance(value, Whole):
+            old = {}
+        if "name" in value and old.get("name", value["name"]) != value["name"]:
+            old = {}
+        whole = isinstance(value, Whole) or isinstance(old, Whole)
+        nested: dict[str, Any] = Whole(old) if whole else dict(old)
+        merge(nested, value)
+        into[key] = nested
 
 
 def validate_options(
@@ -92,7 +147,7 @@ def validate_options(
     )
     schema = pydantic.create_model("Options", __config__=config, **fields)
     try:
-        checked = schema.model_validate(dict(options))
+        checked = schema.model_validate_json(as_json(options), strict=True)
     except pydantic.ValidationError as error:
         return {}, sentences(error, schema, f"{what}: ")
     plain: dict[str, Any] = checked.model_dump()
@@ -102,6 +157,19 @@ def validate_options(
         except (ValueError, TypeError) as error:
             return {}, [f"{what}: {error}"]
     return plain, []
+
+
+def as_json(values: Any) -> str:
+    """Return plain values as JSON, for a validation that is strict.
+
+    There a list may be given for a tuple and a mapping for a dataclass, but a string or
+    a boolean for no number.
+    """
+
+    def plain(value: Any) -> Any:
+        return value.item() if isinstance(value, np.generic) else str(value)
+
+    return json.dumps(values, default=plain)
 
 
 def _signature_fields(
@@ -139,20 +207,27 @@ def sentences(
 ) -> list[str]:
     """Return one sentence for each error of a validation, the nearest key in it."""
     found = []
-    for item in error.errors(include_url=False):
-        path = _path([step for step in item["loc"] if not _is_kind(step)])
+    every = error.errors(include_url=False)
+    for item in every[:MOST]:
+        path = cut(_path([step for step in item["loc"] if not _is_kind(step)]))
         text = item["msg"].removeprefix("Value error, ")
+        if item["type"].endswith("_type"):  # in words of YAML, not of JSON
+            text = text.replace("array", "list").replace("an object", "a mapping")
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             *parents, last = (str(step) for step in item["loc"])
             known = _known_keys(schema, parents)
-            text = f"unknown key{did_you_mean(last, known)}"
+            text = f"unknown key{did_you_mean(last[:LONGEST_KEY], known)}"
             if known:
                 text += f" (known: {', '.join(known)})"
         elif item["type"] in ("missing", "missing_argument"):
             text = "missing"
+        elif item["type"] == "json_invalid":
+            text = "a string in it is not valid Unicode text"
         elif path:
-            text = f"{text[:1].lower()}{text[1:]}, got {item['input']!r}"
+            text = f"{text[:1].lower()}{text[1:]}, got {shown(item['input'])}"
         found.append(f"{prefix}{path}: {text}" if path else f"{prefix}{text}")
+    if len(every) > MOST:
+        found.append(f"{prefix}and {len(every) - MOST} more errors")
     return found
 
 

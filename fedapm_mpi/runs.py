@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from .records import FILE, Record, Records
 from .samples import to_samples
 from .shards import ShardReader
 from .state import run_digest, state_digest
+from .yamlfile import parse
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,10 +37,9 @@ def read_config(run: Path) -> Config:
     path = run / "config.yaml"
     try:
         with open_regular(path) as file:
-            config = Config.from_plain(yaml.safe_load(file.read().decode("utf-8")))
+            config = Config.from_plain(parse(file.read().decode("utf-8")))
         _check_config(config)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError,
-            RecursionError, yaml.YAMLError) as error:  # fmt: skip
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         told = " ".join(str(error).split())[:200]
         msg = f"cannot read {path} ({told}): {run} is not a run directory"
         raise DataError(msg) from error

@@ -1,6 +1,7 @@
 """A sweep: one configuration with some of its values replaced, cell by cell."""
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,12 @@ from .differences import differences, told
 from .errors import ConfigError, FedAPMError
 from .files import write_text
 from .job import identity_of, identity_then
-from .options import merge
+from .options import merge, nested_at
+from .shorten import cut
+from .yamlfile import dump
+
+MOST_CELLS = 10_000
+"""Cells that a sweep may have; each is a run, and is checked before the first."""
 
 LONGEST_NAME = 100
 """Characters of a cell's name; file systems allow 255."""
@@ -45,17 +51,29 @@ class Sweep:
             raise ValueError(msg)
         both = sorted(set(self.grid) & set(self.zip))
         if both:
-            msg = f"{both[0]} is in grid and in zip"
+            msg = f"{cut(both[0])} is in grid and in zip"
             raise ValueError(msg)
         empty = [key for key, values in (self.grid | self.zip).items() if not values]
         if empty:
-            msg = f"{empty[0]} has no values"
+            msg = f"{cut(empty[0])} has no values"
             raise ValueError(msg)
         lengths = {key: len(values) for key, values in self.zip.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{key} has {count}" for key, count in lengths.items())
-            msg = f"zip needs as many values for each key, but {counts}"
+            msg = f"zip needs as many values for each key, but {cut(counts, 200)}"
             raise ValueError(msg)
+        if self.count > MOST_CELLS:
+            msg = (
+                f"{self.count} cells are more than the {MOST_CELLS} that a sweep may "
+                "have; make several sweeps of it, or fewer values"
+            )
+            raise ValueError(msg)
+
+    @property
+    def count(self) -> int:
+        """The number of cells, without making them."""
+        together = min(map(len, self.zip.values()), default=1)
+        return math.prod(map(len, self.grid.values())) * together
 
     def cells(self) -> list[dict[str, Any]]:
         """Return the values of each cell, in the order in which they are written."""
@@ -120,11 +138,9 @@ def write_cells(cells: list[Cell], out: Path) -> None:
     WriteError
         If they cannot be written.
     """
-    import yaml
-
     (out / "cells").mkdir(parents=True, exist_ok=True)
     for cell in cells:
-        text = yaml.safe_dump(cell.config, sort_keys=False)
+        text = dump(cell.config)
         write_text(out / "cells" / f"{cell.name}.yaml", text)
     write_text(out / "cells.txt", "".join(f"{cell.name}\n" for cell in cells))
 
@@ -155,11 +171,10 @@ def _plain(value: Any) -> str:
 def _cell(base: Mapping[str, Any], values: dict[str, Any], out: Path) -> Cell:
     plain: dict[str, Any] = {}
     merge(plain, base)
+    replaced: dict[str, Any] = {}  # apart, so that the order of keys does not count
     for dotted, value in values.items():
-        nested: Any = value
-        for key in reversed(dotted.split(".")):
-            nested = {key: nested}
-        merge(plain, nested)
+        merge(replaced, nested_at(dotted.split("."), value))
+    merge(plain, replaced)
     name = name_of(values)
     config = validate(plain, f"cell {name}").plain()
     for key in ("data", "initial_model"):

@@ -107,6 +107,11 @@ def test_ranks_that_only_train_need_no_configuration_libraries():
     code = (
         "import sys, fedapm_mpi.job, fedapm_mpi.commands.train\n"
         "sys.exit(any(name in sys.modules for name in "
-        "('pydantic', 'yaml', 'rich', 'matplotlib', 'scipy')))"
+        "('pydantic', 'ruamel', 'yaml', 'rich', 'matplotlib', 'scipy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_one_module_reads_yaml():
+    assert users_of("ruamel") == ["yamlfile.py"]
+    assert users_of("yaml") == []

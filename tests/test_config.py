@@ -187,7 +187,7 @@ def test_options_of_a_users_own_function_are_checked_by_its_signature():
     def factory(inputs, classes, *, width: int, depth: int = 2):
         raise AssertionError
 
-    checked, errors = validate_options("model 'x'", factory, {"width": "8"}, 2)
+    checked, errors = validate_options("model 'x'", factory, {"width": 8}, 2)
     assert (checked, errors) == ({"width": 8, "depth": 2}, [])
     _, errors = validate_options("model 'x'", factory, {"widht": 8}, 2)
     assert sorted(errors) == [

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from fedapm_mpi import yamlfile
 
 DIVERGED = 70
 """Exit code of a run that failed, as one does whose loss is no longer finite."""
@@ -35,7 +35,7 @@ def train(config: Mapping[str, Any], run: Path, ranks: int = 0) -> bool:
         return False
     run.parent.mkdir(parents=True, exist_ok=True)
     path = run.parent / f"{run.name}.yaml"
-    path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    path.write_text(yamlfile.dump(dict(config)))
     launcher = ["mpiexec", "-n", str(ranks)] if ranks else []
     command = [*launcher, sys.executable, "-m", "fedapm_mpi", "train", str(path)]
     command += ["--run-dir", str(run), "--resume", "--progress", "none"]

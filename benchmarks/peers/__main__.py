@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from fedapm_mpi import yamlfile
 from fedapm_mpi.shards import Table, column, write_dataset
 
 from .. import scaling, w1
@@ -93,7 +93,7 @@ def package(
             }  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder, "run.yaml")
-            config.write_text(yaml.safe_dump(values))
+            config.write_text(yamlfile.dump(values))
             scaling.train(config, Path(folder, "run"), RANKS)
             return [taken.wall for taken in scaling.times(Path(folder, "run"))]
 

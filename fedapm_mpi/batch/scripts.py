@@ -11,13 +11,17 @@ import jinja2
 from ..errors import ConfigError
 from ..site import Site
 from ..stopping import seconds_in
+from .quoting import (
+    check_site,
+    check_values,
+    directive_word,
+    literal_word,
+    path_word,
+    shell_word,
+)
 
 TEMPLATES = ("train", "step")
 """Those that come with the package: of jobs on many ranks, and on one."""
-
-SHELL_PATH = "/$-_.,=+@%:~"
-"""What may stand in a path beside letters and digits and need no quotes; ``$`` is to be
-replaced by the shell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,52 +82,100 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
     ConfigError
         If the template cannot be read or filled.
     """
-    words = [shlex.quote(word) for word in run.overrides]
+    check_values(
+        {
+            "--job-name": run.name,
+            "configuration": run.config,
+            "--run-dir": run.run_dir,
+            "overrides": run.overrides,
+            "--time": shape.time,
+            "--out": out,
+        }
+    )
+    words = [literal_word(word) for word in run.overrides]
     if site.scratch is not None:
-        words.append(f"stage={_path(site.scratch)}")
+        words.append(f"stage={shell_word(site.scratch)}")
     sweep = run.array is not None
+    config = literal_word(path_word(run.config))
     ids = "%A_%a" if sweep else "%j"
     return _fill(
         site.template or "train",
         site,
-        title=f"Train {run.config} on {shape.ranks} tasks: 1 server, the others train.",
-        name=run.name,
+        title=f"Train {run.config} {_told_of(shape.ranks)}.",
+        name=directive_word(run.name),
         nodes=shape.nodes,
         tasks=shape.tasks,
         tasks_per_node=_per_node(shape),
         time=shape.time,
         signal_seconds=min(site.signal_seconds, int(seconds_in(shape.time) / 4)),
         logs=out,
-        output=f"{out}/{run.name}-{ids}.out",
+        output=_output(out, run.name, ids),
         array=run.array,
-        cells=_path(run.config) if sweep else None,
-        config=_path(run.config),
-        run_dir=_path(run.run_dir),
+        cells=config if sweep else None,
+        config=config,
+        run_dir=shell_word(path_word(run.run_dir)),
         fresh=run.fresh,
         launch=" ".join(_launch_options(site, shape, requeue=not run.fresh)),
         words="".join(f" {word}" for word in words),
     )
 
 
+def _told_of(ranks: int) -> str:
+    """Return what the tasks of a job do."""
+    if ranks == 1:
+        return "on 1 task, which is the server and trains all clients as well"
+    tasks = "1 task" if ranks == 2 else f"{ranks - 1} tasks"
+    return f"on {ranks} tasks: 1 is the server, {tasks} train clients"
+
+
+def _output(out: str, name: str, ids: str) -> str:
+    """Return the file of what a job prints, as sbatch has it; %% is a percent sign."""
+    folder, name = out.replace("%", "%%"), name.replace("%", "%%")
+    return directive_word(path_word(f"{folder}/{name}-{ids}.out"))
+
+
 def render_step(
-    site: Site, name: str, words: Sequence[str], time: str, out: str
+    site: Site,
+    name: str,
+    words: Sequence[str],
+    time: str,
+    out: str,
+    *,
+    variables: bool = False,
 ) -> str:
     """Return the script of a command on one task, such as prepare or report.
+
+    Parameters
+    ----------
+    site
+        The cluster.
+    name
+        Of the job.
+    words
+        What follows ``fedapm``.
+    time
+        Limit of the job.
+    out
+        Folder of what jobs print.
+    variables
+        Whether the shell of the job replaces ``$NAME`` in the words.
 
     Raises
     ------
     ConfigError
         If the template cannot be filled.
     """
+    check_values({"job": name, "words": list(words), "--time": time, "--out": out})
+    quoted = shell_word if variables else literal_word
     return _fill(
         "step",
         site,
         title=f"fedapm {shlex.join(words)}",
-        name=name,
+        name=directive_word(name),
         time=time,
         logs=out,
-        output=f"{out}/{name}-%j.out",
-        words=" ".join(_path(word) for word in words),
+        output=_output(out, name, "%j"),
+        words=" ".join(map(quoted, words)),
     )
 
 
@@ -133,6 +185,8 @@ def template_text(name: str) -> str:
 
 
 def _fill(template: str, site: Site, **values: Any) -> str:
+    check_site(site)
+    check_values({"current folder": str(Path.cwd())})
     own = template not in TEMPLATES
     folders = [Path(template).parent] if own else []
     environment = jinja2.Environment(
@@ -143,7 +197,7 @@ def _fill(template: str, site: Site, **values: Any) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters["sh"] = _path
+    environment.filters["sh"] = shell_word
     name = Path(template).name if own else f"{template}.sbatch.j2"
     try:
         return environment.get_template(name).render(
@@ -169,7 +223,11 @@ def _options(site: Site) -> list[str]:
         "mem": site.memory,
         "gres": f"gpu:{site.gpus_per_node}" if site.gpus_per_node else None,
     }
-    given = [f"--{key}={value}" for key, value in named.items() if value is not None]
+    given = [
+        f"--{key}={directive_word(value)}"
+        for key, value in named.items()
+        if value is not None
+    ]
     return given + site.options
 
 
@@ -194,11 +252,3 @@ def _launch_options(site: Site, shape: Shape, *, requeue: bool) -> list[str]:
         if value != default:
             words.append(f"--{option}={shlex.quote(str(value))}")
     return [*words, "--requeue"] if requeue else words
-
-
-def _path(text: str) -> str:
-    """Return a word for the shell, which may replace variables in it."""
-    if all(c.isalnum() or c in SHELL_PATH for c in text):
-        return f'"{text}"' if "$" in text else text
-    escaped = "".join(f"\\{c}" if c in '"\\`' else c for c in text)
-    return f'"{escaped}"'

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import ConfigError, FedAPMError
 from ..files import cannot_write, write_text
 from ..site import Site
+from .quoting import path_word
 
 
 class SubmitError(FedAPMError):
@@ -64,7 +65,7 @@ def submit(script: str, path: Path, logs: str, after: Sequence[str] = ()) -> str
     if after:
         command += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
     done = subprocess.run(
-        [*command, str(path)], capture_output=True, text=True, check=False
+        [*command, path_word(str(path))], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         msg = f"SLURM refuses {path}: {done.stderr.strip() or done.stdout.strip()}"

@@ -3,7 +3,8 @@
 import argparse
 import inspect
 import re
-import sys
+
+from .. import source
 
 HELP = "list the algorithms"
 
@@ -14,18 +15,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the list; return the exit code."""
-    from ..algorithms import algorithms
-
-    names = algorithms.names()
-    width = max(map(len, names))
-    for name in names:
-        algorithm = algorithms.get(name)
-        line, source = described(sys.modules[algorithm.__module__].__doc__)
+    modules = [f"algorithms.{name}" for name in source.parts("algorithms")]
+    found = {source.registered(module): module for module in modules}
+    width = max(len(name) for name, _ in found)
+    for (name, algorithm), module in sorted(found.items()):
+        line, origin = described(source.docstring(module))
         print(f"{name:{width}}  {line}")  # noqa: T201
-        if source:
-            print(f"{'':{width}}  from: {source}")  # noqa: T201
+        if origin:
+            print(f"{'':{width}}  from: {origin}")  # noqa: T201
         options = ", ".join(
-            map(_option, inspect.signature(algorithm).parameters.values())
+            f"[{option}]" if optional else option
+            for option, optional in source.options(module, algorithm).items()
         )
         print(f"{'':{width}}  options: {options}")  # noqa: T201
     return 0
@@ -37,8 +37,3 @@ def described(docstring: str | None) -> tuple[str, str]:
     found = re.search(r"\bReferences?: (.+?)(?=\n\n|\Z)", text, re.DOTALL)
     source = re.sub(r"-\n\s*", "-", found[1]) if found else ""
     return text.partition("\n")[0], " ".join(source.split())
-
-
-def _option(parameter: inspect.Parameter) -> str:
-    optional = parameter.default is not inspect.Parameter.empty
-    return f"[{parameter.name}]" if optional else parameter.name

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments import Parser, is_override
 from ..comm import SERVER, Communicator, Serial
 from ..comm.launcher import launched_rank
 from ..comm.start import PATIENCE, from_server, on_ranks
@@ -158,15 +159,15 @@ def _examine_alone(
 def _read_order(argv: Sequence[str]) -> "Order | int":
     from ..doctor.examination import Order, Subject
 
-    parser = argparse.ArgumentParser(prog="fedapm doctor", description=__doc__)
+    parser = Parser(prog="fedapm doctor", description=__doc__)
     add_arguments(parser)
-    args = parser.parse_intermixed_args(argv)
+    args = parser.parse_args(list(argv))
     for name, value in (("--timeout", args.timeout), ("--size", args.size)):
         if not 0 < value < float("inf"):
             msg = f"{name} must be above 0, not {value:g}"
             raise ConfigError(msg)
-    overrides = [word for word in args.subjects if "=" in word]
-    paths = [Path(word) for word in args.subjects if "=" not in word]
+    overrides = [word for word in args.subjects if is_override(word)]
+    paths = [Path(word) for word in args.subjects if not is_override(word)]
     files = [path for path in paths if not path.is_dir()]
     if len(files) > 1:
         msg = f"name one CONFIG at most, not {' and '.join(map(str, files))}"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..arguments import Parser
 from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
@@ -117,7 +118,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
 
     from ..options import validate_options
 
-    parser = argparse.ArgumentParser(prog="fedapm extract", description=__doc__)
+    parser = Parser(prog="fedapm extract", description=__doc__)
     add_arguments(parser)
     args = parser.parse_args(list(argv))
     if args.list:

@@ -12,6 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from ..arguments import Parser, asks_for_help
 from ..errors import ConfigError
 from ..launchers import Job
 from ..launching import command, library, python_in, release
@@ -126,6 +127,24 @@ def _tell_versions(launcher: str, python: tuple[str, ...]) -> None:
     sys.stderr.write(f"container: {inside}; launcher: {own or 'unknown'}\n")
 
 
+def _check(words: list[str]) -> None:
+    """Refuse a command line that ranks would refuse, before they are started."""
+    from ..cli import COMMANDS, parser  # which imports this
+
+    if words[0] not in COMMANDS or asks_for_help(words):
+        return
+    try:
+        parser(words[:1]).parse_args(words)
+    except ConfigError as error:
+        placing = Parser()
+        add_placing(placing)
+        own = placing.known_flags()
+        if any(word.partition("=")[0] in own for word in words):
+            msg = f"{error}; options of launch stand before {words[0]}"
+            raise ConfigError(msg) from error
+        raise
+
+
 def run(args: argparse.Namespace) -> int:
     """Become the launcher; return only if there is something else to do."""
     from ..cli import PARALLEL  # which imports this
@@ -139,6 +158,7 @@ def run(args: argparse.Namespace) -> int:
         hint = did_you_mean(words[0], list(PARALLEL))
         msg = f"{words[0]!r} does not run on ranks{hint} (known: {', '.join(PARALLEL)})"
         raise ConfigError(msg)
+    _check(words)
     python = python_in(args.container)
     chosen = command(job, words, launcher=args.launcher, python=python)
     if args.container is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedapm_mpi.arguments import Parser, is_override
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.start import from_server, on_ranks
 from fedapm_mpi.errors import ConfigError
@@ -57,7 +58,7 @@ class Order(NamedTuple):
 
 def _on_ranks(comm: Communicator, argv: Sequence[str]) -> int:
     def read() -> Order | int:
-        parser = argparse.ArgumentParser(prog="fedapm prepare", description=__doc__)
+        parser = Parser(prog="fedapm prepare", description=__doc__)
         add_arguments(parser)
         return _order(parser.parse_args(list(argv)))
 
@@ -113,7 +114,7 @@ def asked(args: argparse.Namespace, command: str) -> tuple[str, dict[str, Any]]:
     from fedapm_mpi.options import parse_overrides
 
     words = [word for word in (args.source, *args.options, *args.more) if word]
-    sources = [word for word in words if "=" not in word]
+    sources = [word for word in words if not is_override(word)]
     if len(sources) > 1:
         msg = f"{sources[1]!r} is not of the form key=value"
         raise ConfigError(msg)
@@ -129,7 +130,7 @@ def asked(args: argparse.Namespace, command: str) -> tuple[str, dict[str, Any]]:
     if missing:
         msg = f"{command} needs {', '.join(missing)}; --list shows the sources"
         raise ConfigError(msg)
-    return sources[0], parse_overrides([word for word in words if "=" in word])
+    return sources[0], parse_overrides(list(filter(is_override, words)))
 
 
 def add_paths(parser: argparse.ArgumentParser, origin: str, target: str) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ..console import print_table, say
 from ..errors import ConfigError, DataError
 from ..rates import Rate, fit_rate
 from ..registry import did_you_mean
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the rate of each figure; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
+    from ..console import print_table, say
     from ..runs import open_records
 
     reader = open_records(args.run)

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from ..console import print_table, say
 from ..files import cannot_write, refuse_links
 
 HELP = "compare runs on the same data: a table, a CSV file and figures"
@@ -25,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print and write the comparison; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
+    from ..console import print_table, say
     from ..report.comparison import sentences, table_rows, write_comparison
     from ..report.figures import draw_clients, draw_curves
     from ..report.read import read_runs

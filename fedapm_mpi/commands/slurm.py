@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..console import say
+from ..arguments import split_words
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "template":
         print(template_text(args.template or "train"), end="")  # noqa: T201
         return 0
+    args.config, args.overrides = split_words([args.config, *args.overrides])
     _check_kind(args)
     if args.sweep is not None:
         return _sweep(args)
@@ -137,6 +138,7 @@ def _train(args: argparse.Namespace) -> int:
     from ..batch.scripts import Training, render_step, render_training
     from ..batch.submitting import check_site, submit
     from ..configfile import load
+    from ..console import say
     from ..site import read_site
 
     if args.config is None:
@@ -145,7 +147,7 @@ def _train(args: argparse.Namespace) -> int:
     load(args.config, args.overrides)  # not hours later, once the job starts
     out: str = args.out or "runs"
     site, shape = read_site(args.site), _shape(args)
-    name = args.job_name or Path(args.config).stem
+    name = _name(args, Path(args.config).stem)
     run_dir = args.run_dir or f"{out}/{name}-$SLURM_JOB_ID"
     training = Training(
         name=name, config=args.config, run_dir=run_dir, overrides=args.overrides
@@ -158,7 +160,9 @@ def _train(args: argparse.Namespace) -> int:
     folder, after = Path(out), list(args.after)
     if args.prepare is not None:
         words = ["prepare", *shlex.split(args.prepare)]
-        text = render_step(site, f"{name}-prepare", words, args.time, out)
+        text = render_step(
+            site, f"{name}-prepare", words, args.time, out, variables=True
+        )
         first = submit(text, folder / f"{name}-prepare.sbatch", out, after)
         say(f"job {first}: {shlex.join(words)}")
         after = [f"afterok:{first}"]
@@ -167,7 +171,9 @@ def _train(args: argparse.Namespace) -> int:
     say(f"job {job}: train {args.config} on {shape.ranks} ranks, run {run_dir}")
     if args.report:
         words = ["report", run_dir]
-        text = render_step(site, f"{name}-report", words, args.time, out)
+        text = render_step(
+            site, f"{name}-report", words, args.time, out, variables=True
+        )
         path = folder / f"{name}-report.sbatch"
         last = submit(text, path, out, [f"afterok:{job}"])
         say(f"job {last}: {shlex.join(words)}")
@@ -177,6 +183,7 @@ def _train(args: argparse.Namespace) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     from ..batch.scripts import Training, render_step, render_training
     from ..batch.submitting import check_site, submit
+    from ..console import say
     from ..recorder import ranges
     from ..site import read_site
     from ..sweeps import read_sweep, write_cells
@@ -188,7 +195,7 @@ def _sweep(args: argparse.Namespace) -> int:
         say(f"all {len(cells)} cells are finished")
         return 0
     site, shape = read_site(args.site), _shape(args)
-    name = args.job_name or args.sweep.stem
+    name = _name(args, args.sweep.stem)
     limit = "" if args.at_once is None else f"%{args.at_once}"
     training = Training(
         name=name,
@@ -214,6 +221,7 @@ def _sweep(args: argparse.Namespace) -> int:
 def _study(args: argparse.Namespace) -> int:
     from ..batch.scripts import Shape, Training, render_step, render_training
     from ..batch.submitting import check_site, submit
+    from ..console import say
     from ..scaling.points import lay_out, points_of
     from ..scaling.study import load
     from ..site import read_site
@@ -229,7 +237,7 @@ def _study(args: argparse.Namespace) -> int:
     site = replace(read_site(args.site), cores=study.cores)
     if study.launcher != "auto":
         site = replace(site, launcher=study.launcher)
-    name, each = args.job_name or args.study.stem, args.ntasks_per_node or 1
+    name, each = _name(args, args.study.stem), args.ntasks_per_node or 1
     logs = str(folder / "points")
     scripts = {}
     for point in points:
@@ -260,6 +268,13 @@ def _study(args: argparse.Namespace) -> int:
     last = submit(text, folder / f"{name}-report.sbatch", str(folder), after)
     say(f"job {last}: {shlex.join(words)}")
     return 0
+
+
+def _name(args: argparse.Namespace, stem: str) -> str:
+    """Return the name of the job: the one that was given, or that of a file."""
+    from ..batch.quoting import check_name, name_for
+
+    return name_for(stem) if args.job_name is None else check_name(args.job_name)
 
 
 def _shape(args: argparse.Namespace) -> "Shape":

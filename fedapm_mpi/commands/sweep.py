@@ -12,7 +12,6 @@ A sweep.yaml names a configuration, and the keys and values to replace:
 import argparse
 from pathlib import Path
 
-from ..console import print_table, say
 from ..errors import ConfigError
 from ..stopping import STOPPED_EARLY
 
@@ -38,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_cells(args: argparse.Namespace) -> int:
+    from ..console import say
     from ..launching import command
     from ..supervising import supervise
     from ..sweeps import read_sweep, write_cells
@@ -66,6 +66,7 @@ def _run_cells(args: argparse.Namespace) -> int:
 
 
 def _table(path: Path) -> int:
+    from ..console import print_table, say
     from ..report.sweep import row_of, shown, write_table
     from ..sweeps import read_sweep
 

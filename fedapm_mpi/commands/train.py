@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..arguments import Parser, is_run, optional_value, split_words
 from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
 from ..errors import ConfigError
+from ..shorten import cut
 from ..stopping import Stop, seconds_in, stop_signals
 
 HELP = "train an experiment, on one process or under mpiexec or srun"
@@ -52,14 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run-dir", type=Path, help="the run directory itself, instead of --out"
     )
-    parser.add_argument(
+    resume = parser.add_argument(
         "--resume",
         nargs="?",
         const=True,
         metavar="RUN",
         help="go on with a run: RUN, or --run-dir, or else the newest run of this "
-        "experiment in --out; with --run-dir and nothing there yet, start it",
+        "experiment in --out; with --run-dir and nothing there yet, start it; a "
+        "KEY=VALUE or a YAML file after it is no RUN",
     )
+    optional_value(resume, is_run)
     parser.add_argument(
         "--break-lock",
         action="store_true",
@@ -130,16 +134,14 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
 
 
 def _read_order(argv: Sequence[str]) -> Order | int:
-    import yaml
-
     from ..configfile import load
+    from ..yamlfile import dump
 
-    parser = argparse.ArgumentParser(prog="fedapm train", description=__doc__)
+    parser = Parser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
-    args = parser.parse_intermixed_args(argv)
-    path, overrides = args.config, list(args.overrides)
-    if path is not None and "=" in path and not Path(path).is_file():
-        path, overrides = None, [path, *overrides]
+    args = parser.parse_args(list(argv))
+    path: Path | str | None
+    path, overrides = split_words([args.config, *args.overrides])
     directory, resume = _directory(args)
     known = directory / "config.yaml" if resume and directory else None
     if path is None:
@@ -149,7 +151,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         path = known
     config = load(path, overrides)
     if args.print_config:
-        print(yaml.safe_dump(config.plain(), sort_keys=False), end="")  # noqa: T201
+        print(dump(config.plain()), end="")  # noqa: T201
         return 0
     if resume and directory is None:
         directory = _newest_run(args.out, config.plain())
@@ -175,27 +177,29 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
     if args.run_dir is not None and args.run_dir != named:
         msg = f"--resume {named} and --run-dir {args.run_dir} name two runs"
         raise ConfigError(msg)
-    if not named.is_dir():
-        hint = "; put --resume after the CONFIG" if named.is_file() else ""
-        msg = f"--resume: {named} is not a run directory{hint}"
+    try:
+        there = named.is_dir()
+    except OSError:  # such as a name that is too long
+        there = False
+    if not there:
+        msg = f"--resume: {cut(str(named), 200)} is not a run directory"
         raise ConfigError(msg)
     return named, True
 
 
 def _newest_run(out: Path, config: dict[str, Any]) -> Path:
     """Return the newest run in `out` that can go on under this configuration."""
-    import yaml
-
     from ..job import identity_of, identity_then
+    from ..yamlfile import read
 
     wanted = identity_of(config)
     found = []
     for path in out.glob("*/config.yaml"):
         try:
-            values = yaml.safe_load(path.read_text("utf-8"))
+            values = read(path)
             if identity_then(values, config) == wanted:
                 found.append(path.parent)
-        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        except (OSError, ValueError, LookupError, TypeError):
             continue
     if not found:
         msg = (

@@ -16,11 +16,16 @@ class Probability:
     """Clients take part independently; a round may then have none at all."""
 
     probability: float | Sequence[float]
-    """One probability for all clients, or a list of m, one for each."""
+    """One probability above 0 for all clients, or a list of m, one for each, of which
+    some may be 0: these clients never take part."""
 
     def __post_init__(self) -> None:
-        if not all(0 <= p <= 1 for p in np.atleast_1d(self.probability)):
+        given = np.atleast_1d(self.probability)
+        if not all(0 <= p <= 1 for p in given):
             msg = "every probability must be in [0, 1]"
+            raise ValueError(msg)
+        if not np.any(given > 0):
+            msg = "probability must be above 0, or nobody ever takes part"
             raise ValueError(msg)
 
     def check(self, num_clients: int) -> None:

@@ -22,7 +22,10 @@ class Random:
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.count is None):
-            msg = "give exactly one of fraction, count"
+            msg = (
+                "give exactly one of fraction, count (null takes away the file's, such "
+                "as participation.count=null)"
+            )
             raise ValueError(msg)
         if self.fraction is not None and not 0 < self.fraction <= 1:
             msg = f"fraction must be in (0, 1], got {self.fraction}"

@@ -9,6 +9,7 @@ from typing import Any
 from ..console import print_table, say
 from ..errors import ConfigError, DataError
 from ..files import write_text
+from ..shorten import shown
 from . import draws, telling
 from .draws import Ints
 from .figures import draw_model
@@ -291,6 +292,6 @@ def numbers(text: str, what: str) -> list[int]:
     except (ValueError, OverflowError):
         found = []
     if not found or min(found) < 1:
-        msg = f"{what} must be numbers above 0 such as 100,1000, not {text!r}"
+        msg = f"{what} must be numbers above 0 such as 100,1000, not {shown(text)}"
         raise ConfigError(msg)
     return found

@@ -9,6 +9,9 @@ from annotated_types import Ge, Gt
 from .. import configfile
 from ..config import STRICT, Positive
 
+MOST = 100_000_000
+"""Ranks, and clients, that a simulation may have; each takes some bytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
@@ -39,6 +42,10 @@ class Platform:
         if self.nodes * self.ranks_per_node < 2:
             msg = "nodes and ranks_per_node give one rank, but a server needs another"
             raise ValueError(msg)
+        for what, count in (("ranks", self.ranks), ("clients", self.clients or 0)):
+            if count > MOST:
+                msg = f"{count} {what} are more than the {MOST} that can be simulated"
+                raise ValueError(msg)
 
     @property
     def ranks(self) -> int:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .. import configfile
 from ..comm import Serial
 from ..config import Config
 from ..differences import differences, told
 from ..errors import ConfigError, FedAPMError
 from ..files import cannot_write, write_text
+from ..yamlfile import dump
 from .study import Study, put, read
 
 STUDY = "study.yaml"
@@ -233,4 +232,4 @@ def _refuse_another(study: Study, file: Path) -> None:
 
 
 def _dump(path: Path, values: Mapping[str, Any]) -> None:
-    write_text(path, yaml.safe_dump(dict(values), sort_keys=False))
+    write_text(path, dump(values))

@@ -11,7 +11,10 @@ from annotated_types import Ge
 
 from .. import configfile
 from ..config import STRICT, Positive
-from ..options import merge
+from ..options import merge, nested_at
+
+MOST_POINTS = 10_000
+"""Runs that a study may have; each is checked before the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,15 @@ class Study:
         if self.strong is None and self.weak is None and self.size is None:
             msg = "give at least one of strong, weak, size"
             raise ValueError(msg)
+        cases = [part.client_ranks for part in (self.strong, self.weak) if part]
+        cases += [self.size.values] if self.size else []
+        count = sum(map(len, cases)) * self.repetitions
+        if count > MOST_POINTS:
+            msg = (
+                f"{count} runs, of which {self.repetitions} repetitions, are more than "
+                f"the {MOST_POINTS} that a study may have"
+            )
+            raise ValueError(msg)
 
     def plain(self) -> dict[str, Any]:
         """Return the study as plain values, which equal themselves once read back."""
@@ -99,6 +111,9 @@ def check_distinct(name: str, values: Sequence[Any]) -> None:
     """Raise `ValueError` if a list is empty or says a thing twice."""
     if not values:
         msg = f"{name} is empty"
+        raise ValueError(msg)
+    if len(values) > MOST_POINTS:
+        msg = f"{name} has {len(values)} values, more than {MOST_POINTS}"
         raise ValueError(msg)
     if any(value in values[:k] for k, value in enumerate(values)):
         msg = f"{name} has a value twice"
@@ -143,16 +158,13 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for dotted, value in values.items():
         branch = nested(value) if isinstance(value, Mapping) else value
-        for key in reversed(dotted.split(".")):
-            branch = {key: branch}
-        merge(tree, branch)
+        merge(tree, nested_at(dotted.split("."), branch))
     return tree
 
 
 def put(values: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     """Return a tree of values in which one, by its key with dots, is another."""
-    key, _, rest = dotted.partition(".")
-    if not rest:
-        return {**values, key: value}
-    below = values.get(key)
-    return {**values, key: put(below if isinstance(below, dict) else {}, rest, value)}
+    tree: dict[str, Any] = {}
+    merge(tree, values)
+    merge(tree, nested({dotted: value}))
+    return tree

@@ -215,7 +215,7 @@ def test_flipped_bits_of_samples(done, name):
     [
         ("no-file", 2, "nothing.yaml: No such file or directory"),
         ("no-config", 2, "name a CONFIG file, or a run to go on with"),
-        ("not-a-mapping", 2, "list.yaml must hold keys and values, not list"),
+        ("not-a-mapping", 2, "list.yaml must hold keys and values, not a list"),
         ("not-yaml", 2, "broken.yaml is not valid YAML"),
         ("override", 2, "override 'rounds' is not of the form key=value"),
         ("not-empty", 2, "is not empty; go on with the run in it by --resume"),

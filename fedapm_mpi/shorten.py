@@ -1,0 +1,39 @@
+"""What a person wrote, cut to a length that fits into a message."""
+
+from collections.abc import Iterable
+from typing import Any
+
+LONGEST = 80
+"""Characters of a value in a message."""
+
+MOST = 20
+"""Sentences in a message."""
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return a text, or its beginning and its length where it is longer."""
+    if len(text) <= longest:
+        return text
+    return f"{text[:longest]}… ({len(text)} characters)"
+
+
+def shown(value: Any, longest: int = LONGEST) -> str:
+    """Return a value as a configuration has it, quoted and cut."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        inside = repr(value[: longest + 1])
+        return inside if len(value) <= longest else cut(f"'{value}'", longest)
+    try:
+        return cut(repr(value), longest)
+    except (RecursionError, ValueError):  # too deep, or an integer of too many digits
+        return f"a value of type {type(value).__name__}"
+
+
+def listed(sentences: Iterable[str], most: int = MOST) -> str:
+    """Return sentences one a line and indented; of many only the first."""
+    every = list(sentences)
+    told = [f"  {text}" for text in every[:most]]
+    if len(every) > most:
+        told.append(f"  and {len(every) - most} more")
+    return "\n".join(told)
