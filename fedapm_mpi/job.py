@@ -18,7 +18,7 @@ from .recorder import Recorder, claim_directory, new_run_directory
 from .session import Session, open_session
 from .state import run_digest
 from .stopping import STOPPED_EARLY, Stop
-from .summary import HIGHER_IS_BETTER, summarise_run
+from .summary import remarks, summarise_run
 
 
 def train(
@@ -59,6 +59,9 @@ def train(
     config = session.config  # threads are a number now
     identity = identity_of(config.plain()) | _hashes(session)
     recorder = _open_directory(session, directory, out, resume)
+    stop = stop or Stop()
+    again = f"fedapm train --resume {recorder.directory}"
+    stop.hint = f"go on from the last checkpoint with: {again}"
     notes: list[str] = []
     saved = None
     if resume:
@@ -72,7 +75,7 @@ def train(
             resume=saved,
             identity=identity,
             tell=display.show if display else lambda record: None,
-            stop=stop or Stop(),
+            stop=stop,
         )
     finally:
         if display:
@@ -300,7 +303,7 @@ def _farewell(
     digest: str | None,
     progress: str,
 ) -> None:
-    from .console import print_table, say
+    from .console import say
 
     if outcome.exit_code == STOPPED_EARLY:
         say(
@@ -310,29 +313,9 @@ def _farewell(
         return
     summary = summarise_run(recorder.records())
     if progress != "none" and summary["evaluations"]:
-        print_table(
-            f"Clients' own test parts after round {summary['last_evaluated_round']}",
-            (
-                "metric",
-                "mean",
-                "std",
-                "worst decile",
-                "mean of last 10",
-                "best",
-                "round",
-            ),
-            [_summary_row(metric, summary[metric]) for metric in HIGHER_IS_BETTER],
-        )
+        from .report.closing import print_summary
+
+        print_summary(summary, session.config.evaluation.split)
+    for text in remarks(summary, session.num_clients):
+        say(f"note: {text}")
     say(f"digest {digest}")
-
-
-def _summary_row(metric: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    keys = (
-        "last",
-        "last_std",
-        "last_worst_decile",
-        "mean_of_last_ten",
-        "best",
-        "best_round",
-    )
-    return (metric, *(values.get(key) for key in keys))

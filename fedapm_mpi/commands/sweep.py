@@ -74,7 +74,8 @@ def _table(path: Path) -> int:
         msg = f"{out} does not exist: no cell of {path} was trained from this folder"
         raise ConfigError(msg)
     rows = [row_of(cell) for cell in cells]
-    header = [*cells[0].values, "state", "rounds", "accuracy", "worst decile", "loss"]
+    header = [*cells[0].values, "state", "rounds", "clients", "accuracy"]
+    header += ["worst decile", "its clients", "loss"]
     print_table("Clients' own test parts", header, shown(cells, rows))
     write_table(out / "sweep.csv", rows)
     finished = sum(row["state"] == "finished" for row in rows)

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import DataError
 from ..recorder import Record
 from ..runs import read_config, read_records
-from ..summary import HIGHER_IS_BETTER, summarise_run
+from ..summary import HIGHER_IS_BETTER, clients_of, share_of_clients, summarise_run
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,19 @@ class Run:
     clients: Sequence[Mapping[str, Any]]
     """The last evaluation, in client order; numbers as float, those that are not
     defined as NaN."""
+
+    split: str = "test"
+    """The part of the clients' samples that was evaluated."""
+
+    def evaluated(self) -> str:
+        """Return how many clients' evaluations curves are over, such as "18 of 20"."""
+        last = [clients_of(r, "accuracy") for r in self.records if r.get("loss")]
+        known = [n for n in last if n is not None]
+        if not known:
+            return ""
+        fewest, most = min(known), max(known)
+        of = share_of_clients(most, self.summary.get("num_clients"))
+        return of if fewest == most else f"{fewest:,} to {of}"
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Return the rounds that recorded a figure, and the figure."""
@@ -79,6 +92,7 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
             records=records,
             summary=summarise_run(records),
             clients=_clients(directory),
+            split=configs[k].evaluation.split,
         )
         runs.append(run)
     return runs

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..files import write_whole
 from ..recorder import Recorder
-from ..summary import HIGHER_IS_BETTER, summarise_run
+from ..summary import HIGHER_IS_BETTER, share_of_clients, summarise_run
 from ..sweeps import Cell
-from .comparison import COLUMNS
+from .comparison import COLUMNS, MORE_COLUMNS
 
 
 def row_of(cell: Cell) -> dict[str, Any]:
@@ -22,6 +22,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
         row["rounds"] = summary["rounds"]
         row["state"] = "finished" if cell.finished else "not finished"
         row["seconds"] = sum(_seconds(record) for record in records)
+        row["num_clients"] = summary.get("num_clients")
         row |= _figures(summary)
     if cell.finished:
         digest = cell.run / "final" / "digest.txt"
@@ -45,15 +46,22 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def shown(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
     """Return the table for the terminal: values, state, rounds, accuracy and loss."""
     keys = [*cells[0].values, "state", "rounds"]
-    keys += ["accuracy_mean", "accuracy_worst_decile", "loss_mean"]
-    return [[_plain(row.get(key)) for key in keys] for row in rows]
+    figures = ["accuracy_mean", "accuracy_worst_decile"]
+    figures += ["accuracy_worst_decile_clients", "loss_mean"]
+    lines = []
+    for row in rows:
+        counts = row.get("accuracy_clients"), row.get("num_clients")
+        line = [_plain(row.get(key)) for key in keys]
+        line.append(share_of_clients(*counts) or None)
+        lines.append([*line, *(_plain(row.get(key)) for key in figures)])
+    return lines
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         f"{metric}_{column}": summary.get(metric, {}).get(key)
         for metric in HIGHER_IS_BETTER
-        for column, key in COLUMNS.items()
+        for column, key in (COLUMNS | MORE_COLUMNS).items()
     }
 
 
