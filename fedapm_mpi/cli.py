@@ -2,15 +2,17 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
-from . import __version__
+from . import __version__, interrupts
 from .comm.launcher import launched_rank, launched_size
 from .comm.start import complain
 from .errors import ConfigError, FedAPMError
+from .loading import INTERRUPTED
 from .registry import did_you_mean
+from .terminal import Stream, protected
 
 COMMANDS = (
     "train",
@@ -35,27 +37,52 @@ COMMANDS = (
 PARALLEL = ("train", "extract", "prepare", "doctor")
 """Those that run on many ranks, by their main(argv)."""
 
+PRINTED = ("inspect", "verify", "digest", "report", "rate", "algorithms")
+"""Those whose result is what they print; others leave it in files."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed.
+    0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed,
+    130 interrupted.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with ExitStack() as stack:
+        if argv is None:
+            stack.enter_context(interrupts.as_program())
+        output = stack.enter_context(protected())
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        try:
+            return _run(arguments, output)
+        except FedAPMError as error:
+            complain(error)
+            return error.exit_code
+        except KeyboardInterrupt as error:
+            interrupts.tell_interrupted(str(error))
+            return INTERRUPTED
+
+
+def _run(arguments: list[str], output: Stream) -> int:
     if arguments[:1] and arguments[0] in _on_ranks():
         command = importlib.import_module(f".commands.{arguments[0]}", __package__)
         exit_code: int = command.main(arguments[1:])
         return exit_code
-    try:
-        code = _run_alone(arguments)
-        sys.stdout.flush()
-    except FedAPMError as error:
-        complain(error)
-        return error.exit_code
-    except BrokenPipeError:  # say, piped into head: nobody wants the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FedAPMError.exit_code
-    return code
+    code = _run_alone(arguments)
+    output.flush()
+    if output.error is None or not _prints_its_result(arguments):
+        return code
+    if not isinstance(output.error, BrokenPipeError):  # as of head, who has enough
+        reason = getattr(output.error, "strerror", None) or output.error
+        msg = f"cannot write to standard output: {reason}"
+        raise FedAPMError(msg)
+    return code or FedAPMError.exit_code
+
+
+def _prints_its_result(arguments: list[str]) -> bool:
+    """Return whether a command is for nothing if its output cannot be written."""
+    return arguments[:1] != [] and (
+        arguments[0] in PRINTED or arguments[:2] == ["slurm", "render"]
+    )
 
 
 def _on_ranks() -> tuple[str, ...]:
@@ -89,7 +116,7 @@ def parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
         prog="fedapm",
         description="Personalised federated learning by ADMM over MPI.",
         epilog="Exit codes: 0 done, 2 usage or configuration, 3 data, 75 stopped early "
-        "and resumable, 70 failed.",
+        "and resumable, 70 failed, 130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"fedapm {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
