@@ -50,7 +50,9 @@ def headline(record: Mapping[str, Any]) -> str:
         parts.append("no participants")
     if record.get("train_loss") is not None:
         parts.append(f"train loss {record['train_loss']:.4f}" + _over(taken))
-    if record.get("accuracy") is not None:
+    if record.get("clients") == 0:
+        parts.append(f"no client was evaluated{_over(0, record.get('num_clients'))}")
+    elif record.get("accuracy") is not None:
         evaluated, m = record.get("clients"), record.get("num_clients")
         parts.append(
             f"test loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}"
@@ -108,7 +110,7 @@ class _Live:
         self._progress.start()
 
     def show(self, record: Record) -> None:
-        if record.get("accuracy") is not None:
+        if record.get("accuracy") is not None and record.get("clients") != 0:
             self._latest = (
                 f"accuracy {record['accuracy']:.4f}"
                 f"{_over(record.get('clients'), record.get('num_clients'))} "

@@ -88,7 +88,7 @@ class Stream(io.TextIOBase):
         self._descriptor: int | None = None
         if under is None:
             return
-        with suppress(LookupError, TypeError, AttributeError):
+        with suppress(LookupError, TypeError, AttributeError, ValueError):
             self.encoding = codecs.lookup(under.encoding).name
         if isinstance(under, io.TextIOWrapper):
             with suppress(OSError, ValueError):
@@ -96,8 +96,9 @@ class Stream(io.TextIOBase):
                 self._descriptor = under.fileno()
         self._encode = codecs.getincrementalencoder(self.encoding)(LOOK_ALIKE).encode
         tty = self.isatty()
-        self._by_line = tty or bool(getattr(under, "line_buffering", False))
-        self._at_once = bool(getattr(under, "write_through", False))
+        with suppress(ValueError):  # of a closed one
+            self._by_line = tty or bool(getattr(under, "line_buffering", False))
+            self._at_once = bool(getattr(under, "write_through", False))
 
     _by_line = False
     _at_once = False
@@ -189,20 +190,20 @@ def stderr() -> Stream:
 
 def tell_lost() -> None:
     """Say once, on standard error, that standard output is no longer written."""
-    out = _outputs[-1] if _outputs else None
-    if out is None or out.error is None or out.told:
+    out, err = _protected[-1] if _protected else (None, None)
+    if out is None or err is None or out.error is None or out.told:
         return
     out.told = True
     reason = getattr(out.error, "strerror", None) or out.error
-    stream = stderr()
-    stream.write(
+    err.write(
         f"fedapm: note: cannot write to standard output ({reason}); the run goes on "
         "without it\n"
     )
-    stream.flush()
+    err.flush()
 
 
-_outputs: list[Stream] = []
+_protected: list[tuple[Stream, Stream]] = []
+"""The streams in place of standard output and error, of the calls under way."""
 
 
 @contextmanager
@@ -212,11 +213,11 @@ def protected() -> Iterator[Stream]:
     before = sys.stdout, sys.stderr
     out, err = Stream(before[0]), Stream(before[1])
     sys.stdout, sys.stderr = out, err
-    _outputs.append(out)
+    _protected.append((out, err))
     try:
         yield out
     finally:
-        _outputs.pop()
+        _protected.pop()
         out.flush()
         err.flush()
         sys.stdout, sys.stderr = before

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from .. import interrupts
 from ..errors import ConfigError, FedAPMError
 from ..loading import INTERRUPTED
+from ..terminal import printable, stderr, stdout
 from .base import SERVER, Communicator, Serial
 from .launcher import launched_rank, launched_size
 
@@ -154,7 +155,11 @@ def _complain_alone(error: FedAPMError) -> None:
 
 
 def complain(error: Exception, where: str = "") -> None:
-    """Print an error that the user can do something about, in one write."""
-    sys.stdout.flush()
-    sys.stderr.write(f"fedapm: error: {where}{error}\n")
-    sys.stderr.flush()
+    """Print an error that the user can do something about, in one write.
+
+    What it repeats of names and files cannot control the terminal.
+    """
+    stdout().flush()
+    stream = stderr()
+    stream.write(f"fedapm: error: {where}{printable(str(error), lines=True)}\n")
+    stream.flush()

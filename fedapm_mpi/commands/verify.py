@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..manifest import read_manifest
+from ..terminal import printable
 
 HELP = "check a prepared data set, sample by sample"
 
@@ -30,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
     for shard, own in verify(manifest):
         first, stop = shard.clients
         sys.stdout.write(
-            f"{shard.name}: clients {first} to {stop - 1}, {len(own.clients)} samples, "
-            "as written and as the manifest says\n"
+            f"{printable(shard.name)}: clients {first} to {stop - 1}, "
+            f"{len(own.clients)} samples, as written and as the manifest says\n"
         )
         sys.stdout.flush()
         prints.append(own)
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         )
         raise DataError(msg)
     for sentence in found.apart:
-        sys.stdout.write(f"{sentence}\n")
+        sys.stdout.write(f"{printable(sentence)}\n")
     if not found.apart:
         sys.stdout.write("no sample is in two splits or with two clients\n")
     return 0
