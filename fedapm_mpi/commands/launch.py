@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from ..launchers import Job
 from ..launching import command, library, python_in, release
 from ..registry import did_you_mean
+from ..relaying import relay_outputs
 from ..supervising import requeue, supervise
 
 HELP = "start ranks by the launcher that suits this machine"
@@ -150,6 +151,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stderr.write(f"+ {shlex.join(chosen)}\n")
     sys.stderr.flush()
     os.environ.setdefault("OMP_NUM_THREADS", str(args.cores))
+    relay_outputs()
     if args.requeue:
         ended = supervise(chosen)
         if ended.goes_on:

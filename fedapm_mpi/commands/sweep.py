@@ -39,12 +39,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_cells(args: argparse.Namespace) -> int:
     from ..launching import command
+    from ..relaying import relay_outputs
     from ..supervising import supervise
     from ..sweeps import read_sweep, write_cells
     from .launch import job_of
 
     cells, out = read_sweep(args.sweep)
     write_cells(cells, out)
+    relay_outputs()
     codes = []
     for k, cell in enumerate(cells):
         if cell.finished:
