@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str], output: Stream) -> int:
     if arguments[:1] and arguments[0] in _on_ranks():
         command = importlib.import_module(f".commands.{arguments[0]}", __package__)
-        exit_code: int = command.main(arguments[1:])
-        return exit_code
-    code = _run_alone(arguments)
+        code: int = command.main(arguments[1:])
+    else:
+        code = _run_alone(arguments)
     output.flush()
     if output.error is None or not _prints_its_result(arguments):
         return code
@@ -80,9 +80,10 @@ def _run(arguments: list[str], output: Stream) -> int:
 
 def _prints_its_result(arguments: list[str]) -> bool:
     """Return whether a command is for nothing if its output cannot be written."""
-    return arguments[:1] != [] and (
-        arguments[0] in PRINTED or arguments[:2] == ["slurm", "render"]
-    )
+    name, *rest = arguments or [""]
+    if name == "train":
+        return not {"--print-config", "--dry-run"}.isdisjoint(rest)
+    return name in PRINTED or (name == "slurm" and rest[:1] == ["render"])
 
 
 def _on_ranks() -> tuple[str, ...]:

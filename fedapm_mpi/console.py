@@ -6,7 +6,7 @@ from typing import IO, Any, Literal, Protocol, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from . import terminal
@@ -98,9 +98,10 @@ class _Live:
         self._latest = ""
         self._progress = Progress(
             TextColumn("round {task.completed}/{task.total}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            # This one gives way on a narrow terminal, by another line.
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=False)),
             console=_console(terminal.stdout(), force_terminal=True),
             auto_refresh=False,
         )
@@ -111,10 +112,10 @@ class _Live:
 
     def show(self, record: Record) -> None:
         if record.get("accuracy") is not None and record.get("clients") != 0:
+            over = share_of_clients(record.get("clients"), record.get("num_clients"))
+            over = f"{over} clients, " if over else ""
             self._latest = (
-                f"accuracy {record['accuracy']:.4f}"
-                f"{_over(record.get('clients'), record.get('num_clients'))} "
-                f"(round {record['round']})"
+                f"accuracy {record['accuracy']:.4f} ({over}round {record['round']})"
             )
         loss = record.get("train_loss")
         figures = self._latest

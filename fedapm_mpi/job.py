@@ -312,10 +312,11 @@ def _farewell(
         )
         return
     summary = summarise_run(recorder.records())
-    if progress != "none" and summary["evaluations"]:
-        from .report.closing import print_summary
+    if progress != "none":
+        if summary["evaluations"]:
+            from .report.closing import print_summary
 
-        print_summary(summary, session.config.evaluation.split)
-    for text in remarks(summary, session.num_clients):
-        say(f"note: {text}")
+            print_summary(summary, session.config.evaluation.split)
+        for text in remarks(summary, session.num_clients):
+            say(f"note: {text}")
     say(f"digest {digest}")
