@@ -114,6 +114,15 @@ def _in_foreground() -> bool:
         os.close(terminal)
 
 
+def tell_failure(ended: Ended) -> None:
+    """Say how to go on after ranks that could not: those that were killed are mute."""
+    if ended.code not in (*ENDED, STOPPED_EARLY) and not ended.told:
+        _say(
+            f"the launcher ended with exit code {ended.code}, so a rank was killed or "
+            "has failed; a run with a checkpoint goes on with --resume"
+        )
+
+
 def requeue() -> None:
     """Put this SLURM job back into the queue, unless it is being cancelled."""
     job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")

@@ -17,7 +17,7 @@ from ..launchers import Job
 from ..launching import command, library, python_in, release
 from ..registry import did_you_mean
 from ..relaying import relay_outputs
-from ..supervising import requeue, supervise
+from ..supervising import requeue, supervise, tell_failure
 
 HELP = "start ranks by the launcher that suits this machine"
 
@@ -156,6 +156,8 @@ def run(args: argparse.Namespace) -> int:
         ended = supervise(chosen)
         if ended.goes_on:
             requeue()
+        else:
+            tell_failure(ended)
         return ended.code
     try:  # in place of this process, so that signals reach the launcher
         os.execv(chosen[0], chosen)

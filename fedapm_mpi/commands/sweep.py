@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_cells(args: argparse.Namespace) -> int:
     from ..launching import command
     from ..relaying import relay_outputs
-    from ..supervising import supervise
+    from ..supervising import supervise, tell_failure
     from ..sweeps import read_sweep, write_cells
     from .launch import job_of
 
@@ -59,6 +59,7 @@ def _run_cells(args: argparse.Namespace) -> int:
         ended = supervise(command(job_of(args), words, launcher=args.launcher))
         if ended.told or ended.code == STOPPED_EARLY:
             return ended.code or STOPPED_EARLY
+        tell_failure(ended)
         codes.append(ended.code)
     _table(args.sweep)
     failed = sum(code != 0 for code in codes)
