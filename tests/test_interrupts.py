@@ -38,16 +38,14 @@ def test_a_first_one_after_a_sigterm_does_not_interrupt(capsys):
     assert capsys.readouterr().err == STOPPING
 
 
-def test_a_closed_terminal_asks_unless_nohup_was_there():
-    with stop_signals() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        assert stop.due() == 1
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize(("handler", "due"), [(signal.SIG_DFL, 1), (signal.SIG_IGN, 0)])
+def test_a_closed_terminal_asks_unless_nohup_was_there(handler, due):
+    before = signal.signal(signal.SIGHUP, handler)
     try:
         with stop_signals() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert stop.due() == 0
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert stop.due() == due
+        assert signal.getsignal(signal.SIGHUP) is handler
     finally:
         signal.signal(signal.SIGHUP, before)
 
