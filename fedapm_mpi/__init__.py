@@ -1,3 +1,7 @@
 """FedAPM over MPI: personalised federated learning by ADMM."""
 
+from . import loading
+
 __version__ = "0.1.0"
+
+loading.watch()

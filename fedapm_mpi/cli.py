@@ -1,16 +1,18 @@
 """The command ``fedapm``; each of its commands is a module of `commands`."""
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
-from . import __version__, source
+from . import __version__, interrupts, source
 from .arguments import Parser, asks_for_help
 from .comm.launcher import launched_rank, launched_size
 from .errors import ConfigError, FedAPMError
+from .loading import INTERRUPTED
 from .registry import did_you_mean
 from .shorten import shown
+from .terminal import Stream, protected
 
 COMMANDS = (
     "train",
@@ -38,31 +40,57 @@ LONGEST_NAME = 60
 PARALLEL = ("train", "extract", "prepare", "doctor")
 """Those that run on many ranks, by their main(argv)."""
 
+PRINTED = ("inspect", "verify", "digest", "report", "rate", "algorithms")
+"""Those whose result is what they print; others leave it in files."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed.
+    0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed,
+    130 interrupted.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        if arguments[:1] and arguments[0] in _on_ranks():
-            if _tells_only(arguments):
-                return 0
-            command = importlib.import_module(f".commands.{arguments[0]}", __package__)
-            exit_code: int = command.main(arguments[1:])
-            return exit_code
-        code = _run_alone(arguments)
-        sys.stdout.flush()
-    except FedAPMError as error:
-        from .comm.start import complain
+    with ExitStack() as stack:
+        if argv is None:
+            stack.enter_context(interrupts.as_program())
+        output = stack.enter_context(protected())
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        try:
+            return _run(arguments, output)
+        except FedAPMError as error:
+            from .comm.start import complain
 
-        complain(error)
-        return error.exit_code
-    except BrokenPipeError:  # say, piped into head: nobody wants the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FedAPMError.exit_code
-    return code
+            complain(error)
+            return error.exit_code
+        except KeyboardInterrupt as error:
+            interrupts.tell_interrupted(str(error))
+            return INTERRUPTED
+
+
+def _run(arguments: list[str], output: Stream) -> int:
+    if arguments[:1] and arguments[0] in _on_ranks():
+        if _tells_only(arguments):
+            return 0
+        command = importlib.import_module(f".commands.{arguments[0]}", __package__)
+        code: int = command.main(arguments[1:])
+    else:
+        code = _run_alone(arguments)
+    output.flush()
+    if output.error is None or not _prints_its_result(arguments):
+        return code
+    if not isinstance(output.error, BrokenPipeError):  # as of head, who has enough
+        reason = getattr(output.error, "strerror", None) or output.error
+        msg = f"cannot write to standard output: {reason}"
+        raise FedAPMError(msg)
+    return code or FedAPMError.exit_code
+
+
+def _prints_its_result(arguments: list[str]) -> bool:
+    """Return whether a command is for nothing if its output cannot be written."""
+    name, *rest = arguments or [""]
+    if name == "train":
+        return not {"--print-config", "--dry-run"}.isdisjoint(rest)
+    return name in PRINTED or (name == "slurm" and rest[:1] == ["render"])
 
 
 def _on_ranks() -> tuple[str, ...]:
@@ -119,7 +147,7 @@ def parser(wanted: Sequence[str] = ()) -> Parser:
         prog="fedapm",
         description="Personalised federated learning by ADMM over MPI.",
         epilog="Exit codes: 0 done, 2 usage or configuration, 3 data, 75 stopped early "
-        "and resumable, 70 failed.",
+        "and resumable, 70 failed, 130 interrupted.",
     )
     top.add_argument("--version", action="version", version=f"fedapm {__version__}")
     if not wanted:

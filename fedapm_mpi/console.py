@@ -1,13 +1,16 @@
 """What a person sees of a run: a live bar on a terminal, one line a round elsewhere."""
 
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
+
+from . import terminal
+from .summary import share_of_clients
 
 if TYPE_CHECKING:  # commands that print a table need no torch
     from .recorder import Record
@@ -35,7 +38,7 @@ def display(kind: ProgressKind, rounds: int, start: int) -> Display:
     say ``live``.
     """
     if kind == "auto":
-        kind = "live" if sys.stdout.isatty() else "lines"
+        kind = "live" if terminal.stdout().isatty() else "lines"
     if kind == "live":
         return _Live(rounds, start)
     return _Lines(rounds) if kind == "lines" else _Silent()
@@ -44,18 +47,33 @@ def display(kind: ProgressKind, rounds: int, start: int) -> Display:
 def headline(record: Mapping[str, Any]) -> str:
     """Return the few figures of a round that fit on a line."""
     parts = []
+    taken = record.get("num_participants")
+    if taken == 0:
+        parts.append("no participants")
     if record.get("train_loss") is not None:
-        parts.append(f"train loss {record['train_loss']:.4f}")
-    if record.get("accuracy") is not None:
+        parts.append(f"train loss {record['train_loss']:.4f}" + _over(taken))
+    if record.get("clients") == 0:
+        parts.append(f"no client was evaluated{_over(0, record.get('num_clients'))}")
+    elif record.get("accuracy") is not None:
+        evaluated, m = record.get("clients"), record.get("num_clients")
         parts.append(
-            f"test loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}  "
+            f"test loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}"
+            f"{_over(evaluated, m)}  "
             f"worst decile {record['accuracy_worst_decile']:.4f}"
+            f"{_over(record.get('worst_decile_clients'))}"
         )
     if record.get("primal_residual") is not None and record.get("rho") is not None:
         parts.append(f"primal {record['primal_residual']:.2e}")
     if record.get("dual_residual") is not None:
         parts.append(f"dual {record['dual_residual']:.2e}")
     return "  ".join(parts)
+
+
+def _over(clients: int | None, of: int | None = None) -> str:
+    """Return over how many clients a figure is, such as " (18 of 20 clients)"."""
+    share = share_of_clients(clients, of)
+    one = clients == 1 and of in (None, 1)
+    return f" ({share} client{'' if one else 's'})" if share else ""
 
 
 class _Lines:
@@ -71,6 +89,7 @@ class _Lines:
             f"{headline(record)}  {now - self._before:.2f} s"
         )
         self._before = now
+        terminal.tell_lost()
 
     def close(self) -> None:
         pass
@@ -81,10 +100,11 @@ class _Live:
         self._latest = ""
         self._progress = Progress(
             TextColumn("round {task.completed}/{task.total}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=Console(force_terminal=True),
+            # This one gives way on a narrow terminal, by another line.
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=False)),
+            console=_console(terminal.stdout(), force_terminal=True),
             auto_refresh=False,
         )
         self._task = self._progress.add_task(
@@ -93,17 +113,23 @@ class _Live:
         self._progress.start()
 
     def show(self, record: "Record") -> None:
-        if record.get("accuracy") is not None:
+        if record.get("accuracy") is not None and record.get("clients") != 0:
+            over = share_of_clients(record.get("clients"), record.get("num_clients"))
+            over = f"{over} clients, " if over else ""
             self._latest = (
-                f"accuracy {record['accuracy']:.4f} (round {record['round']})"
+                f"accuracy {record['accuracy']:.4f} ({over}round {record['round']})"
             )
         loss = record.get("train_loss")
         figures = self._latest
         if loss is not None:
-            figures = f"train loss {loss:.4f}  {figures}"
+            taken = _over(record.get("num_participants"))
+            figures = f"train loss {loss:.4f}{taken}  {figures}"
+        elif record.get("num_participants") == 0:
+            figures = f"no participants  {figures}"
         self._progress.update(
             self._task, completed=record["round"], figures=figures, refresh=True
         )
+        terminal.tell_lost()
 
     def close(self) -> None:
         self._progress.stop()
@@ -118,23 +144,29 @@ class _Silent:
 
 
 def say(text: str) -> None:
-    """Print a line in one write, so that no other output can come into it."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Print a line in one write, so that no other output can come into it.
+
+    It never fails: an output that cannot be written does not end a run.
+    """
+    stream = terminal.stdout()
+    stream.write(terminal.printable(text, lines=True) + "\n")
+    stream.flush()
 
 
 def print_table(
     title: str, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
     """Print a table; its first column is left-aligned, the others right."""
-    table = Table(title=title, title_justify="left")
+    named = Text(terminal.printable(title), style="table.title")
+    table = Table(title=named, title_justify="left")
     for k, name in enumerate(header):
-        table.add_column(name, justify="left" if k == 0 else "right")
+        table.add_column(_literal(name), justify="left" if k == 0 else "right")
     for row in rows:
-        table.add_row(*[_cell(value) for value in row])
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width).print(table)
-    sys.stdout.flush()
+        table.add_row(*[_literal(_cell(value)) for value in row])
+    stream = terminal.stdout()
+    width = None if stream.isatty() else 120
+    _console(stream, width=width).print(table)
+    stream.flush()
 
 
 def print_split(rows: Sequence["SplitRow"], longest: int = 40) -> None:
@@ -160,4 +192,15 @@ def _cell(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return str(value)
+    return f"{value:,}"
+
+
+def _console(stream: terminal.Stream, **options: Any) -> Console:
+    return Console(file=cast("IO[str]", stream), **options)
+
+
+def _literal(text: str) -> Text:
+    """Return text that is shown as it is, with its square brackets and colons."""
+    return Text(terminal.printable(text))

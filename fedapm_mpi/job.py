@@ -22,7 +22,7 @@ from .recorder import Recorder, make_directory, new_run_directory, own_directory
 from .session import Session, open_session
 from .state import run_digest
 from .stopping import STOPPED_EARLY, Stop
-from .summary import HIGHER_IS_BETTER, summarise_run
+from .summary import remarks, summarise_run
 
 
 def train(
@@ -83,6 +83,8 @@ def _train(
 ) -> int:
     """Train in a directory that is this run's."""
     comm = session.comm
+    again = f"fedapm train --resume {recorder.directory}"
+    stop.hint = f"go on from the last checkpoint with: {again}"
     notes: list[str] = []
     saved = None
     if resume:
@@ -355,7 +357,7 @@ def _farewell(
     digest: str | None,
     progress: str,
 ) -> None:
-    from .console import print_table, say
+    from .console import say
 
     if outcome.exit_code == STOPPED_EARLY:
         say(
@@ -369,30 +371,11 @@ def _farewell(
             f"note: the records of rounds {summary['missing_rounds']:.200} are lost "
             f"({summary['num_missing_rounds']} in all); figures are over the others"
         )
-    if progress != "none" and summary["evaluations"]:
-        print_table(
-            f"Clients' own test parts after round {summary['last_evaluated_round']}",
-            (
-                "metric",
-                "mean",
-                "std",
-                "worst decile",
-                "mean of last 10",
-                "best",
-                "round",
-            ),
-            [_summary_row(metric, summary[metric]) for metric in HIGHER_IS_BETTER],
-        )
+    if progress != "none":
+        if summary["evaluations"]:
+            from .report.closing import print_summary
+
+            print_summary(summary, session.config.evaluation.split)
+        for text in remarks(summary, session.num_clients):
+            say(f"note: {text}")
     say(f"digest {digest}")
-
-
-def _summary_row(metric: str, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    keys = (
-        "last",
-        "last_std",
-        "last_worst_decile",
-        "mean_of_last_ten",
-        "best",
-        "best_round",
-    )
-    return (metric, *(values.get(key) for key in keys))

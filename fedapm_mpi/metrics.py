@@ -155,9 +155,14 @@ def summarise(values: Floats, *, lower_is_worse: bool = True) -> Summary:
     known = np.sort(known[~np.isnan(known)])
     if not len(known):
         return Summary(np.nan, np.nan, np.nan)
-    tenth = -(-len(known) // 10)
+    tenth = worst_decile_size(len(known))
     worst = known[:tenth] if lower_is_worse else known[-tenth:]
     return Summary(float(known.mean()), float(known.std()), float(worst.mean()))
+
+
+def worst_decile_size(clients: int) -> int:
+    """Return how many of so many clients are in the worst decile."""
+    return -(-clients // 10)
 
 
 def _check(probabilities: Floats, labels: Labels) -> None:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .comm.launcher import launched_rank
 from .errors import ConfigError
+from .terminal import stderr
 
 STOPPED_EARLY = 75
 """Exit code of a run that was stopped and can go on with ``--resume``."""
@@ -18,7 +20,10 @@ STOPPED_EARLY = 75
 RESERVE = 20.0
 """Seconds kept for the end: a checkpoint on a slow disk, and ranks that leave."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2),
+)
 
 LIMIT = re.compile(r"(?:(\d+)-)?(\d+(?:\.\d+)?)(?::(\d+))?(?::(\d+))?")
 
@@ -35,6 +40,9 @@ class Stop:
 
     started: float = field(default_factory=time.time)
     """When the process began with it."""
+
+    hint: str = ""
+    """What to do after an interrupt that does not wait for the end of the round."""
 
     _begun: float | None = field(default=None, init=False)
     _longest: float = field(default=0.0, init=False)
@@ -60,26 +68,45 @@ class Stop:
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Turn SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 into a wish to stop.
+    """Turn SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 into a wish to stop.
 
     The deadline is the end of the scheduler's job, where that is told. A second SIGINT,
-    from somebody who does not want to wait, interrupts at once. Afterwards nobody dies
-    of a SIGUSR1 or SIGUSR2 that comes late, when the run is over.
+    from somebody who does not want to wait, interrupts at once. A SIGHUP comes when the
+    terminal is closed; nohup has it ignored, and so it stays. Afterwards nobody dies of
+    a SIGUSR1 or SIGUSR2 that comes late, when the run is over.
     """
     stop = Stop(deadline=end_of_job())
 
     def ask(number: int, frame: Any) -> None:
-        if stop.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            if interrupted:
+                raise KeyboardInterrupt(stop.hint)
+            interrupted.append(number)
+            _say_once()
         stop.asked = 1
 
-    before: dict[int, Any] = {n: signal.signal(n, ask) for n in SIGNALS}
+    interrupted: list[int] = []
+    kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    before: dict[int, Any] = {
+        n: signal.signal(n, ask) for n in SIGNALS if not (kept and n == signal.SIGHUP)
+    }
     try:
         yield stop
     finally:
         for number, handler in before.items():
             late = number in (signal.SIGUSR1, signal.SIGUSR2)
             signal.signal(number, signal.SIG_IGN if late else handler)
+
+
+def _say_once() -> None:
+    """Tell who pressed Ctrl-C what comes of it; rank 0 alone does."""
+    if launched_rank() == 0:
+        stream = stderr()
+        stream.write(
+            "fedapm: stopping at the end of this round; press Ctrl-C again to stop at "
+            "once\n"
+        )
+        stream.flush()
 
 
 def end_of_job() -> float:

@@ -14,6 +14,17 @@ HIGHER_IS_BETTER = {
     "auroc": True,
     "auroc_absent_zero": True,
 }
+OF_LAST = (
+    "clients",
+    "num_clients",
+    "clients_with_classes",
+    "one_class_clients",
+)
+"""What the summary takes from the last evaluation as it is."""
+
+PART_NAMES = {"test": "test", "val": "validation", "train": "training"}
+"""What titles call the parts of a split."""
+
 LAST = 10
 """Evaluations in the mean of the last ones."""
 
@@ -24,8 +35,9 @@ def summarise_run(
     """Return best, last and mean of the last ten evaluations of every metric.
 
     The evaluation before training (round 0) counts for none of them. Each value is a
-    mean over clients; the last evaluation's spread over clients comes with it. Rounds
-    whose records are lost are named, since their evaluations do not count either.
+    mean over clients; the last evaluation's spread over clients comes with it, and the
+    number of clients with each. Records of before there were such numbers have none.
+    Rounds whose records are lost are named, since their evaluations do not count.
 
     Parameters
     ----------
@@ -35,8 +47,13 @@ def summarise_run(
         Rounds done; that of the last record unless given.
     """
     evaluated, known = [], array("q")
+    taken: dict[str, Any] = {}
     for record in records:
         known.append(record["round"])
+        if "num_participants" in record:
+            empty = int(not record["num_participants"])
+            taken["empty_rounds"] = taken.get("empty_rounds", 0) + empty
+            taken["coverage"] = record.get("coverage")
         if record.get("loss") is not None and record["round"] > 0:
             evaluated.append(record)
     rounds = last_round if last_round is not None else known[-1] if known else 0
@@ -46,12 +63,14 @@ def summarise_run(
         "evaluations": len(evaluated),
         "missing_rounds": spans(missing),
         "num_missing_rounds": sum(len(one) for one in missing),
+        **taken,
     }
     if not evaluated:
         return result
     last = evaluated[-1]
     result["first_evaluated_round"] = evaluated[0]["round"]
     result["last_evaluated_round"] = last["round"]
+    result |= {key: last[key] for key in OF_LAST if key in last}
     for metric, higher in HIGHER_IS_BETTER.items():
         result[metric] = _one(evaluated, last, metric, higher)
     if "pooled" in last:
@@ -66,13 +85,85 @@ def _one(
     if not known:
         return {"last": None}
     best = (max if higher else min)(known, key=lambda r: r[metric])
-    tail = [r[metric] for r in known[-LAST:]]
+    tail = known[-LAST:]
+    counts = [n for r in tail if (n := clients_of(r, metric)) is not None]
     return {
         "last": last.get(metric),
+        "last_clients": clients_of(last, metric),
         "last_std": last.get(f"{metric}_std"),
         "last_worst_decile": last.get(f"{metric}_worst_decile"),
-        "mean_of_last_ten": sum(tail) / len(tail),
-        "last_ten_rounds": ranges(r["round"] for r in known[-LAST:]),
+        "last_worst_decile_clients": clients_of(last, metric, "worst_decile_clients"),
+        "mean_of_last_ten": sum(r[metric] for r in tail) / len(tail),
+        "last_ten_rounds": ranges(r["round"] for r in tail),
+        "mean_of_last_ten_evaluations": len(tail),
+        "mean_of_last_ten_fewest_clients": min(counts, default=None),
+        "mean_of_last_ten_most_clients": max(counts, default=None),
         "best": best[metric],
         "best_round": best["round"],
+        "best_clients": clients_of(best, metric),
     }
+
+
+def clients_of(record: Record, metric: str, what: str = "clients") -> int | None:
+    """Return over how many clients a record has a metric; `None` in old records.
+
+    `what` may be ``"worst_decile_clients"`` for the number in the worst decile.
+    """
+    found: int | None = record.get(f"{metric}_{what}", record.get(what))
+    return found
+
+
+def share_of_clients(clients: int | None, of: int | None) -> str:
+    """Return "18 of 20", as far as the numbers are known; empty if none is."""
+    if clients is None:
+        return ""
+    return f"{clients:,}" if of is None else f"{clients:,} of {of:,}"
+
+
+def partial_counts(summary: Mapping[str, Any]) -> list[str]:
+    """Return over how many clients a run's accuracies are, where that is not all."""
+    found = []
+    m, accuracy = summary.get("num_clients"), summary.get("accuracy", {})
+    last, best = accuracy.get("last_clients"), accuracy.get("best_clients")
+    fewest = accuracy.get("mean_of_last_ten_fewest_clients")
+    most = accuracy.get("mean_of_last_ten_most_clients")
+    if m is not None and last is not None and last < m:
+        found.append(
+            f"the last evaluation is over {share_of_clients(last, m)} clients; the "
+            "others have no sample of the evaluated part or were not chosen for it"
+        )
+    if fewest is not None and not fewest == most == last:
+        found.append(
+            f"the mean of the last {accuracy['mean_of_last_ten_evaluations']} "
+            f"evaluations is over {fewest:,} to {most:,} clients"
+        )
+    if best is not None and best != last:
+        found.append(f"the best accuracy is over {share_of_clients(best, m)} clients")
+    return found
+
+
+def remarks(summary: Mapping[str, Any], clients: int) -> list[str]:
+    """Return what somebody who reads the figures of a finished run must know.
+
+    Parameters
+    ----------
+    summary
+        Of the run, from `summarise_run`.
+    clients
+        How many clients there are.
+    """
+    found = partial_counts(summary)
+    if empty := summary.get("empty_rounds"):
+        found.append(f"nobody took part in {empty:,} of {summary['rounds']:,} rounds")
+    coverage = summary.get("coverage")
+    if coverage is not None and coverage < clients:
+        never = clients - coverage
+        found.append(f"{never:,} of {clients:,} clients never took part")
+    if one := summary.get("one_class_clients"):
+        of = summary["clients_with_classes"]
+        hint = "; inputs may be unscaled (see shift=standardise)"
+        found.append(
+            f"{one:,} of {of:,} clients' models predict one class for all samples of "
+            f"the evaluated part, which has more{hint if 2 * one >= of else ''}"
+        )
+    return found

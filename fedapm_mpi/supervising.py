@@ -5,12 +5,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .errors import ConfigError, DataError, FedAPMError
 from .stopping import STOPPED_EARLY
+from .terminal import stderr
 
 ENDED = (0, ConfigError.exit_code, DataError.exit_code, FedAPMError.exit_code)
 """Codes of runs that are over, or that would fail again."""
@@ -18,7 +18,15 @@ ENDED = (0, ConfigError.exit_code, DataError.exit_code, FedAPMError.exit_code)
 EARLY = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals by which a batch script is told that its time is nearly up."""
 
-SIGNALS = (*EARLY, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (*EARLY, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+PASSED_ON: dict[int, int] = {
+    signal.SIGUSR1: signal.SIGUSR1,
+    signal.SIGUSR2: signal.SIGUSR1,
+    signal.SIGHUP: signal.SIGTERM,
+}
+"""Signals that reach a launcher as another, which all launchers pass on."""
 
 
 class Ended(NamedTuple):
@@ -37,7 +45,8 @@ class Ended(NamedTuple):
         Not if it was cancelled or has failed. Ranks that stop leave with 75; a launcher
         that ends the last of them on their way out may report a signal instead.
         """
-        if self.told & {signal.SIGTERM, signal.SIGINT} or self.code in ENDED:
+        ending = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        if self.told & ending or self.code in ENDED:
             return False
         return self.code == STOPPED_EARLY or bool(self.told)
 
@@ -45,7 +54,9 @@ class Ended(NamedTuple):
 def supervise(command: Sequence[str], **options: Any) -> Ended:
     """Run a launcher to its end and pass signals on to its ranks.
 
-    Both of `EARLY` reach them as SIGUSR1, the one that all launchers pass on.
+    Both of `EARLY` reach them as SIGUSR1, the one that all launchers pass on, and
+    SIGHUP as SIGTERM. A terminal's Ctrl-C goes to all that run in it, the launcher
+    included; to pass it on would make two of one, and the second ends a run at once.
 
     Parameters
     ----------
@@ -64,10 +75,17 @@ def supervise(command: Sequence[str], **options: Any) -> Ended:
 
     def pass_on(number: int, frame: Any) -> None:
         told.add(number)
+        if number == signal.SIGINT and _in_foreground():
+            return
         if process is not None:
-            process.send_signal(signal.SIGUSR1 if number in EARLY else number)
+            process.send_signal(PASSED_ON.get(number, number))
 
-    before: dict[int, Any] = {n: signal.signal(n, pass_on) for n in SIGNALS}
+    kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
+    before: dict[int, Any] = {
+        n: signal.signal(n, pass_on)
+        for n in SIGNALS
+        if not (kept and n == signal.SIGHUP)
+    }
     try:
         process = subprocess.Popen(command, **options)
         for early in list(told):  # before there was anybody to pass it on to
@@ -80,6 +98,29 @@ def supervise(command: Sequence[str], **options: Any) -> Ended:
         for number, handler in before.items():
             signal.signal(number, handler)
     return Ended(code if code >= 0 else 128 - code, frozenset(told))
+
+
+def _in_foreground() -> bool:
+    """Return whether this process is in the foreground of a terminal."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def tell_failure(ended: Ended) -> None:
+    """Say how to go on after ranks that could not: those that were killed are mute."""
+    if ended.code not in (*ENDED, STOPPED_EARLY) and not ended.told:
+        _say(
+            f"the launcher ended with exit code {ended.code}, so a rank was killed or "
+            "has failed; a run with a checkpoint goes on with --resume"
+        )
 
 
 def requeue() -> None:
@@ -104,5 +145,6 @@ def _call(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"fedapm: {text}\n")
-    sys.stderr.flush()
+    stream = stderr()
+    stream.write(f"fedapm: {text}\n")
+    stream.flush()

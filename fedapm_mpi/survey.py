@@ -13,14 +13,14 @@ from .devices import seed_dropout
 from .errors import FedAPMError, TrainingError
 from .evaluation import evaluate
 from .gathering import gather_of_clients
-from .metrics import client_metrics, summarise
+from .metrics import client_metrics, summarise, worst_decile_size
 from .problem import ClientProblem
 from .seeding import torch_seed
 from .session import Session
 from .split import SplitModel
 
 METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
-COLUMNS = ("samples", *METRICS)
+COLUMNS = ("samples", *METRICS, "predicted_classes", "label_classes")
 """What is gathered of each client."""
 
 
@@ -36,6 +36,14 @@ class ClientRow(NamedTuple):
     f1: float
     auroc: float
     auroc_absent_zero: float
+    evaluated_samples: int
+    """Samples of the part that was evaluated, which `evaluation.split` names."""
+
+    predicted_classes: int
+    """Different classes that the client's model predicts for these samples."""
+
+    label_classes: int
+    """Different classes among their labels."""
 
 
 class Survey(NamedTuple):
@@ -43,7 +51,8 @@ class Survey(NamedTuple):
 
     record: dict[str, Any]
     """What the round's record says of it: mean, standard deviation and worst decile
-    over clients, and figures pooled over all evaluated samples."""
+    over clients, the number of clients in each, and figures pooled over all evaluated
+    samples."""
 
     clients: list[ClientRow]
 
@@ -88,12 +97,13 @@ def client_rows(
     """Return the rows of ``clients.csv`` from the gathered table, in client order."""
     trained = session.manifest.counts["train"].tolist()
     tested = session.manifest.counts["test"].tolist()
-    return [
-        ClientRow(i, session.manifest.client_names[i], trained[i], tested[i], *values)
-        for i, values in zip(
-            clients.tolist(), table[:, 1 : 1 + len(METRICS)].tolist(), strict=True
-        )
-    ]
+    names = session.manifest.client_names
+    rows = []
+    for i, (samples, *values) in zip(clients.tolist(), table.tolist(), strict=True):
+        figures, counts = values[: len(METRICS)], values[len(METRICS) :]
+        whole = map(int, (samples, *counts))
+        rows.append(ClientRow(i, names[i], trained[i], tested[i], *figures, *whole))
+    return rows
 
 
 def _evaluate_client(
@@ -130,12 +140,16 @@ def _evaluate_client(
     found, probabilities = evaluate(model, there, session.num_classes)
     if found.samples and not isfinite(found.loss):
         msg = (
-            f"the test loss of client {client} is {found.loss} after round {t}; lower "
-            "the learning rate or the penalty, or look at the client's data"
+            f"the {session.config.evaluation.split} loss of client {client} is "
+            f"{found.loss} after round {t}; lower the learning rate or the penalty, or "
+            "look at the client's data"
         )
         raise TrainingError(msg)
-    labels = samples.labels.numpy().astype(np.float32)[:, None]
-    return [*map(float, found)], np.hstack([probabilities, labels])
+    labels = samples.labels.numpy()
+    predicted = probabilities.argmax(axis=1)
+    classes = [float(len(np.unique(values))) for values in (predicted, labels)]
+    scored = np.hstack([probabilities, labels.astype(np.float32)[:, None]])
+    return [*map(float, found), *classes], scored
 
 
 def _load_buffers(
@@ -168,16 +182,30 @@ def _summarise(
     table: NDArray[np.float64],
     pool: NDArray[np.float32] | None,
 ) -> Survey:
-    record: dict[str, Any] = {}
+    tested = table[:, 0]
+    clients = int(np.count_nonzero(tested))
+    record: dict[str, Any] = {
+        "clients": clients,
+        "worst_decile_clients": worst_decile_size(clients),
+        "num_clients": session.num_clients,
+    }
     for k, metric in enumerate(METRICS, start=1):
         figures = summarise(table[:, k], lower_is_worse=metric != "loss")
+        known = int(np.count_nonzero(~np.isnan(table[:, k])))
         record[metric] = figures.mean
-        record[f"{metric}_std"] = figures.std
+        # One client has no spread; 0 would say that all clients are alike.
+        record[f"{metric}_std"] = figures.std if known > 1 else None
         record[f"{metric}_worst_decile"] = figures.worst_decile
+        if metric == "auroc":  # the only one that tested clients may not have
+            record["auroc_clients"] = known
+            record["auroc_worst_decile_clients"] = worst_decile_size(known)
+    predicted, present = table[:, -2], table[:, -1]
+    record["clients_with_classes"] = int((present > 1).sum())
+    record["one_class_clients"] = int(((predicted == 1) & (present > 1)).sum())
     if pool is not None and len(pool):
         labels = pool[:, -1].astype(np.int64)
         found = client_metrics(pool[:, :-1], labels)._asdict()
-        tested = table[:, 0]
         loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
-        record["pooled"] = {"loss": loss, **found}
+        counts = {"samples": len(pool), "clients": clients}
+        record["pooled"] = {"loss": loss, **found, **counts}
     return Survey(record, client_rows(session, chosen, table))

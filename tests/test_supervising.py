@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.supervising import Ended, requeue, supervise
+from fedapm_mpi.supervising import Ended, requeue, supervise, tell_failure
 
 USR1, USR2, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM
 
@@ -121,3 +121,9 @@ def test_without_slurm_it_says_how_to_go_on(monkeypatch, capfd):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     requeue()
     assert "submit it again to go on" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, 0), (2, 0), (70, 0), (9, 1), (137, 1)])
+def test_for_ranks_that_were_killed_the_supervisor_speaks(code, told, capfd):
+    tell_failure(Ended(code, frozenset()))
+    assert capfd.readouterr().err.count("goes on with --resume") == told

@@ -7,7 +7,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from .. import interrupts
 from ..errors import ConfigError, FedAPMError
+from ..loading import INTERRUPTED
+from ..terminal import printable, stderr, stdout
 from .base import SERVER, Communicator, Serial
 from .launcher import launched_rank, launched_size
 
@@ -15,6 +18,9 @@ T = TypeVar("T")
 INTERNAL = FedAPMError.exit_code
 PATIENCE = 5.0
 """Seconds that ranks which cannot see each other give rank 0 to say so."""
+
+YIELD = 1.0
+"""Seconds that an interrupted rank gives rank 0 to speak and to end the job."""
 
 LAST = 2.0
 """Seconds by which the server leaves after the others."""
@@ -76,6 +82,8 @@ def on_ranks(
             return _leave(comm, error.exit_code)
         complain(error, f"rank {comm.rank} of {comm.size}: ")
         comm.abort(error.exit_code)
+    except KeyboardInterrupt as error:
+        return _interrupted(comm, str(error))
     except BaseException as error:  # SystemExit too: others would wait for ever
         if comm.size == 1 and isinstance(error, SystemExit):
             raise
@@ -86,6 +94,16 @@ def on_ranks(
         if comm.size == 1:
             return INTERNAL
         comm.abort(INTERNAL)
+
+
+def _interrupted(comm: Communicator, hint: str) -> int:
+    """End the job at once; rank 0 says so, and the others give it time for that."""
+    if comm.rank != SERVER:
+        time.sleep(YIELD)
+    interrupts.tell_interrupted(hint)
+    if comm.size > 1:
+        comm.abort(INTERRUPTED)
+    return INTERRUPTED
 
 
 def _leave(comm: Communicator, exit_code: int) -> int:
@@ -137,7 +155,11 @@ def _complain_alone(error: FedAPMError) -> None:
 
 
 def complain(error: Exception, where: str = "") -> None:
-    """Print an error that the user can do something about, in one write."""
-    sys.stdout.flush()
-    sys.stderr.write(f"fedapm: error: {where}{error}\n")
-    sys.stderr.flush()
+    """Print an error that the user can do something about, in one write.
+
+    What it repeats of names and files cannot control the terminal.
+    """
+    stdout().flush()
+    stream = stderr()
+    stream.write(f"fedapm: error: {where}{printable(str(error), lines=True)}\n")
+    stream.flush()

@@ -7,7 +7,6 @@ of runs and, with a CONFIG or a directory of data, at the shards on every host.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..comm import SERVER, Communicator, Serial
 from ..comm.launcher import launched_rank
 from ..comm.start import PATIENCE, from_server, on_ranks
 from ..errors import ConfigError, FedAPMError
+from ..terminal import printable, stderr
 
 if TYPE_CHECKING:
     from ..doctor.examination import Order
@@ -106,8 +106,9 @@ def main(argv: Sequence[str]) -> int:
 
 def complain(text: str, level: str) -> None:
     """Print a sentence in one write."""
-    sys.stderr.write(f"fedapm doctor: {level}: {text}\n")
-    sys.stderr.flush()
+    stream = stderr()
+    stream.write(f"fedapm doctor: {level}: {printable(text, lines=True)}\n")
+    stream.flush()
 
 
 def _examine(

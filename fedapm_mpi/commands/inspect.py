@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.manifest import Manifest, read_manifest
+from fedapm_mpi.terminal import printable
 
 HELP = "show what a prepared data set holds"
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         from fedapm_mpi.report.partition import draw_partition
 
         draw_partition(manifest, args.picture)
-        sys.stdout.write(f"\ndrawn in {args.picture}\n")
+        sys.stdout.write(f"\ndrawn in {printable(str(args.picture))}\n")
     return 0
 
 
@@ -93,7 +94,7 @@ def overview(manifest: Manifest) -> str:
         f"  effective number of classes                    {skew.effective_classes:.2f}"
         f" of {len(manifest.classes)}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _drawn(shift: str, manifest: Manifest) -> str:
@@ -146,7 +147,7 @@ def client_table(manifest: Manifest) -> str:
     rows = [header]
     for client in shown:
         own = counts[client]
-        cells = [str(client), _short(manifest.client_names[client])]
+        cells = [str(client), _short(printable(manifest.client_names[client]))]
         cells += map(str, own[:columns].tolist())
         if columns < classes:
             cells.append(str(own[columns:].sum()))

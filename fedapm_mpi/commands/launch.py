@@ -17,7 +17,8 @@ from ..errors import ConfigError
 from ..launchers import Job
 from ..launching import command, library, python_in, release
 from ..registry import did_you_mean
-from ..supervising import requeue, supervise
+from ..relaying import relay_outputs
+from ..supervising import requeue, supervise, tell_failure
 
 HELP = "start ranks by the launcher that suits this machine"
 
@@ -170,10 +171,13 @@ def run(args: argparse.Namespace) -> int:
     sys.stderr.write(f"+ {shlex.join(chosen)}\n")
     sys.stderr.flush()
     os.environ.setdefault("OMP_NUM_THREADS", str(args.cores))
+    relay_outputs()
     if args.requeue:
         ended = supervise(chosen)
         if ended.goes_on:
             requeue()
+        else:
+            tell_failure(ended)
         return ended.code
     try:  # in place of this process, so that signals reach the launcher
         os.execv(chosen[0], chosen)

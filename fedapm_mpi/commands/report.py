@@ -25,18 +25,25 @@ def run(args: argparse.Namespace) -> int:
     """Print and write the comparison; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
     from ..console import print_table, say
-    from ..report.comparison import sentences, table_rows, write_comparison
+    from ..report.comparison import (
+        evaluated_parts,
+        sentences,
+        table_rows,
+        write_comparison,
+    )
     from ..report.figures import draw_clients, draw_curves
     from ..report.read import read_runs
 
     runs = read_runs(args.runs)
     print_table(
-        "Clients' own test parts, at the last evaluation",
+        f"Clients' own {evaluated_parts(runs)} parts, at the last evaluation",
         (
             "metric",
             "run",
             "mean",
+            "clients",
             "worst decile",
+            "its clients",
             "std",
             "mean of last 10",
             "best",

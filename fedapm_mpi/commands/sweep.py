@@ -39,12 +39,14 @@ def run(args: argparse.Namespace) -> int:
 def _run_cells(args: argparse.Namespace) -> int:
     from ..console import say
     from ..launching import command
-    from ..supervising import supervise
+    from ..relaying import relay_outputs
+    from ..supervising import supervise, tell_failure
     from ..sweeps import read_sweep, write_cells
     from .launch import job_of
 
     cells, out = read_sweep(args.sweep)
     write_cells(cells, out)
+    relay_outputs()
     codes = []
     for k, cell in enumerate(cells):
         if cell.finished:
@@ -57,6 +59,7 @@ def _run_cells(args: argparse.Namespace) -> int:
         ended = supervise(command(job_of(args), words, launcher=args.launcher))
         if ended.told or ended.code == STOPPED_EARLY:
             return ended.code or STOPPED_EARLY
+        tell_failure(ended)
         codes.append(ended.code)
     _table(args.sweep)
     failed = sum(code != 0 for code in codes)
@@ -75,7 +78,8 @@ def _table(path: Path) -> int:
         msg = f"{out} does not exist: no cell of {path} was trained from this folder"
         raise ConfigError(msg)
     rows = [row_of(cell) for cell in cells]
-    header = [*cells[0].values, "state", "rounds", "accuracy", "worst decile", "loss"]
+    header = [*cells[0].values, "state", "rounds", "clients", "accuracy"]
+    header += ["worst decile", "its clients", "loss"]
     print_table("Clients' own test parts", header, shown(cells, rows))
     write_table(out / "sweep.csv", rows)
     for row in rows:

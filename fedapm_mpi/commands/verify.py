@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..manifest import read_manifest
+from ..terminal import printable
 
 HELP = "check a prepared data set, sample by sample"
 
@@ -29,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
     for shard, own in verify(manifest):
         first, stop = shard.clients
         sys.stdout.write(
-            f"{shard.name}: clients {first} to {stop - 1}, {len(own.clients)} samples, "
-            "as written and as the manifest says\n"
+            f"{printable(shard.name)}: clients {first} to {stop - 1}, "
+            f"{len(own.clients)} samples, as written and as the manifest says\n"
         )
         sys.stdout.flush()
         prints.append(own)
@@ -48,9 +49,10 @@ def run(args: argparse.Namespace) -> int:
         )
         raise DataError(msg)
     for sentence in found.apart:
-        sys.stdout.write(f"{sentence}\n")
+        sys.stdout.write(f"{printable(sentence)}\n")
     for sentence in found.equal:
-        sys.stdout.write(f"note: {sentence}; what is learned from one helps on both\n")
+        note = f"{printable(sentence)}; what is learned from one helps on both"
+        sys.stdout.write(f"note: {note}\n")
     if (every.rows < 0).any():
         sys.stdout.write(
             "where samples come from was not written: whether parts are disjoint is "

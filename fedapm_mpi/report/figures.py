@@ -1,12 +1,16 @@
 """Figures of runs, drawn by matplotlib, which is loaded only here and only to draw."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..files import write_whole
+from ..summary import PART_NAMES
+from ..terminal import printable, short
 from .read import Run, side_by_side
 
 if TYPE_CHECKING:
@@ -70,7 +74,7 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
                 draw(ax, run, COLOURS[k % len(COLOURS)])
             ax.set(title=title, xlabel="round")
             ax.set_xlim(left=0)
-        _legend(figure, runs)
+        _legend(figure, runs, counts=True)
         return save(figure, stem)
 
 
@@ -86,10 +90,11 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
         If matplotlib is not installed.
     """
     plt = pyplot()
-    runs = side_by_side(runs)
+    runs = _defined(side_by_side(runs))
     first = runs[0].clients
     named = len(first) <= NAMED
     order = _sorted(runs[0])
+    part = PART_NAMES[runs[0].split]
     with plt.rc_context(STYLE):
         width = min(12.0, max(6.0, 0.36 * len(first) + 1.5)) if named else 7.0
         figure, ax = plt.subplots(figsize=(width, 4.2), layout="constrained")
@@ -104,12 +109,13 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
         if named:
             if len(runs) > 1:
                 _connect(ax, runs, order)
-            names = [first[i]["name"] for i in order]
+            names = [plain(short(first[i]["name"])) for i in order]
             ax.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=8)
             ax.grid(visible=False, axis="x")
         else:
             ax.set_xlabel("clients, sorted in each run")
-        ax.set(title="Accuracy on the client's own test part (dashed: mean)")
+        mean_of = f"dashed: mean over {len(first):,} client{'s' * (len(first) != 1)}"
+        ax.set(title=f"Accuracy on the client's own {part} part ({mean_of})")
         _legend(figure, runs)
         return save(figure, stem)
 
@@ -145,11 +151,17 @@ def _has_residuals(run: Run) -> bool:
     return any(value > 0 for value in run.curve("dual_residual")[1])
 
 
+def _defined(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs with those clients only whose accuracy is defined in all."""
+    columns = zip(*(run.clients for run in runs), strict=True)
+    kept = [all(row["accuracy"] == row["accuracy"] for row in rows) for rows in columns]
+    return [replace(run, clients=list(compress(run.clients, kept))) for run in runs]
+
+
 def _sorted(run: Run) -> list[int]:
-    """Return the clients in ascending order of accuracy, undefined ones left out."""
+    """Return the clients in ascending order of accuracy."""
     accuracy = [client["accuracy"] for client in run.clients]
-    known = [i for i, value in enumerate(accuracy) if value == value]
-    return sorted(known, key=lambda i: (accuracy[i], i))
+    return sorted(range(len(accuracy)), key=lambda i: (accuracy[i], i))
 
 
 def _connect(ax: "Axes", runs: Sequence[Run], order: Sequence[int]) -> None:
@@ -159,12 +171,20 @@ def _connect(ax: "Axes", runs: Sequence[Run], order: Sequence[int]) -> None:
         ax.vlines(place, min(values), max(values), color="#bbbbbb", zorder=0)
 
 
-def _legend(figure: "Figure", runs: Sequence[Run]) -> None:
+def _legend(figure: "Figure", runs: Sequence[Run], *, counts: bool = False) -> None:
+    """Name the runs and, with `counts`, over how many clients their means are."""
     from matplotlib.lines import Line2D
 
+    labels = [plain(run.label) for run in runs]
+    if counts:
+        over = [run.evaluated() for run in runs]
+        labels = [
+            f"{label} ({share} clients)" if share else label
+            for label, share in zip(labels, over, strict=True)
+        ]
     handles = [
-        Line2D([], [], color=COLOURS[k % len(COLOURS)], linewidth=3, label=run.label)
-        for k, run in enumerate(runs)
+        Line2D([], [], color=COLOURS[k % len(COLOURS)], linewidth=3, label=label)
+        for k, label in enumerate(labels)
     ]
     figure.legend(
         handles=handles, loc="outside upper left", ncols=min(4, len(runs)), fontsize=11
@@ -186,6 +206,11 @@ def write_figure(figure: "Figure", kind: str, path: Path) -> None:
     """Write a figure as png, svg or pdf; without dates, so that equals stay equal."""
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     figure.savefig(path, format=kind, metadata=metadata)
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib draws as it is: between $ it sees mathematics."""
+    return printable(text).replace("$", r"\$")
 
 
 def pyplot() -> Any:

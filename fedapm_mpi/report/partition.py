@@ -6,7 +6,8 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..files import write_whole
 from ..manifest import Manifest
-from .figures import NAMED, STYLE, pyplot, write_figure
+from ..terminal import short
+from .figures import NAMED, STYLE, plain, pyplot, write_figure
 
 KINDS = (".png", ".svg", ".pdf")
 
@@ -49,9 +50,11 @@ def draw_partition(manifest: Manifest, path: Path) -> None:
         labels.set(title="Labels in training", xlabel="class", ylabel="client")
         labels.grid(visible=False)
         if classes <= NAMED:
-            labels.set_xticks(range(classes), manifest.classes, rotation=60, ha="right")
+            names = [plain(short(name)) for name in manifest.classes]
+            labels.set_xticks(range(classes), names, rotation=60, ha="right")
         if m <= NAMED:
-            labels.set_yticks(range(m), manifest.client_names, fontsize=8)
+            names = [plain(short(name)) for name in manifest.client_names]
+            labels.set_yticks(range(m), names, fontsize=8)
         bars.barh(range(m), sizes, height=1.0 if m > NAMED else 0.8, color="#0072B2")
         bars.set(title="Samples", xlabel="number", axisbelow=True)
         write_whole(path, partial(write_figure, figure, path.suffix[1:]))

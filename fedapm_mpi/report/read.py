@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..files import open_regular
 from ..records import LARGEST, Record
 from ..runs import open_records, read_config
-from ..summary import HIGHER_IS_BETTER, summarise_run
+from ..summary import HIGHER_IS_BETTER, clients_of, share_of_clients, summarise_run
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,19 @@ class Run:
 
     notes: Sequence[str] = ()
     """What is damaged or missing, a sentence each."""
+
+    split: str = "test"
+    """The part of the clients' samples that was evaluated."""
+
+    def evaluated(self) -> str:
+        """Return how many clients' evaluations curves are over, such as "18 of 20"."""
+        last = [clients_of(r, "accuracy") for r in self.records if r.get("loss")]
+        known = [n for n in last if n is not None]
+        if not known:
+            return ""
+        fewest, most = min(known), max(known)
+        of = share_of_clients(most, self.summary.get("num_clients"))
+        return of if fewest == most else f"{fewest:,} to {of}"
 
     def curve(self, key: str) -> tuple[list[int], list[float]]:
         """Return the rounds that recorded a figure, and the figure."""
@@ -88,6 +101,7 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
             summary=summarise_run(records, last if records else None),
             clients=_clients(directory),
             notes=reader.notes(last if records else None),
+            split=configs[k].evaluation.split,
         )
         runs.append(run)
     return runs

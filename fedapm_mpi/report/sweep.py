@@ -9,9 +9,9 @@ from ..digests import read_digest
 from ..errors import DataError
 from ..files import write_whole
 from ..records import FILE, Records
-from ..summary import HIGHER_IS_BETTER, summarise_run
+from ..summary import HIGHER_IS_BETTER, share_of_clients, summarise_run
 from ..sweeps import Cell
-from .comparison import COLUMNS
+from .comparison import COLUMNS, MORE_COLUMNS
 
 
 def row_of(cell: Cell) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
         row["rounds"] = summary["rounds"]
         row["state"] = "finished" if cell.finished else "not finished"
         row["seconds"] = sum(_seconds(record) for record in records)
+        row["num_clients"] = summary.get("num_clients")
         row |= _figures(summary)
     if cell.finished:
         row["digest"] = read_digest(cell.run)
@@ -53,15 +54,22 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def shown(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
     """Return the table for the terminal: values, state, rounds, accuracy and loss."""
     keys = [*cells[0].values, "state", "rounds"]
-    keys += ["accuracy_mean", "accuracy_worst_decile", "loss_mean"]
-    return [[_plain(row.get(key)) for key in keys] for row in rows]
+    figures = ["accuracy_mean", "accuracy_worst_decile"]
+    figures += ["accuracy_worst_decile_clients", "loss_mean"]
+    lines = []
+    for row in rows:
+        counts = row.get("accuracy_clients"), row.get("num_clients")
+        line = [_plain(row.get(key)) for key in keys]
+        line.append(share_of_clients(*counts) or None)
+        lines.append([*line, *(_plain(row.get(key)) for key in figures)])
+    return lines
 
 
 def _figures(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         f"{metric}_{column}": summary.get(metric, {}).get(key)
         for metric in HIGHER_IS_BETTER
-        for column, key in COLUMNS.items()
+        for column, key in (COLUMNS | MORE_COLUMNS).items()
     }
 
 

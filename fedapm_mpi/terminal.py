@@ -1,0 +1,274 @@
+"""The terminal, or what stands in its place: a pipe, a file, nothing at all.
+
+A run is worth more than its output. `protected` puts streams in the place of
+`sys.stdout` and `sys.stderr` that never raise: a character that the encoding lacks is
+replaced by one that looks like it, and once a stream cannot be written, because its
+reader has gone or the disk is full, what follows is dropped.
+"""
+
+import codecs
+import errno
+import io
+import os
+import select
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+LOOK_ALIKES = {
+    "×": "x", "·": "*", "±": "+/-", "–": "-", "—": "-", "−": "-", "…": "...",
+    "→": "->", "←": "<-", "≤": "<=", "≥": ">=", "≈": "~", "‖": "||", "∞": "inf",
+    "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "µ": "u", "²": "^2",
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon",
+    "η": "eta", "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma",
+    "Σ": "sum", "τ": "tau", "ᵢ": "_i", "⁻": "^-", "\u00a0": " ",
+}  # fmt: skip
+"""What stands for a character that an output's encoding does not have."""
+
+PATIENCE = 5.0
+"""Seconds that a pipe which does not block may be full, until text is dropped."""
+
+BLOCK = 2**13
+"""Characters that are kept at most, where lines are not written one by one."""
+
+DIRECTIONS = frozenset(
+    "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+"""Characters that change the direction of the text around them."""
+
+
+def _look_alike(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_replaced(char) for char in text), error.end
+
+
+def _replaced(char: str) -> str:
+    if char in LOOK_ALIKES:
+        return LOOK_ALIKES[char]
+    if "\u2500" <= char <= "\u257f":  # lines of tables and bars
+        name = unicodedata.name(char, "")
+        if name.endswith(("HORIZONTAL", "LEFT", "RIGHT")) and " AND " not in name:
+            return "-"
+        return "|" if name.endswith("VERTICAL") else "+"
+    return char.encode("ascii", "backslashreplace").decode("ascii")
+
+
+LOOK_ALIKE = "fedapm.look_alike"
+"""How errors of encoding are handled, by the name that `codecs` knows."""
+
+codecs.register_error(LOOK_ALIKE, _look_alike)
+
+
+class Stream(io.TextIOBase):
+    """A text stream that never raises because it cannot be written.
+
+    Parameters
+    ----------
+    under
+        The stream to write to; `None` where the process was started without one.
+    """
+
+    encoding: str = "utf-8"
+
+    def __init__(self, under: TextIO | None) -> None:
+        super().__init__()
+        self.under = under
+        self.error: Exception | None = None
+        """Why nothing more is written, once that is so."""
+        self.told = False
+        """Whether somebody has been told so."""
+        self._pending: list[str] = []
+        self._size = 0
+        self._patience = PATIENCE
+        self._descriptor: int | None = None
+        if under is None:
+            return
+        with suppress(LookupError, TypeError, AttributeError, ValueError):
+            self.encoding = codecs.lookup(under.encoding).name
+        if isinstance(under, io.TextIOWrapper):
+            with suppress(OSError, ValueError):
+                under.flush()
+                self._descriptor = under.fileno()
+        self._encode = codecs.getincrementalencoder(self.encoding)(LOOK_ALIKE).encode
+        tty = self.isatty()
+        with suppress(ValueError):  # of a closed one
+            self._by_line = tty or bool(getattr(under, "line_buffering", False))
+            self._at_once = bool(getattr(under, "write_through", False))
+
+    _by_line = False
+    _at_once = False
+
+    def writable(self) -> bool:
+        """Return True: what cannot be written is dropped."""
+        return True
+
+    def isatty(self) -> bool:
+        """Return whether a terminal is written to."""
+        with suppress(OSError, ValueError, AttributeError):
+            return self.under is not None and self.under.isatty()
+        return False
+
+    def fileno(self) -> int:
+        """Return the descriptor below, where there is one."""
+        if self.under is None:
+            msg = "there is no stream below"
+            raise io.UnsupportedOperation(msg)
+        return self.under.fileno()
+
+    def write(self, text: str) -> int:
+        """Take up text; write whole lines at once on a terminal, else in blocks."""
+        if self.error is None:
+            self._pending.append(text)
+            self._size += len(text)
+            line = self._by_line and "\n" in text
+            if line or self._at_once or self._size > BLOCK:
+                self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what was taken up; if that fails, drop it and all that follows."""
+        pending, self._pending, self._size = self._pending, [], 0
+        text = "".join(pending)
+        if self.error is not None:
+            return
+        try:
+            if text:
+                self._put(text)
+        except (OSError, ValueError) as error:
+            self.error = error
+
+    def close(self) -> None:
+        """Flush, and leave the stream below open."""
+        self.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what this class does not have, such as ``buffer``, from below."""
+        return getattr(self.__dict__.get("under"), name)
+
+    def _put(self, text: str) -> None:
+        if self.under is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        if self._descriptor is None:
+            data = text.encode(self.encoding, LOOK_ALIKE)
+            self.under.write(data.decode(self.encoding))
+            self.under.flush()
+            return
+        data = self._encode(text)
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+                self._patience = PATIENCE
+            except BlockingIOError:  # a full pipe that was set not to block
+                if not self._ready():
+                    return
+
+    def _ready(self) -> bool:
+        """Wait until a pipe has room; at once give up where one has kept us waiting."""
+        begin = time.monotonic()
+        found = select.select([], [self.fileno()], [], self._patience)[1]
+        if not found:
+            self._patience = 0.0
+        elif time.monotonic() - begin < 0.001:  # room for less than was to be written
+            time.sleep(0.001)
+        return bool(found)
+
+
+def stdout() -> Stream:
+    """Return standard output as a stream that never raises."""
+    return _stream(sys.stdout)
+
+
+def stderr() -> Stream:
+    """Return standard error as a stream that never raises."""
+    return _stream(sys.stderr)
+
+
+def tell_lost() -> None:
+    """Say once, on standard error, that standard output is no longer written."""
+    out, err = _protected[-1] if _protected else (None, None)
+    if out is None or err is None or out.error is None or out.told:
+        return
+    out.told = True
+    reason = getattr(out.error, "strerror", None) or out.error
+    err.write(
+        f"fedapm: note: cannot write to standard output ({reason}); the run goes on "
+        "without it\n"
+    )
+    err.flush()
+
+
+_protected: list[tuple[Stream, Stream]] = []
+"""The streams in place of standard output and error, of the calls under way."""
+
+
+@contextmanager
+def protected() -> Iterator[Stream]:
+    """Let nothing that is written below end the process; give standard output."""
+    _occupy_descriptors()
+    before = sys.stdout, sys.stderr
+    out, err = Stream(before[0]), Stream(before[1])
+    sys.stdout, sys.stderr = out, err
+    _protected.append((out, err))
+    try:
+        yield out
+    finally:
+        _protected.pop()
+        out.flush()
+        err.flush()
+        sys.stdout, sys.stderr = before
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    r"""Return text with control characters as escapes, so that a terminal shows them.
+
+    A client's name or a path may hold anything, an escape sequence that clears the
+    screen included. With `lines`, line breaks and tabs stay.
+    """
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(
+        char if char in kept or not _controls(char) else _escaped(char) for char in text
+    )
+
+
+def short(text: str, width: int = 40) -> str:
+    """Return text of at most `width` characters, cut where it is longer."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _controls(char: str) -> bool:
+    control = unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+    return control or char in DIRECTIONS
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _stream(current: TextIO | None) -> Stream:
+    return current if isinstance(current, Stream) else Stream(current)
+
+
+def _occupy_descriptors() -> None:
+    """Open the standard descriptors that are closed, to nowhere.
+
+    The next file that is opened would take such a number, and what a library writes to
+    its standard error would go into a shard or a checkpoint.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                opened = os.open(os.devnull, os.O_RDWR)
+                if opened == number:
+                    os.set_inheritable(number, True)  # as all that a launcher gets
+                else:
+                    os.dup2(opened, number)
+                    os.close(opened)

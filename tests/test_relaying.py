@@ -1,0 +1,73 @@
+"""What stands between a launcher and a reader that may go away."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fedapm_mpi.relaying import pump
+
+BECOMES = (
+    "import os, sys\n"
+    "from fedapm_mpi.relaying import relay_outputs\n"
+    "relay_outputs()\n"
+    "os.execv('/bin/sh', ['sh', '-c', sys.argv[1]])"
+)
+"""A program that becomes another, which dies of a write that fails, as mpiexec does."""
+
+
+def start(script, **outputs):
+    return subprocess.Popen([sys.executable, "-c", BECOMES, script], **outputs)
+
+
+def test_all_that_is_written_comes_through_in_order():
+    process = start(
+        "for k in 1 2 3; do echo out $k; echo err $k >&2; done; exit 7",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    told = process.communicate(timeout=30)[0].decode()
+    assert told == "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"
+    assert process.returncode == 7
+
+
+def test_two_pipes_stay_two():
+    process = start(
+        "echo out; echo err >&2", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.communicate(timeout=30) == (b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize("kind", ["closed pipe", "full"])
+def test_writes_that_fail_end_nothing(kind):
+    if kind == "full":
+        target = os.open("/dev/full", os.O_WRONLY)
+    else:
+        gone, target = os.pipe()
+        os.close(gone)
+    process = start(
+        "set -e; for k in $(seq 2000); do echo line $k of some length; done; exit 7",
+        stdout=target, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(target)
+    told = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 7
+    assert told.startswith("fedapm: note: cannot write output (")
+    assert told.endswith("); the run goes on without it\n")
+
+
+def test_files_are_written_without_anybody_in_between(tmp_path):
+    with (tmp_path / "out").open("wb") as file:
+        process = start("readlink /proc/self/fd/1", stdout=file)
+        assert process.wait(timeout=30) == 0
+    assert (tmp_path / "out").read_text().strip() == str(tmp_path / "out")
+
+
+def test_a_pump_reads_to_the_end(tmp_path):
+    source, writer = os.pipe()
+    os.write(writer, b"x" * 1000)
+    os.close(writer)
+    with (tmp_path / "out").open("wb") as file:
+        pump(source, file.fileno())
+    os.close(source)
+    assert (tmp_path / "out").read_bytes() == b"x" * 1000
