@@ -122,7 +122,7 @@ def test_a_rule_that_is_never_met_ends_nothing(features, tmp_path):
 def test_rounds_without_a_participant_do_not_end_a_run(features, tmp_path):
     """Nothing moves in them, which is no sign of convergence."""
     changes = stopping(0.1, {"relative": 1e-9}) | {
-        "participation": {"name": "probability", "probability": 0.0},
+        "participation": {"name": "probability", "probability": 1e-12},
         "rounds": 4,
     }
     run = go(tmp_path / "run", features, **changes)

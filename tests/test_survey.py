@@ -53,7 +53,7 @@ def test_participants_alone(toy, tmp_path):
 
 
 def test_a_round_without_participants_evaluates_nobody(toy, tmp_path):
-    nobody = {"name": "probability", "probability": [0.0] * 8}
+    nobody = {"name": "probability", "probability": 1e-12}
     values = experiment(
         toy["features"],
         evaluation={"every": 1, "clients": "participants"},

@@ -144,7 +144,7 @@ def experiments(toy):
             algorithm={"name": "fedavg"} | FEDSIM,
         ),
         "nobody": experiment(
-            features, participation={"name": "probability", "probability": 0.0}
+            features, participation={"name": "probability", "probability": 1e-12}
         ),
         "joint": experiment(odd, algorithm=JOINT | {"weight_decay": 0.01}),
         "participants": experiment(
