@@ -11,6 +11,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
 
 from .values import (
+    first_repeated,
     kind_of,
     last_part,
     missing,
@@ -92,8 +93,8 @@ def class_names(values: Any, where: str) -> tuple[str, ...]:
     if blank:
         msg = f"{where} is empty for class {blank[0]}; name every class"
         raise DataError(msg)
-    if len(set(names)) < len(names):
-        twice = next(name for k, name in enumerate(names) if name in names[:k])
+    twice = first_repeated(names)
+    if twice is not None:
         msg = f"{where} names {shortened(twice)!r} twice; give each class its own name"
         raise DataError(msg)
     return names

@@ -18,6 +18,7 @@ from .sources.base import Source
 from .values import (
     MISSING,
     control_characters,
+    first_repeated,
     kind_of,
     lengths,
     lookalikes,
@@ -258,9 +259,8 @@ def _names(where: str, values: Any) -> tuple[str, ...]:
                 f"cannot be shown ({odd}); rename it"
             )
             raise DataError(msg)
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(n for n in names if n in seen or seen.add(n))  # type: ignore[func-returns-value]
+    twice = first_repeated(names)
+    if twice is not None:
         msg = f"{where}: {shortened(twice)!r} is there twice; each needs its own name"
         raise DataError(msg)
     return tuple(str(name) for name in names)

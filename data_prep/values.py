@@ -90,8 +90,11 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
             f"sample {rows[0]} ({value}); name one for each, or leave these samples out"
         )
         raise DataError(msg)
-    if y.dtype.kind == "f" and (y == np.rint(y)).all() and (abs(y) <= EXACT).all():
-        y = y.astype(np.int64)
+    wide = y.astype(np.float64) if y.dtype.kind == "f" else None
+    if wide is not None and (
+        (wide == np.rint(wide)).all() and (np.abs(wide) <= EXACT).all()
+    ):
+        y = wide.astype(np.int64)
         note = (
             f"{last_part(where)} holds whole numbers as {values.dtype}: they are named "
             "without a decimal point"
@@ -253,6 +256,16 @@ def is_missing(value: Any) -> bool:
     ):
         return str(value).strip() in ("", *MISSING)
     return False
+
+
+def first_repeated(names: Sequence[str]) -> str | None:
+    """Return the first name that was there before, if there is one."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
 
 
 def control_characters(name: str) -> str:

@@ -1,5 +1,6 @@
 """KU-HAR's csv files, made here in their layout, become windows of two inputs."""
 
+import os
 import shutil
 import zipfile
 
@@ -248,4 +249,10 @@ def test_what_is_no_ku_har(tmp_path):
 def test_a_recording_of_nobody(folder):
     (folder / "0.Stand" / "_A_1.csv").write_text("")
     with pytest.raises(DataError, match=r"0\.Stand/_A_1\.csv names no subject"):
+        sources.get("ku-har")(folder)
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    os.mkfifo(folder / "0.Stand" / "1_B_1.csv")
+    with pytest.raises(DataError, match=r"1_B_1\.csv can't be read \(it is no regular"):
         sources.get("ku-har")(folder)

@@ -202,6 +202,12 @@ def test_samples_without_a_client(values, message):
     assert "'client'" in said
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, ">f8"])
+def test_clients_as_floats_of_any_width(dtype):
+    made = identifiers(np.array([3, 1, 3], dtype), "made.npz: 'client'")
+    assert (made.names, made.codes.tolist()) == (("1", "3"), [1, 0, 1])
+
+
 def test_names_that_differ_in_case_or_spaces_are_asked_about():
     assert "'Ward B' and 'ward  b '" in lookalikes(
         ("Ward B", "c", "ward  b "), "clients"

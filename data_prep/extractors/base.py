@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
 
+from ..files import regular
+
 POINTER = b"version https://git-lfs"
 
 
@@ -108,10 +110,10 @@ def check_contents(path: Path) -> None:
     Raises
     ------
     DataError
-        If it is one of the pointers that lie in a clone instead.
+        If it is one of the pointers that lie in a clone instead, or a pipe or device.
     """
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             pointer = file.read(len(POINTER)) == POINTER
     except OSError:
         return

@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 
+from ..files import check_regular
 from ._film import frames
 from ._networks import PictureNetwork, weights_facts
 from ._sound import BANDS, filter_bank
-from .base import Items, check_contents, extractors
+from .base import BrokenItem, Items, check_contents, extractors
 
 VOTES = {"A": "anger", "S": "sadness", "H": "happiness", "N": "neutral"}
 TABLE = "processedResults/summaryTable.csv"
@@ -119,6 +121,13 @@ class CremaD:
     def extract(self, payload: str) -> dict[str, NDArray[np.float32]]:
         """Return the sound's filter bank and the film's features."""
         sound, film = self._files(payload)
+        for path in (sound, film):
+            try:
+                with suppress(OSError):  # The reader of the file says more.
+                    check_regular(path)
+            except ValueError as error:
+                msg = f"{path.name} can't be decoded ({error})"
+                raise BrokenItem(msg) from error
         audio = filter_bank(sound, self.sound_frames)
         pictures = frames(film, self.film_frames)
         return {"audio": audio, "video": self._network(pictures)}

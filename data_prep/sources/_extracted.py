@@ -13,6 +13,7 @@ from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.tables import Column, Table
 
 from ..extraction import FEATURES, ITEMS, SCHEMA
+from ..files import regular
 from .base import Source
 
 
@@ -75,7 +76,7 @@ def _source(path: Path, dataset: str, said: dict[str, Any]) -> Source:
 
 def _read(path: Path, dataset: str) -> dict[str, Any]:
     try:
-        said: Any = json.loads((path / FEATURES).read_text("utf-8"))
+        said: Any = json.loads(regular(path / FEATURES).read_text("utf-8"))
     except OSError as error:
         msg = (
             f"{path} holds no finished features: make them, or go on, with "

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 
 from ..files import regular
-from ..values import MISSING, shortened
+from ..values import MISSING, first_repeated, shortened
 from ._siblings import unread_siblings
 
 SPLITS = ("train", "test")
@@ -170,8 +170,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of a file, if no key is there twice."""
     made = dict(pairs)
     if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice = first_repeated([key for key, _ in pairs])
         msg = f"the key {shortened(twice)!r} is there twice"
         raise ValueError(msg)
     return made

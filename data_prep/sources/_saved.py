@@ -1,6 +1,7 @@
 """NumPy arrays as they lie in an .npz or a folder, read one by one, without pickle."""
 
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -89,12 +90,13 @@ def _archive(
     path: Path, archive: Any, wanted: Callable[[str, tuple[str, ...]], bool]
 ) -> Saved:
     members = [name.removesuffix(".npy") for name in archive.zip.namelist()]
-    names = tuple(dict.fromkeys(members))
+    times = Counter(members)
+    names = tuple(times)
     found = {}
     for name in names:
         if not wanted(name, names):
             continue
-        if members.count(name) > 1:
+        if times[name] > 1:
             msg = f"{path} holds the array {name!r} twice; save the file again"
             raise DataError(msg)
         found[name] = _array(path, name, lambda name=name: archive[name])  # type: ignore[misc]

@@ -15,6 +15,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.shards import Table, column
 
 from ..download import Remote
+from ..files import check_regular
 from .base import Source, sources, window_scores
 
 ARCHIVE = "2.Trimmed_interpolated_data.zip"
@@ -214,10 +215,13 @@ def _read(
     for recording in recordings:
         assert recording.file is not None
         try:
+            check_regular(recording.file)
             with recording.file.open("rb") as file:
                 yield _rows(file)
         except OSError as error:
             yield f"can't be read ({error.strerror})"
+        except ValueError as error:
+            yield f"can't be read ({error})"
 
 
 def _rows(file: IO[bytes]) -> NDArray[np.float64] | str:
