@@ -57,9 +57,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     part = path.with_name(f".{path.name}.part")
     try:
-        part.unlink(missing_ok=True)  # of a crash; a link itself, not its target
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        os.close(os.open(part, flags, 0o666))
+        _create(part)
         write(part)
         flush(part)
         part.replace(path)
@@ -110,8 +108,8 @@ def remove(path: Path) -> None:
     """Delete a file, a link (not its target), or a directory with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def refuse_links(directory: Path, names: tuple[str, ...]) -> None:
@@ -154,6 +152,16 @@ def cannot_write(path: Path, error: OSError) -> WriteError:
     return WriteError(
         f"cannot write {path}: {reason}; {todo}, then go on with --resume"
     )
+
+
+def _create(path: Path) -> None:
+    """Make an empty file, in place of what a crash left; a link itself is replaced."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        os.close(os.open(path, flags, 0o666))
+    except FileExistsError:
+        path.unlink()
+        os.close(os.open(path, flags, 0o666))
 
 
 def _write_text(path: Path, text: str) -> None:
