@@ -294,12 +294,11 @@ def _portions(states: Mapping[int, ClientState]) -> Iterator[list[int]]:
 
 
 def _entry(path: Path, clients: list[int]) -> dict[str, Any]:
-    return {
-        "name": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": file_sha256(path),
-        "clients": clients,
-    }
+    try:
+        size, digest = path.stat().st_size, file_sha256(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return {"name": path.name, "bytes": size, "sha256": digest, "clients": clients}
 
 
 def fresh_directory(draft: Path) -> FedAPMError | None:

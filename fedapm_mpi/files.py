@@ -85,8 +85,8 @@ def remove(path: Path) -> None:
     """Delete a file, a link (not its target), or a directory with all that is in it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    elif os.path.lexists(path):
+        path.unlink()
 
 
 def refuse_links(directory: Path, names: tuple[str, ...]) -> None:

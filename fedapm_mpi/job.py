@@ -240,7 +240,8 @@ def _checkpoint_of(
     if comm.rank == SERVER:
         hashes = ("manifest", "initial_model_sha256")
         then = {key: v for key, v in saved.identity.items() if key not in hashes}
-        then = identity_then(then, session.config.plain())
+        with suppress(LookupError, TypeError, AttributeError, ValueError):
+            then = identity_then(then, session.config.plain())
         then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
         differing = differences(then, identity)
         if differing:

@@ -39,9 +39,13 @@ def open_new(path: Path) -> BinaryIO:
     A link is removed as well, never followed: in a directory that somebody sent, one
     may have been put where a file is about to be written.
     """
-    path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o666), "wb")
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except FileExistsError:
+        path.unlink()
+        descriptor = os.open(path, flags, 0o666)
+    return os.fdopen(descriptor, "wb")
 
 
 def why_not_written(error: Exception) -> tuple[str, str]:

@@ -232,6 +232,8 @@ def test_a_directory_by_the_name_of_a_file_is_a_sentence(tmp_path):
         ("pathlib.Path.rename", errno.EIO),
         ("pathlib.Path.mkdir", errno.EACCES),
         ("shutil.rmtree", errno.EIO),
+        ("fedapm_mpi.checkpoint.file_sha256", errno.EIO),
+        ("fedapm_mpi.recorder.flush", errno.EIO),
     ],
 )
 def test_a_failing_operation_is_one_sentence(

@@ -15,8 +15,12 @@ from fedapm_mpi.files import WriteError
 from fedapm_mpi.job import train
 from fedapm_mpi.recorder import Recorder
 from fedapm_mpi.records import Records, gaps, line, parse, rising, spans
+from fedapm_mpi.report.comparison import sentences
+from fedapm_mpi.report.read import read_runs
+from fedapm_mpi.report.sweep import row_of
 from fedapm_mpi.runs import read_records
 from fedapm_mpi.summary import summarise_run
+from fedapm_mpi.sweeps import Cell
 
 
 def lines(*rounds, loss=0.5):
@@ -270,3 +274,19 @@ def test_a_disk_that_fails_at_the_end_of_a_round_is_one_sentence(tmp_path, monke
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(FedAPMError, match="Input/output error; check the file system"):
         recorder.sync()
+
+
+def test_a_finished_run_without_records_is_not_one_that_has_not_begun(runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs[1] / "six", run)
+    (run / "rounds.jsonl").write_text("")
+    (one,) = read_runs([run])
+    assert one.summary["rounds"] == 6
+    assert one.summary["missing_rounds"] == "0-6"
+    told = "\n".join(sentences([one]))
+    assert "lacks the records of rounds 0-6 (7 in all)" in told
+    assert "not finished" not in told
+    row = row_of(Cell("run", {}, runs[0].plain(), run))
+    assert (row["state"], row["rounds"], row["missing_rounds"]) == ("finished", 6, 7)
+    assert row["digest"] == digest_of(run)
+    assert row["accuracy_mean"] is None

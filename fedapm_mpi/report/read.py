@@ -91,16 +91,16 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
     for k, directory in enumerate(directories):
         reader = open_records(directory)
         records, done = list(reader), _rounds_done(directory)
-        last = max([*reader.rounds[-1:], *([] if done is None else [done])], default=0)
+        last = max([*reader.rounds[-1:], done], default=-1)
         run = Run(
             label=labels[k],
             directory=directory,
             algorithm=names[k],
             rounds=configs[k].rounds,
             records=records,
-            summary=summarise_run(records, last if records else None),
+            summary=summarise_run(records, last if last >= 0 else None),
             clients=_clients(directory),
-            notes=reader.notes(last if records else None),
+            notes=reader.notes(last),
             split=configs[k].evaluation.split,
         )
         runs.append(run)
@@ -116,14 +116,14 @@ def _labels(directories: Sequence[Path], algorithms: Sequence[str]) -> list[str]
     return [str(directory) for directory in directories]
 
 
-def _rounds_done(run: Path) -> int | None:
-    """Return the rounds that a run's own summary tells of, if it is finished."""
+def _rounds_done(run: Path) -> int:
+    """Return the rounds that a finished run's own summary tells of, else -1."""
     try:
         with open_regular(run / "summary.json") as file:
             rounds = json.loads(file.read().decode("utf-8"))["rounds"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-    return rounds if type(rounds) is int and 0 <= rounds < LARGEST else None
+        return -1
+    return rounds if type(rounds) is int and 0 <= rounds < LARGEST else -1
 
 
 def _data(run: Path) -> tuple[str, str]:

@@ -24,7 +24,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
         msg = f"cannot read {cell.run / FILE}: {error.strerror}"
         raise DataError(msg) from error
     records = list(reader)
-    if records:
+    if records or cell.finished:
         done = cell.config["rounds"] if cell.finished else None
         summary = summarise_run(records, done)
         row["missing_rounds"] = summary["num_missing_rounds"]
