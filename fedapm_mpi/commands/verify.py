@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     for sentence in found.apart:
         sys.stdout.write(f"{sentence}\n")
     for sentence in found.equal:
-        sys.stdout.write(f"note: {sentence}; what is learned from one helps on both\n")
+        sys.stdout.write(f"note: {sentence}: possible leakage\n")
     if (every.rows < 0).any():
         sys.stdout.write(
             "where samples come from was not written: whether parts are disjoint is "
