@@ -229,7 +229,10 @@ def test_equal_rows_of_a_table_are_no_fault(tmp_path, capsys, old):
     out = capsys.readouterr().out
     rows = ["", ""] if old else [", row 0", ", row 2"]
     assert "2 samples are equal to one of another split (the first: train of client 0"
-    assert f"train of client 0{rows[0]} and test of client 0{rows[1]})" in out
+    assert (
+        f"train of client 0{rows[0]} and test of client 0{rows[1]}): possible leakage"
+        in out
+    )
     assert "1 samples equal another one of the same client and split" in out
     assert ("where samples come from was not written" in out) == old
     assert ("no sample is in two splits or with two clients" in out) == (not old)

@@ -11,7 +11,7 @@ from test_prepare import everyone
 
 from data_prep.writing import Sample, write_samples
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.shards import InputSpec, verify_checksums
+from fedapm_mpi.shards import InputSpec, ShardReader, verify_checksums
 
 INPUTS = (
     InputSpec("x", (2, 3), "float32"),
@@ -72,6 +72,24 @@ def test_the_order_of_clients_does_not_matter(tmp_path):
     first = write(tmp_path / "a", samples)
     second = write(tmp_path / "b", sorted(samples, key=lambda s: s.client))
     assert first.sha256 == second.sha256
+
+
+def test_each_sample_has_a_number_of_its_own(tmp_path):
+    """Counted client by client, in a client as they came, whatever their split."""
+    manifest = write(tmp_path / "to", (one(k) for k in range(60)))
+    reader, stop = ShardReader(manifest), 0
+    for client in range(manifest.num_clients):
+        held = {split: reader.rows(client, split).tolist() for split in manifest.counts}
+        ages = {
+            split: reader.read(client, split).inputs["age"].tolist() for split in held
+        }
+        number = {k: n for s in held for k, n in zip(ages[s], held[s], strict=True)}
+        assert [number[k] for k in sorted(number)] == list(
+            range(stop, stop + len(number))
+        )
+        stop += len(number)
+    assert stop == 60
+    reader.close()
 
 
 def test_numbers_of_clients_are_sorted_as_numbers(tmp_path):

@@ -51,8 +51,7 @@ def run(args: argparse.Namespace) -> int:
     for sentence in found.apart:
         sys.stdout.write(f"{printable(sentence)}\n")
     for sentence in found.equal:
-        note = f"{printable(sentence)}; what is learned from one helps on both"
-        sys.stdout.write(f"note: {note}\n")
+        sys.stdout.write(f"note: {printable(sentence)}: possible leakage\n")
     if (every.rows < 0).any():
         sys.stdout.write(
             "where samples come from was not written: whether parts are disjoint is "
