@@ -10,6 +10,7 @@ from . import __version__
 from .comm.launcher import launched_rank, launched_size
 from .comm.start import complain
 from .errors import ConfigError, FedAPMError
+from .faults import DEBUG, classify
 from .registry import did_you_mean
 
 COMMANDS = (
@@ -40,8 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed.
+    ``--debug``, anywhere, adds tracebacks to errors, on all ranks that it starts too.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" in arguments:
+        arguments = [word for word in arguments if word != "--debug"]
+        os.environ[DEBUG] = "1"
     if arguments[:1] and arguments[0] in _on_ranks():
         command = importlib.import_module(f".commands.{arguments[0]}", __package__)
         exit_code: int = command.main(arguments[1:])
@@ -55,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # say, piped into head: nobody wants the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FedAPMError.exit_code
+    except (Exception, KeyboardInterrupt) as error:
+        told = classify(error)
+        complain(told)
+        return told.exit_code
     return code
 
 
@@ -89,7 +98,8 @@ def parser(wanted: Sequence[str] = ()) -> argparse.ArgumentParser:
         prog="fedapm",
         description="Personalised federated learning by ADMM over MPI.",
         epilog="Exit codes: 0 done, 2 usage or configuration, 3 data, 75 stopped early "
-        "and resumable, 70 failed.",
+        "and resumable, 70 failed, 130 interrupted. --debug, in any command, adds "
+        "tracebacks to errors.",
     )
     top.add_argument("--version", action="version", version=f"fedapm {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)

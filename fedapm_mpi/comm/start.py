@@ -5,16 +5,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ..errors import ConfigError, FedAPMError
+from ..faults import blamed, classify, debugging
 from .base import SERVER, Communicator, Serial
 from .launcher import launched_rank, launched_size
 
 T = TypeVar("T")
-INTERNAL = FedAPMError.exit_code
 PATIENCE = 5.0
 """Seconds that ranks which cannot see each other give rank 0 to say so."""
+
+STAGGER = 1.0
+"""Seconds by which each rank tells an error later than the one before it."""
 
 LAST = 2.0
 """Seconds by which the server leaves after the others."""
@@ -51,8 +54,9 @@ def on_ranks(
     """Run `body` on every rank and return its exit code.
 
     An error that all ranks raise together is told once, by rank 0, and all leave in
-    peace. Any other ends the whole job at once, with the failing rank's traceback:
-    without that, the others would wait in a collective until the job's time is up.
+    peace. Any other is told by the failing rank and ends the whole job at once: without
+    that, the others would wait in a collective until the job's time is up. Where
+    several ranks fail alike, the lowest of them is the one that tells it.
 
     Parameters
     ----------
@@ -74,18 +78,23 @@ def on_ranks(
             if comm.rank == SERVER:
                 complain(error)
             return _leave(comm, error.exit_code)
-        complain(error, f"rank {comm.rank} of {comm.size}: ")
-        comm.abort(error.exit_code)
+        _abort(comm, error)
     except BaseException as error:  # SystemExit too: others would wait for ever
-        if comm.size == 1 and isinstance(error, SystemExit):
+        if comm.size == 1 and isinstance(error, SystemExit) and not blamed(error):
             raise
-        sys.stdout.flush()
-        where = f"rank {comm.rank} of {comm.size} failed:\n" if comm.size > 1 else ""
-        sys.stderr.write(where + traceback.format_exc())
-        sys.stderr.flush()
+        told = classify(error)
         if comm.size == 1:
-            return INTERNAL
-        comm.abort(INTERNAL)
+            complain(told)
+            return told.exit_code
+        _abort(comm, told)
+
+
+def _abort(comm: Communicator, error: FedAPMError) -> NoReturn:
+    """Tell an error that only some ranks have, and end the whole job."""
+    # Those that fail alike come here together: the lowest speaks, and ends the others.
+    time.sleep(min(STAGGER * comm.rank, PATIENCE))
+    complain(error, f"rank {comm.rank} of {comm.size}: ")
+    comm.abort(error.exit_code)
 
 
 def _leave(comm: Communicator, exit_code: int) -> int:
@@ -137,7 +146,11 @@ def _complain_alone(error: FedAPMError) -> None:
 
 
 def complain(error: Exception, where: str = "") -> None:
-    """Print an error that the user can do something about, in one write."""
+    """Print an error in one write, with its traceback where debugging is on."""
     sys.stdout.flush()
-    sys.stderr.write(f"fedapm: error: {where}{error}\n")
+    trace = ""
+    if debugging():
+        kept = getattr(error, "trace", "")
+        trace = kept or "".join(traceback.format_exception(error))
+    sys.stderr.write(f"{trace}fedapm: error: {where}{error}\n")
     sys.stderr.flush()
