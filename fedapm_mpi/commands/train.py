@@ -29,6 +29,8 @@ class Order:
     seconds: float | None = None
     """Time that the run may take."""
 
+    accept_changed_parts: bool = False
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
@@ -57,6 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="go on with a run: RUN, or --run-dir, or else the newest run of this "
         "experiment in --out; with --run-dir and nothing there yet, start it",
+    )
+    parser.add_argument(
+        "--accept-changed-parts",
+        action="store_true",
+        help="go on with a run though the code of its own parts has changed",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the own parts that RUN names, though it was not made here",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved configuration"
@@ -117,13 +129,15 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
         resume=order.resume,
         progress=order.progress,
         stop=stop,
+        accept_changed_parts=order.accept_changed_parts,
     )
 
 
 def _read_order(argv: Sequence[str]) -> Order | int:
     import yaml
 
-    from ..configfile import load
+    from .. import trust
+    from ..configfile import load, read_yaml
 
     parser = argparse.ArgumentParser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
@@ -138,6 +152,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
             msg = "name a CONFIG file, or a run to go on with by --resume RUN"
             raise ConfigError(msg)
         path = known
+        trust.require(known.parent, read_yaml(known), trusted=args.trust)
     config = load(path, overrides)
     if args.print_config:
         print(yaml.safe_dump(config.plain(), sort_keys=False), end="")  # noqa: T201
@@ -151,6 +166,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         resume=resume,
         dry_run=args.dry_run,
         progress=args.progress,
+        accept_changed_parts=args.accept_changed_parts,
         seconds=None if args.walltime is None else seconds_in(args.walltime),
     )
 
@@ -185,7 +201,7 @@ def _newest_run(out: Path, config: dict[str, Any]) -> Path:
             values = yaml.safe_load(path.read_text("utf-8"))
             if identity_then(values, config) == wanted:
                 found.append(path.parent)
-        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        except Exception:  # whatever is in there: it is no run of this experiment
             continue
     if not found:
         msg = (
