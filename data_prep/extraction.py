@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.errors import DataError, FedAPMError
+from fedapm_mpi.faults import classify
 from fedapm_mpi.files import flush, write_text
+from fedapm_mpi.ownsources import KEY
 
 from .extractors import BrokenItem, Extractor, Items
 
@@ -83,8 +85,8 @@ def extract(
                 _make(
                     extractor, items, directory, missing[start + comm.rank], skip_broken
                 )
-            except FedAPMError as caught:
-                error = caught
+            except Exception as caught:  # whatever a user's own extractor raises
+                error = classify(caught)
         comm.agree(error)
     return _finish(comm, extractor, directory, items, number, tell)
 
@@ -103,8 +105,8 @@ def _begin(
             items = extractor.items()
             asked = {**identity, "facts": extractor.facts(), "chunk": CHUNK}
             _claim(directory, json.dumps(asked, indent=1) + "\n")
-        except FedAPMError as caught:
-            error = caught
+        except Exception as caught:  # whatever a user's own extractor raises
+            error = classify(caught)
     comm.agree(error)
     return comm.share(items)
 
@@ -116,7 +118,12 @@ def _claim(directory: Path, asked: str) -> None:
         if path.exists():
             before, now = json.loads(path.read_text("utf-8")), json.loads(asked)
             keys = sorted({*before, *now})
-            differing = [key for key in keys if before.get(key) != now.get(key)]
+            differing = [
+                key
+                for key in keys
+                # Features from before code was kept are known by the rest alone.
+                if before.get(key) != now.get(key) and (key != KEY or key in before)
+            ]
             if differing:
                 msg = (
                     f"{directory} holds features that were made otherwise (they differ "

@@ -11,8 +11,10 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi import ownparts, ownsources
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
+from fedapm_mpi.faults import classify
 from fedapm_mpi.files import file_sha256
 from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.options import validate_options
@@ -21,6 +23,7 @@ from fedapm_mpi.seeding import stream
 from fedapm_mpi.shards import Compression, write_dataset
 from fedapm_mpi.tables import Table, stored_as
 
+from . import own
 from .files import regular
 from .partitioners import Pool, partitioners
 from .partitioners.base import Within, facts, fault, may_overlap
@@ -113,9 +116,12 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     ConfigError
         With one line for each thing that is wrong.
     """
-    source = source if ":" in source else source.replace("_", "-")
+    if ownparts.is_own(source):
+        source = ownparts.absolute(source)
+    else:
+        source = source.replace("_", "-")
     reader = sources.get(source)
-    of_source = list(inspect.signature(reader).parameters)[1:]
+    of_source = _options_of(source, reader)
     of_settings = list(inspect.signature(Settings).parameters)
     known = sorted({*of_source, *of_settings, "partitioner", "shift"})
     errors = [
@@ -124,7 +130,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
         if key not in known
     ]
     options, found = validate_options(
-        f"source {source!r}",
+        ownparts.label("source", source),
         reader,
         {key: value for key, value in values.items() if key in of_source},
         1,
@@ -138,11 +144,22 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     changes, found = _shifts(values.get("shift"))
     errors += found
     if errors:
-        raise ConfigError("\n".join([f"cannot prepare {source!r}:", *errors]))
+        raise ConfigError(
+            "\n".join([f"cannot prepare {ownparts.shown(source)!r}:", *errors])
+        )
     without_effect = [key for key in ("test", "val") if key in given.keys() - of_source]
     return Plan(
         source, options, chosen, changes, Settings(**settings), tuple(without_effect)
     )
+
+
+def _options_of(source: str, reader: Callable[..., Any]) -> list[str]:
+    """Return the options that a source takes."""
+    try:
+        return list(inspect.signature(reader).parameters)[1:]
+    except (TypeError, ValueError) as error:
+        msg = f"{ownparts.label('source', source)}: its options cannot be read: {error}"
+        raise ConfigError(msg) from error
 
 
 def _partitioner(
@@ -156,13 +173,15 @@ def _partitioner(
         return {}, errors
     try:
         hints = get_type_hints(part, include_extras=True)
-    except (NameError, TypeError):  # a user's, that can't be resolved here
+    except Exception:  # a user's, that can't be resolved here
         hints = {}
     for inner, kind in hints.items():
         if kind == Within and inner in options:
             options[inner], found = _partitioner(options[inner], f"{key}.{inner}")
             errors += found
-    checked, found = validate_options(f"{key} {name!r}", part, options, 3)
+    checked, found = validate_options(
+        f"{key} {ownparts.shown(name)!r}", part, options, 3
+    )
     return {"name": name, **checked}, errors + found
 
 
@@ -173,7 +192,9 @@ def _shifts(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
         name, part, options, found = _named("shift", shifts, one)
         errors += found
         if part is not None:
-            checked, found = validate_options(f"shift {name!r}", part, options, 2)
+            checked, found = validate_options(
+                ownparts.label("shift", name), part, options, 2
+            )
             made.append({"name": name, **checked})
             errors += found
     return tuple(made), errors
@@ -188,6 +209,7 @@ def _named(
     if not isinstance(name, str):
         known = ", ".join(registry.names())
         return "", None, {}, [f"{key}: needs a name, {key}=NAME (known: {known})"]
+    name = ownparts.absolute(name)
     try:
         return name, registry.get(name), options, []
     except ConfigError as error:
@@ -243,8 +265,8 @@ def prepare(
     try:
         told = tell if tell and ranks.rank == SERVER else _untold
         found = _ready(wanted, origin, directory, force, told)
-    except FedAPMError as caught:
-        error = caught
+    except Exception as caught:  # whatever a user's own part raises
+        error = classify(caught)
     ranks.agree(error)
     if isinstance(found, Manifest):
         return found, False
@@ -263,7 +285,7 @@ def _ready(
     tell: Callable[[str], None],
 ) -> Manifest | dict[str, Any]:
     """Return the manifest of what is there already, or what is to be written."""
-    source = sources.get(wanted.source)(origin, **wanted.options)
+    source = own.read(wanted.source, origin, wanted.options)
     source = checked_source(source, wanted.source)
     for note in (*source.notes, *source.warnings):
         tell(note)
@@ -327,7 +349,9 @@ def _identity(
     settings = wanted.settings
     # Absent where there is nothing to say, so that data sets made before there was a
     # choice are still known for what they are.
-    more: dict[str, Any] = {"shift": list(wanted.shifts)} if wanted.shifts else {}
+    more: dict[str, Any] = {}
+    if wanted.shifts:
+        more["shift"] = [ownsources.without_folder(shift) for shift in wanted.shifts]
     if source.skipped:
         more["skipped"] = list(source.skipped)
     if source.notes:
@@ -335,11 +359,17 @@ def _identity(
     for key in ("store", "compression"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)
+    named = {"source": {"name": wanted.source, **_options(wanted)}}
+    named["partitioner"] = dict(partitioner)
+    parts = ownsources.names_in([*named.values(), *wanted.shifts])
+    code = ownsources.hashes_of(parts)
+    if code:  # which decides the bytes as well; files go by their hashes, not folders
+        more[ownsources.KEY] = code
     identity = {
         **more,
-        "source": {"name": wanted.source, **_options(wanted)},
+        "source": ownsources.without_folder(named["source"]),
         "files": _files(source.files),
-        "partitioner": dict(partitioner),
+        "partitioner": ownsources.without_folder(named["partitioner"]),
         "clients": settings.clients,
         "test": settings.test,
         "val": settings.val,
@@ -390,6 +420,8 @@ def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
         key
         for key in {*identity, *manifest.preparation}
         if identity.get(key) != manifest.preparation.get(key)
+        # What was prepared before code was kept is known by the rest alone.
+        and (key != ownsources.KEY or key in manifest.preparation)
     )
     if changed:
         msg = (
@@ -411,11 +443,11 @@ def _partition(
     options = dict(partitioner)
     name = options.pop("name")
     rng = stream(settings.seed, "partition")
-    parts = partitioners.get(name)(pool, settings.clients, rng, **options)
+    parts = own.partition(name, pool, settings.clients, rng, options)
     # Built-in ones are right by their tests; this is for users' own.
     found = fault(parts, len(pool.labels))
     if found:
-        msg = f"partitioner {name!r} gave {found}"
+        msg = f"{ownparts.label('partitioner', name)} gave {found}"
         raise DataError(msg)
     return parts
 
@@ -496,8 +528,7 @@ def _shifted(
             training[rows] = True
         clients = Clients(len(parts), owner, training, wanted.settings.seed)
         for options in changes:
-            own = dict(options)
-            table, notes = shifts.get(own.pop("name"))(table, clients, **own)
+            table, notes = own.shift(options, table, clients)
             for known, note in zip(done, notes, strict=True):
                 known += [note] * bool(note)
     return table, [f" ({', '.join(known)})" if known else "" for known in done]

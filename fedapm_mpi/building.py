@@ -1,7 +1,6 @@
 """Parts made from a configuration: by name, with their options, checked to fit."""
 
-import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from . import ownparts
 from .algorithms import Algorithm, ClientState
 from .config import Config, Part
-from .errors import ConfigError, FedAPMError
+from .errors import ConfigError
+from .faults import is_told, part_error, shortened
 from .manifest import InputSpec, Manifest
 from .models import models
 from .modeltensors import cast, check_tensors
@@ -32,15 +33,13 @@ def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any
     factory = registry.get(part["name"])
     try:
         return factory(*args, **options)
-    except FedAPMError:
+    except KeyboardInterrupt:
         raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        msg = (
-            f"{registry.kind} {part['name']!r} could not be built: "
-            f"{type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
-        )
-        raise ConfigError(msg) from error
+    except BaseException as error:  # SystemExit too, which a user's own may raise
+        if is_told(error):
+            raise
+        what = ownparts.label(registry.kind, part["name"])
+        raise part_error(what, error, building=True) from error
 
 
 def build_module(
@@ -56,8 +55,8 @@ def build_module(
             torch.set_default_dtype(default)
     if not isinstance(module, nn.Module):
         msg = (
-            f"model {part['name']!r} returned {type(module).__name__}; the factory "
-            "must return a torch.nn.Module"
+            f"{ownparts.label('model', part['name'])} returned "
+            f"{type(module).__name__}; the factory must return a torch.nn.Module"
         )
         raise ConfigError(msg)
     try:
@@ -151,8 +150,7 @@ def split_module(
         return SplitModel(module, {name for name, _ in trainable(module)})
     assert config.split is not None
     if config.split.rule is not None:
-        rules: Registry[Any] = Registry("split rule", __package__)
-        return SplitModel.from_rule(module, rules.get(config.split.rule))
+        return SplitModel.from_rule(module, split_rule(config.split.rule))
     first, last = config.split.first or 0, config.split.last or 0
     if first or last:
         return SplitModel.from_position(module, first=first, last=last)
@@ -162,6 +160,40 @@ def split_module(
         shared=config.split.shared,
         elsewhere=elsewhere,
     )
+
+
+def split_rule(name: str) -> Callable[[str, Tensor], bool]:
+    """Return a user's own split rule; what it gives is checked whenever it is called.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such function.
+    """
+    if not ownparts.is_own(name):
+        msg = (
+            f"split.rule: {shortened(name)!r} must be a function of your own, named "
+            "module:function or ./file.py:function"
+        )
+        raise ConfigError(msg)
+    rule, what = ownparts.load("split rule", name), ownparts.label("split rule", name)
+
+    def checked(parameter: str, tensor: Tensor) -> bool:
+        try:
+            found = rule(parameter, tensor)
+        except Exception as error:
+            if is_told(error):
+                raise
+            raise part_error(what, error, building=True) from error
+        if not isinstance(found, bool | np.bool_):
+            msg = (
+                f"{what} gave {shortened(repr(found))} for {parameter!r}; it must "
+                "return True where the parameter is personal, else False"
+            )
+            raise ConfigError(msg)
+        return bool(found)
+
+    return checked
 
 
 def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -> None:

@@ -1,6 +1,7 @@
 """The command ``fedapm``; each of its commands is a module of `commands`."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from . import __version__, interrupts, source
 from .arguments import Parser, asks_for_help
 from .comm.launcher import launched_rank, launched_size
 from .errors import ConfigError, FedAPMError
+from .faults import DEBUG, classify
 from .loading import INTERRUPTED
 from .registry import did_you_mean
 from .shorten import shown
@@ -48,20 +50,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     0 done, 2 usage or configuration, 3 data, 75 stopped early and resumable, 70 failed,
-    130 interrupted.
+    130 interrupted. ``--debug``, anywhere, adds tracebacks to errors, on all ranks that
+    it starts too.
     """
     with ExitStack() as stack:
         if argv is None:
             stack.enter_context(interrupts.as_program())
         output = stack.enter_context(protected())
         arguments = list(sys.argv[1:] if argv is None else argv)
+        if "--debug" in arguments:
+            arguments = [word for word in arguments if word != "--debug"]
+            os.environ[DEBUG] = "1"
         try:
             return _run(arguments, output)
-        except FedAPMError as error:
+        except Exception as error:
             from .comm.start import complain
 
-            complain(error)
-            return error.exit_code
+            told = classify(error)
+            complain(told)
+            return told.exit_code
         except KeyboardInterrupt as error:
             interrupts.tell_interrupted(str(error))
             return INTERRUPTED
@@ -147,7 +154,8 @@ def parser(wanted: Sequence[str] = ()) -> Parser:
         prog="fedapm",
         description="Personalised federated learning by ADMM over MPI.",
         epilog="Exit codes: 0 done, 2 usage or configuration, 3 data, 75 stopped early "
-        "and resumable, 70 failed, 130 interrupted.",
+        "and resumable, 70 failed, 130 interrupted. --debug, in any command, adds "
+        "tracebacks to errors.",
     )
     top.add_argument("--version", action="version", version=f"fedapm {__version__}")
     if not wanted:

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import admm
+from . import admm, ownchecks
 from .errors import FedAPMError, TrainingError
+from .faults import classify
 from .problem import ClientProblem
 from .session import Session
 
@@ -46,8 +47,11 @@ def local_work(
                     "lower the learning rate or the penalty"
                 )
                 raise TrainingError(msg)
-        except FedAPMError as error:
-            return result._replace(error=error, largest=0.0)
+        except Exception as error:  # all ranks hear of it, and leave together
+            told = classify(error)
+            if told is not error:
+                told.args = (f"client {client}, round {t + 1}: {told}",)
+            return result._replace(error=told, largest=0.0)
         largest = max(largest, size)
         result.clients.append(client)
         result.increments.append(increment)
@@ -81,8 +85,12 @@ def _train(
         )
     follow_dual = session.config.diagnostics.dual_sum
     dual_before = state["dual"].clone().double() if follow_dual else None
-    increment = session.algorithm.client_step(
-        broadcast, state, problem, float(session.weights[client])
+    increment = ownchecks.increment(
+        session.config.algorithm,
+        session.algorithm.client_step(
+            broadcast, state, problem, float(session.weights[client])
+        ),
+        *broadcast.shape,
     )
     parts = [groups.spread(client, increment.cpu()).reshape(-1)]
     if "buffers" in state or "counters" in state:

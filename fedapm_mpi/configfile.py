@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
+from . import ownparts
 from .algorithms import algorithms
 from .config import PARTS, Config
 from .errors import ConfigError
@@ -145,7 +146,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         config = _validated(Config, plain)
     except pydantic.ValidationError as error:
         errors += sentences(error, Config)
-    checked: dict[str, dict[str, Any]] = {}
+    checked: dict[str, Any] = {}
     for key in PARTS:
         part = getattr(config, key) if config else plain.get(key)
         if isinstance(part, dict):
@@ -163,6 +164,9 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     if errors:
         msg = f"{where}:\n{listed(errors)}"
         raise ConfigError(msg)
+    if config.split is not None and config.split.rule is not None:
+        rule = ownparts.absolute(config.split.rule)
+        checked["split"] = dataclasses.replace(config.split, rule=rule)
     parts: Any = checked
     return dataclasses.replace(config, groups=groups, **parts)
 
@@ -175,14 +179,17 @@ def check_part(
     name = options.pop("name", None)
     if not isinstance(name, str):
         return {}, [f"{key}: needs a name (known: {', '.join(registry.names())})"]
+    if ownparts.is_own(name) and not ownparts.may_import():
+        return dict(part), []  # nothing is known of it without its code
+    name = ownparts.absolute(name)
+    options = ownparts.renamed(options, ownparts.absolute)
     try:
         factory = registry.get(name)
     except ConfigError as error:
         return {}, [f"{key}: {cut(str(error), LONGEST_SENTENCE)}"]
     positional = POSITIONAL.get(key.rpartition(".")[2], 0)
-    checked, errors = validate_options(
-        f"{key} {shown(name)}", factory, options, positional
-    )
+    what = f"{key} {shown(ownparts.shown(name))}"
+    checked, errors = validate_options(what, factory, options, positional)
     return {"name": name, **checked}, errors
 
 
@@ -207,9 +214,11 @@ def _with_models(groups: Any, base: Any) -> Any:
 def _split_errors(config: Config) -> list[str]:
     if config.held_by_some is not None and not config.groups:
         return ["held_by_some: there are no groups, so all hold all; remove the key"]
-    algorithm = algorithms.get(config.algorithm["name"])
-    sharing = getattr(algorithm, "sharing", "split")
     name = config.algorithm["name"]
+    if ownparts.is_own(name) and not ownparts.may_import():
+        return []
+    algorithm = algorithms.get(name)
+    sharing = getattr(algorithm, "sharing", "split")
     if sharing == "split" and config.split is None:
         return [
             f"split: algorithm {name!r} needs to know which parameters are personal, "

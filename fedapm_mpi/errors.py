@@ -10,10 +10,14 @@ class FedAPMError(Exception):
         Status with which the command line ends.
     agreed
         Whether every rank raises it together, so that all can leave in peace.
+    trace
+        The traceback of what caused it, as text, where debugging is on; unlike the
+        cause itself it reaches other ranks.
     """
 
     exit_code = 70
     agreed = False
+    trace = ""
 
 
 class ConfigError(FedAPMError):

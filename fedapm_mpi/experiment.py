@@ -9,13 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import checkpoint
+from . import checkpoint, ownchecks
 from .admm import dot
 from .algorithms import Round
-from .client_work import local_work
+from .client_work import Local, local_work
 from .comm import SERVER
 from .consensus import dual_residual, lagrangian, measure, resumed_verdict
+from .errors import FedAPMError
+from .faults import using
 from .gathering import gather_of_clients
+from .ownparts import label_of
 from .placements import hosts
 from .recorder import Record, Recorder, ranges
 from .server import Server, restore
@@ -100,17 +103,15 @@ def run(
             break
         session.adapt(verdict.rho)
 
-        chosen = session.participants(t)
         with clock("local"):
-            mine = session.draw(chosen, session.training_costs)
-            local = local_work(session, t, mine, message)
+            chosen, local = _local(session, t, message)
         largest, failed, slowest, asked = comm.maximum(
             [local.largest, bool(local.error), clock.seconds["local"], stop.due()]
         )
         stopping = asked > 0
         if failed:
             comm.agree(local.error)
-        with clock("reduce"):
+        with clock("reduce"), using(label_of("reduction", config.reduction["name"])):
             total = session.reduction.sum(
                 comm,
                 local.increments,
@@ -121,6 +122,7 @@ def run(
         gathered = gather_of_clients(comm, local.clients, local.statistics, width=4)
         if gathered is not None:
             clients, statistics = gathered
+            total = ownchecks.total(config.reduction, total, session.up_length)
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
@@ -135,6 +137,18 @@ def run(
                 "reduce": len(total) * session.reduction.bytes_per_element,
             }
     return Outcome(0 if done else STOPPED_EARLY, t, server)
+
+
+def _local(
+    session: Session, t: int, message: Tensor
+) -> tuple[NDArray[np.int64], Local]:
+    """Return a round's participants, and what this rank's work brings."""
+    try:
+        chosen = session.participants(t)
+    except FedAPMError as error:  # a user's own scheme: the ranks agree on it below
+        return np.zeros(0, np.int64), Local([], [], [], 0.0, error)
+    mine = session.draw(chosen, session.training_costs)
+    return chosen, local_work(session, t, mine, message)
 
 
 def _server_work(
@@ -157,6 +171,7 @@ def _server_work(
             increments[:, section.place],
             _round(session, server, t, chosen, holders, penalties),
         )
+    ownchecks.check_server(session.config.algorithm, server.rows, t + 1)
     if len(chosen):
         buffers = summed[rows * d :][: len(server.buffers)]
         server.buffers.add_(buffers, alpha=1 / len(chosen))

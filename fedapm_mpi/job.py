@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import checkpoint, cores
+from . import checkpoint, cores, ownsources
 from .builtmodel import same_as_begun
 from .checkpoint_folder import any_ever, clean
 from .comm import SERVER, Communicator
-from .config import PARTS, RESULT_NEUTRAL, Config
+from .config import RESULT_NEUTRAL, Config
 from .differences import differences, told
 from .digests import write_sums
 from .errors import ConfigError, FedAPMError
@@ -23,6 +23,7 @@ from .session import Session, open_session
 from .state import run_digest
 from .stopping import STOPPED_EARLY, Stop
 from .summary import remarks, summarise_run
+from .trust import mark_run
 
 
 def train(
@@ -35,6 +36,7 @@ def train(
     progress: str = "auto",
     stop: Stop | None = None,
     break_lock: bool = False,
+    accept_changed_parts: bool = False,
 ) -> int:
     """Run an experiment and leave a run directory; a collective call.
 
@@ -56,6 +58,8 @@ def train(
         Whether the run is to stop at the next round border.
     break_lock
         Whether to take the directory from a job that may still own it on another host.
+    accept_changed_parts
+        Whether to go on though the source of a user's own part has changed.
 
     Returns
     -------
@@ -67,7 +71,15 @@ def train(
     identity = identity_of(config.plain()) | _hashes(session)
     recorder = _open_directory(session, directory, out, resume, break_lock)
     try:
-        return _train(session, recorder, identity, resume, progress, stop or Stop())
+        return _train(
+            session,
+            recorder,
+            identity,
+            resume=resume,
+            progress=progress,
+            stop=stop or Stop(),
+            accept_changed_parts=accept_changed_parts,
+        )
     finally:
         if recorder.owner is not None:
             recorder.owner.release()
@@ -77,20 +89,31 @@ def _train(
     session: Session,
     recorder: Recorder,
     identity: dict[str, Any],
+    *,
     resume: bool,
     progress: str,
     stop: Stop,
+    accept_changed_parts: bool,
 ) -> int:
     """Train in a directory that is this run's."""
     comm = session.comm
     again = f"fedapm train --resume {recorder.directory}"
     stop.hint = f"go on from the last checkpoint with: {again}"
     notes: list[str] = []
+    accepted: list[str] = []
     saved = None
     if resume:
-        saved = _checkpoint_of(session, recorder, identity, notes)
+        saved = _checkpoint_of(
+            session,
+            recorder,
+            identity,
+            notes,
+            accept_changed_parts=accept_changed_parts,
+            accepted=accepted,
+        )
     _keep_built_model(session, recorder, resumed=saved is not None)
-    _begin(session, recorder, saved, notes, progress)
+    sources = identity.get(ownsources.KEY)
+    _begin(session, recorder, saved, notes, progress, (sources, accepted))
     display = _display(comm, progress, session.config.rounds, saved)
     try:
         outcome = run(
@@ -115,26 +138,32 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     As plain JSON, which has lists only, so that it equals itself once read back.
     """
-    kept = {key: v for key, v in config.items() if key not in RESULT_NEUTRAL}
+    whole = ownsources.portable(config)
+    kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
     identity: dict[str, Any] = json.loads(json.dumps(kept))
     return identity
 
 
-def _hashes(session: Session) -> dict[str, str]:
+def _hashes(session: Session) -> dict[str, Any]:
     """Return the hashes of the files that a run starts from; a collective call."""
     path = session.config.initial_model
     found: str | None = None
+    sources: dict[str, str] = {}
     error: FedAPMError | None = None
-    if path is not None and session.comm.rank == SERVER:
+    if session.comm.rank == SERVER:
         try:
-            found = file_sha256(Path(path))
+            sources = ownsources.hashes(session.config.plain())
+            found = None if path is None else file_sha256(Path(path))
         except OSError as caught:
             error = ConfigError(f"cannot read {path}: {caught.strerror or caught}")
+        except FedAPMError as caught:
+            error = caught
     session.comm.agree(error)
-    hashes = {"manifest": session.manifest.sha256}
+    hashes: dict[str, Any] = {"manifest": session.manifest.sha256}
     if path is not None:
         hashes["initial_model_sha256"] = session.comm.share(found)
-    return hashes
+    sources = session.comm.share(sources if session.comm.rank == SERVER else None)
+    return hashes | ({ownsources.KEY: sources} if sources else {})
 
 
 def identity_then(
@@ -156,9 +185,14 @@ def identity_then(
     from .configfile import validate
 
     whole = {**values, **{key: config[key] for key in RESULT_NEUTRAL}}
-    if all(whole[k]["name"] == config[k]["name"] for k in PARTS if k in whole):
-        with suppress(ConfigError):  # then it is compared as it is
-            whole = validate(whole, "saved").plain()
+    # A saved configuration may be anybody's. It never has a part imported, nor its
+    # options given to a user's own code, that this one does not name itself.
+    if ownsources.same_parts(whole, config):
+        # Where it is no configuration at all, it is compared as it is.
+        with suppress(ConfigError, LookupError, TypeError, ValueError):
+            mine = ownsources.with_own_parts(whole, config)
+            filled = validate(mine, "saved").plain()
+            whole = ownsources.with_own_parts(filled, whole, added=True)
     if config["threads"] == "auto":  # whatever number came of it then
         whole["threads"] = "auto"
     return identity_of(whole)
@@ -220,7 +254,13 @@ def _open_directory(
 
 
 def _checkpoint_of(
-    session: Session, recorder: Recorder, identity: dict[str, Any], notes: list[str]
+    session: Session,
+    recorder: Recorder,
+    identity: dict[str, Any],
+    notes: list[str],
+    *,
+    accept_changed_parts: bool,
+    accepted: list[str],
 ) -> checkpoint.Saved | None:
     """Return the checkpoint to go on from; `None` if the run has not made one yet."""
     comm, rounds = session.comm, session.config.rounds
@@ -238,17 +278,28 @@ def _checkpoint_of(
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
     if comm.rank == SERVER:
-        hashes = ("manifest", "initial_model_sha256")
+        hashes = ("manifest", "initial_model_sha256", ownsources.KEY)
         then = {key: v for key, v in saved.identity.items() if key not in hashes}
         with suppress(LookupError, TypeError, AttributeError, ValueError):
             then = identity_then(then, session.config.plain())
         then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
-        differing = differences(then, identity)
+        differing = differences(
+            {key: v for key, v in then.items() if key != ownsources.KEY},
+            {key: v for key, v in identity.items() if key != ownsources.KEY},
+        )
+        sources = ownsources.changed(
+            saved.identity.get(ownsources.KEY), identity.get(ownsources.KEY, {})
+        )
+        if accept_changed_parts:
+            notes += [f"{one}: accepted by {ownsources.FLAG}" for one in sources]
+            accepted += sources
         if differing:
             error = ConfigError(
                 f"{recorder.directory} cannot go on under another configuration:"
                 + told(differing)
             )
+        elif sources and not accept_changed_parts:
+            error = ownsources.refusal(recorder.directory, sources)
         elif saved.round_index > rounds:
             error = ConfigError(
                 f"{recorder.directory} has done {saved.round_index} rounds, more than "
@@ -275,6 +326,7 @@ def _begin(
     saved: checkpoint.Saved | None,
     notes: list[str],
     progress: str,
+    sources: tuple[Any, list[str]],
 ) -> None:
     """Write down what is about to run, and tell it."""
     ranks = gather_ranks(session)
@@ -289,7 +341,11 @@ def _begin(
             notes += recorder.keep_until(saved.round_index if saved else -1)
             text = dump(session.config.plain())
             write_text(recorder.directory / "config.yaml", text)
-            recorder.write_json("provenance.json", provenance(session, ranks))
+            origin = provenance(session, ranks)
+            origin |= ownsources.record(recorder.directory, *sources)
+            recorder.write_json("provenance.json", origin)
+            unmarked = mark_run(recorder.directory, session.config.plain())
+            notes += [unmarked] if unmarked else []
             rows = session.groups.table()
             recorder.write_csv("split.csv", rows[0]._fields, rows)
         except FedAPMError as caught:

@@ -14,7 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from . import ownparts
 from .errors import ConfigError
+from .faults import shortened, using
 from .launchers import Job, launchers
 from .launchers.srun import mpi_type
 
@@ -119,7 +121,7 @@ def choose(kind: str, wanted: str = "auto") -> Chosen:
     ConfigError
         If there is none, or none that belongs to the library.
     """
-    if ":" in wanted:
+    if ownparts.is_own(wanted):
         return Chosen(wanted, wanted)
     if wanted not in ("auto", "mpiexec"):
         launchers.get(wanted)  # refuses one that is not known
@@ -176,7 +178,24 @@ def command(
         raise ConfigError(msg)
     kind = kind_of(told)
     chosen = choose(kind, launcher)
-    return [*launchers.get(chosen.name)(chosen.program, job, kind), *program]
+    return [*_started_by(chosen, job, kind), *program]
+
+
+def _started_by(chosen: Chosen, job: Job, kind: str) -> list[str]:
+    """Return what a launcher says, checked if it is the user's own."""
+    what = ownparts.label_of("launcher", chosen.name)
+    with using(what):
+        words = launchers.get(chosen.name)(chosen.program, job, kind)
+    if what is None:
+        return words
+    good = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
+    if not good or not words:
+        msg = (
+            f"{what} gave {shortened(repr(words))}; it must return a list of strings, "
+            "the words of the command that starts the ranks"
+        )
+        raise ConfigError(msg)
+    return list(words)
 
 
 def mpi_types(srun: str) -> list[str]:

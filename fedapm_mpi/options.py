@@ -16,6 +16,7 @@ import pydantic
 
 from . import yamlfile
 from .errors import ConfigError
+from .faults import cause, part_error, place
 from .registry import did_you_mean
 from .shorten import MOST, cut, shown
 
@@ -138,24 +139,38 @@ def validate_options(
     list of str
         One sentence for each error.
     """
-    fields, takes_any = _signature_fields(factory, positional)
-    config = pydantic.ConfigDict(
-        extra="allow" if takes_any else "forbid",
-        arbitrary_types_allowed=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
-    schema = pydantic.create_model("Options", __config__=config, **fields)
+    schema: Any = None
     try:
+        fields, takes_any = _signature_fields(factory, positional)
+        config = pydantic.ConfigDict(
+            extra="allow" if takes_any else "forbid",
+            arbitrary_types_allowed=True,
+            allow_inf_nan=False,
+            protected_namespaces=(),
+        )
+        schema = _schema(config, fields)
         checked = schema.model_validate_json(as_json(options), strict=True)
     except pydantic.ValidationError as error:
         return {}, sentences(error, schema, f"{what}: ")
-    plain: dict[str, Any] = checked.model_dump()
+    except ConfigError as error:
+        return {}, [f"{what} {error}"]
+    except Exception as error:  # a user's own signature or type hints
+        return {}, [_not_inspected(what, error)]
+    found: dict[str, Any] = checked.model_dump(by_alias=True, warnings=False)
+    plain = {
+        key: value if is_plain(value) else options[key]
+        for key, value in found.items()
+        if is_plain(value) or key in options
+    }
     if dataclasses.is_dataclass(factory):
         try:
             factory(**plain)
         except (ValueError, TypeError) as error:
             return {}, [f"{what}: {error}"]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # of a user's own
+            return {}, [str(part_error(what, error, building=True))]
     return plain, []
 
 
@@ -172,15 +187,47 @@ def as_json(values: Any) -> str:
     return json.dumps(values, default=plain)
 
 
+def is_plain(value: Any) -> bool:
+    """Return whether a value can be written to a configuration file and read back.
+
+    A default such as ``torch.nn.ReLU`` cannot: it stays the factory's own matter.
+    """
+    if isinstance(value, Mapping):
+        return all(isinstance(k, str) and is_plain(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_plain(one) for one in value)
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _schema(config: pydantic.ConfigDict, fields: Mapping[str, Any]) -> Any:
+    """Return the model of some options, whatever the options are called."""
+    named: dict[str, Any] = {}
+    for name, (hint, default) in fields.items():
+        if name.startswith("_") or hasattr(pydantic.BaseModel, name):
+            field = pydantic.Field(default, alias=name)
+            named[f"option_{name.strip('_')}_{len(named)}"] = (hint, field)
+        else:
+            named[name] = (hint, default)
+    return pydantic.create_model("Options", __config__=config, **named)
+
+
+def _not_inspected(what: str, error: Exception) -> str:
+    return f"{what}: its options cannot be read: {cause(error)}{place(error)}"
+
+
 def _signature_fields(
     factory: Callable[..., Any], positional: int
 ) -> tuple[dict[str, Any], bool]:
     target = factory.__init__ if inspect.isclass(factory) else factory
     try:
         hints = typing.get_type_hints(target, include_extras=True)
-    except (NameError, TypeError):
+    except Exception:  # a user's, that cannot be resolved here
         hints = {}
-    parameters = list(inspect.signature(factory).parameters.values())[positional:]
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # compiled code that tells none takes what it takes
+        return {}, True
+    parameters = _options_of(signature, positional)
     made = {
         field.name: field.default_factory()
         for field in _dataclass_fields(factory)
@@ -196,6 +243,38 @@ def _signature_fields(
             default = ... if empty else made.get(parameter.name, parameter.default)
             fields[parameter.name] = (hints.get(parameter.name, Any), default)
     return fields, takes_any
+
+
+def _options_of(
+    signature: inspect.Signature, positional: int
+) -> list[inspect.Parameter]:
+    """Return the parameters that are options, behind those given by position.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be called with so many arguments by position.
+    """
+    by_position = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+    every = list(signature.parameters.values())
+    leading = [p for p in every if p.kind in by_position]
+    anything = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in every)
+    if len(leading) < positional and not anything:
+        msg = (
+            f"is called with {positional} arguments by position, but takes "
+            f"{len(leading)}"
+        )
+        raise ConfigError(msg)
+    taken = leading[:positional]
+    needed = [p for p in leading[positional:] if p.kind is by_position[0]]
+    for parameter in needed:
+        if parameter.default is inspect.Parameter.empty:
+            msg = f"needs {parameter.name!r} by position, which is not given"
+            raise ConfigError(msg)
+    return [p for p in every if p not in taken and p not in needed]
 
 
 def _dataclass_fields(factory: Any) -> tuple[dataclasses.Field[Any], ...]:
@@ -241,7 +320,8 @@ def _known_keys(schema: Any, parents: Sequence[str]) -> list[str]:
             return []
     if dataclasses.is_dataclass(schema):
         return sorted(f.name for f in dataclasses.fields(schema))
-    return sorted(getattr(schema, "model_fields", {}))
+    fields = getattr(schema, "model_fields", {})
+    return sorted(field.alias or name for name, field in fields.items())
 
 
 def _path(steps: Sequence[int | str]) -> str:

@@ -2,13 +2,13 @@
 
 import importlib
 import pkgutil
-import sys
 from collections.abc import Callable
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from . import ownparts
 from .errors import ConfigError
+from .faults import shortened
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ class Registry(Generic[F]):
     The part called ``some-name`` lives in the module ``some_name`` of the package,
     so looking one up imports that file and no other. Modules called ``base`` or
     starting with an underscore hold no part. A user's own part is named
-    ``module:attribute``, and need not be registered.
+    ``module:attribute`` or ``./file.py:attribute``, and need not be registered.
 
     Parameters
     ----------
@@ -60,44 +60,25 @@ class Registry(Generic[F]):
         )
 
     def get(self, name: str) -> F:
-        """Return the part called `name`, or the user's own ``module:attribute``.
+        """Return the part called `name`, or the user's own; see `ownparts.load`.
 
         Raises
         ------
         ConfigError
             If there is no such part; the message suggests the nearest name.
         """
-        if ":" in name:
-            return self._load_own(name)
+        if ownparts.is_own(name):
+            own: F = ownparts.load(self.kind, name)
+            return own
         known = self.names()
         if name not in known:
+            shown, hint = shortened(name), did_you_mean(name, known)
+            if name.isidentifier() and ownparts.is_there(f"{name}.py"):
+                hint = f"; for the file {shown}.py here write ./{shown}.py:NAME"
             msg = (
-                f"unknown {self.kind} {name!r}{did_you_mean(name, known)} "
-                f"(known: {', '.join(known)}; your own: module:name)"
+                f"unknown {self.kind} {shown!r}{hint} (known: {', '.join(known)}; your "
+                "own: module:name or ./file.py:name)"
             )
             raise ConfigError(msg)
         importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
         return self._parts[name]
-
-    def _load_own(self, name: str) -> F:
-        module_name, _, attribute = name.partition(":")
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # as "python -m" would, but last
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            msg = (
-                f"{self.kind} {name!r}: cannot import {module_name!r} ({error}); "
-                "run from its folder, put that on PYTHONPATH, or install it"
-            )
-            raise ConfigError(msg) from error
-        try:
-            part: F = getattr(module, attribute)
-        except AttributeError:
-            public = [n for n in vars(module) if not n.startswith("_")]
-            msg = (
-                f"{self.kind} {name!r}: module {module_name!r} has no "
-                f"{attribute!r}{did_you_mean(attribute, public)}"
-            )
-            raise ConfigError(msg) from None
-        return part

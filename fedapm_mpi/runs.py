@@ -1,6 +1,6 @@
 """Read what a run left behind: its records, its clients' models, its digest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import NoneType
@@ -18,14 +18,17 @@ from .config import Config
 from .cutting import first_clients
 from .digests import AGAIN, check_sum, tensor_files
 from .errors import DataError, FedAPMError
+from .faults import shortened
 from .files import open_regular
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
 from .problem import ClientProblem
 from .records import FILE, Record, Records
+from .registry import did_you_mean
 from .samples import to_samples
 from .shards import ShardReader
 from .state import run_digest, state_digest
+from .trust import require
 from .yamlfile import parse
 
 P = ParamSpec("P")
@@ -107,7 +110,9 @@ def open_records(run: Path) -> Records:
 
 
 @_in_words
-def load_client_model(run: Path, client: int) -> nn.Module:
+def load_client_model(
+    run: Path | str, client: int | str, *, trust: bool = False
+) -> nn.Module:
     """Return a client's personal model, as the last evaluation of a run had it.
 
     That is its personal part and the shared part u, or what an algorithm such as Ditto
@@ -118,19 +123,24 @@ def load_client_model(run: Path, client: int) -> nn.Module:
     run
         Directory of a finished run; its data set must still be where it was.
     client
-        The client's id.
+        The client: its number from 0 on, or its name in the data set. A string is a
+        name first, and a number only if no client is called so.
+    trust
+        Whether to import own parts that the run names though it was not made here, on
+        this account: that runs their code, with the options in its ``config.yaml``.
 
     Raises
     ------
     DataError
         If the run is not finished or has no such client, or its model is built in
         another way now.
+    ConfigError
+        If the run names own parts and is not trusted.
     """
-    final = _final(run)
-    server, m = final.server, len(final.server["seen"])
-    if not 0 <= client < m:
-        msg = f"{run} has clients 0 to {m - 1}, not {client}"
-        raise DataError(msg)
+    run = Path(run)
+    final = _final(run, trusted=trust, way="trust=True")
+    server = final.server
+    client = find_client(run, final.manifest.client_names, client)
     group = final.groups.of(client)
     model = group.model
     states = _states(run)
@@ -153,10 +163,48 @@ def load_client_model(run: Path, client: int) -> nn.Module:
     return module
 
 
+def find_client(run: Path, names: Sequence[str], client: object) -> int:
+    """Return a client's number from its number or its name.
+
+    Raises
+    ------
+    DataError
+        If there is no such client; the message suggests the nearest name.
+    """
+    if isinstance(client, str):
+        found = [number for number, name in enumerate(names) if name == client]
+        if len(found) > 1:
+            msg = f"{run}: {len(found)} clients are called {client!r}; give a number"
+            raise DataError(msg)
+        if found:
+            return found[0]
+        if not (client.isascii() and client.isdecimal()):
+            near = did_you_mean(client, list(names))
+            msg = f"{run} has no client called {shortened(client)!r}{near}"
+            raise DataError(msg)
+        number = int(client[:19])
+    elif isinstance(client, int | np.integer) and not isinstance(client, bool):
+        number = int(client)
+    else:
+        msg = (
+            f"a client is given by its number or its name, not by "
+            f"{shortened(repr(client))} of type {type(client).__name__}"
+        )
+        raise DataError(msg)
+    if not 0 <= number < len(names):
+        msg = f"{run} has clients 0 to {len(names) - 1}, not {shortened(str(client))}"
+        raise DataError(msg)
+    return number
+
+
 @_in_words
-def recompute_digest(run: Path) -> str:
-    """Return the digest of the state in a run's ``final`` folder."""
-    final = _final(run)
+def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
+    """Return the digest of the state in a run's ``final`` folder.
+
+    With `trust`, own parts of a run that was not made here are imported.
+    """
+    run = Path(run)
+    final = _final(run, trusted=trust, way="--trust")
     server, states = final.server, _states(run)
     groups = final.groups
     untouched = [state_digest(g.new_client(final.algorithm)) for g in groups.members]
@@ -178,8 +226,9 @@ class _Final(NamedTuple):
     server: dict[str, Tensor]
 
 
-def _final(run: Path) -> _Final:
+def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
+    require(run, config.plain(), trusted=trusted, way=way)
     manifest = first_clients(read_manifest(config.data), config.clients)
     algorithm = build_part(algorithms, config.algorithm)
     groups = build_groups(config, manifest, algorithm.sharing)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from hashlib import sha256
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from . import ownchecks
 from .algorithms import Algorithm, algorithms
 from .batching import Batching
 from .building import build_part, check_diagnostics, check_evaluation
@@ -22,10 +24,12 @@ from .cutting import first_clients
 from .dealing import Deal, passes
 from .devices import open_device
 from .errors import ConfigError, DataError, FedAPMError
+from .faults import classify
 from .files import WriteError
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
 from .mapped import most_room, room
+from .ownparts import label, label_of
 from .participation import Participation, participation
 from .placements import hosts, placements
 from .reductions import Reduction, reductions
@@ -123,7 +127,9 @@ class Session:
     def participants(self, round_index: int) -> NDArray[np.int64]:
         """Return the participants of a round, the same on every rank."""
         rng = stream(self.config.seed, "participants", round_index)
-        return self.participation.choose(self.num_clients, rng)
+        return ownchecks.chosen(
+            self.config.participation, self.participation, self.num_clients, rng
+        )
 
     def evaluated(self, rounds: int) -> NDArray[np.int64]:
         """Return the clients that are evaluated after so many rounds; maybe none."""
@@ -242,8 +248,8 @@ def open_session(config: Config, comm: Communicator) -> Session:
     try:
         session = _build(config, comm, whole)
         session.built = contents(session.groups)
-    except FedAPMError as caught:
-        error = caught
+    except Exception as caught:  # whatever a user's own part raises
+        error = classify(caught, building=True)
     comm.agree(error)
     assert session is not None
     same_on_all_ranks(comm, session.built)
@@ -253,20 +259,24 @@ def open_session(config: Config, comm: Communicator) -> Session:
             staged = stage(whole, config.stage, comm.rank, nodes, session.host_of)
             session.reader = ShardReader(staged)
             session.reader.trust(whole.files)  # they have been hashed
-    except FedAPMError as caught:
-        error = caught
+    except Exception as caught:  # whatever a user's own part raises
+        error = classify(caught, building=True)
     comm.agree(error)  # all of a node's shards are there
     _hash_old_shards(session, nodes)
+    needed: Room | None = None
     try:
         session.reader.check(session.table.hosted)
+        needed = _room(session)
     except FedAPMError as caught:
         error = caught
     comm.agree(error)
+    assert needed is not None
+    _agree_on_homes(session)
     storage = open_storage(
         comm,
         nodes,
         session.host_of,
-        _room(session),
+        needed,
         scratch=config.scratch,
         together=session.deals,
     )
@@ -294,6 +304,22 @@ def _hash_old_shards(session: Session, nodes: list[int]) -> None:
     reader.trust(wanted)
 
 
+def _agree_on_homes(session: Session) -> None:
+    """Refuse an own placement that is not the same on every rank; collective."""
+    what = label_of("placement", session.config.placement["name"])
+    if what is None:
+        return
+    found = session.comm.gather(sha256(session.host_of.tobytes()).hexdigest())
+    error: FedAPMError | None = None
+    if found is not None and len(set(found)) > 1:
+        other = next(r for r, digest in enumerate(found) if digest != found[0])
+        error = ConfigError(
+            f"{what} gave one placement on rank 0 and another on rank {other}; it must "
+            "be a pure function of its arguments"
+        )
+    session.comm.agree(error)
+
+
 def _threads(config: Config, comm: Communicator, nodes: list[int]) -> int:
     """Return the threads of every rank; a collective call."""
     if config.threads != "auto":
@@ -317,23 +343,34 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
 def _build(config: Config, comm: Communicator, whole: Manifest) -> Session:
     manifest = first_clients(whole, config.clients)
     algorithm: Algorithm = build_part(algorithms, config.algorithm)
+    ownchecks.check_algorithm(config.algorithm, algorithm)
     chooser: Participation = build_part(participation, config.participation)
+    ownchecks.check_methods(
+        "participation", config.participation, chooser, "check", "choose"
+    )
     chooser.check(manifest.num_clients)
     check_evaluation(config, manifest, algorithm)
     groups = build_groups(config, manifest, algorithm.sharing)
     check_batches(groups, manifest, algorithm)
+    for group in groups.members:
+        sizes = (len(group.initial[name]) for name in ("shared", "personal"))
+        ownchecks.check_state(config.algorithm, group.new_client(algorithm), *sizes)
     check_diagnostics(config, algorithm, groups.members[0].new_client(algorithm))
     weights = client_weights(config, manifest)
     advise = getattr(algorithm, "warnings", None)
     advice = advise(weights.tolist()) if advise else []
     host_of = place(config.placement, manifest, comm.size)
+    reduction = build_part(reductions, config.reduction)
+    ownchecks.check_methods(
+        "reduction", config.reduction, reduction, "sum", "bytes_per_element"
+    )
     return Session(
         config=config,
         comm=comm,
         manifest=manifest,
         algorithm=algorithm,
         participation=chooser,
-        reduction=build_part(reductions, config.reduction),
+        reduction=reduction,
         groups=groups,
         host_of=host_of,
         weights=weights,
@@ -364,17 +401,10 @@ def place(placement: Part, manifest: Manifest, size: int) -> NDArray[np.int64]:
     ranks = hosts(size)
     trained = manifest.counts["train"]
     chosen = build_part(placements, placement, trained, len(ranks))
-    placed: NDArray[np.int64] = np.asarray(chosen, dtype=np.int64)
-    if (
-        placed.shape != (manifest.num_clients,)
-        or not ((placed >= 0) & (placed < len(ranks))).all()
-    ):
-        msg = (
-            f"placement {placement['name']!r} must give each of the "
-            f"{manifest.num_clients} clients a host in range({len(ranks)})"
-        )
-        raise ConfigError(msg)
-    return placed + ranks.start
+    what = label("placement", placement["name"])
+    return (
+        ownchecks.placed(what, chosen, manifest.num_clients, len(ranks)) + ranks.start
+    )
 
 
 def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:

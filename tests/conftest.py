@@ -13,6 +13,12 @@ def one_thread():
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory):
+    """Leave the user's key alone: runs with own parts are marked by another."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> dict[str, Path]:
     """Prepared data sets by name; not to be changed by a test."""

@@ -3,16 +3,22 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import yaml
 from model_tasks import Input
 from training import FEDAPM
 
+from fedapm_mpi import cli, faults
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
+from fedapm_mpi.errors import ConfigError, DataError, TrainingError
+from fedapm_mpi.manifest import read_manifest
 from fedapm_mpi.models import models
 from fedapm_mpi.scaling.platform import load
 from fedapm_mpi.scaling.study import read
 from fedapm_mpi.session import open_session
+from fedapm_mpi.shards import ShardReader
+from fedapm_mpi.stopping import STOPPED_EARLY
 
 DOCS = Path(__file__).parents[1] / "docs"
 ALGORITHMS = DOCS / "algorithms.md"
@@ -33,6 +39,47 @@ def test_groups_of_clients_that_lack_an_input(toy):
     groups = open_session(validate(values, "docs"), Serial()).groups
     assert groups.of_client.tolist() == [0, 1, 0, 1, 2, 0]
     assert len(groups.space.sections) > 1
+
+
+def test_a_source_of_ones_own(tmp_path, monkeypatch, capsys):
+    text = (DOCS / "own-parts.md").read_text("utf-8")
+    source = text.split("## A source that runs")[1]
+    (code,) = re.findall(r"```python\n(.*?)```", source.split("\n## ")[0], re.DOTALL)
+    (words,) = re.findall(r"```\nfedapm (prepare .*?)\n```", source)
+    monkeypatch.chdir(tmp_path)
+    Path("sensors.py").write_text(code)
+    Path("recordings").mkdir()
+    for k, name in enumerate(("anna", "bert")):
+        lines = [f"{k + i},{2 * i},{i % 2}" for i in range(10)]
+        Path(f"recordings/{name}.csv").write_text("\n".join(lines))
+    assert cli.main(words.split()) == 0, capsys.readouterr().err
+    manifest = read_manifest("data/sensors")
+    assert manifest.client_names == ("anna", "bert")
+    assert manifest.classes == ("still", "moving")
+    assert [(spec.name, spec.shape) for spec in manifest.inputs] == [("features", (2,))]
+    parts = [ShardReader(manifest).read(1, split) for split in ("train", "test")]
+    values = np.concatenate([part.inputs["features"] for part in parts])
+    wanted = [[(1 + i) / 2, i] for i in range(10)]
+    assert sorted(values.tolist()) == wanted
+    assert manifest.preparation["source"]["name"] == "sensors.py:sensors"
+    assert list(manifest.preparation["own_parts"]) == ["sensors.py"]
+    Path("recordings/anna.csv").unlink()
+    Path("recordings/bert.csv").unlink()
+    assert cli.main(words.replace("data/sensors", "data/other").split()) == 3
+    assert "recordings holds no .csv file" in capsys.readouterr().err
+
+
+def test_the_exit_codes():
+    """The table has all of them, and its links lead somewhere."""
+    text = (DOCS / "exit-codes.md").read_text("utf-8")
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    known = [faults.Interrupted, ConfigError, DataError, TrainingError]
+    known += [faults.PartError, faults.InternalError, faults.OutOfMemory]
+    assert told == {0, STOPPED_EARLY, *(one.exit_code for one in known)}
+    for name in ("exit-codes.md", "own-parts.md", "security.md"):
+        links = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / name).read_text("utf-8"))
+        assert all((DOCS / link).exists() for link in links)
+        assert f"docs/{name}" in (DOCS.parent / "README.md").read_text("utf-8")
 
 
 def test_adapters():

@@ -117,6 +117,38 @@ def beyond(costs, hosts):
     return np.full(len(costs), hosts)
 
 
+def undecided(costs, hosts):
+    """Place clients elsewhere on each rank."""
+    return np.full(len(costs), launched_rank() % hosts)
+
+
+class Tiring:
+    """A choice of all clients that fails in the second round."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def check(self, num_clients):
+        pass
+
+    def choose(self, num_clients, rng):
+        self.asked += 1
+        if self.asked > 2:  # once before the first round
+            msg = "tired"
+            raise ValueError(msg)
+        return np.arange(num_clients)
+
+
+class Torn:
+    """A sum that fails on all ranks."""
+
+    bytes_per_element = 8
+
+    def sum(self, comm, increments, *, length, largest, terms):
+        msg = "torn"
+        raise ValueError(msg)
+
+
 def is_head(name, parameter):
     """Tell whether a parameter is personal: a split rule."""
     return name.startswith("head")

@@ -5,22 +5,25 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from .. import interrupts
 from ..errors import ConfigError, FedAPMError
+from ..faults import blamed, classify, debugging
 from ..loading import INTERRUPTED
 from ..terminal import printable, stderr, stdout
 from .base import SERVER, Communicator, Serial
 from .launcher import launched_rank, launched_size
 
 T = TypeVar("T")
-INTERNAL = FedAPMError.exit_code
 PATIENCE = 5.0
 """Seconds that ranks which cannot see each other give rank 0 to say so."""
 
 YIELD = 1.0
 """Seconds that an interrupted rank gives rank 0 to speak and to end the job."""
+
+STAGGER = 1.0
+"""Seconds by which each rank tells an error later than the one before it."""
 
 LAST = 2.0
 """Seconds by which the server leaves after the others."""
@@ -57,8 +60,9 @@ def on_ranks(
     """Run `body` on every rank and return its exit code.
 
     An error that all ranks raise together is told once, by rank 0, and all leave in
-    peace. Any other ends the whole job at once, with the failing rank's traceback:
-    without that, the others would wait in a collective until the job's time is up.
+    peace. Any other is told by the failing rank and ends the whole job at once: without
+    that, the others would wait in a collective until the job's time is up. Where
+    several ranks fail alike, the lowest of them is the one that tells it.
 
     Parameters
     ----------
@@ -80,20 +84,25 @@ def on_ranks(
             if comm.rank == SERVER:
                 complain(error)
             return _leave(comm, error.exit_code)
-        complain(error, f"rank {comm.rank} of {comm.size}: ")
-        comm.abort(error.exit_code)
+        _abort(comm, error)
     except KeyboardInterrupt as error:
         return _interrupted(comm, str(error))
     except BaseException as error:  # SystemExit too: others would wait for ever
-        if comm.size == 1 and isinstance(error, SystemExit):
+        if comm.size == 1 and isinstance(error, SystemExit) and not blamed(error):
             raise
-        sys.stdout.flush()
-        where = f"rank {comm.rank} of {comm.size} failed:\n" if comm.size > 1 else ""
-        sys.stderr.write(where + traceback.format_exc())
-        sys.stderr.flush()
+        told = classify(error)
         if comm.size == 1:
-            return INTERNAL
-        comm.abort(INTERNAL)
+            complain(told)
+            return told.exit_code
+        _abort(comm, told)
+
+
+def _abort(comm: Communicator, error: FedAPMError) -> NoReturn:
+    """Tell an error that only some ranks have, and end the whole job."""
+    # Those that fail alike come here together: the lowest speaks, and ends the others.
+    time.sleep(min(STAGGER * comm.rank, PATIENCE))
+    complain(error, f"rank {comm.rank} of {comm.size}: ")
+    comm.abort(error.exit_code)
 
 
 def _interrupted(comm: Communicator, hint: str) -> int:
@@ -155,11 +164,16 @@ def _complain_alone(error: FedAPMError) -> None:
 
 
 def complain(error: Exception, where: str = "") -> None:
-    """Print an error that the user can do something about, in one write.
+    """Print an error in one write, with its traceback where debugging is on.
 
     What it repeats of names and files cannot control the terminal.
     """
     stdout().flush()
+    trace = ""
+    if debugging():
+        kept = getattr(error, "trace", "")
+        trace = kept or "".join(traceback.format_exception(error))
     stream = stderr()
-    stream.write(f"fedapm: error: {where}{printable(str(error), lines=True)}\n")
+    text = f"fedapm: error: {where}{printable(str(error), lines=True)}\n"
+    stream.write(printable(trace, lines=True) + text)
     stream.flush()

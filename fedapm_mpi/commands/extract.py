@@ -2,14 +2,16 @@
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import ownparts, ownsources
 from ..arguments import Parser
 from ..comm import SERVER, Communicator
 from ..comm.start import from_server, on_ranks
-from ..errors import ConfigError
+from ..errors import ConfigError, FedAPMError
+from ..faults import classify
 from .prepare import add_paths, asked
 
 HELP = "make features of pictures, sound and text; may be started under mpiexec"
@@ -60,16 +62,13 @@ def _extract(comm: Communicator, argv: Sequence[str]) -> int:
 
     # Ranks share the cores; more threads here would only be in each other's way.
     torch.set_num_threads(1)
-    extractor = extractors.get(order.name)(order.origin, **order.options)
+    extractor = _extractor(comm, extractors.get(order.name), order)
     begun = time.monotonic()
     found = extract(
         comm,
         extractor,
         order.directory,
-        identity={
-            "extractor": order.name,
-            "options": _deciding(extractor, order.options),
-        },
+        identity=_identity(order, extractor),
         skip_broken=bool(order.options.get("skip_broken")),
         tell=_Progress(),
     )
@@ -86,6 +85,35 @@ def _deciding(extractor: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options but those that came later and are at their defaults."""
     added = getattr(extractor, "added", {})
     return {k: v for k, v in options.items() if k not in added or v != added[k]}
+
+
+def _extractor(comm: Communicator, factory: Callable[..., Any], order: Order) -> Any:
+    """Return the extractor; a collective call, since a user's own may fail."""
+    from ..ownchecks import check_methods
+
+    made: Any = None
+    error: FedAPMError | None = None
+    try:
+        made = factory(order.origin, **order.options)
+        needed = ("dataset", "inputs", "items", "facts", "extract")
+        check_methods("extractor", {"name": order.name}, made, *needed)
+    except Exception as caught:
+        error = classify(caught, building=True)
+    comm.agree(error)
+    return made
+
+
+def _identity(order: Order, extractor: Any) -> dict[str, Any]:
+    """Return what decides the features: the extractor, its options and its code."""
+    found = {
+        "extractor": order.name,
+        "options": _deciding(extractor, order.options),
+    }
+    if not ownparts.is_own(order.name):
+        return found
+    part = ownsources.without_folder({"name": order.name})
+    code = ownsources.hashes_of([order.name])
+    return {**found, "extractor": part["name"], ownsources.KEY: code}
 
 
 class _Progress:
@@ -127,9 +155,10 @@ def _read_order(argv: Sequence[str]) -> Order | int:
             _say(f"{name:<12}{first}")
         return 0
     source, given = asked(args, "extract")
-    name = source if ":" in source else source.replace("_", "-")
+    own = ownparts.is_own(source)
+    name = ownparts.absolute(source) if own else source.replace("_", "-")
     options, errors = validate_options(
-        f"extract {name!r}", extractors.get(name), given, 1
+        f"extract {ownparts.shown(name)!r}", extractors.get(name), given, 1
     )
     if errors:
         raise ConfigError("\n".join(errors))

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_.set_defaults(part=_run)
     report = parts.add_parser("report", help="speed-up, efficiency, phases, figures")
     report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
-    report.set_defaults(part=_report)
+    report.set_defaults(part=_report, trust=False)
     model = parts.add_parser("model", help="fit a model and foretell more ranks")
     model.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
     model.add_argument(
@@ -48,11 +48,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "platform", type=Path, metavar="PLATFORM", help="YAML file of a machine"
     )
     simulate.set_defaults(part=_simulate)
+    for one in (model, simulate):
+        one.add_argument(
+            "--trust",
+            action="store_true",
+            help="import the own parts that the study's folder names",
+        )
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the part that was asked for; return the exit code."""
-    code: int = args.part(args)
+    from ..ownparts import forbidden
+
+    code: int
+    if args.part is _run or args.trust:
+        code = args.part(args)
+        return code
+    # A folder may be anybody's: reading it runs nothing that it names.
+    with forbidden(f"it is named in {args.study}; if you trust that, add --trust"):
+        code = args.part(args)
     return code
 
 

@@ -32,6 +32,7 @@ class Order:
     """Time that the run may take."""
 
     break_lock: bool = False
+    accept_changed_parts: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the run directory from a job on another host that still seems to "
         "own it; only where that job is known to be dead",
+    )
+    parser.add_argument(
+        "--accept-changed-parts",
+        action="store_true",
+        help="go on with a run though the code of its own parts has changed",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the own parts that RUN names, though it was not made here",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved configuration"
@@ -130,12 +141,14 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
         progress=order.progress,
         stop=stop,
         break_lock=order.break_lock,
+        accept_changed_parts=order.accept_changed_parts,
     )
 
 
 def _read_order(argv: Sequence[str]) -> Order | int:
+    from .. import trust
     from ..configfile import load
-    from ..yamlfile import dump
+    from ..yamlfile import dump, read_mapping
 
     parser = Parser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
@@ -149,6 +162,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
             msg = "name a CONFIG file, or a run to go on with by --resume RUN"
             raise ConfigError(msg)
         path = known
+        trust.require(known.parent, read_mapping(known), trusted=args.trust)
     config = load(path, overrides)
     if args.print_config:
         print(dump(config.plain()), end="")  # noqa: T201
@@ -162,6 +176,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         resume=resume,
         dry_run=args.dry_run,
         progress=args.progress,
+        accept_changed_parts=args.accept_changed_parts,
         seconds=None if args.walltime is None else seconds_in(args.walltime),
         break_lock=args.break_lock,
     )
@@ -199,7 +214,7 @@ def _newest_run(out: Path, config: dict[str, Any]) -> Path:
             values = read(path)
             if identity_then(values, config) == wanted:
                 found.append(path.parent)
-        except (OSError, ValueError, LookupError, TypeError):
+        except Exception:  # whatever is in there: it is no run of this experiment
             continue
     if not found:
         msg = (

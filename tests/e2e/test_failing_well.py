@@ -78,6 +78,16 @@ CONFIGS = {
     ),
     "own-missing": ({"model": "user_prats:net"}, 2, "cannot import 'user_prats'"),
     "own-misspelt": ({"model": "user_parts:fragil"}, 2, "did you mean 'fragile'?"),
+    "own-undecided": (
+        {"placement": "user_parts:undecided"},
+        2,
+        "placement 'user_parts:undecided' gave one placement on rank 0 and another",
+    ),
+    "own-tiring": (
+        {"participation": "user_parts:Tiring"},
+        70,
+        "participation 'user_parts:Tiring' failed: ValueError: tired (",
+    ),
     "count": (
         {"participation": {"name": "random", "count": 9}},
         2,
@@ -188,7 +198,7 @@ def test_configurations_that_do_not_fit(done, name):
         assert "lower the learning rate" in one.stderr[0]
     else:
         check(done[1][name], code, text)
-        assert not (done[0] / name).exists()
+        assert (done[0] / name).exists() == (code == 70)  # which is in use
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -269,10 +279,16 @@ def test_an_exception_on_one_rank_ends_all(toy, tmp_path):
     ended = train(3, config, "--run-dir", run, env=poison)
     seconds = time.monotonic() - float((tmp_path / "time").read_text())
     assert seconds < 10
-    assert ended.returncode in ABORTED, ended
+    assert ended.returncode == 70, ended
     assert ended.left_behind == 0
-    assert re.search(r"rank [12] of 3 failed:\nTraceback", ended.stderr), ended
-    assert "RuntimeError: this client is poison" in ended.stderr
+    # A user's own model: all ranks hear of it, and one says so.
+    assert ended.stderr.count("fedapm: error: ") == 1, ended
+    assert re.search(
+        r"error: client 5, round 3: model 'user_parts:fragile' failed: RuntimeError: "
+        r"this client is poison \(.*user_parts.py, line \d+\)",
+        ended.stderr,
+    ), ended
+    assert "Traceback" not in ended.stderr
     kept = sorted(path.name for path in (run / "checkpoints").glob("round-*"))
     assert kept == ["round-000001", "round-000002"]
 
@@ -287,6 +303,20 @@ def test_an_exception_on_one_rank_ends_all(toy, tmp_path):
     assert done["on"].codes == [0] * RANKS, done["on"]
     assert "going on after round 2" in done["on"].stdout[0]
     assert_same_run(run, tmp_path / "unbroken")
+
+
+def test_an_own_part_that_fails_on_all_ranks_where_they_cannot_agree(toy, tmp_path):
+    values = experiment(toy["features"], reduction="user_parts:Torn")
+    config = write_config(tmp_path / "config.yaml", values)
+    ended = train(3, config, "--run-dir", tmp_path / "run")
+    assert ended.returncode in ABORTED, ended
+    assert ended.left_behind == 0
+    assert "Traceback" not in ended.stderr
+    told = [t for t in ended.stderr.splitlines() if t.startswith("fedapm: error: ")]
+    wanted = "reduction 'user_parts:Torn' failed: ValueError: torn ("
+    # Others speak only where the launcher takes longer than a second to end them.
+    assert told[0].startswith(f"fedapm: error: rank 0 of 3: {wanted}"), ended
+    assert all(wanted in line for line in told), ended
 
 
 def test_a_test_loss_that_is_not_finite(toy, tmp_path):
