@@ -15,7 +15,7 @@ from torch import Tensor
 from . import admm
 from .algorithms import ClientState
 from .descriptions import Saved
-from .errors import TrainingError
+from .errors import FedAPMError, TrainingError
 from .evaluation import mean_loss
 from .recorder import Record, Recorder
 from .server import Server
@@ -90,16 +90,13 @@ def lagrangian(session: Session, message: Tensor) -> Record:
     A pass over all training samples, without dropout. Its record also has the Lyapunov
     function, which differs where u steps end at a tolerance.
     """
-    algorithm: Any = session.algorithm
-    rows = []
-    for client in session.table.hosted:
-        state, weight = session.table.view(client), float(session.weights[client])
-        model = session.load(client)
-        samples = session.samples(client, "train").to(model.device)
-        loss = mean_loss(model, samples)
-        u = session.groups.take(client, message[: session.size])
-        rows.append(algorithm.lagrangian(state, u, loss, weight))
-    mine = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    mine = np.zeros((0, 2), dtype=np.float64)
+    error: FedAPMError | None = None
+    try:
+        mine = _lagrangians(session, message)
+    except FedAPMError as caught:  # samples that are damaged, say
+        error = caught
+    session.comm.agree(error)
     homes = session.homes
     table = session.comm.gather_rows(mine, homes.counts(session.comm.size))
     if table is None:
@@ -110,6 +107,20 @@ def lagrangian(session: Session, message: Tensor) -> Record:
         msg = "the augmented Lagrangian is not finite; lower the learning rate"
         raise TrainingError(msg)
     return {"lagrangian": value, "lyapunov": value + float(sum(excess.tolist()))}
+
+
+def _lagrangians(session: Session, message: Tensor) -> NDArray[np.float64]:
+    """Return each hosted client's share of the Lagrangian, and the excess, (n, 2)."""
+    algorithm: Any = session.algorithm
+    rows = []
+    for client in session.table.hosted:
+        state, weight = session.table.view(client), float(session.weights[client])
+        model = session.load(client)
+        samples = session.samples(client, "train").to(model.device)
+        loss = mean_loss(model, samples)
+        u = session.groups.take(client, message[: session.size])
+        rows.append(algorithm.lagrangian(state, u, loss, weight))
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
 def _steered(session: Session) -> bool:

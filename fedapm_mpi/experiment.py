@@ -182,6 +182,7 @@ def _server_work(
         "round": t + 1,
         "participants": ranges(chosen.tolist()),
         "num_participants": len(chosen),
+        "num_clients": session.num_clients,  # over which residuals are
         "coverage": int(server.seen.sum()),
         "rho": server.rho,
         "dual_residual": None,

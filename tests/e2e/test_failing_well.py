@@ -155,8 +155,11 @@ def done(toy, broken, tmp_path_factory):
         config = experiment(toy["features"], placement="contiguous") | changes
         path = write_config(root / f"{name}.yaml", config)
         commands[name] = ["train", path, "--run-dir", root / name]
-    for name in (*DATA, *FLIPPED):
+    for name in (*DATA, *FLIPPED, "flipped-diagnosed"):
         config = experiment(broken / name, placement="contiguous")
+        if name == "flipped-diagnosed":  # which reads training samples in round 0
+            config["data"] = str(broken / "flipped-input")
+            config["diagnostics"] = {"lagrangian": True}
         path = write_config(root / f"{name}.yaml", config)
         commands[name] = ["train", path, "--run-dir", root / name]
     return root, train_many(3, commands, root / "output")
@@ -218,6 +221,11 @@ def test_flipped_bits_of_samples(done, name):
     }[name]
     check(done[1][name], 3, f"{name}/shard-00002-of-00003.h5 {words}")
     assert not (done[0] / name / "final").exists()
+
+
+def test_flipped_bits_that_a_diagnostic_reads(done):
+    words = "flipped-input/shard-00002-of-00003.h5 is damaged where the train samples"
+    check(done[1]["flipped-diagnosed"], 3, words)
 
 
 @pytest.mark.parametrize(
