@@ -10,6 +10,7 @@ follow the checksums of its blocks; see `blocksums`.
 import contextlib
 import importlib
 import math
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -106,6 +107,9 @@ class OpenShard:
             except BaseException:
                 self._bytes.close()
                 raise
+            # At the latest when Python ends: HDF5 closes what is left after that, and
+            # would call the reader of blocks in an interpreter that is gone.
+            self._close = weakref.finalize(self, _close, self._file, self._bytes)
             try:
                 self._found = shardlayout.arrays(
                     self._file, manifest, shard, self._bytes.size, _same_type
@@ -176,8 +180,12 @@ class OpenShard:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-        self._bytes.close()
+        self._close()
+
+
+def _close(file: Any, blocks_of_file: CheckedFile) -> None:
+    file.close()
+    blocks_of_file.close()
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.int64]:

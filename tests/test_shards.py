@@ -4,6 +4,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -439,3 +441,20 @@ def test_who_lacks_an_input_is_who_has_no_sample_of_it(tmp_path):
     assert 2 not in expected
     assert manifest.lacking == {"a": expected}
     assert read_manifest(tmp_path / "to").lacking == manifest.lacking
+
+
+def test_a_shard_that_is_open_when_python_ends(toy):
+    """HDF5 closes it after the interpreter, whose reader it must not call then."""
+    program = (
+        "import ctypes, sys\n"
+        "from fedapm_mpi.shards import ShardReader, read_manifest\n"
+        "reader = ShardReader(read_manifest(sys.argv[1]))\n"
+        "print(len(reader.read(0, 'train').labels))\n"
+        "for kept in (reader, *reader._open.values()):\n"
+        "    ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))\n"  # nothing frees it
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, toy["features"]],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "10\n", "")
