@@ -62,7 +62,8 @@ def test_distinct_values_are_the_classes(values, codes, classes):
     made = labels(np.array(values), Y)
     assert made.codes.tolist() == codes
     assert made.classes == classes
-    assert f"the {len(classes)} distinct values are the classes" in made.note
+    many = f"the {len(classes)} distinct values are the classes"
+    assert (many if len(classes) > 1 else "is the only class") in made.note
     assert "made.npz" not in made.note  # The manifest does not know where a file lay.
 
 
@@ -106,7 +107,7 @@ def test_huge_labels_take_no_more_time_or_memory():
         (np.array([0, np.nan, np.nan]), "2 of 3 samples have no label (NaN)"),
         (np.array([0.0, 0.5]), "'y' of sample 1 is 0.5, no whole number"),
         (np.array([0.0, np.inf]), "'y' of sample 1 is inf, no whole number"),
-        (np.array([0.0, 1e300]), "'y' of sample 1 is 1e+300, no whole number"),
+        (np.array([0.0, 1e300]), "'y' of sample 1 is 1e+300: float64 does not"),
         (np.eye(3), "it looks one-hot: save np.argmax(y, axis=1)"),
         (np.eye(3, dtype=bool), "it looks one-hot"),
         (np.ones((3, 2)), "several targets for a sample are not supported"),
@@ -208,11 +209,26 @@ def test_clients_as_floats_of_any_width(dtype):
     assert (made.names, made.codes.tolist()) == (("1", "3"), [1, 0, 1])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "last"), [("f2", 2**11), ("f4", 2**24), ("f8", 2**53), ("g", 2**53)]
+)
+def test_floats_that_may_stand_for_two_clients_are_refused(dtype, last):
+    """As float32, 16777216 and 16777217 are one number."""
+    sound = identifiers(np.array([last - 1, last - 2], dtype), "x.npz: 'client'")
+    assert sound.names == (str(last - 2), str(last - 1))
+    for function, what in ((identifiers, "client"), (labels, "y")):
+        values = np.array([1, last, last + 1], dtype)
+        said = refused(function, values, f"x.npz: '{what}'")
+        assert f"every whole number from {last} on" in said
+        assert "of sample 1 is" in said
+
+
 def test_names_that_differ_in_case_or_spaces_are_asked_about():
     assert "'Ward B' and 'ward  b '" in lookalikes(
         ("Ward B", "c", "ward  b "), "clients"
     )
     assert not lookalikes(("A", "a", "ward b", "ward c"), "clients")
+    assert "are they the same" in lookalikes(("\u00e9t\u00e9", "e\u0301te\u0301"), "")
 
 
 @pytest.mark.parametrize(
@@ -222,6 +238,7 @@ def test_names_that_differ_in_case_or_spaces_are_asked_about():
         (["Train", " TEST", "dev"], [0, 1, 2]),
         ([b"test", b"validation", b"training"], [1, 2, 0]),
         ([0.0, 2.0], [0, 2]),
+        (["0", "1 ", "2"], [0, 1, 2]),
         ([[1], [0]], [1, 0]),
     ],
 )
@@ -237,8 +254,8 @@ def test_splits(values, codes):
         ([0, 2**40], "of sample 1 is 1099511627776"),
         ([0, np.nan], "of sample 1 is nan"),
         ([0, 0.5], "of sample 1 is 0.5"),
-        (["train", "tset"], "of sample 1 is tset"),
-        (["train", ""], "of sample 1 is ;"),
+        (["train", "tset"], "of sample 1 is 'tset'"),
+        (["train", ""], "of sample 1 is '';"),
         ([True, False], "of truth values it is not known which is test"),
         (np.array(["train", None], object), "not object of shape (2,)"),
     ],
@@ -286,6 +303,8 @@ def test_other_quantities_are_asked_about():
     assert quantity(rng.integers(-20, 40, 300))
     assert quantity(rng.integers(4, 60, 200) * 5)
     assert quantity(rng.permutation(100)[:60])
+    # Scores of a test: 196 values from 288 to 626, with 100 samples each.
+    assert quantity(np.repeat(np.sort(rng.permutation(455)[:196]) + 288, 100))
 
 
 @pytest.mark.parametrize("each", [1, 3, 600])
@@ -302,6 +321,8 @@ def test_other_classes_are_not_asked_about():
     assert not quantity(np.repeat([10, 200, 5000], 5))
     assert not quantity(np.repeat(np.arange(30) ** 2, 50))
     assert not quantity(np.arange(20, 39))
+    assert not quantity(np.repeat(np.sort(rng.permutation(100)[:40]), 100))
+    assert not quantity(np.repeat(np.sort(rng.permutation(1000)[:100]), 100))
     assert not quantity(np.repeat(np.arange(100, 200), 600))
 
 

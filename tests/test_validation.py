@@ -18,6 +18,7 @@ from data_prep.sources.base import Source
 from data_prep.validation import MOST_CELLS, check_size, checked_source
 from data_prep.writing import Sample, write_samples
 from fedapm_mpi.errors import DataError
+from fedapm_mpi.faults import PartError
 from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.shards import write_dataset
 from fedapm_mpi.tables import Column, Table, column
@@ -182,7 +183,7 @@ def test_own_sources_are_checked(tmp_path, monkeypatch):
         "def nothing(path, *, text: bool = False):\n    return None\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DataError, match="it returned a NoneType, not a Source"):
+    with pytest.raises(PartError, match="returned NoneType; it must return a"):
         prepare("mysource:nothing", tmp_path, tmp_path / "to")
     sys.modules.pop("mysource")
 
