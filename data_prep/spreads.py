@@ -78,11 +78,13 @@ def _spreads(column: Column, rows: NDArray[np.int64]) -> list[_Spread]:
         low, high, spread = x.min(axis=0), x.max(axis=0), x.std(axis=0)
         two = ((x == low) | (x == high)).all(axis=0)
         least = np.where(two, (high - low) / 2, spread)
+    # A spread of 0 between two values is too small for its square.
+    found = np.flatnonzero(np.isfinite(spread) & (high > low) & (spread > 0))
     return [
         _Spread(
             f"{spec.name}[{place}]" if spec.shape else spec.name,
             float(spread[place]),
             float(least[place]),
         )
-        for place in np.flatnonzero(np.isfinite(spread) & (high > low)).tolist()
+        for place in found.tolist()
     ]

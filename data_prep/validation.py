@@ -27,6 +27,7 @@ from .values import (
     shown,
     split_codes,
     whole,
+    writable,
 )
 
 MOST_CELLS = 2**25
@@ -139,7 +140,8 @@ def _table(where: str, table: Any) -> Table:
     names = [c.spec.name for c in columns]
     if not names or len(set(names)) < len(names):
         _refuse(where, f"inputs must be there, and named once each, not {names}")
-    return replace(table, labels=y, classes=classes, columns=columns)
+    dataset = writable(table.dataset)
+    return replace(table, dataset=dataset, labels=y, classes=classes, columns=columns)
 
 
 def _column(where: str, column: Any, number: int) -> Column:
@@ -274,9 +276,12 @@ def _sequence(where: str, values: Any) -> Sequence[Any]:
 
 
 def _absent(table: Table) -> str:
-    """Return a sentence on classes that no sample has, if there are any."""
+    """Return a sentence on classes that no sample has, or if all samples have one."""
     counts = np.bincount(table.labels.astype(np.int64), minlength=len(table.classes))
     without = [name for name, n in zip(table.classes, counts, strict=True) if not n]
+    if len(table.classes) - len(without) == 1:
+        name = table.classes[int(table.labels[0])]
+        return f"all samples are of one class, {shortened(name)!r}"
     if not without:
         return ""
     classes = f"{len(without)} of {len(table.classes)} classes"

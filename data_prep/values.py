@@ -306,6 +306,11 @@ def control_characters(name: str) -> str:
     return ", ".join(ascii(c) for c in found[:SHOWN])
 
 
+def writable(text: str) -> str:
+    """Return a text that UTF-8 can hold, such as a file name with other bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def last_part(where: str) -> str:
     """Return what follows the file in a name such as ``made.npz: 'y'``.
 

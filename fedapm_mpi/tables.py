@@ -291,13 +291,32 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         if block.dtype.kind == "f":
             finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
             if not finite.all():
-                msg = _not_finite(spec.name, block, wanted, finite)
+                msg = _not_finite(column, block, wanted, finite)
                 raise DataError(msg)
+        _check_range(spec, block, wanted)
         yield block
 
 
+def _check_range(spec: InputSpec, block: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    """Refuse values that are infinite as float32, in which models see them."""
+    limit, kind = float(np.finfo(np.float32).max), block.dtype
+    most = float(np.finfo(kind).max if kind.kind == "f" else np.iinfo(kind).max)
+    with np.errstate(over="ignore"):
+        if not block.size or most * abs(spec.scale) + abs(spec.shift) <= limit:
+            return
+        values = block.reshape(len(rows), -1).astype(np.float64)
+        large = np.abs(values * spec.scale + spec.shift).max(axis=1) > limit
+    if large.any():
+        row = np.min(rows[large])
+        msg = (
+            f"input {spec.name!r} of sample {row} has a value beyond {limit:.2g} as a "
+            "model sees it (float32); divide the values, or correct their scale"
+        )
+        raise DataError(msg)
+
+
 def _not_finite(
-    name: str,
+    column: Column,
     block: NDArray[Any],
     rows: NDArray[np.int64],
     finite: NDArray[np.bool_],
@@ -306,7 +325,11 @@ def _not_finite(
     place = np.flatnonzero(~finite)[np.argmin(rows[~finite])]
     at = np.argwhere(~np.isfinite(block[place]))[0].tolist()
     where = f" at [{', '.join(map(str, at))}]" if at else ""
+    remedy = "repair or drop that sample in the source"
+    lengths = column.lengths
+    if lengths is not None and at[0] >= lengths[rows[place]]:
+        remedy = f"its length is {lengths[rows[place]]}, so fill the rest with 0"
     return (
-        f"input {name!r} of sample {rows[place]} is NaN or infinite{where}; "
-        "repair or drop that sample in the source"
+        f"input {column.spec.name!r} of sample {rows[place]} is NaN or "
+        f"infinite{where}; {remedy}"
     )

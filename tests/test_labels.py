@@ -492,6 +492,53 @@ def test_a_value_that_is_not_finite_is_named_with_its_place(tmp_path):
         prepare("arrays", tmp_path / "nan.npz", tmp_path / "to", "test=0")
 
 
+def test_what_a_model_cannot_hold_is_refused(tmp_path):
+    """A model sees float32: 1e300 would be infinite there, and the loss NaN."""
+    for k, changes in enumerate(
+        (
+            {"x_a": np.where(np.arange(80)[:, None] == 7, 1e300, np.ones((80, 2)))},
+            {"x_a": np.full((80, 2), 5, np.uint8), "a_scale": 1e38},
+        )
+    ):
+        toy(tmp_path / f"{k}.npz", **changes)
+        with pytest.raises(DataError, match=r"sample [07] has a value beyond 3.4e\+38"):
+            prepare("arrays", tmp_path / f"{k}.npz", tmp_path / f"to{k}")
+        assert not (tmp_path / f"to{k}" / "manifest.json").exists()
+    toy(tmp_path / "most.npz", x_a=np.full((80, 2), 3.4e38))
+    prepare("arrays", tmp_path / "most.npz", tmp_path / "to")
+
+
+def test_padding_that_is_not_a_number_is_named_as_such(tmp_path):
+    x = np.ones((80, 4, 2))
+    x[:, 3] = np.nan
+    toy(tmp_path / "made.npz", x_a=x, length=np.full(80, 3))
+    with pytest.raises(DataError, match=r"at \[3, 0\]; its length is 3, so fill the"):
+        prepare("arrays", tmp_path / "made.npz", tmp_path / "to")
+
+
+def test_what_leaves_nothing_to_learn_or_to_test_is_said(tmp_path, capsys):
+    toy(tmp_path / "one.npz", y=np.zeros(80, int))
+    prepare("arrays", tmp_path / "one.npz", tmp_path / "to")
+    assert "all samples are of one class, '0'" in capsys.readouterr().out
+    toy(tmp_path / "each.npz", client=np.arange(80))
+    manifest = prepare("arrays", tmp_path / "each.npz", tmp_path / "each")
+    assert manifest.counts["test"].sum() == 0
+    assert "every client has only one sample, which is" in capsys.readouterr().out
+    prepare("arrays", tmp_path / "each.npz", tmp_path / "none", "test=0")
+    assert "no test samples" not in capsys.readouterr().out
+
+
+def test_file_names_that_are_no_utf8_and_long_names_of_classes(tmp_path, capsys):
+    path = tmp_path / os.fsdecode(b"made\xff.npz")
+    y = toy(path)["y"]
+    toy(path, y=np.array(["a" * 10_000, "b", "c"])[y])
+    manifest = prepare("arrays", path, tmp_path / "to")
+    assert manifest.dataset == "made\\udcff"
+    assert manifest.preparation["files"][0]["name"] == "made\\udcff.npz"
+    assert manifest.classes[0] == "a" * 10_000
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 200
+
+
 def test_truth_values_as_inputs_are_bytes(tmp_path):
     x = np.random.default_rng(0).random((80, 5)) < 0.5
     toy(tmp_path / "made.npz", x_a=x)

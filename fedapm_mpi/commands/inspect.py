@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.manifest import Manifest, read_manifest
-from fedapm_mpi.terminal import printable
+from fedapm_mpi.terminal import printable, short
 
 HELP = "show what a prepared data set holds"
 
@@ -19,6 +19,10 @@ MOST_CLIENTS = 30
 
 MOST_CLASSES = 16
 """Classes shown one by one; of more, the last column counts the others."""
+
+
+LONGEST_NAME = 60
+"""Characters of the name of a data set or a class that are shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +55,7 @@ def overview(manifest: Manifest) -> str:
     name, moved = options.pop("name", "unknown"), options.pop("moved", 0)
     skew = heterogeneity(manifest.label_counts["train"])
     lines = [
-        f"data set       {manifest.dataset}",
+        f"data set       {short(manifest.dataset, LONGEST_NAME)}",
         f"clients        {manifest.num_clients}",
         f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
@@ -179,7 +183,8 @@ def _called(name: str, options: Mapping[str, Any]) -> str:
 
 def _some(names: tuple[str, ...]) -> str:
     more = len(names) - MOST_CLASSES
-    return ", ".join(names[:MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    few = ", ".join(short(name, LONGEST_NAME) for name in names[:MOST_CLASSES])
+    return few + (f" and {more} more" if more > 0 else "")
 
 
 def _short(name: str, width: int = 24) -> str:
