@@ -93,6 +93,29 @@ def row_bytes(table: Table) -> int:
     return total
 
 
+def check_description(
+    dataset: str, inputs: Sequence[InputSpec], classes: Sequence[str]
+) -> None:
+    """Check what is announced of the samples of a data set.
+
+    Raises
+    ------
+    DataError
+        If an input cannot be stored, or inputs or classes are missing or there twice.
+    """
+    fault = next((found for spec in inputs if (found := input_fault(spec))), None)
+    names = [spec.name for spec in inputs]
+    if not classes or not all(isinstance(name, str) for name in classes):
+        fault = "classes must be named, each by a text"
+    elif len(set(classes)) < len(classes):
+        fault = "a class name is given twice; give each class a name of its own"
+    elif not fault and (not names or len(set(names)) < len(names)):
+        fault = "there must be inputs, each with a name of its own"
+    if fault:
+        msg = f"{dataset}: {fault}"
+        raise DataError(msg)
+
+
 def check_table(
     table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
 ) -> None:
@@ -104,16 +127,7 @@ def check_table(
         If labels, lengths or splits do not fit the table.
     """
     labels, classes = table.labels, len(table.classes)
-    for c in table.columns:
-        if fault := input_fault(c.spec):
-            msg = f"{table.dataset}: {fault}"
-            raise DataError(msg)
-    if len(set(table.classes)) < classes:
-        msg = (
-            f"{table.dataset}: a class name is given twice; give each class a name of "
-            "its own"
-        )
-        raise DataError(msg)
+    check_description(table.dataset, [c.spec for c in table.columns], table.classes)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         msg = f"{table.dataset}: labels must be one integer for each sample"
         raise DataError(msg)
@@ -280,7 +294,15 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     step = max(1, BLOCK_BYTES // max(1, size))
     for start in range(0, len(rows), step):
         wanted = rows[start : start + step]
-        block = np.asarray(column.take(wanted))
+        taken = column.take(wanted)
+        block = np.asarray(taken)
+        if np.ma.is_masked(taken):
+            row = wanted[np.ma.getmaskarray(taken).reshape(len(wanted), -1).any(axis=1)]
+            msg = (
+                f"input {spec.name!r} of sample {row[0]} has masked values; fill them, "
+                "or drop that sample in the source"
+            )
+            raise DataError(msg)
         if block.shape != (len(wanted), *spec.shape) or block.dtype != spec.dtype:
             msg = (
                 f"input {spec.name!r} should give {spec.dtype} of shape "

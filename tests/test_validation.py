@@ -360,12 +360,71 @@ def sample(client="ann", split="train", label=0, **changes):
         (sample(inputs={"x": [[1], [2, 3]]}), "input 'x' is no array"),
         (sample(inputs={"x": ["a", "b"]}), "input 'x' is <U1 (2,)"),
         (("ann", "train", {}, 0), "sample 1 is a tuple, not a Sample"),
+        (
+            sample(inputs={"x": np.ma.array([1, 2], mask=[0, 1])}),
+            "input 'x' has masked values; fill them",
+        ),
+        (
+            sample(inputs={"x": np.array([1e300, 0])}),
+            "input 'x' has values beyond what float32 can hold",
+        ),
     ],
 )
 def test_samples_that_cannot_be_written(tmp_path, bad, message):
     with pytest.raises(DataError) as caught:
         spooled(tmp_path, sample(), bad)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("client", [2.0**53, np.float32(2**24), np.float16(-(2**11))])
+def test_floats_that_may_stand_for_two_clients(tmp_path, client):
+    with pytest.raises(DataError, match=r"the client .* may stand for sev"):
+        spooled(tmp_path, sample(client))
+
+
+def announced(**changes):
+    return replace(InputSpec("x", (2,), "float32"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ()}, "classes must be named, each by a text"),
+        ({"classes": (1, 2)}, "classes must be named, each by a text"),
+        ({"classes": ("a", "a")}, "a class name is given twice"),
+        ({"inputs": []}, "there must be inputs, each with a name of its own"),
+        (
+            {"inputs": [announced(), announced()]},
+            "there must be inputs, each with a name of",
+        ),
+        ({"inputs": [announced(name=3)]}, "the name of an input is 3, not a text"),
+        ({"inputs": [announced(dtype="float33")]}, "no usable shape or type"),
+        ({"inputs": [announced(dtype=np.float32)]}, "no usable shape or type"),
+        ({"inputs": [announced(shape=(2.0,))]}, "no usable shape or type"),
+        ({"inputs": [announced(shape=[2])]}, "no usable shape or type"),
+        ({"inputs": [announced(shape=(0,))]}, "no usable shape or type"),
+        ({"inputs": [announced(scale=float("nan"))]}, "must be finite numbers"),
+        ({"inputs": [announced(shift="1")]}, "must be finite numbers"),
+        ({"compression": "bzip"}, "compression='bzip' is unknown (known: gzip"),
+    ],
+)
+def test_what_is_announced_is_checked_before_anything_is_written(
+    tmp_path, changes, message
+):
+    given = {"inputs": [announced()], "classes": ("a", "b")}
+    with pytest.raises(DataError) as caught:
+        write_samples(tmp_path / "to", [sample()], dataset="made", **(given | changes))
+    assert message in str(caught.value)
+    assert not list(tmp_path.glob("to/*"))
+
+
+def test_masked_inputs_are_refused(tmp_path):
+    """The numbers below a mask are no samples."""
+    values = np.ma.array(np.ones((N, 1)), mask=np.arange(N)[:, None] == 7)
+    masked = Column(InputSpec("x", (1,), "float64"), lambda rows: values[rows])
+    parts = {"train": [np.arange(6)], "test": [np.arange(6, 12)]}
+    with pytest.raises(DataError, match="input 'x' of sample 7 has masked values"):
+        write_dataset(tmp_path / "to", table(columns=[masked]), parts)
 
 
 def test_whole_floats_are_labels_and_clients(tmp_path):
