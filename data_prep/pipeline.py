@@ -356,7 +356,7 @@ def _identity(
     if source.skipped:
         more["skipped"] = [writable(name) for name in source.skipped]
     if source.notes:
-        more["notes"] = list(source.notes)
+        more["notes"] = [writable(note) for note in source.notes]
     for key in ("store", "compression"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)

@@ -1,6 +1,6 @@
 """One check of what a source gives, whatever source it is, a user's own among them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -74,6 +74,12 @@ def checked_source(source: Any, name: str) -> Source:
     if source.split is not None:
         _rows(f"{where}: split", source.split, number)
         split = split_codes(_array(source.split), f"{where}: split")
+    if source.default_split not in (None, "random", "own"):
+        said = shortened(repr(source.default_split))
+        _refuse(where, f"default_split is {said}, not 'random', 'own' or None")
+    for shift in _sequence(f"{where}: shifts", source.shifts):
+        if not isinstance(shift, Mapping) or not isinstance(shift.get("name"), str):
+            _refuse(where, f"shifts must be mappings with a name, not {kind_of(shift)}")
     for key in ("skipped", "notes", "warnings"):
         for text in _sequence(f"{where}: {key}", getattr(source, key)):
             if not isinstance(text, str):
@@ -147,6 +153,8 @@ def _table(where: str, table: Any) -> Table:
 def _column(where: str, column: Any, number: int) -> Column:
     if not isinstance(column, Column) or not isinstance(column.spec, InputSpec):
         _refuse(where, f"each input must be a Column, not {kind_of(column)}")
+    if not callable(column.take):
+        _refuse(where, f"take must be a function of rows, not {kind_of(column.take)}")
     spec = column.spec
     where = f"{where}: input {shortened(spec.name)!r}"
     if not isinstance(spec.name, str) or not spec.name.strip():

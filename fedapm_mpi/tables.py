@@ -294,22 +294,7 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     step = max(1, BLOCK_BYTES // max(1, size))
     for start in range(0, len(rows), step):
         wanted = rows[start : start + step]
-        taken = column.take(wanted)
-        block = np.asarray(taken)
-        if np.ma.is_masked(taken):
-            row = wanted[np.ma.getmaskarray(taken).reshape(len(wanted), -1).any(axis=1)]
-            msg = (
-                f"input {spec.name!r} of sample {row[0]} has masked values; fill them, "
-                "or drop that sample in the source"
-            )
-            raise DataError(msg)
-        if block.shape != (len(wanted), *spec.shape) or block.dtype != spec.dtype:
-            msg = (
-                f"input {spec.name!r} should give {spec.dtype} of shape "
-                f"{(len(wanted), *spec.shape)}, but gives {block.dtype} of "
-                f"{block.shape}"
-            )
-            raise DataError(msg)
+        block = taken(column, wanted)
         if block.dtype.kind == "f":
             finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
             if not finite.all():
@@ -317,6 +302,32 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
                 raise DataError(msg)
         _check_range(spec, block, wanted)
         yield block
+
+
+def taken(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return rows of a column as an array that is as `column` says.
+
+    Raises
+    ------
+    DataError
+        If it is of another shape or type, or has masked values.
+    """
+    spec, found = column.spec, column.take(rows)
+    block = np.asarray(found)
+    if block.shape != (len(rows), *spec.shape) or block.dtype != spec.dtype:
+        msg = (
+            f"input {spec.name!r} should give {spec.dtype} of shape "
+            f"{(len(rows), *spec.shape)}, but gives {block.dtype} of {block.shape}"
+        )
+        raise DataError(msg)
+    if np.ma.is_masked(found):
+        masked = np.ma.getmaskarray(found).reshape(len(rows), -1).any(axis=1)
+        msg = (
+            f"input {spec.name!r} of sample {rows[masked][0]} has masked values; fill "
+            "them, or drop that sample in the source"
+        )
+        raise DataError(msg)
+    return block
 
 
 def _check_range(spec: InputSpec, block: NDArray[Any], rows: NDArray[np.int64]) -> None:

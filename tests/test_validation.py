@@ -15,8 +15,10 @@ from test_prepare import everyone, prepare
 
 from data_prep.sources import sources
 from data_prep.sources.base import Source
+from data_prep.spreads import unscaled
 from data_prep.validation import MOST_CELLS, check_size, checked_source
 from data_prep.writing import Sample, write_samples
+from fedapm_mpi.commands.prepare import _told as told
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.faults import PartError
 from fedapm_mpi.manifest import InputSpec
@@ -186,6 +188,39 @@ def test_own_sources_are_checked(tmp_path, monkeypatch):
     with pytest.raises(PartError, match="returned NoneType; it must return a"):
         prepare("mysource:nothing", tmp_path, tmp_path / "to")
     sys.modules.pop("mysource")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"default_split": "foo"}, "default_split is 'foo', not 'random', 'own' or"),
+        ({"shifts": ("noise",)}, "shifts must be mappings with a name, not a str"),
+        ({"shifts": ({"level": 1},)}, "shifts must be mappings with a name"),
+    ],
+)
+def test_what_else_a_source_may_not_give(changes, message):
+    assert message in refused(source(**changes))
+
+
+def test_what_a_column_gives_is_checked_before_it_is_looked_at(tmp_path):
+    x = np.ones((N, 3), np.float32)
+    for take, message in (
+        (lambda rows: x, r"should give float32 of shape \(2, 3\), but gives"),
+        (lambda rows: None, "but gives object of"),
+        (lambda rows: x[rows].astype(int), "but gives int64"),
+    ):
+        odd = table(columns=[Column(InputSpec("x", (3,), "float32"), take)])
+        with pytest.raises(DataError, match=message):
+            unscaled(odd, [np.arange(2)])
+    unusable = [Column(InputSpec("x", (3,), "float32"), x)]
+    assert "take must be a function" in refused(source(table=table(columns=unusable)))
+
+
+def test_notes_are_printed_without_control_characters(capsys):
+    told("red \x1b[31m" + "x" * 10_000)
+    said = capsys.readouterr().out
+    assert said.startswith("note: red \\x1b[31mxx")
+    assert len(said) < 1100
 
 
 # A csv of clients

@@ -25,6 +25,10 @@ LONGEST_NAME = 60
 """Characters of the name of a data set or a class that are shown."""
 
 
+LONGEST_LINE = 2000
+"""Characters of a line on the whole data set, as manifests may hold anything."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("data", type=Path, help="directory of the data set")
@@ -98,7 +102,7 @@ def overview(manifest: Manifest) -> str:
         f"  effective number of classes                    {skew.effective_classes:.2f}"
         f" of {len(manifest.classes)}",
     ]
-    return "\n".join(map(printable, lines)) + "\n"
+    return "\n".join(short(printable(line), LONGEST_LINE) for line in lines) + "\n"
 
 
 def _drawn(shift: str, manifest: Manifest) -> str:
@@ -109,20 +113,25 @@ def _split(manifest: Manifest) -> str:
     """Return who made the split, and how."""
     made = manifest.preparation
     kind = made.get("split")
-    if kind is None:
+    if not isinstance(kind, str):
         return "as given by what wrote the data set"
     if kind == "own":
         return "the data set's own"
     parts = [
         f"{100 * made[name]:.4g} % {name}"
         for name in ("test", "val")
-        if made.get(name) or name == "test"
+        if _is_share(made.get(name)) and (made[name] or name == "test")
     ]
     how = {
         "random": "random, stratified",
         "official": "official (shuffled and cut, one sample of each client left out)",
     }.get(kind, kind)
     return f"{how}, {', '.join(parts)} (seed {manifest.seed})"
+
+
+def _is_share(value: Any) -> bool:
+    # What a manifest says of its making may come from any program.
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _without(counts: NDArray[np.int64]) -> str:
