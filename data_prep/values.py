@@ -120,7 +120,8 @@ def _check_apart(y: NDArray[Any], where: str, what: str) -> None:
 
 def exact(dtype: "np.dtype[Any]") -> int:
     """Return up to where a floating type holds every whole number, at most `EXACT`."""
-    return min(EXACT, 2 ** (np.finfo(dtype).nmant + 1))
+    bits = int(np.finfo(dtype).nmant) + 1
+    return min(EXACT, 1 << bits)
 
 
 def lookalikes(names: Sequence[str], what: str) -> str:

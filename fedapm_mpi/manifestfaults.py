@@ -3,7 +3,7 @@
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from .strictjson import shown
 
@@ -50,8 +50,8 @@ def faults(manifest: "Manifest", sealed: bool) -> list[str]:
 
 def input_fault(spec: "InputSpec") -> str | None:
     """Return what is wrong with an input's name, shape or type; `None` if nothing."""
-    name = shown(spec.name)
-    if not isinstance(spec.name, str):
+    name, given = shown(spec.name), cast("Any", spec)  # of a user's own source
+    if not isinstance(given.name, str):
         return f"the name of an input is {name}, not a text"
     if spec.name in (".", "..") or not _PLAIN.fullmatch(spec.name):
         return f"input {name} must have a name without '/' and control characters"
@@ -68,10 +68,11 @@ def input_fault(spec: "InputSpec") -> str | None:
 def _is_usable(spec: "InputSpec") -> bool:
     if not isinstance(spec.dtype, str) or spec.dtype not in DTYPES:
         return False
-    if not isinstance(spec.shape, tuple):
+    shape: Any = spec.shape
+    if not isinstance(shape, tuple):
         return False
-    whole = all(isinstance(n, int) and n > 0 for n in spec.shape)
-    return whole and math.prod(spec.shape) <= MOST_NUMBERS
+    whole = all(isinstance(n, int) and n > 0 for n in shape)
+    return whole and math.prod(shape) <= MOST_NUMBERS
 
 
 def _inputs(manifest: "Manifest") -> list[str]:
