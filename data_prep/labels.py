@@ -138,10 +138,9 @@ def _distinct(y: NDArray[Any], where: str, why: str) -> Labels:
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         codes, classes = place[codes], tuple(classes[k] for k in order)
-    note = (
-        f"the entries of {last_part(where)} {why}: the {len(classes)} distinct values "
-        f"are the classes ({shown(classes)})"
-    )
+    many = f"the {len(classes)} distinct values are the classes"
+    made = many if len(classes) > 1 else "the only value is the only class"
+    note = f"the entries of {last_part(where)} {why}: {made} ({shown(classes)})"
     return Labels(codes.reshape(-1).astype(np.int64, copy=False), classes, note)
 
 

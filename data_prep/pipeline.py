@@ -39,6 +39,7 @@ from .split_checks import (
 from .splits import official_splits, own_splits, random_splits
 from .spreads import unscaled
 from .validation import check_size, checked_source
+from .values import writable
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
@@ -312,7 +313,7 @@ def _ready(
     )
     table, notes = _shifted(wanted, source, parts, splits)
     for note in (
-        *_notes_on_split(wanted, source),
+        *_notes_on_split(wanted, source, splits),
         *unscaled(table, splits["train"]),
     ):
         tell(note)
@@ -353,9 +354,9 @@ def _identity(
     if wanted.shifts:
         more["shift"] = [ownsources.without_folder(shift) for shift in wanted.shifts]
     if source.skipped:
-        more["skipped"] = list(source.skipped)
+        more["skipped"] = [writable(name) for name in source.skipped]
     if source.notes:
-        more["notes"] = list(source.notes)
+        more["notes"] = [writable(note) for note in source.notes]
     for key in ("store", "compression"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)
@@ -396,7 +397,11 @@ def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
     """Return name, size and checksum of each file; of very many, in one for all."""
     try:
         each = [
-            {"name": f.name, "bytes": f.stat().st_size, "sha256": file_sha256(f)}
+            {
+                "name": writable(f.name),
+                "bytes": f.stat().st_size,
+                "sha256": file_sha256(f),
+            }
             for f in map(regular, files)
         ]
     except OSError as error:
@@ -481,8 +486,16 @@ def _check_split(wanted: Plan, source: Source) -> None:
     check_own(source.split, name, len(source.table.labels))
 
 
-def _notes_on_split(wanted: Plan, source: Source) -> list[str]:
+def _notes_on_split(
+    wanted: Plan, source: Source, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> list[str]:
     codes, groups = source.split, source.groups
+    if wanted.settings.test and not any(len(rows) for rows in splits["test"]):
+        each = "sample" if groups is None else "group"
+        return [
+            f"there are no test samples: every client has only one {each}, which is "
+            "trained on"
+        ]
     if _kind_of_split(wanted, source) != "own" or codes is None or groups is None:
         return []
     note = groups_on_both_sides(codes, groups)

@@ -6,6 +6,9 @@ from math import gcd
 MANY = 20
 """Fewest distinct values that are asked about."""
 
+MANY_WITH_GAPS = 100
+"""Distinct values from which on half as many of a range need be there to fill it."""
+
 FEW_DENSE, FEW_SPARSE, SINGLE = 200, 10, 2
 """Samples of a class, on average, below which values that fill their range, ones that
 do not, and ones that are numbered as classes are, are asked about."""
@@ -36,5 +39,7 @@ def looks_like_a_quantity(values: Sequence[int], counts: Sequence[int]) -> bool:
     if from_start and span <= 2 * distinct:
         return each < SINGLE
     step = gcd(*(value - values[0] for value in values))
-    dense = span <= 2 * distinct * step
+    # Of a scale, such as that of a test's score, some values may not occur.
+    gaps = 4 if distinct >= MANY_WITH_GAPS else 2
+    dense = span <= gaps * distinct * step
     return each < (FEW_DENSE if dense else FEW_SPARSE)

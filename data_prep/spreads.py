@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.tables import Column, Table
+from fedapm_mpi.tables import Column, Table, taken
 
 TIMES = 100.0
 """A column is named if its spread is at least this many times that of another."""
@@ -73,16 +73,18 @@ def _spreads(column: Column, rows: NDArray[np.int64]) -> list[_Spread]:
     rows = rows[:: max(1, -(-len(rows) // most))]
     if not len(rows):
         return []
-    x = column.take(rows).reshape(len(rows), -1).astype(np.float64) * spec.scale
+    x = taken(column, rows).reshape(len(rows), -1).astype(np.float64) * spec.scale
     with np.errstate(all="ignore"):  # what is not finite is refused later, with its row
         low, high, spread = x.min(axis=0), x.max(axis=0), x.std(axis=0)
         two = ((x == low) | (x == high)).all(axis=0)
         least = np.where(two, (high - low) / 2, spread)
+    # A spread of 0 between two values is too small for its square.
+    found = np.flatnonzero(np.isfinite(spread) & (high > low) & (spread > 0))
     return [
         _Spread(
             f"{spec.name}[{place}]" if spec.shape else spec.name,
             float(spread[place]),
             float(least[place]),
         )
-        for place in np.flatnonzero(np.isfinite(spread) & (high > low)).tolist()
+        for place in found.tolist()
     ]

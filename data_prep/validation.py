@@ -1,6 +1,6 @@
 """One check of what a source gives, whatever source it is, a user's own among them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,6 +27,7 @@ from .values import (
     shown,
     split_codes,
     whole,
+    writable,
 )
 
 MOST_CELLS = 2**25
@@ -73,6 +74,12 @@ def checked_source(source: Any, name: str) -> Source:
     if source.split is not None:
         _rows(f"{where}: split", source.split, number)
         split = split_codes(_array(source.split), f"{where}: split")
+    if source.default_split not in (None, "random", "own"):
+        said = shortened(repr(source.default_split))
+        _refuse(where, f"default_split is {said}, not 'random', 'own' or None")
+    for shift in _sequence(f"{where}: shifts", source.shifts):
+        if not isinstance(shift, Mapping) or not isinstance(shift.get("name"), str):
+            _refuse(where, f"shifts must be mappings with a name, not {kind_of(shift)}")
     for key in ("skipped", "notes", "warnings"):
         for text in _sequence(f"{where}: {key}", getattr(source, key)):
             if not isinstance(text, str):
@@ -139,12 +146,15 @@ def _table(where: str, table: Any) -> Table:
     names = [c.spec.name for c in columns]
     if not names or len(set(names)) < len(names):
         _refuse(where, f"inputs must be there, and named once each, not {names}")
-    return replace(table, labels=y, classes=classes, columns=columns)
+    dataset = writable(table.dataset)
+    return replace(table, dataset=dataset, labels=y, classes=classes, columns=columns)
 
 
 def _column(where: str, column: Any, number: int) -> Column:
     if not isinstance(column, Column) or not isinstance(column.spec, InputSpec):
         _refuse(where, f"each input must be a Column, not {kind_of(column)}")
+    if not callable(column.take):
+        _refuse(where, f"take must be a function of rows, not {kind_of(column.take)}")
     spec = column.spec
     where = f"{where}: input {shortened(spec.name)!r}"
     if not isinstance(spec.name, str) or not spec.name.strip():
@@ -274,9 +284,12 @@ def _sequence(where: str, values: Any) -> Sequence[Any]:
 
 
 def _absent(table: Table) -> str:
-    """Return a sentence on classes that no sample has, if there are any."""
+    """Return a sentence on classes that no sample has, or if all samples have one."""
     counts = np.bincount(table.labels.astype(np.int64), minlength=len(table.classes))
     without = [name for name, n in zip(table.classes, counts, strict=True) if not n]
+    if len(table.classes) - len(without) == 1:
+        name = table.classes[int(table.labels[0])]
+        return f"all samples are of one class, {shortened(name)!r}"
     if not without:
         return ""
     classes = f"{len(without)} of {len(table.classes)} classes"

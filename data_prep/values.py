@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import SPLITS
 
-MISSING = ("nan", "NaN", "NAN", "None", "NaT", "<NA>", "N/A")
-"""Texts that Python, NumPy and pandas write where a value is missing."""
+MISSING = ("nan", "NaN", "NAN", "None", "NaT", "<NA>", "N/A", "null", "NULL")
+"""Texts that Python, NumPy, pandas and databases write where a value is missing."""
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
@@ -26,6 +26,7 @@ WIDTH = 60
 
 SPLIT_NAMES = dict(zip(SPLITS, range(3), strict=True)) | {
     "training": 0, "testing": 1, "valid": 2, "validation": 2, "dev": 2,
+    "0": 0, "1": 1, "2": 2,
 }  # fmt: skip
 
 
@@ -90,11 +91,10 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
             f"sample {rows[0]} ({value}); name one for each, or leave these samples out"
         )
         raise DataError(msg)
-    wide = y.astype(np.float64) if y.dtype.kind == "f" else None
-    if wide is not None and (
-        (wide == np.rint(wide)).all() and (np.abs(wide) <= EXACT).all()
-    ):
-        y = wide.astype(np.int64)
+    if y.dtype.kind == "f":
+        _check_apart(y, where, what)
+    if y.dtype.kind == "f" and (y == np.rint(y)).all():
+        y = y.astype(np.int64)
         note = (
             f"{last_part(where)} holds whole numbers as {values.dtype}: they are named "
             "without a decimal point"
@@ -104,18 +104,40 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
     return Named(names, codes.reshape(-1).astype(np.int64, copy=False), note)
 
 
+def _check_apart(y: NDArray[Any], where: str, what: str) -> None:
+    """Refuse floats so large that two whole numbers may have become the same."""
+    limit = exact(y.dtype)
+    large = np.flatnonzero(np.abs(y) >= limit)
+    if large.size:
+        row = large[0]
+        msg = (
+            f"{where} of sample {row} is {y[row]}: {y.dtype} does not hold every whole "
+            f"number from {limit} on, so that one {what} may stand for several; save "
+            "them as integers or texts"
+        )
+        raise DataError(msg)
+
+
+def exact(dtype: "np.dtype[Any]") -> int:
+    """Return up to where a floating type holds every whole number, at most `EXACT`."""
+    bits = int(np.finfo(dtype).nmant) + 1
+    return min(EXACT, 1 << bits)
+
+
 def lookalikes(names: Sequence[str], what: str) -> str:
-    """Return a question on two names that differ in case or spaces only, or nothing.
+    """Return a question on two names that look alike, or nothing.
 
     Very short ones are not compared: "A" and "a" are classes of characters.
     """
     seen: dict[str, str] = {}
     for name in (name for name in names if len(name) > 2):
-        other = seen.setdefault(" ".join(name.casefold().split()), name)
+        plain = unicodedata.normalize("NFC", name).casefold()
+        other = seen.setdefault(" ".join(plain.split()), name)
         if other is not name:
             pair = f"{shortened(other)!r} and {shortened(name)!r}"
             return (
-                f"the {what} {pair} differ in case or spaces only: are they the same?"
+                f"the {what} {pair} differ only in case, spaces or how accents are "
+                "encoded: are they the same?"
             )
     return ""
 
@@ -143,8 +165,9 @@ def split_codes(values: Any, where: str) -> NDArray[np.int8]:
     bad = np.flatnonzero(~np.isin(y, (0, 1, 2)))
     if bad.size:
         row = bad[0]
-        value = shortened(np.asarray(values).reshape(-1)[row])
-        msg = f"{where} of sample {row} is {value}; it must be {_parts()}"
+        value = np.asarray(values).reshape(-1)[row].item()
+        said = shortened(repr(value) if isinstance(value, str | bytes) else value)
+        msg = f"{where} of sample {row} is {said}; it must be {_parts()}"
         raise DataError(msg)
     return y.astype(np.int8)
 
@@ -164,6 +187,7 @@ def whole(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
     if values.dtype.kind != "f":
         msg = f"{where} must be whole numbers, not {kind_of(values)}"
         raise DataError(msg)
+    limit, given = exact(values.dtype), values.dtype
     values = values.astype(np.float64, copy=False)  # The bound is beyond float16.
     absent = np.flatnonzero(np.isnan(values))
     if absent.size:
@@ -173,7 +197,14 @@ def whole(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
             "samples out"
         )
         raise DataError(msg)
-    odd = np.flatnonzero((values != np.rint(values)) | ~(np.abs(values) <= EXACT))
+    large = np.flatnonzero((np.abs(values) >= limit) & np.isfinite(values))
+    if large.size:
+        msg = (
+            f"{where} of sample {large[0]} is {values[large[0]]}: {given} does not "
+            f"hold every whole number from {limit} on; save them as integers"
+        )
+        raise DataError(msg)
+    odd = np.flatnonzero((values != np.rint(values)) | ~np.isfinite(values))
     if odd.size:
         msg = f"{where} of sample {odd[0]} is {values[odd[0]]}, no whole number"
         if what == "label":
@@ -274,6 +305,11 @@ def control_characters(name: str) -> str:
         return ""
     found = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
     return ", ".join(ascii(c) for c in found[:SHOWN])
+
+
+def writable(text: str) -> str:
+    """Return a text that UTF-8 can hold, such as a file name with other bytes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def last_part(where: str) -> str:

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.shards import Column, Compression, Table, write_dataset
+from fedapm_mpi.tables import check_description
 
 from .split_checks import check_trained
-from .values import control_characters, is_missing, shortened, shown
+from .values import EXACT, control_characters, exact, is_missing, shortened, shown
 
 REMEDY = "leave such clients out, or give some of their samples the split 'train'"
 
@@ -96,6 +97,7 @@ def write_samples(
     if (target / MANIFEST).exists() and not force:
         msg = f"{target} already holds a finished data set; choose another directory"
         raise DataError(msg)
+    check_description(dataset, inputs, classes)
     spool = Path(scratch or target) / f".spool-{os.getpid()}"
     try:
         spool.mkdir(parents=True)
@@ -195,6 +197,14 @@ def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
         )
         raise DataError(msg)
     if numeric and client == int(client):
+        limit = exact(client.dtype) if isinstance(client, np.floating) else EXACT
+        if abs(client) >= limit:
+            msg = (
+                f"sample {number}: the client {client!r} is a float, and from {limit} "
+                "on such floats do not hold every whole number, so that one may stand "
+                "for several; name clients by integers or texts"
+            )
+            raise DataError(msg)
         client = int(client)
     first = next(iter(known), client)
     texts = isinstance(client, str), isinstance(first, str)
@@ -249,6 +259,9 @@ def _checked(
             said = shortened(error)
             msg = f"{where}: input {spec.name!r} is no array ({said})"
             raise DataError(msg) from error
+        if np.ma.is_masked(sample.inputs[spec.name]):
+            msg = f"{where}: input {spec.name!r} has masked values; fill them"
+            raise DataError(msg)
         fits = values.shape == spec.shape
         if spec.ragged:
             fits = values.ndim == len(spec.shape) and values.shape[1:] == spec.shape[1:]
@@ -260,8 +273,22 @@ def _checked(
                 f"announced is {spec.dtype} {kind}{spec.shape}"
             )
             raise DataError(msg)
-        made[spec.name] = values.astype(spec.dtype)
+        with np.errstate(over="ignore"):
+            made[spec.name] = values.astype(spec.dtype)
+        if not _same_range(values, made[spec.name]):
+            msg = (
+                f"{where}: input {spec.name!r} has values beyond what {spec.dtype} can "
+                "hold; divide them"
+            )
+            raise DataError(msg)
     return made
+
+
+def _same_range(given: NDArray[Any], stored: NDArray[Any]) -> bool:
+    """Return whether what is stored is finite where what was given is."""
+    return stored.dtype.kind != "f" or bool(
+        (np.isfinite(given) == np.isfinite(stored)).all()
+    )
 
 
 def _can_hold(dtype: str, values: NDArray[Any]) -> bool:

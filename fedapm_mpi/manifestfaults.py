@@ -1,8 +1,9 @@
 """What in a manifest contradicts itself, or cannot be used as it is."""
 
+import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from .strictjson import shown
 
@@ -49,21 +50,29 @@ def faults(manifest: "Manifest", sealed: bool) -> list[str]:
 
 def input_fault(spec: "InputSpec") -> str | None:
     """Return what is wrong with an input's name, shape or type; `None` if nothing."""
-    name = shown(spec.name)
+    name, given = shown(spec.name), cast("Any", spec)  # of a user's own source
+    if not isinstance(given.name, str):
+        return f"the name of an input is {name}, not a text"
     if spec.name in (".", "..") or not _PLAIN.fullmatch(spec.name):
         return f"input {name} must have a name without '/' and control characters"
-    size = 1
-    for n in spec.shape:
-        size *= n
-    if (
-        spec.dtype not in DTYPES
-        or min(spec.shape, default=1) < 1
-        or size > MOST_NUMBERS
-    ):
+    if not _is_usable(spec):
         return f"input {name} has no usable shape or type"
+    for value in (spec.scale, spec.shift):
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return f"scale and shift of input {name} must be finite numbers"
     if spec.ragged and not spec.shape:
         return f"input {name} is ragged but has no axis"
     return None
+
+
+def _is_usable(spec: "InputSpec") -> bool:
+    if not isinstance(spec.dtype, str) or spec.dtype not in DTYPES:
+        return False
+    shape: Any = spec.shape
+    if not isinstance(shape, tuple):
+        return False
+    whole = all(isinstance(n, int) and n > 0 for n in shape)
+    return whole and math.prod(shape) <= MOST_NUMBERS
 
 
 def _inputs(manifest: "Manifest") -> list[str]:

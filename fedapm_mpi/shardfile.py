@@ -13,7 +13,7 @@ import math
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import h5py
 import numpy as np
@@ -292,6 +292,10 @@ def _filters(compression: Compression | None) -> dict[str, Any]:
     """
     if compression is None:
         return {}
+    if compression not in get_args(Compression):
+        known = ", ".join(get_args(Compression))
+        msg = f"compression={compression!r} is unknown (known: {known})"
+        raise DataError(msg)
     if compression in ("gzip", "lzf"):
         return {"compression": compression, "shuffle": True}
     try:

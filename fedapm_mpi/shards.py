@@ -58,6 +58,7 @@ __all__ = [
     "Table",
     "column",
     "read_manifest",
+    "shard_path",
     "verify_checksums",
     "write_dataset",
 ]
@@ -159,7 +160,7 @@ class ShardReader:
         if shard.name in self._open:
             self._open.move_to_end(shard.name)
         else:
-            path = _sized(self._manifest, shard)
+            path = shard_path(self._manifest, shard)
             self._open[shard.name] = OpenShard(path, self._manifest, shard)
             if len(self._open) > OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
@@ -180,7 +181,7 @@ def verify_checksums(manifest: Manifest) -> None:
 
 def verify_checksum(manifest: Manifest, shard: ShardFile) -> None:
     """Hash one shard and compare with the manifest; see `verify_checksums`."""
-    path = _sized(manifest, shard)
+    path = shard_path(manifest, shard)
     with readable(path):
         found = file_sha256(path)
     if found != shard.sha256:
@@ -372,8 +373,14 @@ def _cannot_write(target: Path, error: Exception) -> DataError:
     return made
 
 
-def _sized(manifest: Manifest, shard: ShardFile) -> Path:
-    """Return the path of a shard that exists and has the right size."""
+def shard_path(manifest: Manifest, shard: ShardFile) -> Path:
+    """Return the path of a shard that is a regular file of the right size.
+
+    Raises
+    ------
+    DataError
+        If it is not.
+    """
     path = Path(manifest.directory) / shard.name
     try:
         found = path.stat()

@@ -15,6 +15,7 @@ from .errors import ConfigError, DataError
 from .files import file_sha256
 from .manifest import Manifest, ShardFile
 from .newfiles import open_new, why_not_written
+from .shards import shard_path
 
 BLOCK = 2**22
 """Bytes that are copied and hashed at a time."""
@@ -71,7 +72,7 @@ def stage(
         msg = f"stage: cannot make {target} on {_host()}: {error.strerror}"
         raise ConfigError(msg) from error
     for shard in own_share(shards, rank, nodes):
-        _copy(Path(manifest.directory) / shard.name, target / shard.name, shard)
+        _copy(manifest, target / shard.name, shard)
     return replace(manifest, directory=str(target))
 
 
@@ -104,13 +105,16 @@ def _first(shard: ShardFile) -> int:
     return shard.clients[0]
 
 
-def _copy(source: Path, target: Path, shard: ShardFile) -> None:
+def _copy(manifest: Manifest, target: Path, shard: ShardFile) -> None:
     """Copy a shard and compare its hash, unless it is there already."""
+    source = Path(manifest.directory) / shard.name
     try:
         # A link may lead to what somebody else can change after it has been hashed.
         there = target.is_file() and not target.is_symlink()
         if there and file_sha256(target) == shard.sha256:
             return
+        # Refused before it is opened: reading a pipe or a device may never end.
+        shard_path(manifest, shard)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             found = _copied(source, part)
@@ -124,7 +128,7 @@ def _copy(source: Path, target: Path, shard: ShardFile) -> None:
         reason, remedy = why_not_written(error)
         msg = (
             f"cannot copy {source} to {target} on {_host()} ({where}: {reason}); "
-            f"{remedy}, choose another stage, or leave it out"
+            f"{remedy.rstrip(',')}, choose another stage, or leave it out"
         )
         raise DataError(msg) from error
     msg = (

@@ -93,6 +93,29 @@ def row_bytes(table: Table) -> int:
     return total
 
 
+def check_description(
+    dataset: str, inputs: Sequence[InputSpec], classes: Sequence[str]
+) -> None:
+    """Check what is announced of the samples of a data set.
+
+    Raises
+    ------
+    DataError
+        If an input cannot be stored, or inputs or classes are missing or there twice.
+    """
+    fault = next((found for spec in inputs if (found := input_fault(spec))), None)
+    names = [spec.name for spec in inputs]
+    if not classes or not all(isinstance(name, str) for name in classes):
+        fault = "classes must be named, each by a text"
+    elif len(set(classes)) < len(classes):
+        fault = "a class name is given twice; give each class a name of its own"
+    elif not fault and (not names or len(set(names)) < len(names)):
+        fault = "there must be inputs, each with a name of its own"
+    if fault:
+        msg = f"{dataset}: {fault}"
+        raise DataError(msg)
+
+
 def check_table(
     table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
 ) -> None:
@@ -104,16 +127,7 @@ def check_table(
         If labels, lengths or splits do not fit the table.
     """
     labels, classes = table.labels, len(table.classes)
-    for c in table.columns:
-        if fault := input_fault(c.spec):
-            msg = f"{table.dataset}: {fault}"
-            raise DataError(msg)
-    if len(set(table.classes)) < classes:
-        msg = (
-            f"{table.dataset}: a class name is given twice; give each class a name of "
-            "its own"
-        )
-        raise DataError(msg)
+    check_description(table.dataset, [c.spec for c in table.columns], table.classes)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         msg = f"{table.dataset}: labels must be one integer for each sample"
         raise DataError(msg)
@@ -280,24 +294,62 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     step = max(1, BLOCK_BYTES // max(1, size))
     for start in range(0, len(rows), step):
         wanted = rows[start : start + step]
-        block = np.asarray(column.take(wanted))
-        if block.shape != (len(wanted), *spec.shape) or block.dtype != spec.dtype:
-            msg = (
-                f"input {spec.name!r} should give {spec.dtype} of shape "
-                f"{(len(wanted), *spec.shape)}, but gives {block.dtype} of "
-                f"{block.shape}"
-            )
-            raise DataError(msg)
+        block = taken(column, wanted)
         if block.dtype.kind == "f":
             finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
             if not finite.all():
-                msg = _not_finite(spec.name, block, wanted, finite)
+                msg = _not_finite(column, block, wanted, finite)
                 raise DataError(msg)
+        _check_range(spec, block, wanted)
         yield block
 
 
+def taken(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return rows of a column as an array that is as `column` says.
+
+    Raises
+    ------
+    DataError
+        If it is of another shape or type, or has masked values.
+    """
+    spec, found = column.spec, column.take(rows)
+    block = np.asarray(found)
+    if block.shape != (len(rows), *spec.shape) or block.dtype != spec.dtype:
+        msg = (
+            f"input {spec.name!r} should give {spec.dtype} of shape "
+            f"{(len(rows), *spec.shape)}, but gives {block.dtype} of {block.shape}"
+        )
+        raise DataError(msg)
+    if np.ma.is_masked(found):
+        masked = np.ma.getmaskarray(found).reshape(len(rows), -1).any(axis=1)
+        msg = (
+            f"input {spec.name!r} of sample {rows[masked][0]} has masked values; fill "
+            "them, or drop that sample in the source"
+        )
+        raise DataError(msg)
+    return block
+
+
+def _check_range(spec: InputSpec, block: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    """Refuse values that are infinite as float32, in which models see them."""
+    limit, kind = float(np.finfo(np.float32).max), block.dtype
+    most = float(np.finfo(kind).max if kind.kind == "f" else np.iinfo(kind).max)
+    with np.errstate(over="ignore"):
+        if not block.size or most * abs(spec.scale) + abs(spec.shift) <= limit:
+            return
+        values = block.reshape(len(rows), -1).astype(np.float64)
+        large = np.abs(values * spec.scale + spec.shift).max(axis=1) > limit
+    if large.any():
+        row = np.min(rows[large])
+        msg = (
+            f"input {spec.name!r} of sample {row} has a value beyond {limit:.2g} as a "
+            "model sees it (float32); divide the values, or correct their scale"
+        )
+        raise DataError(msg)
+
+
 def _not_finite(
-    name: str,
+    column: Column,
     block: NDArray[Any],
     rows: NDArray[np.int64],
     finite: NDArray[np.bool_],
@@ -306,7 +358,11 @@ def _not_finite(
     place = np.flatnonzero(~finite)[np.argmin(rows[~finite])]
     at = np.argwhere(~np.isfinite(block[place]))[0].tolist()
     where = f" at [{', '.join(map(str, at))}]" if at else ""
+    remedy = "repair or drop that sample in the source"
+    lengths = column.lengths
+    if lengths is not None and at[0] >= lengths[rows[place]]:
+        remedy = f"its length is {lengths[rows[place]]}, so fill the rest with 0"
     return (
-        f"input {name!r} of sample {rows[place]} is NaN or infinite{where}; "
-        "repair or drop that sample in the source"
+        f"input {column.spec.name!r} of sample {rows[place]} is NaN or "
+        f"infinite{where}; {remedy}"
     )

@@ -93,6 +93,17 @@ def test_own_split_is_kept(folder, tmp_path):
     assert again.counts["train"].sum() == 24
 
 
+def test_a_csv_writes_its_split_as_arrays_may(folder, tmp_path):
+    lines = lines_of(folder)
+    for k, line in enumerate(lines):
+        line.append(["Train", "1", " TEST", "validation"][k % 4])
+    write_table(folder, lines, ("file", "client", "split"))
+    split = read(folder, table="owners.csv").split
+    order = [line[0] for line in sorted(lines)]
+    assert order == [line[0] for line in lines]
+    assert split.tolist() == [[0, 1, 1, 2][k % 4] for k in range(30)]
+
+
 def test_kinds_of_pictures(tmp_path):
     """Grey, palette, transparent and turned ones, whatever the case of the suffix."""
     root = tmp_path / "kinds"
@@ -155,10 +166,11 @@ def test_a_broken_picture_is_told_of_or_left_out_and_counted(folder, tmp_path, c
         (lambda lines: None, ("file", "clients"), "no column 'client'; did you mean"),
         (lambda lines: None, ("path", "client"), "no column 'file'"),
         (
-            lambda lines: [line.append("Train") for line in lines],
+            lambda lines: [line.append("tset") for line in lines],
             ("file", "client", "split"),
-            "line 2: split must be one of train, test, val, not 'Train'",
+            "line 2: split must be one of train, test, val, not 'tset'",
         ),
+        (lambda lines: None, ("file;client",), "separate columns by commas"),
     ],
 )
 def test_tables_that_do_not_fit(folder, change, header, message):

@@ -62,7 +62,8 @@ def test_distinct_values_are_the_classes(values, codes, classes):
     made = labels(np.array(values), Y)
     assert made.codes.tolist() == codes
     assert made.classes == classes
-    assert f"the {len(classes)} distinct values are the classes" in made.note
+    many = f"the {len(classes)} distinct values are the classes"
+    assert (many if len(classes) > 1 else "is the only class") in made.note
     assert "made.npz" not in made.note  # The manifest does not know where a file lay.
 
 
@@ -106,7 +107,7 @@ def test_huge_labels_take_no_more_time_or_memory():
         (np.array([0, np.nan, np.nan]), "2 of 3 samples have no label (NaN)"),
         (np.array([0.0, 0.5]), "'y' of sample 1 is 0.5, no whole number"),
         (np.array([0.0, np.inf]), "'y' of sample 1 is inf, no whole number"),
-        (np.array([0.0, 1e300]), "'y' of sample 1 is 1e+300, no whole number"),
+        (np.array([0.0, 1e300]), "'y' of sample 1 is 1e+300: float64 does not"),
         (np.eye(3), "it looks one-hot: save np.argmax(y, axis=1)"),
         (np.eye(3, dtype=bool), "it looks one-hot"),
         (np.ones((3, 2)), "several targets for a sample are not supported"),
@@ -208,11 +209,26 @@ def test_clients_as_floats_of_any_width(dtype):
     assert (made.names, made.codes.tolist()) == (("1", "3"), [1, 0, 1])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "last"), [("f2", 2**11), ("f4", 2**24), ("f8", 2**53), ("g", 2**53)]
+)
+def test_floats_that_may_stand_for_two_clients_are_refused(dtype, last):
+    """As float32, 16777216 and 16777217 are one number."""
+    sound = identifiers(np.array([last - 1, last - 2], dtype), "x.npz: 'client'")
+    assert sound.names == (str(last - 2), str(last - 1))
+    for function, what in ((identifiers, "client"), (labels, "y")):
+        values = np.array([1, last, last + 1], dtype)
+        said = refused(function, values, f"x.npz: '{what}'")
+        assert f"every whole number from {last} on" in said
+        assert "of sample 1 is" in said
+
+
 def test_names_that_differ_in_case_or_spaces_are_asked_about():
     assert "'Ward B' and 'ward  b '" in lookalikes(
         ("Ward B", "c", "ward  b "), "clients"
     )
     assert not lookalikes(("A", "a", "ward b", "ward c"), "clients")
+    assert "are they the same" in lookalikes(("\u00e9t\u00e9", "e\u0301te\u0301"), "")
 
 
 @pytest.mark.parametrize(
@@ -222,6 +238,7 @@ def test_names_that_differ_in_case_or_spaces_are_asked_about():
         (["Train", " TEST", "dev"], [0, 1, 2]),
         ([b"test", b"validation", b"training"], [1, 2, 0]),
         ([0.0, 2.0], [0, 2]),
+        (["0", "1 ", "2"], [0, 1, 2]),
         ([[1], [0]], [1, 0]),
     ],
 )
@@ -237,8 +254,8 @@ def test_splits(values, codes):
         ([0, 2**40], "of sample 1 is 1099511627776"),
         ([0, np.nan], "of sample 1 is nan"),
         ([0, 0.5], "of sample 1 is 0.5"),
-        (["train", "tset"], "of sample 1 is tset"),
-        (["train", ""], "of sample 1 is ;"),
+        (["train", "tset"], "of sample 1 is 'tset'"),
+        (["train", ""], "of sample 1 is '';"),
         ([True, False], "of truth values it is not known which is test"),
         (np.array(["train", None], object), "not object of shape (2,)"),
     ],
@@ -286,6 +303,8 @@ def test_other_quantities_are_asked_about():
     assert quantity(rng.integers(-20, 40, 300))
     assert quantity(rng.integers(4, 60, 200) * 5)
     assert quantity(rng.permutation(100)[:60])
+    # Scores of a test: 196 values from 288 to 626, with 100 samples each.
+    assert quantity(np.repeat(np.sort(rng.permutation(455)[:196]) + 288, 100))
 
 
 @pytest.mark.parametrize("each", [1, 3, 600])
@@ -302,6 +321,8 @@ def test_other_classes_are_not_asked_about():
     assert not quantity(np.repeat([10, 200, 5000], 5))
     assert not quantity(np.repeat(np.arange(30) ** 2, 50))
     assert not quantity(np.arange(20, 39))
+    assert not quantity(np.repeat(np.sort(rng.permutation(100)[:40]), 100))
+    assert not quantity(np.repeat(np.sort(rng.permutation(1000)[:100]), 100))
     assert not quantity(np.repeat(np.arange(100, 200), 600))
 
 
@@ -469,6 +490,53 @@ def test_a_value_that_is_not_finite_is_named_with_its_place(tmp_path):
     toy(tmp_path / "nan.npz", x_a=x)
     with pytest.raises(DataError, match=r"'a' of sample 7 is NaN or infinite at \[4\]"):
         prepare("arrays", tmp_path / "nan.npz", tmp_path / "to", "test=0")
+
+
+def test_what_a_model_cannot_hold_is_refused(tmp_path):
+    """A model sees float32: 1e300 would be infinite there, and the loss NaN."""
+    for k, changes in enumerate(
+        (
+            {"x_a": np.where(np.arange(80)[:, None] == 7, 1e300, np.ones((80, 2)))},
+            {"x_a": np.full((80, 2), 5, np.uint8), "a_scale": 1e38},
+        )
+    ):
+        toy(tmp_path / f"{k}.npz", **changes)
+        with pytest.raises(DataError, match=r"sample [07] has a value beyond 3.4e\+38"):
+            prepare("arrays", tmp_path / f"{k}.npz", tmp_path / f"to{k}")
+        assert not (tmp_path / f"to{k}" / "manifest.json").exists()
+    toy(tmp_path / "most.npz", x_a=np.full((80, 2), 3.4e38))
+    prepare("arrays", tmp_path / "most.npz", tmp_path / "to")
+
+
+def test_padding_that_is_not_a_number_is_named_as_such(tmp_path):
+    x = np.ones((80, 4, 2))
+    x[:, 3] = np.nan
+    toy(tmp_path / "made.npz", x_a=x, length=np.full(80, 3))
+    with pytest.raises(DataError, match=r"at \[3, 0\]; its length is 3, so fill the"):
+        prepare("arrays", tmp_path / "made.npz", tmp_path / "to")
+
+
+def test_what_leaves_nothing_to_learn_or_to_test_is_said(tmp_path, capsys):
+    toy(tmp_path / "one.npz", y=np.zeros(80, int))
+    prepare("arrays", tmp_path / "one.npz", tmp_path / "to")
+    assert "all samples are of one class, '0'" in capsys.readouterr().out
+    toy(tmp_path / "each.npz", client=np.arange(80))
+    manifest = prepare("arrays", tmp_path / "each.npz", tmp_path / "each")
+    assert manifest.counts["test"].sum() == 0
+    assert "every client has only one sample, which is" in capsys.readouterr().out
+    prepare("arrays", tmp_path / "each.npz", tmp_path / "none", "test=0")
+    assert "no test samples" not in capsys.readouterr().out
+
+
+def test_file_names_that_are_no_utf8_and_long_names_of_classes(tmp_path, capsys):
+    path = tmp_path / os.fsdecode(b"made\xff.npz")
+    y = toy(path)["y"]
+    toy(path, y=np.array(["a" * 10_000, "b", "c"])[y])
+    manifest = prepare("arrays", path, tmp_path / "to")
+    assert manifest.dataset == "made\\udcff"
+    assert manifest.preparation["files"][0]["name"] == "made\\udcff.npz"
+    assert manifest.classes[0] == "a" * 10_000
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 200
 
 
 def test_truth_values_as_inputs_are_bytes(tmp_path):

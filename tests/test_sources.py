@@ -208,7 +208,19 @@ def test_a_folder_of_npy_is_memory_mapped(tmp_path):
         ([], {"split": np.full(12, 7)}, {}, "'split' of sample 0 is 7"),
         ([], {"length": np.full(12, 10)}, {}, "length 10 of sample 0 is not in 1 to 9"),
         ([], {"length": np.zeros(12, int)}, {}, "length 0 of sample 0"),
-        (["x_sound"], {}, {}, "'length', but no input has a time axis"),
+        (["x_sound"], {}, {}, r"'length', but no input has .*series=\[image\]"),
+        (
+            [],
+            {"x_size": np.zeros(12), "length_size": np.ones(12, int)},
+            {},
+            "'length_size', but 'x_size' has no time axis",
+        ),
+        (
+            ["x_image", "x_sound", "x_facts"],
+            {"X_train": np.zeros((12, 2))},
+            {},
+            "'X_train': name it 'x_train'",
+        ),
         (
             ["x_sound", "length"],
             {},
@@ -241,7 +253,7 @@ def test_broken_arrays(saved, drop, changes, options, message):
     ("contents", "message"),
     [
         (None, "does not exist"),
-        (b"nonsense", "cannot read"),
+        (b"nonsense", "it is neither an .npz nor an .npy file"),
         (b"PK\x03\x04 cut off", "cannot read"),
         (np.zeros(3), "single array"),
         (np.array([{}]), "without pickled objects"),

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +112,28 @@ def test_a_shard_that_is_missing_and_a_folder_that_cannot_be(data, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="stage: cannot make"):
         stage(data, str(tmp_path / "file"), 0, ALONE, everyone)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        (os.mkfifo, "is not a file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a file"),
+        (Path.mkdir, "is not a file"),
+        (lambda path: path.write_bytes(b"short"), "has 5 bytes, the manifest says"),
+    ],
+    ids=["pipe", "device", "folder", "truncated"],
+)
+def test_what_is_no_shard_is_not_read(data, tmp_path, replaced, message):
+    """A pipe or a device would be read for ever."""
+    copy = tmp_path / "copy"
+    shutil.copytree(data.directory, copy)
+    victim = copy / data.files[1].name
+    victim.unlink()
+    replaced(victim)
+    with pytest.raises(DataError, match=re.escape(f"{victim} {message}")):
+        stage(read_manifest(copy), str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64))
+    assert names(tmp_path / "s") == [data.files[0].name]
 
 
 def test_a_full_disk_is_told(data, tmp_path, monkeypatch):

@@ -105,6 +105,23 @@ def test_random_changes_are_refused_or_can_be_used(made, read, old):
     assert 10 < accepted < CHANGES / 2
 
 
+def test_inspect_shows_what_any_program_wrote_of_a_preparation(made, read):
+    """Of any type and length: a manifest keeps it for people to read."""
+    for key, value in (
+        ("split", [1]),
+        ("split", {"a": 1}),
+        ("test", "x"),
+        ("test", 10**400),
+        ("val", {"a": 1}),
+        ("shift", [{"name": "x" * 100_000}]),
+    ):
+        tree = copy.deepcopy(made[1])
+        tree["preparation"] = {"split": "random", "test": 0.2, key: value}
+        shown = overview(read(strictjson.encode(tree)))
+        assert "split          " in shown
+        assert max(map(len, shown.splitlines())) <= 2000
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [

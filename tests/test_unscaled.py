@@ -158,6 +158,10 @@ def test_columns_that_vary_a_hundred_times_as_much(spreads, named):
         assert "shift=standardise shift.over=pooled" in found
 
 
+def test_values_that_are_0_as_floats_of_32_bits_have_no_spread():
+    assert not note(column("x", normal(1, 1, 1) * 1e-300))
+
+
 def test_columns_of_several_inputs():
     found = note(column("age", normal(9)[:, 0]), column("dose", normal(0.05)[:, 0]))
     assert found.startswith("the spread of age (")

@@ -15,8 +15,10 @@ from test_prepare import everyone, prepare
 
 from data_prep.sources import sources
 from data_prep.sources.base import Source
+from data_prep.spreads import unscaled
 from data_prep.validation import MOST_CELLS, check_size, checked_source
 from data_prep.writing import Sample, write_samples
+from fedapm_mpi.commands.prepare import _told as told
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.faults import PartError
 from fedapm_mpi.manifest import InputSpec
@@ -187,6 +189,39 @@ def test_own_sources_are_checked(tmp_path, monkeypatch):
     with pytest.raises(PartError, match=said):
         prepare("mysource:nothing", tmp_path, tmp_path / "to")
     sys.modules.pop("mysource")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"default_split": "foo"}, "default_split is 'foo', not 'random', 'own' or"),
+        ({"shifts": ("noise",)}, "shifts must be mappings with a name, not a str"),
+        ({"shifts": ({"level": 1},)}, "shifts must be mappings with a name"),
+    ],
+)
+def test_what_else_a_source_may_not_give(changes, message):
+    assert message in refused(source(**changes))
+
+
+def test_what_a_column_gives_is_checked_before_it_is_looked_at(tmp_path):
+    x = np.ones((N, 3), np.float32)
+    for take, message in (
+        (lambda rows: x, r"should give float32 of shape \(2, 3\), but gives"),
+        (lambda rows: None, "but gives object of"),
+        (lambda rows: x[rows].astype(int), "but gives int64"),
+    ):
+        odd = table(columns=[Column(InputSpec("x", (3,), "float32"), take)])
+        with pytest.raises(DataError, match=message):
+            unscaled(odd, [np.arange(2)])
+    unusable = [Column(InputSpec("x", (3,), "float32"), x)]
+    assert "take must be a function" in refused(source(table=table(columns=unusable)))
+
+
+def test_notes_are_printed_without_control_characters(capsys):
+    told("red \x1b[31m" + "x" * 10_000)
+    said = capsys.readouterr().out
+    assert said.startswith("note: red \\x1b[31mxx")
+    assert len(said) < 1100
 
 
 # A csv of clients
@@ -361,12 +396,71 @@ def sample(client="ann", split="train", label=0, **changes):
         (sample(inputs={"x": [[1], [2, 3]]}), "input 'x' is no array"),
         (sample(inputs={"x": ["a", "b"]}), "input 'x' is <U1 (2,)"),
         (("ann", "train", {}, 0), "sample 1 is a tuple, not a Sample"),
+        (
+            sample(inputs={"x": np.ma.array([1, 2], mask=[0, 1])}),
+            "input 'x' has masked values; fill them",
+        ),
+        (
+            sample(inputs={"x": np.array([1e300, 0])}),
+            "input 'x' has values beyond what float32 can hold",
+        ),
     ],
 )
 def test_samples_that_cannot_be_written(tmp_path, bad, message):
     with pytest.raises(DataError) as caught:
         spooled(tmp_path, sample(), bad)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("client", [2.0**53, np.float32(2**24), np.float16(-(2**11))])
+def test_floats_that_may_stand_for_two_clients(tmp_path, client):
+    with pytest.raises(DataError, match=r"the client .* may stand for sev"):
+        spooled(tmp_path, sample(client))
+
+
+def announced(**changes):
+    return replace(InputSpec("x", (2,), "float32"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ()}, "classes must be named, each by a text"),
+        ({"classes": (1, 2)}, "classes must be named, each by a text"),
+        ({"classes": ("a", "a")}, "a class name is given twice"),
+        ({"inputs": []}, "there must be inputs, each with a name of its own"),
+        (
+            {"inputs": [announced(), announced()]},
+            "there must be inputs, each with a name of",
+        ),
+        ({"inputs": [announced(name=3)]}, "the name of an input is 3, not a text"),
+        ({"inputs": [announced(dtype="float33")]}, "no usable shape or type"),
+        ({"inputs": [announced(dtype=np.float32)]}, "no usable shape or type"),
+        ({"inputs": [announced(shape=(2.0,))]}, "no usable shape or type"),
+        ({"inputs": [announced(shape=[2])]}, "no usable shape or type"),
+        ({"inputs": [announced(shape=(0,))]}, "no usable shape or type"),
+        ({"inputs": [announced(scale=float("nan"))]}, "must be finite numbers"),
+        ({"inputs": [announced(shift="1")]}, "must be finite numbers"),
+        ({"compression": "bzip"}, "compression='bzip' is unknown (known: gzip"),
+    ],
+)
+def test_what_is_announced_is_checked_before_anything_is_written(
+    tmp_path, changes, message
+):
+    given = {"inputs": [announced()], "classes": ("a", "b")}
+    with pytest.raises(DataError) as caught:
+        write_samples(tmp_path / "to", [sample()], dataset="made", **(given | changes))
+    assert message in str(caught.value)
+    assert not list(tmp_path.glob("to/*"))
+
+
+def test_masked_inputs_are_refused(tmp_path):
+    """The numbers below a mask are no samples."""
+    values = np.ma.array(np.ones((N, 1)), mask=np.arange(N)[:, None] == 7)
+    masked = Column(InputSpec("x", (1,), "float64"), lambda rows: values[rows])
+    parts = {"train": [np.arange(6)], "test": [np.arange(6, 12)]}
+    with pytest.raises(DataError, match="input 'x' of sample 7 has masked values"):
+        write_dataset(tmp_path / "to", table(columns=[masked]), parts)
 
 
 def test_whole_floats_are_labels_and_clients(tmp_path):

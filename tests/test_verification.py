@@ -174,7 +174,7 @@ def test_samples_that_are_there_twice(tmp_path, kind, capsys):
     write_dataset(tmp_path / "to", table, {"train": train, "test": test})
     if kind == "within":
         assert run(tmp_path / "to") == 0
-        assert "1 samples equal another one of the same" in capsys.readouterr().out
+        assert "1 sample equals another one of the same" in capsys.readouterr().out
         return
     words = {
         "split": "1 sample is in several splits .*train of client 0, row 1 and test of "
@@ -233,7 +233,7 @@ def test_equal_rows_of_a_table_are_no_fault(tmp_path, capsys, old):
         f"train of client 0{rows[0]} and test of client 0{rows[1]}): possible leakage"
         in out
     )
-    assert "1 samples equal another one of the same client and split" in out
+    assert "1 sample equals another one of the same client and split" in out
     assert ("where samples come from was not written" in out) == old
     assert ("no sample is in two splits or with two clients" in out) == (not old)
 

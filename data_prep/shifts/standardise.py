@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.tables import BLOCK_BYTES, Column, Table
+from fedapm_mpi.tables import BLOCK_BYTES, Column, Table, taken
 
 from .base import Clients, Shifted, chosen_inputs, shifts
 
@@ -102,7 +102,7 @@ def _steps(
     """Return values as a model sees them, (n, T, C), and which steps there are."""
     spec = column.spec
     shape = spec.shape if len(spec.shape) == 2 else (1, *(spec.shape or (1,)))
-    values = column.take(rows).astype(np.float64) * spec.scale + spec.shift
+    values = taken(column, rows).astype(np.float64) * spec.scale + spec.shift
     inside = np.ones((len(rows), shape[0]), bool)
     if column.lengths is not None:
         reach = np.arange(spec.shape[0]) < column.lengths[rows][:, None]

@@ -80,7 +80,10 @@ def read_leaf(
                 labels.append(np.array([label(one) for one in y], np.int64))
             except (ValueError, TypeError, IndexError, OverflowError) as error:
                 said = str(error)[:200]
-                msg = f"{file}: user {user!r} has a sample of another kind: {said}"
+                msg = (
+                    f"{file}: user {shortened(repr(user))} has a sample of another "
+                    f"kind: {said}"
+                )
                 raise DataError(msg) from error
             users.append(user)
             codes.append(code)
@@ -159,8 +162,9 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     for user, _, _, (inputs, labels, number) in users:
         if not inputs == labels == number:
             msg = (
-                f"{file}: user {user!r} has {inputs} inputs and {labels} labels, and "
-                f"should have {number} samples; make the file again"
+                f"{file}: user {shortened(repr(user))} has {inputs} inputs and "
+                f"{labels} labels, and should have {number} samples; make the file "
+                "again"
             )
             raise DataError(msg)
     return [(user, x, y) for user, x, y, _ in users if x]
@@ -215,6 +219,7 @@ def whole_label(y: Any, classes: int) -> int:
     """
     numeric = isinstance(y, (int, float)) and not isinstance(y, bool)
     if not numeric or y != y or not 0 <= y < classes or y != int(y):
-        msg = f"label {shortened(y)} is not in 0 to {classes - 1}"
+        said = shortened(y if numeric else repr(y))
+        msg = f"label {said} is not in 0 to {classes - 1}"
         raise ValueError(msg)
     return int(y)

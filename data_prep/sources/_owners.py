@@ -15,7 +15,7 @@ from fedapm_mpi.registry import did_you_mean
 
 from ..files import regular
 from ..unread import unread
-from ..values import identifiers, missing, shortened, shown
+from ..values import SPLIT_NAMES, identifiers, missing, shortened, shown
 from .base import Source
 
 Line = Mapping[str | None, str | None]
@@ -63,8 +63,7 @@ def owners_of(
     named = identifiers(owners[of_file], f"{table}: column {client!r}")
     split = None
     if "split" in columns:
-        codes = [SPLITS.index(str(lines[k]["split"])) for k in of_file]
-        split = np.array(codes, np.int8)
+        split = np.array([_code(lines[k]) for k in of_file], np.int8)
     extra = unread(columns, ("file", client, "split"), f"{table}", "column")
     return replace(
         source,
@@ -89,7 +88,16 @@ def _lines(table: Path) -> tuple[list[str], list[Line]]:
         raise DataError(msg) from error
     twice = [name for name, times in Counter(columns).items() if times > 1]
     if twice:
-        msg = f"{table} has two columns {twice[0]!r}; rename or remove one of them"
+        msg = (
+            f"{table} has two columns {shortened(twice[0])!r}; rename or remove one of "
+            "them"
+        )
+        raise DataError(msg)
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+        msg = (
+            f"{table} has one column {shortened(columns[0])!r}; separate columns by "
+            "commas"
+        )
         raise DataError(msg)
     return columns, lines
 
@@ -119,12 +127,17 @@ def _check(table: Path, k: int, line: Line, columns: Sequence[str]) -> None:
     if None in line or None in line.values():
         msg = f"{where}: it has not the {len(columns)} columns that line 1 names"
         raise DataError(msg)
-    if "split" in columns and line["split"] not in SPLITS:
+    if "split" in columns and _code(line) is None:
         msg = (
             f"{where}: split must be one of {', '.join(SPLITS)}, "
             f"not {shortened(line['split'])!r}"
         )
         raise DataError(msg)
+
+
+def _code(line: Line) -> int | None:
+    """Return 0 for train, 1 for test and 2 for val, or None."""
+    return SPLIT_NAMES.get(str(line["split"]).strip().casefold())
 
 
 def _owners(

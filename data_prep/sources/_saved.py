@@ -60,6 +60,8 @@ def read_arrays(path: Path, wanted: Callable[[str, tuple[str, ...]], bool]) -> S
         raise DataError(msg) from None
     except Exception as error:  # NumPy and zipfile raise many kinds for damage.
         said = shortened(str(error).partition("\n")[0])
+        if _no_array(error):
+            said = "it is neither an .npz nor an .npy file"
         msg = (
             f"cannot read {path} ({said}); it must be an .npz file, or a folder of "
             ".npy files, without pickled objects"
@@ -112,6 +114,7 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
     except Exception as error:
         # Refused without a look at the pickle, which could run code.
         objects = "allow_pickle" in str(error) or "Python objects" in str(error)
+        objects = objects and not _no_array(error)
         kind = "int" if name.startswith(("length", "split")) else "str"
         kind = "np.float32" if name.startswith("x_") else kind
         if objects:
@@ -122,6 +125,7 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
             )
         else:
             said = shortened(str(error).partition("\n")[0])
+            said = "it is no .npy file" if _no_array(error) else said
             msg = f"cannot read {name!r} of {path} ({said}); save it again"
         raise DataError(msg) from error
     if not isinstance(values, np.ndarray):
@@ -130,6 +134,11 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
         msg = f"{path}: {name!r} is no array; save it with np.save or np.savez"
         raise DataError(msg)
     return values
+
+
+def _no_array(error: Exception) -> bool:
+    """Return whether NumPy would take the file for a pickle, having no other idea."""
+    return "This file contains pickled" in str(error)
 
 
 def is_read(

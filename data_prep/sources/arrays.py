@@ -159,6 +159,11 @@ def _check_keys(
         missing = "y" if "y" not in found else "x_<input>"
         meant = unread(every, (missing,), "", "array")[:1] if missing == "y" else ()
         hint = meant[0].partition(" (")[2].removesuffix(")") if meant else ""
+        near = [key for key in every if key.casefold() in ("x", "data", "features")]
+        near += [key for key in every if key[:2] == "X_"]
+        if missing != "y" and near:
+            short = checked.shortened(near[0])
+            hint = f"{short!r}: name it 'x_{short.removeprefix('X_')}'"
         msg = (
             f"{path} must hold 'y' and at least one 'x_<input>'; "
             f"it holds {checked.shown(every) or 'nothing'}"
@@ -197,7 +202,14 @@ def _check_time(
         (normalise == "window", "normalise=window"),
     ):
         if given:
-            msg = f"{path}: {what}, but no input has a time axis; leave it out"
+            pictures = [name for name, kind in kinds.items() if kind == "picture"]
+            hint = "leave it out"
+            if pictures:
+                hint += (
+                    f", or set series=[{pictures[0]}] if the first axis of "
+                    f"'x_{pictures[0]}' is time and it is no picture"
+                )
+            msg = f"{path}: {what}, but no input has a time axis; {hint}"
             raise DataError(msg)
 
 
@@ -257,8 +269,10 @@ def _column(
             f"the time axis of 'x_{name}'; correct it, or give 'length_{name}' if "
             "'length' belongs to another input"
         )
-        longest = shape[0] if shape else 0
-        lengths = checked.lengths(lengths, f"{path}: {key!r}", 1, longest, advice)
+        if not shape:
+            msg = f"{path}: {key!r}, but 'x_{name}' has no time axis; leave it out"
+            raise DataError(msg)
+        lengths = checked.lengths(lengths, f"{path}: {key!r}", 1, shape[0], advice)
     take = partial(_rows, values)
     dtype = "uint8" if values.dtype == bool else values.dtype.newbyteorder("=").name
     if kind == "picture":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.manifest import Manifest, read_manifest
-from fedapm_mpi.terminal import printable
+from fedapm_mpi.terminal import printable, short
 
 HELP = "show what a prepared data set holds"
 
@@ -19,6 +19,14 @@ MOST_CLIENTS = 30
 
 MOST_CLASSES = 16
 """Classes shown one by one; of more, the last column counts the others."""
+
+
+LONGEST_NAME = 60
+"""Characters of the name of a data set or a class that are shown."""
+
+
+LONGEST_LINE = 2000
+"""Characters of a line on the whole data set, as manifests may hold anything."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +59,7 @@ def overview(manifest: Manifest) -> str:
     name, moved = options.pop("name", "unknown"), options.pop("moved", 0)
     skew = heterogeneity(manifest.label_counts["train"])
     lines = [
-        f"data set       {manifest.dataset}",
+        f"data set       {short(manifest.dataset, LONGEST_NAME)}",
         f"clients        {manifest.num_clients}",
         f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
@@ -94,7 +102,7 @@ def overview(manifest: Manifest) -> str:
         f"  effective number of classes                    {skew.effective_classes:.2f}"
         f" of {len(manifest.classes)}",
     ]
-    return "\n".join(map(printable, lines)) + "\n"
+    return "\n".join(short(printable(line), LONGEST_LINE) for line in lines) + "\n"
 
 
 def _drawn(shift: str, manifest: Manifest) -> str:
@@ -105,20 +113,25 @@ def _split(manifest: Manifest) -> str:
     """Return who made the split, and how."""
     made = manifest.preparation
     kind = made.get("split")
-    if kind is None:
+    if not isinstance(kind, str):
         return "as given by what wrote the data set"
     if kind == "own":
         return "the data set's own"
     parts = [
         f"{100 * made[name]:.4g} % {name}"
         for name in ("test", "val")
-        if made.get(name) or name == "test"
+        if _is_share(made.get(name)) and (made[name] or name == "test")
     ]
     how = {
         "random": "random, stratified",
         "official": "official (shuffled and cut, one sample of each client left out)",
     }.get(kind, kind)
     return f"{how}, {', '.join(parts)} (seed {manifest.seed})"
+
+
+def _is_share(value: Any) -> bool:
+    # What a manifest says of its making may come from any program.
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _without(counts: NDArray[np.int64]) -> str:
@@ -179,7 +192,8 @@ def _called(name: str, options: Mapping[str, Any]) -> str:
 
 def _some(names: tuple[str, ...]) -> str:
     more = len(names) - MOST_CLASSES
-    return ", ".join(names[:MOST_CLASSES]) + (f" and {more} more" if more > 0 else "")
+    few = ", ".join(short(name, LONGEST_NAME) for name in names[:MOST_CLASSES])
+    return few + (f" and {more} more" if more > 0 else "")
 
 
 def _short(name: str, width: int = 24) -> str:

@@ -11,8 +11,13 @@ from fedapm_mpi.arguments import Parser, is_override
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.start import from_server, on_ranks
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.terminal import printable, short
 
 HELP = "turn raw data into the shards that 'fedapm train' reads, on any number of ranks"
+
+
+LONGEST_NOTE = 1000
+"""Characters of a note that are printed; those of own sources may have any length."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +93,7 @@ def _prepare(comm: Communicator, order: Order) -> int:
 
 
 def _told(note: str) -> None:
-    sys.stdout.write(f"note: {note}\n")
+    sys.stdout.write(f"note: {printable(short(note, LONGEST_NOTE))}\n")
 
 
 def _order(args: argparse.Namespace) -> Order | int:

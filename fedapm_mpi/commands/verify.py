@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
     every = join(prints)
     found = repeats(manifest, every)
     if found.within:
+        verb = "sample equals" if found.within == 1 else "samples equal"
         sys.stdout.write(
-            f"{found.within} samples equal another one of the same client and split\n"
+            f"{found.within} {verb} another one of the same client and split\n"
         )
     overlapping = str(manifest.partitioner.get("name", "")).startswith(OVERLAPPING)
     if found.apart and not (args.allow_repeats or overlapping):
