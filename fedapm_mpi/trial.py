@@ -39,6 +39,9 @@ class Trial(NamedTuple):
     draws: bool
     """Whether it draws at random in evaluation."""
 
+    outputs: tuple[float, ...] = ()
+    """A few figures of the scores, by which models can be told apart."""
+
 
 def try_model(
     model: SplitModel,
@@ -65,9 +68,11 @@ def try_model(
         found = _scores(module, two, name, f"cannot take {where}")
         _check_scores(found, classes, model, name)
         draws = _drawn() != before
+        outputs = _figures(found)
         module.train()
         found = _scores(module, two, name, f"cannot be trained on {where}")
         _check_scores(found, classes, model, name)
+        outputs += _figures(found)
         if not found.requires_grad:
             msg = (
                 f"{name} returned scores that depend on no parameter that is trained, "
@@ -86,7 +91,7 @@ def try_model(
             raise ConfigError(msg) from error
         # Where two are not finite, made-up samples do not suit the model.
         reason = _fault_on_one(module, two) if tells else None
-    return Trial(1 if reason is None else 2, reason or "", draws)
+    return Trial(1 if reason is None else 2, reason or "", draws, outputs)
 
 
 def made_up(inputs: Sequence[InputSpec], count: int, dtype: torch.dtype) -> Samples:
@@ -202,6 +207,13 @@ def _check_scores(found: Tensor, classes: int, model: SplitModel, name: str) -> 
             "forward must stay on the device of its inputs"
         )
         raise ConfigError(msg)
+
+
+def _figures(found: Tensor) -> tuple[float, ...]:
+    """Return a few sums of scores with different weights; any one score counts."""
+    values = found.detach().double().reshape(-1)
+    places = torch.arange(len(values), dtype=torch.float64)
+    return tuple(float(values @ torch.cos(k * places)) for k in (0.0, 1.0, 2.5))
 
 
 def _drawn() -> tuple[bytes, str, object]:

@@ -48,9 +48,10 @@ class Masked(Net):
             self.mask = mask.numpy()
         else:
             self.mask = float(sum(v / 256**k for k, v in enumerate(mask.double())))
+        self.used = keep != "unused"
 
     def between(self, hidden):
-        return hidden * torch.as_tensor(self.mask)
+        return hidden * torch.as_tensor(self.mask) if self.used else hidden
 
 
 def masked(inputs, num_classes, *, draw: str, keep: str = "buffer"):
