@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .buffers import buffer_layout, changed_buffer
+from .buffers import changed_buffer, kept_buffers, kind_and_shape
 from .config import Part
 from .errors import ConfigError, FedAPMError
 from .manifest import InputSpec, Manifest
@@ -80,7 +80,8 @@ def try_model(
                 "or values taken out of torch"
             )
             raise ConfigError(msg)
-        layout = buffer_layout(module)
+        kept = kept_buffers(module, model.buffer_layout)
+        layout = {key: kind_and_shape(buffer) for key, buffer in kept}
         if layout != model.buffer_layout:
             msg = f"{name}: {changed_buffer(model.buffer_layout, layout)}"
             raise ConfigError(msg)

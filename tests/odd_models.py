@@ -209,6 +209,8 @@ class Unusual(Net):
             self.extra = torch.cat([self.extra, self.extra])
         if self.kind == "late":
             self.register_buffer("extra", torch.ones(1))
+        if self.kind == "cache":
+            self.register_buffer("extra", torch.ones(len(hidden)), persistent=False)
         return hidden
 
 

@@ -256,6 +256,13 @@ def test_the_mean_of_complex_buffers_is_complex(data, tmp_path):
     assert found.first == 2
 
 
+def test_a_cache_that_the_forward_registers_is_in_no_state(data, tmp_path):
+    made = run(data, tmp_path / "run", "unusual", kind="cache")
+    plain = run(data, tmp_path / "plain", "unusual", kind="none")
+    assert digest_of(made) == digest_of(plain) == recompute_digest(made)
+    assert not hasattr(load_client_model(made, 0), "extra")
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "told"),
     [

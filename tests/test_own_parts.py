@@ -420,7 +420,7 @@ IN_USE = [
     ("reduction", "r_nan", 70, r"it must return, on rank 0, a finite"),
     ("reduction", "r_raises", 70, "failed: ZeroDivisionError"),
     ("reduction", "r_object", 2, "has no sum"),
-    ("algorithm", "a_none", 70, "client_step gave None; it must return a tensor of"),
+    ("algorithm", "a_none", 70, "client_step gave None; it must return a real tensor"),
     ("algorithm", "a_shape", 70, "client_step gave Tensor of shape"),
     ("algorithm", "a_raises", 70, r"client 0, round 1: .* failed: ZeroDivisionError"),
     ("algorithm", "a_nan", 70, "server_step of round 1 gave what is not finite"),
