@@ -228,7 +228,7 @@ def _same_outputs(first: Contents, second: Contents) -> bool:
                 return False
             most = max(map(abs, filter(math.isfinite, then)), default=0.0)
             if len(then) != len(now) or not all(
-                a == b or abs(a - b) <= TOLERANCE * most or (a != a and b != b)  # noqa: PLR0124
+                a == b or abs(a - b) <= TOLERANCE * most or (a != a and b != b)
                 for a, b in zip(then, now, strict=True)
             ):
                 return False

@@ -257,6 +257,8 @@ def test_options_of_any_name_and_defaults_that_are_no_data():
 
 
 PARTS = """\
+import sys
+
 import numpy as np
 import torch
 from torch import nn
@@ -389,6 +391,7 @@ def method(give=torch.zeros_like, **more):
 a_fine, a_none = method(), method(lambda b: None)
 a_shape, a_raises = method(lambda b: b[0]), method(lambda b: 1 / 0)
 a_nan = method(server_step=lambda s, t, r: s.mul_(float("nan")))
+a_leaves = method(lambda b: sys.exit(3))
 a_server = method(server_step=lambda s, t, r: 1 / 0)
 a_state, a_sharing = method(new_client=lambda s, p: None), method(sharing="some")
 
@@ -423,6 +426,7 @@ IN_USE = [
     ("algorithm", "a_none", 70, "client_step gave None; it must return a real tensor"),
     ("algorithm", "a_shape", 70, "client_step gave Tensor of shape"),
     ("algorithm", "a_raises", 70, r"client 0, round 1: .* failed: ZeroDivisionError"),
+    ("algorithm", "a_leaves", 70, r"client 0, round 1: .* failed: SystemExit: 3 "),
     ("algorithm", "a_nan", 70, "server_step of round 1 gave what is not finite"),
     ("algorithm", "a_server", 70, r"failed: ZeroDivisionError: .*\(parts.py, line"),
     ("algorithm", "a_state", 2, "new_client gave None, not a dict of tensors"),
