@@ -157,7 +157,10 @@ def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> str | N
     processors = (begun.get("processor"), _processor())
     if processors[0] != processors[1]:
         msg += f" (the processor's kind was {processors[0]} and is {processors[1]})"
-    msg += f"; {REMEDY}. If the difference does not matter, remove {path}"
+    msg += (
+        f". Put its code and options back as they were; if they are, {REMEDY}. If the "
+        f"difference does not matter, remove {path}"
+    )
     raise ConfigError(msg)
 
 

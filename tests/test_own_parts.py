@@ -143,7 +143,7 @@ def test_names_that_lead_nowhere(name, wanted):
          r"ModuleNotFoundError: No module named 'nonexistent_thing' \(faulty.py, line 2"
          r"\); install 'nonexistent_thing' or put it on PYTHONPATH"),
         ("from os import nothing_like_it\n", r"ImportError: .* \(faulty.py, line 1\)"),
-        ("from . import x\n", r"ImportError: attempted rel.*\(faulty.py, line 1\)"),
+        ("from . import x\n", r"attempted rel.*\(faulty.py, line 1\); name a file"),
         ("def f():\n    1 / 0\nf()\n", r"ZeroDivisionError: .* \(faulty.py, line 2\)"),
         ("raise SystemExit(0)\n", r"SystemExit: 0 \(faulty.py, line 1\)"),
         ("raise BaseException('boo ' * 999)\n", r"BaseException: boo boo .*\.\.\. \("),
