@@ -105,8 +105,11 @@ def increment(part: Part, found: Any, rows: int, width: int) -> torch.Tensor:
     what = label_of("algorithm", part["name"])
     if what is not None:
         shape = tuple(getattr(found, "shape", ()))
-        good = isinstance(found, torch.Tensor) and not found.is_complex()
-        if not good or shape != (rows, width):
+        if (
+            not isinstance(found, torch.Tensor)
+            or found.is_complex()
+            or shape != (rows, width)
+        ):
             msg = (
                 f"{what}: client_step gave {_told(found)}; it must return a real "
                 f"tensor of shape ({rows}, {width})"
