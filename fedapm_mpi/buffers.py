@@ -12,6 +12,22 @@ def buffer_layout(module: nn.Module) -> Layout:
     return {name: kind_and_shape(b) for name, b in module.named_buffers()}
 
 
+def kept_buffers(module: nn.Module, known: Layout) -> list[tuple[str, Tensor]]:
+    """Return a module's buffers that belong to a client's state.
+
+    One that its forward has registered since, as not persistent, is a cache.
+    """
+    named = list(module.named_buffers())
+    if all(name in known for name, _ in named):
+        return named
+    caches = {
+        f"{path}.{key}".removeprefix(".")
+        for path, part in module.named_modules()
+        for key in part._non_persistent_buffers_set
+    }
+    return [(name, b) for name, b in named if name in known or name not in caches]
+
+
 def changed_buffer(before: Layout, after: Layout) -> str:
     """Return a sentence on the first buffer that a pass changed in shape or kind."""
     name = next(n for n in [*before, *after] if before.get(n) != after.get(n))

@@ -2,10 +2,13 @@
 
 Every rank builds the model for itself. What its factory draws from torch, NumPy's or
 Python's global generator is seeded; what it takes from elsewhere (the time, the
-operating system, an unseeded generator) may differ, and is found here.
+operating system, an unseeded generator) may differ, and is found here. Parameters,
+buffers, and arrays among the attributes must not differ. Other attributes, such as the
+time at which a model was built, may, if its scores of made-up samples are the same.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -34,6 +37,11 @@ REMEDY = (
     "operating system, the order of a set, or variables that differ between ranks"
 )
 
+HARMLESS = (
+    ", but the scores of made-up samples are the same, so this is taken to make no "
+    "difference"
+)
+
 FROZEN = ", frozen"
 """What the description of a frozen parameter ends with."""
 
@@ -42,6 +50,13 @@ DEEPEST = 3
 
 LONGEST = 80
 """Characters of a description; of a longer one the hash is kept."""
+
+OUTPUTS = "outputs of the trial"
+"""Entry with a few figures of a model's scores of made-up samples; in no hash, as they
+differ a little between kinds of processors."""
+
+TOLERANCE = 1e-3
+"""Of the largest of these figures: differences that processors may make."""
 
 _OF_TORCH = frozenset(vars(nn.Module()))
 
@@ -69,16 +84,22 @@ def contents(groups: Groups) -> Contents:
             for key, text in own.items():
                 name = f"{path}.{key}".removeprefix(".")
                 found[f"{owner}attribute {name!r}"] = text
+        found[f"{owner}{OUTPUTS}"] = " ".join(f"{v:.9e}" for v in group.outputs)
     return found
 
 
 def sha256_of(found: Contents) -> bytes:
     """Return the hash of a model's contents, in their order."""
-    return sha256(json.dumps(list(found.items())).encode()).digest()
+    return sha256(json.dumps(list(_compared(found).items())).encode()).digest()
 
 
-def same_on_all_ranks(comm: Communicator, found: Contents) -> None:
+def same_on_all_ranks(comm: Communicator, found: Contents) -> str | None:
     """Compare a model over ranks by one small collective; a collective call.
+
+    Returns
+    -------
+    str or None
+        On rank 0, a sentence on attributes that differ where no scores do.
 
     Raises
     ------
@@ -88,18 +109,28 @@ def same_on_all_ranks(comm: Communicator, found: Contents) -> None:
     words = np.frombuffer(sha256_of(found), dtype=np.uint16).astype(float).tolist()
     most = comm.maximum([*words, *(-word for word in words)])
     if most[: len(words)] == [-word for word in most[len(words) :]]:
-        return
+        return None
     first = comm.share(found)
-    mine = _first_difference(first, found)
-    seen = (mine, None if mine is None else found.get(mine), _processor())
-    rows = comm.gather(seen)
-    comm.agree(None if rows is None else ConfigError(_told(first, rows)))
+    mine, harmless = _difference(first, found)
+    text = None if mine is None else found.get(mine)
+    rows = comm.gather((mine, text, _processor(), harmless))
+    faults = [] if rows is None else [row for row in rows if not row[3]]
+    error = ConfigError(_told(first, rows, faults)) if rows and faults else None
+    comm.agree(error)
+    if rows is None:
+        return None
+    return f"{_where(first, rows, rows)}{HARMLESS}"
 
 
-def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> None:
+def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> str | None:
     """Write down a run's model or, if it is resumed, compare; on the server alone.
 
     Settings of torch's layers are left out, as another version of torch may have more.
+
+    Returns
+    -------
+    str or None
+        A sentence on attributes that differ where no scores do.
 
     Raises
     ------
@@ -112,11 +143,13 @@ def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> None:
     if begun is None:
         note = {"processor": _processor(), "contents": found}
         write_text(path, json.dumps(note, indent=1) + "\n")
-        return
-    name = _first_difference(begun["contents"], found)
+        return None
+    name, harmless = _difference(begun["contents"], found)
     if name is None:
-        return
+        return None
     then, now = (_named(one, name) for one in (begun["contents"], found))
+    if harmless:
+        return f"{name} of the model was {then} and is {now}{HARMLESS}"
     msg = (
         f"{directory} cannot go on: the model that is built now is not the one that "
         f"the run began with; {name} was {then} and is {now}"
@@ -124,7 +157,10 @@ def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> None:
     processors = (begun.get("processor"), _processor())
     if processors[0] != processors[1]:
         msg += f" (the processor's kind was {processors[0]} and is {processors[1]})"
-    msg += f"; {REMEDY}. If the difference does not matter, remove {path}"
+    msg += (
+        f". Put its code and options back as they were; if they are, {REMEDY}. If the "
+        f"difference does not matter, remove {path}"
+    )
     raise ConfigError(msg)
 
 
@@ -142,8 +178,11 @@ def same_as_trained(directory: Path, found: Contents, *, touched: bool) -> None:
     begun = _read(directory / FILE)
     if begun is None:
         return
-    for name, then in begun["contents"].items():
+    same_scores = _same_outputs(begun["contents"], found)
+    for name, then in _compared(begun["contents"]).items():
         now = found.get(name)
+        if same_scores and _is_loose(name, then) and _is_loose(name, now or ""):
+            continue
         kept = touched and "attribute " not in name and not then.endswith(FROZEN)
         if now != then and not kept:
             msg = (
@@ -158,11 +197,69 @@ def _lasting(found: Contents) -> Contents:
     return {name: text for name, text in found.items() if "settings of " not in name}
 
 
-def _told(first: Contents, rows: list[tuple[str | None, str | None, str]]) -> str:
-    """Return a sentence on the first difference between ranks."""
+def _compared(found: Contents) -> Contents:
+    """Return what must be the same to the last bit."""
+    return {name: text for name, text in found.items() if not name.endswith(OUTPUTS)}
+
+
+def _is_loose(name: str, text: str) -> bool:
+    """Return whether an entry is an attribute, or several, without an array in it."""
+    plain = "attribute " in name or "settings of " in name
+    return plain and " sha256 " not in text
+
+
+def _difference(first: Contents, second: Contents) -> tuple[str | None, bool]:
+    """Return the name of the first difference, and whether it does no harm."""
+    firm = [
+        {name: text for name, text in found.items() if not _is_loose(name, text)}
+        for found in (first, second)
+    ]
+    name = _first_difference(*firm)
+    if name is not None:
+        return name, False
+    name = _first_difference(first, second)
+    return name, name is None or _same_outputs(first, second)
+
+
+def _same_outputs(first: Contents, second: Contents) -> bool:
+    """Return whether models gave the same scores, but for processors' rounding."""
+    for name in {*first, *second}:
+        if name.endswith(OUTPUTS):
+            try:
+                then, now = (_figures(one[name]) for one in (first, second))
+            except (KeyError, ValueError):
+                return False
+            most = max(map(abs, filter(math.isfinite, then)), default=0.0)
+            if len(then) != len(now) or not all(
+                a == b or abs(a - b) <= TOLERANCE * most or (a != a and b != b)
+                for a, b in zip(then, now, strict=True)
+            ):
+                return False
+    return any(name.endswith(OUTPUTS) for name in first)
+
+
+def _figures(text: str) -> list[float]:
+    return [float(word) for word in text.split()]
+
+
+_Row = tuple[str | None, str | None, str, bool]
+"""Of a rank: the first difference, what it is there, processor, whether harmless."""
+
+
+def _told(first: Contents, rows: list[_Row], faults: list[_Row]) -> str:
+    """Return a sentence on the first difference between ranks that does harm."""
+    msg = f"the model is not the same on all ranks: {_where(first, rows, faults)}"
+    processors = sorted({row[2] for row in rows})
+    if len(processors) > 1:
+        msg += f" (the ranks' processors are {' and '.join(processors)})"
+    return f"{msg}; {REMEDY}"
+
+
+def _where(first: Contents, rows: list[_Row], faults: list[_Row]) -> str:
+    """Return what differs first, and on which ranks."""
     order = {name: k for k, name in enumerate(first)}
     name = min(
-        (row[0] for row in rows if row[0] is not None),
+        (row[0] for row in faults if row[0] is not None),
         key=lambda name: order.get(name, len(order)),
     )
     differing = [rank for rank, row in enumerate(rows) if row[0] == name]
@@ -171,15 +268,10 @@ def _told(first: Contents, rows: list[tuple[str | None, str | None, str]]) -> st
     unlike = [rank for rank in differing if rows[rank][1] != other]
     told = "at another place" if other == first.get(name) else other or "absent"
     msg = (
-        f"the model is not the same on all ranks: {name} is {_named(first, name)} on "
-        f"rank {SERVER} and {told} on {_ranks(alike)}"
+        f"{name} is {_named(first, name)} on rank {SERVER} and {told} on "
+        f"{_ranks(alike)}"
     )
-    if unlike:
-        msg += f", other again on {_ranks(unlike)}"
-    processors = sorted({row[2] for row in rows})
-    if len(processors) > 1:
-        msg += f" (the ranks' processors are {' and '.join(processors)})"
-    return f"{msg}; {REMEDY}"
+    return f"{msg}, another on {_ranks(unlike)}" if unlike else msg
 
 
 def _ranks(numbers: list[int]) -> str:
@@ -188,6 +280,7 @@ def _ranks(numbers: list[int]) -> str:
 
 def _first_difference(first: Contents, second: Contents) -> str | None:
     """Return the first name whose value or place differs; `None` if none does."""
+    first, second = _compared(first), _compared(second)
     for name, other in zip(first, second, strict=False):
         if name != other:
             return name if name not in second else other

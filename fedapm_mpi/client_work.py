@@ -47,7 +47,9 @@ def local_work(
                     "lower the learning rate or the penalty"
                 )
                 raise TrainingError(msg)
-        except Exception as error:  # all ranks hear of it, and leave together
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # all ranks are told, and leave together
             told = classify(error)
             if told is not error:
                 told.args = (f"client {client}, round {t + 1}: {told}",)

@@ -186,7 +186,8 @@ def check_part(
     try:
         factory = registry.get(name)
     except ConfigError as error:
-        return {}, [f"{key}: {cut(str(error), LONGEST_SENTENCE)}"]
+        text = cut(str(error), LONGEST_SENTENCE)
+        return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
     positional = POSITIONAL.get(key.rpartition(".")[2], 0)
     what = f"{key} {shown(ownparts.shown(name))}"
     checked, errors = validate_options(what, factory, options, positional)

@@ -314,7 +314,8 @@ def _keep_built_model(session: Session, recorder: Recorder, *, resumed: bool) ->
     error: FedAPMError | None = None
     if session.comm.rank == SERVER:
         try:
-            same_as_begun(recorder.directory, session.built, resumed=resumed)
+            note = same_as_begun(recorder.directory, session.built, resumed=resumed)
+            session.warnings.extend([note] if note else [])
         except FedAPMError as caught:
             error = caught
     session.comm.agree(error)

@@ -105,10 +105,14 @@ def increment(part: Part, found: Any, rows: int, width: int) -> torch.Tensor:
     what = label_of("algorithm", part["name"])
     if what is not None:
         shape = tuple(getattr(found, "shape", ()))
-        if not isinstance(found, torch.Tensor) or shape != (rows, width):
+        if (
+            not isinstance(found, torch.Tensor)
+            or found.is_complex()
+            or shape != (rows, width)
+        ):
             msg = (
-                f"{what}: client_step gave {_told(found)}; it must return a tensor of "
-                f"shape ({rows}, {width})"
+                f"{what}: client_step gave {_told(found)}; it must return a real "
+                f"tensor of shape ({rows}, {width})"
             )
             raise PartError(msg)
         return found.detach().double()

@@ -226,6 +226,8 @@ def _not_imported(what: str, error: BaseException, file: str | None) -> ConfigEr
     text += at or faults.last(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         text += f"; install {error.name.split('.')[0]!r} or put it on PYTHONPATH"
+    if "relative import with no known parent package" in text:
+        text += "; name a file of a package by its module, package.file:NAME"
     if isinstance(error, RecursionError):
         text += "; it calls itself without an end"
     made = ConfigError(text)

@@ -252,7 +252,9 @@ def open_session(config: Config, comm: Communicator) -> Session:
         error = classify(caught, building=True)
     comm.agree(error)
     assert session is not None
-    same_on_all_ranks(comm, session.built)
+    differing = same_on_all_ranks(comm, session.built)
+    if differing:
+        session.warnings.append(differing)
     try:
         session.groups.move(open_device(config.device, comm.rank, nodes))
         if config.stage is not None:

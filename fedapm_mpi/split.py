@@ -19,6 +19,7 @@ from .buffers import (
     count_reals,
     flatten,
     is_float,
+    kept_buffers,
     kind_and_shape,
     scatter,
 )
@@ -263,7 +264,7 @@ class SplitModel:
 
     def _buffers(self) -> tuple[list[Tensor], list[Tensor]]:
         # Looked up anew each time, since a module may replace a buffer.
-        named = list(self.module.named_buffers())
+        named = kept_buffers(self.module, self.buffer_layout)
         layout = {name: kind_and_shape(b) for name, b in named}
         if layout != self.buffer_layout:
             raise TrainingError(changed_buffer(self.buffer_layout, layout))
@@ -291,7 +292,7 @@ class SplitModel:
             )
             for name, p in self.module.named_parameters()
         ]
-        for name, b in self.module.named_buffers():
+        for name, b in kept_buffers(self.module, self.buffer_layout):
             block: Literal["buffer", "counter"]
             block = "buffer" if is_float(b) else "counter"
             rows.append(SplitRow(name, tuple(b.shape), count_reals(b), block, clients))

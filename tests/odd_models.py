@@ -48,9 +48,10 @@ class Masked(Net):
             self.mask = mask.numpy()
         else:
             self.mask = float(sum(v / 256**k for k, v in enumerate(mask.double())))
+        self.used = keep != "unused"
 
     def between(self, hidden):
-        return hidden * torch.as_tensor(self.mask)
+        return hidden * torch.as_tensor(self.mask) if self.used else hidden
 
 
 def masked(inputs, num_classes, *, draw: str, keep: str = "buffer"):
@@ -208,6 +209,8 @@ class Unusual(Net):
             self.extra = torch.cat([self.extra, self.extra])
         if self.kind == "late":
             self.register_buffer("extra", torch.ones(1))
+        if self.kind == "cache":
+            self.register_buffer("extra", torch.ones(len(hidden)), persistent=False)
         return hidden
 
 

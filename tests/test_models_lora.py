@@ -244,11 +244,11 @@ def test_a_run_does_not_go_on_from_another_file(toy, tmp_path):
     assert resume(tmp_path / "run", toy["features"], **moved, rounds=4) == 0
     save_file({"head.bias": torch.randn(3)}, tmp_path / "b.safetensors")
     with pytest.raises(
-        ConfigError, match="another configuration:\n  initial_model_sha256"
+        ConfigError, match=r"another configuration:\s+initial_model_sha256"
     ):
         resume(tmp_path / "run", toy["features"], **moved, rounds=5)
     with pytest.raises(
-        ConfigError, match="another configuration:\n  initial_model_sha256"
+        ConfigError, match=r"another configuration:\s+initial_model_sha256"
     ):
         resume(tmp_path / "run", toy["features"], model=MLP, rounds=5)
 

@@ -96,8 +96,9 @@ class Ranks(Serial):
     def gather(self, item):
         rows = [item]
         for found in self.others:
-            name = builtmodel._first_difference(self.own, found)
-            rows.append((name, None if name is None else found.get(name), item[2]))
+            name, harmless = builtmodel._difference(self.own, found)
+            text = None if name is None else found.get(name)
+            rows.append((name, text, item[2], harmless))
         return rows
 
 
@@ -110,7 +111,7 @@ A, B, C = "parameter 'a'", "buffer 'b'", "attribute 'c'"
         (({A: "1", B: "2"}, {A: "1", B: "3"}), f"{B} is 2 on rank 0 and 3 on rank 2;"),
         (
             ({A: "4", B: "3"}, {A: "5", B: "2"}),
-            f"{A} is 1 on rank 0 and 4 on rank 1, other again on rank 2;",
+            f"{A} is 1 on rank 0 and 4 on rank 1, another on rank 2;",
         ),
         (({A: "4"}, {A: "4", B: "2"}), f"{A} is 1 on rank 0 and 4 on ranks 1-2;"),
         (({A: "1"}, {A: "1", B: "2"}), f"{B} is 2 on rank 0 and absent on rank 1;"),
@@ -129,6 +130,46 @@ def test_the_first_difference_is_named_with_its_ranks(others, told):
         builtmodel.same_on_all_ranks(Ranks(*others), {A: "1", B: "2"})
     assert told in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+SAME = {builtmodel.OUTPUTS: "1.0 -2e3 nan"}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "outputs", "harmless"),
+    [
+        ("5", SAME, True),
+        ("5", {builtmodel.OUTPUTS: "1.01 -2000.1 nan"}, True),  # another processor
+        ("5", {builtmodel.OUTPUTS: "1.0 -2030 nan"}, False),
+        ("5", {builtmodel.OUTPUTS: "1.0 -2e3 0"}, False),
+        ("5", {builtmodel.OUTPUTS: "1.0 -2e3"}, False),
+        ("5", {}, False),
+        ("float32 (4,) sha256 0", SAME, False),
+        ("list (1, array int64 (4,) sha256 0)", SAME, False),
+    ],
+)
+def test_attributes_may_differ_where_scores_do_not(attribute, outputs, harmless):
+    ranks = Ranks({A: "1", C: attribute} | outputs, {A: "1", C: "3"} | SAME)
+    if harmless:
+        told = builtmodel.same_on_all_ranks(ranks, {A: "1", C: "3"} | SAME)
+        assert told.startswith(f"{C} is 3 on rank 0 and 5 on rank 1, but the scores")
+    else:
+        with pytest.raises(ConfigError, match=f"all ranks: {C} is 3 on rank 0 and "):
+            builtmodel.same_on_all_ranks(ranks, {A: "1", C: "3"} | SAME)
+
+
+def test_a_model_may_know_when_and_where_it_was_built(data, tmp_path, capsys):
+    changes = {"checkpoint": {"every": 1}}
+    options = {"draw": "system", "keep": "unused"}
+    run(data, tmp_path / "run", "masked", changes, **options)
+    run(data, tmp_path / "whole", "masked", {"rounds": 3}, **options)
+    wanted = config(data, ("masked", options), **ALL | changes | {"rounds": 3})
+    assert train(Serial(), wanted, directory=tmp_path / "run", resume=True) == 0
+    shown = " ".join("".join(capsys.readouterr()).split())
+    assert "attribute 'mask' of the model was" in shown
+    assert "the scores of made-up samples are the same" in shown
+    assert digest_of(tmp_path / "run") == digest_of(tmp_path / "whole")
+    load_client_model(tmp_path / "run", 0)
 
 
 def test_a_run_does_not_go_on_with_another_model(data, tmp_path):
@@ -213,6 +254,13 @@ def test_the_mean_of_complex_buffers_is_complex(data, tmp_path):
     found = load_client_model(made, 0)
     torch.testing.assert_close(found.turn, torch.tensor(TURN).to(torch.complex64))
     assert found.first == 2
+
+
+def test_a_cache_that_the_forward_registers_is_in_no_state(data, tmp_path):
+    made = run(data, tmp_path / "run", "unusual", kind="cache")
+    plain = run(data, tmp_path / "plain", "unusual", kind="none")
+    assert digest_of(made) == digest_of(plain) == recompute_digest(made)
+    assert not hasattr(load_client_model(made, 0), "extra")
 
 
 @pytest.mark.parametrize(

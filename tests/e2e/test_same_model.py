@@ -52,6 +52,6 @@ def test_a_model_is_the_same_on_all_ranks(toy, tmp_path):
         told = done[name].stderr[0]
         assert f"the model is not the same on all ranks: {what}" in told
         assert " on rank 0 and " in told
-        assert " on rank 1, other again on rank 2; its factory must" in told
+        assert " on rank 1, another on rank 2; its factory must" in told
         assert told.count("\n") == 1
         assert not (tmp_path / name).exists()
