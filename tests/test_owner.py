@@ -132,7 +132,7 @@ def test_something_else_by_its_name_is_one_sentence(tmp_path, kind):
         path.symlink_to(tmp_path / "nothing")
     else:
         (os.mkdir if kind == "directory" else os.mkfifo)(path)
-    with pytest.raises(WriteError, match="something else has this name"):
+    with pytest.raises(WriteError, match="move away what has this name"):
         take(tmp_path)
     assert target.read_text() == "mine"
     assert not (tmp_path / "nothing").exists()
