@@ -7,9 +7,11 @@ the shard + 1): where in these each client begins. After what HDF5 knows of the 
 follow the checksums of its blocks; see `blocksums`.
 """
 
+import atexit
 import contextlib
 import importlib
 import math
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -114,6 +116,7 @@ class OpenShard:
             except BaseException:
                 self.close()
                 raise
+        _open_shards.add(self)
 
     def read(self, client: int, split: str, *, validate: bool = True) -> ClientArrays:
         """Return the samples of one of its clients in one split.
@@ -178,6 +181,21 @@ class OpenShard:
         """Close the file."""
         self._file.close()
         self._bytes.close()
+
+
+_open_shards: "weakref.WeakSet[OpenShard]" = weakref.WeakSet()
+
+
+@atexit.register
+def close_all() -> None:
+    """Close the shards that are still open.
+
+    HDF5 closes what is open when the process ends, and would then call `CheckedFile`,
+    when Python is no longer there: a segmentation fault, after a run that went well.
+    """
+    for shard in list(_open_shards):
+        with contextlib.suppress(*_ERRORS):
+            shard.close()
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.int64]:

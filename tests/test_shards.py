@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resealing import reseal
 
-from fedapm_mpi import tables
+from fedapm_mpi import shardfile, tables
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import MANIFEST, InputSpec
 from fedapm_mpi.shards import (
@@ -416,6 +416,16 @@ def test_many_shards_are_not_all_kept_open(made, monkeypatch):
         for client in range(M):
             assert len(reader.read(client, "test").labels) == 1
     reader.close()
+
+
+def test_what_is_left_open_is_closed_before_python_ends(made):
+    """Else HDF5 closes it later, through a Python that is no longer there."""
+    reader = ShardReader(made)
+    reader.read(0, "test")
+    (shard,) = reader._open.values()
+    shardfile.close_all()
+    assert shard._bytes.closed
+    assert not shard._file
 
 
 def test_who_lacks_an_input_is_who_has_no_sample_of_it(tmp_path):
