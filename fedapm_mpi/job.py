@@ -426,8 +426,8 @@ def _farewell(
     summary = summarise_run(recorder.records(), outcome.round_index)
     if summary["num_missing_rounds"]:
         say(
-            f"note: the records of rounds {summary['missing_rounds']:.200} are lost "
-            f"({summary['num_missing_rounds']} in all); figures are over the others"
+            "note: the figures below are without the lost records of rounds "
+            f"{summary['missing_rounds']:.200}"
         )
     if progress != "none":
         if summary["evaluations"]:

@@ -29,7 +29,7 @@ Record = dict[str, Any]
 LARGEST = 2**53
 """Integers beyond it are in no record."""
 
-_CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\n?\Z')
+_CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\r?\n?\Z')
 TABLES = ("seconds", "bytes", "pooled")
 """Keys under which a record holds numbers by name."""
 

@@ -1,5 +1,6 @@
 """Read what a run left behind: its records, its clients' models, its digest."""
 
+import json
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -23,7 +24,7 @@ from .files import open_regular
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
 from .problem import ClientProblem
-from .records import FILE, Record, Records
+from .records import FILE, LARGEST, Record, Records
 from .registry import did_you_mean
 from .samples import to_samples
 from .shards import ShardReader
@@ -95,18 +96,34 @@ def read_records(run: Path) -> list[Record]:
 def open_records(run: Path) -> Records:
     """Return a reader of a run's records, which also tells what is missing.
 
+    A run whose file of records was deleted has none.
+
     Raises
     ------
     DataError
-        If there is no such file, or it cannot be read.
+        If it is not a run directory, or its records cannot be read.
     """
     path = run / FILE
+    is_run = (run / "config.yaml").is_file()
     try:
-        path.lstat()
+        if not is_run:
+            path.lstat()
         return Records(run)
     except OSError as error:
-        msg = f"cannot read {path} ({error.strerror}): {run} is not a run directory"
+        msg = f"cannot read {path} ({error.strerror})"
+        msg += "" if is_run else f": {run} is not a run directory"
         raise DataError(msg) from error
+
+
+def last_round(run: Path, reader: Records) -> int:
+    """Return the last round that a run's records or its summary have, else -1."""
+    try:
+        with open_regular(run / "summary.json") as file:
+            done = json.loads(file.read().decode("utf-8"))["rounds"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        done = -1
+    known = type(done) is int and 0 <= done < LARGEST
+    return max([*reader.rounds[-1:], done if known else -1])
 
 
 @_in_words

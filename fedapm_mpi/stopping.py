@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +43,9 @@ class Stop:
 
     hint: str = ""
     """What to do after an interrupt that does not wait for the end of the round."""
+
+    install: Callable[[], object] = lambda: None
+    """Installs the handlers of signals again; UCX below MPI takes SIGHUP for itself."""
 
     _begun: float | None = field(default=None, init=False)
     _longest: float = field(default=0.0, init=False)
@@ -90,6 +93,14 @@ def stop_signals() -> Iterator[Stop]:
     before: dict[int, Any] = {
         n: signal.signal(n, ask) for n in SIGNALS if not (kept and n == signal.SIGHUP)
     }
+
+    def install() -> None:
+        for number in before:
+            signal.signal(number, ask)
+        if kept:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    stop.install = install
     try:
         yield stop
     finally:

@@ -19,6 +19,7 @@ OF_LAST = (
     "num_clients",
     "clients_with_classes",
     "one_class_clients",
+    "one_class_most_samples",
 )
 """What the summary takes from the last evaluation as it is."""
 
@@ -27,6 +28,9 @@ PART_NAMES = {"test": "test", "val": "validation", "train": "training"}
 
 LAST = 10
 """Evaluations in the mean of the last ones."""
+
+ENOUGH = 10
+"""Evaluated samples, or clients, below which equal predictions may be chance."""
 
 
 def summarise_run(
@@ -159,11 +163,13 @@ def remarks(summary: Mapping[str, Any], clients: int) -> list[str]:
     if coverage is not None and coverage < clients:
         never = clients - coverage
         found.append(f"{never:,} of {clients:,} clients never took part")
-    if one := summary.get("one_class_clients"):
-        of = summary["clients_with_classes"]
+    one, of = summary.get("one_class_clients"), summary.get("clients_with_classes")
+    most = summary.get("one_class_most_samples", ENOUGH)
+    if one and of and (most >= ENOUGH or (one >= ENOUGH and 2 * one >= of)):
         hint = "; inputs may be unscaled (see shift=standardise)"
         found.append(
-            f"{one:,} of {of:,} clients' models predict one class for all samples of "
-            f"the evaluated part, which has more{hint if 2 * one >= of else ''}"
+            f"the models of {one:,} of {of:,} clients predict the same class for every "
+            "evaluated sample, though these clients have samples of several classes"
+            + (hint if 2 * one >= of else "")
         )
     return found

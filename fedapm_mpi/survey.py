@@ -201,7 +201,9 @@ def _summarise(
             record["auroc_worst_decile_clients"] = worst_decile_size(known)
     predicted, present = table[:, -2], table[:, -1]
     record["clients_with_classes"] = int((present > 1).sum())
-    record["one_class_clients"] = int(((predicted == 1) & (present > 1)).sum())
+    constant = (predicted == 1) & (present > 1)
+    record["one_class_clients"] = int(constant.sum())
+    record["one_class_most_samples"] = int(tested[constant].max(initial=0))
     if pool is not None and len(pool):
         labels = pool[:, -1].astype(np.int64)
         found = client_metrics(pool[:, :-1], labels)._asdict()

@@ -138,16 +138,29 @@ def test_models_that_predict_one_class_are_told(tmp_path, capsys):
     assert records[-1]["clients_with_classes"] == several
     assert summary["one_class_clients"] == several
     told = capsys.readouterr().out
-    assert f"note: {several} of {several} clients' models predict one class" in told
+    assert (
+        f"the models of {several} of {several} clients predict the same class" in told
+    )
+    assert records[-1]["one_class_most_samples"] == max(
+        int(row["evaluated_samples"]) for row in rows if int(row["label_classes"]) > 1
+    )
     assert "shift=standardise" in told
 
 
 def test_models_that_tell_classes_apart_are_not_reported():
     summary = {"rounds": 3, "clients_with_classes": 7, "one_class_clients": 0}
     assert remarks(summary, 8) == []
-    (line,) = remarks(summary | {"one_class_clients": 1}, 8)
-    assert line.startswith("1 of 7 clients' models predict one class")
+    one = summary | {"one_class_clients": 1, "one_class_most_samples": 10}
+    (line,) = remarks(one, 8)
+    assert line.startswith("the models of 1 of 7 clients predict the same class")
     assert "unscaled" not in line  # one alone has another reason
+    # Few samples have equal predictions by chance, unless those of many clients do.
+    few = {"one_class_most_samples": 9}
+    assert remarks(one | few, 8) == []
+    assert remarks(summary | few | {"one_class_clients": 7}, 8) == []
+    many = {"one_class_clients": 10, "clients_with_classes": 20}
+    assert "unscaled" in remarks(summary | few | many, 20)[0]
+    assert remarks(summary | few | many | {"clients_with_classes": 21}, 21) == []
 
 
 def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_path):

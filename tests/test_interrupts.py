@@ -50,6 +50,20 @@ def test_a_closed_terminal_asks_unless_nohup_was_there(handler, due):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_library_that_takes_a_signal_does_not_keep_it(handler):
+    """As UCX takes SIGHUP when MPI starts, to print its debugging output from then."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with stop_signals() as stop:
+            signal.signal(signal.SIGHUP, lambda number, frame: None)
+            stop.install()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.asked == (handler == signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_an_interrupted_rank_says_a_sentence(capsys):
     def body(comm):
         assert isinstance(comm, Serial)

@@ -258,7 +258,7 @@ def test_reports_of_a_file_that_is_being_written(runs, tmp_path, capsys, monkeyp
     harm_line(3, lambda raw: b"\xff\n")(run / "rounds.jsonl")
     for words, lost in (
         (["report"], "3,6 (2 in"),
-        (["rate", "--figure", "drift"], "3"),
+        (["rate", "--figure", "drift"], "3,6 (2 in"),
     ):
         assert cli.main([*words, str(run)]) == 0
         assert f"lacks the records of rounds {lost}" in capsys.readouterr().out
@@ -276,7 +276,9 @@ def test_a_disk_that_fails_at_the_end_of_a_round_is_one_sentence(tmp_path, monke
         recorder.sync()
 
 
-def test_a_finished_run_without_records_is_not_one_that_has_not_begun(runs, tmp_path):
+def test_a_finished_run_without_records_is_not_one_that_has_not_begun(
+    runs, tmp_path, capsys
+):
     run = tmp_path / "run"
     shutil.copytree(runs[1] / "six", run)
     (run / "rounds.jsonl").write_text("")
@@ -290,3 +292,19 @@ def test_a_finished_run_without_records_is_not_one_that_has_not_begun(runs, tmp_
     assert (row["state"], row["rounds"], row["missing_rounds"]) == ("finished", 6, 7)
     assert row["digest"] == digest_of(run)
     assert row["accuracy_mean"] is None
+    for harm in (lambda: None, (run / "rounds.jsonl").unlink):
+        harm()
+        assert read_runs([run])[0].summary["missing_rounds"] == "0-6"
+        assert cli.main(["rate", str(run)]) == 3
+        told = capsys.readouterr().err
+        assert "lacks the records of rounds 0-6 (7 in all)" in told
+        assert "is not a run directory" not in told
+
+
+def test_line_ends_of_another_system_do_not_hide_damage(tmp_path):
+    """Such as of a folder that an editor or an archiver has converted."""
+    sound = [one.replace("\n", "\r\n") for one in lines(0, 1, 2)]
+    assert rounds(write(tmp_path, sound)) == [0, 1, 2]
+    reader = write(tmp_path, [sound[0], sound[1].replace("0.", "1.", 1), sound[2]])
+    assert rounds(reader) == [0, 2]
+    assert "damaged lines, left out: 1 (line 2)" in reader.notes()[0]

@@ -1,8 +1,8 @@
 """Output that cannot be written does not end a run, and names cannot control it."""
 
 import contextlib
+import dataclasses
 import io
-import json
 import os
 import shutil
 import subprocess
@@ -11,14 +11,13 @@ import threading
 import time
 
 import pytest
-from resealing import make_old
 from training import digest_of, experiment, fedapm, user_path, write_config
 
 from fedapm_mpi import cli, console, terminal
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.job import train
-from fedapm_mpi.manifest import read_manifest
+from fedapm_mpi.manifest import MANIFEST, encode_manifest, read_manifest
 from fedapm_mpi.terminal import Stream, printable, protected, short
 
 SPECIAL = "3×2 – … ρ α ≤ ━ é 中"
@@ -172,8 +171,10 @@ OUTPUTS = {
 }
 
 
-@pytest.mark.parametrize("progress", ["lines", "live"])
-@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize(
+    ("name", "progress"),
+    [*((name, "lines") for name in OUTPUTS), ("ascii", "live"), ("full", "live")],
+)
 def test_a_run_is_worth_more_than_its_output(
     toy, tmp_path, monkeypatch, digest, name, progress
 ):
@@ -275,11 +276,10 @@ def test_names_cannot_control_the_terminal(capsys):
 def test_clients_of_a_hostile_data_set_are_inspected(toy, tmp_path, capsys):
     folder = tmp_path / "data"
     shutil.copytree(toy["features"], folder)
-    make_old(folder)  # without checksums, as somebody may send it
-    path = folder / "manifest.json"
-    text = path.read_text()
-    first = read_manifest(folder).client_names[0]
-    path.write_text(text.replace(json.dumps(first), json.dumps("[/]\x1b[2J"), 1))
+    manifest = read_manifest(folder)
+    names = ("[/]\x1b[2J", *manifest.client_names[1:])
+    hostile = dataclasses.replace(manifest, client_names=names)
+    (folder / MANIFEST).write_bytes(encode_manifest(hostile))
     assert cli.main(["inspect", str(folder)]) == 0
     shown = capsys.readouterr().out
     assert r"[/]\x1b[2J" in shown

@@ -34,10 +34,14 @@ def run(args: argparse.Namespace) -> int:
     """Print the rate of each figure; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
     from ..console import print_table, say
-    from ..runs import open_records
+    from ..runs import last_round, open_records
 
     reader = open_records(args.run)
     records = list(reader)
+    notes = reader.notes(last_round(args.run, reader))
+    if notes and not any(_has(record, key) for record in records for key in record):
+        msg = "; ".join(notes)
+        raise DataError(msg)
     rates = {key: _rate(args.run, records, key) for key in _keys(args, records)}
     print_table(
         "Fits to log gap: misfit is the root mean square, BIC linear minus sublinear",
@@ -54,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     )
     for key, rate in rates.items():
         say(f"{key} {rate.describe()}")
-    for note in reader.notes():
+    for note in notes:
         say(f"note: {note}")
     return 0
 

@@ -117,6 +117,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
+    stop.install()
     if comm.rank != SERVER:
         # It takes seconds, in which rank 0 imports the same to read the order.
         from .. import job  # noqa: F401

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import DataError
 from ..files import open_regular
-from ..records import LARGEST, Record
-from ..runs import open_records, read_config
+from ..records import Record
+from ..runs import last_round, open_records, read_config
 from ..summary import HIGHER_IS_BETTER, clients_of, share_of_clients, summarise_run
 
 
@@ -90,8 +90,7 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
     runs = []
     for k, directory in enumerate(directories):
         reader = open_records(directory)
-        records, done = list(reader), _rounds_done(directory)
-        last = max([*reader.rounds[-1:], done], default=-1)
+        records, last = list(reader), last_round(directory, reader)
         run = Run(
             label=labels[k],
             directory=directory,
@@ -114,16 +113,6 @@ def _labels(directories: Sequence[Path], algorithms: Sequence[str]) -> list[str]
         if len(set(labels)) == len(labels):
             return labels
     return [str(directory) for directory in directories]
-
-
-def _rounds_done(run: Path) -> int:
-    """Return the rounds that a finished run's own summary tells of, else -1."""
-    try:
-        with open_regular(run / "summary.json") as file:
-            rounds = json.loads(file.read().decode("utf-8"))["rounds"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return -1
-    return rounds if type(rounds) is int and 0 <= rounds < LARGEST else -1
 
 
 def _data(run: Path) -> tuple[str, str]:

@@ -130,7 +130,7 @@ def test_killed_again_and_again(long, unbroken, tmp_path):
     assert left == [f"round-{ROUNDS - 1:06}", f"round-{ROUNDS:06}"]
 
 
-def test_killed_at_every_file_operation(toy, tmp_path):
+def test_killed_at_every_second_file_operation(toy, tmp_path):
     """One process, which has all the operations of the server and of a host."""
     config = write_config(
         tmp_path / "config.yaml",

@@ -22,7 +22,7 @@ from training import (
 
 pytestmark = pytest.mark.slow
 
-REPETITIONS = 3
+REPETITIONS = 2
 ROUNDS = 100
 
 
