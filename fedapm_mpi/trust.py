@@ -112,12 +112,12 @@ def require(
     if not names or trusted or made_here(directory, config):
         return
     shown = ", ".join(shortened(name) for name in names[:5])
-    if _ask(f"{directory} was not made here and names code of its own: {shown}"):
+    if _ask(f"{directory} was not made here and names custom code: {shown}"):
         return
     msg = (
-        f"{directory} names code of its own ({shown}) and does not bear your mark "
-        f"({MARK}, by the key {key_file()}), so it is not imported; if you trust that "
-        f"code and the options it is given in config.yaml, say so by {way}"
+        f"{directory} names custom code ({shown}) and is not marked as a run that you "
+        f"made here ({MARK}, key {key_file()}), so that code is not imported; if you "
+        f"trust the code and its options in config.yaml, add {way}"
     )
     raise ConfigError(msg)
 

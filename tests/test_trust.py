@@ -108,13 +108,13 @@ def test_what_was_made_here_is_read_without_a_question(made, capsys):
 def test_what_was_sent_is_refused(sent, words, capsys):
     assert fedapm(*words) == 2
     told = capsys.readouterr().err
-    assert "sent names code of its own (spy:plain) and does not bear your mark" in told
-    assert "say so by --trust" in told
+    assert "sent names custom code (spy:plain) and is not marked as a run" in told
+    assert "add --trust" in told
     assert no_code_ran()
 
 
 def test_models_of_what_was_sent(sent):
-    with pytest.raises(ConfigError, match="say so by trust=True"):
+    with pytest.raises(ConfigError, match="add trust=True"):
         load_client_model(sent, 0)
     assert no_code_ran()
     load_client_model(str(sent), 0, trust=True)
@@ -154,7 +154,7 @@ def test_wherever_a_part_is_named(sent, toy, hidden, capsys):
     mine = configure(toy, "mine.yaml", model="mlp")
     assert fedapm("digest", "sent", "--verify") == 2
     assert fedapm("train", "--resume", "sent") == 2
-    assert "does not bear your mark" in capsys.readouterr().err
+    assert "is not marked as a run that you" in capsys.readouterr().err
     shutil.copytree("sent", "runs/sent")
     assert fedapm("train", mine, "--resume") == 2
     assert no_code_ran()
@@ -206,7 +206,7 @@ def test_a_question_at_a_terminal(sent, answer, code, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert fedapm("digest", sent, "--verify") == code
     told = sys.stderr.getvalue()
-    assert "sent was not made here and names code of its own: spy:plain" in told
+    assert "sent was not made here and names custom code: spy:plain" in told
     assert Path("canary").exists() == (code == 0)
 
 
@@ -214,7 +214,7 @@ def test_no_question_under_a_launcher(sent, monkeypatch):
     monkeypatch.setattr(trust, "launched_size", lambda: (2, "PMI_SIZE"))
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises(ConfigError, match="does not bear your mark"):
+    with pytest.raises(ConfigError, match="is not marked as a run that you"):
         recompute_digest(sent)
 
 
