@@ -85,8 +85,8 @@ def _table(path: Path) -> int:
     for row in rows:
         if row["missing_rounds"]:
             say(
-                f"note: cell {row['cell']} lacks the records of "
-                f"{row['missing_rounds']} rounds; its figures are over the others"
+                f"note: cell {row['cell']}: records are missing "
+                f"(rounds: {row['missing_rounds']}); its figures are over the others"
             )
     finished = sum(row["state"] == "finished" for row in rows)
     say(f"{finished} of {len(rows)} cells finished; in {out / 'sweep.csv'}")
