@@ -1,7 +1,7 @@
 """Read and validate configurations; rank 0 only, since its libraries are large."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,7 +45,11 @@ POSITIONAL = {"model": 2, "placement": 2}
 """Arguments that the package itself passes to a part, ahead of its options."""
 
 
-def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
+def load(
+    path: Path | str | None,
+    overrides: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> Config:
     """Read a YAML file, apply overrides and validate all of it.
 
     Parameters
@@ -54,6 +58,9 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
         The file; `None` for an empty one, to be filled by overrides.
     overrides
         Items ``key.sub=value``, applied in order.
+    tell
+        Called with a sentence for each part whose options in the file are not used,
+        since an override gives it another name.
 
     Raises
     ------
@@ -61,8 +68,11 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
         With every error that was found, one a line, each with the nearest valid key.
     """
     values = {} if path is None else read_yaml(Path(path))
+    written = dict(values)
     merge(values, parse_overrides(overrides))
-    config = validate(values, str(path or "command line"))
+    config, unused = validate_merged(written, values, str(path or "command line"))
+    for text in unused:
+        tell(text)
     # So that the run can go on, or be read, from another working directory.
     start = config.initial_model
     return dataclasses.replace(
@@ -70,6 +80,49 @@ def load(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
         data=str(Path(config.data).absolute()),
         initial_model=None if start is None else str(Path(start).absolute()),
     )
+
+
+def validate_merged(
+    written: Mapping[str, Any], merged: Mapping[str, Any], where: str
+) -> tuple[Config, list[str]]:
+    """Return a checked configuration, and what `unused_options` says of it.
+
+    Where a value is wrong the error says that as well: an option that is missing now
+    may be one that was dropped.
+    """
+    unused = unused_options(written, merged)
+    try:
+        return validate(merged, where), unused
+    except ConfigError as error:
+        if not unused:
+            raise
+        msg = "\n".join([str(error), *(f"  note: {text}" for text in unused)])
+        raise ConfigError(msg) from error
+
+
+def unused_options(written: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each part whose written options another name replaces.
+
+    Parameters
+    ----------
+    written
+        The configuration as its file has it.
+    merged
+        The same with overrides; see `options.merge`.
+    """
+    found = []
+    for key in PARTS:
+        old, new = written.get(key), merged.get(key)
+        new = {"name": new} if isinstance(new, str) else new
+        if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+            continue
+        lost = [str(option) for option in old if option not in new]
+        if lost and "name" in old and old["name"] != new.get("name"):
+            found.append(
+                f"{key}: {shown(new.get('name'))} replaces {shown(old['name'])} of the "
+                f"file, whose options are not used: {cut(', '.join(lost), 200)}"
+            )
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

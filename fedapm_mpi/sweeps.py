@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from .config import STRICT
-from .configfile import read_as, read_yaml, validate
+from .configfile import read_as, read_yaml, validate_merged
 from .differences import differences, told
 from .errors import ConfigError, FedAPMError
 from .files import write_text
@@ -103,6 +103,9 @@ class Cell(NamedTuple):
     run: Path
     """Its run directory."""
 
+    notes: tuple[str, ...] = ()
+    """What its values drop of the sweep's configuration."""
+
     @property
     def finished(self) -> bool:
         """Whether as many rounds as it asks for now are done."""
@@ -128,6 +131,11 @@ def read_sweep(path: Path) -> tuple[list[Cell], Path]:
     for cell in cells:
         _refuse_another(cell)
     return cells, out
+
+
+def notes_on(cells: list[Cell]) -> list[str]:
+    """Return what cells drop of the sweep's configuration, each sentence once."""
+    return list(dict.fromkeys(note for cell in cells for note in cell.notes))
 
 
 def write_cells(cells: list[Cell], out: Path) -> None:
@@ -176,11 +184,12 @@ def _cell(base: Mapping[str, Any], values: dict[str, Any], out: Path) -> Cell:
         merge(replaced, nested_at(dotted.split("."), value))
     merge(plain, replaced)
     name = name_of(values)
-    config = validate(plain, f"cell {name}").plain()
+    checked, notes = validate_merged(base, plain, f"cell {name}")
+    config = checked.plain()
     for key in ("data", "initial_model"):
         if config[key] is not None:
             config[key] = str(Path(config[key]).absolute())
-    return Cell(name, values, config, out / name)
+    return Cell(name, values, config, out / name, tuple(notes))
 
 
 def _refuse_another(cell: Cell) -> None:

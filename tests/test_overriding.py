@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import yaml
 from test_config import VALID, changed
+from training import experiment, write_config
 
 from fedapm_mpi.configfile import load
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.options import parse_overrides
 from fedapm_mpi.scaling.study import load as load_study
 from fedapm_mpi.scaling.study import nested, put
-from fedapm_mpi.sweeps import read_sweep
+from fedapm_mpi.sweeps import notes_on, read_sweep
 
 MLP = {"name": "mlp", "hidden": [64, 32]}
 
@@ -182,3 +183,31 @@ def test_a_study_changes_its_experiment_by_the_same_rules(resolved):
     assert put({"a": 1}, "b.c", 2) == {"a": 1, "b": {"c": 2}}
     assert nested({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
     assert VALID["split"] == {"personal": ["head.*"]}
+
+
+def test_options_that_a_name_drops_are_said(tmp_path, toy):
+    """An optional one would otherwise change the result without a word."""
+    sgd = {"lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
+    algorithm = {"name": "fedavg", **sgd, "weight_decay": 0.01}
+    config = experiment(toy["features"], algorithm=algorithm, split=None)
+    path = write_config(tmp_path / "c.yaml", config)
+    words = ["algorithm.name=local", *(f"algorithm.{k}={v}" for k, v in sgd.items())]
+    words[-1] = "algorithm.work={epochs: 1}"
+    said: list[str] = []
+    assert load(path, words, said.append).algorithm["weight_decay"] == 0
+    assert said == [
+        "algorithm: 'local' replaces 'fedavg' of the file, whose options are not used: "
+        "weight_decay"
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["algorithm=local"])
+    assert "algorithm 'local': lr: missing" in str(caught.value)
+    assert "not used: lr, batch_size, work, weight_decay" in str(caught.value)
+    for unchanged in ([], ["algorithm.lr=0.2"], ["algorithm.name=fedavg"]):
+        load(path, unchanged, said.append)
+    assert len(said) == 1
+    sweep = {"config": "c.yaml", "zip": {
+        "algorithm": [algorithm, {"name": "local", **sgd}], "seed": [1, 2],
+    }}  # fmt: skip
+    write_config(tmp_path / "s.yaml", sweep)
+    assert notes_on(read_sweep(tmp_path / "s.yaml")[0]) == said

@@ -186,9 +186,11 @@ def _sweep(args: argparse.Namespace) -> int:
     from ..console import say
     from ..recorder import ranges
     from ..site import read_site
-    from ..sweeps import read_sweep, write_cells
+    from ..sweeps import notes_on, read_sweep, write_cells
 
     cells, folder = read_sweep(args.sweep)
+    for note in notes_on(cells):
+        say(f"note: {note}")
     out: str = args.out or "runs"
     todo = [k for k, cell in enumerate(cells) if not cell.finished]
     if not todo:

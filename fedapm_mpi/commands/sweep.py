@@ -41,10 +41,12 @@ def _run_cells(args: argparse.Namespace) -> int:
     from ..launching import command
     from ..relaying import relay_outputs
     from ..supervising import supervise, tell_failure
-    from ..sweeps import read_sweep, write_cells
+    from ..sweeps import notes_on, read_sweep, write_cells
     from .launch import job_of
 
     cells, out = read_sweep(args.sweep)
+    for note in notes_on(cells):
+        say(f"note: {note}")
     write_cells(cells, out)
     relay_outputs()
     codes = []

@@ -149,6 +149,7 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
 def _read_order(argv: Sequence[str]) -> Order | int:
     from .. import trust
     from ..configfile import load
+    from ..console import say
     from ..yamlfile import dump, read_mapping
 
     parser = Parser(prog="fedapm train", description=__doc__)
@@ -164,10 +165,13 @@ def _read_order(argv: Sequence[str]) -> Order | int:
             raise ConfigError(msg)
         path = known
         trust.require(known.parent, read_mapping(known), trusted=args.trust)
-    config = load(path, overrides)
+    told: list[str] = []
+    config = load(path, overrides, told.append)
     if args.print_config:
         print(dump(config.plain()), end="")  # noqa: T201
         return 0
+    for text in told:
+        say(f"note: {text}")
     if resume and directory is None:
         directory = _newest_run(args.out, config.plain())
     return Order(

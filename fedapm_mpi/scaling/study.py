@@ -139,8 +139,9 @@ def load(path: Path) -> Study:
     if isinstance(values, str):
         file = path.parent / values
         values, where = configfile.read_yaml(file), f"{file}, changed by {path}"
+    written = dict(values)
     merge(values, nested(study.change))
-    config = configfile.validate(values, where)
+    config, _ = configfile.validate_merged(written, values, where)
     whole = dataclasses.replace(config, data=str(Path(config.data).absolute()))
     if config.initial_model is not None:
         start = str(Path(config.initial_model).absolute())

@@ -25,6 +25,14 @@ class Slow(FedAPM):
 """
 """FedAPM whose rounds take so long at least on any machine, with the same digest."""
 
+
+def slow(cluster):
+    """Return the algorithm of the configuration, slowed down."""
+    (cluster.folder / "slow.py").write_text(SLOW)
+    config = yaml.safe_load((cluster.folder / "config.yaml").read_text())
+    return {**config["algorithm"], "name": "slow:Slow"}
+
+
 END = "[ ${SLURM_RESTART_COUNT:-} ] || export SLURM_JOB_END_TIME=$(($(date +%s) + 27))"
 """Shell that has the first start of a job end soon; SLURM knows no time below a minute,
 and that before 23.02 does not tell jobs when they end."""
@@ -80,12 +88,12 @@ def test_prepare_train_and_report_on_three_nodes(cluster, site, local_digest):
 @pytest.mark.slow
 def test_a_time_limit_that_is_too_short(cluster, site, local_digest, tmp_path):
     """The ranks know when the job ends, stop in time, and go on in a second start."""
-    (cluster.folder / "slow.py").write_text(SLOW)
     short = tmp_path / "short.yaml"
     profile = {**yaml.safe_load(site.read_text()), "setup": [END]}
     short.write_text(yaml.safe_dump(profile))
     told = cluster.fedapm(
-        "slurm", "submit", "config.yaml", "rounds=80", "algorithm.name=slow:Slow",
+        "slurm", "submit", "config.yaml", "rounds=80",
+        f"algorithm={json.dumps(slow(cluster))}",
         "--nodes", 2, "--ntasks-per-node", 2, "--time", 5, "--site", short,
     )  # fmt: skip
     (job,) = jobs(told)
@@ -103,11 +111,10 @@ def test_a_time_limit_that_is_too_short(cluster, site, local_digest, tmp_path):
 @pytest.mark.slow
 def test_a_sweep_of_six_cells(cluster, site, local_digest):
     """One element is told to stop and requeued; its cell ends as if it had not been."""
-    (cluster.folder / "slow.py").write_text(SLOW)
     sweep = {
         "config": "config.yaml",
         "grid": {"seed": [1, 2, 3]},
-        "zip": {"rounds": [4, 20], "algorithm.name": ["fedapm", "slow:Slow"]},
+        "zip": {"rounds": [4, 20], "algorithm": [{}, slow(cluster)]},
     }
     text = yaml.safe_dump(sweep, sort_keys=False)
     (cluster.folder / "sweep.yaml").write_text(text)
