@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # commands that print a table need no torch
 ProgressKind = Literal["auto", "live", "lines", "none"]
 
 
+LOSSES = {"test": "test loss", "val": "val loss", "train": "loss after training"}
+"""What a line calls the loss of the evaluated part of a split."""
+
+
 class Display(Protocol):
     """Shows a run's progress."""
 
@@ -57,7 +61,8 @@ def headline(record: Mapping[str, Any]) -> str:
     elif record.get("accuracy") is not None:
         evaluated, m = record.get("clients"), record.get("num_clients")
         parts.append(
-            f"test loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}"
+            f"{LOSSES[record.get('evaluated_split', 'test')]} {record['loss']:.4f}  "
+            f"accuracy {record['accuracy']:.4f}"
             f"{_over(evaluated, m)}  "
             f"worst decile {record['accuracy_worst_decile']:.4f}"
             f"{_over(record.get('worst_decile_clients'))}"

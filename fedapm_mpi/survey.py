@@ -188,6 +188,7 @@ def _summarise(
         "clients": clients,
         "worst_decile_clients": worst_decile_size(clients),
         "num_clients": session.num_clients,
+        "evaluated_split": session.config.evaluation.split,
     }
     for k, metric in enumerate(METRICS, start=1):
         figures = summarise(table[:, k], lower_is_worse=metric != "loss")

@@ -90,7 +90,11 @@ def test_a_metric_that_some_clients_do_not_have_has_its_own_number(tmp_path):
 
 def test_the_part_that_was_evaluated_is_counted(toy, tmp_path):
     evaluation = {"every": 1, "split": "train"}
-    _, _, rows = trained(toy["odd"], tmp_path / "run", evaluation=evaluation)
+    records, _, rows = trained(toy["odd"], tmp_path / "run", evaluation=evaluation)
+    assert {record["evaluated_split"] for record in records} == {"train"}
+    assert "loss after training " in headline(records[-1])
+    assert "test loss" not in headline(records[-1])
+    assert "val loss " in headline(records[-1] | {"evaluated_split": "val"})
     assert [row["evaluated_samples"] for row in rows] == [
         row["train_samples"] for row in rows
     ]
