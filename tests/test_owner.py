@@ -211,7 +211,7 @@ MOUNTS = r"""
 1 0 0:1 / / rw shared:1 - ext4 /dev/a rw
 2 1 0:2 / /home rw - nfs4 server:/home rw,vers=4.2,local_lock=none
 3 1 0:3 / /old rw - nfs server:/old rw,vers=3,nolock,local_lock=all
-4 1 0:4 / /work rw - lustre 1@tcp:/l rw,flock
+4 1 0:4 / /lustre rw - lustre 1@tcp:/l rw,flock
 5 1 0:5 / /fast rw - lustre 1@tcp:/l rw,localflock
 6 1 0:6 / /scratch rw,relatime - beegfs nodev rw
 7 1 0:7 / /home/with\040space rw - fuse.sshfs a rw
@@ -226,7 +226,7 @@ broken
         ("/x/y", True, False),
         ("/home/me/run", True, True),
         ("/old/run", False, True),
-        ("/work/run", True, True),
+        ("/lustre/run", True, True),
         ("/fast/run", False, True),
         ("/scratch/run", False, True),
         ("/home/with space/run", False, True),
