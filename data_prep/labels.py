@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.shorten import shown, some
 
 from .values import (
     first_repeated,
@@ -16,8 +17,6 @@ from .values import (
     last_part,
     missing,
     one_axis,
-    shortened,
-    shown,
     texts,
     whole,
 )
@@ -95,7 +94,7 @@ def class_names(values: Any, where: str) -> tuple[str, ...]:
         raise DataError(msg)
     twice = first_repeated(names)
     if twice is not None:
-        msg = f"{where} names {shortened(twice)!r} twice; give each class its own name"
+        msg = f"{where} names {shown(twice)} twice; give each class its own name"
         raise DataError(msg)
     return names
 
@@ -140,7 +139,7 @@ def _distinct(y: NDArray[Any], where: str, why: str) -> Labels:
         codes, classes = place[codes], tuple(classes[k] for k in order)
     many = f"the {len(classes)} distinct values are the classes"
     made = many if len(classes) > 1 else "the only value is the only class"
-    note = f"the entries of {last_part(where)} {why}: {made} ({shown(classes)})"
+    note = f"the entries of {last_part(where)} {why}: {made} ({some(classes)})"
     return Labels(codes.reshape(-1).astype(np.int64, copy=False), classes, note)
 
 
@@ -163,7 +162,7 @@ def _named_labels(y: NDArray[Any], where: str, names: Sequence[str] | None) -> L
         value = str(y[row])
         hint = did_you_mean(value[:200], list(names[:1000]))
         msg = (
-            f"{where} of sample {row} is {shortened(value)!r}, which is not among the "
+            f"{where} of sample {row} is {shown(value)}, which is not among the "
             f"{len(names)} class names{hint}"
         )
         raise DataError(msg)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from .values import shortened, shown
+from fedapm_mpi.shorten import shown, some
 
 MEANT = {
     "label": "y", "labels": "y", "target": "y", "targets": "y",
@@ -37,14 +37,20 @@ def unread(
     extra = [name for name in names if name not in known]
     if not extra:
         return ()
+    plural = f"{what}s" if len(extra) > 1 else what
+    said = f"{where}: nothing reads the {plural} {some(extra)}"
+    hint = hints(names, known)
+    return (f"{said} ({hint})" if hint else said,)
+
+
+def hints(names: Sequence[str], known: Sequence[str]) -> str:
+    """Return which known names that are missing may be meant by unknown ones."""
     absent = {name.lower(): name for name in known if name not in names}
-    hints = []
-    for name in extra:
+    found = []
+    for name in (name for name in names if name not in known):
         plain = name.lower().strip()[:100]
         near = get_close_matches(plain, list(absent), n=1, cutoff=NEAR)
         meant = absent[near[0]] if near else MEANT.get(plain, "")
         if meant in absent.values():
-            hints.append(f"{shortened(name)!r}: did you mean {meant!r}?")
-    plural = f"{what}s" if len(extra) > 1 else what
-    said = f"{where}: nothing reads the {plural} {shown(extra)}"
-    return (f"{said} ({'; '.join(hints[:4])})" if hints else said,)
+            found.append(f"{shown(name)}: did you mean {meant!r}?")
+    return "; ".join(found[:4])

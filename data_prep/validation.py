@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import InputSpec
+from fedapm_mpi.manifestfaults import input_fault
+from fedapm_mpi.shorten import cut, shown, some
 from fedapm_mpi.tables import Column, Table
 
 from .labels import MOST_CLASSES
@@ -23,8 +25,6 @@ from .values import (
     lengths,
     lookalikes,
     one_axis,
-    shortened,
-    shown,
     split_codes,
     whole,
     writable,
@@ -33,13 +33,8 @@ from .values import (
 MOST_CELLS = 2**25
 """Most numbers in the table of clients and classes that a manifest has of a split."""
 
-DTYPES = (
-    "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
-    "float16", "float32", "float64",
-)  # fmt: skip
 
-
-def checked_source(source: Any, name: str) -> Source:
+def checked_source(source: Source, name: str) -> Source:
     """Return a source with its arrays in the types that are used from here on.
 
     Parameters
@@ -62,8 +57,6 @@ def checked_source(source: Any, name: str) -> Source:
         sample, or is out of range.
     """
     where = f"source {name!r}"
-    if not isinstance(source, Source):
-        _refuse(where, f"it returned {kind_of(source)}, not a Source")
     table = _table(where, source.table)
     number = len(table.labels)
     ids, id_names = _clients(where, source, number)
@@ -75,7 +68,7 @@ def checked_source(source: Any, name: str) -> Source:
         _rows(f"{where}: split", source.split, number)
         split = split_codes(_array(source.split), f"{where}: split")
     if source.default_split not in (None, "random", "own"):
-        said = shortened(repr(source.default_split))
+        said = cut(repr(source.default_split))
         _refuse(where, f"default_split is {said}, not 'random', 'own' or None")
     for shift in _sequence(f"{where}: shifts", source.shifts):
         if not isinstance(shift, Mapping) or not isinstance(shift.get("name"), str):
@@ -135,13 +128,7 @@ def _table(where: str, table: Any) -> Table:
         )
     _rows(f"{where}: labels", table.labels, len(y))
     y = whole(y, f"{where}: labels", "label")
-    bad = np.flatnonzero((y < 0) | (y >= len(classes)))
-    if bad.size:
-        _refuse(
-            where,
-            f"label {y[bad[0]]} of sample {bad[0]} is not in 0 to {len(classes) - 1}, "
-            f"as there are {len(classes)} classes",
-        )
+    _check_range(where, "label", y, len(classes), "there are {} classes")
     columns = [_column(where, c, len(y)) for c in _sequence(where, table.columns)]
     names = [c.spec.name for c in columns]
     if not names or len(set(names)) < len(names):
@@ -156,27 +143,14 @@ def _column(where: str, column: Any, number: int) -> Column:
     if not callable(column.take):
         _refuse(where, f"take must be a function of rows, not {kind_of(column.take)}")
     spec = column.spec
-    where = f"{where}: input {shortened(spec.name)!r}"
-    if not isinstance(spec.name, str) or not spec.name.strip():
-        _refuse(where, "it needs a name, a text")
-    if spec.dtype not in DTYPES:
-        _refuse(where, f"its type is {spec.dtype!r}; known are {', '.join(DTYPES)}")
-    sizes = isinstance(spec.shape, tuple) and all(
-        isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in spec.shape
-    )
-    if not sizes:
-        _refuse(where, f"its shape is {spec.shape!r}, not a tuple of positive integers")
-    for key in ("scale", "shift"):
-        value = getattr(spec, key)
-        numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not numeric or not np.isfinite(value):
-            _refuse(where, f"its {key} is {value!r}, not a finite number")
+    fault = input_fault(spec)
+    if fault:
+        _refuse(where, fault)
+    where = f"{where}: input {shown(spec.name)}"
     if spec.ragged != (column.lengths is not None):
         _refuse(where, f"ragged={spec.ragged} does not go with its lengths")
     if column.lengths is None:
         return column
-    if not spec.shape:
-        _refuse(where, "it has lengths but no axis of time")
     _rows(f"{where}: lengths", column.lengths, number)
     least = 0 if column.optional else 1
     made = lengths(
@@ -197,13 +171,7 @@ def _clients(
         return None, ()
     ids = _each(f"{where}: ids", source.ids, number)
     names = _names(f"{where}: id_names", source.id_names)
-    bad = np.flatnonzero((ids < 0) | (ids >= len(names)))
-    if bad.size:
-        _refuse(
-            where,
-            f"client {ids[bad[0]]} of sample {bad[0]} is not in 0 to {len(names) - 1}, "
-            f"as id_names has {len(names)} names",
-        )
+    _check_range(where, "client", ids, len(names), "id_names has {} names")
     for client, name in enumerate(names):
         if name.strip() in MISSING:
             held = int((ids == client).sum())
@@ -214,6 +182,19 @@ def _clients(
                 f"for a missing name, the first is sample {first}; name their clients",
             )
     return ids, names
+
+
+def _check_range(
+    where: str, what: str, codes: NDArray[Any], number: int, why: str
+) -> None:
+    """Check that codes are from 0 to `number` - 1."""
+    bad = np.flatnonzero((codes < 0) | (codes >= number))
+    if bad.size:
+        _refuse(
+            where,
+            f"{what} {codes[bad[0]]} of sample {bad[0]} is not in 0 to {number - 1}, "
+            f"as {why.format(number)}",
+        )
 
 
 def _each(where: str, values: Any, number: int) -> NDArray[np.int64]:
@@ -260,18 +241,18 @@ def _names(where: str, values: Any) -> tuple[str, ...]:
     names = _sequence(where, values)
     for place, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
-            msg = f"{where}: entry {place} is {shortened(repr(name))}, not a name"
+            msg = f"{where}: entry {place} is {cut(repr(name))}, not a name"
             raise DataError(msg)
         odd = control_characters(name)
         if odd:
             msg = (
-                f"{where}: the name {shortened(ascii(name))} has characters that "
+                f"{where}: the name {cut(ascii(name))} has characters that "
                 f"cannot be shown ({odd}); rename it"
             )
             raise DataError(msg)
     twice = first_repeated(names)
     if twice is not None:
-        msg = f"{where}: {shortened(twice)!r} is there twice; each needs its own name"
+        msg = f"{where}: {shown(twice)} is there twice; each needs its own name"
         raise DataError(msg)
     return tuple(str(name) for name in names)
 
@@ -289,11 +270,11 @@ def _absent(table: Table) -> str:
     without = [name for name, n in zip(table.classes, counts, strict=True) if not n]
     if len(table.classes) - len(without) == 1:
         name = table.classes[int(table.labels[0])]
-        return f"all samples are of one class, {shortened(name)!r}"
+        return f"all samples are of one class, {shown(name)}"
     if not without:
         return ""
     classes = f"{len(without)} of {len(table.classes)} classes"
-    return f"{classes} have no sample ({shown(without)})"
+    return f"{classes} have no sample ({some(without)})"
 
 
 def _quantity(table: Table) -> str:

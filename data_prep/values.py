@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import SPLITS
+from fedapm_mpi.shorten import cut, shown, some
 
 MISSING = ("nan", "NaN", "NAN", "None", "NaT", "<NA>", "N/A", "null", "NULL")
 """Texts that Python, NumPy, pandas and databases write where a value is missing."""
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
-
-SHOWN = 8
-WIDTH = 60
 
 SPLIT_NAMES = dict(zip(SPLITS, range(3), strict=True)) | {
     "training": 0, "testing": 1, "valid": 2, "validation": 2, "dev": 2,
@@ -39,19 +37,6 @@ class Named(NamedTuple):
 
     note: str
     """How names were made of values, if not as they are."""
-
-
-def shown(values: Sequence[Any]) -> str:
-    """Return values in words, cut to the first few, and each to some characters."""
-    cut = [shortened(value) for value in values[:SHOWN]]
-    more = len(values) - len(cut)
-    return ", ".join(cut) + (f", … ({more} more)" if more else "")
-
-
-def shortened(value: Any) -> str:
-    """Return a value as a text of at most `WIDTH` characters."""
-    text = str(value)
-    return text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
 
 
 def identifiers(values: Any, where: str, what: str = "client") -> Named:
@@ -85,7 +70,7 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
         absent = absent | ~np.isfinite(y)
     if absent.any():
         rows = np.flatnonzero(absent)
-        value = shortened(repr(y[rows[0]].item()))
+        value = cut(repr(y[rows[0]].item()))
         msg = (
             f"{where}: {len(rows)} of {len(y)} samples have no {what}, the first is "
             f"sample {rows[0]} ({value}); name one for each, or leave these samples out"
@@ -134,7 +119,7 @@ def lookalikes(names: Sequence[str], what: str) -> str:
         plain = unicodedata.normalize("NFC", name).casefold()
         other = seen.setdefault(" ".join(plain.split()), name)
         if other is not name:
-            pair = f"{shortened(other)!r} and {shortened(name)!r}"
+            pair = f"{shown(other)} and {shown(name)}"
             return (
                 f"the {what} {pair} differ only in case, spaces or how accents are "
                 "encoded: are they the same?"
@@ -166,7 +151,7 @@ def split_codes(values: Any, where: str) -> NDArray[np.int8]:
     if bad.size:
         row = bad[0]
         value = np.asarray(values).reshape(-1)[row].item()
-        said = shortened(repr(value) if isinstance(value, str | bytes) else value)
+        said = shown(value)
         msg = f"{where} of sample {row} is {said}; it must be {_parts()}"
         raise DataError(msg)
     return y.astype(np.int8)
@@ -304,7 +289,7 @@ def control_characters(name: str) -> str:
     if name.isprintable():
         return ""
     found = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
-    return ", ".join(ascii(c) for c in found[:SHOWN])
+    return some(ascii(c) for c in found)
 
 
 def writable(text: str) -> str:

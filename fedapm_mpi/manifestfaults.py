@@ -2,22 +2,20 @@
 
 import math
 import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from .strictjson import shown
+from .shorten import shown
 
 if TYPE_CHECKING:
     from .manifest import InputSpec, Manifest
 
 SPLITS = ("train", "test", "val")
 
-DTYPES = frozenset(
-    f"{kind}{bits}"
-    for kind, sizes in (
-        ("int", (8, 16, 32, 64)), ("uint", (8, 16, 32, 64)), ("float", (16, 32, 64)),
-    )
-    for bits in sizes
+DTYPES = (
+    "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+    "float16", "float32", "float64",
 )  # fmt: skip
 """NumPy names of the types in which inputs are stored."""
 
@@ -26,6 +24,8 @@ MOST_SAMPLES = 2**52
 
 MOST_NUMBERS = 2**40
 """In a sample, of one input."""
+
+LARGEST = sys.float_info.max
 
 _PLAIN = re.compile(r"[^/\x00-\x1f\x7f]+")
 
@@ -50,29 +50,32 @@ def faults(manifest: "Manifest", sealed: bool) -> list[str]:
 
 def input_fault(spec: "InputSpec") -> str | None:
     """Return what is wrong with an input's name, shape or type; `None` if nothing."""
-    name, given = shown(spec.name), cast("Any", spec)  # of a user's own source
+    given: Any = spec  # of a user's own source, which may hold anything
+    name, shape = shown(given.name), given.shape
     if not isinstance(given.name, str):
         return f"the name of an input is {name}, not a text"
-    if spec.name in (".", "..") or not _PLAIN.fullmatch(spec.name):
+    plain = given.name.strip() and _PLAIN.fullmatch(given.name)
+    if not plain or given.name in (".", ".."):
         return f"input {name} must have a name without '/' and control characters"
-    if not _is_usable(spec):
-        return f"input {name} has no usable shape or type"
-    for value in (spec.scale, spec.shift):
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            return f"scale and shift of input {name} must be finite numbers"
-    if spec.ragged and not spec.shape:
+    if not isinstance(given.dtype, str) or given.dtype not in DTYPES:
+        known = ", ".join(DTYPES)
+        return f"input {name} has the type {shown(given.dtype)} (known: {known})"
+    sizes = isinstance(shape, tuple) and all(_is_number(n, int) for n in shape)
+    if not sizes or min(shape, default=1) < 1 or math.prod(shape) > MOST_NUMBERS:
+        return (
+            f"input {name} has the shape {shown(shape)}, not a tuple of positive "
+            f"integers with a product of at most {MOST_NUMBERS}"
+        )
+    for key, value in (("scale", given.scale), ("shift", given.shift)):
+        if not _is_number(value, int | float) or not abs(value) <= LARGEST:
+            return f"{key} of input {name} is {shown(value)}, not a finite number"
+    if given.ragged and not shape:
         return f"input {name} is ragged but has no axis"
     return None
 
 
-def _is_usable(spec: "InputSpec") -> bool:
-    if not isinstance(spec.dtype, str) or spec.dtype not in DTYPES:
-        return False
-    shape: Any = spec.shape
-    if not isinstance(shape, tuple):
-        return False
-    whole = all(isinstance(n, int) and n > 0 for n in shape)
-    return whole and math.prod(shape) <= MOST_NUMBERS
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _inputs(manifest: "Manifest") -> list[str]:

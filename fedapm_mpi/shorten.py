@@ -30,6 +30,14 @@ def shown(value: Any, longest: int = LONGEST) -> str:
         return f"a value of type {type(value).__name__}"
 
 
+def some(values: Iterable[Any], most: int = 8, longest: int = 60) -> str:
+    """Return values in a row, each cut; of many only the first."""
+    every = list(values)
+    few = ", ".join(cut(str(value), longest) for value in every[:most])
+    more = len(every) - most
+    return few + (f", … ({more} more)" if more > 0 else "")
+
+
 def listed(sentences: Iterable[str], most: int = MOST) -> str:
     """Return sentences one a line and indented; of many only the first."""
     every = list(sentences)

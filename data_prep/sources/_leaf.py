@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
+from fedapm_mpi.shorten import shown
 
 from ..files import regular
-from ..values import MISSING, first_repeated, shortened
+from ..values import MISSING, first_repeated
 from ._siblings import unread_siblings
 
 SPLITS = ("train", "test")
@@ -80,10 +81,7 @@ def read_leaf(
                 labels.append(np.array([label(one) for one in y], np.int64))
             except (ValueError, TypeError, IndexError, OverflowError) as error:
                 said = str(error)[:200]
-                msg = (
-                    f"{file}: user {shortened(repr(user))} has a sample of another "
-                    f"kind: {said}"
-                )
+                msg = f"{file}: user {shown(user)} has a sample of another kind: {said}"
                 raise DataError(msg) from error
             users.append(user)
             codes.append(code)
@@ -162,7 +160,7 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     for user, _, _, (inputs, labels, number) in users:
         if not inputs == labels == number:
             msg = (
-                f"{file}: user {shortened(repr(user))} has {inputs} inputs and "
+                f"{file}: user {shown(user)} has {inputs} inputs and "
                 f"{labels} labels, and should have {number} samples; make the file "
                 "again"
             )
@@ -175,7 +173,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         twice = first_repeated([key for key, _ in pairs])
-        msg = f"the key {shortened(twice)!r} is there twice"
+        msg = f"the key {shown(twice)} is there twice"
         raise ValueError(msg)
     return made
 
@@ -193,12 +191,12 @@ def _check_users(users: Any) -> None:
     if bad:
         msg = (
             f"{len(bad)} of {len(users)} users have no name, the first is user "
-            f"{bad[0]} ({shortened(repr(users[bad[0]]))})"
+            f"{bad[0]} ({shown(users[bad[0]])})"
         )
         raise ValueError(msg)
     if len(set(users)) < len(users):
         twice = Counter(users).most_common(1)[0][0]
-        msg = f"user {shortened(twice)!r} is listed twice"
+        msg = f"user {shown(twice)} is listed twice"
         raise ValueError(msg)
 
 
@@ -219,7 +217,6 @@ def whole_label(y: Any, classes: int) -> int:
     """
     numeric = isinstance(y, (int, float)) and not isinstance(y, bool)
     if not numeric or y != y or not 0 <= y < classes or y != int(y):
-        said = shortened(y if numeric else repr(y))
-        msg = f"label {said} is not in 0 to {classes - 1}"
+        msg = f"label {shown(y)} is not in 0 to {classes - 1}"
         raise ValueError(msg)
     return int(y)

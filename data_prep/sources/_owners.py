@@ -12,10 +12,11 @@ import numpy as np
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import SPLITS
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.shorten import shown, some
 
 from ..files import regular
 from ..unread import unread
-from ..values import SPLIT_NAMES, identifiers, missing, shortened, shown
+from ..values import SPLIT_NAMES, identifiers, missing
 from .base import Source
 
 Line = Mapping[str | None, str | None]
@@ -54,7 +55,7 @@ def owners_of(
         if name not in columns:
             msg = (
                 f"{table} has no column {name!r}{did_you_mean(name, columns)} "
-                f"(it has: {shown(columns)})"
+                f"(it has: {some(columns)})"
             )
             raise DataError(msg)
     number = _numbers(table, lines, columns, listed)
@@ -88,16 +89,10 @@ def _lines(table: Path) -> tuple[list[str], list[Line]]:
         raise DataError(msg) from error
     twice = [name for name, times in Counter(columns).items() if times > 1]
     if twice:
-        msg = (
-            f"{table} has two columns {shortened(twice[0])!r}; rename or remove one of "
-            "them"
-        )
+        msg = f"{table} has two columns {shown(twice[0])}; rename or remove one of them"
         raise DataError(msg)
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
-        msg = (
-            f"{table} has one column {shortened(columns[0])!r}; separate columns by "
-            "commas"
-        )
+        msg = f"{table} has one column {shown(columns[0])}; separate columns by commas"
         raise DataError(msg)
     return columns, lines
 
@@ -130,7 +125,7 @@ def _check(table: Path, k: int, line: Line, columns: Sequence[str]) -> None:
     if "split" in columns and _code(line) is None:
         msg = (
             f"{where}: split must be one of {', '.join(SPLITS)}, "
-            f"not {shortened(line['split'])!r}"
+            f"not {shown(line['split'])}"
         )
         raise DataError(msg)
 

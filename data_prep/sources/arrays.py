@@ -13,11 +13,12 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.shards import Column, Table
+from fedapm_mpi.shorten import cut, shown, some
 
 from .. import values as checked
 from ..labels import class_names
 from ..labels import labels as labels_of
-from ..unread import unread
+from ..unread import hints
 from ._saved import Arrays, is_read, read_arrays, unread_arrays
 from ._siblings import unread_siblings
 from .base import Source, sources, window_scores
@@ -156,18 +157,14 @@ def _check_keys(
     """Check that what is needed is there."""
     if "y" not in found or not any(key.startswith("x_") for key in found):
         every = sorted([*found, *others])
-        missing = "y" if "y" not in found else "x_<input>"
-        meant = unread(every, (missing,), "", "array")[:1] if missing == "y" else ()
-        hint = meant[0].partition(" (")[2].removesuffix(")") if meant else ""
+        hint = hints(every, ("y",)) if "y" not in found else ""
         near = [key for key in every if key.casefold() in ("x", "data", "features")]
         near += [key for key in every if key[:2] == "X_"]
-        if missing != "y" and near:
-            short = checked.shortened(near[0])
-            hint = f"{short!r}: name it 'x_{short.removeprefix('X_')}'"
+        if "y" in found and near:
+            hint = f"{shown(near[0])}: name it 'x_{cut(near[0].removeprefix('X_'))}'"
         msg = (
             f"{path} must hold 'y' and at least one 'x_<input>'; "
-            f"it holds {checked.shown(every) or 'nothing'}"
-            + (f" ({hint})" if hint else "")
+            f"it holds {some(every) or 'nothing'}" + (f" ({hint})" if hint else "")
         )
         raise DataError(msg)
     if group is not None and group not in found:

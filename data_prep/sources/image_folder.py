@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.shards import Column, Table
+from fedapm_mpi.shorten import cut, some
 
 from ..pictures import CHANNELS, WIDE, picture, pillow
-from ..values import shortened, shown
 from ._owners import owners_of
 from ._picture_folders import SUFFIXES, find_pictures, in_parts
 from .base import Source, sources
@@ -123,7 +123,7 @@ def _others(path: Path, depth: int) -> tuple[str, ...]:
     stray = [f for f in stray if f.suffix.lower() in SUFFIXES]
     said = []
     if kinds:
-        each = shown([f"{n} {kind}" for kind, n in kinds.most_common()])
+        each = some([f"{n} {kind}" for kind, n in kinds.most_common()])
         said.append(
             f"{sum(kinds.values())} files in the folders of the classes are not read "
             f"({each}); pictures end in {', '.join(sorted(SUFFIXES))}"
@@ -132,7 +132,7 @@ def _others(path: Path, depth: int) -> tuple[str, ...]:
     if pictures:
         said.append(
             f"{len(pictures)} pictures lie in no folder of a class and are not read "
-            f"(such as {shortened(min(pictures))})"
+            f"(such as {cut(min(pictures))})"
         )
     return tuple(said)
 
