@@ -264,7 +264,7 @@ def prepare(
     found: Manifest | dict[str, Any] = {}
     error: FedAPMError | None = None
     try:
-        told = tell if tell and ranks.rank == SERVER else _untold
+        told = tell if tell and ranks.rank == SERVER else lambda note: None
         found = _ready(wanted, origin, directory, force, told)
     except Exception as caught:  # whatever a user's own part raises
         error = classify(caught)
@@ -272,10 +272,6 @@ def prepare(
     if isinstance(found, Manifest):
         return found, False
     return write_dataset(directory, **found, force=force, comm=ranks), True
-
-
-def _untold(_: str) -> None:
-    """Tell nobody."""
 
 
 def _ready(
@@ -483,7 +479,7 @@ def _check_split(wanted: Plan, source: Source) -> None:
             "set's own split is used; leave it out, or set split=random"
         )
         raise ConfigError(msg)
-    check_own(source.split, name, len(source.table.labels))
+    check_own(source.split, name)
 
 
 def _notes_on_split(

@@ -22,8 +22,8 @@ REMEDY = (
 )
 
 
-def check_own(codes: NDArray[np.int8], dataset: str, number: int) -> None:
-    """Check a data set's own split.
+def check_own(codes: NDArray[np.int8], dataset: str) -> None:
+    """Check that a data set's own split has training and test samples.
 
     Parameters
     ----------
@@ -31,36 +31,20 @@ def check_own(codes: NDArray[np.int8], dataset: str, number: int) -> None:
         ``(N,)`` 0 train, 1 test, 2 val.
     dataset
         Its name, for messages.
-    number
-        N.
 
     Raises
     ------
     DataError
-        If it is no such array, or has no sample for training or for testing.
+        If it has no sample for training or for testing.
     """
-    remedy = "or have a random split made with split=random"
-    if codes.shape != (number,) or codes.dtype.kind not in "iu":
-        msg = (
-            f"{dataset}: its own split is an array of {codes.dtype} of the shape "
-            f"{codes.shape}; it must be an integer for each of the {number} samples, "
-            + remedy
-        )
-        raise DataError(msg)
-    wrong = np.flatnonzero((codes < 0) | (codes >= len(SPLITS)))
-    if wrong.size:
-        msg = (
-            f"{dataset}: its own split marks sample {wrong[0]} as {codes[wrong[0]]}; "
-            f"it must be 0 (train), 1 (test) or 2 (val), {remedy}"
-        )
-        raise DataError(msg)
     counts = np.bincount(codes, minlength=len(SPLITS)).tolist()
     held = ", ".join(f"{n} {name}" for n, name in zip(counts, SPLITS, strict=True))
     for code, what in ((0, "training"), (1, "test")):
         if not counts[code]:
             msg = (
                 f"{dataset}: its own split has no {what} samples ({held}); mark some "
-                f"of them as {SPLITS[code]}, {remedy}"
+                f"of them as {SPLITS[code]}, or have a random split made with "
+                "split=random"
             )
             raise DataError(msg)
 

@@ -11,7 +11,7 @@ from test_sources import write_cifar, write_fashion
 from data_prep.pipeline import plan
 from data_prep.pipeline import prepare as prepare_data
 from data_prep.sources import Source, sources
-from data_prep.split_checks import check_own, groups_on_both_sides
+from data_prep.split_checks import groups_on_both_sides
 from data_prep.writing import Sample, write_samples
 from fedapm_mpi.commands import inspect as inspect_command
 from fedapm_mpi.commands import prepare as prepare_command
@@ -190,20 +190,6 @@ def test_a_users_own_source_keeps_its_split(tmp_path):
     manifest, _ = prepare_data(wanted, tmp_path, tmp_path / "to")
     assert manifest.counts["test"].tolist() == [1, 1]
     assert manifest.preparation["split"] == "own"
-
-
-@pytest.mark.parametrize(
-    ("codes", "message"),
-    [
-        ([0, 1, 5, 0], "marks sample 2 as 5"),
-        ([0, -1, 0, 0], "marks sample 1 as -1"),
-        ([0.0, 1.0, 0.0, 0.0], "an array of float64"),
-        ([0, 1, 0], r"of the shape \(3,\)"),
-    ],
-)
-def test_splits_of_users_own_sources_are_checked(codes, message):
-    with pytest.raises(DataError, match=f"mine: its own split .*{message}"):
-        check_own(np.array(codes), "mine", 4)
 
 
 def test_samples_from_python_say_their_split(tmp_path, capsys):

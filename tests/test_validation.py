@@ -157,6 +157,8 @@ MASKED = np.ma.array(np.zeros(N, int), mask=np.arange(N) == 3)
         (source(groups=np.array(["a"] * N)), "groups must be one integer"),
         (source(split=np.zeros(N, bool)), "of truth values it is not known"),
         (source(split=ONES * 300), "split of sample 0 is 300; it must be 0 (train)"),
+        (source(split=-ONES), "split of sample 0 is -1; it must be 0 (train)"),
+        (source(split=ONES * 0.5), "split of sample 0 is 0.5; it must be 0 (train)"),
         (source(split=ONES[1:]), "split must have one entry for each of 12 samples"),
         (source(files=("mine.txt",)), "files must be paths, not a str"),
     ],
