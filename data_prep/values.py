@@ -22,10 +22,14 @@ MISSING = ("nan", "NaN", "NAN", "None", "NaT", "<NA>", "N/A", "null", "NULL")
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
 
-SPLIT_NAMES = dict(zip(SPLITS, range(3), strict=True)) | {
-    "training": 0, "testing": 1, "valid": 2, "validation": 2, "dev": 2,
-    "0": 0, "1": 1, "2": 2,
+PARTS = {
+    "train": 0, "training": 0,
+    "test": 1, "testing": 1,
+    "val": 2, "valid": 2, "validation": 2, "dev": 2,
 }  # fmt: skip
+"""Usual names of the parts of a split, in small letters, and the code of each."""
+
+SPLIT_NAMES = PARTS | {"0": 0, "1": 1, "2": 2}
 
 
 class Named(NamedTuple):

@@ -8,7 +8,7 @@ byte that has changed: not of the samples, nor of what says where they lie.
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,9 +124,7 @@ class CheckedFile(io.RawIOBase):
         k = first // self._block
         expected = self._sums[k : k + len(found)].tolist()
         if found != expected:
-            wrong = next(
-                (i for i, n in enumerate(expected) if n != found[i]), len(expected)
-            )
+            wrong = [a == b for a, b in zip(found, expected, strict=True)].index(False)
             at = first + wrong * self._block
             msg = (
                 f"bytes {at} to {min(at + self._block, self.size) - 1} do not have "
@@ -134,7 +132,9 @@ class CheckedFile(io.RawIOBase):
             )
             raise ChangedError(msg)
 
-    def _found(self, head: bytearray, view: memoryview, tail: bytearray) -> Any:
+    def _found(
+        self, head: bytearray, view: memoryview, tail: bytearray
+    ) -> Iterator[int]:
         """Yield the checksums of the blocks that three pieces make together."""
         size, at = self._block, 0
         if head:

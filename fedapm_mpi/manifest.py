@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from . import strictjson
 from .errors import DataError
 from .manifestfaults import SPLITS, faults
+from .shorten import shown
 
 __all__ = [
     "MANIFEST",
@@ -212,7 +213,7 @@ def read_manifest(directory: str | Path) -> Manifest:
         version = tree.get("schema_version")
         if type(version) is not int or version != SCHEMA_VERSION:
             msg = (
-                f"it has schema version {strictjson.shown(version)}, this program "
+                f"it has schema version {shown(version)}, this program "
                 f"reads {SCHEMA_VERSION}"
             )
             raise ValueError(msg)
@@ -255,21 +256,19 @@ def _raw(path: Path) -> bytes:
 def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
     unknown = sorted(tree.keys() - _KEYS)
     if unknown:
-        msg = f"it has a key {strictjson.shown(unknown[0])}, which is unknown"
+        msg = f"it has a key {shown(unknown[0])}, which is unknown"
         raise ValueError(msg)
     splits = [strictjson.text(name, "a split") for name in _list(tree, "splits")]
     if len(set(splits)) < len(splits):
-        msg = f"splits repeat ({strictjson.shown(', '.join(splits))})"
+        msg = f"splits repeat ({shown(', '.join(splits))})"
         raise ValueError(msg)
     numbers = {"counts": 1, "label_counts": 2}
     by_split = {
         key: _by_split(tree, key, splits, levels) for key, levels in numbers.items()
     }
-    for key in ("partitioner", "preparation"):
-        strictjson.check_plain(strictjson.mapping(tree[key], key))
     seed = tree["seed"]
     if type(seed) is not int:
-        msg = f"seed is {strictjson.shown(seed)}, not an integer"
+        msg = f"seed is {shown(seed)}, not an integer"
         raise ValueError(msg)
     lacking = strictjson.mapping(tree.get("lacking", {}), "lacking")
     return Manifest(
@@ -317,6 +316,7 @@ def _by_split(
 def _written(tree: dict[str, Any], key: str) -> dict[str, Any]:
     """Return what a data set was made with, which is kept for people to read."""
     found = strictjson.mapping(tree[key], key)
+    strictjson.check_plain(found)
     for part in strictjson.several(found.get("shift", []), f"shift of {key}"):
         strictjson.text(strictjson.mapping(part, "a shift").get("name"), "its name")
     for name in strictjson.several(found.get("skipped", []), f"skipped of {key}"):
@@ -330,12 +330,12 @@ def _input(spec: Any) -> InputSpec:
     spec = strictjson.mapping(spec, "an input")
     if spec.keys() != known:
         odd = sorted(spec.keys() ^ known)[0]
-        msg = f"an input has or lacks the key {strictjson.shown(odd)}"
+        msg = f"an input has or lacks the key {shown(odd)}"
         raise ValueError(msg)
     name = strictjson.text(spec["name"], "the name of an input")
-    where = f"of input {strictjson.shown(name)}"
+    where = f"of input {shown(name)}"
     if type(spec["ragged"]) is not bool:
-        msg = f"ragged {where} is {strictjson.shown(spec['ragged'])}"
+        msg = f"ragged {where} is {shown(spec['ragged'])}"
         raise ValueError(msg)
     shape = strictjson.integers(spec["shape"], f"shape {where}")
     return InputSpec(
@@ -352,7 +352,7 @@ def _shard(file: Any) -> ShardFile:
     known = {"name", "bytes", "sha256", "clients", *_OF_BLOCKS}
     file = strictjson.mapping(file, "a file")
     if file.keys() not in (known, known - {*_OF_BLOCKS}):
-        msg = f"a file has the keys {strictjson.shown(', '.join(sorted(file)))}"
+        msg = f"a file has the keys {shown(', '.join(sorted(file)))}"
         raise ValueError(msg)
     clients = strictjson.integers(file["clients"], "clients of a file").tolist()
     first, stop = clients if len(clients) == 2 else (-1, -1)
@@ -372,6 +372,6 @@ def _shard(file: Any) -> ShardFile:
 def _hash(value: Any) -> str:
     found = strictjson.text(value, "the SHA-256 of a file")
     if not re.fullmatch(r"[0-9a-f]{64}", found):
-        msg = f"{strictjson.shown(found)} is no SHA-256"
+        msg = f"{shown(found)} is no SHA-256"
         raise ValueError(msg)
     return found

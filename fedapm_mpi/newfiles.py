@@ -9,7 +9,7 @@ from typing import BinaryIO
 _ROOM = "free some space"
 _PERMISSION = "check the permissions of the folder"
 _NAME = "move away what has this name"
-_GONE = "put the folder back, which was moved or deleted meanwhile,"
+_GONE = "put back the folder that was moved or deleted meanwhile"
 _OTHERWISE = "check the file system and its disk or server"
 _REMEDIES = {
     errno.ENOSPC: _ROOM,

@@ -128,7 +128,7 @@ def _copy(manifest: Manifest, target: Path, shard: ShardFile) -> None:
         reason, remedy = why_not_written(error)
         msg = (
             f"cannot copy {source} to {target} on {_host()} ({where}: {reason}); "
-            f"{remedy.rstrip(',')}, choose another stage, or leave it out"
+            f"{remedy}, choose another stage, or leave it out"
         )
         raise DataError(msg) from error
     msg = (

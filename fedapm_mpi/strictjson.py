@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .shorten import shown
+
 CHECKSUM = "checksum"
 """The last key of a sealed file: the SHA-256 of all that stands before its line."""
 
@@ -49,7 +51,7 @@ def decode(raw: bytes) -> tuple[dict[str, Any], bool]:
             msg = "it has changed since it was written: its checksum differs"
             raise ValueError(msg)
     try:
-        tree = json.loads(raw.decode(), object_pairs_hook=_once)
+        tree = json.loads(raw.decode(), object_pairs_hook=once)
     except RecursionError:
         msg = "it is nested too deeply"
         raise ValueError(msg) from None
@@ -57,7 +59,7 @@ def decode(raw: bytes) -> tuple[dict[str, Any], bool]:
         msg = f"it is not valid JSON: {error}"
         raise ValueError(msg) from None
     if not isinstance(tree, dict):
-        msg = f"it is {_kind(tree)}, not an object"
+        msg = f"it is {shown(tree)}, not an object"
         raise ValueError(msg)
     if not sealed and CHECKSUM in tree:
         msg = "it has changed since it was written: its checksum is not the last line"
@@ -147,27 +149,12 @@ def integers(value: Any, what: str, levels: int = 1) -> NDArray[np.int64]:
     return np.array(value, np.int64)
 
 
-def shown(value: Any) -> str:
-    """Return what a value is, in few words."""
-    if value is None or isinstance(value, list | dict):
-        return _kind(value)
-    if isinstance(value, int) and abs(value) >= 2**64:
-        return "a very large integer"
-    words = repr(value)
-    return words if len(words) <= 40 else f"{words[:40]}…"
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(n for n, _ in pairs if n in seen or seen.add(n))  # type: ignore[func-returns-value]
-        msg = f"the key {shown(twice)} is given twice"
-        raise ValueError(msg)
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's entries; raise `ValueError` if a key is there twice."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            msg = f"the key {shown(key)} is given twice"
+            raise ValueError(msg)
+        found[key] = value
     return found
-
-
-def _kind(value: Any) -> str:
-    return {list: "a list", dict: "an object", type(None): "null"}.get(
-        type(value), type(value).__name__
-    )

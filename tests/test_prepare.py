@@ -393,7 +393,7 @@ def test_inspect_of_many_clients_and_classes(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "(30 of 200 clients, evenly by size)" in out
     assert "50 % 22" in out
-    assert "and 24 more" in out
+    assert "15, … (24 more)" in out
     table = out[out.index("training samples by client") :].splitlines()
     assert len(table) == 2 + 30 + 2
     for line in table[2:32]:

@@ -249,7 +249,7 @@ def edited(change):
         (lambda path: path.write_text("{"), "not valid JSON"),
         (lambda path: path.write_bytes(path.read_bytes()[:-40]), "not valid JSON"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00"), "not valid JSON"),
-        (lambda path: path.write_text("[]"), "it is a list, not an object"),
+        (lambda path: path.write_text("[]"), r"it is \[\], not an object"),
         (edited(lambda t: t.update(schema_version=99)), "schema version 99"),
         (edited(lambda t: t.pop("counts")), "lacks 'counts'"),
         (edited(lambda t: t["counts"].pop("test")), "lacks 'test'"),

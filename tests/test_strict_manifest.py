@@ -133,7 +133,7 @@ def test_inspect_shows_what_any_program_wrote_of_a_preparation(made, read):
         (b"null", "it is null, not an object"),
         (b"", "not valid JSON"),
         (b'{"schema_version": 1, "schema_version": 1}', "'schema_version' is given tw"),
-        (b'{"schema_version": true}', "schema version True"),
+        (b'{"schema_version": true}', "schema version true"),
         (b'{"schema_version": 1.0}', "schema version 1.0"),
     ],
 )
@@ -163,7 +163,7 @@ def test_what_is_no_manifest(read, raw, words):
         (["inputs", 0, "name"], "a/b", "a name without '/'"),
         (["inputs", 0, "name"], "..", "a name without '/'"),
         (["inputs", 0, "name"], "\ud800", "not a valid manifest"),
-        (["num_clients"], True, "num_clients is True, not an integer"),
+        (["num_clients"], True, "num_clients is true, not an integer"),
         (["num_clients"], 10**18, "4 client names for"),
         (
             ["counts", "train"],
@@ -178,8 +178,12 @@ def test_what_is_no_manifest(read, raw, words):
         (["classes"], "ab", "classes is 'ab', not a list"),
         (["classes", 0], None, "one of classes is null, not a text"),
         (["seed"], "0", "seed is '0', not an integer"),
-        (["preparation", "shift"], {"a": 1}, "shift of preparation is an object"),
-        (["partitioner"], [], "partitioner is a list, not an object"),
+        (
+            ["preparation", "shift"],
+            {"a": 1},
+            r"preparation is \{'a': 1\}, not a list",
+        ),
+        (["partitioner"], [], r"partitioner is \[\], not an object"),
         (["preparation", "x"], [{"\ud800": 1}], "not a valid manifest"),
         (["preparation", "x"], [{"y": "\ud800"}], "not a valid manifest"),
         (["lacking"], {"x": [0.0]}, "lacking has 0.0, not an integer"),

@@ -319,7 +319,7 @@ def test_users_without_a_name(tmp_path, user):
             '{"users": ["a", "a"], "num_samples": [1, 1], "user_data": {}}',
             "user 'a' is listed twice",
         ),
-        ('{"users": ["a"], "users": ["b"]}', "the key 'users' is there twice"),
+        ('{"users": ["a"], "users": ["b"]}', "the key 'users' is given twice"),
         ('{"users": [' + "9" * 5000 + "]}", "not a file of LEAF's"),
     ],
     ids=lambda value: value[:30],

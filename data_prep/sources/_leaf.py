@@ -1,7 +1,6 @@
 """The JSON files that LEAF's scripts leave, whatever the data set."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.shorten import shown
+from fedapm_mpi.strictjson import once
 
 from ..files import regular
 from ..values import MISSING, first_repeated
@@ -141,7 +141,7 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     """Return each user of a file that has samples, with all x and y."""
     try:
         text = regular(file).read_text("utf-8")
-        held = json.loads(text, object_pairs_hook=_distinct)
+        held = json.loads(text, object_pairs_hook=once)
         _check_users(held["users"])
         users = []
         for user, number in zip(held["users"], held["num_samples"], strict=True):
@@ -168,16 +168,6 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     return [(user, x, y) for user, x, y, _ in users if x]
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of a file, if no key is there twice."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        twice = first_repeated([key for key, _ in pairs])
-        msg = f"the key {shown(twice)} is there twice"
-        raise ValueError(msg)
-    return made
-
-
 def _check_users(users: Any) -> None:
     """Check that users are a list of names, each once."""
     if not isinstance(users, list):
@@ -194,8 +184,8 @@ def _check_users(users: Any) -> None:
             f"{bad[0]} ({shown(users[bad[0]])})"
         )
         raise ValueError(msg)
-    if len(set(users)) < len(users):
-        twice = Counter(users).most_common(1)[0][0]
+    twice = first_repeated(users)
+    if twice is not None:
         msg = f"user {shown(twice)} is listed twice"
         raise ValueError(msg)
 

@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from fedapm_mpi.shorten import shown, some
 
 from ..files import regular
 from ..unread import unread
-from ..values import SPLIT_NAMES, identifiers, missing
+from ..values import SPLIT_NAMES, first_repeated, identifiers, missing
 from .base import Source
 
 Line = Mapping[str | None, str | None]
@@ -87,9 +86,9 @@ def _lines(table: Path) -> tuple[list[str], list[Line]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = f"cannot read the table {table}: {error}"
         raise DataError(msg) from error
-    twice = [name for name, times in Counter(columns).items() if times > 1]
-    if twice:
-        msg = f"{table} has two columns {shown(twice[0])}; rename or remove one of them"
+    twice = first_repeated(columns)
+    if twice is not None:
+        msg = f"{table} has two columns {shown(twice)}; rename or remove one of them"
         raise DataError(msg)
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
         msg = f"{table} has one column {shown(columns[0])}; separate columns by commas"

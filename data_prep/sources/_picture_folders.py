@@ -10,7 +10,8 @@ import numpy as np
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.manifest import SPLITS
 
-from ._siblings import PARTS, unread_siblings
+from ..values import PARTS
+from ._siblings import unread_siblings
 from .base import Source
 
 SUFFIXES = {

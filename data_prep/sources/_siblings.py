@@ -4,12 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PARTS = {
-    "train": 0, "training": 0,
-    "test": 1, "testing": 1,
-    "val": 2, "valid": 2, "validation": 2, "dev": 2,
-}  # fmt: skip
-"""Usual names of the parts of a split, in small letters, and the code of each."""
+from ..values import PARTS
 
 _SEPARATORS = re.compile(r"([-_. ])")
 

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.manifest import Manifest, read_manifest
+from fedapm_mpi.shorten import some
 from fedapm_mpi.terminal import printable, short
 
 HELP = "show what a prepared data set holds"
@@ -20,10 +21,8 @@ MOST_CLIENTS = 30
 MOST_CLASSES = 16
 """Classes shown one by one; of more, the last column counts the others."""
 
-
 LONGEST_NAME = 60
 """Characters of the name of a data set or a class that are shown."""
-
 
 LONGEST_LINE = 2000
 """Characters of a line on the whole data set, as manifests may hold anything."""
@@ -70,7 +69,7 @@ def overview(manifest: Manifest) -> str:
         ),
         f"split          {_split(manifest)}",
         *(
-            f"left out       {len(names)} broken samples: {_some(tuple(names))}"
+            f"left out       {len(names)} broken samples: {_some(names)}"
             for names in [manifest.preparation.get("skipped", [])]
             if names
         ),
@@ -160,7 +159,7 @@ def client_table(manifest: Manifest) -> str:
     rows = [header]
     for client in shown:
         own = counts[client]
-        cells = [str(client), _short(printable(manifest.client_names[client]))]
+        cells = [str(client), short(printable(manifest.client_names[client]), 24)]
         cells += map(str, own[:columns].tolist())
         if columns < classes:
             cells.append(str(own[columns:].sum()))
@@ -190,11 +189,5 @@ def _called(name: str, options: Mapping[str, Any]) -> str:
     return name + (f" ({', '.join(rest)})" if rest else "")
 
 
-def _some(names: tuple[str, ...]) -> str:
-    more = len(names) - MOST_CLASSES
-    few = ", ".join(short(name, LONGEST_NAME) for name in names[:MOST_CLASSES])
-    return few + (f" and {more} more" if more > 0 else "")
-
-
-def _short(name: str, width: int = 24) -> str:
-    return name if len(name) <= width else name[: width - 1] + "…"
+def _some(names: Sequence[str]) -> str:
+    return some(names, MOST_CLASSES, LONGEST_NAME)
