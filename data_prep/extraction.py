@@ -20,6 +20,7 @@ from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.faults import classify
 from fedapm_mpi.files import flush, write_text
+from fedapm_mpi.newfiles import why_not_written
 from fedapm_mpi.ownsources import KEY
 
 from .extractors import BrokenItem, Extractor, Items
@@ -217,9 +218,10 @@ def _write(
         draft.rename(target)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
+        reason, remedy = why_not_written(error)
         msg = (
-            f"cannot write {target}: {error.strerror or error}; make room, then start "
-            "it again: it goes on with what is missing"
+            f"cannot write {target}: {reason}; {remedy}, then start it again: it "
+            "continues with what is missing"
         )
         raise DataError(msg) from error
 

@@ -12,11 +12,11 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.errors import DataError
 
 from ..pictures import eight_bits
 from ._networks import PictureNetwork, TextNetwork, weights_facts
-from .base import BrokenItem, Items, extractors, needs
+from .base import BrokenItem, Items, extractors
 
 Task = Literal["humanitarian", "informative"]
 Form = Literal["all", "agreed"]
@@ -177,8 +177,6 @@ def plain(text: str) -> str:
 def _picture(path: Path) -> Any:
     try:
         return eight_bits(path)
-    except ConfigError as error:
-        raise needs(ImportError("PIL"), library="Pillow", extra="vision") from error
     except (OSError, ValueError, SyntaxError) as error:
         msg = f"{path.name} can't be decoded ({error})"
         raise BrokenItem(msg) from error
