@@ -356,17 +356,16 @@ def _identity(
     for key in ("store", "compression"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)
-    named = {"source": {"name": wanted.source, **_options(wanted)}}
-    named["partitioner"] = dict(partitioner)
-    parts = ownsources.names_in([*named.values(), *wanted.shifts])
+    named = {"name": wanted.source, **_options(wanted)}
+    parts = ownsources.names_in([named, partitioner, *wanted.shifts])
     code = ownsources.hashes_of(parts)
     if code:  # which decides the bytes as well; files go by their hashes, not folders
         more[ownsources.KEY] = code
     identity = {
         **more,
-        "source": ownsources.without_folder(named["source"]),
+        "source": ownsources.without_folder(named),
         "files": _files(source.files),
-        "partitioner": ownsources.without_folder(named["partitioner"]),
+        "partitioner": ownsources.without_folder(partitioner),
         "clients": settings.clients,
         "test": settings.test,
         "val": settings.val,

@@ -136,7 +136,8 @@ class OpenShard:
                 {name: _wide(c.read(rows)) for name, c in columns.lengths.items()},
                 _wide(columns.labels.read(rows)),
             )
-        fault = shardlayout.range_fault(arrays, self._manifest) if validate else None
+        faults = shardlayout.range_faults(arrays, self._manifest)
+        fault = next(faults, None) if validate else None
         if fault:
             msg = (
                 f"{self._path}: of the {self._of(client, split)}, {fault}; prepare the "

@@ -7,7 +7,7 @@ followed: from a file that somebody sent, any other file of the reader could be 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -99,8 +99,8 @@ class _Arrays(Protocol):
     def labels(self) -> NDArray[np.int64]: ...
 
 
-def range_fault(samples: _Arrays, manifest: Manifest) -> str | None:
-    """Return the first label that is no class, or impossible length; in words."""
+def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
+    """Yield the first label that is no class and impossible lengths, in words."""
     limits = [("label", samples.labels, len(manifest.classes) - 1)]
     limits += [
         (f"length of {s.name!r}", samples.lengths[s.name], s.shape[0])
@@ -110,8 +110,7 @@ def range_fault(samples: _Arrays, manifest: Manifest) -> str | None:
     for what, values, most in limits:
         if values.size and not 0 <= values.min() <= values.max() <= most:
             row = int(np.flatnonzero((values < 0) | (values > most))[0])
-            return f"the {what} in row {row} is {values[row]}, not 0 to {most}"
-    return None
+            yield f"the {what} in row {row} is {values[row]}, not 0 to {most}"
 
 
 def child(group: Any, path: str) -> Any:

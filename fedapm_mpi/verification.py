@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .manifest import Manifest, ShardFile
 from .shardfile import ClientArrays
+from .shardlayout import range_faults
 from .shards import ShardReader
 
 MOST_FAULTS = 10
@@ -51,9 +52,9 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
     """Check one shard after the other; yield each with its samples' fingerprints.
 
     Checked are its size and SHA-256, the checksums of its blocks, that it refers to no
-    other file, the number of samples of every client, that labels
-    are classes and as often as the manifest says, that lengths fit, that values are
-    finite, and that those have an input, and only those, who are said to.
+    other file, the number of samples of every client, that labels are classes and as
+    often as the manifest says, that lengths fit, that values are finite, and that those
+    clients have an input, and only those, of which the manifest says so.
 
     Raises
     ------
@@ -193,25 +194,17 @@ def _faults(manifest: Manifest, client: int, parts: list[ClientArrays]) -> list[
     classes = len(manifest.classes)
     faults = []
     for split, part in zip(manifest.counts, parts, strict=True):
-        labels = part.labels
-        if ((labels < 0) | (labels >= classes)).any():
-            faults.append(f"{where} has {split} labels beyond 0 to {classes - 1}")
-        elif not np.array_equal(
-            np.bincount(labels, minlength=classes), manifest.label_counts[split][client]
+        ranges = list(range_faults(part, manifest))
+        faults += [f"{where}: of its {split} samples, {fault}" for fault in ranges]
+        if not ranges and not np.array_equal(
+            np.bincount(part.labels, minlength=classes),
+            manifest.label_counts[split][client],
         ):
             faults.append(f"{where} has other numbers of {split} labels")
         for spec in manifest.inputs:
-            values, lengths = part.inputs[spec.name], part.lengths.get(spec.name)
+            values = part.inputs[spec.name]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 faults.append(f"{where} has {split} values of {spec.name!r} not finite")
-            if (
-                lengths is not None
-                and ((lengths < 0) | (lengths > spec.shape[0])).any()
-            ):
-                faults.append(
-                    f"{where} has {split} lengths of {spec.name!r} beyond "
-                    f"{spec.shape[0]}"
-                )
     for spec in manifest.inputs:
         if spec.ragged:
             has = any((part.lengths[spec.name] > 0).any() for part in parts)

@@ -171,6 +171,13 @@ def test_optional_inputs_may_have_no_steps():
     assert checked_source(source(table=lengths(ONES * 0, optional=True)), "own")
 
 
+def test_names_that_look_alike_are_asked_about():
+    made = source(table=table(classes=("cat", "Cat", "dog")), id_names=("bob", "Bob "))
+    clients, classes = checked_source(made, "own").warnings
+    assert clients.startswith("the clients 'bob' and 'Bob ' differ only in case, spac")
+    assert classes.startswith("the classes 'cat' and 'Cat' differ only in case, spaces")
+
+
 def test_classes_without_samples_are_named(tmp_path, capsys):
     np.savez(tmp_path / "made.npz", x_a=np.zeros((8, 2)), y=np.arange(8) % 2,
              client=np.zeros(8), class_names=["a", "b", "c"])  # fmt: skip

@@ -80,12 +80,28 @@ def first(value):
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("train/label", first(3), "has train labels beyond 0 to 2"),
-        ("test/label", first(-1), "has test labels beyond 0 to 2"),
+        (
+            "train/label",
+            first(3),
+            "its train samples, the label in row 0 is 3, not 0 to 2",
+        ),
+        (
+            "test/label",
+            first(-1),
+            "its test samples, the label in row 0 is -1, not 0 to 2",
+        ),
         ("val/label", lambda y: y.__setitem__(0, (y[0] + 1) % 3), "of val labels"),
         ("train/inputs/acc", first(np.nan), "train values of 'acc' not finite"),
-        ("test/length/gyro", first(7), "test lengths of 'gyro' beyond 6"),
-        ("test/length/gyro", first(-1), "test lengths of 'gyro' beyond 6"),
+        (
+            "test/length/gyro",
+            first(7),
+            "its test samples, the length of 'gyro' in row 0 is 7, not 0 to 6",
+        ),
+        (
+            "test/length/gyro",
+            first(-1),
+            "test samples, the length of 'gyro' in row 0 is -1, not 0 to 6",
+        ),
         ("train/offset", lambda x: x.__setitem__(1, x[1] - 1), "train samples differ"),
     ],
 )
