@@ -21,8 +21,6 @@ from .values import (
     whole,
 )
 
-MOST_CLASSES = 2**20
-
 
 class Labels(NamedTuple):
     """Labels from 0, and what they stand for."""
@@ -60,21 +58,12 @@ def labels(values: Any, where: str, names: Sequence[str] | None = None) -> Label
     if y is None or not len(y):
         raise DataError(_no_labels(values, where))
     if y.dtype.kind in "SUT":
-        made = _named_labels(texts(y, where), where, names)
-    elif y.dtype.kind == "b" and names is None:
-        made = _distinct(y, where, "are true or false")
-    elif y.dtype.kind in "biuf":
-        numbers = whole(y, where, "label")
-        made = _numbered_labels(numbers, where, names)
-    else:
-        raise DataError(_no_labels(values, where))
-    if len(made.classes) > MOST_CLASSES:
-        msg = (
-            f"{where} has {len(made.classes)} distinct values, more than the "
-            f"{MOST_CLASSES} classes that are supported; give class labels"
-        )
-        raise DataError(msg)
-    return made
+        return _named_labels(texts(y, where), where, names)
+    if y.dtype.kind == "b" and names is None:
+        return _distinct(y, where, "are true or false")
+    if y.dtype.kind in "biuf":
+        return _numbered_labels(whole(y, where, "label"), where, names)
+    raise DataError(_no_labels(values, where))
 
 
 def class_names(values: Any, where: str) -> tuple[str, ...]:

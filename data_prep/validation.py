@@ -14,7 +14,6 @@ from fedapm_mpi.manifestfaults import input_fault
 from fedapm_mpi.shorten import cut, shown, some
 from fedapm_mpi.tables import Column, Table
 
-from .labels import MOST_CLASSES
 from .quantities import looks_like_a_quantity
 from .sources.base import Source
 from .values import (
@@ -29,6 +28,8 @@ from .values import (
     whole,
     writable,
 )
+
+MOST_CLASSES = 2**20
 
 MOST_CELLS = 2**25
 """Most numbers in the table of clients and classes that a manifest has of a split."""

@@ -87,6 +87,11 @@ def test_negative_labels_beside_others_are_asked_about(value):
     assert "2 labels are negative" in made.note
 
 
+def test_two_classes_of_opposite_sign_are_not_asked_about():
+    assert "this takes" not in labels(np.array([-1, 1, -1]), Y).note
+    assert "this takes -1 for a class" in labels(np.array([-1, 2, -1]), Y).note
+
+
 def test_huge_labels_take_no_more_time_or_memory():
     y = np.arange(20_000) % 50
     y[0] = 2**62

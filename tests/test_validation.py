@@ -185,6 +185,13 @@ def test_classes_without_samples_are_named(tmp_path, capsys):
     assert "note: 1 of 3 classes have no sample (c)" in capsys.readouterr().out
 
 
+def test_the_number_of_classes_is_bounded(monkeypatch):
+    monkeypatch.setattr("data_prep.validation.MOST_CLASSES", 3)
+    checked_source(source(), "own")
+    four = source(table=table(classes=("a", "b", "c", "d")))
+    assert "it has 4 classes, not 1 to 3" in refused(four)
+
+
 def test_the_table_of_clients_and_classes_is_bounded():
     check_size(1000, 10_000)
     with pytest.raises(DataError, match="use fewer clients or classes"):
