@@ -96,13 +96,13 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
 def _check_apart(y: NDArray[Any], where: str, what: str) -> None:
     """Refuse floats so large that two whole numbers may have become the same."""
     limit = exact(y.dtype)
-    large = np.flatnonzero(np.abs(y) >= limit)
+    large = np.flatnonzero((np.abs(y) >= limit) & np.isfinite(y))
     if large.size:
         row = large[0]
         msg = (
             f"{where} of sample {row} is {y[row]}: {y.dtype} does not hold every whole "
             f"number from {limit} on, so that one {what} may stand for several; save "
-            "them as integers or texts"
+            "them as integers"
         )
         raise DataError(msg)
 
@@ -176,8 +176,6 @@ def whole(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
     if values.dtype.kind != "f":
         msg = f"{where} must be whole numbers, not {kind_of(values)}"
         raise DataError(msg)
-    limit, given = exact(values.dtype), values.dtype
-    values = values.astype(np.float64, copy=False)  # The bound is beyond float16.
     absent = np.flatnonzero(np.isnan(values))
     if absent.size:
         msg = (
@@ -186,13 +184,7 @@ def whole(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
             "samples out"
         )
         raise DataError(msg)
-    large = np.flatnonzero((np.abs(values) >= limit) & np.isfinite(values))
-    if large.size:
-        msg = (
-            f"{where} of sample {large[0]} is {values[large[0]]}: {given} does not "
-            f"hold every whole number from {limit} on; save them as integers"
-        )
-        raise DataError(msg)
+    _check_apart(values, where, what)
     odd = np.flatnonzero((values != np.rint(values)) | ~np.isfinite(values))
     if odd.size:
         msg = f"{where} of sample {odd[0]} is {values[odd[0]]}, no whole number"
