@@ -2,11 +2,11 @@
 
 import math
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .shorten import shown
+from .strictjson import LARGEST
 
 if TYPE_CHECKING:
     from .manifest import InputSpec, Manifest
@@ -24,8 +24,6 @@ MOST_SAMPLES = 2**52
 
 MOST_NUMBERS = 2**40
 """In a sample, of one input."""
-
-LARGEST = sys.float_info.max
 
 _PLAIN = re.compile(r"[^/\x00-\x1f\x7f]+")
 

@@ -1,8 +1,8 @@
 """JSON that is read strictly, and files of it that carry a checksum of themselves."""
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
@@ -14,6 +14,8 @@ from .shorten import shown
 
 CHECKSUM = "checksum"
 """The last key of a sealed file: the SHA-256 of all that stands before its line."""
+
+LARGEST = sys.float_info.max
 
 MOST_DEPTH = 32
 """Levels of nesting that `check_plain` accepts."""
@@ -97,7 +99,7 @@ def whole(value: Any, what: str, least: int = 0) -> int:
 
 def number(value: Any, what: str) -> float:
     """Return a finite number, or raise `ValueError`."""
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not abs(value) <= LARGEST:
         msg = f"{what} is {shown(value)}, not a finite number"
         raise ValueError(msg)
     return float(value)

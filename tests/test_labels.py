@@ -436,6 +436,8 @@ def test_arrays_that_nothing_reads_are_named(tmp_path, capsys):
     assert "must hold 'y'" in said
     assert "'label': did you mean 'y'?" in said
     assert unread(["y", "x"], ["x", "y"], "here", "array") == ()
+    (said,) = unread(["y", "table", "weight"], ["y", "client", "split"], "in", "array")
+    assert said == "in: nothing reads the arrays table, weight"  # none is near
 
 
 def test_inputs_that_were_left_out_are_not_named(tmp_path, capsys):

@@ -265,6 +265,8 @@ def test_one_file_of_leaf_s_has_siblings_too(tmp_path):
         ("emg_train.npz", "emg_test.npz", True),
         ("Train.npz", "Val.npz", True),
         ("training-set.npz", "validation-set.npz", True),
+        ("TRAIN.npz", "TEST.npz", True),
+        ("train.npz", "training.npz", False),
         ("trains.npz", "tests.npz", False),
         ("mine.npz", "test.npz", False),
     ],

@@ -73,6 +73,9 @@ def test_classes_that_are_called_like_parts_stay_classes(tmp_path):
     source = read(tmp_path)
     assert source.table.classes == ("bus", "car", "train")
     assert source.split is None
+    for name in ("val", "valid"):  # two words for one part are no split
+        picture(tmp_path / "other" / name / "1.png")
+    assert read(tmp_path / "other").table.classes == ("val", "valid")
 
 
 @pytest.mark.parametrize(
@@ -110,3 +113,17 @@ def test_a_table_beside_parts(tmp_path, column):
     assert source.default_split == "own"
     assert source.id_names == ("c0", "c1")
     assert np.bincount(source.split).tolist() == [7, 3]
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_parts_beside_a_part_whose_table_has_a_split(tmp_path, split):
+    """The table decides: there is nothing to ask then."""
+    root = split_folder(tmp_path / "pets", ("train", "test"), (1, 1)) / "train"
+    more = [",train", ",test", ",train"] if split else [""] * 3
+    names = ("cat/0.png", "dog/0.png", "dog/1.png")
+    lines = [f"{name},c{part}\n" for name, part in zip(names, more, strict=True)]
+    head = "file,client" + ",split" * split
+    (root / "owners.csv").write_text("".join([f"{head}\n", *lines]))
+    source = read(root, table="owners.csv")
+    assert (source.split is None) == (not split)
+    assert bool(source.warnings) == (not split)

@@ -121,11 +121,15 @@ def test_a_turned_picture_of_16_bits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "message"),
-    [(np.float32, "floats of unknown range"), (np.int32, "go from")],
+    ("values", "message"),
+    [
+        (RAMP.astype(np.float32), "floats of unknown range"),
+        (RAMP.astype(np.int32) * 1000, "go from 0 to 65535000"),
+        (RAMP.astype(np.int32) - 1, "go from -1 to 65534"),
+    ],
 )
-def test_pictures_of_unknown_range_are_refused(tmp_path, mode, message):
-    odd = Image.fromarray(RAMP.astype(mode) * 1000)
+def test_pictures_of_unknown_range_are_refused(tmp_path, values, message):
+    odd = Image.fromarray(values)
     root = folder(tmp_path, a_tiff=odd, b_png=Image.fromarray(RAMP))
     with pytest.raises(DataError, match=message) as caught:
         read(root)
