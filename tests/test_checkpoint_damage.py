@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from training import digest_of, experiment, rounds_of
 
@@ -19,6 +20,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.configfile import validate
 from fedapm_mpi.descriptions import read_description, write_description
 from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.files import WriteError
 from fedapm_mpi.job import train
 from fedapm_mpi.strictjson import decode, encode
 
@@ -379,3 +381,13 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.rename", refuse)
     with pytest.raises(FedAPMError, match=r"cannot write .*check the permissions"):
         checkpoint.load_newest(Serial(), tmp_path, [])
+
+
+def test_a_disk_that_is_full_of_tensors_is_told_with_its_remedy(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(WriteError, match="No space left on device; free some space"):
+        checkpoint.write_tensors(tmp_path / "a", {"x": torch.zeros(1)})
+    assert list(tmp_path.iterdir()) == []
