@@ -11,7 +11,7 @@ from .builtmodel import same_as_begun
 from .checkpoint_folder import any_ever, clean
 from .comm import SERVER, Communicator
 from .config import RESULT_NEUTRAL, Config
-from .differences import differences, told
+from .differences import differences
 from .digests import write_sums
 from .errors import ConfigError, FedAPMError
 from .experiment import Outcome, run
@@ -20,6 +20,7 @@ from .placements import hosts
 from .provenance import gather_ranks, provenance
 from .recorder import Recorder, make_directory, new_run_directory, own_directory
 from .session import Session, open_session
+from .shorten import listed
 from .state import run_digest
 from .stopping import STOPPED_EARLY, Stop
 from .summary import remarks, summarise_run
@@ -295,8 +296,8 @@ def _checkpoint_of(
             accepted += sources
         if differing:
             error = ConfigError(
-                f"{recorder.directory} cannot go on under another configuration:"
-                + told(differing)
+                f"{recorder.directory} cannot go on under another configuration:\n"
+                + listed(differing)
             )
         elif sources and not accept_changed_parts:
             error = ownsources.refusal(recorder.directory, sources)

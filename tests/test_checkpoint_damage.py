@@ -356,6 +356,19 @@ def test_tensors_of_another_model_are_refused(runs, tmp_path, file, change, told
     assert "\n" not in str(caught.value)
 
 
+def test_a_checkpoint_of_quite_another_run_is_refused_in_few_lines(runs, tmp_path):
+    config, root = runs
+    shutil.copytree(root / "four", tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "round-000004" / "checkpoint.json"
+    odd = {f"{k}{'x' * 1000}": "y" * 1000 for k in range(500)}
+    edit(lambda note: note["identity"].update(odd))(path)
+    with pytest.raises(ConfigError, match="another configuration") as caught:
+        train(Serial(), config, directory=tmp_path / "run", resume=True)
+    told = str(caught.value)
+    assert told.endswith("and 480 more")
+    assert len(told) < 6000
+
+
 def test_a_run_that_converged_stays_so_without_its_records(runs, tmp_path):
     config, _ = runs
     loose = {"tolerance": {"absolute": 1e3, "relative": 1e3}, "rounds": 6}
