@@ -301,6 +301,20 @@ def test_a_finished_run_without_records_is_not_one_that_has_not_begun(
         assert "is not a run directory" not in told
 
 
+def test_a_run_that_stopped_by_its_rule_lacks_no_records(runs, tmp_path):
+    loose = {"tolerance": {"absolute": 1e3, "relative": 1e3}}
+    full = {"participation": {"name": "full"}}
+    config = validate(runs[0].plain() | loose | full, "t")
+    assert train(Serial(), config, directory=tmp_path / "run", progress="none") == 0
+    done = len(rounds_of(tmp_path / "run")) - 1
+    assert done < config.rounds
+    row = row_of(Cell("run", {}, config.plain(), tmp_path / "run"))
+    assert (row["state"], row["rounds"], row["missing_rounds"]) == ("finished", done, 0)
+    (one,) = read_runs([tmp_path / "run"])
+    assert (one.summary["rounds"], one.notes) == (done, [])
+    assert "not finished" not in "".join(sentences([one]))
+
+
 def test_line_ends_of_another_system_do_not_hide_damage(tmp_path):
     """Such as of a folder that an editor or an archiver has converted."""
     sound = [one.replace("\n", "\r\n") for one in lines(0, 1, 2)]

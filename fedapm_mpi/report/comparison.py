@@ -62,7 +62,8 @@ def sentences(runs: Sequence[Run]) -> list[str]:
     lines = []
     for run in runs:
         done = run.summary["rounds"]
-        if done < run.rounds:
+        converged = any(record.get("converged") for record in run.records[-1:])
+        if done < run.rounds and not converged:
             lines.append(
                 f"{run.label}: round {done} of {run.rounds}, not finished; go on with: "
                 f"fedapm train --resume {run.directory}"
