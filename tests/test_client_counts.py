@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,15 @@ def test_records_of_before_there_were_counts_are_read(tmp_path):
     shown = headline(old | {"accuracy_worst_decile": 0.0})
     assert "client" not in shown
     assert "accuracy 0.2500" in shown
+
+
+def test_a_loss_of_zero_is_an_evaluation_too(tmp_path):
+    (run,) = read_runs([write_run(tmp_path / "run")])
+    records = [{"round": t, "loss": 0.0, "clients": 3} for t in (1, 2)]
+    assert replace(run, records=records).evaluated() == "3"
+    assert (
+        replace(run, records=[*records, {"round": 3, "clients": 9}]).evaluated() == "3"
+    )
 
 
 def test_means_over_evaluations_of_changing_clients_are_told():

@@ -111,7 +111,8 @@ def test_a_damaged_configuration_is_a_sentence(run, capsys, raw):
     "change",
     [
         ("rounds: 2", "rounds: two"), ("name: mlp", "name: 7"), ("seed: 1", "seed: []"),
-        ("precision: full", "precision: 1"),
+        ("precision: full", "precision: 1"), ("  split: test", "  split: tset"),
+        ("  split: test", "  split: [test]"),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_is_a_sentence(run, change):
