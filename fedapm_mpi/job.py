@@ -128,9 +128,9 @@ def _train(
     finally:
         if display:
             display.close()
-    digest = _finish(session, recorder, outcome)
+    digest, summary = _finish(session, recorder, outcome)
     if comm.rank == SERVER:
-        _farewell(session, recorder, outcome, digest, progress)
+        _farewell(session, recorder, outcome, digest, summary, progress)
     return outcome.exit_code
 
 
@@ -279,15 +279,14 @@ def _checkpoint_of(
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
     if comm.rank == SERVER:
-        hashes = ("manifest", "initial_model_sha256", ownsources.KEY)
-        then = {key: v for key, v in saved.identity.items() if key not in hashes}
+        hashes = ("manifest", "initial_model_sha256")
+        left_out = (*hashes, ownsources.KEY)
+        then = {key: v for key, v in saved.identity.items() if key not in left_out}
         with suppress(LookupError, TypeError, AttributeError, ValueError):
             then = identity_then(then, session.config.plain())
         then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
-        differing = differences(
-            {key: v for key, v in then.items() if key != ownsources.KEY},
-            {key: v for key, v in identity.items() if key != ownsources.KEY},
-        )
+        now = {key: v for key, v in identity.items() if key != ownsources.KEY}
+        differing = differences(then, now)
         sources = ownsources.changed(
             saved.identity.get(ownsources.KEY), identity.get(ownsources.KEY, {})
         )
@@ -373,11 +372,17 @@ def _display(
     return display(progress, rounds, start)  # type: ignore[arg-type]
 
 
-def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | None:
-    """Write the final state; a collective call. Returns the digest on the server."""
+def _finish(
+    session: Session, recorder: Recorder, outcome: Outcome
+) -> tuple[str | None, dict[str, Any]]:
+    """Write the final state, unless the run stopped early; a collective call.
+
+    Returns the digest and the summary, on the server.
+    """
     digest = digest_of(session, outcome)
+    summary: dict[str, Any] = {}
     if outcome.exit_code == STOPPED_EARLY:
-        return digest
+        return digest, summary
     comm, final = session.comm, recorder.directory / "final"
     error: FedAPMError | None = None
     if comm.rank == SERVER:
@@ -406,7 +411,7 @@ def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | Non
     except FedAPMError as caught:
         error = caught
     comm.agree(error)
-    return digest
+    return digest, summary
 
 
 def _farewell(
@@ -414,6 +419,7 @@ def _farewell(
     recorder: Recorder,
     outcome: Outcome,
     digest: str | None,
+    summary: dict[str, Any],
     progress: str,
 ) -> None:
     from .console import say
@@ -424,10 +430,9 @@ def _farewell(
             f"on with: fedapm train --resume {recorder.directory}"
         )
         return
-    summary = summarise_run(recorder.records(), outcome.round_index)
     if summary["num_missing_rounds"]:
         say(
-            "note: the figures below are without the lost records of rounds "
+            "note: the summary is without the lost records of rounds "
             f"{summary['missing_rounds']:.200}"
         )
     if progress != "none":
