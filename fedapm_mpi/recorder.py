@@ -277,13 +277,13 @@ def finite(values: Any) -> Any:
 
 def ranges(ids: Iterable[int]) -> str:
     """Return ascending ids as text, such as ``"0-3,7,9-10"``."""
-    spans: list[list[int]] = []
+    found: list[range] = []
     for number in ids:
-        if spans and spans[-1][1] == number - 1:
-            spans[-1][1] = number
+        if found and found[-1].stop == number:
+            found[-1] = range(found[-1].start, number + 1)
         else:
-            spans.append([number, number])
-    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in spans)
+            found.append(range(number, number + 1))
+    return records.spans(found)
 
 
 def _line(record: Record) -> str:

@@ -5,15 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .recorder import ranges
-from .records import Record, gaps, spans
+from .records import METRICS, Record, gaps, spans
 
-HIGHER_IS_BETTER = {
-    "loss": False,
-    "accuracy": True,
-    "f1": True,
-    "auroc": True,
-    "auroc_absent_zero": True,
-}
+HIGHER_IS_BETTER = {metric: metric != "loss" for metric in METRICS}
 OF_LAST = (
     "clients",
     "num_clients",
