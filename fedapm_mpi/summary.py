@@ -102,6 +102,11 @@ def _one(
     }
 
 
+def evaluated_parts(splits: Iterable[str]) -> str:
+    """Return which parts of the clients' samples were evaluated, such as "test"."""
+    return " or ".join(dict.fromkeys(PART_NAMES[split] for split in splits))
+
+
 def clients_of(record: Record, metric: str, what: str = "clients") -> int | None:
     """Return over how many clients a record has a metric; `None` in old records.
 

@@ -17,6 +17,7 @@ from fedapm_mpi.console import headline
 from fedapm_mpi.job import train
 from fedapm_mpi.metrics import worst_decile_size
 from fedapm_mpi.report.comparison import COLUMNS, sentences, table_rows
+from fedapm_mpi.report.figures import draw_clients
 from fedapm_mpi.report.read import read_runs
 from fedapm_mpi.summary import remarks, summarise_run
 
@@ -175,6 +176,8 @@ def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_
     runs = read_runs([first, second])
     (line,) = (s for s in sentences(runs) if "different numbers" in s)
     assert "a 3 of 4, b 4 of 4" in line
+    draw_clients([replace(runs[0], split="val"), runs[1]], tmp_path / "drawn")
+    assert "own validation or test part" in (tmp_path / "drawn.svg").read_text()
     rows = [dict(zip(COLUMNS, row[2:], strict=True)) for row in table_rows(runs)]
     assert [row["clients"] for row in rows[:2]] == ["3 of 4", "4 of 4"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from ..summary import HIGHER_IS_BETTER, PART_NAMES, partial_counts, share_of_clients
+from ..summary import HIGHER_IS_BETTER, partial_counts, share_of_clients
 from .read import Run, side_by_side
 
 COLUMNS = {
@@ -37,11 +37,6 @@ def figures(run: Run, metric: str, columns: Mapping[str, str] = COLUMNS) -> list
     """Return a run's row of one metric, `None` where it has none."""
     values = run.summary.get(metric, {})
     return [values.get(key) for key in columns.values()]
-
-
-def evaluated_parts(runs: Sequence[Run]) -> str:
-    """Return which part of the clients' samples was evaluated, such as "test"."""
-    return " or ".join(dict.fromkeys(PART_NAMES[run.split] for run in runs))
 
 
 def table_rows(runs: Sequence[Run]) -> list[list[Any]]:
