@@ -66,7 +66,6 @@ def summarise_run(
     if not evaluated:
         return result
     last = evaluated[-1]
-    result["first_evaluated_round"] = evaluated[0]["round"]
     result["last_evaluated_round"] = last["round"]
     result |= {key: last[key] for key in OF_LAST if key in last}
     for metric, higher in HIGHER_IS_BETTER.items():
