@@ -44,7 +44,6 @@ from .files import (
 FILE_BYTES = 2**28
 """Client states are cut into files of about this size."""
 
-_OS_ERROR = re.compile(r"\(os error ([0-9]+)\)")
 _KEY = re.compile(r"([0-9]+)/(.+)", re.DOTALL)
 
 
@@ -87,7 +86,7 @@ def write_tensors(
     try:
         write_whole(path, lambda part: save_file(contiguous, part, metadata=note))
     except SafetensorError as error:  # how the library reports a full disk
-        raise cannot_write(path, _os_error(error)) from error
+        raise cannot_write(path, error) from error
 
 
 def save(
@@ -335,9 +334,3 @@ def _check_whole(saved: Saved) -> None:
     if seen is not None and set(seen.nonzero().flatten().tolist()) != clients:
         msg = "the clients that took part are not those listed"
         raise ValueError(msg)
-
-
-def _os_error(error: SafetensorError) -> OSError:
-    """Return the error of the operating system in one of the library."""
-    found = _OS_ERROR.search(str(error))
-    return OSError(int(found[1]) if found else 0, str(error)[:200])

@@ -96,9 +96,5 @@ def clean(root: Path) -> None:
     with suppress(OSError):
         for path in list(root.iterdir()):
             found = _LEFT.fullmatch(path.name)
-            if found is not None and _ours(found[1]):
+            if found is not None and round_of(found[1]) is not None:
                 remove(path)
-
-
-def _ours(name: str) -> bool:
-    return round_of(name) is not None

@@ -1,37 +1,32 @@
 """The description of a checkpoint, ``checkpoint.json``, and the names of checkpoints.
 
-Its last line is the SHA-256 of all bytes before that line. It is checked before
-anything in the file is used, so that no damage to it, not even of one bit, can lead to
-another result. Format 1, of older versions, has no such line: it is used only if all of
-it fits together.
+Its last line is the SHA-256 of all bytes before that line (see `strictjson`). It is
+checked before anything in the file is used, so that no damage to it, not even of one
+bit, can lead to another result. Format 1, of older versions, has no such line: it is
+used only if all of it fits together.
 """
 
-import json
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
 from .files import open_regular, write_text
+from .strictjson import check_plain, decode, encode
 
 FORMAT = 2
 FILE = "checkpoint.json"
 SERVER_FILE = "server.safetensors"
 
-DEEPEST = 50
-"""Levels of nesting in a description; an identity has about five."""
-
 _NAME = re.compile(r"round-([0-9]{6,})")
 _TENSORS = re.compile(r"clients-[0-9]{5,}-[0-9]{5,}\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LAST_LINE = re.compile(rb',\n "sha256": "([0-9a-f]{64})"\n\}\n\Z')
 _KEYS = {
     1: {"format", "round", "identity", "files"},
-    2: {"format", "round", "converged", "identity", "files", "sha256"},
+    2: {"format", "round", "converged", "identity", "files"},
 }
 _ENTRY = {"name", "bytes", "sha256", "clients"}
 
@@ -81,9 +76,7 @@ def write_description(directory: Path, note: Mapping[str, Any]) -> None:
     WriteError
         If it cannot be written.
     """
-    body = json.dumps({"format": FORMAT, **note}, indent=1).removesuffix("\n}")
-    digest = sha256(body.encode()).hexdigest()
-    write_text(directory / FILE, f'{body},\n "sha256": "{digest}"\n}}\n')
+    write_text(directory / FILE, encode({"format": FORMAT, **note}).decode())
 
 
 def read_description(directory: Path) -> Saved:
@@ -102,10 +95,9 @@ def read_description(directory: Path) -> Saved:
         msg = "it is not a directory"
         raise ValueError(msg)
     with open_regular(directory / FILE) as file:
-        raw = file.read()
-    note = _parsed(raw)
+        note, sealed = decode(file.read())
+    check_plain(note)
     kind = note.get("format")
-    sealed = _is_sealed(raw)
     if sealed and type(kind) is int and kind > FORMAT:
         msg = (
             f"{directory} was written by a later version of fedapm (format {kind}); go "
@@ -122,50 +114,6 @@ def read_description(directory: Path) -> Saved:
         note.get("converged"),
         note["format"],
     )
-
-
-def _parsed(raw: bytes) -> dict[str, Any]:
-    note: Any = None
-    try:
-        note = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct)
-    except RecursionError:
-        pass
-    except ValueError as error:
-        msg = f"{FILE} is not valid JSON ({str(error)[:200]})"
-        raise ValueError(msg) from error
-    if not isinstance(note, dict):
-        msg = f"{FILE} is not an object, or nested too deeply"
-        raise ValueError(msg)
-    if _depth(note) > DEEPEST:
-        msg = f"{FILE} is nested too deeply"
-        raise ValueError(msg)
-    return note
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        msg = "a key occurs twice"
-        raise ValueError(msg)
-    return found
-
-
-def _depth(value: Any) -> int:
-    """Return how deep lists and objects are nested, at most `DEEPEST` + 1."""
-    level, depth = [value], 0
-    while level and depth <= DEEPEST:
-        depth += 1
-        inner = [v.values() if isinstance(v, dict) else v for v in level]
-        level = [x for v in inner for x in v if isinstance(x, dict | list)]
-    return depth
-
-
-def _is_sealed(raw: bytes) -> bool:
-    """Return whether the last line is the checksum of the bytes before it."""
-    found = _LAST_LINE.search(raw, max(0, len(raw) - 120))
-    if found is None:
-        return False
-    return sha256(raw[: found.start()]).hexdigest().encode() == found[1]
 
 
 def _check_format(kind: Any, note: Mapping[str, Any], *, sealed: bool) -> None:

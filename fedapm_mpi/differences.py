@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST = 80
-"""Characters of a value that are shown."""
+from .shorten import LONGEST, cut
 
 _ABSENT = object()
 _HASH = re.compile(r"[0-9a-f]{32,}")
@@ -22,15 +21,10 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         # Options that an older version did not know are then not filled in.
         pairs = [pair for pair in pairs if pair[1] is not _ABSENT]
     return [
-        f"{key}: {was} -> {is_now}"
+        f"{cut(key)}: {was} -> {is_now}"
         for key, old, new in pairs
         for was, is_now in [_shown(old, new)]
     ]
-
-
-def told(lines: list[str]) -> str:
-    """Return differences as the end of a message, below each other."""
-    return "".join(f"\n  {line}" for line in lines)
 
 
 def _pairs(prefix: str, then: Any, now: Any) -> list[tuple[str, Any, Any]]:

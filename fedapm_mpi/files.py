@@ -122,7 +122,7 @@ def stream_sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def cannot_write(path: Path, error: OSError) -> WriteError:
+def cannot_write(path: Path, error: Exception) -> WriteError:
     """Return the error to raise where a file cannot be written."""
     reason, remedy = why_not_written(error)
     return WriteError(

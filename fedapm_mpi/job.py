@@ -11,7 +11,7 @@ from .builtmodel import same_as_begun
 from .checkpoint_folder import any_ever, clean
 from .comm import SERVER, Communicator
 from .config import RESULT_NEUTRAL, Config
-from .differences import differences, told
+from .differences import differences
 from .digests import write_sums
 from .errors import ConfigError, FedAPMError
 from .experiment import Outcome, run
@@ -20,6 +20,7 @@ from .placements import hosts
 from .provenance import gather_ranks, provenance
 from .recorder import Recorder, make_directory, new_run_directory, own_directory
 from .session import Session, open_session
+from .shorten import listed
 from .state import run_digest
 from .stopping import STOPPED_EARLY, Stop
 from .summary import remarks, summarise_run
@@ -127,9 +128,9 @@ def _train(
     finally:
         if display:
             display.close()
-    digest = _finish(session, recorder, outcome)
+    digest, summary = _finish(session, recorder, outcome)
     if comm.rank == SERVER:
-        _farewell(session, recorder, outcome, digest, progress)
+        _farewell(session, recorder, outcome, digest, summary, progress)
     return outcome.exit_code
 
 
@@ -278,15 +279,14 @@ def _checkpoint_of(
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
     if comm.rank == SERVER:
-        hashes = ("manifest", "initial_model_sha256", ownsources.KEY)
-        then = {key: v for key, v in saved.identity.items() if key not in hashes}
+        hashes = ("manifest", "initial_model_sha256")
+        left_out = (*hashes, ownsources.KEY)
+        then = {key: v for key, v in saved.identity.items() if key not in left_out}
         with suppress(LookupError, TypeError, AttributeError, ValueError):
             then = identity_then(then, session.config.plain())
         then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
-        differing = differences(
-            {key: v for key, v in then.items() if key != ownsources.KEY},
-            {key: v for key, v in identity.items() if key != ownsources.KEY},
-        )
+        now = {key: v for key, v in identity.items() if key != ownsources.KEY}
+        differing = differences(then, now)
         sources = ownsources.changed(
             saved.identity.get(ownsources.KEY), identity.get(ownsources.KEY, {})
         )
@@ -295,8 +295,8 @@ def _checkpoint_of(
             accepted += sources
         if differing:
             error = ConfigError(
-                f"{recorder.directory} cannot go on under another configuration:"
-                + told(differing)
+                f"{recorder.directory} cannot go on under another configuration:\n"
+                + listed(differing)
             )
         elif sources and not accept_changed_parts:
             error = ownsources.refusal(recorder.directory, sources)
@@ -372,11 +372,17 @@ def _display(
     return display(progress, rounds, start)  # type: ignore[arg-type]
 
 
-def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | None:
-    """Write the final state; a collective call. Returns the digest on the server."""
+def _finish(
+    session: Session, recorder: Recorder, outcome: Outcome
+) -> tuple[str | None, dict[str, Any]]:
+    """Write the final state, unless the run stopped early; a collective call.
+
+    Returns the digest and the summary, on the server.
+    """
     digest = digest_of(session, outcome)
+    summary: dict[str, Any] = {}
     if outcome.exit_code == STOPPED_EARLY:
-        return digest
+        return digest, summary
     comm, final = session.comm, recorder.directory / "final"
     error: FedAPMError | None = None
     if comm.rank == SERVER:
@@ -405,7 +411,7 @@ def _finish(session: Session, recorder: Recorder, outcome: Outcome) -> str | Non
     except FedAPMError as caught:
         error = caught
     comm.agree(error)
-    return digest
+    return digest, summary
 
 
 def _farewell(
@@ -413,6 +419,7 @@ def _farewell(
     recorder: Recorder,
     outcome: Outcome,
     digest: str | None,
+    summary: dict[str, Any],
     progress: str,
 ) -> None:
     from .console import say
@@ -423,10 +430,9 @@ def _farewell(
             f"on with: fedapm train --resume {recorder.directory}"
         )
         return
-    summary = summarise_run(recorder.records(), outcome.round_index)
     if summary["num_missing_rounds"]:
         say(
-            "note: the figures below are without the lost records of rounds "
+            "note: the summary is without the lost records of rounds "
             f"{summary['missing_rounds']:.200}"
         )
     if progress != "none":

@@ -6,6 +6,9 @@ system's server) releases it when the holder ends, however that happens. Where a
 system knows no such locks, or they may hold on one host only, the file counts until its
 holder is proven dead: by its process id and start time on this host, or because the
 scheduler has started the same job again.
+
+The library filelock does not do this: its flock does not name the holder, and it knows
+neither mounts whose locks hold on one host only nor jobs that are started again.
 """
 
 import errno
@@ -49,7 +52,6 @@ class Owner:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._process = os.getpid()
         _held.add(self)
 
     def check(self) -> None:
@@ -70,10 +72,9 @@ class Owner:
 
     def release(self) -> None:
         """Give the directory up; more than once does no harm."""
-        if self._descriptor >= 0 and os.getpid() == self._process:
-            with suppress(OSError):
-                if self._is_ours():
-                    self.path.unlink()
+        with suppress(OSError):
+            if self._is_ours():
+                self.path.unlink()
         self.close()
 
     def close(self) -> None:

@@ -40,6 +40,7 @@ from .records import Records
 WRITTEN = (
     "config.yaml",
     "provenance.json",
+    "built_model.json",
     "split.csv",
     "rounds.jsonl",
     "clients.csv",
@@ -47,7 +48,7 @@ WRITTEN = (
     "final",
     "summary.json",
 )
-"""What a run writes into its directory."""
+"""What a run writes into its directory, but for the lock."""
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -73,9 +74,8 @@ def new_run_directory(parent: Path, stem: str) -> Path:
     raise ConfigError(msg)
 
 
-def claim_directory(directory: Path) -> Path:
-    """Make the run directory that the user named; it must be new or empty."""
-    make_directory(directory)
+def _check_empty(directory: Path) -> None:
+    """Refuse a directory for a new run that holds more than a lock."""
     try:
         names = {path.name for path in directory.iterdir()}
     except OSError as error:
@@ -86,7 +86,6 @@ def claim_directory(directory: Path) -> Path:
             "name another --run-dir"
         )
         raise ConfigError(msg)
-    return directory
 
 
 def make_directory(directory: Path) -> None:
@@ -133,11 +132,11 @@ def own_directory(
     """
     make_directory(directory)
     if not resume and not (directory / owner.FILE).exists():
-        claim_directory(directory)  # of somebody else: nothing is written there
+        _check_empty(directory)  # of somebody else: nothing is written there
     mine = owner.take(directory, break_lock=break_lock, tell=tell)
     try:
         if not resume:  # another run may have come to its end meanwhile
-            claim_directory(directory)
+            _check_empty(directory)
         refuse_links(directory, WRITTEN)
     except BaseException:
         mine.release()
@@ -277,13 +276,13 @@ def finite(values: Any) -> Any:
 
 def ranges(ids: Iterable[int]) -> str:
     """Return ascending ids as text, such as ``"0-3,7,9-10"``."""
-    spans: list[list[int]] = []
+    found: list[range] = []
     for number in ids:
-        if spans and spans[-1][1] == number - 1:
-            spans[-1][1] = number
+        if found and found[-1].stop == number:
+            found[-1] = range(found[-1].start, number + 1)
         else:
-            spans.append([number, number])
-    return ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in spans)
+            found.append(range(number, number + 1))
+    return records.spans(found)
 
 
 def _line(record: Record) -> str:

@@ -34,6 +34,7 @@ TABLES = ("seconds", "bytes", "pooled")
 """Keys under which a record holds numbers by name."""
 
 METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
+"""Figures of an evaluation, each with mean, spread and worst decile over clients."""
 
 NUMBERS = (
     *(f"{metric}{end}" for metric in METRICS for end in ("", "_std", "_worst_decile")),
@@ -70,9 +71,6 @@ class Records:
         self.faults: list[str] = []
         """What is wrong with the file, a sentence each; a line that is being written
         is no fault."""
-
-        self.torn = False
-        """Whether the last line is cut off, or being written."""
 
         self.rounds = array("q")
         """Rounds of the sound records, ascending."""
@@ -126,9 +124,7 @@ class Records:
                 rounds.append(line.record["round"])
                 places.append(place)
                 checked.append(line.checked)
-            elif not raw.endswith(b"\n"):
-                self.torn = True
-            else:
+            elif raw.endswith(b"\n"):  # else it is being written
                 damaged.append(number)
             place += len(raw)
         self._keep(rounds, places, checked, damaged)

@@ -29,6 +29,7 @@ from .registry import did_you_mean
 from .samples import to_samples
 from .shards import ShardReader
 from .state import run_digest, state_digest
+from .summary import PART_NAMES
 from .trust import require
 from .yamlfile import parse
 
@@ -44,14 +45,14 @@ def read_config(run: Path) -> Config:
             config = Config.from_plain(parse(file.read().decode("utf-8")))
         _check_config(config)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())[:200]
-        msg = f"cannot read {path} ({told}): {run} is not a run directory"
+        why = shortened(str(error))
+        msg = f"cannot read {path} ({why}): {run} is not a run directory"
         raise DataError(msg) from error
     return config
 
 
 def _check_config(config: Config) -> None:
-    """Raise `TypeError` where a value that is read here is of another type."""
+    """Raise an error where a value that is used here is not what a run writes."""
     for key in ("model", "algorithm"):
         part = getattr(config, key)
         if not isinstance(part, dict) or not isinstance(part["name"], str):
@@ -65,6 +66,9 @@ def _check_config(config: Config) -> None:
         if not isinstance(getattr(config, key), known):
             msg = f"{key} is of another type"
             raise TypeError(msg)
+    if config.evaluation.split not in PART_NAMES:
+        msg = "evaluation.split is none of the parts"
+        raise ValueError(msg)
 
 
 def _in_words(function: Callable[P, T]) -> Callable[P, T]:
@@ -77,7 +81,7 @@ def _in_words(function: Callable[P, T]) -> Callable[P, T]:
         except FedAPMError:
             raise
         except Exception as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            text = shortened(f"{type(error).__name__}: {error}")
             run = args[0] if args else kwargs.get("run")
             msg = f"the final state of {run} does not fit its configuration ({text})"
             raise DataError(msg) from error

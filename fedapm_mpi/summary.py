@@ -5,15 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .recorder import ranges
-from .records import Record, gaps, spans
+from .records import METRICS, Record, gaps, spans
 
-HIGHER_IS_BETTER = {
-    "loss": False,
-    "accuracy": True,
-    "f1": True,
-    "auroc": True,
-    "auroc_absent_zero": True,
-}
+HIGHER_IS_BETTER = {metric: metric != "loss" for metric in METRICS}
 OF_LAST = (
     "clients",
     "num_clients",
@@ -72,7 +66,6 @@ def summarise_run(
     if not evaluated:
         return result
     last = evaluated[-1]
-    result["first_evaluated_round"] = evaluated[0]["round"]
     result["last_evaluated_round"] = last["round"]
     result |= {key: last[key] for key in OF_LAST if key in last}
     for metric, higher in HIGHER_IS_BETTER.items():
@@ -106,6 +99,11 @@ def _one(
         "best_round": best["round"],
         "best_clients": clients_of(best, metric),
     }
+
+
+def evaluated_parts(splits: Iterable[str]) -> str:
+    """Return which parts of the clients' samples were evaluated, such as "test"."""
+    return " or ".join(dict.fromkeys(PART_NAMES[split] for split in splits))
 
 
 def clients_of(record: Record, metric: str, what: str = "clients") -> int | None:

@@ -15,11 +15,11 @@ from .evaluation import evaluate
 from .gathering import gather_of_clients
 from .metrics import client_metrics, summarise, worst_decile_size
 from .problem import ClientProblem
+from .records import METRICS
 from .seeding import torch_seed
 from .session import Session
 from .split import SplitModel
 
-METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
 COLUMNS = ("samples", *METRICS, "predicted_classes", "label_classes")
 """What is gathered of each client."""
 

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, NamedTuple
 
 from .config import STRICT
 from .configfile import read_as, read_yaml, validate_merged
-from .differences import differences, told
+from .differences import differences
 from .errors import ConfigError, FedAPMError
 from .files import write_text
 from .job import identity_of, identity_then
 from .options import merge, nested_at
-from .shorten import cut
+from .shorten import cut, listed
 from .yamlfile import dump
 
 MOST_CELLS = 10_000
@@ -205,6 +205,6 @@ def _refuse_another(cell: Cell) -> None:
     if differing:
         msg = (
             f"{cell.run} was trained with another configuration than its cell has now; "
-            f"move it away, or give the sweep another out:{told(differing)}"
+            f"move it away, or give the sweep another out:\n{listed(differing)}"
         )
         raise ConfigError(msg)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fedapm_mpi.console import headline
 from fedapm_mpi.job import train
 from fedapm_mpi.metrics import worst_decile_size
 from fedapm_mpi.report.comparison import COLUMNS, sentences, table_rows
+from fedapm_mpi.report.figures import draw_clients
 from fedapm_mpi.report.read import read_runs
 from fedapm_mpi.summary import remarks, summarise_run
 
@@ -174,6 +176,8 @@ def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_
     runs = read_runs([first, second])
     (line,) = (s for s in sentences(runs) if "different numbers" in s)
     assert "a 3 of 4, b 4 of 4" in line
+    draw_clients([replace(runs[0], split="val"), runs[1]], tmp_path / "drawn")
+    assert "own validation or test part" in (tmp_path / "drawn.svg").read_text()
     rows = [dict(zip(COLUMNS, row[2:], strict=True)) for row in table_rows(runs)]
     assert [row["clients"] for row in rows[:2]] == ["3 of 4", "4 of 4"]
 
@@ -189,6 +193,15 @@ def test_records_of_before_there_were_counts_are_read(tmp_path):
     shown = headline(old | {"accuracy_worst_decile": 0.0})
     assert "client" not in shown
     assert "accuracy 0.2500" in shown
+
+
+def test_a_loss_of_zero_is_an_evaluation_too(tmp_path):
+    (run,) = read_runs([write_run(tmp_path / "run")])
+    records = [{"round": t, "loss": 0.0, "clients": 3} for t in (1, 2)]
+    assert replace(run, records=records).evaluated() == "3"
+    assert (
+        replace(run, records=[*records, {"round": 3, "clients": 9}]).evaluated() == "3"
+    )
 
 
 def test_means_over_evaluations_of_changing_clients_are_told():

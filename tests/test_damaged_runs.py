@@ -15,6 +15,7 @@ from fedapm_mpi.differences import differences
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.files import WriteError, cannot_write, remove, write_text, write_whole
 from fedapm_mpi.job import train
+from fedapm_mpi.recorder import WRITTEN
 from fedapm_mpi.runs import load_client_model, read_config
 
 
@@ -111,7 +112,8 @@ def test_a_damaged_configuration_is_a_sentence(run, capsys, raw):
     "change",
     [
         ("rounds: 2", "rounds: two"), ("name: mlp", "name: 7"), ("seed: 1", "seed: []"),
-        ("precision: full", "precision: 1"),
+        ("precision: full", "precision: 1"), ("  split: test", "  split: tset"),
+        ("  split: test", "  split: [test]"),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_is_a_sentence(run, change):
@@ -125,8 +127,12 @@ def test_a_value_of_another_type_is_a_sentence(run, change):
 
 LINKED = (
     "config.yaml", "provenance.json", "rounds.jsonl", "clients.csv", "summary.json",
-    "split.csv", "checkpoints", "final",
+    "split.csv", "built_model.json", "checkpoints", "final",
 )  # fmt: skip
+
+
+def test_all_that_a_run_writes_is_known(run):
+    assert {path.name for path in run.iterdir()} == set(LINKED) == set(WRITTEN)
 
 
 @pytest.mark.parametrize("name", LINKED)

@@ -5,9 +5,9 @@ import pytest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.recorder import (
     Recorder,
-    claim_directory,
     finite,
     new_run_directory,
+    own_directory,
     ranges,
 )
 from fedapm_mpi.summary import summarise_run
@@ -20,10 +20,13 @@ def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path):
 
 
 def test_a_named_directory_must_be_empty(tmp_path):
-    assert claim_directory(tmp_path / "a" / "b").is_dir()
-    (tmp_path / "a" / "b" / "file").touch()
+    run = tmp_path / "a" / "b"
+    own_directory(run, resume=False).release()
+    assert run.is_dir()
+    (run / "file").touch()
     with pytest.raises(ConfigError, match="--resume"):
-        claim_directory(tmp_path / "a" / "b")
+        own_directory(run, resume=False)
+    assert [path.name for path in run.iterdir()] == ["file"]
 
 
 def test_records_are_lines_of_strict_json(tmp_path):

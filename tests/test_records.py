@@ -100,7 +100,6 @@ def test_a_line_that_is_being_written_is_no_fault(tmp_path):
     for cut in range(1, len(sound[3]) - 1):
         reader = write(tmp_path, [*sound[:3], sound[3][:cut]])
         assert rounds(reader) == [0, 1, 2]
-        assert reader.torn
         assert reader.notes() == []
     assert rounds(write(tmp_path, [*sound[:3], sound[3][:-1]])) == [0, 1, 2, 3]
 
@@ -177,10 +176,7 @@ def test_the_summary_says_over_which_rounds_it_is():
     assert summary["evaluations"] == 26
     assert summary["missing_rounds"] == "7,25-26,30"
     assert summary["num_missing_rounds"] == 4
-    assert (summary["first_evaluated_round"], summary["last_evaluated_round"]) == (
-        1,
-        29,
-    )
+    assert summary["last_evaluated_round"] == 29
     assert summary["accuracy"]["last_ten_rounds"] == "18-24,27-29"
     assert summary["accuracy"]["mean_of_last_ten"] == pytest.approx(
         sum([*range(18, 25), 27, 28, 29]) / 1000
@@ -299,6 +295,20 @@ def test_a_finished_run_without_records_is_not_one_that_has_not_begun(
         told = capsys.readouterr().err
         assert "lacks the records of rounds 0-6 (7 in all)" in told
         assert "is not a run directory" not in told
+
+
+def test_a_run_that_stopped_by_its_rule_lacks_no_records(runs, tmp_path):
+    loose = {"tolerance": {"absolute": 1e3, "relative": 1e3}}
+    full = {"participation": {"name": "full"}}
+    config = validate(runs[0].plain() | loose | full, "t")
+    assert train(Serial(), config, directory=tmp_path / "run", progress="none") == 0
+    done = len(rounds_of(tmp_path / "run")) - 1
+    assert done < config.rounds
+    row = row_of(Cell("run", {}, config.plain(), tmp_path / "run"))
+    assert (row["state"], row["rounds"], row["missing_rounds"]) == ("finished", done, 0)
+    (one,) = read_runs([tmp_path / "run"])
+    assert (one.summary["rounds"], one.notes) == (done, [])
+    assert "not finished" not in "".join(sentences([one]))
 
 
 def test_line_ends_of_another_system_do_not_hide_damage(tmp_path):

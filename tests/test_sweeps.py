@@ -165,10 +165,11 @@ def test_a_cell_that_fails_is_told_and_the_others_are_trained(folder, capfd):
     assert [line["state"] for line in lines] == ["not started", "finished"]
 
 
-def test_a_run_that_was_killed_as_it_wrote_does_not_spoil_the_table(folder):
-    path = written(folder, grid={"seed": [1, 2]})
+def test_a_run_that_was_killed_as_it_wrote_does_not_spoil_the_table(folder, capfd):
+    path = written(folder, grid={"evaluation.split": ["test", "train"]})
     assert main(["sweep", "run", str(path)]) == 0
-    run = Path("runs/sweep/seed=2")
+    assert "Clients' own test or training parts" in capfd.readouterr().out
+    run = read_sweep(path)[0][1].run
     (run / "final" / "digest.txt").unlink()
     rounds = run / "rounds.jsonl"
     rounds.write_text(rounds.read_text()[:-20])

@@ -44,7 +44,7 @@ def run(config, directory, **more):
 
 def of_old(path, note):
     """Write a description in format 1, which had no checksum of itself."""
-    del note["sha256"], note["converged"]
+    del note["checksum"], note["converged"]
     path.write_text(json.dumps(note | {"format": 1}, indent=1) + "\n")
 
 

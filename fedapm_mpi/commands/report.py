@@ -25,18 +25,15 @@ def run(args: argparse.Namespace) -> int:
     """Print and write the comparison; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
     from ..console import print_table, say
-    from ..report.comparison import (
-        evaluated_parts,
-        sentences,
-        table_rows,
-        write_comparison,
-    )
+    from ..report.comparison import sentences, table_rows, write_comparison
     from ..report.figures import draw_clients, draw_curves
     from ..report.read import read_runs
+    from ..summary import evaluated_parts
 
     runs = read_runs(args.runs)
+    parts = evaluated_parts(run.split for run in runs)
     print_table(
-        f"Clients' own {evaluated_parts(runs)} parts, at the last evaluation",
+        f"Clients' own {parts} parts, at the last evaluation",
         (
             "metric",
             "run",

@@ -73,6 +73,7 @@ def _run_cells(args: argparse.Namespace) -> int:
 def _table(path: Path) -> int:
     from ..console import print_table, say
     from ..report.sweep import row_of, shown, write_table
+    from ..summary import evaluated_parts
     from ..sweeps import read_sweep
 
     cells, out = read_sweep(path)
@@ -82,7 +83,8 @@ def _table(path: Path) -> int:
     rows = [row_of(cell) for cell in cells]
     header = [*cells[0].values, "state", "rounds", "clients", "accuracy"]
     header += ["worst decile", "its clients", "loss"]
-    print_table("Clients' own test parts", header, shown(cells, rows))
+    parts = evaluated_parts(cell.config["evaluation"]["split"] for cell in cells)
+    print_table(f"Clients' own {parts} parts", header, shown(cells, rows))
     write_table(out / "sweep.csv", rows)
     for row in rows:
         if row["missing_rounds"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from ..summary import HIGHER_IS_BETTER, PART_NAMES, partial_counts, share_of_clients
+from ..summary import HIGHER_IS_BETTER, partial_counts, share_of_clients
 from .read import Run, side_by_side
 
 COLUMNS = {
@@ -39,11 +39,6 @@ def figures(run: Run, metric: str, columns: Mapping[str, str] = COLUMNS) -> list
     return [values.get(key) for key in columns.values()]
 
 
-def evaluated_parts(runs: Sequence[Run]) -> str:
-    """Return which part of the clients' samples was evaluated, such as "test"."""
-    return " or ".join(dict.fromkeys(PART_NAMES[run.split] for run in runs))
-
-
 def table_rows(runs: Sequence[Run]) -> list[list[Any]]:
     """Return the rows of the table, the runs of each metric next to each other."""
     place = list(COLUMNS).index("clients")
@@ -62,7 +57,8 @@ def sentences(runs: Sequence[Run]) -> list[str]:
     lines = []
     for run in runs:
         done = run.summary["rounds"]
-        if done < run.rounds:
+        converged = any(record.get("converged") for record in run.records[-1:])
+        if done < run.rounds and not converged:
             lines.append(
                 f"{run.label}: round {done} of {run.rounds}, not finished; go on with: "
                 f"fedapm train --resume {run.directory}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..files import write_whole
-from ..summary import PART_NAMES
+from ..summary import evaluated_parts
 from ..terminal import printable, short
 from .read import Run, side_by_side
 
@@ -94,7 +94,7 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
     first = runs[0].clients
     named = len(first) <= NAMED
     order = _sorted(runs[0])
-    part = PART_NAMES[runs[0].split]
+    part = evaluated_parts(run.split for run in runs)
     with plt.rc_context(STYLE):
         width = min(12.0, max(6.0, 0.36 * len(first) + 1.5)) if named else 7.0
         figure, ax = plt.subplots(figsize=(width, 4.2), layout="constrained")

@@ -42,8 +42,9 @@ class Run:
 
     def evaluated(self) -> str:
         """Return how many clients' evaluations curves are over, such as "18 of 20"."""
-        last = [clients_of(r, "accuracy") for r in self.records if r.get("loss")]
-        known = [n for n in last if n is not None]
+        tested = [r for r in self.records if r.get("loss") is not None]
+        counts = [clients_of(r, "accuracy") for r in tested]
+        known = [n for n in counts if n is not None]
         if not known:
             return ""
         fewest, most = min(known), max(known)

@@ -9,6 +9,7 @@ from ..digests import read_digest
 from ..errors import DataError
 from ..files import write_whole
 from ..records import FILE, Records
+from ..runs import last_round
 from ..summary import HIGHER_IS_BETTER, share_of_clients, summarise_run
 from ..sweeps import Cell
 from .comparison import COLUMNS, MORE_COLUMNS
@@ -20,13 +21,13 @@ def row_of(cell: Cell) -> dict[str, Any]:
     row |= {"rounds": 0, "missing_rounds": 0, "seconds": None, "digest": None}
     try:
         reader = Records(cell.run)
+        records = list(reader)
     except OSError as error:
         msg = f"cannot read {cell.run / FILE}: {error.strerror}"
         raise DataError(msg) from error
-    records = list(reader)
-    if records or cell.finished:
-        done = cell.config["rounds"] if cell.finished else None
-        summary = summarise_run(records, done)
+    last = last_round(cell.run, reader)
+    if last >= 0 or cell.finished:
+        summary = summarise_run(records, last if last >= 0 else None)
         row["missing_rounds"] = summary["num_missing_rounds"]
         row["rounds"] = summary["rounds"]
         row["state"] = "finished" if cell.finished else "not finished"

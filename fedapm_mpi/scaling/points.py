@@ -11,9 +11,10 @@ from typing import Any
 from .. import configfile
 from ..comm import Serial
 from ..config import Config
-from ..differences import differences, told
+from ..differences import differences
 from ..errors import ConfigError, FedAPMError
 from ..files import cannot_write, write_text
+from ..shorten import listed
 from ..yamlfile import dump
 from .study import Study, put, read
 
@@ -225,8 +226,8 @@ def _refuse_another(study: Study, file: Path) -> None:
     differing = differences(there, wanted)
     if differing:
         msg = (
-            f"{file.parent} holds another study; name another folder by --out:"
-            f"{told(differing)}"
+            f"{file.parent} holds another study; name another folder by --out:\n"
+            f"{listed(differing)}"
         )
         raise ConfigError(msg)
 
