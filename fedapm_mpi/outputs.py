@@ -51,7 +51,7 @@ def checked_scores(found: Any, samples: int) -> Tensor:
         If there are none, or they are not one row for each sample.
     """
     logits = logits_of(found)
-    if logits.ndim != 2 or len(logits) != samples:
+    if logits.ndim != 2 or logits.shape[0] != samples:
         msg = (
             f"the model returned scores of shape {tuple(logits.shape)} for {samples} "
             f"sample(s); it must be ({samples}, classes), one row for each sample"
