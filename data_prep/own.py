@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi import ownparts
-from fedapm_mpi.faults import PartError, shortened, using
+from fedapm_mpi.faults import PartError, using
+from fedapm_mpi.shorten import one_line
 from fedapm_mpi.tables import Table
 
 from .partitioners import Pool, partitioners
@@ -59,7 +60,7 @@ def partition(
     if what is not None and not _are_rows(found):
         msg = (
             f"{what} must return a list of integer arrays, the samples of each client, "
-            f"not {shortened(repr(found))}"
+            f"not {one_line(repr(found))}"
         )
         raise PartError(msg)
     parts: Sequence[NDArray[np.int64]] = found

@@ -12,12 +12,13 @@ from . import ownparts
 from .algorithms import Algorithm, ClientState
 from .config import Config, Part
 from .errors import ConfigError
-from .faults import is_told, part_error, shortened
+from .faults import is_told, part_error
 from .manifest import InputSpec, Manifest
 from .models import models
 from .modeltensors import cast, check_tensors
 from .registry import Registry, did_you_mean
 from .seeding import seeded_globals, torch_seed
+from .shorten import one_line
 from .split import SplitModel, trainable
 
 
@@ -172,7 +173,7 @@ def split_rule(name: str) -> Callable[[str, Tensor], bool]:
     """
     if not ownparts.is_own(name):
         msg = (
-            f"split.rule: {shortened(name)!r} must be a function of your own, named "
+            f"split.rule: {one_line(name)!r} must be a function of your own, named "
             "module:function or ./file.py:function"
         )
         raise ConfigError(msg)
@@ -187,7 +188,7 @@ def split_rule(name: str) -> Callable[[str, Tensor], bool]:
             raise part_error(what, error, building=True) from error
         if not isinstance(found, bool | np.bool_):
             msg = (
-                f"{what} gave {shortened(repr(found))} for {parameter!r}; it must "
+                f"{what} gave {one_line(repr(found))} for {parameter!r}; it must "
                 "return True where the parameter is personal, else False"
             )
             raise ConfigError(msg)

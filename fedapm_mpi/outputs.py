@@ -7,15 +7,13 @@ import numpy as np
 from torch import Tensor
 
 from .errors import TrainingError
+from .shorten import one_line
 
 WANTED = (
     "it must return class scores, a floating Tensor (n, classes), or an object or "
     "mapping that holds them as logits"
 )
 """What a model must return, for messages."""
-
-LONGEST = 200
-"""Characters of a description at most."""
 
 
 def logits_of(found: Any) -> Tensor:
@@ -65,7 +63,7 @@ def described(value: Any) -> str:
     text = _kind(value)
     if value is not None:
         text = f"{'an' if text[0] in 'aeiouAEIOU' else 'a'} {text}"
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return one_line(text)
 
 
 def _kind(value: Any) -> str:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from .buffers import changed_buffer, kept_buffers, kind_and_shape
 from .config import Part
 from .errors import ConfigError, FedAPMError
+from .faults import cause, place
 from .manifest import InputSpec, Manifest
-from .outputs import LONGEST, WANTED
+from .outputs import WANTED
 from .ownsources import own_names
 from .problem import scores
 from .samples import Samples
@@ -191,9 +192,8 @@ def _watched(module: nn.Module) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    """Return an error's kind and the beginning of what it says, on one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    """Return an error's kind, what it says, and the line of the user's own code."""
+    return f"{cause(error)}{place(error)}"
 
 
 def _check_scores(found: Tensor, classes: int, model: SplitModel, name: str) -> None:

@@ -19,9 +19,9 @@ from typing import Any
 
 from .comm.launcher import launched_size
 from .errors import ConfigError
-from .faults import shortened
 from .files import write_text
 from .ownsources import own_names, own_parts
+from .shorten import one_line
 
 MARK = "own_parts.json"
 """File of a run directory with the mark; only runs with own parts have it."""
@@ -111,7 +111,7 @@ def require(
     names = own_names(config)
     if not names or trusted or made_here(directory, config):
         return
-    shown = ", ".join(shortened(name) for name in names[:5])
+    shown = ", ".join(one_line(name) for name in names[:5])
     if _ask(f"{directory} was not made here and names custom code: {shown}"):
         return
     msg = (
