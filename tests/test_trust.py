@@ -296,6 +296,24 @@ def test_a_changed_source_is_refused_unless_accepted(made, name, capsys):
         assert fedapm(*words) == 0
 
 
+@pytest.mark.parametrize(("default", "code"), [("0", 0), ("1", 2)])
+def test_an_option_that_came_with_a_changed_source(made, toy, default, code, capsys):
+    """It counts with its default, in a group's part too; one that is set does not."""
+    shutil.rmtree(made)
+    group = {"clients": [0], "model": {"name": "./own.py:plain", "hidden": 8}}
+    configure(toy, groups=[group])
+    words = ["train", "config.yaml", "--run-dir", "run"]
+    assert fedapm(*words, "rounds=1") == 0
+    write("own.py", "import own_helper\n" + PLAIN.replace("= 8", "= 8, new: int = 0"))
+    forget()
+    group["model"]["new"] = int(default)
+    configure(toy, groups=[group])
+    words += ["rounds=2", "--resume", "--accept-changed-parts"]
+    assert fedapm(*words) == code
+    if code:
+        assert "groups: [" in capsys.readouterr().err
+
+
 def test_a_source_that_came_or_went(made, capsys):
     Path("own.py").write_text(PLAIN)
     forget()
