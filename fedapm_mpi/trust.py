@@ -5,7 +5,6 @@ parts are imported only where the run was made by this user, for which it bears 
 that only he can make, or where he says that he trusts it.
 """
 
-import contextlib
 import hmac
 import json
 import os
@@ -46,10 +45,7 @@ def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
     str or None
         A sentence, where no mark can be made.
     """
-    path = directory / MARK
-    if not own_parts(config):
-        with contextlib.suppress(OSError):  # of a run that goes on without them
-            path.unlink(missing_ok=True)
+    if not own_names(config):
         return None
     try:
         key = _key(make=True)
@@ -63,7 +59,7 @@ def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
             f"cannot be used ({reason}): reading it later needs {FLAG}"
         )
     note = {"own_parts": own_names(config), "mark": _mark(key, config)}
-    write_text(path, json.dumps(note, indent=1) + "\n")
+    write_text(directory / MARK, json.dumps(note, indent=1) + "\n")
     return None
 
 
