@@ -54,16 +54,17 @@ def build_module(
             module: Any = build_part(models, part, inputs, num_classes)
         finally:
             torch.set_default_dtype(default)
+    what = ownparts.label("model", part["name"])
     if not isinstance(module, nn.Module):
         msg = (
-            f"{ownparts.label('model', part['name'])} returned "
-            f"{type(module).__name__}; the factory must return a torch.nn.Module"
+            f"{what} returned {type(module).__name__}; the factory must return a "
+            "torch.nn.Module"
         )
         raise ConfigError(msg)
     try:
         check_tensors(module)
     except ConfigError as error:
-        msg = f"model {part['name']!r}: {error}"
+        msg = f"{what}: {error}"
         raise ConfigError(msg) from error
     return cast(module, getattr(torch, config.dtype))
 

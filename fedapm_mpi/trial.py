@@ -22,6 +22,7 @@ from .errors import ConfigError, FedAPMError
 from .faults import cause, place
 from .manifest import InputSpec, Manifest
 from .outputs import WANTED
+from .ownparts import label
 from .ownsources import own_names
 from .problem import scores
 from .samples import Samples
@@ -41,7 +42,7 @@ class Trial(NamedTuple):
     draws: bool
     """Whether it draws at random in evaluation."""
 
-    outputs: tuple[float, ...] = ()
+    outputs: tuple[float, ...]
     """A few figures of the scores, by which models can be told apart."""
 
 
@@ -59,7 +60,7 @@ def try_model(
         If it does not turn these inputs into class scores, or cannot be trained on two
         samples.
     """
-    name, classes = f"model {part['name']!r}", len(manifest.classes)
+    name, classes = label("model", part["name"]), len(manifest.classes)
     shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
     where = f"the inputs of {manifest.directory} ({shapes})"
     two = made_up(inputs, 2, model.dtype)
