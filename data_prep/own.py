@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi import ownparts
-from fedapm_mpi.faults import PartError, shortened, using
+from fedapm_mpi.faults import PartError, using
+from fedapm_mpi.registry import Registry
+from fedapm_mpi.shorten import one_line
 from fedapm_mpi.tables import Table
 
 from .partitioners import Pool, partitioners
@@ -24,10 +26,7 @@ def read(name: str, origin: Path, options: Mapping[str, Any]) -> Source:
     PartError
         If a user's own fails, or gives something else.
     """
-    what = ownparts.label_of("source", name)
-    found: Any
-    with using(what):
-        found = sources.get(name)(origin, **options)
+    what, found = _call(sources, name, origin, **options)
     if what is not None and not isinstance(found, Source):
         msg = (
             f"{what} returned {type(found).__name__}; it must return a "
@@ -52,14 +51,11 @@ def partition(
     PartError
         If a user's own fails, or gives something else.
     """
-    what = ownparts.label_of("partitioner", name)
-    found: Any
-    with using(what):
-        found = partitioners.get(name)(pool, clients, rng, **options)
+    what, found = _call(partitioners, name, pool, clients, rng, **options)
     if what is not None and not _are_rows(found):
         msg = (
             f"{what} must return a list of integer arrays, the samples of each client, "
-            f"not {shortened(repr(found))}"
+            f"not {one_line(repr(found))}"
         )
         raise PartError(msg)
     parts: Sequence[NDArray[np.int64]] = found
@@ -77,10 +73,7 @@ def shift(
         If a user's own fails, or gives something else.
     """
     options = {key: value for key, value in part.items() if key != "name"}
-    what = ownparts.label_of("shift", part["name"])
-    found: Any
-    with using(what):
-        found = shifts.get(part["name"])(table, clients, **options)
+    what, found = _call(shifts, part["name"], table, clients, **options)
     if what is not None and not _is_shifted(found, table, clients):
         msg = (
             f"{what} must return a data_prep.shifts.Shifted: a table of as many "
@@ -91,6 +84,15 @@ def shift(
     changed: Table = found[0]
     notes: Sequence[str] = found[1]
     return changed, notes
+
+
+def _call(
+    registry: Registry[Any], part: str, /, *args: Any, **options: Any
+) -> tuple[str | None, Any]:
+    """Return what messages call a part if it is the user's own, and what it gave."""
+    what = ownparts.label_of(registry.kind, part)
+    with using(what):
+        return what, registry.get(part)(*args, **options)
 
 
 def _are_rows(parts: Any) -> bool:

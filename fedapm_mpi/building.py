@@ -12,12 +12,13 @@ from . import ownparts
 from .algorithms import Algorithm, ClientState
 from .config import Config, Part
 from .errors import ConfigError
-from .faults import is_told, part_error, shortened
+from .faults import is_told, part_error
 from .manifest import InputSpec, Manifest
 from .models import models
 from .modeltensors import cast, check_tensors
 from .registry import Registry, did_you_mean
 from .seeding import seeded_globals, torch_seed
+from .shorten import one_line
 from .split import SplitModel, trainable
 
 
@@ -53,16 +54,17 @@ def build_module(
             module: Any = build_part(models, part, inputs, num_classes)
         finally:
             torch.set_default_dtype(default)
+    what = ownparts.label("model", part["name"])
     if not isinstance(module, nn.Module):
         msg = (
-            f"{ownparts.label('model', part['name'])} returned "
-            f"{type(module).__name__}; the factory must return a torch.nn.Module"
+            f"{what} returned {type(module).__name__}; the factory must return a "
+            "torch.nn.Module"
         )
         raise ConfigError(msg)
     try:
         check_tensors(module)
     except ConfigError as error:
-        msg = f"model {part['name']!r}: {error}"
+        msg = f"{what}: {error}"
         raise ConfigError(msg) from error
     return cast(module, getattr(torch, config.dtype))
 
@@ -172,7 +174,7 @@ def split_rule(name: str) -> Callable[[str, Tensor], bool]:
     """
     if not ownparts.is_own(name):
         msg = (
-            f"split.rule: {shortened(name)!r} must be a function of your own, named "
+            f"split.rule: {one_line(name)!r} must be a function of your own, named "
             "module:function or ./file.py:function"
         )
         raise ConfigError(msg)
@@ -187,7 +189,7 @@ def split_rule(name: str) -> Callable[[str, Tensor], bool]:
             raise part_error(what, error, building=True) from error
         if not isinstance(found, bool | np.bool_):
             msg = (
-                f"{what} gave {shortened(repr(found))} for {parameter!r}; it must "
+                f"{what} gave {one_line(repr(found))} for {parameter!r}; it must "
                 "return True where the parameter is personal, else False"
             )
             raise ConfigError(msg)

@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .errors import ConfigError, FedAPMError
+from .shorten import one_line
 
 DEBUG = "FEDAPM_DEBUG"
 """Environment variable which, set to anything but 0, adds tracebacks to errors."""
-
-LONGEST = 200
-"""Characters of an exception's text that a sentence repeats."""
 
 PACKAGES = tuple(
     Path(__file__).resolve().parents[1] / name for name in ("fedapm_mpi", "data_prep")
@@ -71,16 +69,9 @@ def cause(error: BaseException) -> str:
         text = str(error.msg) if isinstance(error, SyntaxError) else str(error)
     except Exception:  # a user's own __str__
         text = ""
-    text = shortened(text)
+    text = one_line(text)
     name = type(error).__name__
     return f"{name}: {text}" if text else name
-
-
-def shortened(text: str) -> str:
-    """Return a text on one line, cut to `LONGEST` characters."""
-    line = " ".join(text[: 50 * LONGEST].split())
-    line = "".join(c if c.isprintable() else "?" for c in line)
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
 def place(error: BaseException) -> str:

@@ -5,7 +5,7 @@ same shape, except for what the configuration lets only some hold.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ class ClientGroup:
     inputs: tuple[InputSpec, ...]
     """What the model is given, in this order."""
 
-    outputs: tuple[float, ...] = ()
+    outputs: tuple[float, ...]
     """A few figures of its scores in `trial.try_model`."""
 
     def new_client(self, algorithm: Algorithm) -> ClientState:
@@ -158,21 +158,20 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
     _agree([w.name for w in wanted], shapes, config.held_by_some or ())
     space = SharedSpace(shapes)
     _share_initial(models)
-    members: list[ClientGroup] = []
+    members = []
     for one, model in zip(wanted, models, strict=True):
         initial = {"shared": model.shared.clone(), "personal": model.personal.clone()}
         initial["buffers"], initial["counters"] = model.read_buffers()
-        members.append(ClientGroup(one.name, model, initial, one.inputs))
-    if config.buffers == "mean":
-        _check_buffers(members)
-    for k, (one, model) in enumerate(zip(wanted, models, strict=True)):
         try:
             tried = try_model(model, one.model, one.inputs, manifest)
         except ConfigError as error:
             raise _of_group(error, one, config) from error
         model.batching = Batching(config.last_batch, tried.least, tried.reason)
         model.draws = tried.draws
-        members[k] = replace(members[k], outputs=tried.outputs)
+        outputs = tried.outputs
+        members.append(ClientGroup(one.name, model, initial, one.inputs, outputs))
+    if config.buffers == "mean":
+        _check_buffers(members)
     return Groups(tuple(members), of_client, space)
 
 

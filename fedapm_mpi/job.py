@@ -16,6 +16,7 @@ from .digests import write_sums
 from .errors import ConfigError, FedAPMError
 from .experiment import Outcome, run
 from .files import WriteError, file_sha256, write_text
+from .ownparts import forbidden
 from .placements import hosts
 from .provenance import gather_ranks, provenance
 from .recorder import Recorder, make_directory, new_run_directory, own_directory
@@ -180,20 +181,18 @@ def identity_then(
     values
         What was saved; keys that are neutral to results may be missing.
     config
-        Under which the run is to go on. Where it names other parts, nothing is filled
-        in, since that is no upgrade.
+        Under which the run is to go on.
     """
     from .configfile import validate
 
     whole = {**values, **{key: config[key] for key in RESULT_NEUTRAL}}
     # A saved configuration may be anybody's. It never has a part imported, nor its
-    # options given to a user's own code, that this one does not name itself.
-    if ownsources.same_parts(whole, config):
-        # Where it is no configuration at all, it is compared as it is.
-        with suppress(ConfigError, LookupError, TypeError, ValueError):
-            mine = ownsources.with_own_parts(whole, config)
-            filled = validate(mine, "saved").plain()
-            whole = ownsources.with_own_parts(filled, whole, added=True)
+    # options given to a user's own code. Where it is no configuration at all, it is
+    # compared as it is.
+    with suppress(ConfigError, LookupError, TypeError, ValueError):
+        with forbidden("a saved configuration names it"):
+            whole = validate(whole, "saved").plain()
+        whole = ownsources.with_defaults(whole, config)
     if config["threads"] == "auto":  # whatever number came of it then
         whole["threads"] = "auto"
     return identity_of(whole)

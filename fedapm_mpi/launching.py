@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 from . import ownparts
 from .errors import ConfigError
-from .faults import shortened, using
+from .faults import using
 from .launchers import Job, launchers
 from .launchers.srun import mpi_type
+from .shorten import one_line
 
 KINDS = (
     ("intel", "intel"),
@@ -191,7 +192,7 @@ def _started_by(chosen: Chosen, job: Job, kind: str) -> list[str]:
     good = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
     if not good or not words:
         msg = (
-            f"{what} gave {shortened(repr(words))}; it must return a list of strings, "
+            f"{what} gave {one_line(repr(words))}; it must return a list of strings, "
             "the words of the command that starts the ranks"
         )
         raise ConfigError(msg)

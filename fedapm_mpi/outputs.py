@@ -7,15 +7,13 @@ import numpy as np
 from torch import Tensor
 
 from .errors import TrainingError
+from .shorten import one_line
 
 WANTED = (
     "it must return class scores, a floating Tensor (n, classes), or an object or "
     "mapping that holds them as logits"
 )
 """What a model must return, for messages."""
-
-LONGEST = 200
-"""Characters of a description at most."""
 
 
 def logits_of(found: Any) -> Tensor:
@@ -51,7 +49,7 @@ def checked_scores(found: Any, samples: int) -> Tensor:
         If there are none, or they are not one row for each sample.
     """
     logits = logits_of(found)
-    if logits.ndim != 2 or len(logits) != samples:
+    if logits.ndim != 2 or logits.shape[0] != samples:
         msg = (
             f"the model returned scores of shape {tuple(logits.shape)} for {samples} "
             f"sample(s); it must be ({samples}, classes), one row for each sample"
@@ -65,7 +63,7 @@ def described(value: Any) -> str:
     text = _kind(value)
     if value is not None:
         text = f"{'an' if text[0] in 'aeiouAEIOU' else 'a'} {text}"
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return one_line(text)
 
 
 def _kind(value: Any) -> str:

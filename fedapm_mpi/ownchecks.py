@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from .config import Part
 from .errors import ConfigError
-from .faults import PartError, shortened, using
+from .faults import PartError, using
 from .ownparts import label_of
+from .shorten import one_line
 
 SHARING = ("split", "all", "none")
 
@@ -193,6 +194,6 @@ def _told(found: Any) -> str:
     if isinstance(found, torch.Tensor | np.ndarray):
         return f"{type(found).__name__} of shape {tuple(found.shape)}, {found.dtype}"
     try:
-        return shortened(repr(found))
+        return one_line(repr(found))
     except Exception:  # a user's own __repr__
         return f"an object of type {type(found).__name__}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .faults import shortened
+from .shorten import one_line
 
 
 def is_own(name: object) -> bool:
@@ -56,7 +56,7 @@ def shown(name: str) -> str:
     with contextlib.suppress(OSError, ValueError):
         if colon and is_file(name) and Path(where).is_relative_to(Path.cwd()):
             return f"./{os.path.relpath(where)}:{attribute}"
-    return shortened(name)
+    return one_line(name)
 
 
 def label(kind: str, name: str) -> str:

@@ -32,6 +32,7 @@ from .ownnames import (
     renamed,
     shown,
 )
+from .shorten import one_line
 
 __all__ = [
     "absolute",
@@ -135,7 +136,7 @@ def _divided(what: str, name: str) -> tuple[str, str]:
 
 
 def _tidy(path: str) -> str:
-    return faults.shortened(path if "/" in path else f"./{path}")
+    return one_line(path if "/" in path else f"./{path}")
 
 
 def _from_file(what: str, where: str) -> ModuleType:
@@ -190,7 +191,7 @@ def _from_name(what: str, where: str, attribute: str) -> ModuleType:
         if _is_missing(error, where):
             file = f"./{where.replace('.', '/')}.py:{attribute}"
             msg = (
-                f"{what}: cannot import {where!r} ({faults.shortened(str(error))}); "
+                f"{what}: cannot import {where!r} ({one_line(str(error))}); "
                 "run from its folder, put that on PYTHONPATH, install it, or name its "
                 f"file, as in {file}{_near_here(where)}"
             )
@@ -345,8 +346,8 @@ def _shown_file(file: str | None) -> str:
         return ""
     with contextlib.suppress(OSError, ValueError):
         if Path(file).is_relative_to(Path.cwd()):
-            return faults.shortened(os.path.relpath(file))
-    return faults.shortened(file)
+            return one_line(os.path.relpath(file))
+    return one_line(file)
 
 
 def _article(part: Any) -> str:

@@ -97,46 +97,25 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, **changes}
 
 
-def same_parts(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether two plain configurations name the same parts throughout.
-
-    Options may differ. Only then may what one says be checked by the other's parts.
-    """
-    named = [
-        [portable(one)[key]["name"] for key in PARTS if key in then]
-        for one in (then, now)
-    ]
-    own = [
-        {k: p.get("name") if isinstance(p, Mapping) else p for k, p in parts.items()}
-        for parts in (own_parts(portable(then)), own_parts(portable(now)))
-    ]
-    return named[0] == named[1] and own[0] == own[1]
-
-
-def with_own_parts(
-    values: Mapping[str, Any], other: Mapping[str, Any], *, added: bool = False
+def with_defaults(
+    values: Mapping[str, Any], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return values with another configuration's own parts in their places.
+    """Return values whose own parts have the defaults of options that they lack.
 
-    With `added`, options that those lack come from their factories' defaults.
+    These come from the code that `config` names in their places: that which `values`
+    names may be anybody's.
     """
     from .configfile import REGISTRIES, check_part
 
-    found = {**values, "groups": [dict(group) for group in values.get("groups") or ()]}
-    for key, part in own_parts(other, deep=False).items():
-        where, _, inner = key.rpartition(".")
-        chosen: Any = part
-        if added and isinstance(part, Mapping):
-            registry = REGISTRIES[inner]
-            here = own_parts(values, deep=False)[key]
-            defaults, errors = check_part(inner, registry, {"name": here["name"]})
-            chosen = part if errors else {**defaults, **part}
-        if where.startswith("groups["):
-            found["groups"][int(where[7:-1])]["model"] = chosen
-        elif where == "split":
-            found["split"] = {**found["split"], "rule": chosen}
-        else:
-            found[key] = chosen
+    found = {**values, "groups": [dict(group) for group in values["groups"]]}
+    named = own_parts(config, deep=False)
+    for key, part in own_parts(values, deep=False).items():
+        if isinstance(part, Mapping):  # not a split rule, which has no options
+            where, _, kind = key.rpartition(".")
+            name = {"name": named[key]["name"]}
+            defaults, errors = check_part(kind, REGISTRIES[kind], name)
+            holder = found["groups"][int(where[7:-1])] if where else found
+            holder[kind] = part if errors else {**defaults, **part}
     return found
 
 

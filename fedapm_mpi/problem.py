@@ -129,17 +129,17 @@ class ClientProblem:
             self._count(self._replay(part, batch), len(batch))
         else:
             labels = self.samples.labels.index_select(0, batch)
-            loss = self._descent(part, lambda: self._scores(part, batch), labels)
+            loss = self._descent(part, lambda: self._pass(part, batch), labels)
             self._count(loss, len(batch))
         return self.model.gradient[self.model.part(part)]
 
     def _descent(
-        self, part: Part, scores_of: Callable[[], Tensor], labels: Tensor
+        self, part: Part, returned: Callable[[], Any], labels: Tensor
     ) -> Tensor:
-        """Return the loss of scores, with its gradient where the model has it."""
+        """Return the loss of a pass, with its gradient where the model has it."""
         self.model.gradient[self.model.part(part)].zero_()
         with autocast(self.model.device, enabled=self._bf16):
-            found = checked_scores(scores_of(), len(labels))
+            found = checked_scores(returned(), labels.shape[0])
         loss = nn.functional.cross_entropy(found.to(self.model.dtype), labels)
         if not loss.requires_grad:
             msg = (
@@ -182,14 +182,14 @@ class ClientProblem:
                 )
         self._feature_piece = 0
 
-    def _scores(self, part: Part, batch: Tensor) -> Tensor:
-        """Return the scores of a batch, from features of frozen stages if kept."""
+    def _pass(self, part: Part, batch: Tensor) -> Any:
+        """Return what a batch gives, from features of frozen stages if kept."""
         if self._features is not None and self._in_focus(part):
             return run(self._rest, self._features.index_select(0, batch))
         rows = self.samples.rows(batch)
         if rows.stage:
             return start(self._stages, rows)
-        return scores(self.model.module, rows)
+        return _call(self.model.module, rows)
 
     def _may_record(self, part: Part, batch: Tensor) -> bool:
         """Return whether a pass is one of many alike, of a model that tells its stages.
@@ -246,11 +246,15 @@ def scores(module: nn.Module, samples: Samples) -> Tensor:
     TrainingError
         If it returns something else; see `outputs`.
     """
-    result: Any
     if samples.stage:
         result = start(stages_of(module), samples)
-    elif samples.lengths:
-        result = module(*samples.inputs, lengths=samples.lengths)
     else:
-        result = module(*samples.inputs)
-    return checked_scores(result, len(samples.labels))
+        result = _call(module, samples)
+    return checked_scores(result, samples.labels.shape[0])
+
+
+def _call(module: nn.Module, samples: Samples) -> Any:
+    """Return whatever a module makes of samples."""
+    if samples.lengths:
+        return module(*samples.inputs, lengths=samples.lengths)
+    return module(*samples.inputs)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from . import ownparts
 from .errors import ConfigError
-from .faults import shortened
+from .shorten import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ class Registry(Generic[F]):
             return own
         known = self.names()
         if name not in known:
-            shown, hint = shortened(name), did_you_mean(name, known)
+            shown, hint = one_line(name), did_you_mean(name, known)
             if name.isidentifier() and ownparts.is_there(f"{name}.py"):
                 hint = f"; for the file {shown}.py here write ./{shown}.py:NAME"
             msg = (

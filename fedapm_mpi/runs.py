@@ -19,7 +19,6 @@ from .config import Config
 from .cutting import first_clients
 from .digests import AGAIN, check_sum, tensor_files
 from .errors import DataError, FedAPMError
-from .faults import shortened
 from .files import open_regular
 from .groups import Groups, build_groups
 from .manifest import Manifest, read_manifest
@@ -28,6 +27,7 @@ from .records import FILE, LARGEST, Record, Records
 from .registry import did_you_mean
 from .samples import to_samples
 from .shards import ShardReader
+from .shorten import one_line
 from .state import run_digest, state_digest
 from .summary import PART_NAMES
 from .trust import require
@@ -201,7 +201,7 @@ def find_client(run: Path, names: Sequence[str], client: object) -> int:
             return found[0]
         if not (client.isascii() and client.isdecimal()):
             near = did_you_mean(client, list(names))
-            msg = f"{run} has no client called {shortened(client)!r}{near}"
+            msg = f"{run} has no client called {one_line(client)!r}{near}"
             raise DataError(msg)
         number = int(client[:19])
     elif isinstance(client, int | np.integer) and not isinstance(client, bool):
@@ -209,11 +209,11 @@ def find_client(run: Path, names: Sequence[str], client: object) -> int:
     else:
         msg = (
             f"a client is given by its number or its name, not by "
-            f"{shortened(repr(client))} of type {type(client).__name__}"
+            f"{one_line(repr(client))} of type {type(client).__name__}"
         )
         raise DataError(msg)
     if not 0 <= number < len(names):
-        msg = f"{run} has clients 0 to {len(names) - 1}, not {shortened(str(client))}"
+        msg = f"{run} has clients 0 to {len(names) - 1}, not {one_line(str(client))}"
         raise DataError(msg)
     return number
 

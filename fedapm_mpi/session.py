@@ -354,10 +354,11 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> Session:
     check_evaluation(config, manifest, algorithm)
     groups = build_groups(config, manifest, algorithm.sharing)
     check_batches(groups, manifest, algorithm)
-    for group in groups.members:
+    states = [group.new_client(algorithm) for group in groups.members]
+    for group, state in zip(groups.members, states, strict=True):
         sizes = (len(group.initial[name]) for name in ("shared", "personal"))
-        ownchecks.check_state(config.algorithm, group.new_client(algorithm), *sizes)
-    check_diagnostics(config, algorithm, groups.members[0].new_client(algorithm))
+        ownchecks.check_state(config.algorithm, state, *sizes)
+    check_diagnostics(config, algorithm, states[0])
     weights = client_weights(config, manifest)
     advise = getattr(algorithm, "warnings", None)
     advice = advise(weights.tolist()) if advise else []

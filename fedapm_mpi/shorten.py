@@ -3,8 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+from .terminal import printable
+
 LONGEST = 80
 """Characters of a value in a message."""
+
+LONGEST_LINE = 200
+"""Characters of what somebody else's code says."""
 
 MOST = 20
 """Sentences in a message."""
@@ -15,6 +20,14 @@ def cut(text: str, longest: int = LONGEST) -> str:
     if len(text) <= longest:
         return text
     return f"{text[:longest]}… ({len(text)} characters)"
+
+
+def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """Return a text of any kind on one line without control characters, cut."""
+    line = printable(" ".join(text[: 4 * longest].split()))
+    if len(text) <= 4 * longest and len(line) <= longest:
+        return line
+    return f"{line[:longest]}… ({len(text)} characters)"
 
 
 def shown(value: Any, longest: int = LONGEST) -> str:

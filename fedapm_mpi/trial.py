@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from .buffers import changed_buffer, kept_buffers, kind_and_shape
 from .config import Part
 from .errors import ConfigError, FedAPMError
+from .faults import cause, place
 from .manifest import InputSpec, Manifest
-from .outputs import LONGEST, WANTED
+from .outputs import WANTED
+from .ownparts import label
 from .ownsources import own_names
 from .problem import scores
 from .samples import Samples
@@ -40,7 +42,7 @@ class Trial(NamedTuple):
     draws: bool
     """Whether it draws at random in evaluation."""
 
-    outputs: tuple[float, ...] = ()
+    outputs: tuple[float, ...]
     """A few figures of the scores, by which models can be told apart."""
 
 
@@ -58,7 +60,7 @@ def try_model(
         If it does not turn these inputs into class scores, or cannot be trained on two
         samples.
     """
-    name, classes = f"model {part['name']!r}", len(manifest.classes)
+    name, classes = label("model", part["name"]), len(manifest.classes)
     shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
     where = f"the inputs of {manifest.directory} ({shapes})"
     two = made_up(inputs, 2, model.dtype)
@@ -191,9 +193,8 @@ def _watched(module: nn.Module) -> Iterator[None]:
 
 
 def _brief(error: Exception) -> str:
-    """Return an error's kind and the beginning of what it says, on one line."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    """Return an error's kind, what it says, and the line of the user's own code."""
+    return f"{cause(error)}{place(error)}"
 
 
 def _check_scores(found: Tensor, classes: int, model: SplitModel, name: str) -> None:

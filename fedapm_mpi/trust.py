@@ -5,7 +5,6 @@ parts are imported only where the run was made by this user, for which it bears 
 that only he can make, or where he says that he trusts it.
 """
 
-import contextlib
 import hmac
 import json
 import os
@@ -19,9 +18,9 @@ from typing import Any
 
 from .comm.launcher import launched_size
 from .errors import ConfigError
-from .faults import shortened
 from .files import write_text
 from .ownsources import own_names, own_parts
+from .shorten import one_line
 
 MARK = "own_parts.json"
 """File of a run directory with the mark; only runs with own parts have it."""
@@ -46,10 +45,7 @@ def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
     str or None
         A sentence, where no mark can be made.
     """
-    path = directory / MARK
-    if not own_parts(config):
-        with contextlib.suppress(OSError):  # of a run that goes on without them
-            path.unlink(missing_ok=True)
+    if not own_names(config):
         return None
     try:
         key = _key(make=True)
@@ -63,7 +59,7 @@ def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
             f"cannot be used ({reason}): reading it later needs {FLAG}"
         )
     note = {"own_parts": own_names(config), "mark": _mark(key, config)}
-    write_text(path, json.dumps(note, indent=1) + "\n")
+    write_text(directory / MARK, json.dumps(note, indent=1) + "\n")
     return None
 
 
@@ -111,7 +107,7 @@ def require(
     names = own_names(config)
     if not names or trusted or made_here(directory, config):
         return
-    shown = ", ".join(shortened(name) for name in names[:5])
+    shown = ", ".join(one_line(name) for name in names[:5])
     if _ask(f"{directory} was not made here and names custom code: {shown}"):
         return
     msg = (

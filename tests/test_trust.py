@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from test_own_parts import PLAIN, here, write  # noqa: F401
+from test_upgrade import of_old
 from training import FEDSIM, digest_of, experiment
 
 from fedapm_mpi import cli, ownsources, trust
@@ -248,17 +249,18 @@ def test_a_key_that_cannot_be_used(made, toy, home, fault, capsys, monkeypatch):
     assert fedapm("digest", "new", "--verify", "--trust") == 0
 
 
-def test_a_folder_of_a_study_is_not_trusted(sent, monkeypatch, capsys):
-    from fedapm_mpi.scaling import reporting
-
+@pytest.mark.parametrize("part", ["report", "model"])
+def test_a_folder_of_a_study_is_not_trusted(sent, part, capsys):
     values = yaml.safe_load(Path("sent/config.yaml").read_text())
-    study = {"config": values, "strong": {"client_ranks": [1]}, "rounds": 2}
+    study = {"config": values, "strong": {"client_ranks": [1]}, "warm_up": 0}
     Path("study").mkdir()
     Path("study/study.yaml").write_text(yaml.safe_dump(study))
-    monkeypatch.setattr(reporting, "report", reporting.report)
-    for part in (["report", "study"], ["model", "study"]):
-        assert fedapm("scale", *part) in (2, 3)
+    assert fedapm("scale", part, "study") == 3
+    assert "not finished, and left out: strong-1-0" in capsys.readouterr().out
     assert no_code_ran()
+    if part == "model":
+        assert fedapm("scale", part, "study", "--trust") == 3
+        assert not no_code_ran()
 
 
 # Sources of own parts, as part of what a run is.
@@ -296,6 +298,24 @@ def test_a_changed_source_is_refused_unless_accepted(made, name, capsys):
         assert fedapm(*words) == 0
 
 
+@pytest.mark.parametrize(("default", "code"), [("0", 0), ("1", 2)])
+def test_an_option_that_came_with_a_changed_source(made, toy, default, code, capsys):
+    """It counts with its default, in a group's part too; one that is set does not."""
+    shutil.rmtree(made)
+    group = {"clients": [0], "model": {"name": "./own.py:plain", "hidden": 8}}
+    configure(toy, groups=[group])
+    words = ["train", "config.yaml", "--run-dir", "run"]
+    assert fedapm(*words, "rounds=1") == 0
+    write("own.py", "import own_helper\n" + PLAIN.replace("= 8", "= 8, new: int = 0"))
+    forget()
+    group["model"]["new"] = int(default)
+    configure(toy, groups=[group])
+    words += ["rounds=2", "--resume", "--accept-changed-parts"]
+    assert fedapm(*words) == code
+    if code:
+        assert "groups: [" in capsys.readouterr().err
+
+
 def test_a_source_that_came_or_went(made, capsys):
     Path("own.py").write_text(PLAIN)
     forget()
@@ -317,16 +337,15 @@ def test_an_unchanged_source_in_another_folder_goes_on(made, toy, monkeypatch):
     assert digest_of(made) == digest_of(Path("unbroken"))
 
 
-def test_runs_from_before_sources_were_kept_go_on(made):
+def test_runs_from_before_sources_were_kept_go_on(made, capsys):
     (path,) = made.glob("checkpoints/round-*/checkpoint.json")
     note = json.loads(path.read_text())
     note["identity"].pop("own_parts")
-    path.write_text(json.dumps(note, indent=1) + "\n")
-    assert ownsources.changed(None, {"own.py": "x"}) == []
+    of_old(path, note)
     Path("own.py").write_text(PLAIN + "# another\n")
     forget()
-    # A newer format may protect the description by a checksum of its own.
-    assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) in (0, 70)
+    assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) == 0
+    assert "changed" not in "".join(capsys.readouterr())
 
 
 def test_what_belongs_to_a_part(here):  # noqa: F811
