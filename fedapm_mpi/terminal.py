@@ -261,14 +261,7 @@ def _occupy_descriptors() -> None:
     The next file that is opened would take such a number, and what a library writes to
     its standard error would go into a shard or a checkpoint.
     """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            with suppress(OSError):
-                opened = os.open(os.devnull, os.O_RDWR)
-                if opened == number:
-                    os.set_inheritable(number, True)  # as all that a launcher gets
-                else:
-                    os.dup2(opened, number)
-                    os.close(opened)
+    with suppress(OSError):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(number, True)  # as all that a launcher gets
+        os.close(number)
