@@ -25,6 +25,7 @@ LOOK_ALIKES = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon",
     "η": "eta", "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma",
     "Σ": "sum", "τ": "tau", "ᵢ": "_i", "⁻": "^-", "\u00a0": " ",
+    **dict.fromkeys("─━╸╺", "-"), **dict.fromkeys("│┃", "|"),
 }  # fmt: skip
 """What stands for a character that an output's encoding does not have."""
 
@@ -32,7 +33,7 @@ PATIENCE = 5.0
 """Seconds that a pipe which does not block may be full, until text is dropped."""
 
 BLOCK = 2**13
-"""Characters that are kept at most, where lines are not written one by one."""
+"""Characters of a line that are kept at most until its end comes."""
 
 DIRECTIONS = frozenset(
     "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -50,11 +51,6 @@ def _look_alike(error: UnicodeError) -> tuple[str, int]:
 def _replaced(char: str) -> str:
     if char in LOOK_ALIKES:
         return LOOK_ALIKES[char]
-    if "\u2500" <= char <= "\u257f":  # lines of tables and bars
-        name = unicodedata.name(char, "")
-        if name.endswith(("HORIZONTAL", "LEFT", "RIGHT")) and " AND " not in name:
-            return "-"
-        return "|" if name.endswith("VERTICAL") else "+"
     return char.encode("ascii", "backslashreplace").decode("ascii")
 
 
@@ -82,8 +78,7 @@ class Stream(io.TextIOBase):
         """Why nothing more is written, once that is so."""
         self.told = False
         """Whether somebody has been told so."""
-        self._pending: list[str] = []
-        self._size = 0
+        self._pending = ""
         self._patience = PATIENCE
         self._descriptor: int | None = None
         if under is None:
@@ -95,13 +90,6 @@ class Stream(io.TextIOBase):
                 under.flush()
                 self._descriptor = under.fileno()
         self._encode = codecs.getincrementalencoder(self.encoding)(LOOK_ALIKE).encode
-        tty = self.isatty()
-        with suppress(ValueError):  # of a closed one
-            self._by_line = tty or bool(getattr(under, "line_buffering", False))
-            self._at_once = bool(getattr(under, "write_through", False))
-
-    _by_line = False
-    _at_once = False
 
     def writable(self) -> bool:
         """Return True: what cannot be written is dropped."""
@@ -121,24 +109,20 @@ class Stream(io.TextIOBase):
         return self.under.fileno()
 
     def write(self, text: str) -> int:
-        """Take up text; write whole lines at once on a terminal, else in blocks."""
+        """Take up text, and write it once a line is complete."""
         if self.error is None:
-            self._pending.append(text)
-            self._size += len(text)
-            line = self._by_line and "\n" in text
-            if line or self._at_once or self._size > BLOCK:
+            self._pending += text
+            if "\n" in text or len(self._pending) > BLOCK:
                 self.flush()
         return len(text)
 
     def flush(self) -> None:
         """Write what was taken up; if that fails, drop it and all that follows."""
-        pending, self._pending, self._size = self._pending, [], 0
-        text = "".join(pending)
-        if self.error is not None:
+        text, self._pending = self._pending, ""
+        if not text or self.error is not None:
             return
         try:
-            if text:
-                self._put(text)
+            self._put(text)
         except (OSError, ValueError) as error:
             self.error = error
 
