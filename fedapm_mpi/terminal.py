@@ -172,6 +172,13 @@ def stderr() -> Stream:
     return _stream(sys.stderr)
 
 
+def complain(text: str) -> None:
+    """Print text on standard error, in one write that never fails."""
+    stream = stderr()
+    stream.write(printable(text, lines=True) + "\n")
+    stream.flush()
+
+
 def tell_lost() -> None:
     """Say once, on standard error, that standard output is no longer written."""
     out, err = _protected[-1] if _protected else (None, None)
