@@ -60,6 +60,34 @@ LOOK_ALIKE = "fedapm.look_alike"
 codecs.register_error(LOOK_ALIKE, _look_alike)
 
 
+class Outlet:
+    """A descriptor that is written to, though a pipe behind it may be full."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._patience = PATIENCE
+
+    def put(self, data: bytes) -> None:
+        """Write all of it; drop what a pipe that does not block has no room for."""
+        while data:
+            try:
+                data = data[os.write(self.number, data) :]
+                self._patience = PATIENCE
+            except BlockingIOError:
+                if not self._ready():
+                    return
+
+    def _ready(self) -> bool:
+        """Wait until a pipe has room; at once give up where one has kept us waiting."""
+        begin = time.monotonic()
+        found = select.select([], [self.number], [], self._patience)[1]
+        if not found:
+            self._patience = 0.0
+        elif time.monotonic() - begin < 0.001:  # room for less than was to be written
+            time.sleep(0.001)
+        return bool(found)
+
+
 class Stream(io.TextIOBase):
     """A text stream that never raises because it cannot be written.
 
@@ -79,8 +107,7 @@ class Stream(io.TextIOBase):
         self.told = False
         """Whether somebody has been told so."""
         self._pending = ""
-        self._patience = PATIENCE
-        self._descriptor: int | None = None
+        self._outlet: Outlet | None = None
         if under is None:
             return
         with suppress(LookupError, TypeError, AttributeError, ValueError):
@@ -88,7 +115,7 @@ class Stream(io.TextIOBase):
         if isinstance(under, io.TextIOWrapper):
             with suppress(OSError, ValueError):
                 under.flush()
-                self._descriptor = under.fileno()
+                self._outlet = Outlet(under.fileno())
         self._encode = codecs.getincrementalencoder(self.encoding)(LOOK_ALIKE).encode
 
     def writable(self) -> bool:
@@ -137,29 +164,12 @@ class Stream(io.TextIOBase):
     def _put(self, text: str) -> None:
         if self.under is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        if self._descriptor is None:
+        if self._outlet is None:
             data = text.encode(self.encoding, LOOK_ALIKE)
             self.under.write(data.decode(self.encoding))
             self.under.flush()
             return
-        data = self._encode(text)
-        while data:
-            try:
-                data = data[os.write(self._descriptor, data) :]
-                self._patience = PATIENCE
-            except BlockingIOError:  # a full pipe that was set not to block
-                if not self._ready():
-                    return
-
-    def _ready(self) -> bool:
-        """Wait until a pipe has room; at once give up where one has kept us waiting."""
-        begin = time.monotonic()
-        found = select.select([], [self.fileno()], [], self._patience)[1]
-        if not found:
-            self._patience = 0.0
-        elif time.monotonic() - begin < 0.001:  # room for less than was to be written
-            time.sleep(0.001)
-        return bool(found)
+        self._outlet.put(self._encode(text))
 
 
 def stdout() -> Stream:

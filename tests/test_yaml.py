@@ -71,6 +71,9 @@ def test_aliases_are_copies_and_merged_keys_lose():
     assert values["b"] == {"x": 5, "y": 2}
     assert values["c"] == values["a"]
     assert values["c"] is not values["a"]
+    text = "a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc: {<<: [*a, *b]}\n'<<': 3\n"
+    values = yamlfile.parse(text)
+    assert (values["c"], values["<<"]) == ({"x": 1, "y": 2}, 3)
 
 
 def test_nesting_is_counted_with_what_aliases_stand_for():
