@@ -158,6 +158,16 @@ def test_a_file_that_is_no_configuration(tmp_path, data, told):
     assert len(str(caught.value)) < 400
 
 
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(yamlfile, "LARGEST", 2**20)
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"# \n" + b"#" * (2**20 - 3))
+    assert yamlfile.read(path) is None
+    path.write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(ConfigError, match="larger than 1 MiB"):
+        load(path)
+
+
 @pytest.mark.parametrize("begin", ["\ufeff", "", "# über\n"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_marks_of_other_editors_do_not_matter(tmp_path, begin, end):
