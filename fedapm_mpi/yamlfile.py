@@ -242,7 +242,7 @@ def read(path: Path) -> Any:
         msg = f"larger than {LARGEST // 2**20} MiB, so this is no configuration"
         raise ValueError(msg)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         msg = f"line {line}: this is not UTF-8 text (byte {data[error.start]:#04x})"
