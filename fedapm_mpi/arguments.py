@@ -27,9 +27,11 @@ class Parser(argparse.ArgumentParser):
     """A parser that takes flags and values in any order.
 
     argparse by itself fills all positional arguments from the first run of values, and
-    refuses those that come after a flag. Here words are put in order first. A flag has
-    one value at most; one whose value may be left out takes the next word only if its
-    `accepts`, see `optional_value`, says so. Flags are not abbreviated.
+    refuses those that come after a flag; its `parse_intermixed_args` knows no commands
+    below a command, and lets ``--resume`` take a ``key=value``. So words are put in
+    order first, and argparse does the rest. A flag has one value at most; one whose
+    value may be left out takes the next word only if its `accepts`, see
+    `optional_value`, says so. Flags are not abbreviated.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -21,10 +21,10 @@ MOST_THREADS = 1024
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
-def _exactly_one(**ways: object) -> None:
+def _exactly_one(ways: Mapping[str, object], hint: str = "") -> None:
     """Raise `ValueError` unless one of several ways to say a thing was taken."""
     if sum(value is not None for value in ways.values()) != 1:
-        msg = f"give exactly one of {', '.join(ways)}"
+        msg = f"give exactly one of {', '.join(ways)}{hint}"
         raise ValueError(msg)
 
 
@@ -57,12 +57,8 @@ class Split:
             "rule": self.rule,
         }
         ways["first and last"] = position
-        if sum(value is not None for value in ways.values()) != 1:
-            msg = (
-                f"give exactly one of {', '.join(ways)}; what replaces a file's split "
-                "is given whole, such as split={shared: [body.*]}"
-            )
-            raise ValueError(msg)
+        hint = "what replaces a file's split is given whole"
+        _exactly_one(ways, f"; {hint}, such as split={{shared: [body.*]}}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +83,8 @@ class Group:
     """Inputs that the model is given; all that are not in `lacks` unless given."""
 
     def __post_init__(self) -> None:
-        _exactly_one(clients=self.clients, names=self.names, lacks=self.lacks)
+        ways = {"clients": self.clients, "names": self.names, "lacks": self.lacks}
+        _exactly_one(ways)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .loading import INTERRUPTED
-from .terminal import stderr
+from .terminal import complain
 
 
 def tell_interrupted(hint: str = "") -> None:
@@ -24,9 +24,7 @@ def tell_interrupted(hint: str = "") -> None:
     where = ""
     if launched_size()[0] > 1 and (rank := launched_rank()):
         where = f"rank {rank}: "
-    stream = stderr()
-    stream.write(f"fedapm: error: {where}interrupted{f'; {hint}' if hint else ''}\n")
-    stream.flush()
+    complain(f"fedapm: error: {where}interrupted{f'; {hint}' if hint else ''}")
 
 
 @contextmanager

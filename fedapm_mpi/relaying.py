@@ -7,14 +7,13 @@ process of our own stands in between, which reads to the end whatever comes of i
 
 import errno
 import os
-import select
 import signal
 import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from .terminal import PATIENCE
+from .terminal import Outlet
 
 IGNORED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
@@ -49,18 +48,14 @@ def relay_outputs() -> None:
 
 def pump(source: int, target: int) -> None:
     """Copy until the end of `source`, even if `target` cannot be written."""
-    patience = PATIENCE
+    outlet: Outlet | None = Outlet(target)
     while data := os.read(source, BLOCK):
-        while data and target >= 0:
+        if outlet is not None:
             try:
-                data = data[os.write(target, data) :]
-                patience = PATIENCE
-            except BlockingIOError:
-                if not select.select([], [target], [], patience)[1]:
-                    patience, data = 0.0, b""
+                outlet.put(data)
             except OSError as error:
                 _tell(error)
-                target = -1
+                outlet = None
 
 
 def _can_fail(number: int, found: os.stat_result) -> bool:

@@ -5,14 +5,14 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from .comm.launcher import launched_rank
 from .errors import ConfigError
-from .terminal import stderr
+from .terminal import complain
 
 STOPPED_EARLY = 75
 """Exit code of a run that was stopped and can go on with ``--resume``."""
@@ -69,6 +69,12 @@ class Stop:
         return max(self.asked, int(late))
 
 
+def heard(numbers: Iterable[int]) -> list[int]:
+    """Return the signals to handle: SIGHUP only where nohup does not ignore it."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [n for n in numbers if not (ignored and n == signal.SIGHUP)]
+
+
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Turn SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 into a wish to stop.
@@ -89,16 +95,11 @@ def stop_signals() -> Iterator[Stop]:
         stop.asked = 1
 
     interrupted: list[int] = []
-    kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    before: dict[int, Any] = {
-        n: signal.signal(n, ask) for n in SIGNALS if not (kept and n == signal.SIGHUP)
-    }
+    before: dict[int, Any] = {n: signal.signal(n, ask) for n in heard(SIGNALS)}
 
     def install() -> None:
-        for number in before:
-            signal.signal(number, ask)
-        if kept:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for number in SIGNALS:
+            signal.signal(number, ask if number in before else signal.SIG_IGN)
 
     stop.install = install
     try:
@@ -112,12 +113,10 @@ def stop_signals() -> Iterator[Stop]:
 def _say_once() -> None:
     """Tell who pressed Ctrl-C what comes of it; rank 0 alone does."""
     if launched_rank() == 0:
-        stream = stderr()
-        stream.write(
+        complain(
             "fedapm: stopping at the end of this round; press Ctrl-C again to stop at "
-            "once\n"
+            "once"
         )
-        stream.flush()
 
 
 def end_of_job() -> float:

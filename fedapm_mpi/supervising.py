@@ -9,24 +9,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from .errors import ConfigError, DataError, FedAPMError
-from .stopping import STOPPED_EARLY
-from .terminal import stderr
+from .stopping import STOPPED_EARLY, heard
+from .terminal import complain
 
 ENDED = (0, ConfigError.exit_code, DataError.exit_code, FedAPMError.exit_code)
 """Codes of runs that are over, or that would fail again."""
 
-EARLY = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals by which a batch script is told that its time is nearly up."""
-
-SIGNALS = (*EARLY, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-PASSED_ON: dict[int, int] = {
+SIGNALS: dict[int, int] = {
     signal.SIGUSR1: signal.SIGUSR1,
     signal.SIGUSR2: signal.SIGUSR1,
+    signal.SIGTERM: signal.SIGTERM,
     signal.SIGHUP: signal.SIGTERM,
+    signal.SIGINT: signal.SIGINT,
 }
-"""Signals that reach a launcher as another, which all launchers pass on."""
+"""Signals, and as which they reach a launcher: those that all launchers pass on."""
 
 
 class Ended(NamedTuple):
@@ -54,9 +50,9 @@ class Ended(NamedTuple):
 def supervise(command: Sequence[str], **options: Any) -> Ended:
     """Run a launcher to its end and pass signals on to its ranks.
 
-    Both of `EARLY` reach them as SIGUSR1, the one that all launchers pass on, and
-    SIGHUP as SIGTERM. A terminal's Ctrl-C goes to all that run in it, the launcher
-    included; to pass it on would make two of one, and the second ends a run at once.
+    They come as those that all launchers pass on, see `SIGNALS`. A terminal's Ctrl-C
+    goes to all that run in it, the launcher included; to pass it on would make two of
+    one, and the second ends a run at once.
 
     Parameters
     ----------
@@ -78,18 +74,13 @@ def supervise(command: Sequence[str], **options: Any) -> Ended:
         if number == signal.SIGINT and _in_foreground():
             return
         if process is not None:
-            process.send_signal(PASSED_ON.get(number, number))
+            process.send_signal(SIGNALS[number])
 
-    kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
-    before: dict[int, Any] = {
-        n: signal.signal(n, pass_on)
-        for n in SIGNALS
-        if not (kept and n == signal.SIGHUP)
-    }
+    before: dict[int, Any] = {n: signal.signal(n, pass_on) for n in heard(SIGNALS)}
     try:
         process = subprocess.Popen(command, **options)
-        for early in list(told):  # before there was anybody to pass it on to
-            pass_on(early, None)
+        for number in list(told):  # before there was anybody to pass it on to
+            pass_on(number, None)
         code = process.wait()
     except OSError as error:
         msg = f"cannot start {command[0]}: {error.strerror}"
@@ -145,6 +136,4 @@ def _call(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _say(text: str) -> None:
-    stream = stderr()
-    stream.write(f"fedapm: {text}\n")
-    stream.flush()
+    complain(f"fedapm: {text}")

@@ -25,6 +25,7 @@ LOOK_ALIKES = {
     "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon",
     "η": "eta", "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma",
     "Σ": "sum", "τ": "tau", "ᵢ": "_i", "⁻": "^-", "\u00a0": " ",
+    **dict.fromkeys("─━╸╺", "-"), **dict.fromkeys("│┃", "|"),
 }  # fmt: skip
 """What stands for a character that an output's encoding does not have."""
 
@@ -32,7 +33,7 @@ PATIENCE = 5.0
 """Seconds that a pipe which does not block may be full, until text is dropped."""
 
 BLOCK = 2**13
-"""Characters that are kept at most, where lines are not written one by one."""
+"""Characters of a line that are kept at most until its end comes."""
 
 DIRECTIONS = frozenset(
     "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -50,11 +51,6 @@ def _look_alike(error: UnicodeError) -> tuple[str, int]:
 def _replaced(char: str) -> str:
     if char in LOOK_ALIKES:
         return LOOK_ALIKES[char]
-    if "\u2500" <= char <= "\u257f":  # lines of tables and bars
-        name = unicodedata.name(char, "")
-        if name.endswith(("HORIZONTAL", "LEFT", "RIGHT")) and " AND " not in name:
-            return "-"
-        return "|" if name.endswith("VERTICAL") else "+"
     return char.encode("ascii", "backslashreplace").decode("ascii")
 
 
@@ -62,6 +58,34 @@ LOOK_ALIKE = "fedapm.look_alike"
 """How errors of encoding are handled, by the name that `codecs` knows."""
 
 codecs.register_error(LOOK_ALIKE, _look_alike)
+
+
+class Outlet:
+    """A descriptor that is written to, though a pipe behind it may be full."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._patience = PATIENCE
+
+    def put(self, data: bytes) -> None:
+        """Write all of it; drop what a pipe that does not block has no room for."""
+        while data:
+            try:
+                data = data[os.write(self.number, data) :]
+                self._patience = PATIENCE
+            except BlockingIOError:
+                if not self._ready():
+                    return
+
+    def _ready(self) -> bool:
+        """Wait until a pipe has room; at once give up where one has kept us waiting."""
+        begin = time.monotonic()
+        found = select.select([], [self.number], [], self._patience)[1]
+        if not found:
+            self._patience = 0.0
+        elif time.monotonic() - begin < 0.001:  # room for less than was to be written
+            time.sleep(0.001)
+        return bool(found)
 
 
 class Stream(io.TextIOBase):
@@ -82,10 +106,8 @@ class Stream(io.TextIOBase):
         """Why nothing more is written, once that is so."""
         self.told = False
         """Whether somebody has been told so."""
-        self._pending: list[str] = []
-        self._size = 0
-        self._patience = PATIENCE
-        self._descriptor: int | None = None
+        self._pending = ""
+        self._outlet: Outlet | None = None
         if under is None:
             return
         with suppress(LookupError, TypeError, AttributeError, ValueError):
@@ -93,15 +115,8 @@ class Stream(io.TextIOBase):
         if isinstance(under, io.TextIOWrapper):
             with suppress(OSError, ValueError):
                 under.flush()
-                self._descriptor = under.fileno()
+                self._outlet = Outlet(under.fileno())
         self._encode = codecs.getincrementalencoder(self.encoding)(LOOK_ALIKE).encode
-        tty = self.isatty()
-        with suppress(ValueError):  # of a closed one
-            self._by_line = tty or bool(getattr(under, "line_buffering", False))
-            self._at_once = bool(getattr(under, "write_through", False))
-
-    _by_line = False
-    _at_once = False
 
     def writable(self) -> bool:
         """Return True: what cannot be written is dropped."""
@@ -121,24 +136,20 @@ class Stream(io.TextIOBase):
         return self.under.fileno()
 
     def write(self, text: str) -> int:
-        """Take up text; write whole lines at once on a terminal, else in blocks."""
+        """Take up text, and write it once a line is complete."""
         if self.error is None:
-            self._pending.append(text)
-            self._size += len(text)
-            line = self._by_line and "\n" in text
-            if line or self._at_once or self._size > BLOCK:
+            self._pending += text
+            if "\n" in text or len(self._pending) > BLOCK:
                 self.flush()
         return len(text)
 
     def flush(self) -> None:
         """Write what was taken up; if that fails, drop it and all that follows."""
-        pending, self._pending, self._size = self._pending, [], 0
-        text = "".join(pending)
-        if self.error is not None:
+        text, self._pending = self._pending, ""
+        if not text or self.error is not None:
             return
         try:
-            if text:
-                self._put(text)
+            self._put(text)
         except (OSError, ValueError) as error:
             self.error = error
 
@@ -153,29 +164,12 @@ class Stream(io.TextIOBase):
     def _put(self, text: str) -> None:
         if self.under is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        if self._descriptor is None:
+        if self._outlet is None:
             data = text.encode(self.encoding, LOOK_ALIKE)
             self.under.write(data.decode(self.encoding))
             self.under.flush()
             return
-        data = self._encode(text)
-        while data:
-            try:
-                data = data[os.write(self._descriptor, data) :]
-                self._patience = PATIENCE
-            except BlockingIOError:  # a full pipe that was set not to block
-                if not self._ready():
-                    return
-
-    def _ready(self) -> bool:
-        """Wait until a pipe has room; at once give up where one has kept us waiting."""
-        begin = time.monotonic()
-        found = select.select([], [self.fileno()], [], self._patience)[1]
-        if not found:
-            self._patience = 0.0
-        elif time.monotonic() - begin < 0.001:  # room for less than was to be written
-            time.sleep(0.001)
-        return bool(found)
+        self._outlet.put(self._encode(text))
 
 
 def stdout() -> Stream:
@@ -186,6 +180,13 @@ def stdout() -> Stream:
 def stderr() -> Stream:
     """Return standard error as a stream that never raises."""
     return _stream(sys.stderr)
+
+
+def complain(text: str) -> None:
+    """Print text on standard error, in one write that never fails."""
+    stream = stderr()
+    stream.write(printable(text, lines=True) + "\n")
+    stream.flush()
 
 
 def tell_lost() -> None:
@@ -261,14 +262,7 @@ def _occupy_descriptors() -> None:
     The next file that is opened would take such a number, and what a library writes to
     its standard error would go into a shard or a checkpoint.
     """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            with suppress(OSError):
-                opened = os.open(os.devnull, os.O_RDWR)
-                if opened == number:
-                    os.set_inheritable(number, True)  # as all that a launcher gets
-                else:
-                    os.dup2(opened, number)
-                    os.close(opened)
+    with suppress(OSError):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(number, True)  # as all that a launcher gets
+        os.close(number)

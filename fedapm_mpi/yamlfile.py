@@ -1,18 +1,27 @@
 """YAML as configurations are written: read by the rules of YAML 1.2, and written.
 
-The events come from `ruamel.yaml`. What is built from them is plain: mappings, lists,
-strings and the numbers, booleans and null of the core schema of YAML 1.2. So ``yes``,
-``1:30`` and dates are strings, ``010`` is ten and ``1e-3`` a number. No tag is taken.
+`ruamel.yaml` reads and writes the text. What is made of its nodes is plain: mappings,
+lists, strings and the numbers, booleans and null of the core schema of YAML 1.2. So
+``yes``, ``1:30`` and dates are strings, ``010`` is ten and ``1e-3`` a number. Its own
+safe constructor takes ``1_000`` and dates for other than strings, knows no bounds and
+does not say where a key stands first.
+
 Imported where something is read or written only, which is on rank 0.
 """
 
-import copy
-import json
+import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, StreamEndEvent
+from ruamel.yaml.nodes import ScalarNode, SequenceNode
+from ruamel.yaml.representer import SafeRepresenter
 
 from .errors import ConfigError
 from .shorten import cut, shown
@@ -28,6 +37,11 @@ LARGEST = 16 * 2**20
 
 LONGEST_NUMBER = 100
 """Characters of a number that are taken."""
+
+TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+
+MERGE = object()
+"""The key ``<<`` without quotes: its value's entries are added to the mapping."""
 
 WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -47,148 +61,64 @@ NOT_PLAIN = frozenset(("true", "false", "null", "yes", "no", "on", "off", "y", "
 """Words that YAML 1.1 or 1.2 does not read as a string, whatever their case."""
 
 
-class _Mark(NamedTuple):
-    """Where something stands in a document, counted from 1."""
-
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"line {self.line}, column {self.column}"
-
-
 class _Wrong(Exception):
     """What is wrong with a document, and where."""
 
-    def __init__(self, text: str, mark: _Mark | None = None) -> None:
-        super().__init__(text if mark is None else f"{mark}: {text}")
+    def __init__(self, text: str, mark: Any = None) -> None:
+        super().__init__(text if mark is None else f"{_place(mark)}: {text}")
 
 
-class _Merge:
-    """The key ``<<``: the value's entries are added to the mapping around it."""
+def _place(mark: Any) -> str:
+    """Return a place in a document, counted from 1."""
+    return f"line {mark.line + 1}, column {mark.column + 1}"
 
 
-class _Frame:
-    """A mapping or a list that is being built."""
+class _Composer(Composer):
+    """Composes the only document, and refuses what no configuration holds.
 
-    def __init__(self, value: Any, anchor: str | None, before: int) -> None:
-        self.value = value
-        self.anchor = anchor
-        self.before = before
-        """Values of the document ahead of it."""
+    A node stands once for all of its aliases, so these take no memory here; they are
+    counted, since each becomes a copy of its own.
+    """
 
-        self.has_key = False
-        self.key: Any = None
-        self.marks: dict[Any, _Mark] = {}
-        """Where each key stands."""
-
-        self.merged: dict[Any, Any] = {}
-
-    def add(self, value: Any, mark: _Mark, *, plain: bool) -> None:
-        """Add an item, or a key or its value."""
-        if isinstance(self.value, list):
-            self.value.append(value)
-        elif not self.has_key:
-            self._begin(_Merge if plain and value == "<<" else value, mark)
-        else:
-            self.has_key = False
-            if self.key is _Merge:
-                self._merge(value, mark)
-            else:
-                self.value[self.key] = value
-
-    def _begin(self, key: Any, mark: _Mark) -> None:
-        if isinstance(key, bool) or not (key is _Merge or isinstance(key, str | int)):
-            what = "a list or a mapping" if isinstance(key, list | dict) else shown(key)
-            msg = f"a key must be a string, not {what}"
-            raise _Wrong(msg, mark)
-        if key in self.marks:
-            name = "'<<'" if key is _Merge else shown(key)
-            msg = f"the key {name} is given twice, in {self.marks[key]} and in {mark}"
-            raise _Wrong(msg)
-        self.marks[key] = mark
-        self.key, self.has_key = key, True
-
-    def _merge(self, value: Any, mark: _Mark) -> None:
-        for one in value if isinstance(value, list) else [value]:
-            if not isinstance(one, dict):
-                msg = "what '<<' adds must be a mapping, or a list of mappings"
-                raise _Wrong(msg, mark)
-            self.merged = {**one, **self.merged}
-
-    def close(self) -> Any:
-        """Return the finished value; a mapping's own keys win over merged ones."""
-        if self.merged:
-            return {**self.merged, **self.value}
-        return self.value
-
-
-class _Builder:
-    """Builds plain values from events, without recursion."""
-
-    def __init__(self) -> None:
-        self.stack: list[_Frame] = []
-        self.anchors: dict[str, tuple[Any, int]] = {}
+    def __init__(self, loader: Any = None) -> None:
+        super().__init__(loader=loader)
+        self.warn_double_anchors = False
         self.count = 0
-        self.root: Any = None
+        self.sizes: dict[Any, int] = {}
+        """Values of each finished node."""
 
-    def take(self, event: Any, documents: int) -> None:
-        """Take one event of the only document."""
-        from ruamel.yaml import events
+    def compose_document(self) -> Any:
+        """Return the root node of the document."""
+        start = self.parser.peek_event()
+        if start.version is not None and tuple(start.version) != (1, 2):
+            msg = "this is read as YAML 1.2; remove the line that says another"
+            raise _Wrong(msg, start.start_mark)
+        root = super().compose_document()
+        if not self.parser.check_event(StreamEndEvent):
+            msg = "another document begins here; only one is taken"
+            raise _Wrong(msg, self.parser.peek_event().start_mark)
+        return root
 
-        if event.start_mark is None:
-            return
-        mark = _Mark(event.start_mark.line + 1, event.start_mark.column + 1)
-        if isinstance(event, events.DocumentStartEvent):
-            if documents > 1:
-                msg = "another document begins here; only one is taken"
-                raise _Wrong(msg, mark)
-            if event.version is not None and tuple(event.version) != (1, 2):
-                msg = "this is read as YAML 1.2; remove the line that says another"
-                raise _Wrong(msg, mark)
-        if getattr(event, "tag", None) is not None:
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node."""
+        event = self.parser.peek_event()
+        size = 1
+        if isinstance(event, AliasEvent):
+            if self.anchors.get(event.anchor) not in self.sizes:
+                msg = f"nothing before it has the anchor &{cut(event.anchor)}"
+                raise _Wrong(msg, event.start_mark)
+            size = self.sizes[self.anchors[event.anchor]]
+        elif event.tag is not None:
             msg = f"tags such as {shown(str(event.tag))} are not taken; remove it"
-            raise _Wrong(msg, mark)
-        if isinstance(event, events.ScalarEvent):
-            plain = event.style is None
-            value = resolve(event.value, mark) if plain else event.value
-            self._place(value, event.anchor, mark, self.count, plain=plain)
-        elif isinstance(event, events.AliasEvent):
-            self._alias(event.anchor, mark)
-        elif isinstance(event, events.MappingStartEvent | events.SequenceStartEvent):
-            if len(self.stack) >= DEEPEST:
-                msg = f"nested more than {DEEPEST} levels deep"
-                raise _Wrong(msg, mark)
-            value = {} if isinstance(event, events.MappingStartEvent) else []
-            self.stack.append(_Frame(value, event.anchor, self.count))
-        elif isinstance(event, events.MappingEndEvent | events.SequenceEndEvent):
-            frame = self.stack.pop()
-            self._place(frame.close(), frame.anchor, mark, frame.before, plain=False)
-
-    def _place(
-        self, value: Any, anchor: str | None, mark: _Mark, before: int, *, plain: bool
-    ) -> None:
-        self.count += 1
+            raise _Wrong(msg, event.start_mark)
+        before = self.count
+        self.count += size
         if self.count > MOST_VALUES:
             msg = f"there are more than {MOST_VALUES} values"
-            raise _Wrong(msg, mark)
-        if anchor is not None:
-            self.anchors[anchor] = (value, self.count - before)
-        if self.stack:
-            self.stack[-1].add(value, mark, plain=plain)
-        else:
-            self.root = value
-
-    def _alias(self, anchor: str, mark: _Mark) -> None:
-        if anchor not in self.anchors:
-            msg = f"nothing before it has the anchor &{cut(anchor)}"
-            raise _Wrong(msg, mark)
-        value, size = self.anchors[anchor]
-        before = self.count
-        self.count += size - 1
-        if self.count < MOST_VALUES:
-            value = copy.deepcopy(value)
-        self._place(value, None, mark, before, plain=False)
+            raise _Wrong(msg, event.start_mark)
+        node = super().compose_node(parent, index)
+        self.sizes[node] = self.count - before
+        return node
 
 
 def parse(text: str) -> Any:
@@ -199,25 +129,71 @@ def parse(text: str) -> Any:
     ValueError
         With a sentence on what is wrong, and where.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-    from ruamel.yaml.events import DocumentStartEvent
-
-    builder, documents = _Builder(), 0
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
     try:
-        for event in YAML(typ="safe", pure=True).parse(text):
-            documents += isinstance(event, DocumentStartEvent)
-            builder.take(event, documents)
+        root = yaml.compose(text)
+        return None if root is None else _value(root, 0)
     except _Wrong as error:
         raise ValueError(str(error)) from None
     except YAMLError as error:
         raise ValueError(_told(error)) from None
-    except (RecursionError, OverflowError, ValueError, IndexError) as error:
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    except (OverflowError, ValueError, IndexError) as error:
         raise ValueError(cut(str(error), 200)) from None
-    return builder.root
 
 
-def resolve(text: str, mark: _Mark | None = None) -> Any:
+def _value(node: Any, depth: int) -> Any:
+    """Return what a node stands for, a copy of it for each alias."""
+    if isinstance(node, ScalarNode):
+        plain = node.style is None
+        return resolve(node.value, node.start_mark) if plain else node.value
+    if depth >= DEEPEST:
+        raise _Wrong(TOO_DEEP, node.start_mark)
+    if isinstance(node, SequenceNode):
+        return [_value(one, depth + 1) for one in node.value]
+    own: dict[Any, Any] = {}
+    added: dict[Any, Any] = {}
+    marks: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key, mark = _value(key_node, depth + 1), key_node.start_mark
+        merges = key == "<<" and key_node.style is None
+        _check_key(MERGE if merges else key, mark, marks)
+        value = _value(value_node, depth + 1)
+        if merges:
+            added = _added(value, mark)
+        else:
+            own[key] = value
+    return {**added, **own} if added else own
+
+
+def _check_key(key: Any, mark: Any, marks: dict[Any, Any]) -> None:
+    """Take note of where a key stands; raise `_Wrong` if it is none, or there twice."""
+    if isinstance(key, bool) or not (key is MERGE or isinstance(key, str | int)):
+        what = "a list or a mapping" if isinstance(key, list | dict) else shown(key)
+        msg = f"a key must be a string, not {what}"
+        raise _Wrong(msg, mark)
+    if key in marks:
+        name = "'<<'" if key is MERGE else shown(key)
+        places = f"{_place(marks[key])} and in {_place(mark)}"
+        msg = f"the key {name} is given twice, in {places}"
+        raise _Wrong(msg)
+    marks[key] = mark
+
+
+def _added(value: Any, mark: Any) -> dict[Any, Any]:
+    """Return the entries that ``<<`` adds to a mapping; of several the first win."""
+    found: dict[Any, Any] = {}
+    for one in value if isinstance(value, list) else [value]:
+        if not isinstance(one, dict):
+            msg = "what '<<' adds must be a mapping, or a list of mappings"
+            raise _Wrong(msg, mark)
+        found = {**one, **found}
+    return found
+
+
+def resolve(text: str, mark: Any = None) -> Any:
     """Return what a scalar without quotes is in the core schema of YAML 1.2."""
     if text in WORDS:
         return WORDS[text]
@@ -241,7 +217,7 @@ def _told(error: Any) -> str:
     context = getattr(error, "context", None)
     text = ", ".join(str(one) for one in (context, problem or error) if one)
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    where = "" if mark is None else f"{_Mark(mark.line + 1, mark.column + 1)}: "
+    where = "" if mark is None else f"{_place(mark)}: "
     position = getattr(error, "position", None)
     if mark is None and position is not None:
         character = getattr(error, "character", "")
@@ -266,7 +242,7 @@ def read(path: Path) -> Any:
         msg = f"larger than {LARGEST // 2**20} MiB, so this is no configuration"
         raise ValueError(msg)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         msg = f"line {line}: this is not UTF-8 text (byte {data[error.start]:#04x})"
@@ -298,65 +274,39 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return values
 
 
+class _Representer(SafeRepresenter):
+    """Represents values such that readers of YAML 1.1 and 1.2 take them alike."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return True: each value is written where it stands."""
+        return True
+
+    def represent_str(self, data: str) -> Any:
+        """Return a string, in quotes where it could be taken for something else."""
+        plain = PLAIN.fullmatch(data) and data.lower() not in NOT_PLAIN
+        style = None if plain else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    def represent_float(self, data: float) -> Any:
+        """Return a number, with the point that YAML 1.1 wants in it."""
+        if not math.isfinite(data):
+            return super().represent_float(data)
+        text = repr(data) if "." in repr(data) else repr(data).replace("e", ".0e")
+        return self.represent_scalar("tag:yaml.org,2002:float", text)
+
+
+_Representer.add_representer(str, _Representer.represent_str)
+_Representer.add_representer(float, _Representer.represent_float)
+_Representer.add_multi_representer(dict, _Representer.represent_dict)
+
+
 def dump(values: Mapping[str, Any]) -> str:
     """Return plain values as YAML, which readers of YAML 1.1 and 1.2 read alike."""
-    return "".join(f"{line}\n" for line in _block(dict(values))) if values else "{}\n"
-
-
-def _block(value: Any) -> list[str]:
-    """Return the lines of a mapping or a list that is not empty."""
-    lines: list[str] = []
-    if isinstance(value, Mapping):
-        for key, one in value.items():
-            # A list may stand below its key without being indented.
-            inside, indent = _inside(one), "" if _is_list(one) else "  "
-            head = f"{_scalar(key)}:"
-            if isinstance(inside, str):
-                lines.append(f"{head} {inside}")
-            else:
-                lines += [head, *(indent + line for line in inside)]
-        return lines
-    for one in value:
-        inside = _inside(one)
-        first, *rest = [inside] if isinstance(inside, str) else inside
-        lines += [f"- {first}", *(f"  {line}" for line in rest)]
-    return lines
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _inside(value: Any) -> str | list[str]:
-    """Return a value as one word, or as the lines of its block."""
-    if isinstance(value, Mapping):
-        return _block(value) if value else "{}"
-    if _is_list(value):
-        return _block(value) if len(value) else "[]"
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> str:
-    if value is None or isinstance(value, bool | int):
-        return shown(value, 1000)
-    if isinstance(value, float):
-        return _float(value)
-    if not isinstance(value, str):
-        msg = f"{shown(value)} cannot be written as YAML"
-        raise TypeError(msg)
-    if PLAIN.fullmatch(value) and value.lower() not in NOT_PLAIN:
-        return value
-    quoted = json.dumps(value, ensure_ascii=False)
-    return "".join(c if c.isprintable() else _escaped(c) for c in quoted)
-
-
-def _float(value: float) -> str:
-    if not math.isfinite(value):
-        return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-    text = repr(value)
-    return text if "." in text else text.replace("e", ".0e")  # as YAML 1.1 wants it
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 2**16 else f"\\U{code:08x}"
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 2**31
+    text = io.StringIO()
+    yaml.dump(dict(values), text)
+    return text.getvalue()

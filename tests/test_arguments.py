@@ -146,7 +146,7 @@ def test_what_words_are(tmp_path, monkeypatch):
         (["train", "--run-dir"], "--run-dir needs a value (see fedapm train --help)"),
         (["train", "--run-dir", "--x"], "is written --run-dir=VALUE"),
         (["train", "--progress", "y"], "invalid choice: 'y'"),
-        (["train", "--dry-run=yes"], "--dry-run"),
+        (["train", "--dry-run=yes"], "ignored explicit argument 'yes'"),
         (["slurm", "--nodes", "2", "render"], "'--nodes'; it stands after render"),
         (["slurm", "rendr"], "invalid choice: 'rendr'"),
         (["slurm", "render", "--nodes", "x"], "invalid int value: 'x'"),

@@ -15,7 +15,10 @@ from fedapm_mpi.cli import main
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.site import Site, read_site
 
-BREAKS = ["a\nb", "a\rb", "a\x00b", "a\x1bb", "a\x85b", "a\u2028b", "a\u2029b", "a\tb"]
+BREAKS = [
+    "a\nb", "a\rb", "a\x00b", "a\x1bb", "a\x85b", "a\u2028b", "a\u2029b", "a\tb",
+    "a\u202eb",
+]  # fmt: skip
 HOSTILE = [
     "$(touch made)", "`touch made`", "a; touch made", "a' 'b", 'a" "b', "a b", "a\\b",
     "$((1+1))", "${x:=touch}", "a#b", "# b", "a|b", "a&b", ">made", "*", "~", "!x", "é",

@@ -1,11 +1,14 @@
 """What stands between a launcher and a reader that may go away."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
+from fedapm_mpi import terminal
 from fedapm_mpi.relaying import pump
 
 BECOMES = (
@@ -61,6 +64,23 @@ def test_files_are_written_without_anybody_in_between(tmp_path):
         process = start("readlink /proc/self/fd/1", stdout=file)
         assert process.wait(timeout=30) == 0
     assert (tmp_path / "out").read_text().strip() == str(tmp_path / "out")
+
+
+def test_a_pump_does_not_wait_for_a_full_pipe_for_ever(monkeypatch):
+    monkeypatch.setattr(terminal, "PATIENCE", 0.2)
+    full, target = os.pipe()
+    os.set_blocking(target, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(target, b"x" * 4096)
+    source, writer = os.pipe()
+    os.write(writer, b"y" * 1000)
+    os.close(writer)
+    begin = time.monotonic()
+    pump(source, target)
+    assert 0.2 <= time.monotonic() - begin < 2
+    for number in (source, target, full):
+        os.close(number)
 
 
 def test_a_pump_reads_to_the_end(tmp_path):

@@ -65,6 +65,17 @@ def test_a_table_in_ascii(monkeypatch):
     assert "Shapes - all" in shown
     assert "2x3" in shown
     assert "a..." in shown
+    assert "\\u" not in shown
+
+
+def test_a_line_is_written_once_it_is_complete():
+    stream, raw = to_bytes("utf-8")
+    stream.write("half")
+    assert raw.getvalue() == b""
+    stream.write(" a line\nmore")
+    assert raw.getvalue() == b"half a line\nmore"
+    stream.write("x" * (terminal.BLOCK + 1))
+    assert raw.getvalue().endswith(b"x")
 
 
 @pytest.mark.parametrize("close", [True, False])

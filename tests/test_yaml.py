@@ -71,6 +71,29 @@ def test_aliases_are_copies_and_merged_keys_lose():
     assert values["b"] == {"x": 5, "y": 2}
     assert values["c"] == values["a"]
     assert values["c"] is not values["a"]
+    text = "a: &a {x: 1}\nb: &b {x: 2, y: 2}\nc: {<<: [*a, *b]}\n'<<': 3\n"
+    values = yamlfile.parse(text)
+    assert (values["c"], values["<<"]) == ({"x": 1, "y": 2}, 3)
+
+
+def test_nesting_is_counted_with_what_aliases_stand_for():
+    assert yamlfile.parse("[" * 64 + "]" * 64)
+    chain = ["a0: &a0 [1]", *(f"a{k}: &a{k} [*a{k - 1}]" for k in range(1, 63))]
+    assert yamlfile.parse("\n".join(chain))["a62"]
+    for text in ("[" * 65 + "]" * 65, "\n".join([*chain, "a63: [*a62]"])):
+        with pytest.raises(ValueError, match="nested more than 64 levels deep"):
+            yamlfile.parse(text)
+
+
+def test_an_alias_stands_for_the_last_anchor_of_its_name():
+    assert yamlfile.parse("[&x 1, *x, &x 2, *x]") == [1, 1, 2, 2]
+
+
+def test_as_many_values_as_are_allowed_are_read():
+    most = yamlfile.MOST_VALUES
+    assert len(yamlfile.parse(f"[{'1,' * (most - 1)}]")) == most - 1
+    with pytest.raises(ValueError, match=f"more than {most} values"):
+        yamlfile.parse(f"[{'1,' * most}]")
 
 
 def test_aliases_of_aliases_are_bounded():
@@ -92,6 +115,13 @@ plain = st.recursive(
     | st.dictionaries(st.text("ab.y:-# ", max_size=4), inside, max_size=3),
     max_leaves=8,
 )  # fmt: skip
+
+
+def test_what_is_written_keeps_its_order_and_its_copies():
+    one = {"z": [1, 2], "b": (3.5, 1e-05)}
+    text = yamlfile.dump({"b": one, "a": one, "long": "word " * 40})
+    half = "  z:\n  - 1\n  - 2\n  b:\n  - 3.5\n  - 1.0e-05\n"
+    assert text == f'b:\n{half}a:\n{half}long: "{"word " * 40}"\n'
 
 
 @given(st.dictionaries(st.sampled_from(["a", "on", "1"]), plain))
@@ -126,6 +156,16 @@ def test_a_file_that_is_no_configuration(tmp_path, data, told):
         load(path)
     assert told in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(yamlfile, "LARGEST", 2**20)
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"# \n" + b"#" * (2**20 - 3))
+    assert yamlfile.read(path) is None
+    path.write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(ConfigError, match="larger than 1 MiB"):
+        load(path)
 
 
 @pytest.mark.parametrize("begin", ["\ufeff", "", "# über\n"])

@@ -5,7 +5,6 @@ Whatever a value holds, it stays one word of the line that it is put into.
 
 import re
 import shlex
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -13,12 +12,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..shorten import shown
 from ..site import Site
-
-CONTROL = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode categories of characters that no line of a script may hold."""
-
-BARE = re.compile(r"[\w/.,=+@%:-]+", re.ASCII)
-"""Words that need no quotes."""
+from ..terminal import printable
 
 VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})", re.ASCII)
 """What the shell of the job replaces where variables are allowed."""
@@ -34,16 +28,12 @@ def check_values(values: Mapping[str, Any]) -> None:
     """
     for what, value in values.items():
         for text in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(text, str) and any(map(_is_control, text)):
+            if isinstance(text, str) and printable(text) != text:
                 msg = (
                     f"{what}: {shown(text)} holds a line break or another control "
                     "character, which no line of a job script may hold"
                 )
                 raise ConfigError(msg)
-
-
-def _is_control(character: str) -> bool:
-    return unicodedata.category(character) in CONTROL
 
 
 def check_site(site: Site) -> None:
@@ -71,17 +61,12 @@ def name_for(text: str) -> str:
     return re.sub(r"^\W|[^\w.+=,@:-]", "_", text)[:100] or "job"
 
 
-def literal_word(text: str) -> str:
-    """Return a word that the shell takes as it is."""
-    return text if BARE.fullmatch(text) else shlex.quote(text)
-
-
 def shell_word(text: str) -> str:
     """Return a word in which the shell replaces ``$NAME``, ``${NAME}`` and ``~/``."""
     if text.startswith("~/"):
         return f"~/{shell_word(text[2:])}"
     if "$" not in text:
-        return literal_word(text)
+        return shlex.quote(text)
     parts, end = [], 0
     for found in VARIABLE.finditer(text):
         parts += [_in_quotes(text[end : found.start()]), found[0]]

@@ -15,7 +15,6 @@ from .quoting import (
     check_site,
     check_values,
     directive_word,
-    literal_word,
     path_word,
     shell_word,
 )
@@ -92,11 +91,11 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
             "--out": out,
         }
     )
-    words = [literal_word(word) for word in run.overrides]
+    words = [shlex.quote(word) for word in run.overrides]
     if site.scratch is not None:
         words.append(f"stage={shell_word(site.scratch)}")
     sweep = run.array is not None
-    config = literal_word(path_word(run.config))
+    config = shlex.quote(path_word(run.config))
     ids = "%A_%a" if sweep else "%j"
     return _fill(
         site.template or "train",
@@ -166,7 +165,7 @@ def render_step(
         If the template cannot be filled.
     """
     check_values({"job": name, "words": list(words), "--time": time, "--out": out})
-    quoted = shell_word if variables else literal_word
+    quoted = shell_word if variables else shlex.quote
     return _fill(
         "step",
         site,

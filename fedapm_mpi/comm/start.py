@@ -7,11 +7,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
-from .. import interrupts
+from .. import interrupts, terminal
 from ..errors import ConfigError, FedAPMError
 from ..faults import blamed, classify, debugging
 from ..loading import INTERRUPTED
-from ..terminal import printable, stderr, stdout
 from .base import SERVER, Communicator, Serial
 from .launcher import launched_rank, launched_size
 
@@ -168,12 +167,9 @@ def complain(error: Exception, where: str = "") -> None:
 
     What it repeats of names and files cannot control the terminal.
     """
-    stdout().flush()
+    terminal.stdout().flush()
     trace = ""
     if debugging():
         kept = getattr(error, "trace", "")
         trace = kept or "".join(traceback.format_exception(error))
-    stream = stderr()
-    text = f"fedapm: error: {where}{printable(str(error), lines=True)}\n"
-    stream.write(printable(trace, lines=True) + text)
-    stream.flush()
+    terminal.complain(f"{trace}fedapm: error: {where}{error}")

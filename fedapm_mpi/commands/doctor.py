@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import terminal
 from ..arguments import Parser, is_override
 from ..comm import SERVER, Communicator, Serial
 from ..comm.launcher import launched_rank
 from ..comm.start import PATIENCE, from_server, on_ranks
 from ..errors import ConfigError, FedAPMError
-from ..terminal import printable, stderr
 
 if TYPE_CHECKING:
     from ..doctor.examination import Order
@@ -106,9 +106,7 @@ def main(argv: Sequence[str]) -> int:
 
 def complain(text: str, level: str) -> None:
     """Print a sentence in one write."""
-    stream = stderr()
-    stream.write(f"fedapm doctor: {level}: {printable(text, lines=True)}\n")
-    stream.flush()
+    terminal.complain(f"fedapm doctor: {level}: {text}")
 
 
 def _examine(
