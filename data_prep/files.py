@@ -7,7 +7,7 @@ from fedapm_mpi.errors import DataError
 
 
 def check_regular(file: Path) -> None:
-    """Refuse what is no regular file, before it is opened.
+    """Refuse what is not a regular file, before it is opened.
 
     Raises
     ------
@@ -17,7 +17,7 @@ def check_regular(file: Path) -> None:
         If there is no such file.
     """
     if not stat.S_ISREG(file.stat().st_mode):
-        msg = "it is no regular file, but a folder, pipe, socket or device"
+        msg = "it is not a regular file, but a folder, pipe, socket or device"
         raise ValueError(msg)
 
 
@@ -30,6 +30,6 @@ def regular(file: Path) -> Path:
         If it is a named pipe, a socket or a device.
     """
     if file.exists() and not file.is_file() and not file.is_dir():
-        msg = f"{file} is no regular file but a pipe, socket or device; give a file"
+        msg = f"{file} is not a regular file but a pipe, socket or device; give a file"
         raise DataError(msg)
     return file

@@ -130,7 +130,7 @@ def opened(file: Path) -> Iterator[Any]:
     Raises
     ------
     ValueError
-        If it is no regular file, or has so many pixels that it may be meant to fill
+        If it is not a regular file, or has so many pixels that it may be meant to fill
         the memory.
     """
     image = pillow()

@@ -45,7 +45,7 @@ def read_config(run: Path) -> Config:
             config = Config.from_plain(parse(file.read().decode("utf-8")))
         _check_config(config)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        why = shortened(str(error))
+        why = one_line(str(error))
         msg = f"cannot read {path} ({why}): {run} is not a run directory"
         raise DataError(msg) from error
     return config
@@ -81,7 +81,7 @@ def _in_words(function: Callable[P, T]) -> Callable[P, T]:
         except FedAPMError:
             raise
         except Exception as error:
-            text = shortened(f"{type(error).__name__}: {error}")
+            text = one_line(f"{type(error).__name__}: {error}")
             run = args[0] if args else kwargs.get("run")
             msg = f"the final state of {run} does not fit its configuration ({text})"
             raise DataError(msg) from error

@@ -161,8 +161,11 @@ def dataset(
         msg = f"{found.name} is not an array"
         raise ValueError(msg)
     wanted = np.dtype(dtype)
-    if found.shape != shape or found.dtype != wanted or not same_type(found, wanted):
+    if found.shape != shape or found.dtype != wanted:
         msg = f"{found.name} is {found.dtype} {found.shape}, not {dtype} {shape}"
+        raise ValueError(msg)
+    if not same_type(found, wanted):
+        msg = f"{found.name} has another type than {dtype}"
         raise ValueError(msg)
     _check_layout(found, math.prod(shape) * wanted.itemsize, size)
     return found

@@ -88,7 +88,7 @@ def node_clients(
 def own_share(
     shards: Sequence[ShardFile], rank: int, nodes: Sequence[int]
 ) -> Sequence[ShardFile]:
-    """Return those of a node's shards that one of its ranks sees to."""
+    """Return those of a node's shards that one of its ranks copies or hashes."""
     together = [other for other, where in enumerate(nodes) if where == nodes[rank]]
     return shards[together.index(rank) :: len(together)]
 

@@ -14,7 +14,7 @@ from .shardlayout import range_faults
 from .shards import ShardReader
 
 MOST_FAULTS = 10
-"""Faults that are told one by one."""
+"""Faults that are listed one by one."""
 
 OVERLAPPING = "official-"
 """How the names of partitioners begin that give a sample to several clients."""

@@ -287,6 +287,33 @@ def test_a_shard_is_one_file_that_refers_to_nothing(made, make, words):
     assert "shard-00000-of-00002.h5" in str(caught.value)
 
 
+def of_20_bits(kind):
+    kind.set_precision(20)
+    return kind
+
+
+def of_names(kind):
+    names = h5py.h5t.enum_create(kind)
+    names.enum_insert(b"a", 0)
+    return names
+
+
+@pytest.mark.parametrize("change", [of_20_bits, of_names])
+def test_types_that_h5py_takes_for_plain_integers(made, change):
+    """Their bytes, which are read past HDF5, stand for other numbers."""
+
+    def make(group, name, shape, dtype):
+        assert dtype == np.int32
+        kind = change(h5py.h5t.STD_I32LE.copy())
+        space = h5py.h5s.create_simple(shape)
+        h5py.h5d.create(group.id, name.encode(), kind, space)
+        assert group[name].dtype == dtype
+
+    reseal(made, 0, replaced("train/label", make))
+    with pytest.raises(DataError, match="/train/label has another type than int32"):
+        ShardReader(read_manifest(made)).check([0])
+
+
 @pytest.mark.parametrize("name", ["train", "train/inputs", "train/offset"])
 def test_links_on_the_way_are_not_followed(made, name):
     def change(file):

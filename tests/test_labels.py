@@ -576,7 +576,7 @@ def test_members_of_an_npz_that_are_no_arrays_or_double(tmp_path):
     with zipfile.ZipFile(tmp_path / "made.npz", "a") as archive:
         archive.writestr("split", "no array")
     said = refused(sources.get("arrays"), tmp_path / "made.npz")
-    assert "'split' is no array" in said
+    assert "'split' is not an array" in said
     toy(tmp_path / "twice.npz")
     with (
         pytest.warns(UserWarning, match="Duplicate"),
@@ -589,12 +589,12 @@ def test_members_of_an_npz_that_are_no_arrays_or_double(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.npz")
-    assert "no regular file" in refused(sources.get("arrays"), tmp_path / "pipe.npz")
+    assert "not a regular file" in refused(sources.get("arrays"), tmp_path / "pipe.npz")
     folder = tmp_path / "arrays"
     folder.mkdir()
     os.mkfifo(folder / "y.npy")
     np.save(folder / "x_a.npy", np.zeros((3, 2)))
-    assert "no regular file" in refused(sources.get("arrays"), folder)
+    assert "not a regular file" in refused(sources.get("arrays"), folder)
     (folder / "y.npy").unlink()
     np.save(folder / "y.npy", np.zeros(3, int))
     (folder / "gone.npy").symlink_to(folder / "nowhere")
@@ -602,4 +602,4 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         prepare("arrays", folder, tmp_path / "to", "partitioner=iid", "clients=1")
     (folder / "gone.npy").unlink()
     os.mkfifo(folder / "other.npy")
-    assert "no regular file" in refused(sources.get("arrays"), folder)
+    assert "not a regular file" in refused(sources.get("arrays"), folder)

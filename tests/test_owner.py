@@ -27,6 +27,18 @@ print("held", flush=True)
 time.sleep(60)
 """
 
+HOLD_WITH_CHILDREN = """
+import os, subprocess, sys, time
+from pathlib import Path
+from fedapm_mpi.owner import take
+held = take(Path(sys.argv[1]))
+program = subprocess.Popen(["sleep", "60"], close_fds=False)
+forked = os.fork()
+if forked:
+    print(program.pid, forked, flush=True)
+time.sleep(60)
+"""
+
 
 @pytest.fixture
 def other(tmp_path):
@@ -89,26 +101,85 @@ def test_a_process_of_its_own_cannot_take_it_twice(tmp_path):
 
 
 def test_children_do_not_keep_it(tmp_path):
-    held = take(tmp_path)
-    program = subprocess.Popen(["sleep", "30"], close_fds=False)
-    forked = os.fork()
-    if forked == 0:
-        time.sleep(30)
-        os._exit(0)
-    try:
-        held.release()
-        take(tmp_path).release()
-    finally:
-        program.kill()
-        program.wait()
-        os.kill(forked, signal.SIGKILL)
-        os.waitpid(forked, 0)
+    """Nor one that was forked, nor another program, when it is killed itself."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_WITH_CHILDREN, str(tmp_path)],
+        stdout=subprocess.PIPE,
+    ) as process:
+        children = [int(word) for word in process.stdout.readline().split()]
+        assert len(children) == 2
+        process.kill()
+        process.wait()
+        try:
+            take(tmp_path).release()
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+
+
+def test_a_file_that_was_deleted_before_it_was_locked_is_no_lock(tmp_path, monkeypatch):
+    """Somebody else gave the directory up, and a third has it already."""
+    lock, third = owner._lock, []
+
+    def late(descriptor):
+        if not third:
+            (tmp_path / FILE).unlink()
+            third.append(None)
+            third[0] = take(tmp_path)
+        return lock(descriptor)
+
+    monkeypatch.setattr(owner, "_lock", late)
+    with pytest.raises(LockError, match=f"process {os.getpid()}"):
+        take(tmp_path)
+    third[0].check()
+    third[0].release()
+
+
+def test_a_newer_lock_file_than_the_one_looked_at_is_put_back(tmp_path):
+    (tmp_path / FILE).write_text("theirs")
+    with (tmp_path / "old").open("w") as old:
+        owner._set_away(tmp_path / FILE, old.fileno())
+    assert (tmp_path / FILE).read_text() == "theirs"
+    assert {path.name for path in tmp_path.iterdir()} == {FILE, "old"}
+
+
+def test_a_holder_that_has_yet_to_write_its_name_is_waited_for(
+    tmp_path, other, monkeypatch
+):
+    name = (tmp_path / FILE).read_text()
+    (tmp_path / FILE).write_text("")
+    monkeypatch.setattr(time, "sleep", lambda s: (tmp_path / FILE).write_text(name))
+    with pytest.raises(LockError, match=f"process {other.pid} on"):
+        take(tmp_path)
+
+
+def test_the_name_of_a_dead_holder_is_not_that_of_the_next(
+    tmp_path, other, monkeypatch
+):
+    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
+    change(tmp_path, pid=2**22 + 1)
+    with pytest.raises(LockError, match="a process that left no name"):
+        take(tmp_path)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0", b"[" * 9000, b'{"pid": 1}'])
 def test_garbage_in_the_file_of_a_dead_holder_does_not_matter(tmp_path, raw):
     (tmp_path / FILE).write_bytes(raw)
     take(tmp_path).release()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"host": "a\nb"}, {"job": "\x1b[2J"}, {"since": "x" * 300}, {"pid": "7"},
+        {"pid": True}, {"pid": 0}, {"pid": 2**31}, {"restart": 1.5}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_name_that_no_run_writes_is_not_shown(tmp_path, other, monkeypatch, values):
+    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
+    change(tmp_path, **values)
+    with pytest.raises(LockError, match="a process that left no name"):
+        take(tmp_path)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0"])
@@ -145,6 +216,8 @@ def test_without_locks_the_file_alone_is_one(tmp_path, monkeypatch, number):
     held = take(tmp_path)
     with pytest.raises(LockError, match=f"process {os.getpid()}"):
         take(tmp_path)
+    with pytest.raises(LockError, match="end it first"):
+        take(tmp_path, break_lock=True)
     held.check()
     # Of a process that is gone, and of another that has got its number.
     change(tmp_path, pid=2**22 + 1)
@@ -162,6 +235,13 @@ def test_without_locks_the_file_alone_is_one(tmp_path, monkeypatch, number):
         take(tmp_path)
     take(tmp_path, break_lock=True).release()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_nobody_has_waited_for_is_gone(tmp_path, other, monkeypatch):
+    no_locks(monkeypatch)
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    take(tmp_path).release()
 
 
 def test_a_job_that_was_requeued_is_its_own_heir(tmp_path, other, monkeypatch):
@@ -208,6 +288,7 @@ def test_a_broken_lock_is_noticed_by_who_had_it(tmp_path, monkeypatch):
 
 
 MOUNTS = r"""
+9 2 0:9 / /home/disk rw - ext4 /dev/b rw
 1 0 0:1 / / rw shared:1 - ext4 /dev/a rw
 2 1 0:2 / /home rw - nfs4 server:/home rw,vers=4.2,local_lock=none
 3 1 0:3 / /old rw - nfs server:/old rw,vers=3,nolock,local_lock=all
@@ -216,6 +297,10 @@ MOUNTS = r"""
 6 1 0:6 / /scratch rw,relatime - beegfs nodev rw
 7 1 0:7 / /home/with\040space rw - fuse.sshfs a rw
 8 1 0:8 / /gpfs rw - gpfs a rw
+10 1 0:10 / /over rw - nfs a rw,nolock
+11 1 0:11 / /over rw - ext4 /dev/c rw
+12 1 0:12 / /share rw - cifs a rw
+13 1 0:13 / /share/nobrl rw - cifs a rw,nobrl
 broken
 """
 
@@ -232,6 +317,10 @@ broken
         ("/home/with space/run", False, True),
         ("/gpfs/run", True, True),
         ("/homes", True, False),
+        ("/home/disk/run", True, False),
+        ("/over/run", True, False),
+        ("/share/run", True, True),
+        ("/share/nobrl/run", False, True),
     ],
 )
 def test_what_the_mount_table_says(tmp_path, monkeypatch, path, reach, shared):
@@ -255,9 +344,11 @@ def test_a_lock_of_another_host_that_does_not_reach_here_counts(tmp_path, monkey
 def test_only_an_empty_directory_is_a_new_run(tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
+    before = (tmp_path / "thesis").stat().st_mtime_ns
     with pytest.raises(ConfigError, match="not empty"):
         own_directory(tmp_path / "thesis", resume=False)
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
+    assert (tmp_path / "thesis").stat().st_mtime_ns == before  # nor for a moment
     mine = own_directory(tmp_path / "a" / "b", resume=False)
     with pytest.raises(LockError):
         own_directory(tmp_path / "a" / "b", resume=False)
@@ -265,3 +356,16 @@ def test_only_an_empty_directory_is_a_new_run(tmp_path):
         own_directory(tmp_path / "a" / "b", resume=True)
     mine.release()
     own_directory(tmp_path / "a" / "b", resume=False).release()
+
+
+def test_a_run_that_has_ended_meanwhile_is_kept(tmp_path, monkeypatch):
+    """It had the lock when this one looked first, and has given it up since."""
+
+    def late(directory, **more):
+        (directory / "config.yaml").touch()
+        return take(directory, **more)
+
+    monkeypatch.setattr(owner, "take", late)
+    with pytest.raises(ConfigError, match="not empty"):
+        own_directory(tmp_path, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

@@ -209,13 +209,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     with pytest.raises(DataError, match=r"gone\.png does not decode"):
         read(root)
     (root / "a" / "gone.png").unlink()
-    with pytest.raises(DataError, match=r"pipe\.png .*it is no regular file"):
+    with pytest.raises(DataError, match=r"pipe\.png .*it is not a regular file"):
         read(root)
     source, x = read(root, skip_broken=True)
     assert source.skipped == ("a/pipe.png",)
     assert len(x) == 2
     os.mkfifo(root / "owners.csv")
-    with pytest.raises(DataError, match=r"owners\.csv is no regular file"):
+    with pytest.raises(DataError, match=r"owners\.csv is not a regular file"):
         read(root, skip_broken=True, table="owners.csv")
 
 

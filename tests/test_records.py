@@ -60,6 +60,7 @@ DAMAGE = {
     "round-negative": line({"round": -4}),
     "round-list": line({"round": [4]}),
     "round-far": line({"round": 2**60}),
+    "round-beyond": line({"round": 2**70}),
     "loss-text": line({"round": 4, "loss": "0.5"}),
     "loss-nan": line({"round": 4, "loss": float("nan")}),
     "loss-infinite": line({"round": 4, "loss": 1}).replace('": 1,', '": 1e999,'),
@@ -102,6 +103,18 @@ def test_a_line_that_is_being_written_is_no_fault(tmp_path):
         assert rounds(reader) == [0, 1, 2]
         assert reader.notes() == []
     assert rounds(write(tmp_path, [*sound[:3], sound[3][:-1]])) == [0, 1, 2, 3]
+
+
+def test_a_line_that_changes_between_the_passes_is_left_out(tmp_path):
+    reader = write(tmp_path, lines(0, 1, 2))
+    write(tmp_path, lines(0, 7, 2))
+    assert [record["round"] for record in reader] == [0, 2]
+
+
+def test_of_many_lost_records_the_first_are_named(tmp_path):
+    (note,) = write(tmp_path, lines(*range(0, 60, 2))).notes()
+    told = "1,3,5,7,9,11,13,15,17,19,... (29 in all)"
+    assert f"lacks the records of rounds {told}" in note
 
 
 def test_records_twice_or_out_of_order_are_kept_once_and_in_order(tmp_path):

@@ -278,8 +278,8 @@ def test_columns_that_nothing_reads_are_named(folder, tmp_path, capsys):
     ("header", "change", "message"),
     [
         (("file", "client", "client"), lambda line: [*line, 1], "two columns 'client'"),
-        (("file", "client", "age"), lambda line: line, "line 2: it has not the 3"),
-        (("file", "client"), lambda line: [*line, "x"], "line 2: it has not the 2"),
+        (("file", "client", "age"), lambda line: line, "2: it does not have the 3"),
+        (("file", "client"), lambda line: [*line, "x"], "2: it does not have the 2"),
     ],
 )  # fmt: skip
 def test_a_csv_of_another_shape(folder, header, change, message):
@@ -360,7 +360,7 @@ def test_whole_labels_of_leaf(tmp_path):
 
 def test_a_pipe_among_files_of_leaf(tmp_path):
     os.mkfifo(tmp_path / "all_data.json")
-    assert "no regular file" in said_of(tmp_path)
+    assert "not a regular file" in said_of(tmp_path)
 
 
 def test_femnist_is_not_asked_about(tmp_path, capsys):

@@ -60,7 +60,7 @@ class Extractor(Protocol):
     Its factory gets the archive's folder, and its options as keywords, of which
     ``skip_broken`` must be one. Where it has an attribute ``added``, this names options
     that came later, each with the value that leaves features as they were before:
-    folders that were begun then are gone on with.
+    folders of features that were begun before are continued.
     """
 
     @property

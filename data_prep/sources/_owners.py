@@ -119,7 +119,7 @@ def _check(table: Path, k: int, line: Line, columns: Sequence[str]) -> None:
     """Check that a line has all columns and one of the splits."""
     where = f"{table}, line {k + 2}"
     if None in line or None in line.values():
-        msg = f"{where}: it has not the {len(columns)} columns that line 1 names"
+        msg = f"{where}: it does not have the {len(columns)} columns that line 1 names"
         raise DataError(msg)
     if "split" in columns and _code(line) is None:
         msg = (

@@ -4,6 +4,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +84,7 @@ def _folder(path: Path, wanted: Callable[[str, tuple[str, ...]], bool]) -> Saved
             found[file.stem] = _array(
                 path,
                 file.stem,
-                lambda file=file: np.load(file, mmap_mode="r"),  # type: ignore[misc]
+                partial(np.load, file, mmap_mode="r"),
             )
     return Saved(found, tuple(n for n in names if n not in found), files)
 
@@ -101,7 +102,7 @@ def _archive(
         if times[name] > 1:
             msg = f"{path} holds the array {name!r} twice; save the file again"
             raise DataError(msg)
-        found[name] = _array(path, name, lambda name=name: archive[name])  # type: ignore[misc]
+        found[name] = _array(path, name, partial(archive.__getitem__, name))
     return Saved(found, tuple(n for n in names if n not in found), (path,))
 
 
@@ -125,13 +126,13 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
             )
         else:
             said = cut(str(error).partition("\n")[0])
-            said = "it is no .npy file" if _no_array(error) else said
+            said = "it is not an .npy file" if _no_array(error) else said
             msg = f"cannot read {name!r} of {path} ({said}); save it again"
         raise DataError(msg) from error
     if not isinstance(values, np.ndarray):
         with suppress(AttributeError, zipfile.BadZipFile):
             values.close()
-        msg = f"{path}: {name!r} is no array; save it with np.save or np.savez"
+        msg = f"{path}: {name!r} is not an array; save it with np.save or np.savez"
         raise DataError(msg)
     return values
 

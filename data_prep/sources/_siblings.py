@@ -45,7 +45,7 @@ def unread_siblings(
 def _there(path: Path, holds_data: Callable[[Path], bool]) -> bool:
     try:
         return holds_data(path)
-    except OSError:  # not ours to read
+    except OSError:  # not readable
         return False
 
 

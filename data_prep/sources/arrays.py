@@ -44,8 +44,8 @@ def arrays(
     val, or these names), which is kept unless ``split=random``, ``class_names``,
     ``<input>_scale`` and ``<input>_shift`` (numbers), and true lengths:
     ``length_<input>``, or ``length`` for every input with a time axis, which is every
-    one of two or more axes that is not a picture. What else there is is named and not
-    read. Truth values as inputs are stored as bytes.
+    one of two or more axes that is not a picture. Other arrays are named and not read.
+    Truth values as inputs are stored as bytes.
 
     An input of type uint8 with two or three axes and no length of its own is a
     picture, unless `series` names it: colours are moved to the front, (H, W) becomes

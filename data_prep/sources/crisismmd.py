@@ -48,7 +48,7 @@ def crisismmd(path: Path, *, client: Literal["event"] | None = None) -> Source:
         return replace(source, ids=None, id_names=(), client_hint=hint)
     if ids is None:
         msg = (
-            f"client=event: {path} says nothing of events; the same 'fedapm extract "
+            f"client=event: {path} holds no events; the same 'fedapm extract "
             "crisismmd' again adds them, without making the features again, where the "
             "tables have a column 'event_name'"
         )
