@@ -254,5 +254,5 @@ def test_a_recording_of_nobody(folder):
 
 def test_a_pipe_is_not_waited_for(folder):
     os.mkfifo(folder / "0.Stand" / "1_B_1.csv")
-    with pytest.raises(DataError, match=r"1_B_1\.csv can't be read \(it is no regular"):
+    with pytest.raises(DataError, match=r"1_B_1\.csv can't be read \(it is not a regular"):
         sources.get("ku-har")(folder)
