@@ -22,14 +22,13 @@ from typing import Any
 
 import torch
 
-from fedapm_mpi import yamlfile
+from benchmarks import workloads as w1
+from benchmarks._common import keep, machine, training
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.graphs import Graphs
-from fedapm_mpi.job import train
-
-from . import w1
-from .telling import keep, machine, training
+from fedapm_mpi.config import yaml_io as yamlfile
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.engine.cuda_graphs import Graphs
+from fedapm_mpi.training.runner import train
 
 SPLITS = {"cnn": ["fc*"], "resnet18": ["fc.*"]}
 

@@ -15,17 +15,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import startup_time as startup
+from benchmarks import workloads as w1
+from benchmarks._common import keep, machine
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.comm.start import open_communicator
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.experiment import run
-from fedapm_mpi.plan import measure, memory
-from fedapm_mpi.recorder import Record, Recorder
-from fedapm_mpi.session import Session, open_session
-from fedapm_mpi.stopping import Stop
-
-from . import startup, w1
-from .telling import keep, machine
+from fedapm_mpi.comm.runtime import open_communicator
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.tracking.run_directory import Record, Recorder
+from fedapm_mpi.training.context import Session, open_session
+from fedapm_mpi.training.dry_run import measure, memory
+from fedapm_mpi.training.loop import run
+from fedapm_mpi.training.preemption import Stop
 
 WITHIN, GROWTH = 0.15, 0.01
 """Most that the peak may differ from the plan, and memory may grow, as shares."""

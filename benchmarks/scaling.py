@@ -21,10 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fedapm_mpi import yamlfile
-
-from . import w1
-from .telling import keep, machine, training
+from benchmarks import workloads as w1
+from benchmarks._common import keep, machine, training
+from fedapm_mpi.config import yaml_io as yamlfile
 
 BAR = {3: 0.55}
 """Ratio to one process that so many ranks must stay below, on as many cores as there

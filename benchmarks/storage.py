@@ -15,10 +15,16 @@ from statistics import median
 
 import numpy as np
 
-from fedapm_mpi.console import print_table
-from fedapm_mpi.manifest import Manifest, read_manifest
-from fedapm_mpi.shards import Compression, ShardReader, Table, column, write_dataset
-from fedapm_mpi.tables import stored_as
+from fedapm_mpi.data.manifest import Manifest, read_manifest
+from fedapm_mpi.data.reader import (
+    Compression,
+    ShardReader,
+    Table,
+    column,
+    write_dataset,
+)
+from fedapm_mpi.data.table import stored_as
+from fedapm_mpi.tracking.progress import print_table
 
 WAYS: tuple[tuple[str, Compression | None, bool], ...] = (
     ("as it is", None, False),

@@ -7,11 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import DataError
-from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.shorten import shown, some
-
-from .values import (
+from data_prep.sample_fields import (
     first_repeated,
     kind_of,
     last_part,
@@ -20,6 +16,9 @@ from .values import (
     texts,
     whole,
 )
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.text import shown, some
 
 
 class Labels(NamedTuple):

@@ -11,35 +11,35 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi import ownparts, ownsources
-from fedapm_mpi.comm import SERVER, Communicator, Serial
-from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.faults import classify
-from fedapm_mpi.files import file_sha256
-from fedapm_mpi.manifest import MANIFEST, Manifest, read_manifest
-from fedapm_mpi.options import validate_options
-from fedapm_mpi.registry import Registry, did_you_mean
-from fedapm_mpi.seeding import stream
-from fedapm_mpi.shards import Compression, write_dataset
-from fedapm_mpi.tables import Table, stored_as
-
-from . import own
-from .files import regular
-from .partitioners import Pool, partitioners
-from .partitioners.base import Within, facts, fault, may_overlap
-from .shifts import Clients, shifts
-from .sources import Source, sources
-from .split_checks import (
+from data_prep import plugin_calls as own
+from data_prep.column_scales import unscaled
+from data_prep.partitioners import Pool, partitioners
+from data_prep.partitioners.base import Within, facts, fault, may_overlap
+from data_prep.regular_files import regular
+from data_prep.sample_fields import writable
+from data_prep.shifts import Clients, shifts
+from data_prep.sources import Source, sources
+from data_prep.split_checks import (
     REMEDY,
     REMEDY_DRAWN,
     check_own,
     check_trained,
     groups_on_both_sides,
 )
-from .splits import official_splits, own_splits, random_splits
-from .spreads import unscaled
-from .validation import check_size, checked_source
-from .values import writable
+from data_prep.splits import official_splits, own_splits, random_splits
+from data_prep.validation import check_size, checked_source
+from fedapm_mpi.comm import SERVER, Communicator, Serial
+from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config.overrides import validate_options
+from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
+from fedapm_mpi.data.reader import Compression, write_dataset
+from fedapm_mpi.data.table import Table, stored_as
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
+from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins.faults import classify
+from fedapm_mpi.registry import Registry, did_you_mean
+from fedapm_mpi.utils.atomic_io import file_sha256
+from fedapm_mpi.utils.rng import stream
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""

@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.splits import Indices, Parts
+from fedapm_mpi.data.manifest import SPLITS
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import SPLITS
-
-from .splits import Indices, Parts
 
 REMEDY_DRAWN = (
     "make fewer clients, set a larger partitioner.min_samples or another seed, or have "

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.manifest import SPLITS
-from fedapm_mpi.seeding import stream
-
-from .partitioners.base import Pool, units
+from data_prep.partitioners.base import Pool, units
+from fedapm_mpi.data.manifest import SPLITS
+from fedapm_mpi.utils.rng import stream
 
 Indices = NDArray[np.int64]
 Parts = Sequence[Indices]

@@ -8,15 +8,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import InputSpec
-from fedapm_mpi.manifestfaults import input_fault
-from fedapm_mpi.shorten import cut, shown, some
-from fedapm_mpi.tables import Column, Table
-
-from .quantities import looks_like_a_quantity
-from .sources.base import Source
-from .values import (
+from data_prep.regression_labels import looks_like_a_quantity
+from data_prep.sample_fields import (
     MISSING,
     control_characters,
     first_repeated,
@@ -28,6 +21,12 @@ from .values import (
     whole,
     writable,
 )
+from data_prep.sources.base import Source
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.manifest_checks import input_fault
+from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.text import cut, shown, some
 
 MOST_CLASSES = 2**20
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
-from . import ownparts
-from .errors import ConfigError
-from .shorten import one_line
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.utils.text import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,7 +52,11 @@ class Registry(Generic[F]):
     def names(self) -> list[str]:
         """Return the names of the parts that come with the package, sorted."""
         package = importlib.import_module(self._package)
-        modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+        modules = (
+            module.name
+            for module in pkgutil.iter_modules(package.__path__)
+            if not module.ispkg
+        )
         return sorted(
             name.replace("_", "-")
             for name in modules

@@ -17,9 +17,9 @@ import numpy as np  # noqa: E402
 from crashing import arm  # noqa: E402
 from training import assert_same_run  # noqa: E402
 
-from fedapm_mpi import configfile, console, job, metrics  # noqa: E402, F401
-from fedapm_mpi.cli import main  # noqa: E402
-from fedapm_mpi.commands import train as command  # noqa: E402, F401
+from fedapm_mpi.cli import train as command  # noqa: E402, F401
+from fedapm_mpi.cli.main import main  # noqa: E402
+from fedapm_mpi.tasks import classification as metrics  # noqa: E402
 
 STEP = 2
 """Each operation is one of a pair such as write and rename; 1 tries all of them."""

@@ -15,7 +15,7 @@ LAST = "2"
 
 
 def stop_at(wanted: str) -> None:
-    from fedapm_mpi.doctor.watch import Watch
+    from fedapm_mpi.doctor.watchdog import Watch
 
     step: Callable[..., None] = Watch.step
 
@@ -34,7 +34,7 @@ def main() -> int:
             sys.path.insert(0, value)
         else:
             stop_at(value)
-    from fedapm_mpi.cli import main
+    from fedapm_mpi.cli.main import main
 
     return main(["doctor", *words])
 

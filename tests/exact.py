@@ -3,7 +3,7 @@
 import torch
 from quadratic import DIM_U, DIM_V
 
-from fedapm_mpi.algorithms._consensus import RelaxedADMM
+from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
 
 
 class Exact(RelaxedADMM):

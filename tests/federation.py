@@ -10,10 +10,10 @@ import torch
 from quadratic import DIM_U, KAPPA, Quadratic
 from torch import Tensor
 
-from fedapm_mpi.admm import Residuals
 from fedapm_mpi.algorithms.base import Round, Work, memory_rows
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedapm import FedAPM
+from fedapm_mpi.optim.admm import Residuals
 
 UNEVEN = (0.05, 0.1, 0.1, 0.2, 0.25, 0.3)
 

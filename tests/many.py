@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from fedapm_mpi.cli import main
-from fedapm_mpi.comm.launcher import launched_rank
+from fedapm_mpi.cli.main import main
+from fedapm_mpi.comm.launch_env import launched_rank
 
 folder, rank = Path(sys.argv[1]), launched_rank()
 for name, words in json.loads((folder / "commands.json").read_text()).items():

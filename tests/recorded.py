@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from training import FEDAPM, experiment
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.job import train
-from fedapm_mpi.session import open_session
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import train
 
 EVERYTHING = {"blocks": True, "dual_sum": True, "lagrangian": True}
 KEEP_ALL = {"every": 1, "keep": 99}

@@ -8,9 +8,9 @@ from typing import Any
 
 import h5py
 
-from fedapm_mpi.blocksums import BLOCK, SUM, append_sums
-from fedapm_mpi.files import file_sha256
-from fedapm_mpi.manifest import MANIFEST, ShardFile, encode_manifest, read_manifest
+from fedapm_mpi.data.block_checksums import BLOCK, SUM, append_sums
+from fedapm_mpi.data.manifest import MANIFEST, ShardFile, encode_manifest, read_manifest
+from fedapm_mpi.utils.atomic_io import file_sha256
 
 
 def reseal(

@@ -5,8 +5,8 @@ import json
 import yaml
 from training import experiment, write_config
 
-from fedapm_mpi.scaling.points import lay_out
-from fedapm_mpi.scaling.study import load
+from fedapm_mpi.studies.scaling.points import lay_out
+from fedapm_mpi.studies.scaling.study import load
 
 
 def write_study(folder, data, **changes):

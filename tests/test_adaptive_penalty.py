@@ -18,8 +18,8 @@ from federation import (
 )
 from quadratic import DIM_U, DIM_V, KAPPA, Quadratic
 
-from fedapm_mpi import admm
-from fedapm_mpi.algorithms._consensus import Balance
+from fedapm_mpi.algorithms._consensus_admm import Balance
+from fedapm_mpi.optim import admm
 
 RHOS = (0.1, 0.2, 0.4, 0.1, 0.05, 0.3, 3.0, 0.3, 0.03, 0.3)
 """Up and down."""

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fedapm_mpi.alignment import ALIGNMENT, aligned_empty, usable
-from fedapm_mpi.manifest import InputSpec
-from fedapm_mpi.samples import to_samples
-from fedapm_mpi.shardfile import ClientArrays
+from fedapm_mpi.data.hdf5 import ClientArrays
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.samples import to_samples
+from fedapm_mpi.utils.alignment import ALIGNMENT, aligned_empty, usable
 
 
 def misaligned(shape, dtype):

@@ -105,7 +105,7 @@ def test_importing_the_package_starts_nothing():
 
 def test_ranks_that_only_train_need_no_configuration_libraries():
     code = (
-        "import sys, fedapm_mpi.job, fedapm_mpi.commands.train\n"
+        "import sys, fedapm_mpi.training.runner, fedapm_mpi.cli.train\n"
         "sys.exit(any(name in sys.modules for name in "
         "('pydantic', 'ruamel', 'yaml', 'rich', 'matplotlib', 'scipy')))"
     )

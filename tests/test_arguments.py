@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from fedapm_mpi import source
-from fedapm_mpi.arguments import Parser, is_override, is_run, split_words
-from fedapm_mpi.cli import COMMANDS, main, parser
-from fedapm_mpi.commands import train
+from fedapm_mpi.cli import docstrings as source
+from fedapm_mpi.cli import train
+from fedapm_mpi.cli.arguments import Parser, is_override, is_run, split_words
+from fedapm_mpi.cli.main import COMMANDS, main, parser
 from fedapm_mpi.errors import ConfigError
 
 LARGE = ("torch", "pydantic", "rich", "ruamel", "jinja2", "mpi4py", "h5py", "scipy")
@@ -110,7 +110,7 @@ def test_a_value_is_never_taken_for_a_run(
 
 
 def test_options_of_prepare_may_come_before_its_source():
-    from fedapm_mpi.commands.prepare import asked
+    from fedapm_mpi.cli.prepare import asked
 
     args = parser(["prepare"]).parse_args(
         ["prepare", "a.b=1", "--from", "x", "--force", "arrays", "--to", "y", "c=2"]
@@ -229,7 +229,7 @@ def test_help_needs_no_large_library_and_no_time():
     """One process for all of them, whose times add up."""
     code = f"""
 import contextlib, io, json, resource, sys
-from fedapm_mpi.cli import main
+from fedapm_mpi.cli.main import main
 codes = []
 for words in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()):
@@ -255,7 +255,7 @@ print(json.dumps([codes, used.ru_utime + used.ru_stime]))
 def test_each_takes_a_third_of_a_second_at_most(words):
     code = f"""
 import contextlib, io, resource
-from fedapm_mpi.cli import main
+from fedapm_mpi.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()):
     assert main({words!r}) == 0
 used = resource.getrusage(resource.RUSAGE_SELF)

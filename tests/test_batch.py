@@ -10,10 +10,15 @@ import pytest
 import yaml
 from training import experiment, write_config
 
-from fedapm_mpi.batch.scripts import Shape, Training, render_step, render_training
-from fedapm_mpi.cli import main
+from fedapm_mpi.cli.main import main
+from fedapm_mpi.cluster.site import Site, read_site
+from fedapm_mpi.cluster.slurm.scripts import (
+    Shape,
+    Training,
+    render_step,
+    render_training,
+)
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.site import Site, read_site
 
 SHAPE = Shape(nodes=3, tasks_per_node=2, time="1:00:00")
 RUN = Training(name="mine", config="mine.yaml", run_dir="runs/mine-$SLURM_JOB_ID")

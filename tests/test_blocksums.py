@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedapm_mpi.blocksums import BLOCK, SUM, ChangedError, CheckedFile, append_sums
-from fedapm_mpi.files import file_sha256
+from fedapm_mpi.data.block_checksums import (
+    BLOCK,
+    SUM,
+    ChangedError,
+    CheckedFile,
+    append_sums,
+)
+from fedapm_mpi.utils.atomic_io import file_sha256
 
 
 @pytest.fixture(scope="module")

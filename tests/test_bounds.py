@@ -8,12 +8,12 @@ import yaml
 from test_config import VALID, changed, errors_of
 from training import experiment, write_config
 
-from fedapm_mpi.cli import main
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.cli.main import main
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.participation import participation
-from fedapm_mpi.scaling import platform, study
-from fedapm_mpi.sweeps import MOST_CELLS, Sweep, read_sweep
+from fedapm_mpi.studies.scaling import platform, study
+from fedapm_mpi.studies.sweep.grid import MOST_CELLS, Sweep, read_sweep
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@ import json
 import pytest
 import torch
 
-from fedapm_mpi import checkpoint
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.files import WriteError, write_text
-from fedapm_mpi.state import ClientTable, run_digest, state_digest
-from fedapm_mpi.storage import Own
+from fedapm_mpi.storage import checkpoint
+from fedapm_mpi.storage.client_states import ClientTable, run_digest, state_digest
+from fedapm_mpi.storage.tensor_store import Own
+from fedapm_mpi.utils.atomic_io import WriteError, write_text
 
 
 def state(value: float) -> dict[str, torch.Tensor]:

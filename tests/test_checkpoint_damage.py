@@ -14,15 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from training import digest_of, experiment, rounds_of
 
-from fedapm_mpi import checkpoint, descriptions
-from fedapm_mpi.checkpoint_folder import present
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.descriptions import read_description, write_description
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.files import WriteError
-from fedapm_mpi.job import train
-from fedapm_mpi.strictjson import decode, encode
+from fedapm_mpi.storage import checkpoint
+from fedapm_mpi.storage import checkpoint_metadata as descriptions
+from fedapm_mpi.storage.checkpoint_folder import present
+from fedapm_mpi.storage.checkpoint_metadata import read_description, write_description
+from fedapm_mpi.training.runner import train
+from fedapm_mpi.utils.atomic_io import WriteError
+from fedapm_mpi.utils.strict_json import decode, encode
 
 
 def save(root, t, keep=9, states=None):

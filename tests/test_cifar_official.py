@@ -9,12 +9,12 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.paper import cifar_official as official
 from fedapm_mpi.algorithms.base import Round, Work
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.cnn import CNN
-from fedapm_mpi.problem import ClientProblem
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.seeding import stream
-from fedapm_mpi.split import SplitModel
+from fedapm_mpi.utils.rng import stream
 
 M, N, SEED, BATCH, EPOCHS, LR, DECAY, RHO, SIGMA, MU = (
     5, 7, 11, 3, 2, 0.4, 0.05, 0.3, 0.2, 0.1,

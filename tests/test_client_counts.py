@@ -10,16 +10,16 @@ import toy_data
 from test_report import write_run
 from training import experiment, rounds_of
 
-from fedapm_mpi import cli
+from fedapm_mpi.analysis.comparison import COLUMNS, sentences, table_rows
+from fedapm_mpi.analysis.plots import draw_clients
+from fedapm_mpi.analysis.run_data import read_runs
+from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.console import headline
-from fedapm_mpi.job import train
-from fedapm_mpi.metrics import worst_decile_size
-from fedapm_mpi.report.comparison import COLUMNS, sentences, table_rows
-from fedapm_mpi.report.figures import draw_clients
-from fedapm_mpi.report.read import read_runs
-from fedapm_mpi.summary import remarks, summarise_run
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.tasks.classification import worst_decile_size
+from fedapm_mpi.tracking.progress import headline
+from fedapm_mpi.tracking.summary import remarks, summarise_run
+from fedapm_mpi.training.runner import train
 
 
 def trained(data, directory, **changes):

@@ -5,10 +5,10 @@ import pytest
 import torch
 from training import experiment
 
-from fedapm_mpi.client_work import local_work
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.session import Session, open_session
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.training.client import local_work
+from fedapm_mpi.training.context import Session, open_session
 
 
 def session(data, **changes) -> Session:

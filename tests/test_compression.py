@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from data_prep.pipeline import plan, prepare
-from data_prep.writing import Sample, write_samples
+from data_prep.writer import Sample, write_samples
+from fedapm_mpi.data.manifest import InputSpec, read_manifest
+from fedapm_mpi.data.reader import Compression, ShardReader
+from fedapm_mpi.data.table import Table, column, stored_as
+from fedapm_mpi.data.verify import join, repeats, verify
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.manifest import InputSpec, read_manifest
-from fedapm_mpi.shards import Compression, ShardReader
-from fedapm_mpi.tables import Table, column, stored_as
-from fedapm_mpi.verification import join, repeats, verify
 
 KINDS = get_args(Compression)
 

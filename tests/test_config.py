@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedapm_mpi.config import Config
-from fedapm_mpi.configfile import load, validate
+from fedapm_mpi.config.loader import load, validate
+from fedapm_mpi.config.overrides import parse_overrides, validate_options
+from fedapm_mpi.config.schema import Config
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.options import parse_overrides, validate_options
 
 VALID = {
     "data": "somewhere",

@@ -20,10 +20,10 @@ from torch import nn
 from training import FEDAPM, FEDSIM, digest_of, experiment, rounds_of
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.job import dry_run
-from fedapm_mpi.session import open_session
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import dry_run
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def test_what_needs_duals_is_refused_without(features, key, changes):
 
 
 def test_many_clients_get_a_word_on_how_often_they_are_looked_at(features, monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.session.MANY_CLIENTS", 8)
+    monkeypatch.setattr("fedapm_mpi.training.context.MANY_CLIENTS", 8)
     for every, told in ((1, 1), (10, 0)):
         values = experiment(features, diagnostics={"every": every})
         warnings = open_session(validate(values, "test"), Serial()).warnings

@@ -7,9 +7,9 @@ import sys
 import pytest
 from training import experiment, fedapm, user_path, write_config
 
-from fedapm_mpi.configfile import load
-from fedapm_mpi.cores import fitting_threads, notes, own_cores
+from fedapm_mpi.config.loader import load
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.affinity import fitting_threads, notes, own_cores
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ import archives
 import numpy as np
 import pytest
 
-from data_prep.extraction import extract
 from data_prep.extractors import extractors
 from data_prep.extractors.crisismmd import CLASSES, CrisisMMD
+from data_prep.feature_extraction import extract
 from data_prep.pipeline import plan, prepare
+from fedapm_mpi.cli.extract import _deciding
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.commands.extract import _deciding
 from fedapm_mpi.errors import ConfigError, DataError
 
 EVENTS = ("hurricane_harvey", "mexico_earthquake", "srilanka_floods")

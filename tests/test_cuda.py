@@ -11,16 +11,16 @@ from training import FEDAPM, digest_of, experiment, rounds_of, train, write_conf
 
 from fedapm_mpi.algorithms import Work
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.devices import open_device
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.device import open_device
+from fedapm_mpi.engine.feature_cache import Stage
+from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import ConfigError, TrainingError
 from fedapm_mpi.models.cnn import CNN
 from fedapm_mpi.models.resnet18 import resnet18
-from fedapm_mpi.problem import ClientProblem
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.session import open_session
-from fedapm_mpi.split import SplitModel
-from fedapm_mpi.stages import Stage
+from fedapm_mpi.training.context import open_session
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 PICTURE = (3, 8, 8)

@@ -7,15 +7,15 @@ import pytest
 from recorded import go
 from training import assert_same_run, digest_of, experiment, rounds_of
 
+from fedapm_mpi.analysis.run import load_client_model, recompute_digest
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.cutting import first_clients
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.client_subset import first_clients
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.job import identity_of
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.runs import load_client_model, recompute_digest
-from fedapm_mpi.session import open_session
-from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import identity_of
 
 COUNT = 5
 

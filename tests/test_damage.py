@@ -14,11 +14,11 @@ from toy_data import write_features
 from training import experiment
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
+from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.job import train
-from fedapm_mpi.manifest import MANIFEST, encode_manifest, read_manifest
-from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
+from fedapm_mpi.training.runner import train
 
 FLIPS = 500
 """Of single bits, for each way in which samples are stored."""
@@ -130,7 +130,7 @@ def test_a_flipped_bit_of_the_manifest_is_an_error_or_harmless(made, monkeypatch
     for bit in range(0, 8 * len(raw), 7 if old else 1):
         broken = bytearray(raw)
         broken[bit // 8] ^= 1 << bit % 8
-        monkeypatch.setattr("fedapm_mpi.manifest._raw", lambda path: bytes(broken))  # noqa: B023
+        monkeypatch.setattr("fedapm_mpi.data.manifest._raw", lambda path: bytes(broken))  # noqa: B023
         try:
             found = read_manifest(made)
         except DataError as error:

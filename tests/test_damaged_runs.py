@@ -8,15 +8,21 @@ from pathlib import Path
 import pytest
 from training import digest_of, experiment
 
-from fedapm_mpi import cli
+from fedapm_mpi.analysis.run import load_client_model, read_config
+from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.differences import differences
+from fedapm_mpi.config.diff import differences
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.files import WriteError, cannot_write, remove, write_text, write_whole
-from fedapm_mpi.job import train
-from fedapm_mpi.recorder import WRITTEN
-from fedapm_mpi.runs import load_client_model, read_config
+from fedapm_mpi.tracking.run_directory import WRITTEN
+from fedapm_mpi.training.runner import train
+from fedapm_mpi.utils.atomic_io import (
+    WriteError,
+    cannot_write,
+    remove,
+    write_text,
+    write_whole,
+)
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +244,8 @@ def test_a_directory_by_the_name_of_a_file_is_a_sentence(tmp_path):
         ("pathlib.Path.rename", errno.EIO),
         ("pathlib.Path.mkdir", errno.EACCES),
         ("shutil.rmtree", errno.EIO),
-        ("fedapm_mpi.checkpoint.file_sha256", errno.EIO),
-        ("fedapm_mpi.recorder.flush", errno.EIO),
+        ("fedapm_mpi.storage.checkpoint.file_sha256", errno.EIO),
+        ("fedapm_mpi.tracking.run_directory.flush", errno.EIO),
     ],
 )
 def test_a_failing_operation_is_one_sentence(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedapm_mpi.algorithms import Work
-from fedapm_mpi.dealing import Deal, deal, passes
+from fedapm_mpi.federation.assignment import Deal, deal, passes
 
 
 def whole(values):

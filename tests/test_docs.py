@@ -8,17 +8,18 @@ import yaml
 from model_tasks import Input
 from training import FEDAPM
 
-from fedapm_mpi import cli, faults
+from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.errors import ConfigError, DataError, TrainingError
-from fedapm_mpi.manifest import read_manifest
 from fedapm_mpi.models import models
-from fedapm_mpi.scaling.platform import load
-from fedapm_mpi.scaling.study import read
-from fedapm_mpi.session import open_session
-from fedapm_mpi.shards import ShardReader
-from fedapm_mpi.stopping import STOPPED_EARLY
+from fedapm_mpi.plugins import faults
+from fedapm_mpi.studies.scaling.platform import load
+from fedapm_mpi.studies.scaling.study import read
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.preemption import STOPPED_EARLY
 
 DOCS = Path(__file__).parents[1] / "docs"
 ALGORITHMS = DOCS / "algorithms.md"

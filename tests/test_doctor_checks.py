@@ -8,13 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from fedapm_mpi.cli import doctor
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.commands import doctor
-from fedapm_mpi.devices import turn
-from fedapm_mpi.doctor import environment
+from fedapm_mpi.doctor import launch_env as environment
 from fedapm_mpi.doctor.checks import examine
-from fedapm_mpi.doctor.checks.processors import gpu_map
-from fedapm_mpi.doctor.facts import Facts, collect, source_digest
+from fedapm_mpi.doctor.checks.affinity import gpu_map
 from fedapm_mpi.doctor.findings import (
     DataSeen,
     DataSet,
@@ -27,8 +25,10 @@ from fedapm_mpi.doctor.findings import (
     names,
     numbers,
 )
+from fedapm_mpi.doctor.preflight import Launchers
+from fedapm_mpi.doctor.rank_info import Facts, collect, source_digest
 from fedapm_mpi.doctor.report import plain
-from fedapm_mpi.doctor.starting import Launchers
+from fedapm_mpi.engine.device import turn
 from fedapm_mpi.errors import ConfigError
 
 MPICH = "MPICH Version: 5.0.2"

@@ -15,7 +15,7 @@ from fedapm_mpi.algorithms.fedavg import FedAvg
 from fedapm_mpi.algorithms.feddyn import FedDyn
 from fedapm_mpi.algorithms.fedprox import FedProx
 from fedapm_mpi.algorithms.scaffold import Scaffold
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 
 WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}

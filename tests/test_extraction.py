@@ -16,20 +16,20 @@ from PIL import Image
 from scipy.io import wavfile
 from training import FEDAPM, digest_of, rounds_of
 
-import data_prep.extraction
-from data_prep.extraction import extract
+import data_prep.feature_extraction
 from data_prep.extractors import BrokenItem, Items, extractors
-from data_prep.extractors._film import frames
-from data_prep.extractors._sound import filter_bank
+from data_prep.extractors._audio import filter_bank
+from data_prep.extractors._video import frames
 from data_prep.extractors.crisismmd import CLASSES, plain
+from data_prep.feature_extraction import extract
 from data_prep.pipeline import plan, prepare
-from fedapm_mpi.cli import main
+from fedapm_mpi.cli.main import main
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.job import train
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.shards import ShardReader
+from fedapm_mpi.training.runner import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -46,7 +46,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(data_prep.extraction, "CHUNK", 4)
+    monkeypatch.setattr(data_prep.feature_extraction, "CHUNK", 4)
 
 
 def copy(root, name, tmp_path):
@@ -78,7 +78,7 @@ def features(root, tmp_path_factory):
     """Folders of both archives' features."""
     to = tmp_path_factory.mktemp("features")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_prep.extraction, "CHUNK", 4)
+        patch.setattr(data_prep.feature_extraction, "CHUNK", 4)
         run(crema(root), to / "crema")
         run(crisis(root), to / "crisis")
     return to
@@ -175,7 +175,7 @@ def by_hand(root, pictures):
 
 
 def test_pictures_are_cut_from_the_middle_and_normalised(root):
-    from data_prep.extractors._networks import PictureNetwork
+    from data_prep.extractors._pretrained import PictureNetwork
 
     network = PictureNetwork(str(root / "pictures"))
     rng = np.random.default_rng(2)
@@ -404,7 +404,7 @@ def plan_and_read(folder, name="crema_d"):
 
 
 def test_another_size_of_chunks_is_another_folder(root, features, monkeypatch):
-    monkeypatch.setattr(data_prep.extraction, "CHUNK", 5)
+    monkeypatch.setattr(data_prep.feature_extraction, "CHUNK", 5)
     with pytest.raises(DataError, match=r"made otherwise \(they differ in: chunk\)"):
         run(crema(root), features / "crema")
 

@@ -7,9 +7,9 @@ too many to ask of everybody who runs the tests.
 import numpy as np
 import pytest
 
-from data_prep.heterogeneity import heterogeneity
+from data_prep.label_skew import heterogeneity
 from data_prep.partitioners import Pool, partitioners
-from fedapm_mpi.seeding import stream
+from fedapm_mpi.utils.rng import stream
 
 flwr = pytest.importorskip(
     "flwr_datasets.partitioner", reason="flwr-datasets is not installed"

@@ -21,7 +21,7 @@ from fedapm_mpi.algorithms.fedavg import FedAvg
 from fedapm_mpi.algorithms.flame import Flame
 from fedapm_mpi.algorithms.local import LocalOnly
 from fedapm_mpi.algorithms.pfedme import PFedMe
-from fedapm_mpi.options import validate_options
+from fedapm_mpi.config.overrides import validate_options
 
 UNIFORM = (1 / 6,) * 6
 WEIGHTS = {"uniform": UNIFORM, "uneven": UNEVEN}

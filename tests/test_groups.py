@@ -14,15 +14,15 @@ from recorded import KEEP_ALL, ids
 from safetensors.torch import load_file
 from training import FEDAPM, FEDSIM, digest_of, experiment, rounds_of
 
+from fedapm_mpi.analysis.run import load_client_model, recompute_digest
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.config import Group
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.config.schema import Group
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.groups import assign
-from fedapm_mpi.job import train
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.runs import load_client_model, recompute_digest
-from fedapm_mpi.session import open_session
+from fedapm_mpi.federation.client_groups import assign
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import train
 
 SIDES = {"x": 3, "y": 2}
 GROUPS = [
@@ -370,7 +370,7 @@ def test_what_is_shared_starts_alike(toy):
 
 
 def test_a_run_goes_on_with_the_bits_of_an_unbroken_one(toy, tmp_path):
-    from fedapm_mpi.stopping import Stop
+    from fedapm_mpi.training.preemption import Stop
 
     whole = go(tmp_path / "whole", toy["features"], algorithm=FEDAPM)
     stop = Stop()

@@ -9,11 +9,11 @@ from test_prepare import command, everyone, prepare
 from training import experiment
 
 from data_prep.sources import sources
+from fedapm_mpi.cli import inspect as inspect_command
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.commands import inspect as inspect_command
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.job import train
+from fedapm_mpi.training.runner import train
 
 Image = pytest.importorskip("PIL.Image")
 

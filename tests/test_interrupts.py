@@ -9,10 +9,11 @@ import time
 import pytest
 from training import experiment, fedapm, user_path, write_config
 
-from fedapm_mpi import cli, supervising
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.cluster import supervisor as supervising
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.comm.start import on_ranks
-from fedapm_mpi.stopping import stop_signals
+from fedapm_mpi.comm.runtime import on_ranks
+from fedapm_mpi.training.preemption import stop_signals
 
 INTERRUPTED = "fedapm: error: interrupted\n"
 STOPPING = (

@@ -9,11 +9,11 @@ import yaml
 from test_batch import RUN, SHAPE, options, started
 from training import experiment, write_config
 
-from fedapm_mpi.batch.quoting import directive_word, name_for, shell_word
-from fedapm_mpi.batch.scripts import Shape, render_step, render_training
-from fedapm_mpi.cli import main
+from fedapm_mpi.cli.main import main
+from fedapm_mpi.cluster.site import Site, read_site
+from fedapm_mpi.cluster.slurm.quoting import directive_word, name_for, shell_word
+from fedapm_mpi.cluster.slurm.scripts import Shape, render_step, render_training
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.site import Site, read_site
 
 BREAKS = [
     "a\nb", "a\rb", "a\x00b", "a\x1bb", "a\x85b", "a\u2028b", "a\u2029b", "a\tb",

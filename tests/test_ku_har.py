@@ -11,9 +11,9 @@ from training import small_har
 
 from data_prep.sources import sources
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.job import train
+from fedapm_mpi.training.runner import train
 
 FOLDERS = ("0.Stand", "1.Sit", "5.Lay", "11.Walk", "17.Table-tennis")
 SUBJECTS = ("1001", "1002", "1101")
@@ -254,5 +254,7 @@ def test_a_recording_of_nobody(folder):
 
 def test_a_pipe_is_not_waited_for(folder):
     os.mkfifo(folder / "0.Stand" / "1_B_1.csv")
-    with pytest.raises(DataError, match=r"1_B_1\.csv can't be read \(it is not a regular"):
+    with pytest.raises(
+        DataError, match=r"1_B_1\.csv can't be read \(it is not a regular"
+    ):
         sources.get("ku-har")(folder)

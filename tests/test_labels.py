@@ -14,10 +14,10 @@ import pytest
 from test_prepare import everyone, prepare
 
 from data_prep.labels import class_names, labels
-from data_prep.quantities import looks_like_a_quantity
+from data_prep.regression_labels import looks_like_a_quantity
+from data_prep.sample_fields import identifiers, lengths, lookalikes, split_codes
 from data_prep.sources import sources
-from data_prep.unread import unread
-from data_prep.values import identifiers, lengths, lookalikes, split_codes
+from data_prep.unused_inputs import unread
 from fedapm_mpi.errors import DataError
 
 Y = "made.npz: 'y'"

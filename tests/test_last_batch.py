@@ -7,20 +7,20 @@ from torch import nn
 from training import experiment
 
 from fedapm_mpi.algorithms import Work
-from fedapm_mpi.batching import Batching
+from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.dealing import passes
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import Table, column, write_dataset
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.job import dry_run, train
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.problem import ClientProblem
-from fedapm_mpi.runs import load_client_model
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.seeding import stream
-from fedapm_mpi.session import open_session
-from fedapm_mpi.shards import Table, column, write_dataset
-from fedapm_mpi.split import SplitModel
+from fedapm_mpi.federation.assignment import passes
+from fedapm_mpi.optim.batching import Batching
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import dry_run, train
+from fedapm_mpi.utils.rng import stream
 
 CLASSES = ("left", "right", "up")
 COUNTS = (9, 8, 12, 5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedapm_mpi import configfile
+from fedapm_mpi.config import loader as configfile
 
 ROOT = Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fedapm_mpi import launching
-from fedapm_mpi.commands.launch import tasks
+from fedapm_mpi.cli.launch import tasks
+from fedapm_mpi.cluster import launch as launching
+from fedapm_mpi.cluster.launch import choose, command, kind_of
+from fedapm_mpi.cluster.launchers import Job, launchers
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.launchers import Job, launchers
-from fedapm_mpi.launching import choose, command, kind_of
 
 HYDRA = "HYDRA build details:\n    Version: 4.0.2"
 OPEN_MPI = "mpiexec (OpenRTE) 4.1.4"

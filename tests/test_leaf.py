@@ -11,9 +11,9 @@ from data_prep.sources import sources
 from data_prep.sources.sent140 import encode
 from data_prep.sources.shakespeare import LETTERS
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.job import train
+from fedapm_mpi.training.runner import train
 
 LAYOUT = "all_data_{}_niid_0_keep_0_{}_9.json"
 """What LEAF calls its files: number, train or test, digits of the fraction."""

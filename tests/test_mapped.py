@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedapm_mpi.alignment import ALIGNMENT
-from fedapm_mpi.files import WriteError
-from fedapm_mpi.mapped import Cells, MappedFile, most_room, room
+from fedapm_mpi.storage.shared_memory import Cells, MappedFile, most_room, room
+from fedapm_mpi.utils.alignment import ALIGNMENT
+from fedapm_mpi.utils.atomic_io import WriteError
 
 KEYS = ("a", ("b", "test"), 3)
 
@@ -145,7 +145,7 @@ def test_another_process_sees_it(tmp_path):
     cells.put(KEYS[0], tensors(2.0))
     code = (
         "import sys; from pathlib import Path\n"
-        "from fedapm_mpi.mapped import Cells, MappedFile\n"
+        "from fedapm_mpi.storage.shared_memory import Cells, MappedFile\n"
         f"cells = Cells(MappedFile.open(Path(sys.argv[1])), 0, 'abc', {capacities})\n"
         "found = cells.get('a')['shared']\n"
         "assert (found == 2).all()\n"

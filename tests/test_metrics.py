@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics as sk
 
 from fedapm_mpi.errors import DataError, TrainingError
-from fedapm_mpi.metrics import (
+from fedapm_mpi.tasks.classification import (
     Summary,
     client_metrics,
     confusion,

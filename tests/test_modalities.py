@@ -9,9 +9,9 @@ import pytest
 from benchmarks.paper import modalities
 from benchmarks.paper.studies import STUDIES, Setting
 from data_prep.pipeline import plan, prepare
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.runs import load_client_model, read_config
+from fedapm_mpi.analysis.run import load_client_model, read_config
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import read_manifest
 
 SMALL = {"name": "har", "filters": 2, "hidden": 4, "attention": 4}
 

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
-from fedapm_mpi.models._images import image_layout
-from fedapm_mpi.models._padding import within
+from fedapm_mpi.models.layers.images import image_layout
+from fedapm_mpi.models.layers.padding import within
 
 CNN_PARAMETERS = [
     ("conv1.weight", (16, 3, 3, 3)),

@@ -7,8 +7,8 @@ from model_tasks import KU_HAR, Input, build, samples
 from torch import nn
 from torch.nn import functional as F
 
-from fedapm_mpi.models._attention import FuseBase
-from fedapm_mpi.models._padding import within
+from fedapm_mpi.models.layers.attention import FuseBase
+from fedapm_mpi.models.layers.padding import within
 
 # --- fuse_base
 

@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from training import FEDAPM, FEDSIM, digest_of, experiment
 
+from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.job import train
-from fedapm_mpi.runs import load_client_model
-from fedapm_mpi.session import open_session
-from fedapm_mpi.split import SplitModel
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import train
 
 MLP = {"name": "mlp", "hidden": [8, 6]}
 LORA = {"name": "lora", "base": MLP, "rank": 2, "scale": 3.0}

@@ -7,8 +7,8 @@ from test_models_har import plain_gru
 from torch import nn
 from torch.nn import functional as F
 
-from fedapm_mpi.models._padding import within
-from fedapm_mpi.models._recurrent import tokens_of
+from fedapm_mpi.models.layers.padding import within
+from fedapm_mpi.models.layers.recurrent import tokens_of
 
 GRU = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
 FUSE = [

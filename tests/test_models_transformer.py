@@ -8,7 +8,7 @@ from model_tasks import Input, build, samples
 from torch.nn import functional as F
 
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.models._padding import within
+from fedapm_mpi.models.layers.padding import within
 
 TEXT = (Input("text", (9,), ragged=True), Input("wave", (6, 2)))
 OPTIONS = {

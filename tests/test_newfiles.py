@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedapm_mpi.data.reader import Table, column, write_dataset
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.files import cannot_write
-from fedapm_mpi.newfiles import open_new, why_not_written
-from fedapm_mpi.shards import Table, column, write_dataset
+from fedapm_mpi.utils.atomic_io import cannot_write
+from fedapm_mpi.utils.new_file import open_new, why_not_written
 
 ROOM, PERMISSION = "free some space", "check the permissions of the folder"
 DISK = "check the file system and its disk or server"
@@ -77,7 +77,7 @@ int flock(int file, int operation) { errno = ENOLCK; return -1; }
 WRITE_AND_READ = """
 import sys
 import numpy as np
-from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
 table = Table("t", [column("x", np.arange(4.0))], np.zeros(4, int), ["a"])
 rows = {"train": [np.array([3, 0])], "test": [np.array([1])]}
 manifest = write_dataset(sys.argv[1], table, rows, compression=sys.argv[2] or None)

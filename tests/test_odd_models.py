@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 from training import FEDAPM, digest_of, experiment, rounds_of
 
-from fedapm_mpi import builtmodel
+from fedapm_mpi.analysis.run import load_client_model, recompute_digest
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.groups import build_groups
-from fedapm_mpi.job import train
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.runs import load_client_model, recompute_digest
+from fedapm_mpi.federation.client_groups import build_groups
+from fedapm_mpi.training import model_fingerprint as builtmodel
+from fedapm_mpi.training.runner import train
 
 TURN = [complex(np.cos(angle), np.sin(angle)) for angle in (0.3, 1.2)]
 ALL = {"participation": {"name": "full"}, "rounds": 2}

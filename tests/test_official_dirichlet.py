@@ -12,9 +12,9 @@ from test_prepare import command
 from data_prep.partitioners import Parts, Pool, partitioners
 from data_prep.pipeline import plan, prepare
 from data_prep.splits import official_splits, random_splits
-from fedapm_mpi.commands import inspect as inspect_command
+from fedapm_mpi.cli import inspect as inspect_command
+from fedapm_mpi.data.reader import ShardReader, verify_checksums
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.shards import ShardReader, verify_checksums
 
 CIFAR = Pool(np.random.default_rng(0).permutation(np.repeat(np.arange(10), 6000)))
 

@@ -17,9 +17,9 @@ from torch import nn
 
 from fedapm_mpi.algorithms.base import Round, Work
 from fedapm_mpi.algorithms.fedapm import FedAPM
-from fedapm_mpi.problem import ClientProblem
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.split import SplitModel
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.engine.partitioned_model import SplitModel
 
 ROUNDS = 20
 BATCH = 4

@@ -6,12 +6,12 @@ import pytest
 import torch
 from training import digest_of, experiment
 
+from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.engine.model_outputs import checked_scores, described, logits_of
 from fedapm_mpi.errors import ConfigError, FedAPMError, TrainingError
-from fedapm_mpi.job import dry_run, train
-from fedapm_mpi.outputs import checked_scores, described, logits_of
-from fedapm_mpi.runs import load_client_model
+from fedapm_mpi.training.runner import dry_run, train
 
 WANTED = r"; it must return class scores, a floating Tensor \(n, classes\), or an "
 

@@ -7,12 +7,12 @@ import yaml
 from test_config import VALID, changed
 from training import experiment, write_config
 
-from fedapm_mpi.configfile import load
+from fedapm_mpi.config.loader import load
+from fedapm_mpi.config.overrides import parse_overrides
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.options import parse_overrides
-from fedapm_mpi.scaling.study import load as load_study
-from fedapm_mpi.scaling.study import nested, put
-from fedapm_mpi.sweeps import notes_on, read_sweep
+from fedapm_mpi.studies.scaling.study import load as load_study
+from fedapm_mpi.studies.scaling.study import nested, put
+from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep
 
 MLP = {"name": "mlp", "hidden": [64, 32]}
 

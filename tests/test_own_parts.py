@@ -11,10 +11,12 @@ import torch
 import yaml
 from training import FEDAPM, digest_of, experiment
 
-from fedapm_mpi import cli, faults, ownparts
-from fedapm_mpi.configfile import load
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.config.loader import load
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.models import models
+from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import loader as ownparts
 
 PLAIN = """\
 from torch import nn

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 from test_own_parts import here, write  # noqa: F401
 
-from fedapm_mpi import cli, launching
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.cluster import launch as launching
+from fedapm_mpi.cluster.launchers import Job
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.faults import PartError
-from fedapm_mpi.launchers import Job
-from fedapm_mpi.manifest import read_manifest
+from fedapm_mpi.plugins.faults import PartError
 
 PARTS = """\
 import numpy as np
 from data_prep.extractors import BrokenItem, Items
 from data_prep.sources import Source
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.tables import Table, column
+from fedapm_mpi.data.table import Table, column
 
 
 def source(path, *, classes: int = 2):

@@ -12,12 +12,12 @@ from data_prep.pipeline import plan
 from data_prep.pipeline import prepare as prepare_data
 from data_prep.sources import Source, sources
 from data_prep.split_checks import groups_on_both_sides
-from data_prep.writing import Sample, write_samples
-from fedapm_mpi.commands import inspect as inspect_command
-from fedapm_mpi.commands import prepare as prepare_command
+from data_prep.writer import Sample, write_samples
+from fedapm_mpi.cli import inspect as inspect_command
+from fedapm_mpi.cli import prepare as prepare_command
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.manifest import InputSpec
-from fedapm_mpi.tables import Table, column
 
 N = 40
 

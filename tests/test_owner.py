@@ -11,17 +11,18 @@ import time
 
 import pytest
 
-from fedapm_mpi import mounts, owner
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.files import WriteError
-from fedapm_mpi.holders import Holder
-from fedapm_mpi.owner import FILE, LockError, take
-from fedapm_mpi.recorder import Recorder, own_directory
+from fedapm_mpi.tracking import run_lock as owner
+from fedapm_mpi.tracking.lock_holder import Holder
+from fedapm_mpi.tracking.run_directory import Recorder, own_directory
+from fedapm_mpi.tracking.run_lock import FILE, LockError, take
+from fedapm_mpi.utils import mounts
+from fedapm_mpi.utils.atomic_io import WriteError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fedapm_mpi.owner import take
+from fedapm_mpi.tracking.run_lock import take
 held = take(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -30,7 +31,7 @@ time.sleep(60)
 HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path
-from fedapm_mpi.owner import take
+from fedapm_mpi.tracking.run_lock import take
 held = take(Path(sys.argv[1]))
 program = subprocess.Popen(["sleep", "60"], close_fds=False)
 forked = os.fork()

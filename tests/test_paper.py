@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.paper import fair, gather, published
+from benchmarks.paper import fair, published
+from benchmarks.paper import tables as gather
 from benchmarks.paper.studies import METHODS, STUDIES, Setting, Study, configuration
 from data_prep.pipeline import plan, prepare
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, TrainingError
-from fedapm_mpi.job import train
-from fedapm_mpi.session import open_session
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import train
 
 TOY = Study(
     data="toy",

@@ -19,12 +19,12 @@ from training import digest_of, experiment
 
 from fedapm_mpi.algorithms import algorithms
 from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.job import train
-from fedapm_mpi.runs import load_client_model
-from fedapm_mpi.session import open_session
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import train
 
 ROUNDS = ([0, 3], [5], [1, 3, 4], [0, 1, 2, 3, 4, 5], [2, 3])
 HEAD = {"lr_head": 0.3, "head_work": Work(steps=4)}

@@ -4,7 +4,7 @@ import pytest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import hosts, placements
-from fedapm_mpi.seeding import stream
+from fedapm_mpi.utils.rng import stream
 
 
 def choose(name: str, m: int, key: int = 0, **options):

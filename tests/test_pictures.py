@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_prepare import everyone, prepare
 
-from data_prep.pictures import eight_bits, picture
+from data_prep.images import eight_bits, picture
 from data_prep.sources import sources
 from fedapm_mpi.errors import DataError
 

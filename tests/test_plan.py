@@ -5,9 +5,9 @@ import pytest
 from training import experiment
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.plan import Memory, memory, samples_read
-from fedapm_mpi.session import open_session
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.dry_run import Memory, memory, samples_read
 
 FEATURES = 6
 
@@ -45,7 +45,7 @@ def test_memory_counts_what_is_there_already_once(toy):
 
 def test_doubles_and_bytes(toy, tmp_path):
     """A model sees other numbers than are stored; reading takes the larger."""
-    from fedapm_mpi.shards import Table, column, write_dataset
+    from fedapm_mpi.data.reader import Table, column, write_dataset
 
     x = np.zeros((20, 50), np.uint8)
     rows = [np.arange(0, 8), np.arange(8, 16)]
@@ -74,7 +74,7 @@ def test_a_short_run_sees_those_whom_it_draws(toy, who):
 
 
 def test_a_run_longer_than_is_looked_at_sees_everybody(toy, monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.plan.DRAWN", 1)
+    monkeypatch.setattr("fedapm_mpi.training.dry_run.DRAWN", 1)
     session = opened(toy["features"], rounds=2)
     counts = session.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))

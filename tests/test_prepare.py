@@ -11,12 +11,12 @@ from test_sources import write_cifar, write_fashion
 
 from data_prep import pipeline
 from data_prep.pipeline import Settings, plan
-from fedapm_mpi.commands import download as download_command
-from fedapm_mpi.commands import inspect as inspect_command
-from fedapm_mpi.commands import prepare as prepare_command
+from fedapm_mpi.analysis import partition_plot as partition
+from fedapm_mpi.cli import download as download_command
+from fedapm_mpi.cli import inspect as inspect_command
+from fedapm_mpi.cli import prepare as prepare_command
+from fedapm_mpi.data.reader import ShardReader, read_manifest, verify_checksums
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.report import partition
-from fedapm_mpi.shards import ShardReader, read_manifest, verify_checksums
 
 
 def command(module, *words):

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from fedapm_mpi.algorithms import Work
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import TrainingError
-from fedapm_mpi.problem import ClientProblem
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.split import SplitModel
 
 
 def samples(n: int = 10) -> Samples:
@@ -82,7 +82,7 @@ def test_gradient_is_of_the_mean_loss_in_each_part():
 
 
 def test_full_gradient_is_that_of_all_samples_without_dropout(monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.problem.EVALUATION_PIECE", 3)
+    monkeypatch.setattr("fedapm_mpi.engine.local_objective.EVALUATION_PIECE", 3)
     with_dropout, without = problem(dropout=0.9), problem()
     expected = without.gradient("both", torch.arange(10)).clone()
     torch.testing.assert_close(with_dropout.full_gradient("both"), expected)

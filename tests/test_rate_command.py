@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fedapm_mpi import cli
+from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError, DataError
 
 

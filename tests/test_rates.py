@@ -8,7 +8,7 @@ import torch
 from federation import Federation, alternating, descending, lagrangian
 from quadratic import Quadratic
 
-from fedapm_mpi.rates import fit_rate
+from fedapm_mpi.analysis.convergence import fit_rate
 
 
 def noisy(values, spread=0.1, seed=0):

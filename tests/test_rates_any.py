@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_rates import T, assert_linear, assert_sublinear, noisy
 
-from fedapm_mpi.rates import fit_rate
+from fedapm_mpi.analysis.convergence import fit_rate
 
 factors = st.floats(0.01, 0.98)
 scales = st.floats(-100, 100).map(lambda power: 10.0**power)

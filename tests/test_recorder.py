@@ -3,14 +3,14 @@ import json
 import pytest
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.recorder import (
+from fedapm_mpi.tracking.run_directory import (
     Recorder,
     finite,
     new_run_directory,
     own_directory,
     ranges,
 )
-from fedapm_mpi.summary import summarise_run
+from fedapm_mpi.tracking.summary import summarise_run
 
 
 def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path):

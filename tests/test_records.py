@@ -7,20 +7,20 @@ import shutil
 import pytest
 from training import digest_of, experiment, rounds_of
 
-from fedapm_mpi import cli
+from fedapm_mpi.analysis.comparison import sentences
+from fedapm_mpi.analysis.run import read_records
+from fedapm_mpi.analysis.run_data import read_runs
+from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import DataError, FedAPMError
-from fedapm_mpi.files import WriteError
-from fedapm_mpi.job import train
-from fedapm_mpi.recorder import Recorder
-from fedapm_mpi.records import Records, gaps, line, parse, rising, spans
-from fedapm_mpi.report.comparison import sentences
-from fedapm_mpi.report.read import read_runs
-from fedapm_mpi.report.sweep import row_of
-from fedapm_mpi.runs import read_records
-from fedapm_mpi.summary import summarise_run
-from fedapm_mpi.sweeps import Cell
+from fedapm_mpi.studies.sweep.grid import Cell
+from fedapm_mpi.studies.sweep.table import row_of
+from fedapm_mpi.tracking.records import Records, gaps, line, parse, rising, spans
+from fedapm_mpi.tracking.run_directory import Recorder
+from fedapm_mpi.tracking.summary import summarise_run
+from fedapm_mpi.training.runner import train
+from fedapm_mpi.utils.atomic_io import WriteError
 
 
 def lines(*rounds, loss=0.5):

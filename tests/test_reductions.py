@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fedapm_mpi.aggregators import reductions
+from fedapm_mpi.aggregators.exact import Exact, decode, encode, scale_exponent
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.reductions import reductions
-from fedapm_mpi.reductions.exact import Exact, decode, encode, scale_exponent
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 terms = st.lists(arrays(np.float64, 3, elements=finite), min_size=1, max_size=9)
@@ -71,7 +71,7 @@ def test_blocks_do_not_change_the_sum(monkeypatch):
 
     whole = total()
     np.testing.assert_allclose(whole, np.sum(increments, axis=0), rtol=1e-14)
-    monkeypatch.setattr("fedapm_mpi.reductions.exact.BLOCK", 7)
+    monkeypatch.setattr("fedapm_mpi.aggregators.exact.BLOCK", 7)
     assert (total() == whole).all()
 
 

@@ -11,10 +11,10 @@ from benchmarks.paper import regimes
 from benchmarks.paper.regimes import DECAY, Cell, Objective
 from data_prep.pipeline import plan, prepare
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.job import train
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.shards import ShardReader
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.training.runner import train
 
 CLIENTS = 4
 

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from fedapm_mpi import terminal
-from fedapm_mpi.relaying import pump
+from fedapm_mpi.cluster.output_relay import pump
+from fedapm_mpi.utils import terminal
 
 BECOMES = (
     "import os, sys\n"
-    "from fedapm_mpi.relaying import relay_outputs\n"
+    "from fedapm_mpi.cluster.output_relay import relay_outputs\n"
     "relay_outputs()\n"
     "os.execv('/bin/sh', ['sh', '-c', sys.argv[1]])"
 )

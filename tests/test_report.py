@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from fedapm_mpi import cli
+from fedapm_mpi.analysis.comparison import COLUMNS, sentences, table_rows
+from fedapm_mpi.analysis.run_data import read_runs
+from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.report.comparison import COLUMNS, sentences, table_rows
-from fedapm_mpi.report.read import read_runs
-from fedapm_mpi.summary import HIGHER_IS_BETTER
+from fedapm_mpi.tracking.summary import HIGHER_IS_BETTER
 
 SHA = "a" * 64
 CLIENTS = (0.5, 0.75, float("nan"), 1.0)
@@ -188,7 +188,7 @@ def test_a_run_without_an_evaluation_has_no_figures_of_it(tmp_path, capsys):
 
 
 def test_without_matplotlib_the_error_says_how_to_get_it(tmp_path, monkeypatch):
-    from fedapm_mpi.report.figures import draw_curves
+    from fedapm_mpi.analysis.plots import draw_curves
 
     run = write_run(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

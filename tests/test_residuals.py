@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quadratic import Quadratic
 
-from fedapm_mpi import admm
-from fedapm_mpi.algorithms._consensus import Balance
+from fedapm_mpi.algorithms._consensus_admm import Balance
 from fedapm_mpi.algorithms.base import Work
-from fedapm_mpi.theory import Lipschitz, lyapunov_excess, unmet_conditions
+from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.fedapm_theory import Lipschitz, lyapunov_excess, unmet_conditions
 
 sizes = st.floats(0, 1e6, allow_nan=False)
 scale = st.sampled_from([0.0, 1e-3, 1.0, 1e3])

@@ -9,20 +9,26 @@ import pytest
 from training import experiment
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.dealing import deal
-from fedapm_mpi.napping import nap
+from fedapm_mpi.comm.backoff import nap
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.federation.assignment import deal
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
-from fedapm_mpi.scaling import draws
-from fedapm_mpi.scaling.draws import Workload, layout, load
-from fedapm_mpi.scaling.fitting import fit, nonnegative
-from fedapm_mpi.scaling.model import Model, Sample, fit_model
-from fedapm_mpi.scaling.predict import crossover, ensemble, hold_out, on_ranks
-from fedapm_mpi.scaling.simulate import Machine, Schedule, first_rounds, replay, waiting
-from fedapm_mpi.scaling.terms import Setting
-from fedapm_mpi.scaling.workload import workload_of
-from fedapm_mpi.session import open_session, place
+from fedapm_mpi.studies.scaling import schedule as draws
+from fedapm_mpi.studies.scaling.model import Model, Sample, fit_model
+from fedapm_mpi.studies.scaling.model_fit import fit, nonnegative
+from fedapm_mpi.studies.scaling.model_terms import Setting
+from fedapm_mpi.studies.scaling.predict import crossover, ensemble, hold_out, on_ranks
+from fedapm_mpi.studies.scaling.schedule import Workload, layout, load
+from fedapm_mpi.studies.scaling.simulate import (
+    Machine,
+    Schedule,
+    first_rounds,
+    replay,
+    waiting,
+)
+from fedapm_mpi.studies.scaling.workload import workload_of
+from fedapm_mpi.training.context import open_session, place
 
 TRUE = {
     "broadcast": {"L": 2e-4, "L*D": 1e-8},

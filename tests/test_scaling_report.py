@@ -7,11 +7,11 @@ import pytest
 from scaling_study import laid_out, pretend
 from scipy.stats import t as student
 
-from fedapm_mpi import cli
-from fedapm_mpi.scaling import speedup
-from fedapm_mpi.scaling.measured import read_points
-from fedapm_mpi.scaling.statistics import band, t_quantile
-from fedapm_mpi.scaling.summary import differing, rows_of
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.studies.scaling import speedup
+from fedapm_mpi.studies.scaling.measurements import read_points
+from fedapm_mpi.studies.scaling.statistics import band, t_quantile
+from fedapm_mpi.studies.scaling.summary import differing, rows_of
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 30])

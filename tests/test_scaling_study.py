@@ -7,11 +7,12 @@ import pytest
 import yaml
 from scaling_study import laid_out, pretend, write_study
 
-from fedapm_mpi import cli, configfile
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.config import loader as configfile
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.scaling import running
-from fedapm_mpi.scaling.points import lay_out, open_study
-from fedapm_mpi.scaling.study import load, nested, put
+from fedapm_mpi.studies.scaling import runner as running
+from fedapm_mpi.studies.scaling.points import lay_out, open_study
+from fedapm_mpi.studies.scaling.study import load, nested, put
 
 WIDTHS = {"client_ranks": 2, "key": "model.hidden", "values": [[8], [16]]}
 

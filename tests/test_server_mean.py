@@ -15,7 +15,7 @@ from quadratic import DIM_U, Quadratic
 from fedapm_mpi.algorithms.base import Work
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedsim import FedSim
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 
 ROUNDS = ([0, 2, 3], [4], [0, 1, 2, 3, 4, 5], [1], [5, 1], [2, 3, 4, 5])

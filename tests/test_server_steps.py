@@ -9,7 +9,7 @@ from algorithm_options import SHARING_ALL, SHARING_PART
 from training import FEDAPM, FEDSIM
 
 from fedapm_mpi.algorithms import Round, algorithms, memory_rows
-from fedapm_mpi.building import build_part
+from fedapm_mpi.federation.builder import build_part
 
 D, CUT, ROUNDS = 7, 3, 3
 OPTIONS = {

@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resealing import reseal
 
-from fedapm_mpi import tables
-from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import MANIFEST, InputSpec
-from fedapm_mpi.shards import (
+from fedapm_mpi.data import table as tables
+from fedapm_mpi.data.manifest import MANIFEST, InputSpec
+from fedapm_mpi.data.reader import (
     ShardReader,
     Table,
     column,
@@ -26,7 +25,8 @@ from fedapm_mpi.shards import (
     verify_checksums,
     write_dataset,
 )
-from fedapm_mpi.tables import cut
+from fedapm_mpi.data.table import cut
+from fedapm_mpi.errors import DataError
 
 N, M = 60, 5
 
@@ -101,7 +101,7 @@ def test_samples_that_come_in_small_pieces(monkeypatch, made, table, splits):
     def little(descriptor, buffers, start):
         return whole(descriptor, [memoryview(buffers[0]).cast("B")[:7]], start)
 
-    monkeypatch.setattr("fedapm_mpi.blocksums.os.preadv", little)
+    monkeypatch.setattr("fedapm_mpi.data.block_checksums.os.preadv", little)
     test_what_is_written_is_read_back(made, table, splits)
 
 
@@ -412,7 +412,7 @@ def test_cut_balances_and_keeps_shards_small():
 
 
 def test_many_shards_are_not_all_kept_open(made, monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.shards.OPEN_SHARDS", 1)
+    monkeypatch.setattr("fedapm_mpi.data.reader.OPEN_SHARDS", 1)
     reader = ShardReader(made)
     for _ in range(2):
         for client in range(M):
@@ -447,7 +447,7 @@ def test_a_shard_that_is_open_when_python_ends(toy):
     """HDF5 closes it after the interpreter, whose reader it must not call then."""
     program = (
         "import ctypes, sys\n"
-        "from fedapm_mpi.shards import ShardReader, read_manifest\n"
+        "from fedapm_mpi.data.reader import ShardReader, read_manifest\n"
         "reader = ShardReader(read_manifest(sys.argv[1]))\n"
         "print(len(reader.read(0, 'train').labels))\n"
         "for kept in (reader, *reader._open.values()):\n"

@@ -11,14 +11,14 @@ from training import small_har
 
 from data_prep.pipeline import plan
 from data_prep.shifts import Clients, shifts
+from fedapm_mpi.analysis.run import load_client_model
+from fedapm_mpi.cli import inspect as inspect_command
+from fedapm_mpi.cli import prepare as prepare_command
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.commands import inspect as inspect_command
-from fedapm_mpi.commands import prepare as prepare_command
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.table import Table, blocks, column
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.job import train
-from fedapm_mpi.runs import load_client_model
-from fedapm_mpi.tables import Table, blocks, column
+from fedapm_mpi.training.runner import train
 
 M, EACH, CLASSES = 6, 400, 4
 N = M * EACH

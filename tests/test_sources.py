@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from data_prep.download import Remote, download
 from data_prep.sources import cifar10, sources, watch
 from data_prep.sources.base import window_scores
-from fedapm_mpi.cli import main
+from fedapm_mpi.cli.main import main
 from fedapm_mpi.errors import ConfigError, DataError
 
 

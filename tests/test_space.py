@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedapm_mpi.space import SharedSpace
+from fedapm_mpi.federation.shared_layout import SharedSpace
 
 SHAPES = {"a": (2,), "b": (2, 3), "c": (), "d": (0, 2), "e": (1,)}
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.space import SharedSpace
-from fedapm_mpi.split import SplitModel
+from fedapm_mpi.federation.shared_layout import SharedSpace
 
 
 def network() -> nn.Sequential:

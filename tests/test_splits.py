@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.heterogeneity import heterogeneity
+from data_prep.label_skew import heterogeneity
 from data_prep.partitioners import Pool
 from data_prep.splits import choose, own_splits, random_splits
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from fedapm_mpi import problem as problem_module
-from fedapm_mpi import stages
 from fedapm_mpi.algorithms import Work
-from fedapm_mpi.manifest import InputSpec
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine import feature_cache as stages
+from fedapm_mpi.engine import local_objective as problem_module
+from fedapm_mpi.engine.feature_cache import frozen_stages, stages_of
+from fedapm_mpi.engine.local_objective import ClientProblem, scores
+from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.models import models
-from fedapm_mpi.problem import ClientProblem, scores
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.split import SplitModel
-from fedapm_mpi.stages import frozen_stages, stages_of
 
 N, SIZE = 22, 8
 PICTURE = InputSpec("image", (3, 8, 8), "float32")

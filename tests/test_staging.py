@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.staging import stage
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.files import file_sha256
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
-from fedapm_mpi.staging import stage
+from fedapm_mpi.utils.atomic_io import file_sha256
 
 ALONE = [0]
 
@@ -141,7 +141,7 @@ def test_a_full_disk_is_told(data, tmp_path, monkeypatch):
         def write(self, block):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("fedapm_mpi.staging.open_new", lambda path: Full())
+    monkeypatch.setattr("fedapm_mpi.data.staging.open_new", lambda path: Full())
     with pytest.raises(DataError, match=r"No space left on device.*free some space"):
         stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
 

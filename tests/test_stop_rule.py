@@ -11,7 +11,7 @@ from recorded import BALANCED, EVERYTHING, JOINT, Looked, go, penalties, residua
 from safetensors.torch import load_file
 from training import FEDAPM, digest_of, rounds_of
 
-from fedapm_mpi.stopping import Stop
+from fedapm_mpi.training.preemption import Stop
 
 
 @pytest.fixture(scope="module")

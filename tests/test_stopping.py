@@ -6,9 +6,15 @@ import signal
 
 import pytest
 
-from fedapm_mpi import stopping
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.stopping import RESERVE, Stop, end_of_job, seconds_in, stop_signals
+from fedapm_mpi.training import preemption as stopping
+from fedapm_mpi.training.preemption import (
+    RESERVE,
+    Stop,
+    end_of_job,
+    seconds_in,
+    stop_signals,
+)
 
 
 @pytest.mark.parametrize(

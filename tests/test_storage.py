@@ -9,14 +9,14 @@ import torch
 from training import experiment
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, TrainingError
-from fedapm_mpi.files import WriteError
-from fedapm_mpi.job import train
-from fedapm_mpi.mapped import Cells
-from fedapm_mpi.session import open_session
-from fedapm_mpi.state import ClientTable
-from fedapm_mpi.storage import Own, Storage
+from fedapm_mpi.storage.client_states import ClientTable
+from fedapm_mpi.storage.shared_memory import Cells
+from fedapm_mpi.storage.tensor_store import Own, Storage
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import train
+from fedapm_mpi.utils.atomic_io import WriteError
 
 
 def opened(data, **changes):
@@ -76,7 +76,9 @@ def test_a_scratch_folder_that_is_not_there_is_refused(toy, tmp_path):
 
 def test_a_scratch_folder_without_room_is_refused(toy, tmp_path, monkeypatch):
     left = SimpleNamespace(free=1000)
-    monkeypatch.setattr("fedapm_mpi.storage.disk_usage", lambda folder: left)
+    monkeypatch.setattr(
+        "fedapm_mpi.storage.tensor_store.disk_usage", lambda folder: left
+    )
     with pytest.raises(ConfigError, match=r"scratch: .* has 1e-06 GB left.*8 clients"):
         opened(toy["features"], scratch=str(tmp_path))
     assert not list(tmp_path.iterdir())
@@ -184,7 +186,7 @@ def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypa
     def grow(ahead, samples):
         return samples._replace(inputs=(grown,))
 
-    monkeypatch.setattr("fedapm_mpi.session.enter", grow)
+    monkeypatch.setattr("fedapm_mpi.training.context.enter", grow)
     assert session.samples(0, "train").inputs[0].shape == grown.shape
     assert (0, "train") not in session.storage.samples
 

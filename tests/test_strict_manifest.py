@@ -8,11 +8,11 @@ import random
 import numpy as np
 import pytest
 
-from fedapm_mpi import strictjson
-from fedapm_mpi.commands.inspect import client_table, overview
+from fedapm_mpi.cli.inspect import client_table, overview
+from fedapm_mpi.data.manifest import MANIFEST, read_manifest
+from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import MANIFEST, read_manifest
-from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
+from fedapm_mpi.utils import strict_json as strictjson
 
 CHANGES = 600
 
@@ -47,7 +47,7 @@ def read(made, monkeypatch):
     """What reads a manifest of the given bytes."""
 
     def act(raw):
-        monkeypatch.setattr("fedapm_mpi.manifest._raw", lambda path: raw)
+        monkeypatch.setattr("fedapm_mpi.data.manifest._raw", lambda path: raw)
         return read_manifest(made[0])
 
     return act

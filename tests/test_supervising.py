@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fedapm_mpi.cluster.supervisor import Ended, requeue, supervise, tell_failure
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.supervising import Ended, requeue, supervise, tell_failure
 
 USR1, USR2, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM
 
@@ -24,7 +24,7 @@ time.sleep(30)
 
 WATCH = """
 import sys
-from fedapm_mpi.supervising import supervise
+from fedapm_mpi.cluster.supervisor import supervise
 ended = supervise([sys.executable, "-c", sys.argv[1]])
 print(ended.code, sorted(ended.told), ended.goes_on)
 """

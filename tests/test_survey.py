@@ -9,12 +9,12 @@ from torch import nn
 from training import digest_of, experiment, rounds_of
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.evaluation import evaluate
-from fedapm_mpi.job import train
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.session import open_session
-from fedapm_mpi.split import SplitModel
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.inference import evaluate
+from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.runner import train
 
 CHANCE = {"name": "probability", "probability": [0.5] * 7 + [0.0]}
 

@@ -11,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training import experiment, write_config
 
-from fedapm_mpi.cli import main
+from fedapm_mpi.cli.main import main
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.sweeps import LONGEST_NAME, Sweep, name_of, read_sweep, write_cells
+from fedapm_mpi.studies.sweep.grid import (
+    LONGEST_NAME,
+    Sweep,
+    name_of,
+    read_sweep,
+    write_cells,
+)
 
 ONE_RUN = {"rounds": 1, "evaluation": {"every": 1}}
 

@@ -13,12 +13,14 @@ import time
 import pytest
 from training import digest_of, experiment, fedapm, user_path, write_config
 
-from fedapm_mpi import cli, console, terminal
+from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.job import train
-from fedapm_mpi.manifest import MANIFEST, encode_manifest, read_manifest
-from fedapm_mpi.terminal import Stream, printable, protected, short
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
+from fedapm_mpi.tracking import progress as console
+from fedapm_mpi.training.runner import train
+from fedapm_mpi.utils import terminal
+from fedapm_mpi.utils.terminal import Stream, printable, protected, short
 
 SPECIAL = "3×2 – … ρ α ≤ ━ é 中"
 

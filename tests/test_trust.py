@@ -14,10 +14,12 @@ from test_own_parts import PLAIN, here, write  # noqa: F401
 from test_upgrade import of_old
 from training import FEDSIM, digest_of, experiment
 
-from fedapm_mpi import cli, ownsources, trust
+from fedapm_mpi.analysis.run import find_client, load_client_model, recompute_digest
+from fedapm_mpi.analysis.run_data import read_runs
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.report.read import read_runs
-from fedapm_mpi.runs import find_client, load_client_model, recompute_digest
+from fedapm_mpi.training import trust
 
 CANARY = "open('canary', 'w').close()\n"
 HELPER = "RATE = 1\n"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from test_prepare import everyone, prepare
 
+from data_prep.column_scales import unscaled
 from data_prep.shifts import Clients, shifts
-from data_prep.spreads import unscaled
+from fedapm_mpi.data.table import Table, blocks, column
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.tables import Table, blocks, column
 
 HEART = Path(__file__).parents[2] / "shared" / "data" / "heart_hospitals" / "heart.csv"
 N, M = 600, 5

@@ -6,11 +6,11 @@ import pytest
 import yaml
 from training import digest_of, experiment
 
+from fedapm_mpi.cli.train import _newest_run
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.commands.train import _newest_run
-from fedapm_mpi.configfile import validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.job import train
+from fedapm_mpi.training.runner import train
 
 NEW = {
     "algorithm": ["dual_step", "server_average"],

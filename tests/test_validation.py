@@ -13,17 +13,17 @@ from test_image_folder import lines_of, write_table
 from test_leaf import LAYOUT, pictures, write
 from test_prepare import everyone, prepare
 
+from data_prep.column_scales import unscaled
 from data_prep.sources import sources
 from data_prep.sources.base import Source
-from data_prep.spreads import unscaled
 from data_prep.validation import MOST_CELLS, check_size, checked_source
-from data_prep.writing import Sample, write_samples
-from fedapm_mpi.commands.prepare import _told as told
+from data_prep.writer import Sample, write_samples
+from fedapm_mpi.cli.prepare import _told as told
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.reader import write_dataset
+from fedapm_mpi.data.table import Column, Table, column
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.faults import PartError
-from fedapm_mpi.manifest import InputSpec
-from fedapm_mpi.shards import write_dataset
-from fedapm_mpi.tables import Column, Table, column
+from fedapm_mpi.plugins.faults import PartError
 
 N = 12
 

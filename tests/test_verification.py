@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from resealing import make_old, reseal
 
 from data_prep.pipeline import plan, prepare
-from fedapm_mpi.commands import verify as command
+from fedapm_mpi.cli import verify as command
+from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
+from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.verify import join, repeats, verify
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import MANIFEST, encode_manifest, read_manifest
-from fedapm_mpi.shards import ShardReader, Table, column, write_dataset
-from fedapm_mpi.verification import join, repeats, verify
 
 
 def run(directory, *words):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from test_prepare import everyone
 
-from data_prep.writing import Sample, write_samples
+from data_prep.writer import Sample, write_samples
+from fedapm_mpi.data.reader import InputSpec, ShardReader, verify_checksums
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.shards import InputSpec, ShardReader, verify_checksums
 
 INPUTS = (
     InputSpec("x", (2, 3), "float32"),
@@ -165,8 +165,8 @@ def test_memory_does_not_grow_with_the_inputs(tmp_path):
     script = textwrap.dedent("""
         import resource, sys
         import numpy as np
-        from data_prep.writing import Sample, write_samples
-        from fedapm_mpi.shards import InputSpec
+        from data_prep.writer import Sample, write_samples
+        from fedapm_mpi.data.reader import InputSpec
 
         def samples(number):
             x = np.zeros((256, 256), np.float32)

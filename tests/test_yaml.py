@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_config import VALID, changed, errors_of
 
-from fedapm_mpi import yamlfile
-from fedapm_mpi.configfile import load, validate
+from fedapm_mpi.config import yaml_io as yamlfile
+from fedapm_mpi.config.loader import load, validate
 from fedapm_mpi.errors import ConfigError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi import shards
-from fedapm_mpi.shards import Column, Manifest, Table, column, write_dataset
+from fedapm_mpi.data import reader as shards
+from fedapm_mpi.data.reader import Column, Manifest, Table, column, write_dataset
 
 CLASSES = ("left", "right", "up")
 FEATURES = 6

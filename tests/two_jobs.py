@@ -17,9 +17,9 @@ sys.modules["mpi4py"] = None  # type: ignore[assignment]  # forked children cann
 
 from training import digest_of, rounds_of  # noqa: E402
 
-from fedapm_mpi import configfile, console, job  # noqa: E402, F401
-from fedapm_mpi.cli import main  # noqa: E402
-from fedapm_mpi.commands import train as command  # noqa: E402, F401
+from fedapm_mpi.cli import train as command  # noqa: E402, F401
+from fedapm_mpi.cli.main import main  # noqa: E402
+from fedapm_mpi.training import runner as job  # noqa: E402, F401
 
 MARGIN = 0.3
 """Seconds after which both start, at the same moment."""

@@ -12,7 +12,7 @@ import torch
 from crashing import arm_from_environment
 from torch import nn
 
-from fedapm_mpi.comm.launcher import launched_rank
+from fedapm_mpi.comm.launch_env import launched_rank
 
 POISONED = "TEST_POISONED_CLIENT"
 """Client in whose training `fragile` raises."""

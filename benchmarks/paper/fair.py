@@ -22,8 +22,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 
-from .cells import curve, train
-from .studies import METHODS, STUDIES, Method, Setting, Study, configuration
+from benchmarks.paper.runs import curve, train
+from benchmarks.paper.studies import (
+    METHODS,
+    STUDIES,
+    Method,
+    Setting,
+    Study,
+    configuration,
+)
 
 TUNING_SEED = 1
 SCORED = 5

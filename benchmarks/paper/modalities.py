@@ -24,9 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .cells import train
-from .gather import COLUMNS, Cell, read_cell, spread
-from .studies import METHODS, STUDIES, Setting, configuration
+from benchmarks.paper.runs import train
+from benchmarks.paper.studies import METHODS, STUDIES, Setting, configuration
+from benchmarks.paper.tables import COLUMNS, Cell, read_cell, spread
 
 STUDY = "hapt"
 DATA = {

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.models._attention import FuseBase
-from fedapm_mpi.models._conv import ConvEncoder
 from fedapm_mpi.models.base import InputSpec
+from fedapm_mpi.models.layers.attention import FuseBase
+from fedapm_mpi.models.layers.conv import ConvEncoder
 
 HEADS = 4
 

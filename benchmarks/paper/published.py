@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .cells import train
+from benchmarks.paper.runs import train
 
 LOCAL: dict[str, Any] = {
     "lr": 0.1,

@@ -30,12 +30,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from fedapm_mpi.checkpoint import find, load_server, load_states
-from fedapm_mpi.manifest import read_manifest
-from fedapm_mpi.shards import ShardReader
-
-from .cells import train
-from .data import CLIENTS, REGIMES
+from benchmarks.paper.data import CLIENTS, REGIMES
+from benchmarks.paper.runs import train
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.storage.checkpoint import find, load_server, load_states
 
 EPOCHS = (1, 5, 20)
 FRACTIONS = (1.0, 0.3)

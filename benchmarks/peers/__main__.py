@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from fedapm_mpi import yamlfile
-from fedapm_mpi.shards import Table, column, write_dataset
-
-from .. import scaling, w1
-from ..telling import keep, machine, on_ranks
+from benchmarks import scaling
+from benchmarks import workloads as w1
+from benchmarks._common import keep, machine, on_ranks
+from fedapm_mpi.config import yaml_io as yamlfile
+from fedapm_mpi.data.reader import Table, column, write_dataset
 
 RANKS = 3
 IIADMM = {

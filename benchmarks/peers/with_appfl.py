@@ -18,8 +18,8 @@ from appfl.config import ClientAgentConfig, ServerAgentConfig
 from mpi4py import MPI
 from omegaconf import OmegaConf
 
-from ..w1 import BATCH, EPOCHS, LR
-from . import part
+from benchmarks.peers import common as part
+from benchmarks.workloads import BATCH, EPOCHS, LR
 
 HERE = str(Path(part.__file__))
 

@@ -18,8 +18,8 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 from torch.nn import functional as F
 
-from ..w1 import BATCH, EPOCHS, LR
-from . import part
+from benchmarks.peers import common as part
+from benchmarks.workloads import BATCH, EPOCHS, LR
 
 CORES = 2
 

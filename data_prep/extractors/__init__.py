@@ -1,5 +1,5 @@
 """Features of pictures, sound, film and text, by pretrained networks, on many ranks."""
 
-from .base import BrokenItem, Extractor, Items, extractors
+from data_prep.extractors.base import BrokenItem, Extractor, Items, extractors
 
 __all__ = ["BrokenItem", "Extractor", "Items", "extractors"]

@@ -8,10 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.regular_files import regular
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
-
-from ..files import regular
 
 POINTER = b"version https://git-lfs"
 

@@ -11,13 +11,12 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
+from data_prep.extractors._audio import BANDS, filter_bank
+from data_prep.extractors._pretrained import PictureNetwork, weights_facts
+from data_prep.extractors._video import frames
+from data_prep.extractors.base import BrokenItem, Items, check_contents, extractors
+from data_prep.regular_files import check_regular
 from fedapm_mpi.errors import DataError
-
-from ..files import check_regular
-from ._film import frames
-from ._networks import PictureNetwork, weights_facts
-from ._sound import BANDS, filter_bank
-from .base import BrokenItem, Items, check_contents, extractors
 
 VOTES = {"A": "anger", "S": "sadness", "H": "happiness", "N": "neutral"}
 TABLE = "processedResults/summaryTable.csv"

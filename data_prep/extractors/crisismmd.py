@@ -12,11 +12,10 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
+from data_prep.extractors._pretrained import PictureNetwork, TextNetwork, weights_facts
+from data_prep.extractors.base import BrokenItem, Items, extractors
+from data_prep.images import eight_bits
 from fedapm_mpi.errors import DataError
-
-from ..pictures import eight_bits
-from ._networks import PictureNetwork, TextNetwork, weights_facts
-from .base import BrokenItem, Items, extractors
 
 Task = Literal["humanitarian", "informative"]
 Form = Literal["all", "agreed"]

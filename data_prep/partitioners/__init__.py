@@ -1,5 +1,5 @@
 """Ways to give samples to clients, one a file."""
 
-from .base import Parts, Pool, partitioners
+from data_prep.partitioners.base import Parts, Pool, partitioners
 
 __all__ = ["Parts", "Pool", "partitioners"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .base import (
+from data_prep.partitioners.base import (
     Parts,
     Pool,
     deal,

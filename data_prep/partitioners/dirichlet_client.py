@@ -3,10 +3,18 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.partitioners.base import (
+    Parts,
+    Pool,
+    deal,
+    gather,
+    needed,
+    partitioners,
+    positive,
+    repair,
+)
+from data_prep.partitioners.base import units as units_of
 from fedapm_mpi.errors import ConfigError
-
-from .base import Parts, Pool, deal, gather, needed, partitioners, positive, repair
-from .base import units as units_of
 
 FLOOR = 1e-9
 """Least weight of a class for a client, so that every class finds takers."""

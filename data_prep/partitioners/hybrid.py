@@ -4,9 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep.partitioners.base import (
+    Indices,
+    Parts,
+    Pool,
+    Within,
+    may_overlap,
+    partitioners,
+    units,
+)
 from fedapm_mpi.errors import ConfigError
-
-from .base import Indices, Parts, Pool, Within, may_overlap, partitioners, units
 
 
 @partitioners.register("hybrid")

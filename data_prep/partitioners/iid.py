@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from .base import Parts, Pool, by_size, needed, partitioners, units
+from data_prep.partitioners.base import (
+    Parts,
+    Pool,
+    by_size,
+    needed,
+    partitioners,
+    units,
+)
 
 
 @partitioners.register("iid")

@@ -5,9 +5,8 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.partitioners.base import Parts, Pool, Units, gather, partitioners
 from fedapm_mpi.errors import ConfigError
-
-from .base import Parts, Pool, Units, gather, partitioners
 
 
 @partitioners.register("natural")

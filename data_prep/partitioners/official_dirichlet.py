@@ -2,9 +2,8 @@
 
 import numpy as np
 
+from data_prep.partitioners.base import Parts, Pool, needed, partitioners, positive
 from fedapm_mpi.errors import ConfigError
-
-from .base import Parts, Pool, needed, partitioners, positive
 
 
 @partitioners.register("official-dirichlet")

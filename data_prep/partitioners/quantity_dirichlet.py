@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from .base import Parts, Pool, by_size, needed, partitioners, positive
+from data_prep.partitioners.base import (
+    Parts,
+    Pool,
+    by_size,
+    needed,
+    partitioners,
+    positive,
+)
 
 
 @partitioners.register("quantity-dirichlet")

@@ -5,9 +5,8 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.partitioners.base import Parts, Pool, gather, needed, partitioners, units
 from fedapm_mpi.errors import ConfigError
-
-from .base import Parts, Pool, gather, needed, partitioners, units
 
 
 @partitioners.register("shards")

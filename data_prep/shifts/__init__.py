@@ -1,5 +1,5 @@
 """Ways to make clients differ in what they see or how they name it, one a file."""
 
-from .base import Clients, Shifted, shifts
+from data_prep.shifts.base import Clients, Shifted, shifts
 
 __all__ = ["Clients", "Shifted", "shifts"]

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import Registry, did_you_mean
-from fedapm_mpi.tables import Table
 
 
 class Clients(NamedTuple):

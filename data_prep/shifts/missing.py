@@ -7,11 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts
+from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.seeding import stream
-from fedapm_mpi.tables import Column, Table
-
-from .base import Clients, Shifted, chosen_inputs, shifts
+from fedapm_mpi.utils.rng import stream
 
 
 @shifts.register("missing")

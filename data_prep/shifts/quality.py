@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from data_prep.shifts.base import Clients, Shifted, shifts, strengths
+from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.seeding import stream
-from fedapm_mpi.tables import Table
-
-from .base import Clients, Shifted, shifts, strengths
+from fedapm_mpi.utils.rng import stream
 
 
 @shifts.register("quality")

@@ -7,10 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts
+from fedapm_mpi.data.table import BLOCK_BYTES, Column, Table, taken
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.tables import BLOCK_BYTES, Column, Table, taken
-
-from .base import Clients, Shifted, chosen_inputs, shifts
 
 EPSILON = 1e-5
 

@@ -1,5 +1,5 @@
 """Data sets in the layouts in which they are published, one a file."""
 
-from .base import Source, sources
+from data_prep.sources.base import Source, sources
 
 __all__ = ["Source", "sources"]

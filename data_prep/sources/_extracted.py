@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.feature_extraction import FEATURES, ITEMS, SCHEMA
+from data_prep.regular_files import regular
+from data_prep.sources.base import Source
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import InputSpec
-from fedapm_mpi.tables import Column, Table
-
-from ..extraction import FEATURES, ITEMS, SCHEMA
-from ..files import regular
-from .base import Source
 
 
 def extracted(path: Path, dataset: str) -> Source:

@@ -8,13 +8,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.regular_files import regular
+from data_prep.sample_fields import MISSING, first_repeated
+from data_prep.sources._siblings import unread_siblings
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.shorten import shown
-from fedapm_mpi.strictjson import once
-
-from ..files import regular
-from ..values import MISSING, first_repeated
-from ._siblings import unread_siblings
+from fedapm_mpi.utils.strict_json import once
+from fedapm_mpi.utils.text import shown
 
 SPLITS = ("train", "test")
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..values import PARTS
+from data_prep.sample_fields import PARTS
 
 _SEPARATORS = re.compile(r"([-_. ])")
 

@@ -9,19 +9,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep import sample_fields as checked
+from data_prep.labels import class_names
+from data_prep.labels import labels as labels_of
+from data_prep.sources._numpy_files import Arrays, is_read, read_arrays, unread_arrays
+from data_prep.sources._siblings import unread_siblings
+from data_prep.sources.base import Source, sources, window_scores
+from data_prep.unused_inputs import hints
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.reader import Column, Table
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.manifest import InputSpec
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.shards import Column, Table
-from fedapm_mpi.shorten import cut, shown, some
-
-from .. import values as checked
-from ..labels import class_names
-from ..labels import labels as labels_of
-from ..unread import hints
-from ._saved import Arrays, is_read, read_arrays, unread_arrays
-from ._siblings import unread_siblings
-from .base import Source, sources, window_scores
+from fedapm_mpi.utils.text import cut, shown, some
 
 Kind = Literal["picture", "series", "plain"]
 

@@ -8,11 +8,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.regular_files import regular
+from fedapm_mpi.data.reader import Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
-from fedapm_mpi.shards import Table
-
-from ..files import regular
 
 
 @dataclass(frozen=True)

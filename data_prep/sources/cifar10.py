@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.download import Remote
+from data_prep.sources.base import Source, find, sources
+from fedapm_mpi.data.reader import Table, column
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.shards import Table, column
-
-from ..download import Remote
-from .base import Source, find, sources
 
 ARCHIVE = "cifar-10-python.tar.gz"
 REMOTE = Remote(

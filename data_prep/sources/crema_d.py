@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ._extracted import extracted
-from .base import Source, sources
+from data_prep.sources._extracted import extracted
+from data_prep.sources.base import Source, sources
 
 
 @sources.register("crema-d")

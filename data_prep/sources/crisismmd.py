@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from data_prep.sources._extracted import extracted
+from data_prep.sources.base import Source, sources
 from fedapm_mpi.errors import DataError
-
-from ._extracted import extracted
-from .base import Source, sources
 
 
 @sources.register("crisismmd")

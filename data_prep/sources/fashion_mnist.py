@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.sources.base import Source, find, sources
+from fedapm_mpi.data.reader import Table, column
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.shards import Table, column
-
-from .base import Source, find, sources
 
 PARTS = ("train", "t10k")
 CLASSES = (

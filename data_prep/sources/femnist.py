@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.shards import Table, column
-
-from ._leaf import read_leaf, whole_label
-from .base import Source, sources
+from data_prep.sources._leaf import read_leaf, whole_label
+from data_prep.sources.base import Source, sources
+from fedapm_mpi.data.reader import Table, column
 
 CLASSES = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
 SIDE = 28

@@ -8,15 +8,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.images import CHANNELS, WIDE, picture, pillow
+from data_prep.sources._client_table import owners_of
+from data_prep.sources._image_folders import SUFFIXES, find_pictures, in_parts
+from data_prep.sources.base import Source, sources
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.reader import Column, Table
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.manifest import InputSpec
-from fedapm_mpi.shards import Column, Table
-from fedapm_mpi.shorten import cut, some
-
-from ..pictures import CHANNELS, WIDE, picture, pillow
-from ._owners import owners_of
-from ._picture_folders import SUFFIXES, find_pictures, in_parts
-from .base import Source, sources
+from fedapm_mpi.utils.text import cut, some
 
 DIM = 4096
 """If no 16-bit value is above this, a warning says that the pictures are dark."""

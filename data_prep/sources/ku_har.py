@@ -11,12 +11,11 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.download import Remote
+from data_prep.regular_files import check_regular
+from data_prep.sources.base import Source, sources, window_scores
+from fedapm_mpi.data.reader import Table, column
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.shards import Table, column
-
-from ..download import Remote
-from ..files import check_regular
-from .base import Source, sources, window_scores
 
 ARCHIVE = "2.Trimmed_interpolated_data.zip"
 REMOTE = Remote(

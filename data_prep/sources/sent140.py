@@ -7,11 +7,10 @@ from zlib import crc32
 
 import numpy as np
 
+from data_prep.sources._leaf import read_leaf
+from data_prep.sources.base import Source, sources
+from fedapm_mpi.data.reader import Table, column
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.shards import Table, column
-
-from ._leaf import read_leaf
-from .base import Source, sources
 
 TEXT = 4
 """Place of the text among a tweet's fields: id, date, query, user, text."""

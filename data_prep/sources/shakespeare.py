@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.shards import Table, column
-
-from ._leaf import read_leaf
-from .base import Source, sources
+from data_prep.sources._leaf import read_leaf
+from data_prep.sources.base import Source, sources
+from fedapm_mpi.data.reader import Table, column
 
 LETTERS = (
     "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"

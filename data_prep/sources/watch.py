@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.download import place
+from data_prep.sources.base import Source, find, sources, window_scores
+from fedapm_mpi.data.reader import Table, column
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.shards import Table, column
-
-from ..download import place
-from .base import Source, find, sources, window_scores
 
 PACKAGE = "seglearn==1.2.5"
 FILE = "watch_dataset.npy"

@@ -1,6 +1,6 @@
 """Federated algorithms, one a file."""
 
-from .base import (
+from fedapm_mpi.algorithms.base import (
     Algorithm,
     ClientState,
     LocalProblem,

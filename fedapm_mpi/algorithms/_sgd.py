@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
-from .base import (
+from fedapm_mpi.algorithms.base import (
     BatchSize,
     LocalProblem,
     NotNegative,

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from ..registry import Registry
+from fedapm_mpi.registry import Registry
 
 ClientState = dict[str, Tensor]
 """What a client keeps between rounds, by name; checkpoints and digests hold all of it.

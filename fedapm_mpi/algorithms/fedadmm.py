@@ -37,9 +37,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from .. import admm
-from ._consensus import ConsensusADMM, RelaxedADMM
-from .base import (
+from fedapm_mpi.algorithms._consensus_admm import ConsensusADMM, RelaxedADMM
+from fedapm_mpi.algorithms.base import (
     BatchSize,
     ClientState,
     LocalProblem,
@@ -52,6 +51,7 @@ from .base import (
     as_options,
     forbid_criterion,
 )
+from fedapm_mpi.optim import admm
 
 
 @dataclass(frozen=True, kw_only=True)

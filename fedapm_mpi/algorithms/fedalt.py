@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ._server import ServerMean
-from .base import (
+from fedapm_mpi.algorithms._averaging import ServerMean
+from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalProblem,
     Positive,

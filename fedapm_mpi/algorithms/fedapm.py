@@ -37,10 +37,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .. import admm
-from ..theory import Lipschitz, lyapunov_excess, unmet_conditions
-from ._consensus import RelaxedADMM
-from .base import (
+from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
+from fedapm_mpi.algorithms.base import (
     BatchSize,
     ClientState,
     LocalProblem,
@@ -53,6 +51,8 @@ from .base import (
     as_options,
     forbid_criterion,
 )
+from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.fedapm_theory import Lipschitz, lyapunov_excess, unmet_conditions
 
 
 @algorithms.register("fedapm")

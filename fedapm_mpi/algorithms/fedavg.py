@@ -10,8 +10,8 @@ efficient learning of deep networks from decentralized data", AISTATS 2017, algo
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .base import Sharing, algorithms
-from .fedsim import FedSim
+from fedapm_mpi.algorithms.base import Sharing, algorithms
+from fedapm_mpi.algorithms.fedsim import FedSim
 
 
 @algorithms.register("fedavg")

@@ -19,14 +19,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .base import (
+from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalProblem,
     Positive,
     Work,
     algorithms,
 )
-from .fedavg import FedAvg
+from fedapm_mpi.algorithms.fedavg import FedAvg
 
 
 @algorithms.register("fedavg-ft")

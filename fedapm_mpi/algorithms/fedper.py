@@ -18,8 +18,8 @@ personalization layers", arXiv 1912.00818, 2019, algorithms 1 and 2.
 
 from dataclasses import dataclass
 
-from .base import algorithms
-from .fedsim import FedSim
+from fedapm_mpi.algorithms.base import algorithms
+from fedapm_mpi.algorithms.fedsim import FedSim
 
 
 @algorithms.register("fedper")

@@ -18,14 +18,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from .base import (
+from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalProblem,
     NotNegative,
     Sharing,
     algorithms,
 )
-from .fedsim import FedSim
+from fedapm_mpi.algorithms.fedsim import FedSim
 
 
 @algorithms.register("fedprox")

@@ -37,9 +37,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .. import admm
-from ._sgd import LocalSGD
-from .base import (
+from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalProblem,
     Positive,
@@ -48,6 +47,7 @@ from .base import (
     Work,
     algorithms,
 )
+from fedapm_mpi.optim import admm
 
 
 @algorithms.register("flame")

@@ -33,9 +33,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from .. import admm
-from .base import ClientState, NotNegative, algorithms
-from .fedadmm import FullModelADMM
+from fedapm_mpi.algorithms.base import ClientState, NotNegative, algorithms
+from fedapm_mpi.algorithms.fedadmm import FullModelADMM
+from fedapm_mpi.optim import admm
 
 
 @algorithms.register("iceadmm")

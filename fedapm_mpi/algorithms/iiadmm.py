@@ -31,9 +31,9 @@ algorithm 1.
 
 from dataclasses import dataclass
 
-from ._consensus import RelaxedADMM
-from .base import NotNegative, algorithms
-from .fedadmm import FullModelADMM
+from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
+from fedapm_mpi.algorithms.base import NotNegative, algorithms
+from fedapm_mpi.algorithms.fedadmm import FullModelADMM
 
 
 @algorithms.register("iiadmm")

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ._sgd import LocalSGD
-from .base import (
+from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalProblem,
     Positive,

@@ -32,8 +32,8 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from torch import Tensor
 
-from ._sgd import LocalSGD
-from .base import (
+from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalProblem,
     Positive,

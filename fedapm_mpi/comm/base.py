@@ -6,7 +6,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FedAPMError
+from fedapm_mpi.errors import FedAPMError
 
 SERVER = 0
 """The rank that holds the shared model; it hosts no client unless it is alone."""

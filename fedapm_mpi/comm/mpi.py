@@ -15,10 +15,10 @@ from typing import NoReturn, TypeVar
 import numpy as np
 from mpi4py import MPI
 
-from ..errors import ConfigError, FedAPMError
-from ..napping import nap
-from .base import SERVER, Array, flat, pieces
-from .launcher import launched_size
+from fedapm_mpi.comm.backoff import nap
+from fedapm_mpi.comm.base import SERVER, Array, flat, pieces
+from fedapm_mpi.comm.launch_env import launched_size
+from fedapm_mpi.errors import ConfigError, FedAPMError
 
 T = TypeVar("T")
 

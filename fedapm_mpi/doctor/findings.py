@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import ConfigError, DataError
-from .facts import Facts
-from .starting import Launchers
+from fedapm_mpi.doctor.preflight import Launchers
+from fedapm_mpi.doctor.rank_info import Facts
+from fedapm_mpi.errors import ConfigError, DataError
 
 Level = Literal["fault", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("fault", "warning", "note")

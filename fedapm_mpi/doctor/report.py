@@ -6,13 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..console import print_table, say
-from ..errors import ConfigError
-from ..files import WriteError, write_text
-from ..launching import kind_of
-from .checks.processors import gpu_map
-from .environment import mismatch, name_of
-from .findings import LEVELS, Finding, Observed, exit_code, numbers
+from fedapm_mpi.cluster.launch import kind_of
+from fedapm_mpi.doctor.checks.affinity import gpu_map
+from fedapm_mpi.doctor.findings import LEVELS, Finding, Observed, exit_code, numbers
+from fedapm_mpi.doctor.launch_env import mismatch, name_of
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.tracking.progress import print_table, say
+from fedapm_mpi.utils.atomic_io import WriteError, write_text
 
 LONGEST = 40
 """Rows of a table that are printed."""

@@ -1,5 +1,5 @@
 """Models, one file each; a user's own is named ``module:factory``."""
 
-from .base import InputSpec, ModelFactory, models
+from fedapm_mpi.models.base import InputSpec, ModelFactory, models
 
 __all__ = ["InputSpec", "ModelFactory", "models"]

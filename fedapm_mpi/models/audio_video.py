@@ -4,11 +4,18 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ._attention import Fused
-from ._conv import SHRINK, ConvEncoder
-from ._recurrent import tokens_of
-from .base import InputSpec, check_rate, check_sizes, check_task, describe, models
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models.base import (
+    InputSpec,
+    check_rate,
+    check_sizes,
+    check_task,
+    describe,
+    models,
+)
+from fedapm_mpi.models.layers.attention import Fused
+from fedapm_mpi.models.layers.conv import SHRINK, ConvEncoder
+from fedapm_mpi.models.layers.recurrent import tokens_of
 
 
 class AudioVideo(Fused):

@@ -5,8 +5,8 @@ from typing import Protocol, TypeAlias
 
 from torch import nn
 
-from ..errors import ConfigError
-from ..registry import Registry
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.registry import Registry
 
 
 class InputSpec(Protocol):
@@ -40,7 +40,7 @@ mapping with these as ``logits``. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
 tensors ``(n,)``. The names of its parameters are what a configuration splits into
 shared and personal ones. It may tell its stages, so that what is frozen runs once; see
-`fedapm_mpi.stages`.
+`fedapm_mpi.engine.feature_cache`.
 """
 
 models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models")

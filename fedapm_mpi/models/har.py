@@ -5,11 +5,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ._attention import Fused
-from ._conv import SHRINK, ConvEncoder
-from ._padding import within
-from .base import InputSpec, check_name, check_rate, check_sizes, check_task, models
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models.base import (
+    InputSpec,
+    check_name,
+    check_rate,
+    check_sizes,
+    check_task,
+    models,
+)
+from fedapm_mpi.models.layers.attention import Fused
+from fedapm_mpi.models.layers.conv import SHRINK, ConvEncoder
+from fedapm_mpi.models.layers.padding import within
 
 
 class HAR(Fused):

@@ -5,10 +5,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ._attention import Fused
-from ._recurrent import tokens_of
-from .base import InputSpec, check_rate, check_sizes, check_task, describe, models
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models.base import (
+    InputSpec,
+    check_rate,
+    check_sizes,
+    check_task,
+    describe,
+    models,
+)
+from fedapm_mpi.models.layers.attention import Fused
+from fedapm_mpi.models.layers.recurrent import tokens_of
 
 
 class ImageText(Fused):

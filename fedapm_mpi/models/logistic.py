@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ._flatten import Flatten
-from .base import InputSpec, check_task, models
+from fedapm_mpi.models.base import InputSpec, check_task, models
+from fedapm_mpi.models.layers.flatten import Flatten
 
 
 class Logistic(nn.Module):

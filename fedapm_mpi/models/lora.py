@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import ConfigError
-from ..registry import did_you_mean
-from .base import InputSpec, check_sizes, models
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models.base import InputSpec, check_sizes, models
+from fedapm_mpi.registry import did_you_mean
 
 
 class AdaptedLinear(nn.Linear):

@@ -5,10 +5,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from ..errors import ConfigError
-from ..stages import Stage
-from ._flatten import Flatten
-from .base import InputSpec, check_sizes, check_task, models
+from fedapm_mpi.engine.feature_cache import Stage
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models.base import InputSpec, check_sizes, check_task, models
+from fedapm_mpi.models.layers.flatten import Flatten
 
 
 class MLP(nn.Module):

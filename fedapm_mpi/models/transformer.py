@@ -5,10 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DataError
-from ..registry import did_you_mean
-from ._padding import blank, within
-from .base import (
+from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.models.base import (
     InputSpec,
     check_name,
     check_rate,
@@ -17,6 +15,8 @@ from .base import (
     describe,
     models,
 )
+from fedapm_mpi.models.layers.padding import blank, within
+from fedapm_mpi.registry import did_you_mean
 
 SPREAD = 0.02
 """Standard deviation of what positions, the token of the class and the logits' weights

@@ -1,5 +1,5 @@
 """Ways to choose a round's participants, one a file."""
 
-from .base import Participation, participation
+from fedapm_mpi.participation.base import Participation, participation
 
 __all__ = ["Participation", "participation"]

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry import Registry
+from fedapm_mpi.registry import Registry
 
 
 class Participation(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import participation
+from fedapm_mpi.participation.base import participation
 
 
 @participation.register("full")

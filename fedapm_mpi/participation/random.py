@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
-from .base import participation
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.participation.base import participation
 
 
 @participation.register("random")

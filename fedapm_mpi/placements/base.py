@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..registry import Registry
+from fedapm_mpi.registry import Registry
 
 Placement = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
 """``place(costs, hosts)``: from the cost (m,) of each client, say its training samples,

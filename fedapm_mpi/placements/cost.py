@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import placements
+from fedapm_mpi.placements.base import placements
 
 
 @placements.register("cost")

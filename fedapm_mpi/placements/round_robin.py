@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import placements
+from fedapm_mpi.placements.base import placements
 
 
 @placements.register("round-robin")

@@ -13,7 +13,7 @@ import pytest
 from training import TIMEOUT, experiment, fedapm, user_path, write_config
 
 import fedapm_mpi
-from fedapm_mpi.manifest import read_manifest
+from fedapm_mpi.data.manifest import read_manifest
 
 HERE = Path(__file__).parents[1]
 FAULTS = str(HERE / "doctor_faults.py")

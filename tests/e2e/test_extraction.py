@@ -11,9 +11,9 @@ pytestmark = pytest.mark.slow
 
 CODE = """
 import sys
-import data_prep.extraction
-from fedapm_mpi.cli import main
-data_prep.extraction.CHUNK = 3
+import data_prep.feature_extraction
+from fedapm_mpi.cli.main import main
+data_prep.feature_extraction.CHUNK = 3
 sys.exit(main(sys.argv[1:]))
 """
 

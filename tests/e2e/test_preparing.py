@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from training import fedapm
 
-from fedapm_mpi.manifest import read_manifest
+from fedapm_mpi.data.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 

@@ -19,9 +19,9 @@ from training import (
 )
 
 from fedapm_mpi.algorithms import algorithms
+from fedapm_mpi.analysis.run import recompute_digest
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
-from fedapm_mpi.runs import recompute_digest
 
 pytestmark = pytest.mark.slow
 

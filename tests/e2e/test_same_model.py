@@ -4,8 +4,8 @@ import pytest
 from training import digest_of, experiment, train_many, write_config
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.configfile import validate
-from fedapm_mpi.job import train
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.training.runner import train
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 from scaling_study import laid_out, pretend, write_study
 from training import TIMEOUT, digest_of, fedapm
 
-from fedapm_mpi import cli
+from fedapm_mpi.cli import main as cli
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fedapm_mpi.comm.launcher import launched_size
+from fedapm_mpi.comm.launch_env import launched_size
 
 
 @pytest.hookimpl(trylast=True)

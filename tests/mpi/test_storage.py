@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.mapped import Cells, room
-from fedapm_mpi.samples import Samples
-from fedapm_mpi.storage import MEMORY, Own, Room, open_storage
+from fedapm_mpi.storage.shared_memory import Cells, room
+from fedapm_mpi.storage.tensor_store import MEMORY, Own, Room, open_storage
 
 pytestmark = pytest.mark.mpi
 
@@ -137,7 +137,7 @@ def test_a_rank_that_cannot_open_the_file_makes_all_stay_apart(world, monkeypatc
     def cannot(path: Path):
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr("fedapm_mpi.mapped.MappedFile.open", cannot)
+    monkeypatch.setattr("fedapm_mpi.storage.shared_memory.MappedFile.open", cannot)
     found = open_storage(world, nodes(world), placed(world), needs())
     assert found.nodes is None
     if world.size > 2:

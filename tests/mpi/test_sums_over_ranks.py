@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from fedapm_mpi.aggregators import reductions
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.reductions import reductions
 
 pytestmark = pytest.mark.mpi
 

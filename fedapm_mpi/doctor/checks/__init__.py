@@ -5,14 +5,12 @@ To add one, write it in a file here and name it in `CHECKS`.
 
 from collections.abc import Callable, Iterable
 
-from ..findings import LEVELS, Finding, Observed
-from .data import manifests, shards
-from .folder import file_system, locks, writing
-from .hosts import clocks, memory
-from .measured import wrong_results
-from .processors import binding, gpu_sharing, oversubscription
-from .software import versions
-from .starting import (
+from fedapm_mpi.doctor.checks.affinity import binding, gpu_sharing, oversubscription
+from fedapm_mpi.doctor.checks.data import manifests, shards
+from fedapm_mpi.doctor.checks.filesystem import file_system, locks, writing
+from fedapm_mpi.doctor.checks.hosts import clocks, memory
+from fedapm_mpi.doctor.checks.measured import wrong_results
+from fedapm_mpi.doctor.checks.mpi import (
     installed_libraries,
     launchers,
     loaded_libraries,
@@ -20,6 +18,8 @@ from .starting import (
     shadowed_libraries,
     singletons,
 )
+from fedapm_mpi.doctor.checks.versions import versions
+from fedapm_mpi.doctor.findings import LEVELS, Finding, Observed
 
 Check = Callable[[Observed], Iterable[Finding]]
 

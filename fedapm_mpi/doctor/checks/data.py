@@ -2,7 +2,15 @@
 
 from collections.abc import Iterator
 
-from ..findings import DataSeen, DataSet, Finding, Level, Observed, ShardFault, names
+from fedapm_mpi.doctor.findings import (
+    DataSeen,
+    DataSet,
+    Finding,
+    Level,
+    Observed,
+    ShardFault,
+    names,
+)
 
 COPY = "copy it there, or use a folder that all nodes share"
 MENDS: dict[str, tuple[Level, str, str]] = {

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from statistics import median
 
-from ...storage import MEMORY
-from ..findings import Finding, Observed, names
+from fedapm_mpi.doctor.findings import Finding, Observed, names
+from fedapm_mpi.storage.tensor_store import MEMORY
 
 LEAST = 256e6
 """Bytes that MPI and small data sets take; containers often have 64 MB."""

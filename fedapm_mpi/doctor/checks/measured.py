@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..findings import Finding, Observed, names
+from fedapm_mpi.doctor.findings import Finding, Observed, names
 
 MEND = (
     "do not train with this MPI: try its own launcher, another network (UCX_TLS=tcp, "

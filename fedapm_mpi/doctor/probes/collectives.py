@@ -6,9 +6,9 @@ from statistics import median
 
 import numpy as np
 
-from ...comm import SERVER, Communicator
-from ..findings import Measured
-from ..watch import Watch
+from fedapm_mpi.comm import SERVER, Communicator
+from fedapm_mpi.doctor.findings import Measured
+from fedapm_mpi.doctor.watchdog import Watch
 
 SMALL = 1000
 """Numbers in the collectives that are checked."""

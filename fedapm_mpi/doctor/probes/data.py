@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...comm import SERVER, Communicator
-from ...config import Part
-from ...cutting import first_clients
-from ...errors import DataError, FedAPMError
-from ...files import file_sha256
-from ...manifest import MANIFEST, Manifest, ShardFile, read_manifest
-from ...session import place
-from ...shardfile import open_with_locks
-from ...shards import ShardReader
-from ..findings import DataSeen, DataSet, ShardFault
-from ..watch import Watch
+from fedapm_mpi.comm import SERVER, Communicator
+from fedapm_mpi.config.schema import Part
+from fedapm_mpi.data.client_subset import first_clients
+from fedapm_mpi.data.hdf5 import open_with_locks
+from fedapm_mpi.data.manifest import MANIFEST, Manifest, ShardFile, read_manifest
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.doctor.findings import DataSeen, DataSet, ShardFault
+from fedapm_mpi.doctor.watchdog import Watch
+from fedapm_mpi.errors import DataError, FedAPMError
+from fedapm_mpi.training.context import place
+from fedapm_mpi.utils.atomic_io import file_sha256
 
 SAMPLE = 4
 """Bytes of a number of a sample in memory, as float32."""

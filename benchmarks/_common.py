@@ -1,0 +1,49 @@
+"""What benchmarks have in common: the machine, ranks to start, figures to keep."""
+
+import csv
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from fedapm_mpi.training.provenance import processor_model
+
+
+def machine() -> str:
+    """Return what figures are measured with."""
+    return (
+        f"{processor_model()}, {os.cpu_count()} cores; Python "
+        f"{platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def on_ranks(ranks: int, command: Sequence[str]) -> list[str]:
+    """Return a command on so many ranks, by the launcher beside Python if there is."""
+    beside = Path(sys.executable).with_name("mpiexec")
+    launcher = str(beside) if beside.exists() else "mpiexec"
+    return [launcher, "-n", str(ranks), *command]
+
+
+def training(config: Path, run: Path, ranks: int, *changes: str) -> list[str]:
+    """Return the command that trains on so many ranks, without a word on the way."""
+    command = [sys.executable, "-m", "fedapm_mpi", "train", str(config), *changes]
+    command += ["--run-dir", str(run), "--progress", "none"]
+    return command if ranks == 1 else on_ranks(ranks, command)
+
+
+def keep(
+    path: Path | None, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Write figures as CSV, the machine in a column, unless there is no path."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*header, "machine"])
+        for row in rows:
+            cells = [f"{x:.4g}" if isinstance(x, float) else x for x in row]
+            writer.writerow([*cells, machine()])

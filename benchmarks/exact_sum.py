@@ -1,0 +1,96 @@
+"""What the exact sum costs beside MPI's own sum of as many doubles.
+
+    mpiexec -n 3 python -m benchmarks.exact_sum [--length 11000000] [--repeats 15]
+
+One increment on each client rank, as after a round with one participant there. Both
+sums are taken in turn; times are those of the slowest rank, from one barrier on. Memory
+is what rises above what a rank holds before (its increment), in units of one vector of
+doubles: the server's result takes one. Reading it needs Linux.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._common import keep, machine
+from fedapm_mpi.aggregators import reductions
+from fedapm_mpi.comm import SERVER, Communicator
+from fedapm_mpi.comm.runtime import open_communicator
+
+BAR = 1.3
+
+
+def timed(comm: Communicator, work: Callable[[], object]) -> float:
+    """Return the seconds that the slowest rank takes."""
+    comm.wait()
+    begin = time.perf_counter()
+    work()
+    return comm.maximum([time.perf_counter() - begin])[0]
+
+
+def risen(work: Callable[[], object]) -> int:
+    """Return the bytes by which resident memory rises, at most, while work is done."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from now
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) * 1024
+    msg = f"this system does not tell {key}"
+    raise SystemExit(msg)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exact_sum")
+    parser.add_argument("--length", type=int, default=11_000_000)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--csv", type=Path)
+    args = parser.parse_args(words)
+    comm = open_communicator()
+    rng = np.random.default_rng(comm.rank)
+    hosts = comm.rank != SERVER or comm.size == 1
+    increments = [rng.normal(size=args.length)] if hosts else []
+    largest = comm.maximum([max((np.abs(x).max() for x in increments), default=0.0)])[0]
+    terms = max(1, comm.size - 1)
+    doubles = np.zeros(args.length)
+    exact = reductions.get("exact")()
+
+    def plain() -> None:
+        doubles[:] = increments[0] if increments else 0.0
+        comm.sum_to_server(doubles)
+
+    def ours() -> None:
+        exact.sum(
+            comm, increments, length=args.length, largest=largest, terms=terms
+        )  # fmt: skip
+
+    plain()
+    ours()  # what MPI keeps from now on is no part of a sum
+    rise = risen(ours) / (8 * args.length)
+    of_server, of_clients = comm.maximum([rise * (comm.rank == SERVER), rise * hosts])
+    pairs = [(timed(comm, plain), timed(comm, ours)) for _ in range(args.repeats)]
+    if comm.rank != SERVER:
+        return
+    mpi, own = (statistics.median(column) for column in zip(*pairs, strict=True))
+    print(machine())
+    print(
+        f"{comm.size} ranks, {args.length} numbers: MPI's sum {mpi * 1e3:.0f} ms, the "
+        f"exact sum {own * 1e3:.0f} ms, {own / mpi:.2f} times (at most {BAR}); memory "
+        f"rises by {of_server:.2f} vectors on the server, {of_clients:.2f} elsewhere"
+    )
+    header = ["ranks", "length", "mpi_s", "exact_s", "ratio", "server", "clients"]
+    figures = [comm.size, args.length, mpi, own, own / mpi, of_server, of_clients]
+    keep(args.csv, header, [figures])
+
+
+if __name__ == "__main__":
+    main()

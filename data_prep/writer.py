@@ -1,0 +1,333 @@
+"""Shards from any iterator of samples, in whatever order they come.
+
+from data_prep.writer import Sample, write_samples
+from fedapm_mpi.data.reader import InputSpec
+
+def samples():
+for person, features, label in my_database():
+yield Sample(person, "train", {"x": features}, label)
+
+write_samples(
+"data/mine", samples(), dataset="mine", classes=["no", "yes"],
+inputs=[InputSpec("x", (12,), "float32")],
+)
+"""
+
+import os
+import shutil
+from array import array
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.sample_fields import EXACT, control_characters, exact, is_missing
+from data_prep.split_checks import check_trained
+from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
+from fedapm_mpi.data.reader import Column, Compression, Table, write_dataset
+from fedapm_mpi.data.table import check_description
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.text import cut, some
+
+REMEDY = "leave such clients out, or give some of their samples the split 'train'"
+
+
+class Sample(NamedTuple):
+    """One sample."""
+
+    client: Hashable
+    """Whose it is: a name or a number, of the same kind for all."""
+
+    split: str
+    """train, test or val."""
+
+    inputs: Mapping[str, Any]
+    """The inputs by name, each an array of the shape that was announced; of a ragged
+    one, axis 0 is its true length."""
+
+    label: int
+    """Its class, from 0."""
+
+
+def write_samples(
+    directory: str | Path,
+    samples: Iterable[Sample],
+    *,
+    dataset: str,
+    inputs: Sequence[InputSpec],
+    classes: Sequence[str],
+    scratch: str | Path | None = None,
+    shards: int | None = None,
+    compression: Compression | None = None,
+    force: bool = False,
+) -> Manifest:
+    """Write a data set directory from samples that are seen once, one by one.
+
+    Samples are spooled to disk as they come, and written client by client afterwards:
+    memory holds 13 bytes a sample and some blocks, whatever the inputs take. Clients
+    are numbered by their sorted names; a client's samples keep their order.
+
+    Parameters
+    ----------
+    directory
+        Where to write.
+    samples
+        The samples.
+    dataset
+        Name of the data set.
+    inputs
+        The inputs: name, shape, type as stored, whether ragged, scale and shift.
+    classes
+        Names of the labels 0, 1, ….
+    scratch
+        Where to spool, which takes as much room as the data set; `directory` if None.
+        The spool is removed in any case.
+    shards, compression, force
+        As of `fedapm_mpi.data.reader.write_dataset`.
+
+    Raises
+    ------
+    DataError
+        If a sample is not as announced (the message counts samples from 0), there are
+        none, a client has none for training, or something cannot be written.
+    """
+    target = Path(directory)
+    if (target / MANIFEST).exists() and not force:
+        msg = f"{target} already holds a finished data set; choose another directory"
+        raise DataError(msg)
+    check_description(dataset, inputs, classes)
+    spool = Path(scratch or target) / f".spool-{os.getpid()}"
+    try:
+        spool.mkdir(parents=True)
+        table, owners, splits, names = _spooled(
+            spool, samples, Table(dataset, [], np.empty(0, np.int64), classes), inputs
+        )
+        rows = {
+            split: _by_client(owners, splits == code, len(names))
+            for code, split in enumerate(SPLITS)
+            if split != "val" or (splits == code).any()
+        }
+        check_trained(rows, names, dataset, own=True, remedy=REMEDY)
+        return write_dataset(
+            target,
+            table,
+            rows,
+            client_names=names,
+            shards=shards,
+            compression=compression,
+            force=force,
+        )
+    except OSError as error:
+        msg = f"cannot spool samples in {spool.parent}: {error.strerror or error}"
+        raise DataError(msg) from error
+    finally:
+        shutil.rmtree(spool, ignore_errors=True)
+
+
+def _spooled(
+    folder: Path,
+    samples: Iterable[Sample],
+    empty: Table,
+    inputs: Sequence[InputSpec],
+) -> tuple[Table, NDArray[np.int64], NDArray[np.int8], list[str]]:
+    """Write all inputs to files; return the table, clients, splits, clients' names."""
+    clients: dict[Any, int] = {}
+    owners, codes, labels = array("i"), array("b"), array("i")
+    lengths = {spec.name: array("i") for spec in inputs if spec.ragged}
+    paths = {spec.name: folder / f"{k}.bin" for k, spec in enumerate(inputs)}
+    files = {name: path.open("wb") for name, path in paths.items()}
+    try:
+        for number, sample in enumerate(samples):
+            found = _checked(number, sample, inputs, len(empty.classes))
+            for spec in inputs:
+                values = found[spec.name]
+                if spec.ragged:
+                    lengths[spec.name].append(len(values))
+                    values = _padded(values, spec)
+                files[spec.name].write(values.tobytes())
+            client = _client(number, sample.client, clients)
+            owners.append(clients.setdefault(client, len(clients)))
+            codes.append(SPLITS.index(sample.split))
+            labels.append(int(sample.label))
+    finally:
+        for file in files.values():
+            file.close()
+    if not clients:
+        msg = f"{empty.dataset}: there are no samples"
+        raise DataError(msg)
+    ordered = sorted(clients)
+    place = np.empty(len(ordered), np.int64)
+    place[[clients[client] for client in ordered]] = np.arange(len(ordered))
+    columns = [
+        _column(paths[spec.name], spec, lengths.get(spec.name)) for spec in inputs
+    ]
+    of_sample = place[np.array(owners, np.int64)]
+    # Counted client by client: the same in whatever order the clients come.
+    numbers = np.empty(len(of_sample), np.int64)
+    numbers[np.argsort(of_sample, kind="stable")] = np.arange(len(of_sample))
+    table = Table(
+        empty.dataset, columns, np.array(labels, np.int64), empty.classes, numbers
+    )
+    return table, of_sample, np.array(codes, np.int8), [str(c) for c in ordered]
+
+
+def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
+    """Return a sample's client; whole floats, as pandas makes them, as integers.
+
+    Raises
+    ------
+    DataError
+        If it is missing, cannot name a client, or is of another kind than the others.
+    """
+    if isinstance(client, bytes):
+        client = client.decode("utf-8", "backslashreplace")
+    numeric = isinstance(client, (float, np.floating))
+    if client is None or (numeric and not np.isfinite(client)) or is_missing(client):
+        msg = (
+            f"sample {number} has no client ({cut(repr(client))}); name one for "
+            "each sample, or leave it out"
+        )
+        raise DataError(msg)
+    if isinstance(client, str) and control_characters(client):
+        msg = (
+            f"sample {number}: the client {cut(ascii(client))} has characters "
+            f"that cannot be shown ({control_characters(client)}); rename it"
+        )
+        raise DataError(msg)
+    if numeric and client == int(client):
+        limit = exact(client.dtype) if isinstance(client, np.floating) else EXACT
+        if abs(client) >= limit:
+            msg = (
+                f"sample {number}: the client {client!r} is a float, and from {limit} "
+                "on such floats do not hold every whole number, so that one may stand "
+                "for several; name clients by integers or texts"
+            )
+            raise DataError(msg)
+        client = int(client)
+    first = next(iter(known), client)
+    texts = isinstance(client, str), isinstance(first, str)
+    try:
+        hash(client)
+        fits = texts[0] == texts[1] and (client < first) in (True, False)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        msg = (
+            f"sample {number}: the client {cut(repr(client))} cannot be sorted "
+            f"among others such as {cut(repr(first))}; name clients by texts, or "
+            "by integers"
+        )
+        raise DataError(msg)
+    return cast("Hashable", client)
+
+
+def _checked(
+    number: int, sample: Any, inputs: Sequence[InputSpec], num_classes: int
+) -> dict[str, NDArray[Any]]:
+    """Return a sample's inputs as they are stored; refuse what was not announced."""
+    if not all(hasattr(sample, field) for field in Sample._fields):
+        msg = f"sample {number} is a {type(sample).__name__}, not a Sample"
+        raise DataError(msg)
+    where = f"sample {number}, of client {cut(repr(sample.client))}"
+    if not isinstance(sample.split, str) or sample.split not in SPLITS:
+        said = cut(repr(sample.split))
+        msg = f"{where}: the split is {said}, not one of {', '.join(SPLITS)}"
+        raise DataError(msg)
+    label: Any = sample.label
+    # Written so that NaN, of which nothing is true, is refused.
+    number_like = isinstance(label, (int, float, np.integer, np.floating, np.bool_))
+    if not number_like or not 0 <= label < num_classes or label != int(label):
+        said = cut(str(label) if number_like else repr(label))
+        msg = f"{where}: label {said} is not in 0 to {num_classes - 1}"
+        raise DataError(msg)
+    if not isinstance(sample.inputs, Mapping):
+        msg = f"{where}: its inputs are no mapping from names to arrays"
+        raise DataError(msg)
+    if sample.inputs.keys() != {spec.name for spec in inputs}:
+        msg = (
+            f"{where}: it has the inputs {some(list(sample.inputs))}, announced are "
+            f"{', '.join(spec.name for spec in inputs)}"
+        )
+        raise DataError(msg)
+    made = {}
+    for spec in inputs:
+        try:
+            values = np.asarray(sample.inputs[spec.name])
+        except (ValueError, TypeError, OverflowError) as error:
+            said = cut(str(error))
+            msg = f"{where}: input {spec.name!r} is no array ({said})"
+            raise DataError(msg) from error
+        if np.ma.is_masked(sample.inputs[spec.name]):
+            msg = f"{where}: input {spec.name!r} has masked values; fill them"
+            raise DataError(msg)
+        fits = values.shape == spec.shape
+        if spec.ragged:
+            fits = values.ndim == len(spec.shape) and values.shape[1:] == spec.shape[1:]
+            fits = fits and 1 <= len(values) <= spec.shape[0]
+        if not fits or not _can_hold(spec.dtype, values):
+            kind = "up to " if spec.ragged else ""
+            msg = (
+                f"{where}: input {spec.name!r} is {values.dtype} {values.shape}, "
+                f"announced is {spec.dtype} {kind}{spec.shape}"
+            )
+            raise DataError(msg)
+        with np.errstate(over="ignore"):
+            made[spec.name] = values.astype(spec.dtype)
+        if not _same_range(values, made[spec.name]):
+            msg = (
+                f"{where}: input {spec.name!r} has values beyond what {spec.dtype} can "
+                "hold; divide them"
+            )
+            raise DataError(msg)
+    return made
+
+
+def _same_range(given: NDArray[Any], stored: NDArray[Any]) -> bool:
+    """Return whether what is stored is finite where what was given is."""
+    return stored.dtype.kind != "f" or bool(
+        (np.isfinite(given) == np.isfinite(stored)).all()
+    )
+
+
+def _can_hold(dtype: str, values: NDArray[Any]) -> bool:
+    """Return whether values can be stored: whole numbers exactly, others rounded."""
+    if np.dtype(dtype).kind == "f":
+        return np.can_cast(values.dtype, dtype, "same_kind")
+    return values.dtype.kind in "biu" and bool((values.astype(dtype) == values).all())
+
+
+def _padded(values: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
+    whole = np.zeros(spec.shape, spec.dtype)
+    whole[: len(values)] = values
+    return whole
+
+
+def _column(file: Path, spec: InputSpec, lengths: Sequence[int] | None) -> Column:
+    """Return the column of a spooled input, read by runs of rows."""
+    kind = np.dtype(spec.dtype)
+    size = int(np.prod(spec.shape)) * kind.itemsize
+
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = np.empty((len(rows), *spec.shape), kind)
+        raw = block.reshape(len(rows), -1).view(np.uint8).reshape(len(rows), size)
+        starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
+        with file.open("rb") as spooled:
+            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+                spooled.seek(int(rows[start]) * size)
+                raw[start:stop] = np.frombuffer(
+                    spooled.read((stop - start) * size), np.uint8
+                ).reshape(-1, size)
+        return block
+
+    return Column(spec, take, None if lengths is None else np.array(lengths, np.int64))
+
+
+def _by_client(
+    owners: NDArray[np.int64], chosen: NDArray[np.bool_], m: int
+) -> list[NDArray[np.int64]]:
+    """Return the chosen rows of each client, in order."""
+    rows = np.flatnonzero(chosen)
+    order = rows[np.argsort(owners[rows], kind="stable")]
+    return np.split(order, np.cumsum(np.bincount(owners[rows], minlength=m))[:-1])

@@ -1,0 +1,248 @@
+r"""What consensus ADMM methods have in common: duals, votes, and a penalty that adapts.
+
+Every client i has a copy :math:`u_i` of the shared block, an **unscaled** dual
+:math:`\pi_i` and the penalty :math:`\rho_i` that it last worked with; the server's u
+minimises the augmented Lagrangian given all of these,
+
+.. math:: u = \sum_i (\rho_i u_i + \pi_i) \Big/ \sum_i \rho_i ,
+
+which is the mean of :math:`u_i + \pi_i/\rho` as long as the penalty is the same for
+all. Since duals are unscaled, a new penalty leaves them alone; it takes effect for a
+client when that takes part.
+"""
+
+from dataclasses import dataclass
+from math import inf, sqrt
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor
+
+from fedapm_mpi.algorithms.base import (
+    ClientState,
+    LocalProblem,
+    Positive,
+    Round,
+    as_options,
+)
+from fedapm_mpi.optim import admm
+
+GOLDEN = (1 + sqrt(5)) / 2
+"""Above every length of the dual step with which ADMM is known to converge."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Residual balancing: the penalty follows the ratio of the residuals.
+
+    Reference: Boyd et al., "Distributed optimization and statistical learning via
+    ADMM", 2011, section 3.4.1; relative residuals: Wohlberg, arXiv 1704.06209.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    ratio: Annotated[float, Gt(1)] = 10.0
+    """One residual must be so many times the other for the penalty to change."""
+
+    factor: Annotated[float, Gt(1)] = 2.0
+    """By which it is then multiplied or divided."""
+
+    every: Annotated[int, Ge(1)] = 1
+    """Rounds between two looks at the residuals."""
+
+    until: Annotated[int, Ge(1)] | None = None
+    """Last round with a look; the theory of convergence wants the penalty to settle."""
+
+    smallest: Annotated[float, Gt(0)] | None = None
+    """Least penalty that it may come to; no bound unless given."""
+
+    largest: Annotated[float, Gt(0)] | None = None
+    """Largest penalty that it may come to; no bound unless given. Gradient steps of
+    size ``lr`` need a penalty well below ``2 / lr``."""
+
+    residuals: Literal["absolute", "relative"] = "absolute"
+    """Which form of the residuals is compared. The absolute primal one counts those who
+    sat out, so that few participants drive the penalty up; the relative one is small
+    where u is large, as in networks, and lets it fall."""
+
+    def __post_init__(self) -> None:
+        counts = (self.every, 1 if self.until is None else self.until)
+        if self.ratio <= 1 or self.factor <= 1 or min(counts) < 1:
+            msg = (
+                "balance: ratio and factor must be above 1, every and until at least 1"
+            )
+            raise ValueError(msg)
+        if (self.smallest or 0.0) > (self.largest or inf):
+            msg = "balance: smallest must not be above largest"
+            raise ValueError(msg)
+
+    def bounded(self, rho: float) -> float:
+        """Return the nearest penalty within the bounds."""
+        return min(max(rho, self.smallest or 0.0), self.largest or inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsensusADMM:
+    """The dual's side of an algorithm; subclasses solve the local problems."""
+
+    rho: Positive
+    r"""Penalty :math:`\rho`, in units of the loss per squared unit of u."""
+
+    balance: Balance | None = None
+    """Let the penalty adapt to the residuals; constant unless given."""
+
+    rows: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.balance is not None:
+            balance = as_options(Balance, self.balance)
+            object.__setattr__(self, "balance", balance)
+        if self.balance is not None and self.balance.bounded(self.rho) != self.rho:
+            msg = f"rho {self.rho:g} is not between balance's smallest and largest"
+            raise ValueError(msg)
+
+    def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
+        """Return both blocks, a dual of zero, and what options need beside."""
+        state = {
+            "shared": shared.clone(),
+            "personal": personal.clone(),
+            "dual": torch.zeros_like(shared),
+        }
+        if self.balance is not None:
+            state["rho"] = torch.tensor([self.rho], dtype=torch.float64)
+        return state
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> Tensor:
+        """Solve, ascend the dual, and return the change of the vote, (1, d)."""
+        (u_server,) = broadcast
+        vote_before = self.vote(client)
+        anchor = self.anchor(u_server, client)
+        self.solve(u_server, anchor, client, problem, weight)
+        self.ascend(anchor, client)
+        if self.balance is not None:
+            client["rho"].fill_(self.rho)
+        return (self.vote(client) - vote_before)[None]
+
+    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+        """Move u to the minimiser of the augmented Lagrangian in it."""
+        m = float(round_.num_clients)
+        before, after = round_.penalties or (m, m)
+        admm.move_consensus(server[0], total[0], before, after)
+
+    def solve(
+        self,
+        u_server: Tensor,
+        anchor: Tensor,
+        client: ClientState,
+        problem: LocalProblem,
+        weight: float,
+    ) -> None:
+        """Do the local work: update "shared" and "personal" of the client."""
+        raise NotImplementedError
+
+    def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
+        """Return what penalty and dual hold the client to in this round, (d,)."""
+        return u_server
+
+    def ascend(self, anchor: Tensor, client: ClientState) -> None:
+        """Make the dual step of a round; nothing if `solve` makes them."""
+
+    def vote(self, client: ClientState) -> Tensor:
+        r"""Return :math:`(\rho_i u_i + \pi_i)/\rho`, (d,) in float64."""
+        share = 1.0 if self.balance is None else float(client["rho"]) / self.rho
+        return admm.vote(client["shared"], client["dual"], self.rho, share)
+
+    def penalty_of(self, client: ClientState) -> float:
+        r"""Return :math:`\rho_i`, the penalty that the client last worked with."""
+        return self.rho if self.balance is None else float(client["rho"])
+
+    def next_rho(self, residuals: admm.Residuals, round_index: int) -> float:
+        """Return the penalty after `round_index` rounds, given their residuals."""
+        balance = self.balance
+        if balance is None or round_index % balance.every:
+            return self.rho
+        if balance.until is not None and round_index > balance.until:
+            return self.rho
+        relative = balance.residuals == "relative"
+        wanted = admm.balanced_penalty(
+            self.rho,
+            residuals.primal_relative if relative else residuals.primal,
+            residuals.dual_relative if relative else residuals.dual,
+            ratio=balance.ratio,
+            factor=balance.factor,
+        )
+        return balance.bounded(wanted)
+
+    def lagrangian(
+        self, client: ClientState, u_server: Tensor, loss: float, weight: float
+    ) -> tuple[float, float]:
+        """Return a client's share of the augmented Lagrangian, and Lyapunov's extra.
+
+        Parameters
+        ----------
+        client
+            Its state.
+        u_server : (d,)
+            The server's u.
+        loss
+            Its mean training loss at its own blocks.
+        weight
+            Its weight.
+        """
+        decay: float = getattr(self, "weight_decay", 0.0)
+        share = admm.lagrangian_share(
+            loss,
+            client["shared"],
+            client["personal"],
+            client["dual"],
+            u_server,
+            weight=weight,
+            weight_decay=decay,
+            rho=self.penalty_of(client),
+        )
+        return share, 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaxedADMM(ConsensusADMM):
+    """With over-relaxation, and with one dual step a round, of any length."""
+
+    relaxation: Annotated[float, Gt(0), Lt(2)] = 1.0
+    r"""Over-relaxation :math:`\gamma`: local problem and dual are anchored at
+    :math:`\gamma u^t + (1-\gamma) u_i` in place of the broadcast :math:`u^t`, with the
+    :math:`u_i` of before the round (Boyd et al. 2011, section 3.4.3, in which u is the
+    block that is solved for first). Above 1, such as 1.6, often saves rounds; 1 is
+    none."""
+
+    dual_step: Annotated[float, Gt(0), Lt(GOLDEN)] = 1.0
+    r"""Length :math:`\tau` of the dual step,
+    :math:`\pi_i \leftarrow \pi_i + \tau\rho (u_i - u)`; below the golden ratio, as in
+    the theory (Fazel et al., SIAM J. Matrix Anal. Appl. 34(3), 2013). Duals that come
+    from unsolved local problems and old rounds mislead at first; a short step lets them
+    grow slowly, to the same end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, limit in (("relaxation", 2.0), ("dual_step", GOLDEN)):
+            value = getattr(self, name)
+            if not 0 < value < limit:
+                msg = f"{name} must lie between 0 and {limit:.4g}, got {value}"
+                raise ValueError(msg)
+
+    def ascend(self, anchor: Tensor, client: ClientState) -> None:
+        """Make the dual step, of this method's length."""
+        length = self.rho * self.dual_step
+        admm.ascend_dual(client["dual"], client["shared"], anchor, length)
+
+    def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
+        """Return the broadcast u, relaxed."""
+        if self.relaxation == 1:
+            return u_server
+        return admm.relax(client["shared"], u_server, self.relaxation)

@@ -1,0 +1,127 @@
+"""What runs come to, side by side: rows for the terminal and for a CSV file."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedapm_mpi.analysis.run_data import Run, side_by_side
+from fedapm_mpi.tracking.summary import (
+    HIGHER_IS_BETTER,
+    partial_counts,
+    share_of_clients,
+)
+from fedapm_mpi.utils.atomic_io import write_whole
+
+COLUMNS = {
+    "mean": "last",
+    "clients": "last_clients",
+    "worst_decile": "last_worst_decile",
+    "worst_decile_clients": "last_worst_decile_clients",
+    "std": "last_std",
+    "mean_of_last_10": "mean_of_last_ten",
+    "best": "best",
+    "best_round": "best_round",
+}
+"""Columns of a comparison, and what the summary of a run calls them."""
+
+MORE_COLUMNS = {
+    "mean_of_last_10_evaluations": "mean_of_last_ten_evaluations",
+    "mean_of_last_10_fewest_clients": "mean_of_last_ten_fewest_clients",
+    "mean_of_last_10_most_clients": "mean_of_last_ten_most_clients",
+    "best_clients": "best_clients",
+}
+"""Columns of CSV files only."""
+
+SHOWN = ("accuracy", "f1", "auroc", "loss")
+"""Metrics of the table; the CSV file has all."""
+
+
+def figures(run: Run, metric: str, columns: Mapping[str, str] = COLUMNS) -> list[Any]:
+    """Return a run's row of one metric, `None` where it has none."""
+    values = run.summary.get(metric, {})
+    return [values.get(key) for key in columns.values()]
+
+
+def table_rows(runs: Sequence[Run]) -> list[list[Any]]:
+    """Return the rows of the table, the runs of each metric next to each other."""
+    place = list(COLUMNS).index("clients")
+    rows = []
+    for metric in SHOWN:
+        for k, run in enumerate(runs):
+            cells = figures(run, metric)
+            share = share_of_clients(cells[place], run.summary.get("num_clients"))
+            cells[place] = share or None
+            rows.append([metric if k == 0 else "", run.label, *cells])
+    return rows
+
+
+def sentences(runs: Sequence[Run]) -> list[str]:
+    """Return what the table does not say: what is unfinished or lost, and more."""
+    lines = []
+    for run in runs:
+        done = run.summary["rounds"]
+        converged = any(record.get("converged") for record in run.records[-1:])
+        if done < run.rounds and not converged:
+            lines.append(
+                f"{run.label}: round {done} of {run.rounds}, not finished; go on with: "
+                f"fedapm train --resume {run.directory}"
+            )
+        if not run.summary["evaluations"]:
+            lines.append(f"{run.label}: not evaluated yet")
+        lines += [f"{run.label}: {text}" for text in partial_counts(run.summary)]
+        lines += [f"note: {note}" for note in run.notes]
+    lines += _differing(runs)
+    first = runs[0]
+    for other in runs[1:]:
+        ours, theirs = (run.clients for run in side_by_side([first, other]))
+        pairs = zip(ours, theirs, strict=True)
+        gains = [a["accuracy"] - b["accuracy"] for a, b in pairs]
+        better, worse = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+        if gains:
+            undefined = sum(g != g for g in gains)
+            without = f", not known for {undefined}" if undefined else ""
+            lines.append(
+                f"accuracy, client by client: {first.label} is better than "
+                f"{other.label} for {better} of {len(gains)}, worse for {worse}"
+                f"{without}"
+            )
+    return lines
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    """Return a sentence if the runs' means are not over equally many clients."""
+    known = {run.label: run.summary.get("clients") for run in runs}
+    if len({n for n in known.values() if n is not None}) < 2:
+        return []
+    shares = {
+        run.label: share_of_clients(known[run.label], run.summary.get("num_clients"))
+        for run in runs
+    }
+    counts = ", ".join(f"{label} {share}" for label, share in shares.items() if share)
+    return [
+        f"means are over different numbers of clients ({counts}): compare client by "
+        "client"
+    ]
+
+
+def write_comparison(path: Path, runs: Sequence[Run]) -> None:
+    """Write every run's figures of every metric as CSV; an empty cell is undefined."""
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(
+                [
+                    *("run", "directory", "algorithm", "rounds", "num_clients"),
+                    *("metric", *COLUMNS, *MORE_COLUMNS),
+                ]
+            )
+            for run in runs:
+                start = [run.label, run.directory, run.algorithm, run.summary["rounds"]]
+                start.append(run.summary.get("num_clients"))
+                for metric in HIGHER_IS_BETTER:
+                    values = figures(run, metric, COLUMNS | MORE_COLUMNS)
+                    writer.writerow([*start, metric, *values])
+
+    write_whole(path, write)

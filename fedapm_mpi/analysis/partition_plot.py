@@ -1,0 +1,61 @@
+"""A picture of who holds what: clients by classes, and the clients' sizes."""
+
+from functools import partial
+from pathlib import Path
+
+from fedapm_mpi.analysis.plots import NAMED, STYLE, plain, pyplot, write_figure
+from fedapm_mpi.data.manifest import Manifest
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.atomic_io import write_whole
+from fedapm_mpi.utils.terminal import short
+
+KINDS = (".png", ".svg", ".pdf")
+
+
+def draw_partition(manifest: Manifest, path: Path) -> None:
+    """Draw each client's labels in training, as shares of its samples, and its size.
+
+    Parameters
+    ----------
+    manifest
+        The data set.
+    path
+        Where to write; its suffix tells the kind: png, svg or pdf.
+
+    Raises
+    ------
+    ConfigError
+        If the suffix is another, or matplotlib is not installed.
+    WriteError
+        If the file cannot be written.
+    """
+    if path.suffix not in KINDS:
+        msg = f"{path}: a picture is written as {', '.join(KINDS)}; name it so"
+        raise ConfigError(msg)
+    plt = pyplot()
+    counts = manifest.label_counts["train"]
+    m, classes = counts.shape
+    sizes = counts.sum(axis=1)
+    height = min(9.0, max(2.5, 0.22 * m + 1.2))
+    with plt.rc_context(STYLE):
+        figure, (labels, bars) = plt.subplots(
+            1, 2, sharey=True, figsize=(8.5, height), layout="constrained",
+            width_ratios=(3, 1),
+        )  # fmt: skip
+        image = labels.imshow(
+            counts / sizes[:, None], aspect="auto", cmap="viridis", vmin=0, vmax=1,
+            interpolation="nearest",
+        )  # fmt: skip
+        figure.colorbar(image, ax=bars, label="share of the client's samples")
+        labels.set(title="Labels in training", xlabel="class", ylabel="client")
+        labels.grid(visible=False)
+        if classes <= NAMED:
+            names = [plain(short(name)) for name in manifest.classes]
+            labels.set_xticks(range(classes), names, rotation=60, ha="right")
+        if m <= NAMED:
+            names = [plain(short(name)) for name in manifest.client_names]
+            labels.set_yticks(range(m), names, fontsize=8)
+        bars.barh(range(m), sizes, height=1.0 if m > NAMED else 0.8, color="#0072B2")
+        bars.set(title="Samples", xlabel="number", axisbelow=True)
+        write_whole(path, partial(write_figure, figure, path.suffix[1:]))
+        plt.close(figure)

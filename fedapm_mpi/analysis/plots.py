@@ -1,0 +1,229 @@
+"""Figures of runs, drawn by matplotlib, which is loaded only here and only to draw."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import compress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedapm_mpi.analysis.run_data import Run, side_by_side
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.tracking.summary import evaluated_parts
+from fedapm_mpi.utils.atomic_io import write_whole
+from fedapm_mpi.utils.terminal import printable, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Told apart also by those who see few colours (Okabe and Ito)."""
+
+STYLE = {
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.h_pad": 0.08,
+    "font.size": 10,
+    "grid.color": "#e4e4e4",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "savefig.dpi": 150,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fedapm",
+}
+NAMED = 60
+"""Most clients whose names fit below an axis."""
+
+Panel = Callable[["Axes", Run, str], None]
+
+
+def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
+    """Draw what happened round by round, as PNG and SVG; return the files.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is not installed.
+    """
+    panels: list[tuple[str, Panel]] = [
+        ("Accuracy, mean over clients (dotted: worst decile)", _accuracy),
+        ("Test loss, mean over clients", _test_loss),
+        ("Training loss of the participants", _train_loss),
+    ]
+    if any(_has_residuals(run) for run in runs):
+        panels.append(("Residuals: primal (solid), dual (faint)", _residuals))
+    plt = pyplot()
+    rows = (len(panels) + 1) // 2 if len(panels) > 3 else 1
+    columns = -(-len(panels) // rows)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(4.9 * columns, 3.3 * rows + 0.4),
+            layout="constrained",
+            squeeze=False,
+        )
+        for ax, (title, draw) in zip(axes.flat, panels, strict=True):
+            for k, run in enumerate(runs):
+                draw(ax, run, COLOURS[k % len(COLOURS)])
+            ax.set(title=title, xlabel="round")
+            ax.set_xlim(left=0)
+        _legend(figure, runs, counts=True)
+        return save(figure, stem)
+
+
+def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
+    """Draw the accuracy in each run of clients evaluated in all; return the files.
+
+    Few clients are named, and sorted by the first run so that runs can be compared
+    client by client. Many are sorted in each run for itself.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib is not installed.
+    """
+    plt = pyplot()
+    runs = _defined(side_by_side(runs))
+    first = runs[0].clients
+    named = len(first) <= NAMED
+    order = _sorted(runs[0])
+    part = evaluated_parts(run.split for run in runs)
+    with plt.rc_context(STYLE):
+        width = min(12.0, max(6.0, 0.36 * len(first) + 1.5)) if named else 7.0
+        figure, ax = plt.subplots(figsize=(width, 4.2), layout="constrained")
+        for k, run in enumerate(runs):
+            places = order if named else _sorted(run)
+            accuracies = [run.clients[i]["accuracy"] for i in places]
+            marks: dict[str, Any] = {"marker": "o", "linestyle": "none", "alpha": 0.85}
+            colour = COLOURS[k % len(COLOURS)]
+            ax.plot(accuracies, color=colour, **(marks if named else {}))
+            mean = sum(accuracies) / max(1, len(accuracies))
+            ax.axhline(mean, color=colour, linewidth=1, linestyle="--", alpha=0.7)
+        if named:
+            if len(runs) > 1:
+                _connect(ax, runs, order)
+            names = [plain(short(first[i]["name"])) for i in order]
+            ax.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=8)
+            ax.grid(visible=False, axis="x")
+        else:
+            ax.set_xlabel("clients, sorted in each run")
+        mean_of = f"dashed: mean over {len(first):,} client{'s' * (len(first) != 1)}"
+        ax.set(title=f"Accuracy on the client's own {part} part ({mean_of})")
+        _legend(figure, runs)
+        return save(figure, stem)
+
+
+def _accuracy(ax: "Axes", run: Run, colour: str) -> None:
+    ax.plot(*run.curve("accuracy"), color=colour, marker=".")
+    ax.plot(*run.curve("accuracy_worst_decile"), color=colour, linestyle=":")
+    ax.set_ylim(0, 1)
+
+
+def _test_loss(ax: "Axes", run: Run, colour: str) -> None:
+    ax.plot(*run.curve("loss"), color=colour, marker=".")
+    ax.set_ylim(bottom=0)
+
+
+def _train_loss(ax: "Axes", run: Run, colour: str) -> None:
+    ax.plot(*run.curve("train_loss"), color=colour, linewidth=1.2)
+    ax.set_ylim(bottom=0)
+
+
+def _residuals(ax: "Axes", run: Run, colour: str) -> None:
+    ax.set_yscale("log")
+    if not _has_residuals(run):
+        return
+    for key, alpha in (("dual_residual", 0.45), ("primal_residual", 1.0)):
+        rounds, values = run.curve(key)
+        positive = [(t, v) for t, v in zip(rounds, values, strict=True) if v > 0]
+        ax.plot(*zip(*positive, strict=True), color=colour, alpha=alpha)
+
+
+def _has_residuals(run: Run) -> bool:
+    """Return whether the run has a penalty, and so residuals that mean something."""
+    return any(value > 0 for value in run.curve("dual_residual")[1])
+
+
+def _defined(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs with those clients only whose accuracy is defined in all."""
+    columns = zip(*(run.clients for run in runs), strict=True)
+    kept = [all(row["accuracy"] == row["accuracy"] for row in rows) for rows in columns]
+    return [replace(run, clients=list(compress(run.clients, kept))) for run in runs]
+
+
+def _sorted(run: Run) -> list[int]:
+    """Return the clients in ascending order of accuracy."""
+    accuracy = [client["accuracy"] for client in run.clients]
+    return sorted(range(len(accuracy)), key=lambda i: (accuracy[i], i))
+
+
+def _connect(ax: "Axes", runs: Sequence[Run], order: Sequence[int]) -> None:
+    """Draw a line from the lowest to the highest accuracy of each client."""
+    for place, i in enumerate(order):
+        values = [run.clients[i]["accuracy"] for run in runs]
+        ax.vlines(place, min(values), max(values), color="#bbbbbb", zorder=0)
+
+
+def _legend(figure: "Figure", runs: Sequence[Run], *, counts: bool = False) -> None:
+    """Name the runs and, with `counts`, over how many clients their means are."""
+    from matplotlib.lines import Line2D
+
+    labels = [plain(run.label) for run in runs]
+    if counts:
+        over = [run.evaluated() for run in runs]
+        labels = [
+            f"{label} ({share} clients)" if share else label
+            for label, share in zip(labels, over, strict=True)
+        ]
+    handles = [
+        Line2D([], [], color=COLOURS[k % len(COLOURS)], linewidth=3, label=label)
+        for k, label in enumerate(labels)
+    ]
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(4, len(runs)), fontsize=11
+    )
+
+
+def save(figure: "Figure", stem: Path) -> list[Path]:
+    """Write a figure as PNG and SVG, close it and return the files."""
+    import matplotlib.pyplot as plt
+
+    paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for path in paths:
+        write_whole(path, partial(write_figure, figure, path.suffix[1:]))
+    plt.close(figure)
+    return paths
+
+
+def write_figure(figure: "Figure", kind: str, path: Path) -> None:
+    """Write a figure as png, svg or pdf; without dates, so that equals stay equal."""
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    figure.savefig(path, format=kind, metadata=metadata)
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib draws as it is: between $ it sees mathematics."""
+    return printable(text).replace("$", r"\$")
+
+
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, set to draw to files; an error if it is missing."""
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        msg = (
+            "figures need matplotlib, which is not installed: install it with "
+            "pip install 'fedapm-mpi[report]'"
+        )
+        raise ConfigError(msg) from error
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt

@@ -1,0 +1,303 @@
+"""Read what a run left behind: its records, its clients' models, its digest."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from types import NoneType
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from fedapm_mpi.algorithms import ClientState, algorithms
+from fedapm_mpi.config.schema import Config
+from fedapm_mpi.config.yaml_io import parse
+from fedapm_mpi.data.client_subset import first_clients
+from fedapm_mpi.data.manifest import Manifest, read_manifest
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.samples import to_samples
+from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.errors import DataError, FedAPMError
+from fedapm_mpi.federation.builder import build_part
+from fedapm_mpi.federation.client_groups import Groups, build_groups
+from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.storage.client_states import run_digest, state_digest
+from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
+from fedapm_mpi.tracking.records import FILE, LARGEST, Record, Records
+from fedapm_mpi.tracking.summary import PART_NAMES
+from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
+from fedapm_mpi.training.trust import require
+from fedapm_mpi.utils.atomic_io import open_regular
+from fedapm_mpi.utils.text import one_line
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def read_config(run: Path) -> Config:
+    """Return the resolved configuration of a run."""
+    path = run / "config.yaml"
+    try:
+        with open_regular(path) as file:
+            config = Config.from_plain(parse(file.read().decode("utf-8")))
+        _check_config(config)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        why = one_line(str(error))
+        msg = f"cannot read {path} ({why}): {run} is not a run directory"
+        raise DataError(msg) from error
+    return config
+
+
+def _check_config(config: Config) -> None:
+    """Raise an error where a value that is used here is not what a run writes."""
+    for key in ("model", "algorithm"):
+        part = getattr(config, key)
+        if not isinstance(part, dict) or not isinstance(part["name"], str):
+            msg = f"{key} has no name"
+            raise TypeError(msg)
+    kinds: dict[str, tuple[type, ...]] = {
+        "data": (str,), "rounds": (int,), "seed": (int,), "clients": (int, NoneType),
+        "buffers": (str,), "precision": (str,),
+    }  # fmt: skip
+    for key, known in kinds.items():
+        if not isinstance(getattr(config, key), known):
+            msg = f"{key} is of another type"
+            raise TypeError(msg)
+    if config.evaluation.split not in PART_NAMES:
+        msg = "evaluation.split is none of the parts"
+        raise ValueError(msg)
+
+
+def _in_words(function: Callable[P, T]) -> Callable[P, T]:
+    """Turn what damaged files of a run may raise into a sentence."""
+
+    @wraps(function)
+    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except FedAPMError:
+            raise
+        except Exception as error:
+            text = one_line(f"{type(error).__name__}: {error}")
+            run = args[0] if args else kwargs.get("run")
+            msg = f"the final state of {run} does not fit its configuration ({text})"
+            raise DataError(msg) from error
+
+    return told
+
+
+def read_records(run: Path) -> list[Record]:
+    """Return the sound records of a run's rounds, in their order; see `open_records`.
+
+    A line that is damaged, cut off or being written is left out.
+    """
+    return list(open_records(run))
+
+
+def open_records(run: Path) -> Records:
+    """Return a reader of a run's records, which also tells what is missing.
+
+    A run whose file of records was deleted has none.
+
+    Raises
+    ------
+    DataError
+        If it is not a run directory, or its records cannot be read.
+    """
+    path = run / FILE
+    is_run = (run / "config.yaml").is_file()
+    try:
+        if not is_run:
+            path.lstat()
+        return Records(run)
+    except OSError as error:
+        msg = f"cannot read {path} ({error.strerror})"
+        msg += "" if is_run else f": {run} is not a run directory"
+        raise DataError(msg) from error
+
+
+def last_round(run: Path, reader: Records) -> int:
+    """Return the last round that a run's records or its summary have, else -1."""
+    try:
+        with open_regular(run / "summary.json") as file:
+            done = json.loads(file.read().decode("utf-8"))["rounds"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        done = -1
+    known = type(done) is int and 0 <= done < LARGEST
+    return max([*reader.rounds[-1:], done if known else -1])
+
+
+@_in_words
+def load_client_model(
+    run: Path | str, client: int | str, *, trust: bool = False
+) -> nn.Module:
+    """Return a client's personal model, as the last evaluation of a run had it.
+
+    That is its personal part and the shared part u, or what an algorithm such as Ditto
+    or fine-tuning makes for its client; the latter trains again.
+
+    Parameters
+    ----------
+    run
+        Directory of a finished run; its data set must still be where it was.
+    client
+        The client: its number from 0 on, or its name in the data set. A string is a
+        name first, and a number only if no client is called so.
+    trust
+        Whether to import own parts that the run names though it was not made here, on
+        this account: that runs their code, with the options in its ``config.yaml``.
+
+    Raises
+    ------
+    DataError
+        If the run is not finished or has no such client, or its model is built in
+        another way now.
+    ConfigError
+        If the run names own parts and is not trusted.
+    """
+    run = Path(run)
+    final = _final(run, trusted=trust, way="trust=True")
+    server = final.server
+    client = find_client(run, final.manifest.client_names, client)
+    group = final.groups.of(client)
+    model = group.model
+    states = _states(run)
+    same_as_trained(run, contents(final.groups), touched=client in states)
+    state = states.get(client, group.new_client(final.algorithm))
+    none = torch.zeros(0)
+    averaged = final.config.buffers == "mean"
+    buffers = server["buffers"] if averaged else state.get("buffers")
+    model.write_buffers(
+        none if buffers is None else buffers, state.get("counters", none)
+    )
+    if hasattr(final.algorithm, "personalise"):
+        _personalise(final, client, state, run)
+    else:
+        at_server = final.config.evaluation.shared == "server"
+        u = final.groups.take(client, server["rows"][0])
+        model.shared.copy_(u if at_server else state["shared"])
+        model.personal.copy_(state["personal"])
+    module: nn.Module = model.module.eval()
+    return module
+
+
+def find_client(run: Path, names: Sequence[str], client: object) -> int:
+    """Return a client's number from its number or its name.
+
+    Raises
+    ------
+    DataError
+        If there is no such client; the message suggests the nearest name.
+    """
+    if isinstance(client, str):
+        found = [number for number, name in enumerate(names) if name == client]
+        if len(found) > 1:
+            msg = f"{run}: {len(found)} clients are called {client!r}; give a number"
+            raise DataError(msg)
+        if found:
+            return found[0]
+        if not (client.isascii() and client.isdecimal()):
+            near = did_you_mean(client, list(names))
+            msg = f"{run} has no client called {one_line(client)!r}{near}"
+            raise DataError(msg)
+        number = int(client[:19])
+    elif isinstance(client, int | np.integer) and not isinstance(client, bool):
+        number = int(client)
+    else:
+        msg = (
+            f"a client is given by its number or its name, not by "
+            f"{one_line(repr(client))} of type {type(client).__name__}"
+        )
+        raise DataError(msg)
+    if not 0 <= number < len(names):
+        msg = f"{run} has clients 0 to {len(names) - 1}, not {one_line(str(client))}"
+        raise DataError(msg)
+    return number
+
+
+@_in_words
+def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
+    """Return the digest of the state in a run's ``final`` folder.
+
+    With `trust`, own parts of a run that was not made here are imported.
+    """
+    run = Path(run)
+    final = _final(run, trusted=trust, way="--trust")
+    server, states = final.server, _states(run)
+    groups = final.groups
+    untouched = [state_digest(g.new_client(final.algorithm)) for g in groups.members]
+    rows = [
+        state_digest(states[i]) if i in states else untouched[g]
+        for i, g in enumerate(groups.of_client.tolist())
+    ]
+    table = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, 32)
+    return run_digest([server["rows"], server["buffers"]], table)
+
+
+class _Final(NamedTuple):
+    """What a finished run left, beside its clients' states."""
+
+    config: Config
+    manifest: Manifest
+    algorithm: Any
+    groups: Groups
+    server: dict[str, Tensor]
+
+
+def _final(run: Path, *, trusted: bool, way: str) -> _Final:
+    config = read_config(run)
+    require(run, config.plain(), trusted=trusted, way=way)
+    manifest = first_clients(read_manifest(config.data), config.clients)
+    algorithm = build_part(algorithms, config.algorithm)
+    groups = build_groups(config, manifest, algorithm.sharing)
+    path = run / "final" / "server.safetensors"
+    if not path.exists():
+        msg = f"{run} is not finished; go on with it by: fedapm train --resume {run}"
+        raise DataError(msg)
+    return _Final(config, manifest, algorithm, groups, _tensors(path))
+
+
+def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> None:
+    """Set the live model to what the algorithm makes for a client."""
+    config, group = final.config, final.groups.of(client)
+    reader = ShardReader(read_manifest(config.data))
+    stored = reader.read(client, "train")
+    reader.close()
+    counts = final.manifest.counts["train"]
+    m = final.manifest.num_clients
+    uniform = config.client_weights == "uniform"
+    problem = ClientProblem(
+        group.model,
+        to_samples(stored, group.inputs, group.model.dtype),
+        seed=config.seed,
+        round_index=read_records(run)[-1]["round"],
+        client=client,
+        purpose="personalise",
+        bf16=config.precision == "bf16",
+    )
+    rows = final.server["rows"][: final.algorithm.rows]
+    broadcast = final.groups.take(client, rows).to(group.model.dtype)
+    weight = 1 / m if uniform else float(counts[client] / counts.sum())
+    final.algorithm.personalise(broadcast, state, problem, weight)
+
+
+def _states(run: Path) -> dict[int, ClientState]:
+    states: dict[int, ClientState] = {}
+    for path in tensor_files(run / "final", "clients-*.safetensors"):
+        for key, tensor in _tensors(path).items():
+            client, _, name = key.partition("/")
+            states.setdefault(int(client), {})[name] = tensor
+    return states
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    check_sum(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        msg = f"{path} is damaged ({str(error)[:200]}); {AGAIN} {path.parent.parent}"
+        raise DataError(msg) from error

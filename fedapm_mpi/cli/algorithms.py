@@ -1,0 +1,39 @@
+"""List the algorithms, each with one line, its source and its hyper-parameters."""
+
+import argparse
+import inspect
+import re
+
+from fedapm_mpi.cli import docstrings as source
+
+HELP = "list the algorithms"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line: there are no options."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list; return the exit code."""
+    modules = [f"algorithms.{name}" for name in source.parts("algorithms")]
+    found = {source.registered(module): module for module in modules}
+    width = max(len(name) for name, _ in found)
+    for (name, algorithm), module in sorted(found.items()):
+        line, origin = described(source.docstring(module))
+        print(f"{name:{width}}  {line}")  # noqa: T201
+        if origin:
+            print(f"{'':{width}}  from: {origin}")  # noqa: T201
+        options = ", ".join(
+            f"[{option}]" if optional else option
+            for option, optional in source.options(module, algorithm).items()
+        )
+        print(f"{'':{width}}  options: {options}")  # noqa: T201
+    return 0
+
+
+def described(docstring: str | None) -> tuple[str, str]:
+    """Return the first line of an algorithm's docstring, and its reference or ""."""
+    text = inspect.cleandoc(docstring or "")
+    found = re.search(r"\bReferences?: (.+?)(?=\n\n|\Z)", text, re.DOTALL)
+    source = re.sub(r"-\n\s*", "-", found[1]) if found else ""
+    return text.partition("\n")[0], " ".join(source.split())

@@ -1,0 +1,165 @@
+"""Command lines: flags and values in any order, and one sentence for what is wrong."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.text import cut, shown
+
+NUMBER = re.compile(r"-\.?[0-9].*", re.DOTALL)
+"""What begins with a dash and is a value all the same."""
+
+LONGEST_FLAG = 60
+"""Characters of an unknown flag that are compared with those that are known."""
+
+REST = (argparse.REMAINDER, argparse.PARSER)
+"""Kinds of positional arguments after whose first word nothing is this parser's."""
+
+HELP_FLAGS = ("-h", "--help")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes flags and values in any order.
+
+    argparse by itself fills all positional arguments from the first run of values, and
+    refuses those that come after a flag; its `parse_intermixed_args` knows no commands
+    below a command, and lets ``--resume`` take a ``key=value``. So words are put in
+    order first, and argparse does the rest. A flag has one value at most; one whose
+    value may be left out takes the next word only if its `accepts`, see
+    `optional_value`, says so. Flags are not abbreviated.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*args, **options)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse words that `in_order` has put in order."""
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args(self.in_order(words), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `ConfigError` with what is wrong and where help is."""
+        msg = f"{cut(message, 300)} (see {self.prog} --help)"
+        raise ConfigError(msg)
+
+    def known_flags(self) -> list[str]:
+        """Return all flags, but for those that ask for help."""
+        return [flag for flag in self._option_string_actions if flag not in HELP_FLAGS]
+
+    def in_order(self, words: Sequence[str]) -> list[str]:
+        """Return all values, then all flags, each with its value in the same word.
+
+        Where a command of its own begins, it and the rest come last, as they are.
+        """
+        rest = any(action.nargs in REST for action in self._get_positional_actions())
+        flags: list[str] = []
+        values: list[str] = []
+        left = list(words)
+        while left:
+            word = left.pop(0)
+            if word == "--" or not _is_flag(word):
+                values += [] if word == "--" and not rest else [word]
+                if word == "--" or rest:
+                    values += left
+                    break
+            else:
+                flags += self._flag(word, left)
+        if rest:
+            return [*flags, *values]
+        if any(word.startswith("-") for word in values):
+            return [*flags, "--", *values]
+        return [*values, *flags]
+
+    def _flag(self, word: str, left: list[str]) -> list[str]:
+        """Return a flag with its value, which is taken from the words that are left."""
+        name, equals, _ = word.partition("=")
+        action = self._option_string_actions.get(name)
+        if action is None:
+            short = self._option_string_actions.get(word[:2])
+            if short is not None and short.nargs != 0 and word[1] != "-":
+                return [word]  # such as -n5
+            self.error(f"unknown option {shown(name)}{self._hint(name)}")
+        if equals or action.nargs == 0:
+            return [word]
+        if action.nargs == argparse.OPTIONAL:
+            accepts = getattr(action, "accepts", None)
+            if left and not _is_flag(left[0]) and (accepts is None or accepts(left[0])):
+                return [f"{name}={left.pop(0)}"]
+            return [word]
+        if not left or _is_flag(left[0]):
+            hint = f"; one that begins with a dash is written {name}=VALUE"
+            self.error(f"{name} needs a value{hint if left else ''}")
+        return [word, left.pop(0)] if len(name) == 2 else [f"{name}={left.pop(0)}"]
+
+    def _hint(self, name: str) -> str:
+        """Return where a flag belongs, or the nearest one."""
+        for action in self._get_positional_actions():
+            if isinstance(action, argparse._SubParsersAction):
+                for verb, parser in action.choices.items():
+                    if name in parser._option_string_actions:
+                        return f"; it stands after {verb}"
+        return did_you_mean(name[:LONGEST_FLAG], list(self._option_string_actions))
+
+
+def _is_flag(word: str) -> bool:
+    return len(word) > 1 and word.startswith("-") and not NUMBER.fullmatch(word)
+
+
+def optional_value(
+    action: argparse.Action, accepts: Callable[[str], bool]
+) -> argparse.Action:
+    """Let a flag whose value may be left out take only the words that it accepts."""
+    action.accepts = accepts  # type: ignore[attr-defined]
+    return action
+
+
+def is_override(word: str) -> bool:
+    """Return whether a word replaces a value, as ``key.sub=value`` does.
+
+    ``runs/seed=1`` is a path; of a key there is no slash.
+    """
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key
+
+
+def is_run(word: str) -> bool:
+    """Return whether a word may name a run directory: no override and no file."""
+    return not (is_override(word) or word.endswith((".yaml", ".yml")) or _is_file(word))
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def split_words(words: Sequence[str | None]) -> tuple[str | None, list[str]]:
+    """Return the configuration among words, and all others, which are overrides."""
+    given = [word for word in words if word is not None]
+    named = [word for word in given if not is_override(word)]
+    files = [word for word in given if _is_file(word)]
+    config = next(iter([*files, *named]), None)
+    if config is not None:
+        given.remove(config)
+    return config, given
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Return whether a command line only asks for help."""
+    return any(word in HELP_FLAGS for word in _before_values(words))
+
+
+def _before_values(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        if word == "--":
+            return
+        yield word

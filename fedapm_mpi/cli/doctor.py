@@ -1,0 +1,226 @@
+"""Say whether this cluster, job and environment will train well, and what is wrong.
+
+    mpiexec -n 6 fedapm doctor mine.yaml
+
+looks at hosts, launcher, MPI library, threads, GPUs, versions, collectives, the folder
+of runs and, with a CONFIG or a directory of data, at the shards on every host.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedapm_mpi.cli.arguments import Parser, is_override
+from fedapm_mpi.comm import SERVER, Communicator, Serial
+from fedapm_mpi.comm.launch_env import launched_rank
+from fedapm_mpi.comm.runtime import PATIENCE, from_server, on_ranks
+from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.utils import terminal
+
+if TYPE_CHECKING:
+    from fedapm_mpi.doctor.preflight import Launchers
+    from fedapm_mpi.doctor.runner import Order
+    from fedapm_mpi.doctor.watchdog import Watch
+
+HELP = "say whether this cluster and job will train well; may be started under mpiexec"
+
+TIMEOUT = 60.0
+"""Seconds that a step may take."""
+
+LOADING = 300.0
+"""Seconds that ranks may take to load large libraries, all from one file system."""
+
+LONG_PATIENCE = 30.0
+"""Seconds that ranks which cannot see each other give rank 0 to report."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "subjects",
+        nargs="*",
+        metavar="CONFIG or DATA",
+        help="YAML file of an experiment, then key=value to replace values of it; or "
+        "directory of a prepared data set",
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where runs will be, to be tested as a shared folder (default: runs, or "
+        "else the current folder)",
+    )
+    parser.add_argument(
+        "--size",
+        type=float,
+        default=8.0,
+        metavar="MB",
+        help="size of the broadcast and the sum that are timed (default: 8)",
+    )
+    add_timeout(parser)
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write all that was seen as JSON"
+    )
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """Declare how long a step may take, which every rank reads for itself."""
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="how long a step may take until the job ends with a word on where each "
+        f"rank stands (default: {TIMEOUT:g})",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Not used: `main` parses on rank 0 only."""
+    raise NotImplementedError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command on every rank; return the exit code."""
+    from fedapm_mpi.doctor import preflight as starting
+    from fedapm_mpi.doctor.watchdog import Watch
+
+    first = launched_rank() == SERVER
+    if (warning := starting.before_starting()) is not None:
+        if first:
+            complain(warning, "warning")
+        else:  # MPI may end rank 0 before it has spoken
+            time.sleep(PATIENCE)
+    seen = starting.launchers_here() if first else starting.Launchers()
+    watch = Watch(_timeout(argv))
+    try:
+        return on_ranks(
+            lambda comm: _examine(comm, argv, seen, watch),
+            lambda error: _examine_alone(error, argv, seen, watch),
+        )
+    finally:
+        watch.close()
+
+
+def complain(text: str, level: str) -> None:
+    """Print a sentence in one write."""
+    terminal.complain(f"fedapm doctor: {level}: {text}")
+
+
+def _examine(
+    comm: Communicator, argv: Sequence[str], seen: "Launchers", watch: "Watch"
+) -> int:
+    watch.knows(comm.rank, comm.size, comm.abort)
+    patience = watch.seconds
+    watch.step("loading torch", max(patience, LOADING))
+    from fedapm_mpi.doctor.runner import conclude, observe
+
+    comm.wait()  # in this step, which may take longer than others
+    watch.step("reading the command line", patience)
+    order = from_server(comm, lambda: _read_order(argv))
+    if isinstance(order, int):
+        return order
+    watch.step("beginning", order.timeout)
+    observed = observe(comm, order, seen, watch)
+    code, error = 0, None
+    if observed is not None:
+        try:
+            code = conclude(observed, order)
+        except FedAPMError as caught:
+            error = caught
+    comm.agree(error)
+    return comm.share((code,))[0]
+
+
+def _examine_alone(
+    error: FedAPMError, argv: Sequence[str], seen: "Launchers", watch: "Watch"
+) -> None:
+    """Tell why ranks cannot see each other; the rest cannot be tested then."""
+    watch.close()
+    if launched_rank() != SERVER:
+        time.sleep(LONG_PATIENCE)
+        return
+    from fedapm_mpi.doctor.findings import Observed
+    from fedapm_mpi.doctor.runner import conclude, gather_facts
+
+    try:
+        order = _read_order(argv)
+        if not isinstance(order, int):
+            ranks = gather_facts(Serial(), watch)
+            conclude(Observed(ranks=ranks or [], launchers=seen), order)
+    except FedAPMError as another:
+        complain(str(error), "fault")
+        complain(str(another), "error")
+
+
+def _read_order(argv: Sequence[str]) -> "Order | int":
+    from fedapm_mpi.doctor.runner import Order, Subject
+
+    parser = Parser(prog="fedapm doctor", description=__doc__)
+    add_arguments(parser)
+    args = parser.parse_args(list(argv))
+    for name, value in (("--timeout", args.timeout), ("--size", args.size)):
+        if not 0 < value < float("inf"):
+            msg = f"{name} must be above 0, not {value:g}"
+            raise ConfigError(msg)
+    overrides = [word for word in args.subjects if is_override(word)]
+    paths = [Path(word) for word in args.subjects if not is_override(word)]
+    files = [path for path in paths if not path.is_dir()]
+    if len(files) > 1:
+        msg = f"name one CONFIG at most, not {' and '.join(map(str, files))}"
+        raise ConfigError(msg)
+    if overrides and not files:
+        msg = f"{overrides[0]} replaces a value of a CONFIG, but there is none"
+        raise ConfigError(msg)
+    subjects = [
+        Subject(directory=str(path.absolute())) for path in paths if path.is_dir()
+    ]
+    chosen = {
+        "folder": _folder(args.folder).absolute(),
+        "megabytes": args.size,
+        "timeout": args.timeout,
+        "json": args.json,
+    }
+    if not files:
+        return Order(subjects=subjects, **chosen)
+    if not files[0].exists():
+        msg = f"{files[0]} is neither a CONFIG nor a directory of data"
+        raise ConfigError(msg)
+    from fedapm_mpi.config.loader import load
+
+    config = load(files[0], overrides)
+    own = Subject(
+        directory=config.data, placement=config.placement, clients=config.clients
+    )
+    return Order(
+        subjects=[own, *subjects],
+        threads=config.threads,
+        device=config.device,
+        scratch=config.scratch,
+        **chosen,
+    )
+
+
+def _folder(named: Path | None) -> Path:
+    if named is None:
+        runs = Path("runs")
+        return runs if runs.is_dir() else Path()
+    if not named.is_dir():
+        msg = f"--folder: {named} is not a folder; make it, or name another"
+        raise ConfigError(msg)
+    return named
+
+
+def _timeout(argv: Sequence[str]) -> float:
+    """Return what the command line says, or the default where it is not valid."""
+    parser = argparse.ArgumentParser(
+        add_help=False, allow_abbrev=False, exit_on_error=False
+    )
+    add_timeout(parser)
+    try:
+        seconds: float = parser.parse_known_args(list(argv))[0].timeout
+    except argparse.ArgumentError:
+        return TIMEOUT
+    return seconds if seconds > 0 else TIMEOUT

@@ -1,0 +1,193 @@
+"""``fedapm inspect``: what a prepared data set holds."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.data.manifest import Manifest, read_manifest
+from fedapm_mpi.utils.terminal import printable, short
+from fedapm_mpi.utils.text import some
+
+HELP = "show what a prepared data set holds"
+
+MOST_CLIENTS = 30
+"""Clients shown one by one; of more, an excerpt is shown."""
+
+MOST_CLASSES = 16
+"""Classes shown one by one; of more, the last column counts the others."""
+
+LONGEST_NAME = 60
+"""Characters of the name of a data set or a class that are shown."""
+
+LONGEST_LINE = 2000
+"""Characters of a line on the whole data set, as manifests may hold anything."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("data", type=Path, help="directory of the data set")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw clients by classes to FILE"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what the manifest says; draw it if asked to."""
+    manifest = read_manifest(args.data)
+    sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
+    if args.picture:
+        from fedapm_mpi.analysis.partition_plot import draw_partition
+
+        draw_partition(manifest, args.picture)
+        sys.stdout.write(f"\ndrawn in {printable(str(args.picture))}\n")
+    return 0
+
+
+def overview(manifest: Manifest) -> str:
+    """Return totals, inputs and heterogeneity in some lines."""
+    from data_prep.label_skew import heterogeneity
+
+    files = manifest.files
+    size = sum(file.bytes for file in files) / 2**20
+    options = dict(manifest.partitioner)
+    name, moved = options.pop("name", "unknown"), options.pop("moved", 0)
+    skew = heterogeneity(manifest.label_counts["train"])
+    lines = [
+        f"data set       {short(manifest.dataset, LONGEST_NAME)}",
+        f"clients        {manifest.num_clients}",
+        f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
+        f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
+        f"{moved} samples moved to reach the minimum",
+        *(
+            f"shift          {_called(one['name'], one)}{_drawn(one['name'], manifest)}"
+            for one in manifest.preparation.get("shift", [])
+        ),
+        f"split          {_split(manifest)}",
+        *(
+            f"left out       {len(names)} broken samples: {_some(names)}"
+            for names in [manifest.preparation.get("skipped", [])]
+            if names
+        ),
+        f"files          {len(files)} of {size:.1f} MiB in all",
+    ]
+    for spec in manifest.inputs:
+        shape = "x".join(map(str, spec.shape)) or "number"
+        seen = "as stored"
+        if (spec.scale, spec.shift) != (1.0, 0.0):
+            seen = f"seen as stored * {spec.scale:.6g} {spec.shift:+g}"
+        ragged = ", varying length" if spec.ragged else ""
+        lines.append(
+            f"input          {spec.name}: {shape} {spec.dtype}{ragged}, {seen}"
+        )
+        without = manifest.lacking.get(spec.name, ())
+        if without:
+            of = f"{len(without)} of {manifest.num_clients} clients"
+            lines.append(f"               {of} have no sample of it")
+    for split, counts in manifest.counts.items():
+        low, middle, high = np.percentile(counts, [0, 50, 100])
+        lines.append(
+            f"{split:<15}{counts.sum()} samples; of a client {low:.0f} to {high:.0f}, "
+            f"median {middle:g}{_without(counts)}"
+        )
+    lines += [
+        "label skew of train, mean over clients",
+        f"  Jensen-Shannon distance to the pooled labels   {skew.jensen_shannon:.3f}",
+        f"  total-variation distance to the pooled labels  {skew.total_variation:.3f}",
+        f"  effective number of classes                    {skew.effective_classes:.2f}"
+        f" of {len(manifest.classes)}",
+    ]
+    return "\n".join(short(printable(line), LONGEST_LINE) for line in lines) + "\n"
+
+
+def _drawn(shift: str, manifest: Manifest) -> str:
+    return "" if shift == "standardise" else f", seed {manifest.seed}"
+
+
+def _split(manifest: Manifest) -> str:
+    """Return who made the split, and how."""
+    made = manifest.preparation
+    kind = made.get("split")
+    if not isinstance(kind, str):
+        return "as given by what wrote the data set"
+    if kind == "own":
+        return "the data set's own"
+    parts = [
+        f"{100 * made[name]:.4g} % {name}"
+        for name in ("test", "val")
+        if _is_share(made.get(name)) and (made[name] or name == "test")
+    ]
+    how = {
+        "random": "random, stratified",
+        "official": "official (shuffled and cut, one sample of each client left out)",
+    }.get(kind, kind)
+    return f"{how}, {', '.join(parts)} (seed {manifest.seed})"
+
+
+def _is_share(value: Any) -> bool:
+    # What a manifest says of its making may come from any program.
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _without(counts: NDArray[np.int64]) -> str:
+    none = int((counts == 0).sum())
+    if not none:
+        return ""
+    return f"; {none} of {len(counts)} clients {'has' if none == 1 else 'have'} none"
+
+
+def client_table(manifest: Manifest) -> str:
+    """Return training samples by client and class, an excerpt if there are many."""
+    counts = manifest.label_counts["train"]
+    m, classes = counts.shape
+    shown = list(range(m))
+    if m > MOST_CLIENTS:
+        # By size, evenly from the smallest to the largest.
+        by_size = np.argsort(counts.sum(axis=1), kind="stable")
+        picks = np.linspace(0, m - 1, MOST_CLIENTS).round().astype(int)
+        shown = sorted(by_size[picks].tolist())
+    columns = min(classes, MOST_CLASSES)
+    parts = list(manifest.counts)  # train first
+    header = ["client", "name", *map(str, range(columns))]
+    if columns < classes:
+        header.append("others")
+    header += parts
+    rows = [header]
+    for client in shown:
+        own = counts[client]
+        cells = [str(client), short(printable(manifest.client_names[client]), 24)]
+        cells += map(str, own[:columns].tolist())
+        if columns < classes:
+            cells.append(str(own[columns:].sum()))
+        cells += [str(manifest.counts[part][client]) for part in parts]
+        rows.append(cells)
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = ["training samples by client and class"]
+    for cells in rows:
+        line = (
+            cell.ljust(width) if i == 1 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        lines.append("  ".join(line).rstrip())
+    if m > MOST_CLIENTS:
+        levels = [0, 5, 25, 50, 75, 95, 100]
+        values = np.percentile(counts.sum(axis=1), levels)
+        lines.append(f"({MOST_CLIENTS} of {m} clients, evenly by size)")
+        lines.append(
+            "train samples of a client, quantiles: "
+            + ", ".join(f"{q} % {v:g}" for q, v in zip(levels, values, strict=True))
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _called(name: str, options: Mapping[str, Any]) -> str:
+    rest = [f"{key}={value}" for key, value in options.items() if key != "name"]
+    return name + (f" ({', '.join(rest)})" if rest else "")
+
+
+def _some(names: Sequence[str]) -> str:
+    return some(names, MOST_CLASSES, LONGEST_NAME)

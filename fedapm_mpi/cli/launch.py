@@ -1,0 +1,186 @@
+"""Start ranks by the launcher that suits this machine, and say by which command.
+
+    fedapm launch -n 5 train mine.yaml rounds=20
+
+is ``mpiexec -n 5 fedapm train mine.yaml rounds=20`` with the mpiexec of the MPI library
+that Python loads, or an srun that speaks with it, and the options that it needs.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from fedapm_mpi.cli.arguments import Parser, asks_for_help
+from fedapm_mpi.cluster.launch import command, library, python_in, release
+from fedapm_mpi.cluster.launchers import Job
+from fedapm_mpi.cluster.output_relay import relay_outputs
+from fedapm_mpi.cluster.supervisor import requeue, supervise, tell_failure
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.registry import did_you_mean
+
+HELP = "start ranks by the launcher that suits this machine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add_placing(parser)
+    parser.add_argument(
+        "--requeue",
+        action="store_true",
+        help="stay, pass signals on, and put the SLURM job back into the queue once a "
+        "run has stopped early",
+    )
+    parser.add_argument(
+        "--container",
+        metavar="IMAGE",
+        help="Apptainer image in which each rank runs",
+    )
+    parser.add_argument(
+        "--print", action="store_true", help="print the command, and start nothing"
+    )
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND ...",
+        help="what all ranks run: train, prepare, extract or doctor, and its arguments",
+    )
+
+
+def add_placing(parser: argparse.ArgumentParser) -> None:
+    """Declare which ranks are wanted, and by which launcher."""
+    parser.add_argument(
+        "-n",
+        "--ranks",
+        type=int,
+        metavar="N",
+        help="ranks in all (default: the tasks of the job, or else 1)",
+    )
+    parser.add_argument("--ranks-per-node", type=int, metavar="N")
+    parser.add_argument(
+        "--cores", type=int, default=1, help="cores for each rank (default: 1)"
+    )
+    parser.add_argument(
+        "--launcher",
+        default="auto",
+        help="srun, mpich, openmpi, intel, mpiexec for any of these three, or your own "
+        "module:function (default: auto)",
+    )
+    parser.add_argument(
+        "--mpi-type",
+        default="auto",
+        help="what srun --mpi gets, such as pmi2 or pmix (default: auto)",
+    )
+    parser.add_argument(
+        "--gpu-binding",
+        metavar="KIND",
+        help="what srun --gpu-bind gets, such as none or closest",
+    )
+
+
+def job_of(args: argparse.Namespace) -> Job:
+    """Return the ranks that the command line asks for.
+
+    Raises
+    ------
+    ConfigError
+        If a number is not above 0.
+    """
+    ranks = tasks() if args.ranks is None else args.ranks
+    for name, value in (
+        ("-n", ranks),
+        ("--ranks-per-node", args.ranks_per_node),
+        ("--cores", args.cores),
+    ):
+        if value is not None and value < 1:
+            msg = f"{name} must be at least 1, not {value}"
+            raise ConfigError(msg)
+    return Job(
+        ranks=ranks,
+        ranks_per_node=args.ranks_per_node,
+        cores=args.cores,
+        mpi_type=args.mpi_type,
+        gpu_binding=args.gpu_binding,
+    )
+
+
+def tasks() -> int:
+    """Return how many tasks the scheduler's job has; 1 outside of any."""
+    names = ("SLURM_NTASKS", "PBS_NP", "LSB_DJOB_NUMPROC")
+    for name in names:
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    nodes = os.environ.get("SLURM_JOB_NUM_NODES", "")
+    each = os.environ.get("SLURM_NTASKS_PER_NODE", "1")
+    if nodes.isdigit() and each.isdigit():
+        return int(nodes) * int(each)
+    file = os.environ.get("PBS_NODEFILE")
+    if file and Path(file).is_file():
+        return len(Path(file).read_text("utf-8").split())
+    return 1
+
+
+def _tell_versions(launcher: str, python: tuple[str, ...]) -> None:
+    """Say of which release launcher and library are; they are of one kind."""
+    own, inside = release(launcher), library(python)
+    sys.stderr.write(f"container: {inside}; launcher: {own or 'unknown'}\n")
+
+
+def _check(words: list[str]) -> None:
+    """Refuse a command line that ranks would refuse, before they are started."""
+    from fedapm_mpi.cli.main import COMMANDS, parser  # which imports this
+
+    if words[0] not in COMMANDS or asks_for_help(words):
+        return
+    try:
+        parser(words[:1]).parse_args(words)
+    except ConfigError as error:
+        placing = Parser()
+        add_placing(placing)
+        own = placing.known_flags()
+        if any(word.partition("=")[0] in own for word in words):
+            msg = f"{error}; options of launch stand before {words[0]}"
+            raise ConfigError(msg) from error
+        raise
+
+
+def run(args: argparse.Namespace) -> int:
+    """Become the launcher; return only if there is something else to do."""
+    from fedapm_mpi.cli.main import PARALLEL  # which imports this
+
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not words:
+        msg = "say what the ranks are to run, such as: fedapm launch -n 3 train CONFIG"
+        raise ConfigError(msg)
+    job = job_of(args)
+    if job.ranks > 1 and words[0] not in PARALLEL:
+        hint = did_you_mean(words[0], list(PARALLEL))
+        msg = f"{words[0]!r} does not run on ranks{hint} (known: {', '.join(PARALLEL)})"
+        raise ConfigError(msg)
+    _check(words)
+    python = python_in(args.container)
+    chosen = command(job, words, launcher=args.launcher, python=python)
+    if args.container is not None:
+        _tell_versions(chosen[0], python)
+    if args.print:
+        print(shlex.join(chosen))  # noqa: T201
+        return 0
+    sys.stdout.flush()
+    sys.stderr.write(f"+ {shlex.join(chosen)}\n")
+    sys.stderr.flush()
+    os.environ.setdefault("OMP_NUM_THREADS", str(args.cores))
+    relay_outputs()
+    if args.requeue:
+        ended = supervise(chosen)
+        if ended.goes_on:
+            requeue()
+        else:
+            tell_failure(ended)
+        return ended.code
+    try:  # in place of this process, so that signals reach the launcher
+        os.execv(chosen[0], chosen)
+    except OSError as error:
+        msg = f"cannot start {chosen[0]}: {error.strerror}"
+        raise ConfigError(msg) from error

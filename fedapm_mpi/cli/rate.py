@@ -1,0 +1,120 @@
+"""Say how fast a run's figures come to their limits: finite, linear or sublinear."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from fedapm_mpi.analysis.convergence import Rate, fit_rate
+from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.registry import did_you_mean
+
+HELP = "say how fast a run converges, by its residuals or any other figure"
+
+DEFAULT = ("primal_residual", "dual_residual", "lyapunov")
+"""The figures that are judged where none is named, as far as they were measured."""
+
+TO_ZERO = ("drift", "_residual", "_gap")
+"""Endings of the figures whose limit is 0; that of any other is estimated."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument(
+        "--figure",
+        action="append",
+        metavar="KEY",
+        help="figure of rounds.jsonl, such as drift or train_loss; may "
+        f"be given again (default: {', '.join(DEFAULT)}, where measured)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the rate of each figure; return the exit code."""
+    # Only here: reading runs loads torch, which --help can do without.
+    from fedapm_mpi.analysis.run import last_round, open_records
+    from fedapm_mpi.tracking.progress import print_table, say
+
+    reader = open_records(args.run)
+    records = list(reader)
+    notes = reader.notes(last_round(args.run, reader))
+    if notes and not any(_has(record, key) for record in records for key in record):
+        msg = "; ".join(notes)
+        raise DataError(msg)
+    rates = {key: _rate(args.run, records, key) for key in _keys(args, records)}
+    print_table(
+        "Fits to log gap: misfit is the root mean square, BIC linear minus sublinear",
+        (
+            "figure",
+            "regime",
+            "points",
+            "rounds",
+            "misfit linear",
+            "misfit sublinear",
+            "BIC",
+        ),
+        [_row(key, rate) for key, rate in rates.items()],
+    )
+    for key, rate in rates.items():
+        say(f"{key} {rate.describe()}")
+    for note in notes:
+        say(f"note: {note}")
+    return 0
+
+
+def _keys(args: argparse.Namespace, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the figures that are asked for, each once."""
+    known = sorted({key for record in records for key in record if _has(record, key)})
+    if not known:
+        msg = f"the records of {args.run} hold no figure yet; train a round first"
+        raise DataError(msg)
+    if args.figure is None:
+        found = [key for key in DEFAULT if key in known]
+        if not found:
+            msg = (
+                f"the records of {args.run} have none of {', '.join(DEFAULT)}; name a "
+                f"figure by --figure (known: {', '.join(known)})"
+            )
+            raise ConfigError(msg)
+        return found
+    for key in args.figure:
+        if key not in known:
+            msg = (
+                f"--figure {key}: the records of {args.run} have no such number"
+                f"{did_you_mean(key, known)} (known: {', '.join(known)})"
+            )
+            raise ConfigError(msg)
+    return list(dict.fromkeys(args.figure))
+
+
+def _has(record: Mapping[str, Any], key: str) -> bool:
+    value = record.get(key)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and key != "round"
+
+
+def _rate(run: Path, records: Sequence[Mapping[str, Any]], key: str) -> Rate:
+    limit: Literal["estimate"] | None = None if key.endswith(TO_ZERO) else "estimate"
+    used = [record for record in records if _has(record, key)]
+    try:
+        rounds = [record["round"] for record in used]
+        return fit_rate([record[key] for record in used], rounds, limit)
+    except (KeyError, ValueError) as error:
+        msg = f"cannot use {run / 'rounds.jsonl'} ({error}); was it edited?"
+        raise DataError(msg) from error
+
+
+def _row(key: str, rate: Rate) -> Sequence[object]:
+    if not rate.points:
+        return (key, rate.kind, *["–"] * 5)
+    rounds = f"{rate.first_round:g} to {rate.last_round:g}"
+    return (
+        key,
+        rate.kind,
+        rate.points,
+        rounds,
+        f"{rate.misfit_linear:.2g}",
+        f"{rate.misfit_sublinear:.2g}",
+        f"{rate.bic_difference:+.3g}",
+    )

@@ -1,0 +1,66 @@
+"""Compare runs: a table here, and a CSV file and figures in a folder."""
+
+import argparse
+from pathlib import Path
+
+from fedapm_mpi.utils.atomic_io import cannot_write, refuse_links
+
+HELP = "compare runs on the same data: a table, a CSV file and figures"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run directory"
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help="where files are written (default: the folder report in the first RUN)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print and write the comparison; return the exit code."""
+    # Only here: reading runs loads torch, which --help can do without.
+    from fedapm_mpi.analysis.comparison import sentences, table_rows, write_comparison
+    from fedapm_mpi.analysis.plots import draw_clients, draw_curves
+    from fedapm_mpi.analysis.run_data import read_runs
+    from fedapm_mpi.tracking.progress import print_table, say
+    from fedapm_mpi.tracking.summary import evaluated_parts
+
+    runs = read_runs(args.runs)
+    parts = evaluated_parts(run.split for run in runs)
+    print_table(
+        f"Clients' own {parts} parts, at the last evaluation",
+        (
+            "metric",
+            "run",
+            "mean",
+            "clients",
+            "worst decile",
+            "its clients",
+            "std",
+            "mean of last 10",
+            "best",
+            "round",
+        ),
+        table_rows(runs),
+    )
+    for line in sentences(runs):
+        say(line)
+    folder: Path = args.to or args.runs[0] / "report"
+    if args.to is None:
+        refuse_links(args.runs[0], ("report",))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    files = [folder / "comparison.csv"]
+    write_comparison(files[0], runs)
+    files += draw_curves(runs, folder / "curves")
+    if all(one.clients for one in runs):
+        files += draw_clients(runs, folder / "clients")
+    say(f"in {folder}: {', '.join(path.name for path in files)}")
+    return 0

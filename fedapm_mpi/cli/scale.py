@@ -1,0 +1,105 @@
+"""Run a scaling study, report on it, fit a model of its times, and plan with that."""
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+
+HELP = "how rounds scale: run a study, report, model, simulate"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parts = parser.add_subparsers(metavar="PART", required=True)
+    run_ = parts.add_parser("run", help="run every point of a study")
+    run_.add_argument("study", type=Path, metavar="STUDY", help="YAML file of a study")
+    run_.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="its folder (default: runs/STUDY's name)",
+    )
+    run_.set_defaults(part=_run, trust=True)  # what the user names himself
+    report = parts.add_parser("report", help="speed-up, efficiency, phases, figures")
+    report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    report.set_defaults(part=_report, trust=False)
+    model = parts.add_parser("model", help="fit a model and foretell more ranks")
+    model.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    model.add_argument(
+        "--predict",
+        metavar="RANKS",
+        default="100,1000,10000",
+        help="client ranks to foretell, with commas (default: 100,1000,10000)",
+    )
+    model.add_argument(
+        "--clients",
+        metavar="N",
+        help="clients to foretell, with commas, such as 1e7 (default: those of the "
+        "data, and as many for each rank as in the weak study)",
+    )
+    model.add_argument(
+        "--ranks-per-node",
+        type=int,
+        metavar="N",
+        help="ranks that share a node (default: as in the largest point)",
+    )
+    model.set_defaults(part=_model)
+    simulate = parts.add_parser("simulate", help="replay the rounds on a platform")
+    simulate.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+    simulate.add_argument(
+        "platform", type=Path, metavar="PLATFORM", help="YAML file of a machine"
+    )
+    simulate.set_defaults(part=_simulate)
+    for one in (model, simulate):
+        one.add_argument(
+            "--trust",
+            action="store_true",
+            help="import the own parts that the study's folder names",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do the part that was asked for; return the exit code."""
+    from fedapm_mpi.plugins.loader import forbidden
+
+    # A folder may be anybody's: reading it runs nothing that it names.
+    reason = f"it is named in {args.study}; if you trust that, add --trust"
+    with nullcontext() if args.trust else forbidden(reason):
+        code: int = args.part(args)
+    return code
+
+
+def _report(args: argparse.Namespace) -> int:
+    from fedapm_mpi.studies.scaling.report import report
+
+    return report(args.study)
+
+
+def _model(args: argparse.Namespace) -> int:
+    from fedapm_mpi.studies.scaling.model_report import model, numbers
+
+    clients = numbers(args.clients, "--clients") if args.clients else []
+    ranks = sorted(set(numbers(args.predict, "--predict")))
+    if args.ranks_per_node is not None:
+        numbers(str(args.ranks_per_node), "--ranks-per-node")
+    code: int = model(args.study, ranks, clients, args.ranks_per_node)
+    return code
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from fedapm_mpi.studies.scaling.simulate_report import simulate
+
+    return simulate(args.study, args.platform)
+
+
+def _run(args: argparse.Namespace) -> int:
+    # Only here and below: this loads torch, which --help can do without.
+    from fedapm_mpi.studies.scaling.points import lay_out
+    from fedapm_mpi.studies.scaling.runner import run_points
+    from fedapm_mpi.studies.scaling.study import load
+    from fedapm_mpi.tracking.progress import say
+
+    study = load(args.study)
+    root: Path = args.out or Path("runs") / args.study.stem
+    run_points(study, lay_out(study, root))
+    say(f"all points are finished; go on with: fedapm scale report {root}")
+    return 0

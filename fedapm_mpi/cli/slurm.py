@@ -1,0 +1,302 @@
+"""Write a job script for SLURM, or submit it: one run, a sweep, a scaling study.
+
+    fedapm slurm submit mine.yaml --nodes 3 --ntasks-per-node 2 --time 1:00:00
+
+The script is short and plain, and can be kept, changed and submitted by hand. What
+differs from cluster to cluster is in a site profile.
+"""
+
+import argparse
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedapm_mpi.cli.arguments import split_words
+from fedapm_mpi.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fedapm_mpi.cluster.slurm.scripts import Shape
+
+HELP = "write a job script for SLURM, or submit a run, a sweep or a scaling study"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    verbs = parser.add_subparsers(metavar="WHAT", dest="verb", required=True)
+    render = verbs.add_parser("render", help="print the job script")
+    submit = verbs.add_parser("submit", help="submit the job")
+    template = verbs.add_parser(
+        "template", help="print the template of job scripts, to be copied and changed"
+    )
+    template.add_argument("template", choices=("train", "step"), nargs="?")
+    for one in (render, submit):
+        _add_job(one)
+    submit.add_argument(
+        "--prepare",
+        metavar="ARGUMENTS",
+        help="a job before it: what fedapm prepare gets, in one quoted word",
+    )
+    submit.add_argument(
+        "--report",
+        action="store_true",
+        help="a job after it: fedapm report RUN; sweeps have their table in any case",
+    )
+    submit.add_argument(
+        "--after", action="append", default=[], metavar="KIND:JOB",
+        help="wait for another job, such as afterok:17",
+    )  # fmt: skip
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument(
+        "--sweep", type=Path, metavar="SWEEP", help="train the cells of a sweep.yaml"
+    )
+    parser.add_argument(
+        "--study",
+        type=Path,
+        metavar="STUDY",
+        help="run the points of a scaling study, one job each, one after the other; as "
+        "many nodes as --ntasks-per-node makes of a point's ranks",
+    )
+    parser.add_argument("--at-once", type=int, metavar="N", help="cells at a time")
+    parser.add_argument("--nodes", type=int, metavar="N", help="(default: 1)")
+    parser.add_argument(
+        "--ntasks-per-node",
+        type=int,
+        metavar="N",
+        help="ranks on each node; with --ntasks at most",
+    )
+    parser.add_argument(
+        "--ntasks",
+        type=int,
+        metavar="N",
+        help="ranks in all, where nodes have unequal numbers",
+    )
+    parser.add_argument(
+        "--time", default="1:00:00", help="limit of one start (default: 1:00:00)"
+    )
+    parser.add_argument(
+        "--site",
+        type=Path,
+        metavar="FILE",
+        help="site profile (default: that which FEDAPM_SITE names, or none)",
+    )
+    parser.add_argument("--job-name", metavar="NAME")
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="the run, new or to go on with (default: OUT/NAME-$SLURM_JOB_ID)",
+    )
+    parser.add_argument(
+        "--out",
+        help="folder of runs and of what jobs print (default: runs); of a study its "
+        "own (default: runs/ and the name of its file)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render or submit; return the exit code."""
+    from fedapm_mpi.cluster.slurm.scripts import template_text
+
+    if args.verb == "template":
+        print(template_text(args.template or "train"), end="")  # noqa: T201
+        return 0
+    args.config, args.overrides = split_words([args.config, *args.overrides])
+    _check_kind(args)
+    if args.sweep is not None:
+        return _sweep(args)
+    return _train(args) if args.study is None else _study(args)
+
+
+def _check_kind(args: argparse.Namespace) -> None:
+    """Refuse what does not go with a sweep or a study, which say it themselves."""
+    if args.at_once is not None and args.sweep is None:
+        msg = "--at-once is for the cells of a --sweep"
+        raise ConfigError(msg)
+    option = "--sweep" if args.sweep is not None else "--study"
+    if args.sweep is None and args.study is None:
+        return
+    given = {
+        "CONFIG": args.config,
+        "--run-dir": args.run_dir,
+        "--prepare": getattr(args, "prepare", None),
+        "--report": getattr(args, "report", None),
+    }
+    if args.study is not None:
+        given |= {"--sweep": args.sweep, "--nodes": args.nodes, "--ntasks": args.ntasks}
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        msg = f"{option} and {wrong[0]} do not go together: the file says what to run"
+        raise ConfigError(msg)
+
+
+def _train(args: argparse.Namespace) -> int:
+    from fedapm_mpi.cluster.site import read_site
+    from fedapm_mpi.cluster.slurm.scripts import Training, render_step, render_training
+    from fedapm_mpi.cluster.slurm.submit import check_site, submit
+    from fedapm_mpi.config.loader import load
+    from fedapm_mpi.tracking.progress import say
+
+    if args.config is None:
+        msg = "name a configuration, or a sweep by --sweep"
+        raise ConfigError(msg)
+    load(args.config, args.overrides)  # not hours later, once the job starts
+    out: str = args.out or "runs"
+    site, shape = read_site(args.site), _shape(args)
+    name = _name(args, Path(args.config).stem)
+    run_dir = args.run_dir or f"{out}/{name}-$SLURM_JOB_ID"
+    training = Training(
+        name=name, config=args.config, run_dir=run_dir, overrides=args.overrides
+    )
+    script = render_training(site, shape, training, out)
+    if args.verb == "render":
+        print(script, end="")  # noqa: T201
+        return 0
+    check_site(site)
+    folder, after = Path(out), list(args.after)
+    if args.prepare is not None:
+        words = ["prepare", *shlex.split(args.prepare)]
+        text = render_step(
+            site, f"{name}-prepare", words, args.time, out, variables=True
+        )
+        first = submit(text, folder / f"{name}-prepare.sbatch", out, after)
+        say(f"job {first}: {shlex.join(words)}")
+        after = [f"afterok:{first}"]
+    job = submit(script, folder / f"{name}.sbatch", out, after)
+    run_dir = run_dir.replace("$SLURM_JOB_ID", job)
+    say(f"job {job}: train {args.config} on {shape.ranks} ranks, run {run_dir}")
+    if args.report:
+        words = ["report", run_dir]
+        text = render_step(
+            site, f"{name}-report", words, args.time, out, variables=True
+        )
+        path = folder / f"{name}-report.sbatch"
+        last = submit(text, path, out, [f"afterok:{job}"])
+        say(f"job {last}: {shlex.join(words)}")
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from fedapm_mpi.cluster.site import read_site
+    from fedapm_mpi.cluster.slurm.scripts import Training, render_step, render_training
+    from fedapm_mpi.cluster.slurm.submit import check_site, submit
+    from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
+    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.run_directory import ranges
+
+    cells, folder = read_sweep(args.sweep)
+    for note in notes_on(cells):
+        say(f"note: {note}")
+    out: str = args.out or "runs"
+    todo = [k for k, cell in enumerate(cells) if not cell.finished]
+    if not todo:
+        say(f"all {len(cells)} cells are finished")
+        return 0
+    site, shape = read_site(args.site), _shape(args)
+    name = _name(args, args.sweep.stem)
+    limit = "" if args.at_once is None else f"%{args.at_once}"
+    training = Training(
+        name=name,
+        config=str(folder),
+        run_dir=str(folder),
+        array=f"{ranges(todo)}{limit}",
+    )
+    script = render_training(site, shape, training, out)
+    if args.verb == "render":
+        print(script, end="")  # noqa: T201
+        return 0
+    check_site(site)
+    write_cells(cells, folder)
+    job = submit(script, folder / f"{name}.sbatch", out, args.after)
+    say(f"job {job}: {len(todo)} of {len(cells)} cells, {shape.ranks} ranks each")
+    words = ["sweep", "table", str(args.sweep)]
+    text = render_step(site, f"{name}-table", words, "10", out)
+    last = submit(text, folder / f"{name}-table.sbatch", out, [f"afterany:{job}"])
+    say(f"job {last}: {shlex.join(words)}, into {folder / 'sweep.csv'}")
+    return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    from fedapm_mpi.cluster.site import read_site
+    from fedapm_mpi.cluster.slurm.scripts import (
+        Shape,
+        Training,
+        render_step,
+        render_training,
+    )
+    from fedapm_mpi.cluster.slurm.submit import check_site, submit
+    from fedapm_mpi.studies.scaling.points import lay_out, points_of
+    from fedapm_mpi.studies.scaling.study import load
+    from fedapm_mpi.tracking.progress import say
+
+    study = load(args.study)
+    _shape(args)
+    folder = Path(args.out or Path("runs") / args.study.stem)
+    every = points_of if args.verb == "render" else lay_out
+    points = [point for point in every(study, folder) if not point.finished]
+    if not points:
+        say(f"all points are finished; go on with: fedapm scale report {folder}")
+        return 0
+    site = replace(read_site(args.site), cores=study.cores)
+    if study.launcher != "auto":
+        site = replace(site, launcher=study.launcher)
+    name, each = _name(args, args.study.stem), args.ntasks_per_node or 1
+    logs = str(folder / "points")
+    scripts = {}
+    for point in points:
+        nodes = -(-point.ranks // each)
+        shape = Shape(
+            nodes=nodes, tasks=point.ranks, tasks_per_node=each, time=args.time
+        )
+        training = Training(
+            name=name,
+            config=str(point.config_path),
+            run_dir=str(point.run),
+            overrides=["--progress", "none"],
+            fresh=True,
+        )
+        scripts[point.name] = render_training(site, shape, training, logs)
+    if args.verb == "render":
+        print(next(iter(scripts.values())), end="")  # noqa: T201
+        return 0
+    check_site(site)
+    jobs = []
+    for point in points:
+        path = folder / "configs" / f"{point.name}.sbatch"
+        jobs.append(submit(scripts[point.name], path, logs, [*args.after, "singleton"]))
+        say(f"job {jobs[-1]}: {point.name} on {point.ranks} ranks")
+    words = ["scale", "report", str(folder)]
+    text = render_step(site, f"{name}-report", words, "10", str(folder))
+    after = [f"afterany:{':'.join(jobs)}"]
+    last = submit(text, folder / f"{name}-report.sbatch", str(folder), after)
+    say(f"job {last}: {shlex.join(words)}")
+    return 0
+
+
+def _name(args: argparse.Namespace, stem: str) -> str:
+    """Return the name of the job: the one that was given, or that of a file."""
+    from fedapm_mpi.cluster.slurm.quoting import check_name, name_for
+
+    return name_for(stem) if args.job_name is None else check_name(args.job_name)
+
+
+def _shape(args: argparse.Namespace) -> "Shape":
+    from fedapm_mpi.cluster.slurm.scripts import Shape
+    from fedapm_mpi.training.preemption import seconds_in
+
+    seconds_in(args.time)
+    for option in ("nodes", "ntasks_per_node", "ntasks", "at_once"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            msg = f"--{option.replace('_', '-')} must be at least 1, not {value}"
+            raise ConfigError(msg)
+    return Shape(
+        nodes=args.nodes or 1,
+        tasks_per_node=args.ntasks_per_node,
+        tasks=args.ntasks,
+        time=args.time,
+    )

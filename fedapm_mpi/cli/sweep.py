@@ -1,0 +1,97 @@
+"""Train one configuration with some values replaced, cell by cell, into one table.
+
+A sweep.yaml names a configuration, and the keys and values to replace:
+
+    config: mine.yaml
+    grid: {algorithm.rho: [0.01, 0.1], seed: [0, 1, 2]}      # every combination
+    zip: {model.hidden: [64, 128], algorithm.sigma: [0.1, 0.2]}  # these go together
+
+``fedapm slurm submit --sweep sweep.yaml`` trains all cells as one job array.
+"""
+
+import argparse
+from pathlib import Path
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.training.preemption import STOPPED_EARLY
+
+HELP = "train all cells of a sweep, or gather their results in one table"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    from fedapm_mpi.cli.launch import add_placing
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    verbs = parser.add_subparsers(metavar="WHAT", dest="verb", required=True)
+    run_all = verbs.add_parser("run", help="train the cells that are not finished")
+    table = verbs.add_parser("table", help="gather the results in OUT/sweep.csv")
+    for one in (run_all, table):
+        one.add_argument("sweep", type=Path, metavar="SWEEP", help="the sweep.yaml")
+    add_placing(run_all)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train or gather; return the exit code."""
+    return _run_cells(args) if args.verb == "run" else _table(args.sweep)
+
+
+def _run_cells(args: argparse.Namespace) -> int:
+    from fedapm_mpi.cli.launch import job_of
+    from fedapm_mpi.cluster.launch import command
+    from fedapm_mpi.cluster.output_relay import relay_outputs
+    from fedapm_mpi.cluster.supervisor import supervise, tell_failure
+    from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
+    from fedapm_mpi.tracking.progress import say
+
+    cells, out = read_sweep(args.sweep)
+    for note in notes_on(cells):
+        say(f"note: {note}")
+    write_cells(cells, out)
+    relay_outputs()
+    codes = []
+    for k, cell in enumerate(cells):
+        if cell.finished:
+            say(f"cell {k + 1}/{len(cells)} {cell.name}: finished before")
+            continue
+        say(f"cell {k + 1}/{len(cells)} {cell.name}")
+        config = out / "cells" / f"{cell.name}.yaml"
+        words = ["train", str(config), "--run-dir", str(cell.run), "--resume"]
+        words += ["--progress", "none"]
+        ended = supervise(command(job_of(args), words, launcher=args.launcher))
+        if ended.told or ended.code == STOPPED_EARLY:
+            return ended.code or STOPPED_EARLY
+        tell_failure(ended)
+        codes.append(ended.code)
+    _table(args.sweep)
+    failed = sum(code != 0 for code in codes)
+    if failed:
+        say(f"{failed} of {len(codes)} runs failed")
+    return next((code for code in codes if code != 0), 0)
+
+
+def _table(path: Path) -> int:
+    from fedapm_mpi.studies.sweep.grid import read_sweep
+    from fedapm_mpi.studies.sweep.table import row_of, shown, write_table
+    from fedapm_mpi.tracking.progress import print_table, say
+    from fedapm_mpi.tracking.summary import evaluated_parts
+
+    cells, out = read_sweep(path)
+    if not out.is_dir():
+        msg = f"{out} does not exist: no cell of {path} was trained from this folder"
+        raise ConfigError(msg)
+    rows = [row_of(cell) for cell in cells]
+    header = [*cells[0].values, "state", "rounds", "clients", "accuracy"]
+    header += ["worst decile", "its clients", "loss"]
+    parts = evaluated_parts(cell.config["evaluation"]["split"] for cell in cells)
+    print_table(f"Clients' own {parts} parts", header, shown(cells, rows))
+    write_table(out / "sweep.csv", rows)
+    for row in rows:
+        if row["missing_rounds"]:
+            say(
+                f"note: cell {row['cell']}: records are missing "
+                f"(rounds: {row['missing_rounds']}); its figures are over the others"
+            )
+    finished = sum(row["state"] == "finished" for row in rows)
+    say(f"{finished} of {len(rows)} cells finished; in {out / 'sweep.csv'}")
+    return 0

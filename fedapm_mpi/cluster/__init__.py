@@ -1,0 +1,1 @@
+"""Launching ranks: site profiles, launchers, SLURM batch scripts, supervision."""

@@ -1,0 +1,245 @@
+"""Which launcher starts ranks here, and the command that does; MPI is not started.
+
+A launcher and a library that do not know each other start ranks that are each alone,
+or none. So the library that Python loads is asked first, and the launcher chosen by it.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from fedapm_mpi.cluster.launchers import Job, launchers
+from fedapm_mpi.cluster.launchers.srun import mpi_type
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins.faults import using
+from fedapm_mpi.utils.text import one_line
+
+KINDS = (
+    ("intel", "intel"),
+    ("cray", "cray"),
+    ("open mpi", "openmpi"),
+    ("openrte", "openmpi"),
+    ("prrte", "openmpi"),
+    ("prte", "openmpi"),
+    ("mvapich", "mvapich"),
+    ("mpich", "mpich"),
+    ("hydra", "mpich"),
+)
+"""What libraries and launchers say of themselves, and the kind they are."""
+
+STARTED_BY = {
+    "mpich": ("mpich", "intel"),
+    "mvapich": ("mpich",),
+    "intel": ("intel", "mpich"),
+    "openmpi": ("openmpi",),
+    "cray": ("cray",),
+}
+"""The kinds of mpiexec that each kind of library can be started by."""
+
+NAMES = ("mpiexec", "mpirun", "mpiexec.hydra", "mpiexec.openmpi", "mpiexec.mpich")
+
+
+class Chosen(NamedTuple):
+    """A launcher on this machine."""
+
+    name: str
+    """What `launchers` knows it by."""
+
+    program: str
+    """Its path."""
+
+
+def kind_of(told: str) -> str:
+    """Return the kind of an MPI by what it says of itself; ``unknown`` if none.
+
+    One of mpich, mvapich, intel, openmpi, cray.
+    """
+    low = told.lower()
+    return next((kind for mark, kind in KINDS if mark in low), "unknown")
+
+
+def python_in(container: str | None) -> tuple[str, ...]:
+    """Return the command of the Python that ranks run on.
+
+    Raises
+    ------
+    ConfigError
+        If there is no program to run a container by, or no such image.
+    """
+    if container is None:
+        return (sys.executable,)
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if program is None:
+        msg = "--container: there is neither apptainer nor singularity on the PATH"
+        raise ConfigError(msg)
+    if not Path(container).exists():
+        msg = f"--container: there is no image {container}"
+        raise ConfigError(msg)
+    return (program, "exec", container, "python3")
+
+
+@cache
+def library(python: tuple[str, ...]) -> str | None:
+    """Return name and version of the MPI library that a Python loads, or `None`.
+
+    Another process looks, so that MPI is neither loaded nor started in this one.
+    """
+    code = "from fedapm_mpi.comm.mpi import library; print(library())"
+    environment = {**os.environ, "MPI4PY_RC_INITIALIZE": "0"}
+    done = subprocess.run(
+        [*python, "-c", code],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def choose(kind: str, wanted: str = "auto") -> Chosen:
+    """Return the launcher that starts ranks of a kind of MPI library here.
+
+    Inside a SLURM job it is srun, where SLURM speaks with that library; else the
+    mpiexec beside Python, and then those on the PATH.
+
+    Parameters
+    ----------
+    kind
+        Of the library, see `kind_of`.
+    wanted
+        ``auto``; ``mpiexec`` for any but srun; or a launcher by name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or none that belongs to the library.
+    """
+    if ownparts.is_own(wanted):
+        return Chosen(wanted, wanted)
+    if wanted not in ("auto", "mpiexec"):
+        launchers.get(wanted)  # refuses one that is not known
+    srun = shutil.which("srun")
+    if wanted == "srun" and srun is None:
+        msg = "launcher srun: there is no srun on the PATH; is this a SLURM cluster?"
+        raise ConfigError(msg)
+    if wanted == "srun" or (wanted == "auto" and _srun_suits(srun, kind)):
+        return Chosen("srun", str(srun))
+    seen = []
+    for program, maker in programs():
+        fits = maker == wanted or (
+            wanted in ("auto", "mpiexec") and maker in STARTED_BY.get(kind, (maker,))
+        )
+        if fits and maker in launchers.names():
+            return Chosen(maker, program)
+        seen.append(f"{program} ({maker})")
+    found = f"only {', '.join(seen)}" if seen else "none"
+    what = f"no {wanted}" if wanted not in ("auto", "mpiexec") else "no launcher"
+    msg = (
+        f"{what} for the MPI library that Python loads ({kind}), found {found}; load "
+        "that MPI's module, or install one with its launcher: pip install mpich"
+    )
+    raise ConfigError(msg)
+
+
+def command(
+    job: Job,
+    words: Sequence[str],
+    *,
+    launcher: str = "auto",
+    python: tuple[str, ...] = (),
+) -> list[str]:
+    """Return the command that runs ``fedapm WORDS`` on the ranks of a job.
+
+    One rank needs no launcher. Ranks run on this Python, or by the words given as
+    `python`, see `python_in`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no MPI library, or no launcher for it.
+    """
+    python = python or (sys.executable,)
+    program = [*python, "-m", "fedapm_mpi", *words]
+    if job.ranks == 1 and launcher == "auto":
+        return program
+    told = library(python)
+    if told is None:
+        msg = (
+            f"{' '.join(python)} cannot load an MPI library; load your cluster's MPI "
+            "module, or install one: pip install mpich"
+        )
+        raise ConfigError(msg)
+    kind = kind_of(told)
+    chosen = choose(kind, launcher)
+    return [*_started_by(chosen, job, kind), *program]
+
+
+def _started_by(chosen: Chosen, job: Job, kind: str) -> list[str]:
+    """Return what a launcher says, checked if it is the user's own."""
+    what = ownparts.label_of("launcher", chosen.name)
+    with using(what):
+        words = launchers.get(chosen.name)(chosen.program, job, kind)
+    if what is None:
+        return words
+    good = isinstance(words, list | tuple) and all(isinstance(w, str) for w in words)
+    if not good or not words:
+        msg = (
+            f"{what} gave {one_line(repr(words))}; it must return a list of strings, "
+            "the words of the command that starts the ranks"
+        )
+        raise ConfigError(msg)
+    return list(words)
+
+
+def mpi_types(srun: str) -> list[str]:
+    """Return what ``srun --mpi`` knows on this cluster."""
+    done = subprocess.run(
+        [srun, "--mpi=list"], capture_output=True, text=True, check=False
+    )
+    return (done.stdout + done.stderr).replace(",", " ").split()
+
+
+def release(program: str) -> str | None:
+    """Return the release that a launcher says it is of, such as 5.0.2."""
+    found = re.search(r"\d+(?:\.\d+)+", _told_by(program))
+    return found[0] if found else None
+
+
+def programs() -> Iterator[tuple[str, str]]:
+    """Yield the launchers of MPI libraries here, path and kind, in order of choice."""
+    for program in _programs():
+        yield program, kind_of(_told_by(program))
+
+
+def first_program() -> str | None:
+    """Return what the word mpiexec starts here, or else mpirun; `None` if nothing."""
+    return shutil.which("mpiexec") or shutil.which("mpirun")
+
+
+def _srun_suits(srun: str | None, kind: str) -> bool:
+    if srun is None or "SLURM_JOB_ID" not in os.environ:
+        return False
+    return mpi_type(kind) in mpi_types(srun)
+
+
+def _programs() -> list[str]:
+    """Return launchers of MPI libraries: the one beside Python, then by the PATH."""
+    beside = Path(sys.executable).with_name("mpiexec")
+    found = [str(beside)] if beside.exists() else []
+    known = [path for name in NAMES if (path := shutil.which(name)) is not None]
+    return found + [path for path in known if path not in found]
+
+
+def _told_by(program: str) -> str:
+    done = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr

@@ -1,0 +1,95 @@
+"""Keep a launcher alive whose output cannot be written.
+
+mpiexec ends its job when a write to its standard output fails, as after
+``fedapm launch -n 3 train mine.yaml | head``. So where output goes into a pipe, a
+process of our own stands in between, which reads to the end whatever comes of it.
+"""
+
+import errno
+import os
+import signal
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from fedapm_mpi.utils.terminal import Outlet
+
+IGNORED = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE),
+)
+"""Signals to the job, which the process in between must outlive."""
+
+BLOCK = 2**16
+
+
+def relay_outputs() -> None:
+    """Put processes between this one's standard output and error and their readers.
+
+    Terminals and files stay as they are. What this process starts or becomes inherits
+    the new ones, and each ends when the last of its writers has.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    put: dict[tuple[int, int], int] = {}
+    for number in (1, 2):
+        found = os.fstat(number)
+        if not _can_fail(number, found):
+            continue
+        # One for both, where they are one pipe, keeps the order of what is written.
+        key = (found.st_dev, found.st_ino)
+        if key not in put:
+            put[key] = _start(number)
+        os.dup2(put[key], number)
+    for writer in put.values():
+        os.close(writer)
+
+
+def pump(source: int, target: int) -> None:
+    """Copy until the end of `source`, even if `target` cannot be written."""
+    outlet: Outlet | None = Outlet(target)
+    while data := os.read(source, BLOCK):
+        if outlet is not None:
+            try:
+                outlet.put(data)
+            except OSError as error:
+                _tell(error)
+                outlet = None
+
+
+def _can_fail(number: int, found: os.stat_result) -> bool:
+    """Return whether a reader may go away, or writes fail, while there is a job."""
+    null = Path(os.devnull).stat()
+    if stat.S_ISCHR(found.st_mode):
+        return not os.isatty(number) and found.st_rdev != null.st_rdev
+    return stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode)
+
+
+def _start(target: int) -> int:
+    """Start a process that copies to `target`; return the descriptor to write to."""
+    source, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(source)
+        os.waitpid(child, 0)
+        return writer
+    code = 0
+    try:  # a grandchild: a launcher would wonder about a child that it did not start
+        if os.fork() == 0:
+            os.close(writer)
+            os.setsid()
+            for number in IGNORED:
+                signal.signal(number, signal.SIG_IGN)
+            pump(source, target)
+    except OSError:
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _tell(error: OSError) -> None:
+    reason = os.strerror(error.errno or errno.EIO)
+    text = f"fedapm: note: cannot write output ({reason}); the run goes on without it\n"
+    with suppress(OSError):
+        os.write(2, text.encode())

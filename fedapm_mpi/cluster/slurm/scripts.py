@@ -1,0 +1,253 @@
+"""Fill the templates of job scripts. Writes and submits nothing."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from fedapm_mpi.cluster.site import Site
+from fedapm_mpi.cluster.slurm.quoting import (
+    check_site,
+    check_values,
+    directive_word,
+    path_word,
+    shell_word,
+)
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.training.preemption import seconds_in
+
+TEMPLATES = ("train", "step")
+"""Those that come with the package: of jobs on many ranks, and on one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The nodes and tasks of a job."""
+
+    nodes: int
+    tasks_per_node: int | None = None
+    tasks: int | None = None
+    """How many in all, where nodes have unequal numbers; `tasks_per_node` is then the
+    most of any."""
+
+    time: str
+
+    @property
+    def ranks(self) -> int:
+        """All tasks; one a node unless told otherwise."""
+        return self.tasks or self.nodes * (self.tasks_per_node or 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A run to train, or the cells of a sweep."""
+
+    name: str
+    """Of the job."""
+
+    config: str
+    """Configuration; of a sweep the folder of its cells."""
+
+    run_dir: str
+    """Run directory, in which the shell replaces ``$SLURM_JOB_ID``."""
+
+    overrides: Sequence[str] = ()
+    array: str | None = None
+    """Elements of the job array that trains a sweep, such as ``0,2-5``."""
+
+    fresh: bool = False
+    """Whether each start begins anew, for timings; else a run goes on where it was."""
+
+
+def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
+    """Return the script that trains.
+
+    Parameters
+    ----------
+    site
+        The cluster.
+    shape
+        The job's nodes and tasks.
+    run
+        What to train.
+    out
+        Folder of what jobs print.
+
+    Raises
+    ------
+    ConfigError
+        If the template cannot be read or filled.
+    """
+    check_values(
+        {
+            "--job-name": run.name,
+            "configuration": run.config,
+            "--run-dir": run.run_dir,
+            "overrides": run.overrides,
+            "--time": shape.time,
+            "--out": out,
+        }
+    )
+    words = [shlex.quote(word) for word in run.overrides]
+    if site.scratch is not None:
+        words.append(f"stage={shell_word(site.scratch)}")
+    sweep = run.array is not None
+    config = shlex.quote(path_word(run.config))
+    ids = "%A_%a" if sweep else "%j"
+    return _fill(
+        site.template or "train",
+        site,
+        title=f"Train {run.config} {_told_of(shape.ranks)}.",
+        name=directive_word(run.name),
+        nodes=shape.nodes,
+        tasks=shape.tasks,
+        tasks_per_node=_per_node(shape),
+        time=shape.time,
+        signal_seconds=min(site.signal_seconds, int(seconds_in(shape.time) / 4)),
+        logs=out,
+        output=_output(out, run.name, ids),
+        array=run.array,
+        cells=config if sweep else None,
+        config=config,
+        run_dir=shell_word(path_word(run.run_dir)),
+        fresh=run.fresh,
+        launch=" ".join(_launch_options(site, shape, requeue=not run.fresh)),
+        words="".join(f" {word}" for word in words),
+    )
+
+
+def _told_of(ranks: int) -> str:
+    """Return what the tasks of a job do."""
+    if ranks == 1:
+        return "on 1 task, which is the server and trains all clients as well"
+    tasks = "1 task" if ranks == 2 else f"{ranks - 1} tasks"
+    return f"on {ranks} tasks: 1 is the server, {tasks} train clients"
+
+
+def _output(out: str, name: str, ids: str) -> str:
+    """Return the file of what a job prints, as sbatch has it; %% is a percent sign."""
+    folder, name = out.replace("%", "%%"), name.replace("%", "%%")
+    return directive_word(path_word(f"{folder}/{name}-{ids}.out"))
+
+
+def render_step(
+    site: Site,
+    name: str,
+    words: Sequence[str],
+    time: str,
+    out: str,
+    *,
+    variables: bool = False,
+) -> str:
+    """Return the script of a command on one task, such as prepare or report.
+
+    Parameters
+    ----------
+    site
+        The cluster.
+    name
+        Of the job.
+    words
+        What follows ``fedapm``.
+    time
+        Limit of the job.
+    out
+        Folder of what jobs print.
+    variables
+        Whether the shell of the job replaces ``$NAME`` in the words.
+
+    Raises
+    ------
+    ConfigError
+        If the template cannot be filled.
+    """
+    check_values({"job": name, "words": list(words), "--time": time, "--out": out})
+    quoted = shell_word if variables else shlex.quote
+    return _fill(
+        "step",
+        site,
+        title=f"fedapm {shlex.join(words)}",
+        name=directive_word(name),
+        time=time,
+        logs=out,
+        output=_output(out, name, "%j"),
+        words=" ".join(map(quoted, words)),
+    )
+
+
+def template_text(name: str) -> str:
+    """Return a template as it comes with the package."""
+    return (Path(__file__).with_name(f"{name}.sbatch.j2")).read_text("utf-8")
+
+
+def _fill(template: str, site: Site, **values: Any) -> str:
+    check_site(site)
+    check_values({"current folder": str(Path.cwd())})
+    own = template not in TEMPLATES
+    folders = [Path(template).parent] if own else []
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["sh"] = shell_word
+    name = Path(template).name if own else f"{template}.sbatch.j2"
+    try:
+        return environment.get_template(name).render(
+            site=site, options=_options(site), folder=str(Path.cwd()), **values
+        )
+    except jinja2.TemplateNotFound as error:
+        msg = f"template {template}: there is no {error.name}"
+        raise ConfigError(msg) from error
+    except jinja2.TemplateError as error:
+        line = getattr(error, "lineno", None)
+        where = f", line {line}" if line else ""
+        msg = f"template {template}{where}: {error}"
+        raise ConfigError(msg) from error
+
+
+def _options(site: Site) -> list[str]:
+    """Return further options of sbatch."""
+    named = {
+        "account": site.account,
+        "partition": site.partition,
+        "qos": site.qos,
+        "constraint": site.constraint,
+        "mem": site.memory,
+        "gres": f"gpu:{site.gpus_per_node}" if site.gpus_per_node else None,
+    }
+    given = [
+        f"--{key}={directive_word(value)}"
+        for key, value in named.items()
+        if value is not None
+    ]
+    return given + site.options
+
+
+def _per_node(shape: Shape) -> int | None:
+    """Return the most tasks of a node; `None` leaves it to SLURM."""
+    return shape.tasks_per_node or (None if shape.tasks else 1)
+
+
+def _launch_options(site: Site, shape: Shape, *, requeue: bool) -> list[str]:
+    """Return what ``fedapm launch`` is told."""
+    words = [f"--ranks={shape.ranks}"]
+    if shape.tasks is None:  # else the allocation says how many each node has
+        words.append(f"--ranks-per-node={_per_node(shape)}")
+    words.append(f"--cores={site.cores}")
+    binding = site.gpu_binding or ("none" if site.gpus_per_node else None)
+    for option, value, default in (
+        ("launcher", site.launcher, "auto"),
+        ("mpi-type", site.mpi_type, "auto"),
+        ("gpu-binding", binding, None),
+        ("container", site.container, None),
+    ):
+        if value != default:
+            words.append(f"--{option}={shlex.quote(str(value))}")
+    return [*words, "--requeue"] if requeue else words

@@ -1,0 +1,73 @@
+"""Hand job scripts to SLURM, one after another where they depend on each other."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedapm_mpi.cluster.site import Site
+from fedapm_mpi.cluster.slurm.quoting import path_word
+from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.utils.atomic_io import cannot_write, write_text
+
+
+class SubmitError(FedAPMError):
+    """A job that SLURM does not take."""
+
+
+def check_site(site: Site) -> None:
+    """Raise `ConfigError` if jobs would have no Python; not hours later, as they start.
+
+    A path with a variable in it is known in the job only.
+    """
+    if "$" not in site.python and not Path(site.python).exists():
+        msg = (
+            f"venv: there is no {site.python}; name the environment of jobs in the "
+            "site profile, or leave venv out for that of this command"
+        )
+        raise ConfigError(msg)
+
+
+def submit(script: str, path: Path, logs: str, after: Sequence[str] = ()) -> str:
+    """Write a job script, submit it, and return the job's number.
+
+    Parameters
+    ----------
+    script
+        Its text.
+    path
+        Where it is kept; SLURM takes a copy.
+    logs
+        Folder of what the job prints, without which SLURM ends it at once.
+    after
+        What it waits for, such as ``afterok:17``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no sbatch.
+    WriteError
+        If the script cannot be written.
+    SubmitError
+        If SLURM refuses the job; the message is its own.
+    """
+    sbatch = shutil.which("sbatch")
+    if sbatch is None:
+        msg = "there is no sbatch on the PATH; submit from a login node of the cluster"
+        raise ConfigError(msg)
+    for folder in (path.parent, Path(logs)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+    write_text(path, script)
+    command = [sbatch, "--parsable"]
+    if after:
+        command += [f"--dependency={','.join(after)}", "--kill-on-invalid-dep=yes"]
+    done = subprocess.run(
+        [*command, path_word(str(path))], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        msg = f"SLURM refuses {path}: {done.stderr.strip() or done.stdout.strip()}"
+        raise SubmitError(msg)
+    return done.stdout.strip().partition(";")[0]

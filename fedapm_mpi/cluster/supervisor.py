@@ -1,0 +1,139 @@
+"""Start a launcher, pass signals on to it, and put SLURM's job back into the queue."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
+from fedapm_mpi.training.preemption import STOPPED_EARLY, heard
+from fedapm_mpi.utils.terminal import complain
+
+ENDED = (0, ConfigError.exit_code, DataError.exit_code, FedAPMError.exit_code)
+"""Codes of runs that are over, or that would fail again."""
+
+SIGNALS: dict[int, int] = {
+    signal.SIGUSR1: signal.SIGUSR1,
+    signal.SIGUSR2: signal.SIGUSR1,
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGHUP: signal.SIGTERM,
+    signal.SIGINT: signal.SIGINT,
+}
+"""Signals, and as which they reach a launcher: those that all launchers pass on."""
+
+
+class Ended(NamedTuple):
+    """How a launcher ended."""
+
+    code: int
+    """Its exit code; 128 more than the signal that ended it."""
+
+    told: frozenset[int]
+    """Signals that came meanwhile."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its run is to go on in another start.
+
+        Not if it was cancelled or has failed. Ranks that stop leave with 75; a launcher
+        that ends the last of them on their way out may report a signal instead.
+        """
+        ending = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+        if self.told & ending or self.code in ENDED:
+            return False
+        return self.code == STOPPED_EARLY or bool(self.told)
+
+
+def supervise(command: Sequence[str], **options: Any) -> Ended:
+    """Run a launcher to its end and pass signals on to its ranks.
+
+    They come as those that all launchers pass on, see `SIGNALS`. A terminal's Ctrl-C
+    goes to all that run in it, the launcher included; to pass it on would make two of
+    one, and the second ends a run at once.
+
+    Parameters
+    ----------
+    command
+        The launcher and what it starts.
+    **options
+        For `subprocess.Popen`.
+
+    Raises
+    ------
+    ConfigError
+        If the launcher cannot be started.
+    """
+    told: set[int] = set()
+    process: subprocess.Popen[bytes] | None = None
+
+    def pass_on(number: int, frame: Any) -> None:
+        told.add(number)
+        if number == signal.SIGINT and _in_foreground():
+            return
+        if process is not None:
+            process.send_signal(SIGNALS[number])
+
+    before: dict[int, Any] = {n: signal.signal(n, pass_on) for n in heard(SIGNALS)}
+    try:
+        process = subprocess.Popen(command, **options)
+        for number in list(told):  # before there was anybody to pass it on to
+            pass_on(number, None)
+        code = process.wait()
+    except OSError as error:
+        msg = f"cannot start {command[0]}: {error.strerror}"
+        raise ConfigError(msg) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return Ended(code if code >= 0 else 128 - code, frozenset(told))
+
+
+def _in_foreground() -> bool:
+    """Return whether this process is in the foreground of a terminal."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def tell_failure(ended: Ended) -> None:
+    """Say how to go on after ranks that could not: those that were killed are mute."""
+    if ended.code not in (*ENDED, STOPPED_EARLY) and not ended.told:
+        _say(
+            f"the launcher ended with exit code {ended.code}, so a rank was killed or "
+            "has failed; a run with a checkpoint goes on with --resume"
+        )
+
+
+def requeue() -> None:
+    """Put this SLURM job back into the queue, unless it is being cancelled."""
+    job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
+    if not job or scontrol is None:
+        _say("stopped early, and no SLURM job to requeue; submit it again to go on")
+        return
+    shown = _call(scontrol, "show", "job", "--oneliner", job)
+    state = re.search(r"\bJobState=(\w+)", shown.stdout)
+    if state is None or state[1] != "RUNNING":
+        _say(f"job {job} is {state[1] if state else 'unknown'}: not requeued")
+        return
+    _say(f"job {job}: back into the queue")
+    done = _call(scontrol, "requeue", job)
+    if done.returncode != 0:
+        _say(f"not possible ({done.stderr.strip()}); submit it again to go on")
+
+
+def _call(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _say(text: str) -> None:
+    complain(f"fedapm: {text}")

@@ -1,0 +1,176 @@
+"""The life and death of a job: open the communicator, and end every rank as one."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from fedapm_mpi.comm import interrupts
+from fedapm_mpi.comm.base import SERVER, Communicator, Serial
+from fedapm_mpi.comm.launch_env import launched_rank, launched_size
+from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.plugins.faults import blamed, classify, debugging
+from fedapm_mpi.utils import terminal
+from fedapm_mpi.utils.early_interrupt import INTERRUPTED
+
+T = TypeVar("T")
+PATIENCE = 5.0
+"""Seconds that ranks which cannot see each other give rank 0 to say so."""
+
+YIELD = 1.0
+"""Seconds that an interrupted rank gives rank 0 to speak and to end the job."""
+
+STAGGER = 1.0
+"""Seconds by which each rank tells an error later than the one before it."""
+
+LAST = 2.0
+"""Seconds by which the server leaves after the others."""
+
+
+def open_communicator() -> Communicator:
+    """Return the communicator of all ranks, or `Serial` on a machine without MPI.
+
+    Raises
+    ------
+    ConfigError
+        If a launcher started several ranks that cannot see each other.
+    """
+    launched, variable = launched_size()
+    try:
+        from fedapm_mpi.comm.mpi import world
+    except (ImportError, RuntimeError) as error:  # mpi4py, or its library, is not there
+        if launched > 1:
+            msg = (
+                f"{variable} says that {launched} ranks were started, but there is no "
+                f"MPI library to load ({error}); load your cluster's MPI module, or "
+                "install one: pip install mpich"
+            )
+            raise ConfigError(msg) from error
+        return Serial()
+    communicator = world()
+    return Serial() if communicator.size == 1 else communicator
+
+
+def on_ranks(
+    body: Callable[[Communicator], int],
+    alone: Callable[[FedAPMError], None] | None = None,
+) -> int:
+    """Run `body` on every rank and return its exit code.
+
+    An error that all ranks raise together is told once, by rank 0, and all leave in
+    peace. Any other is told by the failing rank and ends the whole job at once: without
+    that, the others would wait in a collective until the job's time is up. Where
+    several ranks fail alike, the lowest of them is the one that tells it.
+
+    Parameters
+    ----------
+    body
+        What to run.
+    alone
+        What each process does where they cannot see each other; by default rank 0
+        tells the error, and the others give it time for that.
+    """
+    try:
+        comm = open_communicator()
+    except FedAPMError as error:
+        (alone or _complain_alone)(error)
+        return error.exit_code
+    try:
+        return _leave(comm, body(comm))
+    except FedAPMError as error:
+        if error.agreed or comm.size == 1:
+            if comm.rank == SERVER:
+                complain(error)
+            return _leave(comm, error.exit_code)
+        _abort(comm, error)
+    except KeyboardInterrupt as error:
+        return _interrupted(comm, str(error))
+    except BaseException as error:  # SystemExit too: others would wait for ever
+        if comm.size == 1 and isinstance(error, SystemExit) and not blamed(error):
+            raise
+        told = classify(error)
+        if comm.size == 1:
+            complain(told)
+            return told.exit_code
+        _abort(comm, told)
+
+
+def _abort(comm: Communicator, error: FedAPMError) -> NoReturn:
+    """Tell an error that only some ranks have, and end the whole job."""
+    # Those that fail alike come here together: the lowest speaks, and ends the others.
+    time.sleep(min(STAGGER * comm.rank, PATIENCE))
+    complain(error, f"rank {comm.rank} of {comm.size}: ")
+    comm.abort(error.exit_code)
+
+
+def _interrupted(comm: Communicator, hint: str) -> int:
+    """End the job at once; rank 0 says so, and the others give it time for that."""
+    if comm.rank != SERVER:
+        time.sleep(YIELD)
+    interrupts.tell_interrupted(hint)
+    if comm.size > 1:
+        comm.abort(INTERRUPTED)
+    return INTERRUPTED
+
+
+def _leave(comm: Communicator, exit_code: int) -> int:
+    """Return the exit code of this rank, once all ranks have come here.
+
+    srun ends those that are still on their way out once the first has left with an
+    error, and reports the signal that did it. So the server leaves a step last, and
+    alone with a code other than 0.
+    """
+    if exit_code == 0 or comm.size == 1:
+        return exit_code
+    if "SLURM_STEP_ID" not in os.environ:
+        comm.wait()  # none leaves with an error before it has been told
+        return exit_code
+    sys.stdout.flush()
+    comm.close()
+    if comm.rank != SERVER:
+        return 0
+    time.sleep(LAST)
+    return exit_code
+
+
+def from_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
+    """Return on every rank what rank 0 makes of the command line; a collective call.
+
+    An exit code, where `read` gives one or argparse leaves after help or a usage error
+    that it told of itself.
+    """
+    found: T | int | None = None
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            found = read()
+        except FedAPMError as caught:
+            error = caught
+        except SystemExit as leaving:
+            found = int(leaving.code or 0)
+    comm.agree(error)
+    boxed: Any = comm.share((found,))  # so that there is something to share anywhere
+    shared: T | int = boxed[0]
+    return shared
+
+
+def _complain_alone(error: FedAPMError) -> None:
+    if launched_rank() == 0:
+        complain(error)
+    else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
+        time.sleep(PATIENCE)
+
+
+def complain(error: Exception, where: str = "") -> None:
+    """Print an error in one write, with its traceback where debugging is on.
+
+    What it repeats of names and files cannot control the terminal.
+    """
+    terminal.stdout().flush()
+    trace = ""
+    if debugging():
+        kept = getattr(error, "trace", "")
+        trace = kept or "".join(traceback.format_exception(error))
+    terminal.complain(f"{trace}fedapm: error: {where}{error}")

@@ -1,0 +1,1 @@
+"""Configurations: schema, loading, validation, overrides."""

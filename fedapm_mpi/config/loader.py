@@ -1,0 +1,284 @@
+"""Read and validate configurations; rank 0 only, since its libraries are large."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from fedapm_mpi.aggregators import reductions
+from fedapm_mpi.algorithms import algorithms
+from fedapm_mpi.config.overrides import (
+    LONGEST_KEY,
+    as_json,
+    merge,
+    parse_overrides,
+    sentences,
+    validate_options,
+)
+from fedapm_mpi.config.schema import PARTS, Config
+from fedapm_mpi.config.yaml_io import read_mapping
+from fedapm_mpi.data.manifest import MANIFEST
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models import models
+from fedapm_mpi.participation import participation
+from fedapm_mpi.placements import placements
+from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.registry import Registry, did_you_mean
+from fedapm_mpi.utils.text import cut, listed, shown
+
+T = TypeVar("T")
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "model": models,
+    "algorithm": algorithms,
+    "participation": participation,
+    "placement": placements,
+    "reduction": reductions,
+}
+LONGEST_SENTENCE = 1000
+"""Characters of what is told of one part."""
+
+POSITIONAL = {"model": 2, "placement": 2}
+"""Arguments that the package itself passes to a part, ahead of its options."""
+
+
+def load(
+    path: Path | str | None,
+    overrides: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> Config:
+    """Read a YAML file, apply overrides and validate all of it.
+
+    Parameters
+    ----------
+    path
+        The file; `None` for an empty one, to be filled by overrides.
+    overrides
+        Items ``key.sub=value``, applied in order.
+    tell
+        Called with a sentence for each part whose options in the file are not used,
+        since an override gives it another name.
+
+    Raises
+    ------
+    ConfigError
+        With every error that was found, one a line, each with the nearest valid key.
+    """
+    values = {} if path is None else read_yaml(Path(path))
+    written = dict(values)
+    merge(values, parse_overrides(overrides))
+    config, unused = validate_merged(written, values, str(path or "command line"))
+    for text in unused:
+        tell(text)
+    # So that the run can go on, or be read, from another working directory.
+    start = config.initial_model
+    return dataclasses.replace(
+        config,
+        data=str(Path(config.data).absolute()),
+        initial_model=None if start is None else str(Path(start).absolute()),
+    )
+
+
+def validate_merged(
+    written: Mapping[str, Any], merged: Mapping[str, Any], where: str
+) -> tuple[Config, list[str]]:
+    """Return a checked configuration, and what `unused_options` says of it.
+
+    Where a value is wrong the error says that as well: an option that is missing now
+    may be one that was dropped.
+    """
+    unused = unused_options(written, merged)
+    try:
+        return validate(merged, where), unused
+    except ConfigError as error:
+        if not unused:
+            raise
+        msg = "\n".join([str(error), *(f"  note: {text}" for text in unused)])
+        raise ConfigError(msg) from error
+
+
+def unused_options(written: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each part whose written options another name replaces.
+
+    Parameters
+    ----------
+    written
+        The configuration as its file has it.
+    merged
+        The same with overrides; see `options.merge`.
+    """
+    found = []
+    for key in PARTS:
+        old, new = written.get(key), merged.get(key)
+        new = {"name": new} if isinstance(new, str) else new
+        if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+            continue
+        lost = [str(option) for option in old if option not in new]
+        if lost and "name" in old and old["name"] != new.get("name"):
+            found.append(
+                f"{key}: {shown(new.get('name'))} replaces {shown(old['name'])} of the "
+                f"file, whose options are not used: {cut(', '.join(lost), 200)}"
+            )
+    return found
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; `ConfigError` says what else is there."""
+    try:
+        folder, there = path.is_dir(), path.exists()
+    except OSError as error:  # such as a name that is too long
+        msg = f"cannot read the configuration {cut(str(path))}: {error.strerror}"
+        raise ConfigError(msg) from error
+    if folder:
+        raise ConfigError(_told_of_folder(path))
+    if not there:
+        beside = [one.name for one in path.parent.glob("*.y*ml")]
+        hint = did_you_mean(path.name[:LONGEST_KEY], beside)
+        what = cut(str(path), LONGEST_SENTENCE)
+        msg = f"cannot read the configuration {what}: No such file or directory{hint}"
+        raise ConfigError(msg)
+    return read_mapping(path)
+
+
+def _told_of_folder(path: Path) -> str:
+    """Return what a folder is that was given for a configuration."""
+    if (path / MANIFEST).exists():
+        return (
+            f"{path} is a prepared data set, not a configuration; name a YAML file, in "
+            f"which data: {path} says what to train on"
+        )
+    if (path / "config.yaml").exists():
+        return (
+            f"{path} is a run directory, not a configuration; go on with the run by "
+            f"--resume {path}, or repeat it from {path / 'config.yaml'}"
+        )
+    return f"{path} is a folder, not a configuration; name a YAML file"
+
+
+def read_as(path: Path, kind: type[T]) -> T:
+    """Return what a YAML file says as a dataclass that is not an experiment.
+
+    Raises
+    ------
+    ConfigError
+        With a sentence for everything that is wrong.
+    """
+    try:
+        found: T = _validated(kind, read_yaml(path))
+    except pydantic.ValidationError as error:
+        msg = f"{path}:\n{listed(sentences(error, kind))}"
+        raise ConfigError(msg) from error
+    return found
+
+
+@cache
+def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(kind)
+
+
+def _validated(kind: type[T], values: Any) -> T:
+    """Return values as a dataclass; no string or boolean is taken for a number."""
+    key: Any = kind
+    found: T = _adapter(key).validate_json(as_json(values), strict=True)
+    return found
+
+
+def validate(values: Mapping[str, Any], where: str) -> Config:
+    """Return a checked configuration, its parts' defaults filled in."""
+    plain = dict(values)
+    for key in PARTS:
+        if isinstance(plain.get(key), str):
+            plain[key] = {"name": plain[key]}
+    plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
+    errors: list[str] = []
+    config: Config | None = None
+    try:
+        config = _validated(Config, plain)
+    except pydantic.ValidationError as error:
+        errors += sentences(error, Config)
+    checked: dict[str, Any] = {}
+    for key in PARTS:
+        part = getattr(config, key) if config else plain.get(key)
+        if isinstance(part, dict):
+            checked[key], found = check_part(key, REGISTRIES[key], part)
+            errors += found
+    groups = []
+    for k, group in enumerate(config.groups if config else ()):
+        model, found = check_part(f"groups[{k}].model", models, group.model)
+        groups.append(dataclasses.replace(group, model=model))
+        errors += found
+    if errors or config is None:
+        msg = f"{where}:\n{listed(errors)}"
+        raise ConfigError(msg)
+    errors = _split_errors(config)
+    if errors:
+        msg = f"{where}:\n{listed(errors)}"
+        raise ConfigError(msg)
+    if config.split is not None and config.split.rule is not None:
+        rule = ownparts.absolute(config.split.rule)
+        checked["split"] = dataclasses.replace(config.split, rule=rule)
+    parts: Any = checked
+    return dataclasses.replace(config, groups=groups, **parts)
+
+
+def check_part(
+    key: str, registry: Registry[Any], part: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a part with its defaults filled in, and sentences on what is wrong."""
+    options = dict(part)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        return {}, [f"{key}: needs a name (known: {', '.join(registry.names())})"]
+    if ownparts.is_own(name) and not ownparts.may_import():
+        return dict(part), []  # nothing is known of it without its code
+    name = ownparts.absolute(name)
+    options = ownparts.renamed(options, ownparts.absolute)
+    try:
+        factory = registry.get(name)
+    except ConfigError as error:
+        text = cut(str(error), LONGEST_SENTENCE)
+        return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
+    positional = POSITIONAL.get(key.rpartition(".")[2], 0)
+    what = f"{key} {shown(ownparts.shown(name))}"
+    checked, errors = validate_options(what, factory, options, positional)
+    return {"name": name, **checked}, errors
+
+
+def _with_models(groups: Any, base: Any) -> Any:
+    """Return groups with whole models, as far as they are written as they should be."""
+    if not isinstance(groups, list):
+        return groups or []
+
+    def whole(group: Any) -> Any:
+        if not isinstance(group, Mapping):
+            return group
+        model = group.get("model") or {}
+        if isinstance(model, str):
+            model = {"name": model}
+        if isinstance(model, Mapping) and isinstance(base, dict):
+            model = dict(model) if "name" in model else {**base, **model}
+        return {**group, "model": model}
+
+    return [whole(group) for group in groups]
+
+
+def _split_errors(config: Config) -> list[str]:
+    if config.held_by_some is not None and not config.groups:
+        return ["held_by_some: there are no groups, so all hold all; remove the key"]
+    name = config.algorithm["name"]
+    if ownparts.is_own(name) and not ownparts.may_import():
+        return []
+    algorithm = algorithms.get(name)
+    sharing = getattr(algorithm, "sharing", "split")
+    if sharing == "split" and config.split is None:
+        return [
+            f"split: algorithm {name!r} needs to know which parameters are personal, "
+            "for example split.personal=[head.*]"
+        ]
+    if sharing != "split" and config.split is not None:
+        what = "every parameter" if sharing == "all" else "nothing"
+        return [f"split: algorithm {name!r} shares {what}; remove it (split=null)"]
+    return []

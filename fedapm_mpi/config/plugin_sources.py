@@ -1,0 +1,312 @@
+"""The source of a user's own parts, as part of what a run is.
+
+A run that goes on with other code than it began with is another run. So the checkpoints
+and ``provenance.json`` keep a SHA-256 of each file in which an own part lies, and of
+those modules it imports that are the user's too: neither Python's nor an installed
+package's. Data that such code reads by itself are not covered.
+"""
+
+import ast
+import contextlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from fedapm_mpi.config.schema import PARTS
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.utils.atomic_io import file_sha256
+
+KEY = "own_parts"
+"""Where identities and ``provenance.json`` keep the hashes."""
+
+FLAG = "--accept-changed-parts"
+
+
+def own_parts(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]:
+    """Return the own parts that a plain configuration names, by their places in it.
+
+    Each with its options. Tolerates what is no configuration.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    deep
+        Whether parts count that are an option of another, such as lora's ``base``.
+    """
+    found: dict[str, Any] = {}
+
+    def look(key: str, part: Any) -> None:
+        name = part.get("name") if isinstance(part, Mapping) else part
+        if ownparts.is_own(name):
+            found[key] = part
+        if deep and isinstance(part, Mapping):
+            for inner, option in part.items():
+                for k, one in enumerate(option if isinstance(option, list) else ()):
+                    if isinstance(one, Mapping):
+                        look(f"{key}.{inner}[{k}]", one)
+                if isinstance(option, Mapping):
+                    look(f"{key}.{inner}", option)
+
+    for key in PARTS:
+        look(key, config.get(key))
+    groups = config.get("groups")
+    for k, group in enumerate(groups if isinstance(groups, list | tuple) else ()):
+        if isinstance(group, Mapping):
+            look(f"groups[{k}].model", group.get("model"))
+    split = config.get("split")
+    if isinstance(split, Mapping):
+        look("split.rule", split.get("rule"))
+    return found
+
+
+def own_names(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the own parts that a plain configuration names."""
+    parts = own_parts(config).values()
+    return sorted({p["name"] if isinstance(p, Mapping) else p for p in parts})
+
+
+def portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plain configuration in which files of own parts have no folder.
+
+    So a run may go on where its files were moved to; their hashes are compared.
+    """
+
+    def named(part: Any) -> Any:
+        return ownparts.renamed(part, _without_folder)
+
+    changes: dict[str, Any] = {k: named(config[k]) for k in PARTS if k in config}
+    groups = config.get("groups")
+    if isinstance(groups, list | tuple):
+        changes["groups"] = [
+            {**group, "model": named(group["model"])}
+            if isinstance(group, Mapping) and "model" in group
+            else group
+            for group in groups
+        ]
+    split = config.get("split")
+    if isinstance(split, Mapping) and ownparts.is_own(split.get("rule")):
+        changes["split"] = {**split, "rule": _without_folder(split["rule"])}
+    return {**config, **changes}
+
+
+def with_defaults(
+    values: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return values whose own parts have the defaults of options that they lack.
+
+    These come from the code that `config` names in their places: that which `values`
+    names may be anybody's.
+    """
+    from fedapm_mpi.config.loader import REGISTRIES, check_part
+
+    found = {**values, "groups": [dict(group) for group in values["groups"]]}
+    named = own_parts(config, deep=False)
+    for key, part in own_parts(values, deep=False).items():
+        if isinstance(part, Mapping):  # not a split rule, which has no options
+            where, _, kind = key.rpartition(".")
+            name = {"name": named[key]["name"]}
+            defaults, errors = check_part(kind, REGISTRIES[kind], name)
+            holder = found["groups"][int(where[7:-1])] if where else found
+            holder[kind] = part if errors else {**defaults, **part}
+    return found
+
+
+def _without_folder(name: str) -> str:
+    if not ownparts.is_file(name):
+        return name
+    where, colon, attribute = name.rpartition(":")
+    return f"{Path(where).name}{colon}{attribute}"
+
+
+def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the names of parts, and of those that are options of them."""
+    found: list[str] = []
+
+    def note(name: str) -> str:
+        found.append(name)
+        return name
+
+    for part in parts:
+        ownparts.renamed(part, note)
+    return found
+
+
+def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part in whose names files have no folder; see `portable`."""
+    changed: dict[str, Any] = ownparts.renamed(part, _without_folder)
+    return changed
+
+
+def hashes(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of every source file of a configuration's own parts."""
+    return hashes_of(own_names(config))
+
+
+def hashes_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of every source file of some own parts, by a short name.
+
+    The parts must have been imported. Code without a file is named by its version.
+    """
+    files: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for name in sorted(set(names)):
+        module = ownparts.module_of(name)
+        file = None if module is None else getattr(module, "__file__", None)
+        if module is None or file is None:
+            key = name.rpartition(":")[0]
+            found[key] = f"built into Python {platform.python_version()}"
+            continue
+        root = _root(module, file)
+        for path in _reached(file, root):
+            key = _short(path, root)
+            if files.get(key, path) != path:  # two of that name
+                key = path
+            files[key] = path
+    return found | {key: _hash(path) for key, path in sorted(files.items())}
+
+
+def changed(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each source that is not what it was.
+
+    Nothing is known of runs from before sources were kept, so nothing has changed.
+    """
+    told = []
+    for key in sorted({*then, *now}) if then is not None else ():
+        assert then is not None
+        if then.get(key) == now.get(key):
+            continue
+        if key not in now:
+            told.append(f"{key} belonged to its own parts when it started and is gone")
+        elif key not in then:
+            told.append(f"{key} belongs to its own parts now and did not")
+        else:
+            told.append(
+                f"{key} changed since the run started (SHA-256 {then[key][:12]}, now "
+                f"{now[key][:12]})"
+            )
+    return told
+
+
+def refusal(directory: Path, told: Iterable[str]) -> ConfigError:
+    """Return the error to raise where own parts have changed."""
+    return ConfigError(
+        f"{directory} cannot go on: {'; '.join(told)}. Put the old code back, start a "
+        f"new run, or go on with the new code by {FLAG}"
+    )
+
+
+def record(
+    directory: Path, now: Mapping[str, str] | None, accepted: list[str]
+) -> dict[str, Any]:
+    """Return what ``provenance.json`` says of own parts, with what was accepted before.
+
+    Nothing where a run has none.
+    """
+    before: Any = []
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        text = (directory / "provenance.json").read_text("utf-8")
+        before = json.loads(text)["accepted_changes"]
+    known = [*before, *accepted] if isinstance(before, list) else accepted
+    found: dict[str, Any] = {KEY: dict(now)} if now else {}
+    return found | ({"accepted_changes": known} if known else {})
+
+
+def _root(module: ModuleType, file: str) -> str:
+    """Return the folder from which a module is imported."""
+    folder = Path(os.path.realpath(file)).parent
+    levels = 0
+    if not module.__name__.startswith(ownparts.PREFIX):
+        levels = module.__name__.count(".") + (Path(file).name == "__init__.py")
+    for _ in range(levels):
+        folder = folder.parent
+    return str(folder)
+
+
+def _reached(file: str, root: str) -> list[str]:
+    """Return a file and the user's own files that it imports, directly or not."""
+    first = os.path.realpath(file)
+    found, ahead = {first}, [first]
+    while ahead:
+        here = ahead.pop()
+        for name, level in _imports(here):
+            for path in _files_of(name, level, here, root):
+                if path not in found:
+                    found.add(path)
+                    ahead.append(path)
+    return sorted(found)
+
+
+def _imports(file: str) -> Iterator[tuple[str, int]]:
+    """Yield what a source imports anywhere in it, with the level of relative names."""
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return  # compiled code, which is hashed as it is
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, 0) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            yield base, node.level
+            for alias in node.names:  # which may be modules too
+                yield f"{base}.{alias.name}".strip("."), node.level
+
+
+def _files_of(name: str, level: int, here: str, root: str) -> Iterator[str]:
+    """Yield the user's own files that importing a name executes."""
+    steps = name.split(".") if name else []
+    beside = Path(here).parent
+    if level:
+        bases = [beside.joinpath(*[".."] * (level - 1))]
+        if not steps:
+            yield from _existing(bases[0] / "__init__.py")
+    else:
+        bases = [beside, Path(root), Path.cwd()]
+    for end in range(1, len(steps) + 1):
+        module = None if level else sys.modules.get(".".join(steps[:end]))
+        file = getattr(module, "__file__", None)
+        if file is not None:
+            yield from _existing(Path(file))
+            continue
+        for base in bases:
+            stem = base.joinpath(*steps[:end])
+            both = (stem.with_name(f"{stem.name}.py"), stem / "__init__.py")
+            there = [path for path in both if path.is_file()]
+            if there:
+                yield from _existing(there[-1])
+                break
+
+
+def _existing(path: Path) -> Iterator[str]:
+    real = os.path.realpath(path)
+    if Path(real).is_file() and faults.is_users(real):
+        yield real
+
+
+def _short(path: str, root: str) -> str:
+    """Return a name of a file that does not depend on where its folder lies."""
+    for base in (root, os.path.realpath(Path.cwd())):
+        if Path(path).is_relative_to(base):
+            return str(Path(path).relative_to(base))
+    return os.path.relpath(path, root)
+
+
+def _hash(path: str) -> str:
+    """Return the SHA-256 of a file, or of the archive that it lies in."""
+    for candidate in (Path(path), *Path(path).parents):
+        if candidate.is_file():
+            try:
+                return file_sha256(candidate)
+            except OSError as error:
+                msg = f"cannot read {candidate}: {error.strerror or error}"
+                raise ConfigError(msg) from error
+    return sha256(os.fsencode(path)).hexdigest()

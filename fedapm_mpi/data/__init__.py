@@ -1,0 +1,1 @@
+"""Prepared data sets: manifest, HDF5 shards, reading, writing, verification."""

@@ -1,0 +1,359 @@
+"""One HDF5 file of a data set; the only module that imports h5py.
+
+A shard holds, for each split, ``<split>/inputs/<name>`` with the samples of a client
+contiguous, ``<split>/length/<name>`` where an input is ragged, ``<split>/label``,
+``<split>/row`` (which sample of the source each is), and ``<split>/offset`` (clients in
+the shard + 1): where in these each client begins. After what HDF5 knows of the file
+follow the checksums of its blocks; see `blocksums`.
+"""
+
+import contextlib
+import importlib
+import math
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.data import hdf5_layout as shardlayout
+from fedapm_mpi.utils.alignment import (aligned_empty)
+from fedapm_mpi.data.block_checksums import (ChangedError, CheckedFile)
+from fedapm_mpi.errors import (DataError)
+from fedapm_mpi.data.manifest import (SCHEMA_VERSION, InputSpec, Manifest, ShardFile)
+from fedapm_mpi.data.table import (Table, blocks)
+
+Compression = Literal["gzip", "lzf", "zstd", "blosc"]
+
+CHUNK_BYTES = 2**17
+"""Of the samples that are compressed together, about."""
+
+# What HDF5 raises for a damaged file depends on where it notices.
+_ERRORS = (
+    OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError,
+    AttributeError, MemoryError,
+)  # fmt: skip
+
+
+class ClientArrays(NamedTuple):
+    """The samples of one client in one split, as stored."""
+
+    inputs: dict[str, NDArray[Any]]
+    """(n, *shape) of every input, by name."""
+
+    lengths: dict[str, NDArray[np.int64]]
+    """True lengths (n,) of the ragged inputs, by name."""
+
+    labels: NDArray[np.int64]
+    """(n,)."""
+
+
+class _Columns(NamedTuple):
+    """What a file has of a split, open for reading."""
+
+    inputs: dict[str, "_Column"]
+    lengths: dict[str, "_Column"]
+    labels: "_Column"
+
+
+class _Column:
+    """One array of a file, of which rows are read into arrays that torch can use.
+
+    Where it lies in one piece, they are read past HDF5, in a tenth of the time.
+    """
+
+    def __init__(self, dataset: h5py.Dataset, file: CheckedFile) -> None:
+        self._file = file
+        self._dataset = dataset
+        self._dtype: np.dtype[Any] = dataset.dtype
+        self._shape = dataset.shape[1:]
+        self._row_bytes = math.prod(self._shape) * self._dtype.itemsize
+        self._offset = None if dataset.chunks else dataset.id.get_offset()
+
+    def read(self, rows: slice) -> NDArray[Any]:
+        """Return rows, ``(n, ...)``."""
+        found = aligned_empty((rows.stop - rows.start, *self._shape), self._dtype)
+        if not found.size:
+            return found
+        if self._offset is None:
+            self._dataset.read_direct(found, rows)
+            return found
+        start = self._offset + rows.start * self._row_bytes
+        self._file.read_at(found.reshape(-1).view(np.uint8).data, start)
+        return found
+
+
+class OpenShard:
+    """A shard opened for reading: read-only, without file locks, checked.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged or not what the manifest says of it.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, shard: ShardFile) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._first = shard.clients[0]
+        self._columns: dict[str, _Columns] = {}
+        with readable(path):
+            self._bytes = CheckedFile(path, shard.block_bytes, shard.block_sums)
+            try:
+                self._file = h5py.File(self._bytes, "r", locking=False)
+            except BaseException:
+                self._bytes.close()
+                raise
+            # At the latest when Python ends: HDF5 closes what is left after that, and
+            # would call the reader of blocks in an interpreter that is gone.
+            self._close = weakref.finalize(self, _close, self._file, self._bytes)
+            try:
+                self._found = shardlayout.arrays(
+                    self._file, manifest, shard, self._bytes.size, _same_type
+                )
+                _load_filters(path, self._found)
+            except BaseException:
+                self.close()
+                raise
+
+    def read(self, client: int, split: str, *, validate: bool = True) -> ClientArrays:
+        """Return the samples of one of its clients in one split.
+
+        Raises
+        ------
+        DataError
+            If they are not what was written or, unless told not to `validate`, a label
+            or a length is out of range.
+        """
+        rows = self._rows(client, split)
+        with readable(self._path, self._of(client, split)):
+            columns = self._opened(split)
+            arrays = ClientArrays(
+                {name: column.read(rows) for name, column in columns.inputs.items()},
+                {name: _wide(c.read(rows)) for name, c in columns.lengths.items()},
+                _wide(columns.labels.read(rows)),
+            )
+        faults = shardlayout.range_faults(arrays, self._manifest)
+        fault = next(faults, None) if validate else None
+        if fault:
+            msg = (
+                f"{self._path}: of the {self._of(client, split)}, {fault}; prepare the "
+                "data set again"
+            )
+            raise DataError(msg)
+        return arrays
+
+    def rows(self, client: int, split: str) -> NDArray[np.int64] | None:
+        """Return which samples of the source a client has; `None` in old shards."""
+        found = self._found[split].get("row")
+        if found is None:
+            return None
+        with readable(self._path, self._of(client, split)):
+            column = _Column(found, self._bytes)
+            return column.read(self._rows(client, split)).astype(np.int64)
+
+    def _rows(self, client: int, split: str) -> slice:
+        offset = self._found[split]["offset"][client - self._first :]
+        return slice(int(offset[0]), int(offset[1]))
+
+    def _of(self, client: int, split: str) -> str:
+        name = self._manifest.client_names[client][:80]
+        return f"{split} samples of client {client} ({name})"
+
+    def _opened(self, split: str) -> "_Columns":
+        """Return a split's columns; finding them takes longer than reading a client."""
+        if split not in self._columns:
+            found = self._found[split]
+            inputs = self._manifest.inputs
+            ragged = [s.name for s in inputs if s.ragged]
+            self._columns[split] = _Columns(
+                {s.name: self._column(found[f"inputs/{s.name}"]) for s in inputs},
+                {name: self._column(found[f"length/{name}"]) for name in ragged},
+                self._column(found["label"]),
+            )
+        return self._columns[split]
+
+    def _column(self, dataset: h5py.Dataset) -> _Column:
+        return _Column(dataset, self._bytes)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._close()
+
+
+def _close(file: Any, blocks_of_file: CheckedFile) -> None:
+    file.close()
+    blocks_of_file.close()
+
+
+def _wide(values: NDArray[Any]) -> NDArray[np.int64]:
+    # Aligned too, or torch would need one more copy.
+    found = aligned_empty(values.shape, np.int64)
+    found[:] = values
+    return found
+
+
+@contextlib.contextmanager
+def readable(path: Path, what: str = "") -> Iterator[None]:
+    """Turn whatever reading a damaged file raises into a `DataError`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What of it is read.
+    """
+    try:
+        yield
+    except ChangedError as error:
+        where = f" where the {what} are read" if what else ""
+        msg = (
+            f"{path} is damaged{where}: {error}; copy it again or prepare the data set "
+            "again"
+        )
+        raise DataError(msg) from error
+    except _ERRORS as error:
+        msg = (
+            f"{path} is damaged or does not belong to its manifest "
+            f"({str(error)[:300] or type(error).__name__}); copy it again or prepare "
+            "the data set again"
+        )
+        raise DataError(msg) from error
+
+
+@contextlib.contextmanager
+def open_with_locks(path: Path) -> Iterator[OSError | None]:
+    """Hold a file open for reading as most programs do; yield what is in the way."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        yield error
+        return
+    with file:
+        yield None
+
+
+def write_empty(path: Path) -> None:
+    """Write a file that holds nothing, as most programs do, with locks."""
+    h5py.File(path, "w").close()
+
+
+def write_shard(
+    path: Path,
+    table: Table,
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+    clients: tuple[int, int],
+    compression: Compression | None = None,
+) -> None:
+    """Write the HDF5 file of the clients ``clients[0]`` to ``clients[1] - 1``."""
+    filters = _filters(compression)
+    # "x" follows no link that is there already. No file system need know locks.
+    path.unlink(missing_ok=True)
+    with h5py.File(path, "x", locking=False) as file:
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["dataset"] = table.dataset
+        file.attrs["clients"] = np.array(clients, np.int64)
+        for split, parts in splits.items():
+            own = parts[slice(*clients)]
+            rows = np.concatenate([np.empty(0, np.int64), *own])
+            counts = [len(part) for part in own]
+            group = file.create_group(split)
+            _store(group, "offset", np.cumsum([0, *counts], dtype=np.int64))
+            _store(group, "label", table.labels[rows].astype(np.int32))
+            numbers = rows if table.numbers is None else table.numbers[rows]
+            _store(group, "row", numbers.astype(np.int64))
+            for c in table.columns:
+                if c.lengths is not None:
+                    lengths = c.lengths[rows].astype(np.int32)
+                    _store(group, f"length/{c.spec.name}", lengths)
+                dataset = group.create_dataset(
+                    f"inputs/{c.spec.name}",
+                    shape=(len(rows), *c.spec.shape),
+                    dtype=c.spec.dtype,
+                    track_times=False,
+                    **_chunked(c.spec, len(rows), filters),
+                )
+                start = 0
+                for block in blocks(c, rows):
+                    dataset[start : start + len(block)] = block
+                    start += len(block)
+
+
+def _filters(compression: Compression | None) -> dict[str, Any]:
+    """Return h5py's options for a compression.
+
+    Raises
+    ------
+    DataError
+        If it needs a library that is not installed.
+    """
+    if compression is None:
+        return {}
+    if compression not in get_args(Compression):
+        known = ", ".join(get_args(Compression))
+        msg = f"compression={compression!r} is unknown (known: {known})"
+        raise DataError(msg)
+    if compression in ("gzip", "lzf"):
+        return {"compression": compression, "shuffle": True}
+    try:
+        import hdf5plugin
+    except ImportError as error:
+        msg = (
+            f"compression={compression} needs hdf5plugin ({error}); install it: pip "
+            "install 'fedapm-mpi[compression]', or use gzip or lzf"
+        )
+        raise DataError(msg) from error
+    if compression == "zstd":
+        return {"shuffle": True, **hdf5plugin.Zstd()}
+    # Blosc shuffles by itself.
+    return dict(hdf5plugin.Blosc(cname="lz4"))
+
+
+def _chunked(
+    spec: InputSpec, rows: int, filters: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return how an input is laid out: in one piece, or in chunks of whole samples."""
+    if not filters or not rows:
+        return {}
+    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+    return {"chunks": (min(rows, max(1, CHUNK_BYTES // size)), *spec.shape), **filters}
+
+
+def _load_filters(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make the filters known with which a shard was written, if HDF5 lacks them.
+
+    Raises
+    ------
+    DataError
+        If the library that brings them is not installed.
+    """
+    used = {
+        number
+        for datasets in found.values()
+        for name, dataset in datasets.items()
+        if name != "offset"
+        for number in shardlayout.filters(dataset)
+    }
+    if all(h5py.h5z.filter_avail(number) for number in used):
+        return
+    try:
+        importlib.import_module("hdf5plugin")
+    except ImportError as error:
+        msg = (
+            f"{path} is compressed in a way that needs hdf5plugin ({error}); install "
+            "it: pip install 'fedapm-mpi[compression]'"
+        )
+        raise DataError(msg) from error
+
+
+def _store(group: Any, name: str, values: NDArray[Any]) -> None:
+    # Without times, so that equal contents are equal files.
+    group.create_dataset(name, data=values, track_times=False)
+
+
+def _same_type(dataset: Any, dtype: "np.dtype[Any]") -> bool:
+    return bool(dataset.id.get_type() == h5py.h5t.py_create(dtype))

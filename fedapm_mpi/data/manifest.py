@@ -1,0 +1,377 @@
+"""What a data set directory holds, as its ``manifest.json`` says. Reads JSON only."""
+
+import hashlib
+import re
+import stat
+from bisect import bisect_right
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.utils import strict_json as strictjson
+from fedapm_mpi.errors import (DataError)
+from fedapm_mpi.data.manifest_checks import (SPLITS, faults)
+from fedapm_mpi.utils.text import (shown)
+
+__all__ = [
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "SPLITS",
+    "InputSpec",
+    "Manifest",
+    "ShardFile",
+    "encode_manifest",
+    "read_manifest",
+]
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+_KEYS = frozenset(
+    {
+        "schema_version", "dataset", "inputs", "classes", "num_clients", "seed",
+        "partitioner", "preparation", "files", "splits", "counts", "label_counts",
+        "client_names", "lacking",
+    }
+)  # fmt: skip
+"""What `manifest.json` may say. Another key is refused: it may be one whose name has
+been damaged, or of a later version, and say something that must not be ignored."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of every sample, as stored and as a model sees it.
+
+    The float32 value that a model sees is ``stored * scale + shift``.
+
+    Attributes
+    ----------
+    name
+        Name of the input, such as ``"image"``.
+    shape
+        Shape of one sample.
+    dtype
+        NumPy name of the stored type.
+    ragged
+        Whether axis 0 is a time axis of varying length: ``shape[0]`` is then the
+        longest length, shorter samples are padded, and true lengths are stored.
+    scale, shift
+        From the stored value to what a model sees.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    ragged: bool = False
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One HDF5 file of a data set; it holds the clients ``first`` to ``stop - 1``.
+
+    Attributes
+    ----------
+    name, bytes, sha256
+        Of the whole file.
+    clients
+        ``(first, stop)``.
+    block_bytes, block_sums
+        Size of the blocks that have a checksum each at the end of the file, and the
+        SHA-256 of these checksums; see `blocksums`. 0 and empty in data sets that were
+        written before there were any.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    clients: tuple[int, int]
+    block_bytes: int = 0
+    block_sums: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared data set: everything but the samples.
+
+    Attributes
+    ----------
+    directory
+        Where the manifest was read.
+    dataset
+        Name of the data set.
+    inputs
+        The inputs, in the order in which a model is given them.
+    classes
+        Names of the labels 0, 1, ….
+    num_clients
+        Number m of clients.
+    counts
+        Split name to the ``(m,)`` samples of each client; always has ``train`` and
+        ``test``, and ``val`` where the set has one.
+    client_names
+        A name for each client.
+    files
+        The shards, in client order; together they hold every client once.
+    partitioner
+        How samples were given to clients: name, options, and what it reported.
+    seed
+        Seed of the preparation.
+    sha256
+        SHA-256 of the manifest itself.
+    label_counts
+        Split name to the ``(m, classes)`` histogram of labels.
+    preparation
+        What the set was made from and with; equal for equal preparations.
+    lacking
+        Input name to the clients, in order, none of whose samples has it.
+    """
+
+    directory: str
+    dataset: str
+    inputs: tuple[InputSpec, ...]
+    classes: tuple[str, ...]
+    num_clients: int
+    counts: dict[str, NDArray[np.int64]]
+    client_names: tuple[str, ...]
+    files: tuple[ShardFile, ...]
+    partitioner: dict[str, Any]
+    seed: int
+    sha256: str
+    label_counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    preparation: dict[str, Any] = field(default_factory=dict)
+    lacking: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def shard_of(self, client: int) -> ShardFile:
+        """Return the file that holds a client.
+
+        Raises
+        ------
+        DataError
+            If there is no such client.
+        """
+        if not 0 <= client < self.num_clients:
+            msg = (
+                f"{self.directory}: there is no client {client}; "
+                f"the data set has clients 0 to {self.num_clients - 1}"
+            )
+            raise DataError(msg)
+        return self.files[bisect_right(self._stops, client)]
+
+    @cached_property
+    def _stops(self) -> list[int]:
+        return [file.clients[1] for file in self.files]
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of ``manifest.json``: the same for the same contents."""
+    tree = {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": manifest.dataset,
+        "inputs": [asdict(spec) for spec in manifest.inputs],
+        "classes": list(manifest.classes),
+        "num_clients": manifest.num_clients,
+        "seed": manifest.seed,
+        "partitioner": manifest.partitioner,
+        "preparation": manifest.preparation,
+        "files": [_file(file) for file in manifest.files],
+        "splits": list(manifest.counts),
+        "counts": {name: n.tolist() for name, n in manifest.counts.items()},
+        "label_counts": {name: n.tolist() for name, n in manifest.label_counts.items()},
+        "client_names": list(manifest.client_names),
+        **({"lacking": manifest.lacking} if manifest.lacking else {}),
+    }
+    return strictjson.encode(tree)
+
+
+def _file(file: ShardFile) -> dict[str, Any]:
+    """Return what is written of a shard; of an old one, no more than was."""
+    return {key: v for key, v in asdict(file).items() if v or key not in _OF_BLOCKS}
+
+
+_OF_BLOCKS = ("block_bytes", "block_sums")
+
+
+def read_manifest(directory: str | Path) -> Manifest:
+    """Read and check the manifest of a data set directory.
+
+    Raises
+    ------
+    DataError
+        If it is missing, unreadable, of another schema version, or contradicts
+        itself.
+    """
+    path = Path(directory) / MANIFEST
+    raw = _raw(path)
+    try:
+        tree, sealed = strictjson.decode(raw)
+        version = tree.get("schema_version")
+        if type(version) is not int or version != SCHEMA_VERSION:
+            msg = (
+                f"it has schema version {shown(version)}, this program "
+                f"reads {SCHEMA_VERSION}"
+            )
+            raise ValueError(msg)
+        manifest = _parse(tree, str(directory), hashlib.sha256(raw).hexdigest())
+        found = faults(manifest, sealed)
+    except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        msg = (
+            f"{path} is not a valid manifest ({what[:200]}); copy it again or prepare "
+            "the data set again"
+        )
+        raise DataError(msg) from error
+    if found:
+        msg = (
+            f"{path} contradicts itself: {found[0][:200]}; copy it again or prepare "
+            "the data set again"
+        )
+        raise DataError(msg)
+    return manifest
+
+
+def _raw(path: Path) -> bytes:
+    try:
+        # A pipe in its place would be waited for.
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            msg = f"{path} is not a file; prepare the data set again"
+            raise DataError(msg)
+        return path.read_bytes()
+    except FileNotFoundError:
+        msg = (
+            f"{path} does not exist: {path.parent} is not a finished data set; "
+            "make one with 'fedapm prepare'"
+        )
+        raise DataError(msg) from None
+    except (OSError, ValueError) as error:
+        msg = f"cannot read {path}: {getattr(error, 'strerror', None) or error}"
+        raise DataError(msg) from error
+
+
+def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
+    unknown = sorted(tree.keys() - _KEYS)
+    if unknown:
+        msg = f"it has a key {shown(unknown[0])}, which is unknown"
+        raise ValueError(msg)
+    splits = [strictjson.text(name, "a split") for name in _list(tree, "splits")]
+    if len(set(splits)) < len(splits):
+        msg = f"splits repeat ({shown(', '.join(splits))})"
+        raise ValueError(msg)
+    numbers = {"counts": 1, "label_counts": 2}
+    by_split = {
+        key: _by_split(tree, key, splits, levels) for key, levels in numbers.items()
+    }
+    seed = tree["seed"]
+    if type(seed) is not int:
+        msg = f"seed is {shown(seed)}, not an integer"
+        raise ValueError(msg)
+    lacking = strictjson.mapping(tree.get("lacking", {}), "lacking")
+    return Manifest(
+        directory=directory,
+        dataset=strictjson.text(tree["dataset"], "dataset"),
+        inputs=tuple(_input(spec) for spec in _list(tree, "inputs")),
+        classes=_texts(tree, "classes"),
+        num_clients=strictjson.whole(tree["num_clients"], "num_clients"),
+        counts=by_split["counts"],
+        client_names=_texts(tree, "client_names"),
+        files=tuple(_shard(file) for file in _list(tree, "files")),
+        partitioner=_written(tree, "partitioner"),
+        seed=seed,
+        sha256=sha256,
+        label_counts=by_split["label_counts"],
+        preparation=_written(tree, "preparation"),
+        lacking={
+            name: tuple(strictjson.integers(clients, "lacking").tolist())
+            for name, clients in lacking.items()
+        },
+    )
+
+
+def _list(tree: dict[str, Any], key: str) -> list[Any]:
+    return strictjson.several(tree[key], key)
+
+
+def _texts(tree: dict[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(strictjson.text(name, f"one of {key}") for name in _list(tree, key))
+
+
+def _by_split(
+    tree: dict[str, Any], key: str, splits: list[str], levels: int
+) -> dict[str, NDArray[np.int64]]:
+    given = strictjson.mapping(tree[key], key)
+    if len(given) > len(splits):
+        msg = f"{key} has other splits than {', '.join(splits)}"
+        raise ValueError(msg)
+    return {
+        split: strictjson.integers(given[split], f"{key} of {split}", levels)
+        for split in splits
+    }
+
+
+def _written(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return what a data set was made with, which is kept for people to read."""
+    found = strictjson.mapping(tree[key], key)
+    strictjson.check_plain(found)
+    for part in strictjson.several(found.get("shift", []), f"shift of {key}"):
+        strictjson.text(strictjson.mapping(part, "a shift").get("name"), "its name")
+    for name in strictjson.several(found.get("skipped", []), f"skipped of {key}"):
+        strictjson.text(name, f"one of skipped of {key}")
+    strictjson.text(found.get("name", ""), f"name of {key}")
+    return found
+
+
+def _input(spec: Any) -> InputSpec:
+    known = {"name", "shape", "dtype", "ragged", "scale", "shift"}
+    spec = strictjson.mapping(spec, "an input")
+    if spec.keys() != known:
+        odd = sorted(spec.keys() ^ known)[0]
+        msg = f"an input has or lacks the key {shown(odd)}"
+        raise ValueError(msg)
+    name = strictjson.text(spec["name"], "the name of an input")
+    where = f"of input {shown(name)}"
+    if type(spec["ragged"]) is not bool:
+        msg = f"ragged {where} is {shown(spec['ragged'])}"
+        raise ValueError(msg)
+    shape = strictjson.integers(spec["shape"], f"shape {where}")
+    return InputSpec(
+        name=name,
+        shape=tuple(shape.tolist()),
+        dtype=strictjson.text(spec["dtype"], f"type {where}"),
+        ragged=spec["ragged"],
+        scale=strictjson.number(spec["scale"], f"scale {where}"),
+        shift=strictjson.number(spec["shift"], f"shift {where}"),
+    )
+
+
+def _shard(file: Any) -> ShardFile:
+    known = {"name", "bytes", "sha256", "clients", *_OF_BLOCKS}
+    file = strictjson.mapping(file, "a file")
+    if file.keys() not in (known, known - {*_OF_BLOCKS}):
+        msg = f"a file has the keys {shown(', '.join(sorted(file)))}"
+        raise ValueError(msg)
+    clients = strictjson.integers(file["clients"], "clients of a file").tolist()
+    first, stop = clients if len(clients) == 2 else (-1, -1)
+    old = "block_bytes" not in file
+    return ShardFile(
+        name=strictjson.text(file["name"], "the name of a file"),
+        bytes=strictjson.whole(file["bytes"], "bytes of a file", 1),
+        sha256=_hash(file["sha256"]),
+        clients=(first, stop),
+        block_bytes=0
+        if old
+        else strictjson.whole(file["block_bytes"], "block_bytes", 64),
+        block_sums="" if old else _hash(file["block_sums"]),
+    )
+
+
+def _hash(value: Any) -> str:
+    found = strictjson.text(value, "the SHA-256 of a file")
+    if not re.fullmatch(r"[0-9a-f]{64}", found):
+        msg = f"{shown(found)} is no SHA-256"
+        raise ValueError(msg)
+    return found

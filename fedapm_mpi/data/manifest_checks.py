@@ -1,0 +1,137 @@
+"""What in a manifest contradicts itself, or cannot be used as it is."""
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedapm_mpi.utils.text import (shown)
+from fedapm_mpi.utils.strict_json import (LARGEST)
+
+if TYPE_CHECKING:
+    from fedapm_mpi.data.manifest import (InputSpec, Manifest)
+
+SPLITS = ("train", "test", "val")
+
+DTYPES = (
+    "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
+    "float16", "float32", "float64",
+)  # fmt: skip
+"""NumPy names of the types in which inputs are stored."""
+
+MOST_SAMPLES = 2**52
+"""In a data set: sums of numbers of samples are then exact, whatever their type."""
+
+MOST_NUMBERS = 2**40
+"""In a sample, of one input."""
+
+_PLAIN = re.compile(r"[^/\x00-\x1f\x7f]+")
+
+
+def faults(manifest: "Manifest", sealed: bool) -> list[str]:
+    """Return what is wrong, in words.
+
+    Parameters
+    ----------
+    manifest
+        What was read.
+    sealed
+        Whether it had a checksum of itself.
+    """
+    m = manifest.num_clients
+    if m < 1 or not manifest.classes or not manifest.inputs:
+        return ["it needs at least one client, one class and one input"]
+    if len(manifest.client_names) != m:
+        return [f"{len(manifest.client_names)} client names for {m} clients"]
+    return [*_inputs(manifest), *_counts(manifest), *_files(manifest, sealed)]
+
+
+def input_fault(spec: "InputSpec") -> str | None:
+    """Return what is wrong with an input's name, shape or type; `None` if nothing."""
+    given: Any = spec  # of a user's own source, which may hold anything
+    name, shape = shown(given.name), given.shape
+    if not isinstance(given.name, str):
+        return f"the name of an input is {name}, not a text"
+    plain = given.name.strip() and _PLAIN.fullmatch(given.name)
+    if not plain or given.name in (".", ".."):
+        return f"input {name} must have a name without '/' and control characters"
+    if not isinstance(given.dtype, str) or given.dtype not in DTYPES:
+        known = ", ".join(DTYPES)
+        return f"input {name} has the type {shown(given.dtype)} (known: {known})"
+    sizes = isinstance(shape, tuple) and all(_is_number(n, int) for n in shape)
+    if not sizes or min(shape, default=1) < 1 or math.prod(shape) > MOST_NUMBERS:
+        return (
+            f"input {name} has the shape {shown(shape)}, not a tuple of positive "
+            f"integers with a product of at most {MOST_NUMBERS}"
+        )
+    for key, value in (("scale", given.scale), ("shift", given.shift)):
+        if not _is_number(value, int | float) or not abs(value) <= LARGEST:
+            return f"{key} of input {name} is {shown(value)}, not a finite number"
+    if given.ragged and not shape:
+        return f"input {name} is ragged but has no axis"
+    return None
+
+
+def _is_number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _inputs(manifest: "Manifest") -> list[str]:
+    found = []
+    names = [spec.name for spec in manifest.inputs]
+    if len(set(names)) < len(names):
+        found.append(f"input names repeat ({', '.join(names)})")
+    found += [fault for spec in manifest.inputs if (fault := input_fault(spec))]
+    for name, clients in manifest.lacking.items():
+        ordered = list(clients) == sorted(set(clients))
+        if (
+            name not in names
+            or not ordered
+            or (clients and not 0 <= clients[0] <= clients[-1] < manifest.num_clients)
+        ):
+            found.append(f"it is not clear who lacks the input {shown(name)}")
+    return found
+
+
+def _counts(manifest: "Manifest") -> list[str]:
+    m, classes = manifest.num_clients, len(manifest.classes)
+    found = [
+        f"there is no split {split!r}"
+        for split in ("train", "test")
+        if split not in manifest.counts
+    ]
+    for split, counts in manifest.counts.items():
+        labels = manifest.label_counts[split]
+        if split not in SPLITS:
+            found.append(f"unknown split {shown(split)}")
+        if counts.shape != (m,) or (counts < 0).any():
+            found.append(f"counts of {split} are not {m} numbers of samples")
+        elif labels.shape != (m, classes) or (labels < 0).any():
+            found.append(f"label counts of {split} are not {m} x {classes} numbers")
+        elif max(counts.sum(dtype=float), labels.sum(dtype=float)) > MOST_SAMPLES:
+            found.append(f"counts of {split} are beyond any number of samples")
+        elif (labels.sum(axis=1) != counts).any():
+            found.append(f"label counts of {split} do not add up to its counts")
+    return found
+
+
+def _files(manifest: "Manifest", sealed: bool) -> list[str]:
+    found = []
+    stop = 0
+    for file in manifest.files:
+        if (
+            Path(file.name).name != file.name
+            or file.name in (".", "..")
+            or not _PLAIN.fullmatch(file.name)
+        ):
+            found.append(f"{shown(file.name)} is not a file name")
+        if file.clients[0] != stop or file.clients[1] <= stop:
+            found.append(f"{shown(file.name)} should begin with client {stop}")
+        stop = file.clients[1]
+    if stop != manifest.num_clients:
+        found.append(f"the shards hold {stop} clients, not {manifest.num_clients}")
+    if len({file.name for file in manifest.files}) < len(manifest.files):
+        found.append("names of shards repeat")
+    if not sealed and any(file.block_bytes for file in manifest.files):
+        found.append("it has lost the checksum with which it was written")
+    return found

@@ -1,0 +1,138 @@
+"""A client's samples as tensors, the way models and losses take them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedapm_mpi.utils.alignment import (usable)
+
+
+class Samples(NamedTuple):
+    """Samples of one client in one split."""
+
+    inputs: tuple[Tensor, ...]
+    """Each (n, *shape), floating, in the manifest's order."""
+
+    lengths: dict[str, Tensor]
+    """True lengths (n,) int64 of the ragged inputs, by name."""
+
+    labels: Tensor
+    """(n,) int64."""
+
+    stage: int = 0
+    """Stages of the model that the inputs, then one only, are behind; see `stages`."""
+
+    def rows(self, index: Tensor) -> "Samples":
+        """Return the samples at the given rows."""
+        return Samples(
+            tuple(x.index_select(0, index) for x in self.inputs),
+            {name: n.index_select(0, index) for name, n in self.lengths.items()},
+            self.labels.index_select(0, index),
+            self.stage,
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it as named tensors; see `of_tensors`."""
+        inputs = {f"input {k}": x for k, x in enumerate(self.inputs)}
+        lengths = {f"length {name}": n for name, n in self.lengths.items()}
+        rest = {"labels": self.labels, "stage": torch.tensor(self.stage)}
+        return inputs | lengths | rest
+
+    @classmethod
+    def of_tensors(cls, named: Mapping[str, Tensor]) -> "Samples":
+        """Return samples from what `tensors` returned."""
+        count = sum(name.startswith("input ") for name in named)
+        return cls(
+            tuple(named[f"input {k}"] for k in range(count)),
+            {
+                name.removeprefix("length "): tensor
+                for name, tensor in named.items()
+                if name.startswith("length ")
+            },
+            named["labels"],
+            int(named["stage"]),
+        )
+
+    def to(self, device: torch.device) -> "Samples":
+        """Return the samples on a device; themselves if they are there."""
+        return Samples(
+            tuple(x.to(device) for x in self.inputs),
+            {name: n.to(device) for name, n in self.lengths.items()},
+            self.labels.to(device),
+            self.stage,
+        )
+
+    def pieces(self, size: int) -> list["Samples"]:
+        """Return the samples in order, cut into pieces of at most `size`."""
+        order = torch.arange(len(self.labels), device=self.labels.device)
+        return [self.rows(index) for index in torch.split(order, size) if len(index)]
+
+
+class StoredInput(Protocol):
+    """What must be known of an input to turn stored values into a model's."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def scale(self) -> float: ...  # noqa: D102
+    @property
+    def shift(self) -> float: ...  # noqa: D102
+
+
+class StoredSamples(Protocol):
+    """Samples of a client as they lie in a shard."""
+
+    @property
+    def inputs(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
+    @property
+    def lengths(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
+    @property
+    def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
+
+
+def to_samples(
+    stored: StoredSamples, inputs: Sequence[StoredInput], dtype: torch.dtype
+) -> Samples:
+    """Return these inputs of stored samples: values are ``stored * scale + shift``.
+
+    Every tensor begins at a multiple of `ALIGNMENT` bytes, be it a copy or the stored
+    array itself. Its alignment is so the same wherever the client is hosted, and with
+    it the bits that a matrix product gives.
+    """
+    return Samples(
+        tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
+        {
+            spec.name: _as_tensor(stored.lengths[spec.name], torch.int64)
+            for spec in inputs
+            if spec.name in stored.lengths
+        },
+        _as_tensor(stored.labels, torch.int64),
+    )
+
+
+def _as_tensor(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    if usable(values):
+        stored = torch.from_numpy(values)
+        if stored.dtype == dtype:
+            return stored
+    return _own(values, dtype)
+
+
+def _own(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
+    tensor = torch.empty(values.shape, dtype=dtype)
+    return tensor.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+
+
+def _scaled(values: NDArray[Any], spec: StoredInput, dtype: torch.dtype) -> Tensor:
+    if spec.scale == 1 and spec.shift == 0:
+        return _as_tensor(values, dtype)
+    tensor = _own(values, dtype)
+    if spec.scale != 1:
+        tensor.mul_(spec.scale)
+    if spec.shift != 0:
+        tensor.add_(spec.shift)
+    return tensor

@@ -1,0 +1,368 @@
+"""A data set in memory or memory-mapped, before it becomes shards. NumPy only."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import (DataError)
+from fedapm_mpi.data.manifest import (SPLITS, InputSpec)
+from fedapm_mpi.data.manifest_checks import (input_fault)
+
+SHARD_BYTES = 256 * 2**20
+BLOCK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One input to write, fetched by row so that it need not fit in memory twice.
+
+    Attributes
+    ----------
+    spec
+        Its name, shape and type.
+    take
+        From row numbers (k,) to the rows (k, *shape) as they are stored.
+    lengths
+        ``(N,)`` true lengths if the input is ragged.
+    optional
+        Whether samples may lack the input, which is a length of 0.
+    """
+
+    spec: InputSpec
+    take: Callable[[NDArray[np.int64]], NDArray[Any]]
+    lengths: NDArray[Any] | None = None
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """All N samples of a data set, before they are given to clients.
+
+    Attributes
+    ----------
+    dataset
+        Its name.
+    columns
+        The inputs.
+    labels
+        ``(N,)`` classes of the samples.
+    classes
+        Names of the classes.
+    numbers
+        ``(N,)`` what tells the samples apart wherever they are written; their rows in
+        the table if None.
+    """
+
+    dataset: str
+    columns: Sequence[Column]
+    labels: NDArray[Any]
+    classes: Sequence[str]
+    numbers: NDArray[np.int64] | None = None
+
+
+def column(
+    name: str,
+    values: NDArray[Any],
+    *,
+    lengths: NDArray[Any] | None = None,
+    scale: float = 1.0,
+    shift: float = 0.0,
+) -> Column:
+    """Return the column of an array (N, *shape), in memory or memory-mapped."""
+    spec = InputSpec(
+        name=name,
+        shape=values.shape[1:],
+        dtype=values.dtype.name,
+        ragged=lengths is not None,
+        scale=scale,
+        shift=shift,
+    )
+    return Column(spec, lambda rows: values[rows], lengths)
+
+
+def row_bytes(table: Table) -> int:
+    """Return the bytes that one sample takes in a shard."""
+    total = 4
+    for c in table.columns:
+        total += int(np.prod(c.spec.shape)) * np.dtype(c.spec.dtype).itemsize
+        total += 4 * c.spec.ragged
+    return total
+
+
+def check_description(
+    dataset: str, inputs: Sequence[InputSpec], classes: Sequence[str]
+) -> None:
+    """Check what is announced of the samples of a data set.
+
+    Raises
+    ------
+    DataError
+        If an input cannot be stored, or inputs or classes are missing or there twice.
+    """
+    fault = next((found for spec in inputs if (found := input_fault(spec))), None)
+    names = [spec.name for spec in inputs]
+    if not classes or not all(isinstance(name, str) for name in classes):
+        fault = "classes must be named, each by a text"
+    elif len(set(classes)) < len(classes):
+        fault = "a class name is given twice; give each class a name of its own"
+    elif not fault and (not names or len(set(names)) < len(names)):
+        fault = "there must be inputs, each with a name of its own"
+    if fault:
+        msg = f"{dataset}: {fault}"
+        raise DataError(msg)
+
+
+def check_table(
+    table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> None:
+    """Check what can be checked before a sample is read.
+
+    Raises
+    ------
+    DataError
+        If labels, lengths or splits do not fit the table.
+    """
+    labels, classes = table.labels, len(table.classes)
+    check_description(table.dataset, [c.spec for c in table.columns], table.classes)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        msg = f"{table.dataset}: labels must be one integer for each sample"
+        raise DataError(msg)
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if bad.size:
+        msg = (
+            f"{table.dataset}: label {labels[bad[0]]} of sample {bad[0]} is not in "
+            f"0 to {classes - 1}, as there are {classes} classes; correct the labels "
+            "or the class names"
+        )
+        raise DataError(msg)
+    for c in table.columns:
+        if c.lengths is None:
+            continue
+        if len(c.lengths) != len(labels):
+            msg = (
+                f"{table.dataset}: input {c.spec.name!r} has {len(c.lengths)} lengths "
+                f"for {len(labels)} samples; give one for each sample"
+            )
+            raise DataError(msg)
+        if np.ndim(c.lengths) != 1 or c.lengths.dtype.kind not in "iu":
+            msg = (
+                f"{table.dataset}: lengths of input {c.spec.name!r} must be one "
+                f"integer for each sample, not {c.lengths.dtype}"
+            )
+            raise DataError(msg)
+        least = 0 if c.optional else 1
+        wrong = np.flatnonzero((c.lengths < least) | (c.lengths > c.spec.shape[0]))
+        if wrong.size:
+            msg = (
+                f"{table.dataset}: input {c.spec.name!r} of sample {wrong[0]} has the "
+                f"length {c.lengths[wrong[0]]}, not {least} to {c.spec.shape[0]}"
+            )
+            raise DataError(msg)
+    if not {"train", "test"} <= splits.keys() <= set(SPLITS):
+        msg = f"{table.dataset}: splits must be train, test and perhaps val"
+        raise DataError(msg)
+    if len({len(parts) for parts in splits.values()}) != 1:
+        msg = f"{table.dataset}: every split must list the same clients"
+        raise DataError(msg)
+    _check_rows(table, splits)
+
+
+def _check_rows(
+    table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> None:
+    """Check that parts list samples that there are."""
+    number = len(table.labels)
+    for split, parts in splits.items():
+        for client, rows in enumerate(parts):
+            # A negative row would be taken from the end.
+            if len(rows) and not 0 <= rows.min() <= rows.max() < number:
+                row = rows.min() if rows.min() < 0 else rows.max()
+                msg = (
+                    f"{table.dataset}: {split} of client {client} lists sample {row}, "
+                    f"but there are samples 0 to {number - 1}"
+                )
+                raise DataError(msg)
+
+
+def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the ``(m, classes)`` histogram of the labels of each client's rows."""
+    m, classes = len(parts), len(table.classes)
+    counts = np.array([len(rows) for rows in parts], np.int64)
+    owner = np.repeat(np.arange(m), counts)
+    rows = np.concatenate([np.empty(0, np.int64), *parts])
+    cells = owner * classes + table.labels[rows].astype(np.int64)
+    return np.bincount(cells, minlength=m * classes).reshape(m, classes)
+
+
+def stored_as(table: Table, dtype: Literal["float32", "float16"]) -> Table:
+    """Return the table with all floating inputs stored in another precision.
+
+    Raises
+    ------
+    DataError
+        When a sample is fetched that has a value beyond what it can hold.
+    """
+    columns = [
+        replace(c, spec=replace(c.spec, dtype=dtype), take=_cast(c, dtype))
+        if np.dtype(c.spec.dtype).kind == "f"
+        else c
+        for c in table.columns
+    ]
+    return replace(table, columns=columns)
+
+
+def _cast(column: Column, dtype: str) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        values = column.take(rows)
+        largest = np.finfo(dtype).max
+        if (np.abs(values) > largest).any():
+            msg = (
+                f"input {column.spec.name!r} has values beyond {largest:g}, the "
+                f"largest that can be stored as {dtype}; leave out store={dtype}"
+            )
+            raise DataError(msg)
+        return values.astype(dtype)
+
+    return take
+
+
+def lacking(
+    table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> dict[str, tuple[int, ...]]:
+    """Return, by input, the clients none of whose samples has it, if there are any."""
+    found = {}
+    for c in table.columns:
+        if c.lengths is None:
+            continue
+        has = [
+            [bool((c.lengths[rows] > 0).any()) for rows in parts]
+            for parts in splits.values()
+        ]
+        without = np.flatnonzero(~np.any(has, axis=0))
+        if without.size:
+            found[c.spec.name] = tuple(without.tolist())
+    return found
+
+
+def cut(sizes: NDArray[np.int64], shards: int | None) -> list[tuple[int, int]]:
+    """Cut clients 0 … m - 1 into contiguous ranges of about equal size.
+
+    Parameters
+    ----------
+    sizes
+        ``(m,)`` bytes of each client.
+    shards
+        Number of ranges; if None, as many as keep them near 256 MiB.
+
+    Raises
+    ------
+    DataError
+        If there are fewer clients than shards are wanted.
+    """
+    m, total = len(sizes), int(sizes.sum())
+    if shards is None:
+        shards = min(m, -(-total // SHARD_BYTES) or 1)
+    if not 1 <= shards <= m:
+        msg = (
+            f"cannot cut {m} clients into {shards} shards; "
+            f"choose shards from 1 to {m}, as a client lies in one file"
+        )
+        raise DataError(msg)
+    k = np.arange(1, shards)
+    stops = np.searchsorted(np.cumsum(sizes), total * k / shards) + 1
+    # At least one client in each: strictly rising, with room left for the rest.
+    stops = np.maximum.accumulate(stops - k) + k
+    stops = np.minimum(stops, m - shards + k)
+    bounds = [0, *stops.tolist(), m]
+    return list(pairwise(bounds))
+
+
+def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """Yield the rows of a column in blocks of some MiB, checked.
+
+    Raises
+    ------
+    DataError
+        If a block is not as `column` says or holds a value that is not finite.
+    """
+    spec = column.spec
+    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+    step = max(1, BLOCK_BYTES // max(1, size))
+    for start in range(0, len(rows), step):
+        wanted = rows[start : start + step]
+        block = taken(column, wanted)
+        if block.dtype.kind == "f":
+            finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
+            if not finite.all():
+                msg = _not_finite(column, block, wanted, finite)
+                raise DataError(msg)
+        _check_range(spec, block, wanted)
+        yield block
+
+
+def taken(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return rows of a column as an array that is as `column` says.
+
+    Raises
+    ------
+    DataError
+        If it is of another shape or type, or has masked values.
+    """
+    spec, found = column.spec, column.take(rows)
+    block = np.asarray(found)
+    if block.shape != (len(rows), *spec.shape) or block.dtype != spec.dtype:
+        msg = (
+            f"input {spec.name!r} should give {spec.dtype} of shape "
+            f"{(len(rows), *spec.shape)}, but gives {block.dtype} of {block.shape}"
+        )
+        raise DataError(msg)
+    if np.ma.is_masked(found):
+        masked = np.ma.getmaskarray(found).reshape(len(rows), -1).any(axis=1)
+        msg = (
+            f"input {spec.name!r} of sample {rows[masked][0]} has masked values; fill "
+            "them, or drop that sample in the source"
+        )
+        raise DataError(msg)
+    return block
+
+
+def _check_range(spec: InputSpec, block: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    """Refuse values that are infinite as float32, in which models see them."""
+    limit, kind = float(np.finfo(np.float32).max), block.dtype
+    most = float(np.finfo(kind).max if kind.kind == "f" else np.iinfo(kind).max)
+    with np.errstate(over="ignore"):
+        if not block.size or most * abs(spec.scale) + abs(spec.shift) <= limit:
+            return
+        values = block.reshape(len(rows), -1).astype(np.float64)
+        large = np.abs(values * spec.scale + spec.shift).max(axis=1) > limit
+    if large.any():
+        row = np.min(rows[large])
+        msg = (
+            f"input {spec.name!r} of sample {row} has a value beyond {limit:.2g} as a "
+            "model sees it (float32); divide the values, or correct their scale"
+        )
+        raise DataError(msg)
+
+
+def _not_finite(
+    column: Column,
+    block: NDArray[Any],
+    rows: NDArray[np.int64],
+    finite: NDArray[np.bool_],
+) -> str:
+    """Return which sample, and where in it, is not finite."""
+    place = np.flatnonzero(~finite)[np.argmin(rows[~finite])]
+    at = np.argwhere(~np.isfinite(block[place]))[0].tolist()
+    where = f" at [{', '.join(map(str, at))}]" if at else ""
+    remedy = "repair or drop that sample in the source"
+    lengths = column.lengths
+    if lengths is not None and at[0] >= lengths[rows[place]]:
+        remedy = f"its length is {lengths[rows[place]]}, so fill the rest with 0"
+    return (
+        f"input {column.spec.name!r} of sample {rows[place]} is NaN or "
+        f"infinite{where}; {remedy}"
+    )

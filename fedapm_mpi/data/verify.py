@@ -1,0 +1,214 @@
+"""Whether a data set on disk is what its manifest says, sample by sample."""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.errors import (DataError)
+from fedapm_mpi.data.manifest import (Manifest, ShardFile)
+from fedapm_mpi.data.hdf5 import (ClientArrays)
+from fedapm_mpi.data.hdf5_layout import (range_faults)
+from fedapm_mpi.data.reader import (ShardReader)
+
+MOST_FAULTS = 10
+"""Faults that are listed one by one."""
+
+OVERLAPPING = "official-"
+"""How the names of partitioners begin that give a sample to several clients."""
+
+
+class Repeats(NamedTuple):
+    """Samples that are there more than once, and samples that equal another."""
+
+    apart: list[str]
+    """One sentence for each way in which one sample of the source is in two places."""
+
+    equal: list[str]
+    """The same of samples of which it is known only that their inputs are equal, bit
+    for bit; the source has them so, or it is not known where they come from."""
+
+    within: int
+    """Samples that equal one of the same client in the same split."""
+
+
+class _Prints(NamedTuple):
+    """A fingerprint of every sample, and where it is."""
+
+    values: NDArray[np.uint64]
+    """(N, 2)."""
+
+    clients: NDArray[np.int64]
+    splits: NDArray[np.int64]
+    """(N,) places in `Manifest.counts`."""
+
+    rows: NDArray[np.int64]
+    """(N,) which sample of the source each is; -1 where that was not written."""
+
+
+def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
+    """Check one shard after the other; yield each with its samples' fingerprints.
+
+    Checked are its size and SHA-256, the checksums of its blocks, that it refers to no
+    other file, the number of samples of every client, that labels are classes and as
+    often as the manifest says, that lengths fit, that values are finite, and that those
+    clients have an input, and only those, of which the manifest says so.
+
+    Raises
+    ------
+    DataError
+        If a shard is missing or damaged, or contradicts the manifest; it names up to
+        ten clients.
+    """
+    reader = ShardReader(manifest)
+    for shard in manifest.files:
+        reader.hash(shard)
+        faults: list[str] = []
+        prints: list[_Prints] = []
+        for client in range(*shard.clients):
+            parts = [
+                reader.read(client, split, validate=False) for split in manifest.counts
+            ]
+            faults += _faults(manifest, client, parts)
+            for k, (split, part) in enumerate(zip(manifest.counts, parts, strict=True)):
+                n = len(part.labels)
+                rows = reader.rows(client, split)
+                prints.append(
+                    _Prints(
+                        _fingerprints(part),
+                        np.full(n, client),
+                        np.full(n, k),
+                        np.full(n, -1) if rows is None else rows,
+                    )
+                )
+        if faults:
+            more = len(faults) - MOST_FAULTS
+            told = faults[:MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
+            msg = (
+                f"{manifest.directory}/{shard.name} is as it was written, but not what "
+                f"the manifest says; prepare the data set again: {'; '.join(told)}"
+            )
+            raise DataError(msg)
+        yield shard, join(prints)
+    reader.close()
+
+
+def join(prints: list[_Prints]) -> _Prints:
+    """Return the fingerprints of several as one."""
+    return _Prints(*(np.concatenate(column) for column in zip(*prints, strict=True)))
+
+
+def repeats(manifest: Manifest, prints: _Prints) -> Repeats:
+    """Return which samples are there more than once.
+
+    Samples are told apart by the rows of the source that they come from, where these
+    were written; equal inputs alone may be equal rows of the source.
+
+    Parameters
+    ----------
+    manifest
+        The data set.
+    prints
+        The fingerprints of all its samples.
+    """
+    placed = _pairs(prints, prints.rows[:, None], np.flatnonzero(prints.rows >= 0))
+    apart = _sentences(manifest, placed, "in several splits", "with several clients")
+    pairs = _pairs(prints, prints.values, np.arange(len(prints.rows)))
+    rows = pairs.rows
+    same_row = (rows[:, 0] == rows[:, 1]) & (rows[:, 0] >= 0)
+    other = _Places(*(column[~same_row] for column in pairs))
+    equal = _sentences(
+        manifest,
+        other,
+        "equal to one of another split",
+        "equal to another client's",
+    )
+    within = (pairs.clients[:, 0] == pairs.clients[:, 1]) & (
+        pairs.splits[:, 0] == pairs.splits[:, 1]
+    )
+    return Repeats(apart, equal, int(within.sum()))
+
+
+class _Places(NamedTuple):
+    """Of pairs of samples where each is, (pairs, 2)."""
+
+    clients: NDArray[np.int64]
+    splits: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def _pairs(prints: _Prints, keys: NDArray[Any], among: NDArray[np.int64]) -> _Places:
+    """Return each sample that has the same key as one before it, and that one."""
+    order = among[
+        np.lexsort((prints.splits[among], prints.clients[among], *keys[among].T))
+    ]
+    at = np.flatnonzero((keys[order][1:] == keys[order][:-1]).all(axis=1))
+    both = np.stack([order[at], order[at + 1]], axis=1)
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    return _Places(prints.clients[both], prints.splits[both], prints.rows[both])
+
+
+def _sentences(
+    manifest: Manifest, pairs: _Places, in_splits: str, with_clients: str
+) -> list[str]:
+    """Tell how many pairs are apart, and the first of them; nothing where none are."""
+    names = list(manifest.counts)
+    other_client = pairs.clients[:, 0] != pairs.clients[:, 1]
+    other_split = pairs.splits[:, 0] != pairs.splits[:, 1]
+    told = []
+    for found, what in (
+        (other_split, in_splits),
+        (other_client & ~other_split, with_clients),
+    ):
+        at = np.flatnonzero(found)
+        if at.size:
+            first = " and ".join(
+                f"{names[split]} of client {client}" + (f", row {row}" * (row >= 0))
+                for client, split, row in zip(
+                    *(column[at[0]].tolist() for column in pairs), strict=True
+                )
+            )
+            verb = "samples are" if at.size > 1 else "sample is"
+            told.append(f"{at.size} {verb} {what} (the first: {first})")
+    return told
+
+
+def _fingerprints(part: ClientArrays) -> NDArray[np.uint64]:
+    """Return 128 bits of each sample's inputs and lengths, (n, 2)."""
+    arrays = [np.ascontiguousarray(x) for x in part.inputs.values()]
+    arrays += [np.ascontiguousarray(x) for x in part.lengths.values()]
+    found = bytearray()
+    for row in range(len(part.labels)):
+        digest = blake2b(digest_size=16)
+        for array in arrays:
+            digest.update(array[row].tobytes())
+        found += digest.digest()
+    return np.frombuffer(bytes(found), np.uint64).reshape(-1, 2)
+
+
+def _faults(manifest: Manifest, client: int, parts: list[ClientArrays]) -> list[str]:
+    """Return what of a client is not as it should be, in words."""
+    where = f"client {client} ({manifest.client_names[client]})"
+    classes = len(manifest.classes)
+    faults = []
+    for split, part in zip(manifest.counts, parts, strict=True):
+        ranges = list(range_faults(part, manifest))
+        faults += [f"{where}: of its {split} samples, {fault}" for fault in ranges]
+        if not ranges and not np.array_equal(
+            np.bincount(part.labels, minlength=classes),
+            manifest.label_counts[split][client],
+        ):
+            faults.append(f"{where} has other numbers of {split} labels")
+        for spec in manifest.inputs:
+            values = part.inputs[spec.name]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                faults.append(f"{where} has {split} values of {spec.name!r} not finite")
+    for spec in manifest.inputs:
+        if spec.ragged:
+            has = any((part.lengths[spec.name] > 0).any() for part in parts)
+            if has == (client in manifest.lacking.get(spec.name, ())):
+                word = "has" if has else "lacks"
+                faults.append(f"{where} {word} {spec.name!r}, against the manifest")
+    return faults

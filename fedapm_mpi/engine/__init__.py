@@ -1,0 +1,1 @@
+"""One client's model on one device: objective, gradients, inference."""

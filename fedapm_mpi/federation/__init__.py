@@ -1,0 +1,1 @@
+"""Who the clients are: models, groups, shared parameters, assignment to ranks."""

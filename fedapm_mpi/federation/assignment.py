@@ -1,0 +1,108 @@
+"""Who works on which client in a round; no result depends on it.
+
+A client lives on one node of the cluster, where a placement put it before anybody was
+drawn. Ranks of a node share what they keep of its clients, so that each round's
+participants can go to whichever rank is free: the largest first. `deal` foretells what
+comes of that.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.optim.batching import Batching
+from fedapm_mpi.placements.cost import cost as by_cost
+
+
+class Deal(NamedTuple):
+    """Clients and the rank that works on each."""
+
+    clients: NDArray[np.int64]
+    """(k,), ascending."""
+
+    ranks: NDArray[np.int64]
+    """(k,)."""
+
+    def of(self, rank: int) -> list[int]:
+        """Return a rank's clients, in their order."""
+        found: list[int] = self.clients[self.ranks == rank].tolist()
+        return found
+
+    def counts(self, size: int) -> list[int]:
+        """Return how many clients each of `size` ranks has."""
+        found: list[int] = np.bincount(self.ranks, minlength=size).tolist()
+        return found
+
+    def loads(self, costs: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+        """Return the work of each of `size` ranks, given each client's cost, (m,)."""
+        loads = np.zeros(size, dtype=np.int64)
+        np.add.at(loads, self.ranks, costs[self.clients])
+        return loads
+
+    def client_order(self) -> NDArray[np.intp]:
+        """Return what reorders rows gathered rank by rank into ascending clients."""
+        return np.argsort(np.argsort(self.ranks, kind="stable"), kind="stable")
+
+
+def deal(
+    clients: NDArray[np.int64],
+    costs: NDArray[np.int64],
+    host_of: NDArray[np.int64],
+    nodes: Sequence[int],
+) -> Deal:
+    """Deal clients to the ranks of the nodes on which they live, by cost.
+
+    Parameters
+    ----------
+    clients : (k,)
+        Who is to be worked on, ascending.
+    costs : (m,)
+        Expected work of each client, in any unit.
+    host_of : (m,)
+        The rank on which each client lives.
+    nodes : (size,)
+        The node of each rank; -1 for one that works on no client.
+    """
+    node_of = np.asarray(nodes)
+    homes = node_of[host_of[clients]]
+    ranks = np.empty(len(clients), dtype=np.int64)
+    for node in np.unique(homes):
+        here, own = np.flatnonzero(homes == node), np.flatnonzero(node_of == node)
+        ranks[here] = own[by_cost(costs[clients[here]], len(own))]
+    return Deal(clients, ranks)
+
+
+def passes(
+    algorithm: Any,
+    samples: NDArray[np.int64],
+    *,
+    fine_tuning: bool = False,
+    batching: Batching | None = None,
+) -> NDArray[np.int64]:
+    """Return how many samples a client's local work goes over, (m,), at most.
+
+    Parameters
+    ----------
+    algorithm
+        Its options that are `Work` say how long each phase is.
+    samples : (m,)
+        Training samples of each client.
+    fine_tuning
+        Whether the work before an evaluation is meant, not that of a round.
+    batching
+        What becomes of an epoch's last batch.
+    """
+    batch_size = getattr(algorithm, "batch_size", 0)
+    total = np.zeros_like(samples)
+    epoch = (batching or Batching()).passed(samples, batch_size)
+    for name, work in vars(algorithm).items():
+        if not isinstance(work, Work) or name.startswith("fine_tune") != fine_tuning:
+            continue
+        if work.steps is not None:
+            total += work.steps * np.minimum(batch_size or samples, samples)
+        else:
+            total += (work.epochs or work.max_epochs or 1) * epoch
+    return total

@@ -1,0 +1,238 @@
+"""Parts made from a configuration: by name, with their options, checked to fit."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from fedapm_mpi.algorithms import Algorithm, ClientState
+from fedapm_mpi.config.schema import Config, Part
+from fedapm_mpi.data.manifest import InputSpec, Manifest
+from fedapm_mpi.engine.model_tensors import cast, check_tensors
+from fedapm_mpi.engine.partitioned_model import SplitModel, trainable
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models import models
+from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins.faults import is_told, part_error
+from fedapm_mpi.registry import Registry, did_you_mean
+from fedapm_mpi.utils.rng import seeded_globals, torch_seed
+from fedapm_mpi.utils.text import one_line
+
+
+def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
+    """Return a part made from its name and options.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be made, say because a user's own factory fails.
+    """
+    options = {key: value for key, value in part.items() if key != "name"}
+    factory = registry.get(part["name"])
+    try:
+        return factory(*args, **options)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too, which a user's own may raise
+        if is_told(error):
+            raise
+        what = ownparts.label(registry.kind, part["name"])
+        raise part_error(what, error, building=True) from error
+
+
+def build_module(
+    config: Config, part: Part, inputs: tuple[InputSpec, ...], num_classes: int
+) -> nn.Module:
+    """Return a model with its initial parameters, which come from the seed alone."""
+    seed, default = torch_seed(config.seed, "initial model"), torch.get_default_dtype()
+    with seeded_globals(seed):
+        torch.manual_seed(seed)
+        try:
+            module: Any = build_part(models, part, inputs, num_classes)
+        finally:
+            torch.set_default_dtype(default)
+    what = ownparts.label("model", part["name"])
+    if not isinstance(module, nn.Module):
+        msg = (
+            f"{what} returned {type(module).__name__}; the factory must return a "
+            "torch.nn.Module"
+        )
+        raise ConfigError(msg)
+    try:
+        check_tensors(module)
+    except ConfigError as error:
+        msg = f"{what}: {error}"
+        raise ConfigError(msg) from error
+    return cast(module, getattr(torch, config.dtype))
+
+
+@torch.no_grad()
+def load_initial(modules: Sequence[nn.Module], path: str) -> None:
+    """Let models start from a file of tensors by name; what it lacks stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If it can't be read, or one of its tensors is of no model, or of another shape.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        msg = f"initial_model: cannot read {path} as safetensors ({error})"
+        raise ConfigError(msg) from error
+    known: dict[str, list[Tensor]] = {}
+    for module in modules:
+        for name, own in [*module.named_parameters(), *module.named_buffers()]:
+            known.setdefault(name, []).append(own)
+    for name, tensor in tensors.items():
+        if name not in known:
+            msg = (
+                f"initial_model: {path} holds {name!r}, which no model has"
+                f"{did_you_mean(name, list(known))}"
+            )
+            raise ConfigError(msg)
+        for own in known[name]:
+            if own.shape != tensor.shape:
+                msg = (
+                    f"initial_model: {name!r} has the shape {tuple(tensor.shape)} in "
+                    f"{path} and {tuple(own.shape)} in the model"
+                )
+                raise ConfigError(msg)
+            if not _fits(tensor, own):
+                msg = (
+                    f"initial_model: {name!r} in {path} ({_dtype(tensor)}) cannot "
+                    f"become {_dtype(own)}, as in the model, without a loss; store it "
+                    "in the model's dtype"
+                )
+                raise ConfigError(msg)
+            own.copy_(tensor)
+
+
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Return whether a file's tensor keeps its meaning in a model's dtype.
+
+    Floating values may be rounded; nothing else may change.
+    """
+    if tensor.is_complex() and not own.is_complex():
+        return False
+    if own.is_complex() or own.is_floating_point():
+        finite = tensor.isfinite() == tensor.to(own.dtype).isfinite()
+        return bool(finite.all())
+    back = tensor.to(own.dtype).to(tensor.dtype)
+    return torch.equal(back, tensor)
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def split_module(
+    module: nn.Module, config: Config, sharing: str, elsewhere: Collection[str]
+) -> SplitModel:
+    """Return a model split as the algorithm needs it.
+
+    Parameters
+    ----------
+    module
+        The model.
+    config
+        Whose split counts if `sharing` says so.
+    sharing
+        ``Algorithm.sharing``.
+    elsewhere
+        Names of parameters that other clients' models have.
+    """
+    if sharing == "all":
+        return SplitModel(module, set())
+    if sharing == "none":
+        return SplitModel(module, {name for name, _ in trainable(module)})
+    assert config.split is not None
+    if config.split.rule is not None:
+        return SplitModel.from_rule(module, split_rule(config.split.rule))
+    first, last = config.split.first or 0, config.split.last or 0
+    if first or last:
+        return SplitModel.from_position(module, first=first, last=last)
+    return SplitModel.from_patterns(
+        module,
+        personal=config.split.personal,
+        shared=config.split.shared,
+        elsewhere=elsewhere,
+    )
+
+
+def split_rule(name: str) -> Callable[[str, Tensor], bool]:
+    """Return a user's own split rule; what it gives is checked whenever it is called.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such function.
+    """
+    if not ownparts.is_own(name):
+        msg = (
+            f"split.rule: {one_line(name)!r} must be a function of your own, named "
+            "module:function or ./file.py:function"
+        )
+        raise ConfigError(msg)
+    rule, what = ownparts.load("split rule", name), ownparts.label("split rule", name)
+
+    def checked(parameter: str, tensor: Tensor) -> bool:
+        try:
+            found = rule(parameter, tensor)
+        except Exception as error:
+            if is_told(error):
+                raise
+            raise part_error(what, error, building=True) from error
+        if not isinstance(found, bool | np.bool_):
+            msg = (
+                f"{what} gave {one_line(repr(found))} for {parameter!r}; it must "
+                "return True where the parameter is personal, else False"
+            )
+            raise ConfigError(msg)
+        return bool(found)
+
+    return checked
+
+
+def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -> None:
+    """Raise `ConfigError` unless data and algorithm allow the evaluation asked for."""
+    split = config.evaluation.split
+    if not manifest.counts.get(split, np.zeros(1)).any():
+        msg = (
+            f"evaluation.split is {split!r}, but {manifest.directory} has no {split} "
+            f"samples; prepare it again with {split}=0.2, say"
+        )
+        raise ConfigError(msg)
+    if config.evaluation.shared == "client" and hasattr(algorithm, "personalise"):
+        msg = (
+            f"evaluation.shared is 'client', but {config.algorithm['name']} evaluates "
+            "the models that it makes for its clients; remove the key"
+        )
+        raise ConfigError(msg)
+
+
+def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) -> None:
+    """Raise `ConfigError` for what the algorithm, with such a client state, lacks."""
+    asked, has_dual = config.diagnostics, "dual" in state
+    missing = [
+        (key, what)
+        for key, what, wanted, known in (
+            ("tolerance", "duals and a penalty", config.tolerance is not None,
+             has_dual and hasattr(algorithm, "rho")),
+            ("diagnostics.dual_sum", "duals", asked.dual_sum, has_dual),
+            ("diagnostics.lagrangian", "an augmented Lagrangian", asked.lagrangian,
+             hasattr(algorithm, "lagrangian")),
+        )
+        if wanted and not known
+    ]  # fmt: skip
+    if missing:
+        name = config.algorithm["name"]
+        msg = "; ".join(
+            f"{key} needs {what}, which {name} does not have: remove the key"
+            for key, what in missing
+        )
+        raise ConfigError(msg)

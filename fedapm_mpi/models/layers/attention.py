@@ -1,0 +1,117 @@
+"""Attention that fuses the tokens of several inputs into one vector.
+
+This is "fuse_base" of FedMultimodal, which FedAPM (arXiv 2506.04672) uses for its
+multimodal experiments.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fedapm_mpi.models.layers.padding import blank
+
+PADDING_SCORE = -1e5
+"""Score of a padded token; its weight underflows to zero."""
+
+
+class FuseBase(nn.Module):
+    """Weighted sums of tokens, one per head.
+
+    The scores of a token x are W2 tanh(W1 x + b1) + b2, one per head; a softmax over
+    the tokens turns the scores of a head into weights. There are no projections of
+    queries or values, no residual and no dropout.
+
+    Parameters
+    ----------
+    width
+        Size of a token.
+    heads
+        Number of weighted sums.
+    inner
+        Rows of W1.
+    """
+
+    def __init__(self, width: int, heads: int, inner: int) -> None:
+        super().__init__()
+        self.att_fc1 = nn.Linear(width, inner)
+        self.att_fc2 = nn.Linear(inner, heads)
+
+    def weights(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Return the weights of the tokens, ``(n, heads, tokens)``.
+
+        They sum to one over the tokens; those of padded tokens are zero, except in
+        a sample that has no token at all, where they are uniform.
+        """
+        scores: Tensor = self.att_fc2(torch.tanh(self.att_fc1(x)))
+        scores = scores.transpose(1, 2)
+        if inside is not None:
+            scores = scores.masked_fill(~inside[:, None], PADDING_SCORE)
+        return torch.softmax(scores, dim=-1)
+
+    def forward(self, x: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Fuse the tokens.
+
+        Parameters
+        ----------
+        x
+            Tokens, ``(n, tokens, width)``.
+        inside
+            Which of them are no padding, bool ``(n, tokens)``; all if None.
+
+        Returns
+        -------
+        Tensor
+            ``(n, heads * width)``, head by head; zeros for a sample without tokens.
+        """
+        if inside is not None:
+            # A weight of zero alone would let through a NaN, and would let padding
+            # speak for a sample that has no tokens.
+            x = blank(x, inside)
+        return (self.weights(x, inside) @ x).flatten(1)
+
+
+class Fused(nn.Module):
+    """What FedAPM's multimodal models have in common: they fuse tokens and classify.
+
+    A model adds its encoders first, so that these come first among its parameters, then
+    calls `add_head`.
+    """
+
+    def add_head(
+        self,
+        num_classes: int,
+        *,
+        hidden: int,
+        heads: int,
+        attention: int,
+        classifier: int,
+        dropout: float,
+    ) -> None:
+        """Add ``fuse_att`` for tokens of size `hidden`, and ``classifier``."""
+        self.fuse_att = FuseBase(hidden, heads, attention)
+        self.classifier = nn.Sequential(
+            nn.Linear(heads * hidden, classifier),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(classifier, num_classes),
+        )
+
+    def logits(
+        self, tokens: Sequence[Tensor], inside: Sequence[Tensor], masked: bool
+    ) -> Tensor:
+        """Return logits ``(n, num_classes)`` of the tokens of all inputs.
+
+        Parameters
+        ----------
+        tokens
+            Of each input, ``(n, T, hidden)``.
+        inside
+            Of each input which are no padding, bool ``(n, T)``.
+        masked
+            Whether to look at `inside`; without, all tokens count.
+        """
+        mask = torch.cat(tuple(inside), dim=1) if masked else None
+        fused = self.fuse_att(torch.cat(tuple(tokens), dim=1), mask)
+        logits: Tensor = self.classifier(fused)
+        return logits

@@ -1,0 +1,1 @@
+"""Mathematics of the optimisation: ADMM updates, mini-batches, theory of FedAPM."""

@@ -1,0 +1,1 @@
+"""A user's own plug-ins: loading them and locating their errors."""

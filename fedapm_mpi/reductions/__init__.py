@@ -1,5 +1,0 @@
-"""Ways to sum the clients' increments over ranks, one a file."""
-
-from .base import Reduction, reductions
-
-__all__ = ["Reduction", "reductions"]

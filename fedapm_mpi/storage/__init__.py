@@ -1,0 +1,1 @@
+"""Client states in memory, checkpoints on disk, digests."""

@@ -1,0 +1,336 @@
+"""Save and load the whole state of a run, for any number of ranks.
+
+A checkpoint is a directory ``round-000042``: ``server.safetensors``, client states in
+``clients-RRRRR-KKKKK.safetensors`` (tensors named ``client/field``; written by rank R)
+and ``checkpoint.json`` with the size and SHA-256 of each file and of itself (see
+`descriptions`). Every rank writes its clients into a directory with a leading dot; when
+all are done, rank 0 writes the JSON file and renames the directory. What has no leading
+dot is therefore complete, and what is damaged later is found by its checksum.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fedapm_mpi.algorithms.base import ClientState
+from fedapm_mpi.comm import SERVER, Communicator
+from fedapm_mpi.errors import FedAPMError
+from fedapm_mpi.storage.checkpoint_folder import find as find
+from fedapm_mpi.storage.checkpoint_folder import hide, prune, set_aside
+from fedapm_mpi.storage.checkpoint_metadata import (
+    SERVER_FILE,
+    name_of,
+    write_description,
+)
+from fedapm_mpi.storage.checkpoint_metadata import Saved as Saved
+from fedapm_mpi.utils.atomic_io import (
+    cannot_write,
+    file_sha256,
+    flush,
+    open_regular,
+    remove,
+    stream_sha256,
+    write_whole,
+)
+
+FILE_BYTES = 2**28
+"""Client states are cut into files of about this size."""
+
+_KEY = re.compile(r"([0-9]+)/(.+)", re.DOTALL)
+
+
+class CheckpointError(FedAPMError):
+    """A checkpoint that is missing or damaged."""
+
+
+def write_states(
+    directory: Path, rank: int, states: Mapping[int, ClientState]
+) -> list[dict[str, Any]]:
+    """Write client states into as few files as `FILE_BYTES` allows; return their list.
+
+    Raises
+    ------
+    WriteError
+        If a file cannot be written.
+    """
+    written = []
+    for number, clients in enumerate(_portions(states)):
+        path = directory / f"clients-{rank:05}-{number:05}.safetensors"
+        tensors = {
+            f"{client}/{name}": tensor
+            for client in clients
+            for name, tensor in states[client].items()
+        }
+        write_tensors(path, tensors)
+        written.append(_entry(path, clients))
+    return written
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: str | None = None
+) -> None:
+    """Write a safetensors file whole, with at most one string of metadata.
+
+    One key only: the order of several is not fixed, and neither are then the bytes.
+    """
+    contiguous = {name: t.detach().contiguous() for name, t in tensors.items()}
+    note = None if metadata is None else {"fedapm": metadata}
+    try:
+        write_whole(path, lambda part: save_file(contiguous, part, metadata=note))
+    except SafetensorError as error:  # how the library reports a full disk
+        raise cannot_write(path, error) from error
+
+
+def save(
+    comm: Communicator,
+    root: Path,
+    round_index: int,
+    *,
+    identity: Mapping[str, Any],
+    server: Mapping[str, Tensor],
+    states: Mapping[int, ClientState],
+    keep: int,
+    converged: bool = False,
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a checkpoint; a collective call.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    root
+        Directory of the run's checkpoints.
+    round_index
+        Rounds done.
+    identity
+        What a run must share to go on from here.
+    server
+        The server's arrays; used on the server only.
+    states
+        Touched states of this rank's clients.
+    keep
+        Checkpoints to keep.
+    converged
+        Whether the stop rule is met.
+    before
+        Called on the server before the checkpoint can be found; may raise.
+    """
+    final = root / name_of(round_index)
+    draft = root / f".{final.name}"
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        error = fresh_directory(draft)
+    comm.agree(error)
+    written: list[dict[str, Any]] = []
+    try:
+        written = write_states(draft, comm.rank, states)
+        if comm.rank == SERVER:
+            write_tensors(draft / SERVER_FILE, server)
+            written.append(_entry(draft / SERVER_FILE, []))
+    except FedAPMError as caught:
+        error = caught
+    comm.agree(error)
+    everyone = comm.gather(written)
+    if everyone is not None:
+        note = {
+            "round": round_index,
+            "converged": converged,
+            "identity": dict(identity),
+            "files": [entry for files in everyone for entry in files],
+        }
+        try:
+            write_description(draft, note)
+            flush(draft)
+            before()
+            hide(final)
+            draft.rename(final)
+            flush(root)
+            prune(root, keep)
+        except OSError as caught:
+            error = cannot_write(final, caught)
+        except FedAPMError as caught:
+            error = caught
+    comm.agree(error)
+
+
+def damage(saved: Saved, names: Iterable[str]) -> str | None:
+    """Return what is wrong with some of a checkpoint's files, or `None`."""
+    listed = {entry["name"]: entry for entry in saved.files}
+    for name in names:
+        path, entry = saved.directory / name, listed[name]
+        try:
+            with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size != entry["bytes"]:
+                    return f"{path} is not of the size it was written with"
+                if stream_sha256(file) != entry["sha256"]:
+                    return f"{path} does not have the checksum it was written with"
+            if name != SERVER_FILE:
+                _check_clients(path, entry["clients"])
+            elif saved.format == 1:
+                _check_whole(saved)
+        except OSError as error:
+            return f"{path} cannot be read: {error.strerror or error}"
+        except (SafetensorError, ValueError) as error:
+            return f"{path} is not what a run writes: {str(error)[:200]}"
+    return None
+
+
+def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
+    """Return the newest undamaged checkpoint, the same on every rank; collective.
+
+    Each rank checks a share of the files. Damaged ones are set aside and the one before
+    is used; `notes` then says so, on the server.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    error: FedAPMError | None = None
+    found: list[Saved] = []
+    if comm.rank == SERVER:
+        try:
+            found = find(root, notes)
+        except OSError as caught:
+            error = CheckpointError(f"cannot read {root}: {caught.strerror or caught}")
+        except FedAPMError as caught:
+            error = caught
+    comm.agree(error)
+    for saved in comm.share(found):
+        names = [entry["name"] for entry in saved.files]
+        faults = comm.gather(damage(saved, names[comm.rank :: comm.size]))
+        fault = next((f for f in faults or () if f is not None), None)
+        if comm.share((fault,) if comm.rank == SERVER else None) == (None,):
+            if saved.format == 1:
+                notes.append(
+                    f"checkpoint {saved.directory.name} is of an older version, which "
+                    "wrote no checksum of its description; what it says fits together"
+                )
+            return saved
+        if comm.rank == SERVER:
+            try:
+                notes.append(set_aside(saved.directory, str(fault)))
+            except FedAPMError as caught:
+                error = caught
+        comm.agree(error)
+    msg = f"no usable checkpoint in {root}" + "".join(f"; {note}" for note in notes)
+    error = CheckpointError(msg)
+    comm.agree(error)  # all raise the server's, which knows the notes
+    raise error
+
+
+def load_states(saved: Saved, clients: Iterable[int]) -> dict[int, ClientState]:
+    """Return the states of those of the given clients that the checkpoint holds.
+
+    Raises
+    ------
+    CheckpointError
+        If a file cannot be read.
+    """
+    wanted = set(clients)
+    states: dict[int, ClientState] = {}
+    for entry in saved.files:
+        here = wanted.intersection(entry["clients"])
+        if not here:
+            continue
+        with _opened(saved.directory / entry["name"]) as file:
+            for key in file.keys():  # noqa: SIM118  (not a mapping)
+                client, _, name = key.partition("/")
+                if int(client) in here:
+                    # A copy of its own, since the file is mapped into memory.
+                    states.setdefault(int(client), {})[name] = _own(
+                        file.get_tensor(key)
+                    )
+    return states
+
+
+def load_server(saved: Saved) -> dict[str, Tensor]:
+    """Return the server's arrays.
+
+    Raises
+    ------
+    CheckpointError
+        If they cannot be read.
+    """
+    with _opened(saved.directory / SERVER_FILE) as file:
+        return {key: _own(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        msg = f"cannot read {path}: {str(error)[:200]}"
+        raise CheckpointError(msg) from error
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return torch.empty_like(tensor).copy_(tensor)
+
+
+def _portions(states: Mapping[int, ClientState]) -> Iterator[list[int]]:
+    portion: list[int] = []
+    size = 0
+    for client, state in states.items():
+        portion.append(client)
+        size += sum(t.numel() * t.element_size() for t in state.values())
+        if size >= FILE_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _entry(path: Path, clients: list[int]) -> dict[str, Any]:
+    try:
+        size, digest = path.stat().st_size, file_sha256(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return {"name": path.name, "bytes": size, "sha256": digest, "clients": clients}
+
+
+def fresh_directory(draft: Path) -> FedAPMError | None:
+    """Make an empty directory, in place of an old one; return what went wrong."""
+    try:
+        remove(draft)
+        draft.mkdir(parents=True)
+    except OSError as error:
+        return cannot_write(draft, error)
+    return None
+
+
+def _check_clients(path: Path, clients: Iterable[int]) -> None:
+    """Raise `ValueError` if a file holds tensors of clients other than the listed."""
+    listed = set(clients)
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118  (not a mapping)
+            found = _KEY.fullmatch(key)
+            if found is None or int(found[1]) not in listed:
+                msg = f"tensor {key!r} belongs to none of the clients that are listed"
+                raise ValueError(msg)
+
+
+def _check_whole(saved: Saved) -> None:
+    """Raise `ValueError` if clients or files are left out; only format 1 needs it."""
+    listed = {entry["name"] for entry in saved.files}
+    there = {path.name for path in saved.directory.glob("*.safetensors")}
+    if there != listed:
+        msg = f"the files beside it are not those listed: {min(there ^ listed)}"
+        raise ValueError(msg)
+    clients = {client for entry in saved.files for client in entry["clients"]}
+    with safe_open(saved.directory / SERVER_FILE, framework="pt") as file:
+        seen = file.get_tensor("seen") if "seen" in file.keys() else None  # noqa: SIM118
+    if seen is not None and set(seen.nonzero().flatten().tolist()) != clients:
+        msg = "the clients that took part are not those listed"
+        raise ValueError(msg)

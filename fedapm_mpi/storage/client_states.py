@@ -1,0 +1,153 @@
+"""The states of the clients that a rank hosts, and the digest of a whole run."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
+
+import numpy as np
+from torch import Tensor
+
+from fedapm_mpi.algorithms.base import ClientState
+from fedapm_mpi.errors import TrainingError
+from fedapm_mpi.storage.tensor_store import Kept
+
+
+class ClientTable:
+    """States by client; one that has never taken part costs nothing.
+
+    Parameters
+    ----------
+    hosted
+        Clients that live on this rank.
+    new_client
+        Of each group of clients what returns a fresh initial state; it is the same for
+        all clients of the group.
+    group_of
+        The group of every client, hosted or not.
+    kept
+        Where states are kept. Other ranks may see it too: a state can then be that of
+        a client that lives there.
+    """
+
+    def __init__(
+        self,
+        hosted: Iterable[int],
+        new_client: Sequence[Callable[[], ClientState]],
+        group_of: Sequence[int],
+        kept: Kept[ClientState],
+    ) -> None:
+        self.hosted = sorted(hosted)
+        self._new_client = new_client
+        self._group_of = group_of
+        self._initial = [new() for new in new_client]
+        self._kept = kept
+
+    def view(self, client: int) -> ClientState:
+        """Return a client's state for reading only."""
+        return self._kept.get(client) or self._initial[self._group_of[client]]
+
+    def is_touched(self, client: int) -> bool:
+        """Return whether a client's state is no longer the initial one."""
+        return client in self._kept
+
+    def touch(self, client: int) -> ClientState:
+        """Return a client's state to change, and then to `settle`."""
+        state = self._kept.get(client)
+        if state is None:
+            state = self._new_client[self._group_of[client]]()
+            state = self._kept.put(client, state)
+        return dict(state)
+
+    def settle(self, client: int, state: ClientState) -> None:
+        """Keep what became of a state that `touch` returned.
+
+        Raises
+        ------
+        TrainingError
+            If it has other tensors than before, by name, shape or dtype.
+        """
+        kept = self._kept.get(client) or {}
+        layouts = [{n: (t.shape, t.dtype) for n, t in s.items()} for s in (kept, state)]
+        if layouts[0] != layouts[1]:
+            names = {*kept, *state}
+            name = min(n for n in names if layouts[0].get(n) != layouts[1].get(n))
+            msg = (
+                f"a step of client {client} left {name!r} in its state, or changed its "
+                "shape or dtype, or removed it; what a client keeps is what the "
+                "algorithm's new_client returns"
+            )
+            raise TrainingError(msg)
+        for name, tensor in state.items():
+            if tensor is not kept[name]:
+                kept[name].copy_(tensor)
+
+    def touched(self) -> dict[int, ClientState]:
+        """Return the hosted clients' states that are no longer the initial one."""
+        found = ((client, self._kept.get(client)) for client in self.hosted)
+        return {client: state for client, state in found if state is not None}
+
+    def misfit(self, client: int, state: ClientState) -> str | None:
+        """Return how a saved state differs in layout from the client's, or `None`."""
+        return misfit(self._initial[self._group_of[client]], state)
+
+    def restore(self, states: Mapping[int, ClientState]) -> None:
+        """Keep states of a run that goes on; the other clients stay untouched."""
+        for client, state in states.items():
+            self._kept.put(client, state)
+
+    def digests(self) -> np.ndarray:
+        """Return the SHA-256 of each hosted client's state, (hosted, 32) bytes."""
+        untouched = [state_digest(initial) for initial in self._initial]
+        touched = self.touched()
+        rows = [
+            state_digest(touched[i]) if i in touched else untouched[self._group_of[i]]
+            for i in self.hosted
+        ]
+        joined = np.frombuffer(b"".join(rows), dtype=np.uint8)
+        return joined.reshape(len(rows), 32)
+
+
+def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """Return what differs in names, shapes or dtypes; `None` if nothing does."""
+    for name in sorted({*wanted, *found}):
+        layouts = [
+            f"{tensors[name].dtype} {tuple(tensors[name].shape)}"
+            if name in tensors
+            else "absent"
+            for tensors in (wanted, found)
+        ]
+        if layouts[0] != layouts[1]:
+            return f"{name!r} is {layouts[1]}, not {layouts[0]},"
+    return None
+
+
+def state_digest(state: ClientState) -> bytes:
+    """Return the SHA-256 of a client's state: its tensors by name, in sorted order."""
+    digest = sha256()
+    for name in sorted(state):
+        tensor = state[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.digest()
+
+
+def run_digest(server: Iterable[Tensor], clients: np.ndarray) -> str:
+    """Return the digest of a run: SHA-256 of the server's state and all clients'.
+
+    Parameters
+    ----------
+    server
+        The server's arrays, row 0 of the first being u.
+    clients : (m, 32)
+        Each client's `state_digest`, in client order.
+    """
+    digest = sha256(b"fedapm digest 1\n")
+    for tensor in server:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    digest.update(np.ascontiguousarray(clients).tobytes())
+    return digest.hexdigest()
+
+
+def tensor_bytes(tensor: Tensor) -> memoryview:
+    """Return a tensor's values as they lie in memory."""
+    return tensor.detach().reshape(-1).numpy().data.cast("B")

@@ -1,0 +1,82 @@
+"""Plan a run on a machine: what is said, and the files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fedapm_mpi.studies.scaling import schedule as draws
+from fedapm_mpi.studies.scaling import tables as telling
+from fedapm_mpi.studies.scaling.measurements import PHASES
+from fedapm_mpi.studies.scaling.model import fit_model
+from fedapm_mpi.studies.scaling.model_report import base_of, fit_study, with_clients
+from fedapm_mpi.studies.scaling.platform import load
+from fedapm_mpi.studies.scaling.report import made
+from fedapm_mpi.studies.scaling.simulate import (
+    Machine,
+    Round,
+    Schedule,
+    first_rounds,
+    replay,
+    waiting,
+)
+from fedapm_mpi.tracking.progress import print_table, say
+
+
+def simulate(root: Path, file: Path) -> int:
+    """Replay the study's experiment on a platform; return the exit code."""
+    platform = load(file)
+    measured, samples = fit_study(root)
+    base = base_of(samples)
+    config = next(m.point.config for m in measured if m.point.case == base.case)
+    schedule = Schedule(
+        rounds=platform.rounds or config.rounds,
+        evaluate_every=config.evaluation.every,
+        measure_every=config.diagnostics.every,
+    )
+    nodes = draws.layout(platform.ranks - 1, platform.ranks_per_node)
+    setting = base.setting
+    if platform.clients is not None:
+        setting = with_clients(setting, platform.clients)
+    setting = replace(setting, nodes=nodes, crowd=0.0)
+    machine = Machine(
+        nodes=nodes,
+        latency=platform.latency_us * 1e-6,
+        bandwidth=platform.bandwidth_GBps * 1e9,
+        speed=platform.core_speed,
+    )
+    rounds = first_rounds(setting.workload, schedule.rounds)
+    if len(rounds) < schedule.rounds:
+        say(f"note: the participants of {len(rounds)} rounds come again and again")
+    model = fit_model(samples)
+    if not model.parts["evaluation"].coefficients:
+        say("note: no measured round ends with an evaluation, so none takes time here")
+    timeline = replay(model, setting, schedule, machine, rounds)
+    _tell(timeline, platform.nodes, platform.ranks, setting.workload.clients)
+    path = made(root / "simulate") / f"{file.stem}.csv"
+    telling.write_csv(path, Round._fields, timeline)
+    say(f"in {path.parent}: {path.name}")
+    return 0
+
+
+def _tell(timeline: list[Round], nodes: int, ranks: int, clients: int) -> None:
+    total = timeline[-1].end
+    rows = []
+    for name in (*PHASES, "evaluation"):
+        taken = sum(getattr(one, name) for one in timeline)
+        mean = f"{taken / len(timeline):.4g}"
+        rows.append((name, f"{taken:.4g}", mean, f"{taken / total:.1%}"))
+    title = f"{len(timeline)} rounds, {clients:,} clients, {ranks:,} ranks"
+    print_table(title, ("phase", "seconds", "a round", "share"), rows)
+    most = max(timeline, key=lambda one: one.end - one.start)
+    say(
+        f"{_clock(total)} in all, the longest round {most.round} with "
+        f"{most.end - most.start:.4g} s"
+    )
+    say(f"ranks that train wait for {waiting(timeline):.1%} of their time")
+    say(f"{nodes * total / 3600:.4g} node-hours on {nodes:,} nodes")
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.4g} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min"

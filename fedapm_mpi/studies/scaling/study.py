@@ -1,0 +1,171 @@
+"""What a scaling study asks for, as a person writes it in one file."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from fedapm_mpi.config import loader as configfile
+from fedapm_mpi.config.overrides import merge, nested_at
+from fedapm_mpi.config.schema import STRICT, Positive
+
+MOST_POINTS = 10_000
+"""Runs that a study may have; each is checked before the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strong:
+    """More and more ranks for the same clients."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    client_ranks: list[Positive]
+    """Numbers of ranks that train; the server is one more."""
+
+    def __post_init__(self) -> None:
+        check_distinct("client_ranks", self.client_ranks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weak:
+    """As many clients for each rank, whatever the number of ranks."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    client_ranks: list[Positive]
+    clients_per_rank: Positive
+
+    def __post_init__(self) -> None:
+        check_distinct("client_ranks", self.client_ranks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """Several values of one key of the experiment, such as the width of a layer."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    client_ranks: Positive
+    key: str
+    """With dots, such as ``model.hidden``."""
+
+    values: list[Any]
+
+    def __post_init__(self) -> None:
+        check_distinct("values", self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A scaling study."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    config: str | dict[str, Any]
+    """File of the experiment, seen from the study's own; or the experiment itself."""
+
+    change: dict[str, Any] = field(default_factory=dict)
+    """What is changed in it, nested or by keys with dots."""
+
+    strong: Strong | None = None
+    weak: Weak | None = None
+    size: Size | None = None
+
+    repetitions: Positive = 3
+    """How often each point is run; all points once, then all of them again."""
+
+    warm_up: Annotated[int, Ge(0)] = 2
+    """First rounds of a run that are left out of the figures."""
+
+    cores: Positive = 1
+    """Cores for each rank."""
+
+    launcher: str = "auto"
+    """See `fedapm launch`."""
+
+    def __post_init__(self) -> None:
+        if self.strong is None and self.weak is None and self.size is None:
+            msg = "give at least one of strong, weak, size"
+            raise ValueError(msg)
+        cases = [part.client_ranks for part in (self.strong, self.weak) if part]
+        cases += [self.size.values] if self.size else []
+        count = sum(map(len, cases)) * self.repetitions
+        if count > MOST_POINTS:
+            msg = (
+                f"{count} runs, of which {self.repetitions} repetitions, are more than "
+                f"the {MOST_POINTS} that a study may have"
+            )
+            raise ValueError(msg)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the study as plain values, which equal themselves once read back."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+
+def check_distinct(name: str, values: Sequence[Any]) -> None:
+    """Raise `ValueError` if a list is empty or says a thing twice."""
+    if not values:
+        msg = f"{name} is empty"
+        raise ValueError(msg)
+    if len(values) > MOST_POINTS:
+        msg = f"{name} has {len(values)} values, more than {MOST_POINTS}"
+        raise ValueError(msg)
+    if any(value in values[:k] for k, value in enumerate(values)):
+        msg = f"{name} has a value twice"
+        raise ValueError(msg)
+
+
+def load(path: Path) -> Study:
+    """Read a study, its experiment and the changes, and validate all of it.
+
+    Returns
+    -------
+    Study
+        With the whole experiment in it, so that it needs no other file.
+
+    Raises
+    ------
+    ConfigError
+        With a sentence for everything that is wrong.
+    """
+    study = read(path)
+    values = study.config
+    where = str(path)
+    if isinstance(values, str):
+        file = path.parent / values
+        values, where = configfile.read_yaml(file), f"{file}, changed by {path}"
+    written = dict(values)
+    merge(values, nested(study.change))
+    config, _ = configfile.validate_merged(written, values, where)
+    whole = dataclasses.replace(config, data=str(Path(config.data).absolute()))
+    if config.initial_model is not None:
+        start = str(Path(config.initial_model).absolute())
+        whole = dataclasses.replace(whole, initial_model=start)
+    return dataclasses.replace(study, config=whole.plain(), change={})
+
+
+def read(path: Path) -> Study:
+    """Read and validate a study alone, without its experiment."""
+    return configfile.read_as(path, Study)
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as a tree, whose keys may have been written with dots."""
+    tree: dict[str, Any] = {}
+    for dotted, value in values.items():
+        branch = nested(value) if isinstance(value, Mapping) else value
+        merge(tree, nested_at(dotted.split("."), branch))
+    return tree
+
+
+def put(values: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """Return a tree of values in which one, by its key with dots, is another."""
+    tree: dict[str, Any] = {}
+    merge(tree, values)
+    merge(tree, nested({dotted: value}))
+    return tree

@@ -1,0 +1,1 @@
+"""Parameter sweeps: the grid of runs and its result table."""

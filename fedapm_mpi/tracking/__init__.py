@@ -1,0 +1,1 @@
+"""What a run writes down: run directory, records, progress, tables."""

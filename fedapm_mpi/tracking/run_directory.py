@@ -1,0 +1,294 @@
+"""What a run writes, in plain formats; only rank 0 calls any of this.
+
+::
+
+    config.yaml      the resolved configuration, enough to run again
+    provenance.json  versions, MPI library, hosts, placement, manifest hash, command
+    built_model.json hashes of the model as it was built, for a resumed run to compare
+    split.csv        every parameter: its shape, size, whether it is shared, and how
+                     many clients' models have it
+    rounds.jsonl     one object a round
+    clients.csv      the last evaluation, client by client
+    checkpoints/     the last few, see `checkpoint`
+    fedapm.lock      while it is trained: by whom, see `owner`
+    final/           shared.safetensors, client states, digest.txt
+    summary.json     best, last and mean of the last ten evaluations
+"""
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.tracking import records
+from fedapm_mpi.tracking import run_lock as owner
+from fedapm_mpi.tracking.records import Record as Record
+from fedapm_mpi.tracking.records import Records
+from fedapm_mpi.utils.atomic_io import (
+    WriteError,
+    cannot_write,
+    flush,
+    refuse_links,
+    write_text,
+    write_whole,
+)
+
+WRITTEN = (
+    "config.yaml",
+    "provenance.json",
+    "built_model.json",
+    "split.csv",
+    "rounds.jsonl",
+    "clients.csv",
+    "checkpoints",
+    "final",
+    "summary.json",
+)
+"""What a run writes into its directory, but for the lock."""
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def new_run_directory(parent: Path, stem: str) -> Path:
+    """Make a directory with a name that no other run has, and return it.
+
+    The name has the time and, under a scheduler, the job's number; `mkdir` settles who
+    gets it where two runs start in the same second.
+    """
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID", "")
+    name = "-".join(filter(None, [stem, time.strftime("%Y%m%d-%H%M%S"), job]))
+    for attempt in range(1000):
+        directory = parent / (f"{name}-{attempt}" if attempt else name)
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise cannot_write(directory, error) from error
+        return directory
+    msg = f"{parent} already holds a thousand runs called {name}"
+    raise ConfigError(msg)
+
+
+def _check_empty(directory: Path) -> None:
+    """Refuse a directory for a new run that holds more than a lock."""
+    try:
+        names = {path.name for path in directory.iterdir()}
+    except OSError as error:
+        raise cannot_write(directory, error) from error
+    if names - {owner.FILE}:
+        msg = (
+            f"{directory} is not empty; go on with the run in it by --resume, or "
+            "name another --run-dir"
+        )
+        raise ConfigError(msg)
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory, unless it is there.
+
+    Raises
+    ------
+    WriteError
+        If that is not possible.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(directory, error) from error
+
+
+def own_directory(
+    directory: Path,
+    *,
+    resume: bool,
+    break_lock: bool = False,
+    tell: Callable[[str], None] = lambda text: None,
+) -> owner.Owner:
+    """Become the owner of the run directory that the user named.
+
+    Parameters
+    ----------
+    directory
+        Made if it is not there; it must be empty unless `resume`.
+    resume
+        Whether there may be a run in it.
+    break_lock
+        Whether to take it from a holder that may live on another host.
+    tell
+        Called with a sentence where this waits for another job.
+
+    Raises
+    ------
+    ConfigError
+        If it is not empty, if another job owns it, or if a name in it that runs write
+        is a symbolic link.
+    WriteError
+        If it cannot be made or locked.
+    """
+    make_directory(directory)
+    if not resume and not (directory / owner.FILE).exists():
+        _check_empty(directory)  # of somebody else: nothing is written there
+    mine = owner.take(directory, break_lock=break_lock, tell=tell)
+    try:
+        if not resume:  # another run may have come to its end meanwhile
+            _check_empty(directory)
+        refuse_links(directory, WRITTEN)
+    except BaseException:
+        mine.release()
+        raise
+    return mine
+
+
+class Recorder:
+    """Writes a run's records as they come.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    mine
+        The lock on it, if any; checked whenever records are synced.
+    """
+
+    def __init__(self, directory: Path, mine: owner.Owner | None = None) -> None:
+        self.directory = directory
+        self.owner = mine
+        self.last: Record = {}
+        """The last record; all others are in the file alone, so that memory is flat."""
+
+    @property
+    def _rounds(self) -> Path:
+        return self.directory / records.FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of the run's checkpoints."""
+        return self.directory / "checkpoints"
+
+    def keep_until(self, round_index: int) -> list[str]:
+        """Take up the records of an interrupted run, up to a round, and drop the rest.
+
+        Damaged lines, and one that was cut off by a crash, are dropped with them.
+
+        Returns
+        -------
+        list of str
+            What is damaged or missing up to that round.
+
+        Raises
+        ------
+        WriteError
+            If the records cannot be read or written.
+        """
+        self.last = {}
+        try:
+            found = Records(self.directory)
+        except OSError as error:
+            msg = f"cannot read {self._rounds}: {error.strerror}; move it away"
+            raise WriteError(msg) from error
+
+        def write(part: Path) -> None:
+            with part.open("w", encoding="utf-8") as file:
+                for record in found:
+                    if record["round"] <= round_index:
+                        file.write(_line(record))
+                        self.last = record
+
+        write_whole(self._rounds, write)
+        return found.notes(round_index) if round_index >= 0 else []
+
+    def records(self) -> Iterator[Record]:
+        """Yield the sound records of all rounds so far, without their check values.
+
+        Raises
+        ------
+        WriteError
+            If they cannot be read.
+        """
+        try:
+            yield from Records(self.directory)
+        except OSError as error:
+            msg = f"cannot read {self._rounds}: {error.strerror}"
+            raise WriteError(msg) from error
+
+    def add(self, record: Record) -> None:
+        """Append a round's record to ``rounds.jsonl``."""
+        self.last = record
+        try:
+            with os.fdopen(os.open(self._rounds, _APPEND, 0o666), "ab") as file:
+                file.write(_line(record).encode())
+        except OSError as error:
+            raise cannot_write(self._rounds, error) from error
+
+    def sync(self) -> None:
+        """Wait until all records are on disk, so that no checkpoint is newer than they.
+
+        Raises
+        ------
+        WriteError
+            If that fails.
+        LockError
+            If another job has taken the directory over.
+        """
+        if self.owner is not None:
+            self.owner.check()
+        try:
+            flush(self._rounds)
+        except FileNotFoundError:  # deleted by somebody: the summary tells of it
+            return
+        except OSError as error:
+            raise cannot_write(self._rounds, error) from error
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write a JSON file whole."""
+        text = json.dumps(finite(values), indent=1, allow_nan=False)
+        write_text(self.directory / name, text + "\n")
+
+    def write_csv(
+        self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
+    ) -> None:
+        """Write a CSV file whole; a NaN becomes an empty cell."""
+
+        def write(path: Path) -> None:
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(header)
+                writer.writerows([_cell(value) for value in row] for row in rows)
+
+        write_whole(self.directory / name, write)
+
+
+def finite(values: Any) -> Any:
+    """Return nested plain values with NaN and infinity as `None`, as JSON needs."""
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, Mapping):
+        return {key: finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    return values
+
+
+def ranges(ids: Iterable[int]) -> str:
+    """Return ascending ids as text, such as ``"0-3,7,9-10"``."""
+    found: list[range] = []
+    for number in ids:
+        if found and found[-1].stop == number:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return records.spans(found)
+
+
+def _line(record: Record) -> str:
+    return records.line(finite(record))
+
+
+def _cell(value: Any) -> Any:
+    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,1 @@
+"""The distributed training run: round loop, server, clients, evaluation."""

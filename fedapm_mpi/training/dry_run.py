@@ -1,0 +1,240 @@
+"""What a run would take: placement, bytes a round, memory and time (``--dry-run``)."""
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.algorithms import Work
+from fedapm_mpi.comm import SERVER
+from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.federation.assignment import Deal, deal
+from fedapm_mpi.tracking.progress import print_split, print_table, say
+from fedapm_mpi.training.context import Session
+
+TRIAL_STEPS = 5
+"""Gradient steps that are timed."""
+
+DRAWN = 100
+"""Rounds at most whose participants are looked at."""
+
+
+class Memory(NamedTuple):
+    """Bytes that a rank comes to take."""
+
+    base: int
+    """What it takes before it holds data: libraries, models, manifest."""
+
+    data: int
+    """All samples that it trains or evaluates on."""
+
+    reading: int
+    """What reading its largest client takes for a moment."""
+
+    states: int
+    """States that are no longer the initial one, at the end."""
+
+    updates: int
+    """Updates of its participants, in one of the first rounds where it has most."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def measure(session: Session) -> float:
+    """Return this rank's seconds per training sample and pass, 0 if it hosts none."""
+    trained = session.manifest.counts["train"]
+    client = next((i for i in session.table.hosted if trained[i]), None)
+    if client is None:
+        return 0.0
+    batch_size = getattr(session.algorithm, "batch_size", 0)
+    problem = ClientProblem(
+        session.groups.of(client).model,
+        session.samples(client, "train").to(session.groups.of(client).model.device),
+        seed=session.config.seed,
+        round_index=0,
+        client=client,
+        bf16=session.config.precision == "bf16",
+    )
+    seconds: list[float] = []
+    for batch in problem.batches("joint", Work(steps=TRIAL_STEPS + 1), batch_size):
+        begin = perf_counter()
+        problem.gradient("both", batch)
+        _ = problem.loss_sum  # waits for a GPU
+        seconds.append((perf_counter() - begin) / len(batch))
+    return float(np.median(seconds[1:] or seconds))
+
+
+def print_plan(
+    session: Session, seconds_per_sample: float, memories: list[Memory]
+) -> None:
+    """Print the plan, on the server; `memories` are all ranks'."""
+    m, comm = session.num_clients, session.comm
+    trained = session.manifest.counts["train"]
+    first = session.participants(0)
+    loads = drawn_loads(session) * seconds_per_sample
+    for text in session.warnings:
+        say(f"note: {text}")
+    print_split(session.groups.table())
+    rows = []
+    for rank in range(comm.size):
+        here = session.host_of == rank
+        role = "server" if rank == SERVER and comm.size > 1 else "clients"
+        local = float(loads[:, rank].mean())
+        rows.append((rank, role, int(here.sum()), int(trained[here].sum()), local))
+    header = ("rank", "role", "clients", "train samples", "local s/round")
+    print_table("Placement", header, [(str(r[0]), *r[1:]) for r in rows])
+    down = session.down_length * session.dtype.itemsize
+    up = session.up_length * session.reduction.bytes_per_element
+    say(
+        f"per round: {len(first)} of {m} clients (first round), broadcast "
+        f"{_size(down)}, sum {_size(up)}"
+    )
+    most = max(memories, key=lambda memory: memory.total)
+    say(f"memory per rank, at most: {_size(most.total)} ({_parts(most)})")
+    slowest = float(loads.max(axis=1).mean())
+    total = slowest * session.config.rounds
+    say(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
+    say(f"          {total / 60:.1f} min for {session.config.rounds} rounds")
+
+
+def drawn_loads(session: Session) -> NDArray[np.int64]:
+    """Return each rank's local work in the first rounds, in samples passed, (t, size).
+
+    The participants are those whom the run will draw.
+    """
+    costs, size = session.training_costs, session.comm.size
+    return np.array([one.loads(costs, size) for one in _drawn(session)])
+
+
+def _drawn(session: Session) -> list[Deal]:
+    rounds = range(min(session.config.rounds, DRAWN))
+    costs = session.training_costs
+    return [foreseen(session, session.participants(t), costs) for t in rounds]
+
+
+def foreseen(
+    session: Session, clients: NDArray[np.int64], costs: NDArray[np.int64]
+) -> Deal:
+    """Return who will work on which client, were all ranks as fast as each other."""
+    nodes = session.storage.nodes
+    if nodes is None or not session.deals:
+        return Deal(clients, session.host_of[clients])
+    return deal(clients, costs, session.host_of, nodes)
+
+
+class Seen(NamedTuple):
+    """Which clients a rank comes to see, (m,) each."""
+
+    states: NDArray[np.bool_]
+    """Those whose state is not the initial one, and which it trains or hosts."""
+
+    samples: dict[str, NDArray[np.bool_]]
+    """By split, those whose samples it reads."""
+
+
+def seen(session: Session) -> Seen:
+    """Return what this rank comes to see; of long runs by the first rounds and more."""
+    rank, config, m = session.comm.rank, session.config, session.num_clients
+    drawn = _drawn(session)
+    touched, own = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
+    for one in drawn:
+        touched[one.clients] = True
+        own[one.of(rank)] = True
+    hosted = session.host_of == rank
+    if config.rounds > len(drawn):  # sooner or later everybody
+        nodes = np.asarray(session.storage.nodes or range(session.comm.size))
+        own = nodes[session.host_of] == nodes[rank]
+        touched[:] = True
+    tested = np.zeros(m, dtype=np.bool_)
+    if config.evaluation.clients == "all":
+        everyone = np.arange(m)
+        evaluated = foreseen(session, everyone, session.evaluation_costs)
+        tested[evaluated.of(rank)] = True
+    else:
+        tested = own.copy()
+    trained = own.copy()
+    if hasattr(session.algorithm, "personalise"):
+        trained |= tested
+    if config.diagnostics.lagrangian:
+        trained |= hosted
+    samples = {"train": trained}
+    split = config.evaluation.split
+    samples[split] = tested | samples.get(split, False)
+    return Seen(touched & (own | hosted), samples)
+
+
+def memory(session: Session) -> Memory:
+    """Return what this rank will take, given what it takes now; after `measure`.
+
+    What ranks of a node share counts for each that comes to see it.
+    """
+    groups, counts = session.groups, session.manifest.counts
+    found = seen(session)
+    most = max(
+        one.counts(session.comm.size)[session.comm.rank] for one in _drawn(session)
+    )
+    data = reading = states = 0
+    for g, group in enumerate(groups.members):
+        members = groups.clients([g])
+        each = session.dtype.itemsize * sum(
+            int(np.prod(spec.shape)) for spec in group.inputs
+        )
+        stored = sum(
+            np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape))
+            for spec in group.inputs
+        )
+        for split, whose in found.samples.items():
+            sizes = counts[split][members & whose]
+            data += int(sizes.sum()) * each
+            reading = max(reading, int(sizes.max(initial=0)) * max(each, stored))
+        state = group.new_client(session.algorithm).values()
+        size = sum(tensor.numel() * tensor.element_size() for tensor in state)
+        states += int((members & found.states).sum()) * size
+    updates = most * 8 * session.up_length
+    base = _resident() - samples_read(session)
+    return Memory(base, data, reading, states, updates)
+
+
+def samples_read(session: Session) -> int:
+    """Return the bytes of the samples that this rank has read by now."""
+    splits = {"train", session.config.evaluation.split}
+    found = [
+        session.storage.samples.get((client, split))
+        for client in session.table.hosted
+        for split in splits
+    ]
+    held = [x for own in found if own for x in (*own.inputs, own.labels)]
+    return sum(x.numel() * x.element_size() for x in held)
+
+
+def _resident() -> int:
+    """Return the bytes that this process takes, or took at most where that is told."""
+    with suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _parts(found: Memory) -> str:
+    return (
+        f"libraries and models {_size(found.base)}, data {_size(found.data)} and "
+        f"{_size(found.reading)} to read them, client states {_size(found.states)} "
+        f"at the end, updates of a round {_size(found.updates)}"
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,289 @@
+"""The round loop. Every rank runs all of it; read this file first."""
+
+from collections.abc import Callable
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedapm_mpi.algorithms import Round
+from fedapm_mpi.comm import SERVER
+from fedapm_mpi.comm.gather import gather_of_clients
+from fedapm_mpi.errors import FedAPMError
+from fedapm_mpi.optim.admm import dot
+from fedapm_mpi.placements import hosts
+from fedapm_mpi.plugins.faults import using
+from fedapm_mpi.plugins.loader import label_of
+from fedapm_mpi.storage import checkpoint
+from fedapm_mpi.tracking.run_directory import Record, Recorder, ranges
+from fedapm_mpi.training import plugin_checks as ownchecks
+from fedapm_mpi.training.client import Local, local_work
+from fedapm_mpi.training.context import Session
+from fedapm_mpi.training.evaluation import ClientRow, survey
+from fedapm_mpi.training.preemption import STOPPED_EARLY, Stop
+from fedapm_mpi.training.residuals import (
+    dual_residual,
+    lagrangian,
+    measure,
+    resumed_verdict,
+)
+from fedapm_mpi.training.server import Server, restore
+from fedapm_mpi.utils.timers import Clock, Lap
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    exit_code: int
+    """0, or `STOPPED_EARLY`."""
+
+    round_index: int
+    """Rounds done."""
+
+    server: Server
+    """The server's state, on the server."""
+
+
+def run(
+    session: Session,
+    recorder: Recorder,
+    *,
+    resume: checkpoint.Saved | None = None,
+    identity: dict[str, Any],
+    tell: Callable[[Record], None],
+    stop: Stop,
+) -> Outcome:
+    """Train from the start or from a checkpoint to the last round; a collective call.
+
+    Parameters
+    ----------
+    session
+        The parts of the run.
+    recorder
+        Where rank 0 writes.
+    resume
+        The checkpoint to go on from.
+    identity
+        What a later run must share with this one to go on from its checkpoints.
+    tell
+        Called on rank 0 with every round's record, to show progress.
+    stop
+        Whether the run is to stop; looked at in every round.
+    """
+    config, comm = session.config, session.comm
+    server = restore(session, resume)
+    start = resume.round_index if resume else 0
+    message = torch.zeros(session.down_length, dtype=session.dtype)
+    pending: Record = {"round": start}
+    lap = Lap()
+    verdict = resumed_verdict(session, server, recorder, resume)
+
+    stopping = False
+    for t in range(start, config.rounds + 1):
+        clock = Clock()
+        stop.begin_round()
+        with clock("broadcast"):
+            _pack(session, server, message)
+            comm.broadcast(message.numpy())
+
+        if t > start or resume is None:  # what is left to do of the round before
+            with clock("consensus"):
+                found, verdict = measure(session, server, message, t)
+            pending |= found
+            last = t == config.rounds or verdict.converged
+            if last or t % config.evaluation.every == 0:
+                pending |= _evaluate(session, recorder, t, message, clock)
+            if comm.rank == SERVER:
+                pending["seconds"] = clock.seconds | pending.get("seconds", {})
+                pending["wall_seconds"] = lap()
+                recorder.add(pending)
+                tell(pending)
+            server.rho = verdict.rho
+            if stopping or last or (t > 0 and t % config.checkpoint.every == 0):
+                _save(session, recorder, t, server, identity, verdict.converged)
+        done = t == config.rounds or verdict.converged
+        if stopping or done:
+            break
+        session.adapt(verdict.rho)
+
+        with clock("local"):
+            chosen, local = _local(session, t, message)
+        largest, failed, slowest, asked = comm.maximum(
+            [local.largest, bool(local.error), clock.seconds["local"], stop.due()]
+        )
+        stopping = asked > 0
+        if failed:
+            comm.agree(local.error)
+        with clock("reduce"), using(label_of("reduction", config.reduction["name"])):
+            total = session.reduction.sum(
+                comm,
+                local.increments,
+                length=session.up_length,
+                largest=largest,
+                terms=len(chosen),
+            )
+        gathered = gather_of_clients(comm, local.clients, local.statistics, width=4)
+        if gathered is not None:
+            clients, statistics = gathered
+            total = ownchecks.total(config.reduction, total, session.up_length)
+            with clock("server"):
+                pending = _server_work(session, server, t, chosen, total)
+                pending |= _statistics(statistics[np.argsort(clients)])
+            pending["seconds"] = {
+                "local": slowest,
+                "local_mean": float(statistics[:, 3].sum()) / len(hosts(comm.size)),
+                "reduce": clock.seconds["reduce"],
+                "server": clock.seconds["server"],
+            }
+            pending["bytes"] = {
+                "broadcast": message.numel() * message.element_size(),
+                "reduce": len(total) * session.reduction.bytes_per_element,
+            }
+    return Outcome(0 if done else STOPPED_EARLY, t, server)
+
+
+def _local(
+    session: Session, t: int, message: Tensor
+) -> tuple[NDArray[np.int64], Local]:
+    """Return a round's participants, and what this rank's work brings."""
+    try:
+        chosen = session.participants(t)
+    except FedAPMError as error:  # a user's own scheme: the ranks agree on it below
+        return np.zeros(0, np.int64), Local([], [], [], 0.0, error)
+    mine = session.draw(chosen, session.training_costs)
+    return chosen, local_work(session, t, mine, message)
+
+
+def _server_work(
+    session: Session,
+    server: Server,
+    t: int,
+    chosen: NDArray[np.int64],
+    total: NDArray[np.float64],
+) -> Record:
+    """Update the server's state; return the first part of the round's record."""
+    algorithm, u_before = session.algorithm, server.rows[0].clone()
+    rows, d = algorithm.rows, session.size
+    summed = torch.from_numpy(total)
+    increments = summed[: rows * d].view(rows, d)
+    penalties = server.use_penalty(chosen)
+    for section in session.groups.space.sections:
+        holders = session.groups.clients(section.groups)
+        algorithm.server_step(
+            server.rows[:, section.place],
+            increments[:, section.place],
+            _round(session, server, t, chosen, holders, penalties),
+        )
+    ownchecks.check_server(session.config.algorithm, server.rows, t + 1)
+    if len(chosen):
+        buffers = summed[rows * d :][: len(server.buffers)]
+        server.buffers.add_(buffers, alpha=1 / len(chosen))
+    server.seen[chosen] = True
+    server.change = server.rows[0] - u_before
+    server.participants = len(chosen)
+    record: Record = {
+        "round": t + 1,
+        "participants": ranges(chosen.tolist()),
+        "num_participants": len(chosen),
+        "num_clients": session.num_clients,  # over which residuals are
+        "coverage": int(server.seen.sum()),
+        "rho": server.rho,
+        "dual_residual": None,
+    }
+    if server.rho is not None:
+        record["dual_residual"] = dual_residual(session, server)
+    if len(server.dual_sum):
+        server.dual_sum.add_(summed[-d:])
+        record["dual_sum"] = sqrt(dot(server.dual_sum, server.dual_sum))
+    return record
+
+
+def _round(
+    session: Session,
+    server: Server,
+    t: int,
+    chosen: NDArray[np.int64],
+    holders: NDArray[np.bool_],
+    penalties: Tensor,
+) -> Round:
+    """Return what the server's step is told of the clients that hold a section.
+
+    `penalties` are those of before the round, (m,).
+    """
+    here = chosen[holders[chosen]]
+    count = int(holders.sum())
+    used = None
+    if server.rho is not None:
+        before = after = float(count)
+        if getattr(session.algorithm, "balance", None) is not None:
+            holding = torch.from_numpy(holders)
+            both = (penalties, server.penalties)
+            before, after = (float((p[holding] / server.rho).sum()) for p in both)
+        used = (before, after)
+    return Round(
+        index=t,
+        num_clients=count,
+        participants=len(here),
+        weight_sum=float(session.weights[here].sum()),
+        # Exactly 1 where all hold it, whatever rounding makes of the sum.
+        weight_total=1.0 if holders.all() else float(session.weights[holders].sum()),
+        penalties=used,
+    )
+
+
+def _statistics(rows: NDArray[np.float64]) -> Record:
+    r"""Summarise the participants' rows, which are in client order.
+
+    `drift` is :math:`(\sum_{i \in S} \|u_i - u^t\|^2)^{1/2}` after their local work.
+    """
+    loss, count, drift = (float(sum(rows[:, k].tolist())) for k in range(3))
+    return {
+        "train_loss": loss / count if count else None,
+        "drift": drift**0.5,
+    }
+
+
+def _evaluate(
+    session: Session, recorder: Recorder, t: int, message: Tensor, clock: Clock
+) -> Record:
+    with clock("evaluate"):
+        found = survey(session, message, t)
+        record = {}
+        if session.config.diagnostics.lagrangian:
+            record = lagrangian(session, message)
+    if found is None:
+        return record
+    recorder.write_csv("clients.csv", ClientRow._fields, found.clients)
+    return found.record | record
+
+
+def _pack(session: Session, server: Server, message: Tensor) -> None:
+    if session.comm.rank == SERVER:
+        rows, d = session.algorithm.rows, session.size
+        message[: rows * d].copy_(server.rows[:rows].reshape(-1))
+        if session.averages_buffers:
+            message[rows * d :].copy_(server.buffers)
+
+
+def _save(
+    session: Session,
+    recorder: Recorder,
+    t: int,
+    server: Server,
+    identity: dict[str, Any],
+    converged: bool,
+) -> None:
+    checkpoint.save(
+        session.comm,
+        recorder.checkpoints,
+        t,
+        identity=identity,
+        server=server.tensors(),
+        states=session.table.touched(),
+        keep=session.config.checkpoint.keep,
+        converged=converged,
+        before=recorder.sync,
+    )

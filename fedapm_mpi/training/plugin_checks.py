@@ -1,0 +1,199 @@
+"""What a user's own parts give back is looked at before it is used."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedapm_mpi.config.schema import Part
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.plugins.faults import PartError, using
+from fedapm_mpi.plugins.loader import label_of
+from fedapm_mpi.utils.text import one_line
+
+SHARING = ("split", "all", "none")
+
+
+def check_algorithm(part: Part, algorithm: Any) -> None:
+    """Raise `ConfigError` unless an own algorithm has what every algorithm has."""
+    what = label_of("algorithm", part["name"])
+    if what is None:
+        return
+    rows = getattr(algorithm, "rows", None)
+    faults = [
+        f"has no method {name}"
+        for name in ("new_client", "client_step", "server_step")
+        if not callable(getattr(algorithm, name, None))
+    ]
+    if getattr(algorithm, "sharing", None) not in SHARING:
+        faults.append(f"needs an attribute sharing, one of {', '.join(SHARING)}")
+    if type(rows) is not int or rows < 1:
+        faults.append("needs an attribute rows, an integer from 1 on")
+    _refuse(what, faults)
+
+
+def check_methods(kind: str, part: Part, made: Any, *names: str) -> None:
+    """Raise `ConfigError` unless an own part has some methods or attributes."""
+    what = label_of(kind, part["name"])
+    if what is not None:
+        _refuse(what, [f"has no {name}" for name in names if not hasattr(made, name)])
+
+
+def check_state(part: Part, state: Any, shared: int, personal: int) -> None:
+    """Raise `ConfigError` unless an own algorithm's `new_client` gives a state."""
+    what = label_of("algorithm", part["name"])
+    if what is None:
+        return
+    if not isinstance(state, dict):
+        _refuse(what, [f"new_client gave {_told(state)}, not a dict of tensors"])
+    faults = [
+        f"new_client gave {_told(value)} as {name!r}, not a tensor"
+        for name, value in state.items()
+        if not isinstance(value, torch.Tensor)
+    ]
+    for name, length in (("shared", shared), ("personal", personal)):
+        shape = tuple(getattr(state.get(name), "shape", ()))
+        if not faults and shape != (length,):
+            faults.append(
+                f"new_client must give {name!r} of shape ({length},), not "
+                f"{_told(state.get(name))}"
+            )
+    _refuse(what, faults)
+
+
+def chosen(
+    part: Part, scheme: Any, clients: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return a round's participants, checked where the user's own part chooses.
+
+    Raises
+    ------
+    PartError
+        If they are not distinct clients in ascending order.
+    """
+    what = label_of("participation", part["name"])
+    found: NDArray[np.int64]
+    with using(what):
+        found = scheme.choose(clients, rng)
+    if what is None:
+        return found
+    values = _integers(found)
+    if values is None or values.ndim != 1:
+        msg = (
+            f"{what}: choose gave {_told(found)}; it must return an array of the ids "
+            "of clients"
+        )
+        raise PartError(msg)
+    ascending = bool((np.diff(values) > 0).all())
+    if len(values) and not (ascending and values[0] >= 0 and values[-1] < clients):
+        msg = (
+            f"{what}: choose must return distinct ids in ascending order from 0 to "
+            f"{clients - 1}, not {_told(found)}"
+        )
+        raise PartError(msg)
+    return values
+
+
+def increment(part: Part, found: Any, rows: int, width: int) -> torch.Tensor:
+    """Return what a client's step gave, checked in the user's own algorithm.
+
+    Raises
+    ------
+    PartError
+        If it is not a tensor of the right shape.
+    """
+    what = label_of("algorithm", part["name"])
+    if what is not None:
+        shape = tuple(getattr(found, "shape", ()))
+        if (
+            not isinstance(found, torch.Tensor)
+            or found.is_complex()
+            or shape != (rows, width)
+        ):
+            msg = (
+                f"{what}: client_step gave {_told(found)}; it must return a real "
+                f"tensor of shape ({rows}, {width})"
+            )
+            raise PartError(msg)
+        return found.detach().double()
+    taken: torch.Tensor = found
+    return taken
+
+
+def total(part: Part, found: Any, length: int) -> NDArray[np.float64]:
+    """Return the sum of increments, checked where the user's own reduction made it.
+
+    Raises
+    ------
+    PartError
+        If it is not a finite array of the right shape.
+    """
+    what = label_of("reduction", part["name"])
+    if what is not None:
+        good = isinstance(found, np.ndarray) and found.shape == (length,)
+        if not good or found.dtype != np.float64 or not np.isfinite(found).all():
+            msg = (
+                f"{what}: sum gave {_told(found)}; it must return, on rank 0, a finite "
+                f"float64 array of shape ({length},)"
+            )
+            raise PartError(msg)
+    taken: NDArray[np.float64] = found
+    return taken
+
+
+def check_server(part: Part, rows: torch.Tensor, round_index: int) -> None:
+    """Raise `PartError` if an own algorithm's server step left what is not finite."""
+    what = label_of("algorithm", part["name"])
+    if what is not None and not bool(torch.isfinite(rows).all()):
+        msg = f"{what}: server_step of round {round_index} gave what is not finite"
+        raise PartError(msg)
+
+
+def placed(what: str, found: Any, clients: int, hosts: int) -> NDArray[np.int64]:
+    """Return the host of each client, checked.
+
+    Raises
+    ------
+    ConfigError
+        If any is no host.
+    """
+    values = _integers(found)
+    if (
+        values is None
+        or values.shape != (clients,)
+        or not ((values >= 0) & (values < hosts)).all()
+    ):
+        msg = (
+            f"{what} must give each of the {clients} clients a host in range({hosts}), "
+            f"not {_told(found)}"
+        )
+        raise ConfigError(msg)
+    return values
+
+
+def _integers(found: Any) -> NDArray[np.int64] | None:
+    """Return whole numbers as an array, else `None`."""
+    try:
+        values = np.asarray(found)
+    except Exception:  # ragged lists, and objects with conversions of their own
+        return None
+    if values.size == 0 and values.ndim == 1:
+        return values.astype(np.int64)
+    return values.astype(np.int64) if values.dtype.kind in "iu" else None
+
+
+def _refuse(what: str, faults: list[str]) -> None:
+    if faults:
+        msg = f"{what} {'; it '.join(faults)}"
+        raise ConfigError(msg)
+
+
+def _told(found: Any) -> str:
+    """Return in words what was given."""
+    if isinstance(found, torch.Tensor | np.ndarray):
+        return f"{type(found).__name__} of shape {tuple(found.shape)}, {found.dtype}"
+    try:
+        return one_line(repr(found))
+    except Exception:  # a user's own __repr__
+        return f"an object of type {type(found).__name__}"

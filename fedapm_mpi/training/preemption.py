@@ -1,0 +1,150 @@
+"""Stop at a round border: when somebody asks for it, or before the time is up."""
+
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedapm_mpi.comm.launch_env import launched_rank
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.terminal import complain
+
+STOPPED_EARLY = 75
+"""Exit code of a run that was stopped and can go on with ``--resume``."""
+
+RESERVE = 20.0
+"""Seconds kept for the end: a checkpoint on a slow disk, and ranks that leave."""
+
+SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2),
+)
+
+LIMIT = re.compile(r"(?:(\d+)-)?(\d+(?:\.\d+)?)(?::(\d+))?(?::(\d+))?")
+
+
+@dataclass
+class Stop:
+    """Whether a run is to stop at the next round border."""
+
+    asked: int = 0
+    """0 or 1; a number, since ranks agree on it by a maximum."""
+
+    deadline: float = math.inf
+    """Seconds since the epoch at which all must be over."""
+
+    started: float = field(default_factory=time.time)
+    """When the process began with it."""
+
+    hint: str = ""
+    """What to do after an interrupt that does not wait for the end of the round."""
+
+    install: Callable[[], object] = lambda: None
+    """Installs the handlers of signals again; UCX below MPI takes SIGHUP for itself."""
+
+    _begun: float | None = field(default=None, init=False)
+    _longest: float = field(default=0.0, init=False)
+
+    def begin_round(self) -> None:
+        """Take note of how long the round before took, with all that it saved."""
+        now = time.time()
+        if self._begun is not None:
+            self._longest = max(self._longest, now - self._begun)
+        self._begun = now
+
+    def due(self) -> int:
+        """Return 1 if the run is to stop after this round, else 0.
+
+        That is if the rest of this round and all of another, either as long as the
+        longest so far, would not end `RESERVE` seconds before the deadline.
+        """
+        now = time.time()
+        longest = max(self._longest, now - (self._begun or now))
+        late = now + 2 * longest + RESERVE > self.deadline
+        return max(self.asked, int(late))
+
+
+def heard(numbers: Iterable[int]) -> list[int]:
+    """Return the signals to handle: SIGHUP only where nohup does not ignore it."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [n for n in numbers if not (ignored and n == signal.SIGHUP)]
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Turn SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 into a wish to stop.
+
+    The deadline is the end of the scheduler's job, where that is told. A second SIGINT,
+    from somebody who does not want to wait, interrupts at once. A SIGHUP comes when the
+    terminal is closed; nohup has it ignored, and so it stays. Afterwards nobody dies of
+    a SIGUSR1 or SIGUSR2 that comes late, when the run is over.
+    """
+    stop = Stop(deadline=end_of_job())
+
+    def ask(number: int, frame: Any) -> None:
+        if number == signal.SIGINT:
+            if interrupted:
+                raise KeyboardInterrupt(stop.hint)
+            interrupted.append(number)
+            _say_once()
+        stop.asked = 1
+
+    interrupted: list[int] = []
+    before: dict[int, Any] = {n: signal.signal(n, ask) for n in heard(SIGNALS)}
+
+    def install() -> None:
+        for number in SIGNALS:
+            signal.signal(number, ask if number in before else signal.SIG_IGN)
+
+    stop.install = install
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            late = number in (signal.SIGUSR1, signal.SIGUSR2)
+            signal.signal(number, signal.SIG_IGN if late else handler)
+
+
+def _say_once() -> None:
+    """Tell who pressed Ctrl-C what comes of it; rank 0 alone does."""
+    if launched_rank() == 0:
+        complain(
+            "fedapm: stopping at the end of this round; press Ctrl-C again to stop at "
+            "once"
+        )
+
+
+def end_of_job() -> float:
+    """Return when the SLURM job ends, in seconds since the epoch; else infinity."""
+    told = os.environ.get("SLURM_JOB_END_TIME", "")
+    return float(told) if told.isdigit() and int(told) > 0 else math.inf
+
+
+def seconds_in(limit: str) -> float:
+    """Return the seconds in a time limit, written as for ``sbatch --time``.
+
+    Those are MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, DAYS-HOURS,
+    DAYS-HOURS:MINUTES and DAYS-HOURS:MINUTES:SECONDS.
+
+    Raises
+    ------
+    ConfigError
+        If it is written otherwise.
+    """
+    found = LIMIT.fullmatch(limit.strip())
+    if found is None:
+        msg = (
+            f"{limit!r} is not a time limit; write MINUTES, HOURS:MINUTES:SECONDS or "
+            "DAYS-HOURS:MINUTES:SECONDS"
+        )
+        raise ConfigError(msg)
+    days, *rest = found.groups()
+    numbers = [float(number) for number in rest if number is not None]
+    units = [3600, 60, 1] if days is not None or len(numbers) == 3 else [60, 1]
+    pairs = zip(numbers, units, strict=False)
+    return 86400 * float(days or 0) + sum(n * unit for n, unit in pairs)

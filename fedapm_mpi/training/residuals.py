@@ -1,0 +1,288 @@
+"""How far clients are from consensus: residuals, in all and by parameter, and more.
+
+Every rank looks at its own clients' copies of the shared block; a few numbers a client
+are gathered, in client order, so that the figures are the same on any number of ranks.
+"""
+
+from math import sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedapm_mpi.algorithms import ClientState
+from fedapm_mpi.engine.inference import mean_loss
+from fedapm_mpi.errors import FedAPMError, TrainingError
+from fedapm_mpi.federation.shared_layout import SharedSpace
+from fedapm_mpi.optim import admm
+from fedapm_mpi.storage.checkpoint_metadata import Saved
+from fedapm_mpi.tracking.run_directory import Record, Recorder
+from fedapm_mpi.training.context import Session
+from fedapm_mpi.training.server import Server
+
+COLUMNS = 3
+"""Of each client and block: |u_i - u|^2, |u_i|^2, |pi_i|^2."""
+
+
+class Verdict(NamedTuple):
+    """What follows from the residuals for the rounds to come, the same on all ranks."""
+
+    rho: float | None
+    """Penalty of the next round; `None` for algorithms without one."""
+
+    converged: bool
+    """Whether the stop rule is met."""
+
+
+def resumed_verdict(
+    session: Session, server: Server, recorder: Recorder, saved: Saved | None
+) -> Verdict:
+    """Return what held where a run stopped; the initial state's for a new one.
+
+    A collective call for algorithms whose penalty adapts and runs with a stop rule.
+    """
+    converged = bool(recorder.last.get("converged"))
+    if saved is not None and saved.converged is not None:
+        converged = saved.converged
+    verdict = Verdict(server.rho, converged)
+    if _steered(session):
+        verdict = session.comm.share(verdict)
+    return verdict
+
+
+def measure(
+    session: Session, server: Server, message: Tensor, t: int
+) -> tuple[Record, Verdict]:
+    """Measure consensus after `t` rounds; a collective call.
+
+    Returns
+    -------
+    Record
+        What the round's record says of it, on the server; elsewhere it is empty.
+    Verdict
+        On every rank.
+    """
+    algorithm: Any = session.algorithm
+    rho: float | None = getattr(algorithm, "rho", None)
+    verdict = Verdict(rho, converged=False)
+    steered = _steered(session)
+    if not (steered or _due(session, t)):
+        return {}, verdict
+    blocks = _blocks(session)
+    table = _gather(session, message, blocks)
+    record: Record = {}
+    if table is not None:
+        record, total = _summarise(server, blocks, table)
+        if steered and server.participants:  # else nothing has moved to judge by
+            verdict = _judge(session, server, total, t)
+            if verdict.converged:
+                record["converged"] = True
+    if steered:
+        verdict = session.comm.share(verdict)
+    return record, verdict
+
+
+def lagrangian(session: Session, message: Tensor) -> Record:
+    """Evaluate the augmented Lagrangian at all clients' own blocks; a collective call.
+
+    A pass over all training samples, without dropout. Its record also has the Lyapunov
+    function, which differs where u steps end at a tolerance.
+    """
+    mine = np.zeros((0, 2), dtype=np.float64)
+    error: FedAPMError | None = None
+    try:
+        mine = _lagrangians(session, message)
+    except FedAPMError as caught:  # samples that are damaged, say
+        error = caught
+    session.comm.agree(error)
+    homes = session.homes
+    table = session.comm.gather_rows(mine, homes.counts(session.comm.size))
+    if table is None:
+        return {}
+    shares, excess = table[homes.client_order()].T
+    value = float(sum(shares.tolist()))
+    if not np.isfinite(value):
+        msg = "the augmented Lagrangian is not finite; lower the learning rate"
+        raise TrainingError(msg)
+    return {"lagrangian": value, "lyapunov": value + float(sum(excess.tolist()))}
+
+
+def _lagrangians(session: Session, message: Tensor) -> NDArray[np.float64]:
+    """Return each hosted client's share of the Lagrangian, and the excess, (n, 2)."""
+    algorithm: Any = session.algorithm
+    rows = []
+    for client in session.table.hosted:
+        state, weight = session.table.view(client), float(session.weights[client])
+        model = session.load(client)
+        samples = session.samples(client, "train").to(model.device)
+        loss = mean_loss(model, samples)
+        u = session.groups.take(client, message[: session.size])
+        rows.append(algorithm.lagrangian(state, u, loss, weight))
+    return np.array(rows, dtype=np.float64).reshape(-1, 2)
+
+
+def _steered(session: Session) -> bool:
+    """Return whether the residuals of a round decide on the next."""
+    balance = getattr(session.algorithm, "balance", None)
+    return session.config.tolerance is not None or balance is not None
+
+
+def _due(session: Session, t: int) -> bool:
+    every = session.config.diagnostics.every
+    return t % every == 0 or t == session.config.rounds
+
+
+def _judge(
+    session: Session, server: Server, residuals: admm.Residuals, t: int
+) -> Verdict:
+    algorithm: Any = session.algorithm
+    adapt = getattr(algorithm, "next_rho", None)
+    rho = adapt(residuals, t) if adapt else algorithm.rho
+    rule = session.config.tolerance
+    if rule is None or not server.seen.all():
+        # Clients that never took part agree with the initial model, not with the rest.
+        return Verdict(rho, converged=False)
+    whole = _whole(session).pieces
+    entries = sum((at.stop - at.start) * int(held.sum()) for at, held in whole)
+    done = residuals.within(rule.absolute, rule.relative, entries)
+    return Verdict(rho, done)
+
+
+class _Block(NamedTuple):
+    """What residuals are given of: the shared vector, or one of its parameters."""
+
+    name: str
+    pieces: list[tuple[slice, NDArray[np.bool_]]]
+    """Where it lies at the server, cut where its holders change, and these, (m,)."""
+
+
+def dual_residual(session: Session, server: Server) -> float:
+    """Return the dual residual of the round that the server has just ended."""
+    return _dual_residual(server, _whole(session))
+
+
+def _whole(session: Session) -> _Block:
+    groups = session.groups
+    sections = groups.space.sections
+    return _Block("", [(s.place, groups.clients(s.groups)) for s in sections])
+
+
+def _blocks(session: Session) -> list[_Block]:
+    """Return the whole shared vector and, if asked for, each of its parameters."""
+    found, groups = [_whole(session)], session.groups
+    if session.config.diagnostics.blocks:
+        for name, place in groups.space.places.items():
+            held = groups.clients(groups.space.holders(name))
+            found.append(_Block(name, [(place, held)]))
+    return found
+
+
+def _gather(
+    session: Session, message: Tensor, blocks: list[_Block]
+) -> NDArray[np.float64] | None:
+    """Return (m, blocks, 3) on the server."""
+    groups, u = session.groups, message[: session.size].double()
+    cuts = [_cuts(groups.space, g, blocks) for g in range(len(groups.members))]
+    # All of a group who have never taken part are alike.
+    untouched: dict[int, list[float]] = {}
+    rows = []
+    for client in session.table.hosted:
+        g = int(groups.of_client[client])
+        row = None if session.table.is_touched(client) else untouched.get(g)
+        if row is None:
+            state = session.table.view(client)
+            row = _row(state, groups.space.take(g, u), cuts[g])
+            if not session.table.is_touched(client):
+                untouched[g] = row
+        rows.append(row)
+    mine = np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS * len(blocks))
+    homes = session.homes
+    table = session.comm.gather_rows(mine, homes.counts(session.comm.size))
+    if table is None:
+        return None
+    ordered = table[homes.client_order()]
+    return ordered.reshape(session.num_clients, len(blocks), COLUMNS)
+
+
+def _cuts(space: SharedSpace, group: int, blocks: list[_Block]) -> list[slice]:
+    """Return where the blocks lie in a group's vectors; nothing if it has them not."""
+    nothing = slice(0, 0)
+    named = [space.local(group, block.name) or nothing for block in blocks[1:]]
+    return [slice(None), *named]
+
+
+def _row(state: ClientState, u: Tensor, cuts: list[slice]) -> list[float]:
+    own = state["shared"].double()
+    gap = own - u
+    dual = state.get("dual")
+    parts = [gap, own] + ([] if dual is None else [dual.double()])
+    row = []
+    for cut in cuts:
+        squares = [float(torch.dot(part[cut], part[cut])) for part in parts]
+        row += [*squares, *[0.0] * (COLUMNS - len(squares))]
+    return row
+
+
+def _summarise(
+    server: Server, blocks: list[_Block], table: NDArray[np.float64]
+) -> tuple[Record, admm.Residuals]:
+    sums = [
+        [float(sum(column)) for column in block.T.tolist()]
+        for block in table.transpose(1, 0, 2)
+    ]
+    found = [
+        _residuals(server, block, of_clients)
+        for block, of_clients in zip(blocks, sums, strict=True)
+    ]
+    total = found[0]
+    record: Record = {
+        "primal_residual": total.primal,
+        "primal_relative": total.primal_relative,
+    }
+    dual = bool(len(server.penalties))
+    if dual:
+        record["dual_relative"] = total.dual_relative
+    if len(blocks) > 1:
+        record["blocks"] = {
+            block.name: _block(residuals, dual)
+            for block, residuals in zip(blocks[1:], found[1:], strict=True)
+        }
+    return record, total
+
+
+def _residuals(server: Server, block: _Block, sums: list[float]) -> admm.Residuals:
+    gaps, copies, duals = sums
+    u = server.rows[0]
+    spread = sum(int(held.sum()) * admm.dot(u[at], u[at]) for at, held in block.pieces)
+    return admm.Residuals(
+        primal=sqrt(gaps),
+        dual=_dual_residual(server, block),
+        scale_primal=max(sqrt(copies), sqrt(spread)),
+        scale_dual=sqrt(duals),
+    )
+
+
+def _dual_residual(server: Server, block: _Block) -> float:
+    if not len(server.penalties):
+        return 0.0
+    return admm.dual_residual(
+        (server.change[at], _rows(server.penalties, held)) for at, held in block.pieces
+    )
+
+
+def _rows(values: Tensor, held: NDArray[np.bool_]) -> Tensor:
+    # Picking them out takes longer than all else at the server where m is large.
+    return values if held.all() else values[torch.from_numpy(held)]
+
+
+def _block(residuals: admm.Residuals, dual: bool) -> Record:
+    record: Record = {
+        "primal": residuals.primal,
+        "primal_relative": residuals.primal_relative,
+    }
+    if dual:
+        record["dual"] = residuals.dual
+        record["dual_relative"] = residuals.dual_relative
+    return record

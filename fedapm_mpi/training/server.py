@@ -1,0 +1,137 @@
+"""The server's state, new or from a checkpoint."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedapm_mpi.algorithms import ClientState, memory_rows
+from fedapm_mpi.comm import SERVER
+from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.storage import checkpoint
+from fedapm_mpi.storage.client_states import misfit
+from fedapm_mpi.training.context import Session
+
+
+@dataclass
+class Server:
+    """The server's state; what other ranks hold of it is not used."""
+
+    rows: Tensor
+    """(rows + memory_rows, d_shared) float64: row 0 is u, the first `rows` are sent."""
+
+    buffers: Tensor
+    """(d_buffers,) float64 mean of the participants' buffers."""
+
+    seen: NDArray[np.bool_]
+    """(m,) which clients have taken part."""
+
+    penalties: Tensor
+    """(m,) float64, the penalty that each client last worked with; empty for
+    algorithms without one."""
+
+    dual_sum: Tensor
+    """(d_shared,) float64 sum of all duals, where it is followed; else empty."""
+
+    change: Tensor
+    """(d_shared,) float64 change of u in the last round; not saved."""
+
+    participants: int
+    """Clients that took part in the last round; not saved."""
+
+    rho: float | None
+    """Penalty of the next round; `None` for algorithms without one."""
+
+    def use_penalty(self, clients: NDArray[np.int64]) -> Tensor:
+        """Note that clients work with the present penalty; return the ones before."""
+        before = self.penalties.clone()
+        if self.rho is not None:
+            self.penalties[torch.from_numpy(clients)] = self.rho
+        return before
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint holds of it."""
+        return {
+            "rows": self.rows,
+            "buffers": self.buffers,
+            "seen": torch.from_numpy(self.seen),
+            "penalties": self.penalties,
+            "dual_sum": self.dual_sum,
+            "rho": torch.tensor(
+                [] if self.rho is None else [self.rho], dtype=torch.float64
+            ),
+        }
+
+
+def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
+    """Return the initial state or a saved one, and set the hosted clients' likewise."""
+    algorithm, groups = session.algorithm, session.groups
+    m, d = session.num_clients, session.size
+    rows = torch.zeros(algorithm.rows + memory_rows(algorithm), d, dtype=torch.float64)
+    rows[0] = groups.initial_shared()
+    buffers = groups.members[0].initial["buffers"]
+    extra = buffers if session.averages_buffers else torch.zeros(0)
+    rho: float | None = getattr(algorithm, "rho", None)
+    server = Server(
+        rows=rows,
+        buffers=extra.double(),
+        seen=np.zeros(m, dtype=np.bool_),
+        penalties=torch.full(
+            (0 if rho is None else m,), rho or 0.0, dtype=torch.float64
+        ),
+        dual_sum=torch.zeros(d if session.config.diagnostics.dual_sum else 0).double(),
+        change=torch.zeros(d, dtype=torch.float64),
+        participants=0,
+        rho=rho,
+    )
+    if saved is not None:
+        error: FedAPMError | None = None
+        try:
+            states, tensors = _read(session, saved, server)
+        except FedAPMError as caught:
+            error = caught
+        session.comm.agree(error)
+        session.table.restore(states)
+        if session.comm.rank == SERVER:
+            server = replace(
+                server,
+                rows=tensors["rows"],
+                buffers=tensors["buffers"],
+                penalties=tensors["penalties"],
+                dual_sum=tensors["dual_sum"],
+                seen=tensors["seen"].numpy(),
+                rho=float(tensors["rho"]) if len(tensors["rho"]) else None,
+            )
+    return server
+
+
+def _read(
+    session: Session, saved: checkpoint.Saved, fresh: Server
+) -> tuple[dict[int, ClientState], dict[str, Tensor]]:
+    """Return the hosted clients' states and, on the server, its arrays.
+
+    Raises
+    ------
+    CheckpointError
+        If they cannot be read.
+    ConfigError
+        If they are not of the names, shapes and dtypes of this run's.
+    """
+    states = checkpoint.load_states(saved, session.table.hosted)
+    whose = ((f"client {i}", session.table.misfit(i, states[i])) for i in states)
+    tensors: dict[str, Tensor] = {}
+    faults = list(whose)
+    if session.comm.rank == SERVER:
+        tensors = checkpoint.load_server(saved)
+        faults.insert(0, ("the server", misfit(fresh.tensors(), tensors)))
+    for name, fault in faults:
+        if fault is not None:
+            msg = (
+                f"{saved.directory} does not fit this model and algorithm: {fault} of "
+                f"{name}; was their code changed? Go on with the code as it was, or "
+                "start a new run"
+            )
+            raise ConfigError(msg)
+    return states, tensors
