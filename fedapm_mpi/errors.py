@@ -1,4 +1,7 @@
-"""Errors that a user can cause or must hear of, each with its exit code."""
+"""Errors that a user can cause or must hear of, and the exit codes of the program."""
+
+EXIT_RESUMABLE = 75
+"""Exit code of a run that stopped early and can be continued with ``--resume``."""
 
 
 class FedAPMError(Exception):
@@ -9,7 +12,8 @@ class FedAPMError(Exception):
     exit_code
         Status with which the command line ends.
     agreed
-        Whether every rank raises it together, so that all can leave in peace.
+        Whether all ranks raise it together, so that they can shut down without an
+        abort.
     trace
         The traceback of what caused it, as text, where debugging is on; unlike the
         cause itself it reaches other ranks.

@@ -14,10 +14,10 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import open_device
-from fedapm_mpi.engine.feature_cache import Stage
 from fedapm_mpi.engine.local_objective import ClientProblem
 from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import ConfigError, TrainingError
+from fedapm_mpi.models.base import Stage
 from fedapm_mpi.models.cnn import CNN
 from fedapm_mpi.models.resnet18 import resnet18
 from fedapm_mpi.training.context import open_session

@@ -13,13 +13,12 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
-from fedapm_mpi.errors import ConfigError, DataError, TrainingError
+from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, TrainingError
 from fedapm_mpi.models import models
 from fedapm_mpi.plugins import faults
 from fedapm_mpi.studies.scaling.platform import load
 from fedapm_mpi.studies.scaling.study import read
 from fedapm_mpi.training.context import open_session
-from fedapm_mpi.training.preemption import STOPPED_EARLY
 
 DOCS = Path(__file__).parents[1] / "docs"
 ALGORITHMS = DOCS / "algorithms.md"
@@ -76,7 +75,7 @@ def test_the_exit_codes():
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     known = [faults.Interrupted, ConfigError, DataError, TrainingError]
     known += [faults.PartError, faults.InternalError, faults.OutOfMemory]
-    assert told == {0, STOPPED_EARLY, *(one.exit_code for one in known)}
+    assert told == {0, EXIT_RESUMABLE, *(one.exit_code for one in known)}
     for name in ("exit-codes.md", "own-parts.md", "security.md"):
         links = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / name).read_text("utf-8"))
         assert all((DOCS / link).exists() for link in links)

@@ -518,7 +518,7 @@ def test_every_rank_reads_the_timeout_for_itself(words, seconds):
 def test_a_process_that_hangs_says_where_and_ends():
     code = (
         "import time\n"
-        "from fedapm_mpi.doctor import watch\n"
+        "from fedapm_mpi.doctor import watchdog as watch\n"
         "watch.LAST = 0.2\n"
         "watch = watch.Watch(60)\n"
         "watch.knows(3, 4, lambda code: time.sleep(60))\n"  # the end hangs as well

@@ -93,12 +93,12 @@ def test_the_program_never_ends_in_a_traceback(moment):
         "import": "import sys; sys.argv[0] = 'fedapm'\nimport fedapm_mpi\n"
         "raise KeyboardInterrupt",
         "destructor": "import sys; sys.argv[0] = 'fedapm'\n"
-        "from fedapm_mpi import cli\n"
+        "from fedapm_mpi.cli import main as cli\n"
         "class Late:\n    def __del__(self): raise KeyboardInterrupt\n"
         "def run(arguments):\n    late = Late()\n    del late\n    return 0\n"
         "cli._run_alone = run\nsys.argv[1:] = ['inspect']\nsys.exit(cli.main())",
         "command": "import sys, os, signal; sys.argv[0] = 'fedapm'\n"
-        "from fedapm_mpi import cli\n"
+        "from fedapm_mpi.cli import main as cli\n"
         "def run(arguments):\n    os.kill(os.getpid(), signal.SIGINT)\n    return 0\n"
         "cli._run_alone = run\nsys.argv[1:] = ['inspect']\nsys.exit(cli.main())",
     }[moment]

@@ -13,6 +13,7 @@ from fedapm_mpi.engine.feature_cache import frozen_stages, stages_of
 from fedapm_mpi.engine.local_objective import ClientProblem, scores
 from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.models import models
+from fedapm_mpi.models.base import Stage
 
 N, SIZE = 22, 8
 PICTURE = InputSpec("image", (3, 8, 8), "float32")
@@ -293,7 +294,7 @@ class Own(nn.Module):
         return x
 
     def stages(self):
-        return [stages.Stage((layer,), layer) for layer in self.layers]
+        return [Stage((layer,), layer) for layer in self.layers]
 
 
 class AnotherMeaning(Own):

@@ -8,13 +8,8 @@ import pytest
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training import preemption as stopping
-from fedapm_mpi.training.preemption import (
-    RESERVE,
-    Stop,
-    end_of_job,
-    seconds_in,
-    stop_signals,
-)
+from fedapm_mpi.training.preemption import RESERVE, Stop, end_of_job, stop_signals
+from fedapm_mpi.utils.duration import parse_duration
 
 
 @pytest.mark.parametrize(
@@ -31,13 +26,13 @@ from fedapm_mpi.training.preemption import (
     ],
 )
 def test_limits_are_read_as_sbatch_does(limit, seconds):
-    assert seconds_in(limit) == seconds
+    assert parse_duration(limit) == seconds
 
 
 @pytest.mark.parametrize("limit", ["", "soon", "1:2:3:4", "-5", "2h"])
 def test_other_limits_are_refused(limit):
     with pytest.raises(ConfigError, match="is not a time limit; write MINUTES"):
-        seconds_in(limit)
+        parse_duration(limit)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])

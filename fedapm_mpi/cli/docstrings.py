@@ -63,12 +63,11 @@ def options(module: str, name: str) -> dict[str, bool]:
 @cache
 def _shadow(module: str, name: str) -> type:
     """Return an empty class that inherits as one of the package does."""
-    package, _, _ = module.rpartition(".")
     imported: dict[str, str] = {}
     for node in tree(module).body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            for alias in node.names:
-                imported[alias.name] = f"{package}.{node.module}"
+        if isinstance(node, ast.ImportFrom) and node.module:
+            where = node.module.removeprefix("fedapm_mpi.")
+            imported |= {alias.name: where for alias in node.names}
         if isinstance(node, ast.ClassDef) and node.name == name:
             above = [base.id for base in node.bases if isinstance(base, ast.Name)]
             bases = tuple(_shadow(imported.get(one, module), one) for one in above)

@@ -286,9 +286,9 @@ def _name(args: argparse.Namespace, stem: str) -> str:
 
 def _shape(args: argparse.Namespace) -> "Shape":
     from fedapm_mpi.cluster.slurm.scripts import Shape
-    from fedapm_mpi.training.preemption import seconds_in
+    from fedapm_mpi.utils.duration import parse_duration
 
-    seconds_in(args.time)
+    parse_duration(args.time)
     for option in ("nodes", "ntasks_per_node", "ntasks", "at_once"):
         value = getattr(args, option)
         if value is not None and value < 1:

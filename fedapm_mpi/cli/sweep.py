@@ -12,8 +12,7 @@ A sweep.yaml names a configuration, and the keys and values to replace:
 import argparse
 from pathlib import Path
 
-from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.preemption import STOPPED_EARLY
+from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError
 
 HELP = "train all cells of a sweep, or gather their results in one table"
 
@@ -59,8 +58,8 @@ def _run_cells(args: argparse.Namespace) -> int:
         words = ["train", str(config), "--run-dir", str(cell.run), "--resume"]
         words += ["--progress", "none"]
         ended = supervise(command(job_of(args), words, launcher=args.launcher))
-        if ended.told or ended.code == STOPPED_EARLY:
-            return ended.code or STOPPED_EARLY
+        if ended.told or ended.code == EXIT_RESUMABLE:
+            return ended.code or EXIT_RESUMABLE
         tell_failure(ended)
         codes.append(ended.code)
     _table(args.sweep)

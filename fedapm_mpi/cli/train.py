@@ -10,7 +10,8 @@ from fedapm_mpi.cli.arguments import Parser, is_run, optional_value, split_words
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.comm.runtime import from_server, on_ranks
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.preemption import Stop, seconds_in, stop_signals
+from fedapm_mpi.training.preemption import Stop, stop_signals
+from fedapm_mpi.utils.duration import parse_duration
 from fedapm_mpi.utils.text import cut
 
 HELP = "train an experiment, on one process or under mpiexec or srun"
@@ -182,7 +183,7 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         dry_run=args.dry_run,
         progress=args.progress,
         accept_changed_parts=args.accept_changed_parts,
-        seconds=None if args.walltime is None else seconds_in(args.walltime),
+        seconds=None if args.walltime is None else parse_duration(args.walltime),
         break_lock=args.break_lock,
     )
 

@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.training.preemption import STOPPED_EARLY, heard
+from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, FedAPMError
+from fedapm_mpi.utils.signals import handled_signals
 from fedapm_mpi.utils.terminal import complain
 
 ENDED = (0, ConfigError.exit_code, DataError.exit_code, FedAPMError.exit_code)
@@ -44,7 +44,7 @@ class Ended(NamedTuple):
         ending = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         if self.told & ending or self.code in ENDED:
             return False
-        return self.code == STOPPED_EARLY or bool(self.told)
+        return self.code == EXIT_RESUMABLE or bool(self.told)
 
 
 def supervise(command: Sequence[str], **options: Any) -> Ended:
@@ -76,7 +76,9 @@ def supervise(command: Sequence[str], **options: Any) -> Ended:
         if process is not None:
             process.send_signal(SIGNALS[number])
 
-    before: dict[int, Any] = {n: signal.signal(n, pass_on) for n in heard(SIGNALS)}
+    before: dict[int, Any] = {
+        n: signal.signal(n, pass_on) for n in handled_signals(SIGNALS)
+    }
     try:
         process = subprocess.Popen(command, **options)
         for number in list(told):  # before there was anybody to pass it on to
@@ -107,7 +109,7 @@ def _in_foreground() -> bool:
 
 def tell_failure(ended: Ended) -> None:
     """Say how to go on after ranks that could not: those that were killed are mute."""
-    if ended.code not in (*ENDED, STOPPED_EARLY) and not ended.told:
+    if ended.code not in (*ENDED, EXIT_RESUMABLE) and not ended.told:
         _say(
             f"the launcher ended with exit code {ended.code}, so a rank was killed or "
             "has failed; a run with a checkpoint goes on with --resume"

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from fedapm_mpi.errors import (ConfigError)
-from fedapm_mpi.data.manifest import (Manifest)
+from fedapm_mpi.data.manifest import Manifest
+from fedapm_mpi.errors import ConfigError
 
 
 def first_clients(manifest: Manifest, count: int | None) -> Manifest:

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.data import hdf5_layout as shardlayout
-from fedapm_mpi.utils.alignment import (aligned_empty)
-from fedapm_mpi.data.block_checksums import (ChangedError, CheckedFile)
-from fedapm_mpi.errors import (DataError)
-from fedapm_mpi.data.manifest import (SCHEMA_VERSION, InputSpec, Manifest, ShardFile)
-from fedapm_mpi.data.table import (Table, blocks)
+from fedapm_mpi.data.block_checksums import ChangedError, CheckedFile
+from fedapm_mpi.data.manifest import SCHEMA_VERSION, InputSpec, Manifest, ShardFile
+from fedapm_mpi.data.table import Table, blocks
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.alignment import aligned_empty
 
 Compression = Literal["gzip", "lzf", "zstd", "blosc"]
 

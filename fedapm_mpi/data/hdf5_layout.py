@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.data.manifest import (SCHEMA_VERSION, Manifest, ShardFile)
+from fedapm_mpi.data.manifest import SCHEMA_VERSION, Manifest, ShardFile
 
 # As in HDF5's headers; these numbers are part of its file format.
 _HARD_LINK = 0

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.data.manifest_checks import SPLITS, faults
+from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils import strict_json as strictjson
-from fedapm_mpi.errors import (DataError)
-from fedapm_mpi.data.manifest_checks import (SPLITS, faults)
-from fedapm_mpi.utils.text import (shown)
+from fedapm_mpi.utils.text import shown
 
 __all__ = [
     "MANIFEST",

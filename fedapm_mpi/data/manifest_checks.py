@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.utils.text import (shown)
-from fedapm_mpi.utils.strict_json import (LARGEST)
+from fedapm_mpi.utils.strict_json import LARGEST
+from fedapm_mpi.utils.text import shown
 
 if TYPE_CHECKING:
-    from fedapm_mpi.data.manifest import (InputSpec, Manifest)
+    from fedapm_mpi.data.manifest import InputSpec, Manifest
 
 SPLITS = ("train", "test", "val")
 

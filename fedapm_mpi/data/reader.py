@@ -16,14 +16,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.data.block_checksums import (BLOCK, append_sums)
-from fedapm_mpi.comm import (SERVER, Communicator, Serial)
-from fedapm_mpi.errors import (DataError)
-from fedapm_mpi.utils.atomic_io import (file_sha256, flush)
-from fedapm_mpi.data.manifest import (MANIFEST, InputSpec, Manifest, ShardFile, encode_manifest, read_manifest)
-from fedapm_mpi.utils.new_file import (open_new, why_not_written)
-from fedapm_mpi.data.hdf5 import (ClientArrays, Compression, OpenShard, readable, write_shard)
-from fedapm_mpi.data.table import (Column, Table, check_table, column, cut, label_counts, lacking, row_bytes)
+from fedapm_mpi.comm import SERVER, Communicator, Serial
+from fedapm_mpi.data.block_checksums import BLOCK, append_sums
+from fedapm_mpi.data.hdf5 import (
+    ClientArrays,
+    Compression,
+    OpenShard,
+    readable,
+    write_shard,
+)
+from fedapm_mpi.data.manifest import (
+    MANIFEST,
+    InputSpec,
+    Manifest,
+    ShardFile,
+    encode_manifest,
+    read_manifest,
+)
+from fedapm_mpi.data.table import (
+    Column,
+    Table,
+    check_table,
+    column,
+    cut,
+    label_counts,
+    lacking,
+    row_bytes,
+)
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.atomic_io import file_sha256, flush
+from fedapm_mpi.utils.new_file import open_new, why_not_written
 
 __all__ = [
     "ClientArrays",

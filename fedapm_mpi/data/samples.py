@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedapm_mpi.utils.alignment import (usable)
+from fedapm_mpi.utils.alignment import usable
 
 
 class Samples(NamedTuple):

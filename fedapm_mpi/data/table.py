@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import (DataError)
-from fedapm_mpi.data.manifest import (SPLITS, InputSpec)
-from fedapm_mpi.data.manifest_checks import (input_fault)
+from fedapm_mpi.data.manifest import SPLITS, InputSpec
+from fedapm_mpi.data.manifest_checks import input_fault
+from fedapm_mpi.errors import DataError
 
 SHARD_BYTES = 256 * 2**20
 BLOCK_BYTES = 8 * 2**20

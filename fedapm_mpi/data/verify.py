@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import (DataError)
-from fedapm_mpi.data.manifest import (Manifest, ShardFile)
-from fedapm_mpi.data.hdf5 import (ClientArrays)
-from fedapm_mpi.data.hdf5_layout import (range_faults)
-from fedapm_mpi.data.reader import (ShardReader)
+from fedapm_mpi.data.hdf5 import ClientArrays
+from fedapm_mpi.data.hdf5_layout import range_faults
+from fedapm_mpi.data.manifest import Manifest, ShardFile
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.errors import DataError
 
 MOST_FAULTS = 10
 """Faults that are listed one by one."""

@@ -10,12 +10,12 @@ own layers nothing in them is random; an `nn.Sequential` has its children.
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.models.base import Stage
 
 MOST_BYTES = 2**28
 """Room that the features of one client may take; beyond, they are not kept."""
@@ -27,17 +27,6 @@ VARYING = (
     nn.FractionalMaxPool3d,
 )
 """Layers of torch that, while they train, are random or look at the whole batch."""
-
-
-class Stage(NamedTuple):
-    """A step of a model's forward pass."""
-
-    modules: tuple[nn.Module, ...]
-    """All modules whose parameters or buffers it uses."""
-
-    run: Callable[..., Tensor]
-    """The first stage is called as the model is; the others with what the one before
-    returned, (n, ...)."""
 
 
 def stages_of(module: nn.Module) -> list[Stage]:

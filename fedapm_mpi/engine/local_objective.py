@@ -12,7 +12,6 @@ from fedapm_mpi.algorithms.base import Part, Work
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import autocast, seed_dropout
 from fedapm_mpi.engine.feature_cache import (
-    Stage,
     frozen_features,
     frozen_stages,
     run,
@@ -22,6 +21,7 @@ from fedapm_mpi.engine.feature_cache import (
 from fedapm_mpi.engine.model_outputs import checked_scores
 from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import TrainingError
+from fedapm_mpi.models.base import Stage
 from fedapm_mpi.utils.rng import stream, torch_seed
 
 PHASES = ("personal", "shared", "joint")

@@ -1,9 +1,9 @@
 """What a model is to an experiment, and the registry of those that come with it."""
 
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import Registry
@@ -23,6 +23,17 @@ class InputSpec(Protocol):
     @property
     def ragged(self) -> bool:
         """Whether samples differ in length along axis 0 and are padded to `shape`."""
+
+
+class Stage(NamedTuple):
+    """A step of a model's forward pass."""
+
+    modules: tuple[nn.Module, ...]
+    """All modules whose parameters or buffers it uses."""
+
+    run: Callable[..., Tensor]
+    """The first stage is called as the model is; the others with what the one before
+    returned, (n, ...)."""
 
 
 ModelFactory: TypeAlias = Callable[..., nn.Module]

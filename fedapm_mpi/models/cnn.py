@@ -3,9 +3,15 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedapm_mpi.engine.feature_cache import Stage
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.models.base import InputSpec, check_sizes, check_task, describe, models
+from fedapm_mpi.models.base import (
+    InputSpec,
+    Stage,
+    check_sizes,
+    check_task,
+    describe,
+    models,
+)
 from fedapm_mpi.models.layers.images import (
     Size,
     as_images,

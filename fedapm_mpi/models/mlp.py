@@ -5,9 +5,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from fedapm_mpi.engine.feature_cache import Stage
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.models.base import InputSpec, check_sizes, check_task, models
+from fedapm_mpi.models.base import InputSpec, Stage, check_sizes, check_task, models
 from fedapm_mpi.models.layers.flatten import Flatten
 
 

@@ -22,7 +22,7 @@ from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
 from fedapm_mpi.data.staging import node_clients, own_share, stage
 from fedapm_mpi.engine.device import open_device
-from fedapm_mpi.engine.feature_cache import Stage, constant_stages, enter
+from fedapm_mpi.engine.feature_cache import constant_stages, enter
 from fedapm_mpi.engine.partitioned_model import SplitModel
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.assignment import Deal, passes
@@ -33,6 +33,7 @@ from fedapm_mpi.federation.builder import (
 )
 from fedapm_mpi.federation.client_groups import Groups, build_groups
 from fedapm_mpi.federation.small_batches import check_batches
+from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.participation import Participation, participation
 from fedapm_mpi.placements import hosts, placements

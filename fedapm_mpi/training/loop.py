@@ -12,7 +12,7 @@ from torch import Tensor
 from fedapm_mpi.algorithms import Round
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.comm.gather import gather_of_clients
-from fedapm_mpi.errors import FedAPMError
+from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import hosts
 from fedapm_mpi.plugins.faults import using
@@ -23,7 +23,7 @@ from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.client import Local, local_work
 from fedapm_mpi.training.context import Session
 from fedapm_mpi.training.evaluation import ClientRow, survey
-from fedapm_mpi.training.preemption import STOPPED_EARLY, Stop
+from fedapm_mpi.training.preemption import Stop
 from fedapm_mpi.training.residuals import (
     dual_residual,
     lagrangian,
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
     """How a run ended."""
 
     exit_code: int
-    """0, or `STOPPED_EARLY`."""
+    """0, or `EXIT_RESUMABLE`."""
 
     round_index: int
     """Rounds done."""
@@ -142,7 +142,7 @@ def run(
                 "broadcast": message.numel() * message.element_size(),
                 "reduce": len(total) * session.reduction.bytes_per_element,
             }
-    return Outcome(0 if done else STOPPED_EARLY, t, server)
+    return Outcome(0 if done else EXIT_RESUMABLE, t, server)
 
 
 def _local(

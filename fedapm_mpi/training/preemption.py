@@ -2,20 +2,16 @@
 
 import math
 import os
-import re
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from fedapm_mpi.comm.launch_env import launched_rank
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.signals import handled_signals
 from fedapm_mpi.utils.terminal import complain
-
-STOPPED_EARLY = 75
-"""Exit code of a run that was stopped and can go on with ``--resume``."""
 
 RESERVE = 20.0
 """Seconds kept for the end: a checkpoint on a slow disk, and ranks that leave."""
@@ -24,8 +20,6 @@ SIGNALS = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     *(signal.SIGUSR1, signal.SIGUSR2),
 )
-
-LIMIT = re.compile(r"(?:(\d+)-)?(\d+(?:\.\d+)?)(?::(\d+))?(?::(\d+))?")
 
 
 @dataclass
@@ -69,12 +63,6 @@ class Stop:
         return max(self.asked, int(late))
 
 
-def heard(numbers: Iterable[int]) -> list[int]:
-    """Return the signals to handle: SIGHUP only where nohup does not ignore it."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [n for n in numbers if not (ignored and n == signal.SIGHUP)]
-
-
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
     """Turn SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 into a wish to stop.
@@ -95,7 +83,9 @@ def stop_signals() -> Iterator[Stop]:
         stop.asked = 1
 
     interrupted: list[int] = []
-    before: dict[int, Any] = {n: signal.signal(n, ask) for n in heard(SIGNALS)}
+    before: dict[int, Any] = {
+        n: signal.signal(n, ask) for n in handled_signals(SIGNALS)
+    }
 
     def install() -> None:
         for number in SIGNALS:
@@ -123,28 +113,3 @@ def end_of_job() -> float:
     """Return when the SLURM job ends, in seconds since the epoch; else infinity."""
     told = os.environ.get("SLURM_JOB_END_TIME", "")
     return float(told) if told.isdigit() and int(told) > 0 else math.inf
-
-
-def seconds_in(limit: str) -> float:
-    """Return the seconds in a time limit, written as for ``sbatch --time``.
-
-    Those are MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, DAYS-HOURS,
-    DAYS-HOURS:MINUTES and DAYS-HOURS:MINUTES:SECONDS.
-
-    Raises
-    ------
-    ConfigError
-        If it is written otherwise.
-    """
-    found = LIMIT.fullmatch(limit.strip())
-    if found is None:
-        msg = (
-            f"{limit!r} is not a time limit; write MINUTES, HOURS:MINUTES:SECONDS or "
-            "DAYS-HOURS:MINUTES:SECONDS"
-        )
-        raise ConfigError(msg)
-    days, *rest = found.groups()
-    numbers = [float(number) for number in rest if number is not None]
-    units = [3600, 60, 1] if days is not None or len(numbers) == 3 else [60, 1]
-    pairs = zip(numbers, units, strict=False)
-    return 86400 * float(days or 0) + sum(n * unit for n, unit in pairs)

@@ -10,7 +10,7 @@ from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.config.diff import differences
 from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, FedAPMError
 from fedapm_mpi.placements import hosts
 from fedapm_mpi.plugins.loader import forbidden
 from fedapm_mpi.storage import checkpoint
@@ -27,7 +27,7 @@ from fedapm_mpi.tracking.summary import remarks, summarise_run
 from fedapm_mpi.training.context import Session, open_session
 from fedapm_mpi.training.loop import Outcome, run
 from fedapm_mpi.training.model_fingerprint import same_as_begun
-from fedapm_mpi.training.preemption import STOPPED_EARLY, Stop
+from fedapm_mpi.training.preemption import Stop
 from fedapm_mpi.training.provenance import gather_ranks, provenance
 from fedapm_mpi.training.trust import mark_run
 from fedapm_mpi.utils import affinity as cores
@@ -387,7 +387,7 @@ def _finish(
     """
     digest = digest_of(session, outcome)
     summary: dict[str, Any] = {}
-    if outcome.exit_code == STOPPED_EARLY:
+    if outcome.exit_code == EXIT_RESUMABLE:
         return digest, summary
     comm, final = session.comm, recorder.directory / "final"
     error: FedAPMError | None = None
@@ -430,7 +430,7 @@ def _farewell(
 ) -> None:
     from fedapm_mpi.tracking.progress import say
 
-    if outcome.exit_code == STOPPED_EARLY:
+    if outcome.exit_code == EXIT_RESUMABLE:
         say(
             f"stopped after round {outcome.round_index} of {session.config.rounds}; go "
             f"on with: fedapm train --resume {recorder.directory}"

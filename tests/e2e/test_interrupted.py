@@ -24,7 +24,7 @@ from training import (
 )
 
 ROUNDS = 40
-STOPPED_EARLY = 75
+EXIT_RESUMABLE = 75
 
 pytestmark = pytest.mark.slow
 
@@ -168,7 +168,7 @@ def test_stopped_by_signals(long, unbroken, tmp_path):
             wait_for(job, seen)
             job.signal(number)
             ended = job.wait(TIMEOUT)
-        assert ended.returncode == STOPPED_EARLY, ended
+        assert ended.returncode == EXIT_RESUMABLE, ended
         assert before < lines(run) < ROUNDS
         told = ended.stdout.splitlines()[-1]
         after = lines(run) - 1  # the first line is of the evaluation before round 1
@@ -186,7 +186,7 @@ def test_stopped_by_its_own_clock(long, unbroken, tmp_path):
     run = tmp_path / "run"
     words = ("--run-dir", run, "--resume", "--walltime", "0:21")
     ended = train(2, long, *words)
-    assert ended.returncode == STOPPED_EARLY, ended
+    assert ended.returncode == EXIT_RESUMABLE, ended
     assert ended.seconds < 21
     assert 2 <= lines(run) < ROUNDS
     ended = train(3, "--resume", run, "--walltime", "10:00")

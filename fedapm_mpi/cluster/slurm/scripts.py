@@ -17,7 +17,7 @@ from fedapm_mpi.cluster.slurm.quoting import (
     shell_word,
 )
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.preemption import seconds_in
+from fedapm_mpi.utils.duration import parse_duration
 
 TEMPLATES = ("train", "step")
 """Those that come with the package: of jobs on many ranks, and on one."""
@@ -106,7 +106,7 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
         tasks=shape.tasks,
         tasks_per_node=_per_node(shape),
         time=shape.time,
-        signal_seconds=min(site.signal_seconds, int(seconds_in(shape.time) / 4)),
+        signal_seconds=min(site.signal_seconds, int(parse_duration(shape.time) / 4)),
         logs=out,
         output=_output(out, run.name, ids),
         array=run.array,

@@ -9,12 +9,11 @@ from pathlib import Path
 from fedapm_mpi.cluster.launch import command
 from fedapm_mpi.cluster.launchers import Job
 from fedapm_mpi.cluster.supervisor import supervise
-from fedapm_mpi.errors import FedAPMError
+from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.studies.scaling.points import Point
 from fedapm_mpi.studies.scaling.study import Study
 from fedapm_mpi.tracking.progress import say
 from fedapm_mpi.tracking.run_lock import take
-from fedapm_mpi.training.preemption import STOPPED_EARLY
 from fedapm_mpi.utils.atomic_io import cannot_write, remove
 
 
@@ -65,9 +64,9 @@ def run_point(study: Study, point: Point) -> None:
             stderr=subprocess.STDOUT,
             env=environment,
         )
-    if ended.code == STOPPED_EARLY or (ended.told and not point.finished):
+    if ended.code == EXIT_RESUMABLE or (ended.told and not point.finished):
         msg = f"stopped in {point.name}; the same command goes on with the study"
-        raise PointError(msg, STOPPED_EARLY)
+        raise PointError(msg, EXIT_RESUMABLE)
     if ended.code or not point.finished:
         msg = f"{point.name} failed{_last_line(point.log)}; see {point.log}"
         # A launcher that died of a signal tells its number, which is no code of ours.
