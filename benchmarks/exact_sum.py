@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._common import keep, machine
-from fedapm_mpi.aggregators import reductions
+from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.comm.runtime import open_communicator
 
@@ -62,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
     largest = comm.maximum([max((np.abs(x).max() for x in increments), default=0.0)])[0]
     terms = max(1, comm.size - 1)
     doubles = np.zeros(args.length)
-    exact = reductions.get("exact")()
+    exact = aggregators.get("exact")()
 
     def plain() -> None:
         doubles[:] = increments[0] if increments else 0.0

@@ -27,7 +27,7 @@ from benchmarks._common import keep, machine, training
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.engine.cuda_graphs import Graphs
+from fedapm_mpi.engine.cuda_graphs import CudaGraphCache
 from fedapm_mpi.training.runner import train
 
 SPLITS = {"cnn": ["fc*"], "resnet18": ["fc.*"]}
@@ -36,16 +36,16 @@ SPLITS = {"cnn": ["fc*"], "resnet18": ["fc.*"]}
 @contextmanager
 def launched_anew() -> Iterator[None]:
     """Let no pass be replayed."""
-    replayed = Graphs.run
+    replayed = CudaGraphCache.run
 
-    def run(self: Graphs, kind: Any, body: Any, sources: Any, rows: Any) -> Any:
+    def run(self: CudaGraphCache, kind: Any, body: Any, sources: Any, rows: Any) -> Any:
         return body([source.index_select(0, rows) for source in sources])
 
-    Graphs.run = run  # type: ignore[method-assign]
+    CudaGraphCache.run = run  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Graphs.run = replayed  # type: ignore[method-assign]
+        CudaGraphCache.run = replayed  # type: ignore[method-assign]
 
 
 def told(run: Path) -> tuple[float, float, str]:

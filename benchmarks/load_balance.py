@@ -29,12 +29,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks._common import keep, machine, training
-from fedapm_mpi.algorithms import Work
-from fedapm_mpi.algorithms.base import ClientState, LocalProblem, Round
+from fedapm_mpi.algorithms import LocalBudget
+from fedapm_mpi.algorithms.base import ClientState, Objective, RoundInfo
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.data.reader import Table, column, write_dataset
 from fedapm_mpi.participation import participation
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 BAR = 1.10
 """Most that the slowest rank may work, in terms of the least, in the mean of rounds."""
@@ -60,17 +60,17 @@ class Sleep:
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         """Sleep for as long as there are samples; then move one step up."""
-        once = Work(epochs=1)
+        once = LocalBudget(epochs=1)
         count = sum(len(batch) for batch in problem.batches("joint", once, 0))
         time.sleep(count * SECONDS)
         client["shared"].add_(1)
         return torch.ones_like(broadcast, dtype=torch.float64)
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Add what participants sent."""
         server.add_(total)
 
@@ -88,7 +88,7 @@ def least(counts: NDArray[np.int64], ranks: int, rounds: int) -> list[float]:
     choice = participation.get("random")(fraction=FRACTION)
     found = []
     for t in range(rounds):
-        chosen = choice.choose(len(counts), stream(0, "participants", t))
+        chosen = choice.choose(len(counts), generator(0, "participants", t))
         work = counts[chosen] * SECONDS
         found.append(float(max(work.max(), work.sum() / ranks)))
     return found

@@ -37,8 +37,8 @@ from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.reader import Column, Table, write_dataset
-from fedapm_mpi.training.client import local_work
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.client import train_clients
+from fedapm_mpi.training.context import open_context
 
 FEW = 100
 TESTED, CLASSES, WIDTH = 5, 10, 64
@@ -139,7 +139,7 @@ def side_by_side(kinds: Sequence[dict[str, Any]], rounds: int) -> list[list[floa
     A hundred of the one, then a hundred of the other, and so on for so many rounds of
     the second.
     """
-    sessions = [open_session(validate(own, "many"), Serial()) for own in kinds]
+    sessions = [open_context(validate(own, "many"), Serial()) for own in kinds]
     seconds: list[list[float]] = [[], []]
     for t in range(rounds):
         for start in range(0, len(sessions[1].participants(t)), FEW):
@@ -147,7 +147,7 @@ def side_by_side(kinds: Sequence[dict[str, Any]], rounds: int) -> list[list[floa
                 first = start if session is sessions[1] else 0
                 chosen = session.participants(t)[first : first + FEW].tolist()
                 model = session.groups.members[0].initial["shared"]
-                work = local_work(session, t, chosen, model)
+                work = train_clients(session, t, chosen, model)
                 taken += [1e3 * figures[-1] for figures in work.statistics]
     return [taken[FEW:] for taken in seconds]
 

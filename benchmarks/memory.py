@@ -21,11 +21,11 @@ from benchmarks._common import keep, machine
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.comm.runtime import open_communicator
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.tracking.run_directory import Record, Recorder
-from fedapm_mpi.training.context import Session, open_session
+from fedapm_mpi.tracking.run_directory import Record, RunDirectory
+from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.dry_run import measure, memory
 from fedapm_mpi.training.loop import run
-from fedapm_mpi.training.preemption import Stop
+from fedapm_mpi.training.preemption import PreemptionGuard
 
 WITHIN, GROWTH = 0.15, 0.01
 """Most that the peak may differ from the plan, and memory may grow, as shares."""
@@ -40,7 +40,7 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
-class Watch(Stop):
+class Watch(PreemptionGuard):
     """Looks at a rank's memory in every round, where it is asked whether to stop."""
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class Watch(Stop):
         return False
 
 
-def trained(session: Session) -> list[int]:
+def trained(session: TrainingContext) -> list[int]:
     """Train; return this rank's resident bytes in each round."""
     watch = Watch()
     with tempfile.TemporaryDirectory() as name:
-        recorder = Recorder(Path(session.comm.share(name)))
+        recorder = RunDirectory(Path(session.comm.share(name)))
         run(session, recorder, identity={}, tell=ignore, stop=watch)
         session.comm.wait()
     return watch.found
@@ -78,7 +78,7 @@ def main(words: Sequence[str] | None = None) -> None:
     data = w1.prepare(args.data, "W1") if comm.rank == SERVER else None
     values = w1.configuration(comm.share(data), "fedapm", ROUNDS)
     values["evaluation"] = {"every": 2}
-    session = open_session(validate(values, "benchmark"), comm)
+    session = open_context(validate(values, "benchmark"), comm)
     measure(session)
     planned = memory(session).total
     trained(session)
@@ -91,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> None:
         few = {"participation": {"name": "random", "fraction": 0.2}}
         seldom = {"evaluation": {"every": args.rounds // 10}}
         growing = small | ends | few | seldom
-        after = trained(open_session(validate(growing, "benchmark"), comm))
+        after = trained(open_context(validate(growing, "benchmark"), comm))
     told = comm.gather([planned, peak, after[args.rounds // 10], after[-1]])
     if told is None:
         return

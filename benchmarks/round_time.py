@@ -22,10 +22,10 @@ from benchmarks._common import keep, machine
 from benchmarks.reference_loops import Loop, Style
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.tracking.run_directory import Record, Recorder
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.tracking.run_directory import Record, RunDirectory
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.loop import run
-from fedapm_mpi.training.preemption import Stop
+from fedapm_mpi.training.preemption import PreemptionGuard
 
 BARS = {
     ("fedapm", "plain"): 0.45,
@@ -68,9 +68,15 @@ def race(algorithm: str, work: str, data: Path, rounds: int) -> dict[str, list[f
     del x
     taken = Race(loops)
     config = validate(w1.configuration(w1.prepare(data, work), algorithm, rounds), work)
-    session = open_session(config, Serial())
+    session = open_context(config, Serial())
     with tempfile.TemporaryDirectory() as folder:
-        run(session, Recorder(Path(folder)), identity={}, tell=taken.show, stop=Stop())
+        run(
+            session,
+            RunDirectory(Path(folder)),
+            identity={},
+            tell=taken.show,
+            stop=PreemptionGuard(),
+        )
     return taken.seconds
 
 

@@ -23,7 +23,7 @@ from fedapm_mpi.data.reader import (
     column,
     write_dataset,
 )
-from fedapm_mpi.data.table import stored_as
+from fedapm_mpi.data.table import cast_storage
 from fedapm_mpi.tracking.progress import print_table
 
 WAYS: tuple[tuple[str, Compression | None, bool], ...] = (
@@ -90,7 +90,7 @@ def main() -> None:
         lines = []
         for name, compression, half in WAYS:
             with tempfile.TemporaryDirectory() as scratch:
-                wanted = stored_as(table, "float16") if half else table
+                wanted = cast_storage(table, "float16") if half else table
                 begun = time.perf_counter()
                 made = write_dataset(scratch, wanted, rows, compression=compression)
                 writing = time.perf_counter() - begun

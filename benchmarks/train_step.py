@@ -21,8 +21,8 @@ from benchmarks import workloads as w1
 from benchmarks._common import keep, machine
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.engine.device import CPU, autocast
-from fedapm_mpi.engine.feature_cache import run, stages_of
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.feature_cache import forward_rest, stages_of
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.models import models
 
 PASSES = 40
@@ -38,14 +38,14 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     spec = InputSpec("image", (3, 32, 32), "float32")
     torch.manual_seed(0)
-    model = SplitModel(models.get("cnn")((spec,), w1.CLASSES), set())
+    model = PartitionedModel(models.get("cnn")((spec,), w1.CLASSES), set())
     # As samples are kept: behind the stage that orders colours.
     pictures = torch.randn(w1.BATCH, 32, 32, 3)
     labels = torch.arange(w1.BATCH) % w1.CLASSES
     rest = stages_of(model.module)[1:]
 
     def forward(x: Tensor) -> Tensor:
-        return run(rest, x)
+        return forward_rest(rest, x)
 
     def one_pass(scores: Callable[[Tensor], Tensor], *, bf16: bool = False) -> None:
         model.gradient.zero_()

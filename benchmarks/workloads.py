@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.reader import Table, column, write_dataset
 from fedapm_mpi.participation import participation
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 CLASSES = 10
 PICTURES = 60_000
@@ -79,7 +79,7 @@ def prepare(directory: Path, work: str) -> Path:
 def participants(work: str, round_index: int) -> list[int]:
     """Return who takes part in a round, as a run with the same seed draws them."""
     choice = participation.get("random")(fraction=FRACTION)
-    rng = stream(SEED, "participants", round_index)
+    rng = generator(SEED, "participants", round_index)
     chosen: list[int] = choice.choose(CLIENTS[work], rng).tolist()
     return chosen
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.data.table import Column, Table, taken
+from fedapm_mpi.data.table import Column, Table, fetch_checked
 
 TIMES = 100.0
 """A column is named if its spread is at least this many times that of another."""
@@ -73,7 +73,10 @@ def _spreads(column: Column, rows: NDArray[np.int64]) -> list[_Spread]:
     rows = rows[:: max(1, -(-len(rows) // most))]
     if not len(rows):
         return []
-    x = taken(column, rows).reshape(len(rows), -1).astype(np.float64) * spec.scale
+    x = (
+        fetch_checked(column, rows).reshape(len(rows), -1).astype(np.float64)
+        * spec.scale
+    )
     with np.errstate(all="ignore"):  # what is not finite is refused later, with its row
         low, high, spread = x.min(axis=0), x.max(axis=0), x.std(axis=0)
         two = ((x == low) | (x == high)).all(axis=0)

@@ -21,7 +21,7 @@ from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.plugin_sources import KEY
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.plugins.faults import classify
-from fedapm_mpi.utils.atomic_io import flush, write_text
+from fedapm_mpi.utils.atomic_io import fsync_path, write_text
 from fedapm_mpi.utils.new_file import why_not_written
 
 CHUNK = 64
@@ -213,7 +213,7 @@ def _write(
         text = json.dumps({"kept": kept, "broken": dict(broken)})
         (draft / ITEMS).write_text(text + "\n", "utf-8")
         for path in [*draft.iterdir(), draft]:
-            flush(path)
+            fsync_path(path)
         draft.rename(target)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

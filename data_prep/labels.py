@@ -18,7 +18,7 @@ from data_prep.sample_fields import (
 )
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.utils.text import shown, some
+from fedapm_mpi.utils.text import format_some, format_value
 
 
 class Labels(NamedTuple):
@@ -82,7 +82,7 @@ def class_names(values: Any, where: str) -> tuple[str, ...]:
         raise DataError(msg)
     twice = first_repeated(names)
     if twice is not None:
-        msg = f"{where} names {shown(twice)} twice; give each class its own name"
+        msg = f"{where} names {format_value(twice)} twice; give each class its own name"
         raise DataError(msg)
     return names
 
@@ -127,7 +127,7 @@ def _distinct(y: NDArray[Any], where: str, why: str) -> Labels:
         codes, classes = place[codes], tuple(classes[k] for k in order)
     many = f"the {len(classes)} distinct values are the classes"
     made = many if len(classes) > 1 else "the only value is the only class"
-    note = f"the entries of {last_part(where)} {why}: {made} ({some(classes)})"
+    note = f"the entries of {last_part(where)} {why}: {made} ({format_some(classes)})"
     return Labels(codes.reshape(-1).astype(np.int64, copy=False), classes, note)
 
 
@@ -150,7 +150,7 @@ def _named_labels(y: NDArray[Any], where: str, names: Sequence[str] | None) -> L
         value = str(y[row])
         hint = did_you_mean(value[:200], list(names[:1000]))
         msg = (
-            f"{where} of sample {row} is {shown(value)}, which is not among the "
+            f"{where} of sample {row} is {format_value(value)}, which is not among the "
             f"{len(names)} class names{hint}"
         )
         raise DataError(msg)

@@ -33,13 +33,13 @@ from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.config.overrides import validate_options
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.data.reader import Compression, write_dataset
-from fedapm_mpi.data.table import Table, stored_as
+from fedapm_mpi.data.table import Table, cast_storage
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.plugins import loader as ownparts
 from fedapm_mpi.plugins.faults import classify
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.utils.atomic_io import file_sha256
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
@@ -117,7 +117,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     ConfigError
         With one line for each thing that is wrong.
     """
-    if ownparts.is_own(source):
+    if ownparts.is_user_plugin(source):
         source = ownparts.absolute(source)
     else:
         source = source.replace("_", "-")
@@ -314,7 +314,7 @@ def _ready(
     ):
         tell(note)
     if settings.store is not None:
-        table = stored_as(table, settings.store)
+        table = cast_storage(table, settings.store)
     return {
         "table": table,
         "splits": splits,
@@ -442,7 +442,7 @@ def _partition(
 ) -> Sequence[NDArray[np.int64]]:
     options = dict(partitioner)
     name = options.pop("name")
-    rng = stream(settings.seed, "partition")
+    rng = generator(settings.seed, "partition")
     parts = own.partition(name, pool, settings.clients, rng, options)
     # Built-in ones are right by their tests; this is for users' own.
     found = fault(parts, len(pool.labels))

@@ -12,7 +12,7 @@ from data_prep.shifts import Clients, shifts
 from data_prep.sources import Source, sources
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.plugins import loader as ownparts
-from fedapm_mpi.plugins.faults import PartError, using
+from fedapm_mpi.plugins.faults import PluginError, using
 from fedapm_mpi.registry import Registry
 from fedapm_mpi.utils.text import one_line
 
@@ -31,7 +31,7 @@ def read(name: str, origin: Path, options: Mapping[str, Any]) -> Source:
             f"{what} returned {type(found).__name__}; it must return a "
             "data_prep.sources.Source"
         )
-        raise PartError(msg)
+        raise PluginError(msg)
     source: Source = found
     return source
 
@@ -56,7 +56,7 @@ def partition(
             f"{what} must return a list of integer arrays, the samples of each client, "
             f"not {one_line(repr(found))}"
         )
-        raise PartError(msg)
+        raise PluginError(msg)
     parts: Sequence[NDArray[np.int64]] = found
     return parts
 
@@ -79,7 +79,7 @@ def shift(
             f"samples, and a note (a string) for each of the {clients.number} clients; "
             f"it returned {type(found).__name__}"
         )
-        raise PartError(msg)
+        raise PluginError(msg)
     changed: Table = found[0]
     notes: Sequence[str] = found[1]
     return changed, notes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import SPLITS
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.text import cut, shown, some
+from fedapm_mpi.utils.text import format_some, format_value, truncate
 
 MISSING = ("nan", "NaN", "NAN", "None", "NaT", "<NA>", "N/A", "null", "NULL")
 """Texts that Python, NumPy, pandas and databases write where a value is missing."""
@@ -74,7 +74,7 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
         absent = absent | ~np.isfinite(y)
     if absent.any():
         rows = np.flatnonzero(absent)
-        value = cut(repr(y[rows[0]].item()))
+        value = truncate(repr(y[rows[0]].item()))
         msg = (
             f"{where}: {len(rows)} of {len(y)} samples have no {what}, the first is "
             f"sample {rows[0]} ({value}); name one for each, or leave these samples out"
@@ -123,7 +123,7 @@ def lookalikes(names: Sequence[str], what: str) -> str:
         plain = unicodedata.normalize("NFC", name).casefold()
         other = seen.setdefault(" ".join(plain.split()), name)
         if other is not name:
-            pair = f"{shown(other)} and {shown(name)}"
+            pair = f"{format_value(other)} and {format_value(name)}"
             return (
                 f"the {what} {pair} differ only in case, spaces or how accents are "
                 "encoded: are they the same?"
@@ -155,7 +155,7 @@ def split_codes(values: Any, where: str) -> NDArray[np.int8]:
     if bad.size:
         row = bad[0]
         value = np.asarray(values).reshape(-1)[row].item()
-        said = shown(value)
+        said = format_value(value)
         msg = f"{where} of sample {row} is {said}; it must be {_parts()}"
         raise DataError(msg)
     return y.astype(np.int8)
@@ -285,7 +285,7 @@ def control_characters(name: str) -> str:
     if name.isprintable():
         return ""
     found = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
-    return some(ascii(c) for c in found)
+    return format_some(ascii(c) for c in found)
 
 
 def writable(text: str) -> str:

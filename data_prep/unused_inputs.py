@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from fedapm_mpi.utils.text import shown, some
+from fedapm_mpi.utils.text import format_some, format_value
 
 MEANT = {
     "label": "y", "labels": "y", "target": "y", "targets": "y",
@@ -38,7 +38,7 @@ def unread(
     if not extra:
         return ()
     plural = f"{what}s" if len(extra) > 1 else what
-    said = f"{where}: nothing reads the {plural} {some(extra)}"
+    said = f"{where}: nothing reads the {plural} {format_some(extra)}"
     hint = hints(names, known)
     return (f"{said} ({hint})" if hint else said,)
 
@@ -52,5 +52,5 @@ def hints(names: Sequence[str], known: Sequence[str]) -> str:
         near = get_close_matches(plain, list(absent), n=1, cutoff=NEAR)
         meant = absent[near[0]] if near else MEANT.get(plain, "")
         if meant in absent.values():
-            found.append(f"{shown(name)}: did you mean {meant!r}?")
+            found.append(f"{format_value(name)}: did you mean {meant!r}?")
     return "; ".join(found[:4])

@@ -23,10 +23,10 @@ from data_prep.sample_fields import (
 )
 from data_prep.sources.base import Source
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.manifest_checks import input_fault
+from fedapm_mpi.data.manifest_checks import input_error
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.text import cut, shown, some
+from fedapm_mpi.utils.text import format_some, format_value, truncate
 
 MOST_CLASSES = 2**20
 
@@ -68,7 +68,7 @@ def checked_source(source: Source, name: str) -> Source:
         _rows(f"{where}: split", source.split, number)
         split = split_codes(_array(source.split), f"{where}: split")
     if source.default_split not in (None, "random", "own"):
-        said = cut(repr(source.default_split))
+        said = truncate(repr(source.default_split))
         _refuse(where, f"default_split is {said}, not 'random', 'own' or None")
     for shift in _sequence(f"{where}: shifts", source.shifts):
         if not isinstance(shift, Mapping) or not isinstance(shift.get("name"), str):
@@ -143,10 +143,10 @@ def _column(where: str, column: Any, number: int) -> Column:
     if not callable(column.take):
         _refuse(where, f"take must be a function of rows, not {kind_of(column.take)}")
     spec = column.spec
-    fault = input_fault(spec)
+    fault = input_error(spec)
     if fault:
         _refuse(where, fault)
-    where = f"{where}: input {shown(spec.name)}"
+    where = f"{where}: input {format_value(spec.name)}"
     if spec.ragged != (column.lengths is not None):
         _refuse(where, f"ragged={spec.ragged} does not go with its lengths")
     if column.lengths is None:
@@ -241,18 +241,18 @@ def _names(where: str, values: Any) -> tuple[str, ...]:
     names = _sequence(where, values)
     for place, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
-            msg = f"{where}: entry {place} is {cut(repr(name))}, not a name"
+            msg = f"{where}: entry {place} is {truncate(repr(name))}, not a name"
             raise DataError(msg)
         odd = control_characters(name)
         if odd:
             msg = (
-                f"{where}: the name {cut(ascii(name))} has characters that "
+                f"{where}: the name {truncate(ascii(name))} has characters that "
                 f"cannot be shown ({odd}); rename it"
             )
             raise DataError(msg)
     twice = first_repeated(names)
     if twice is not None:
-        msg = f"{where}: {shown(twice)} is there twice; each needs its own name"
+        msg = f"{where}: {format_value(twice)} is there twice; each needs its own name"
         raise DataError(msg)
     return tuple(str(name) for name in names)
 
@@ -270,11 +270,11 @@ def _absent(table: Table) -> str:
     without = [name for name, n in zip(table.classes, counts, strict=True) if not n]
     if len(table.classes) - len(without) == 1:
         name = table.classes[int(table.labels[0])]
-        return f"all samples are of one class, {shown(name)}"
+        return f"all samples are of one class, {format_value(name)}"
     if not without:
         return ""
     classes = f"{len(without)} of {len(table.classes)} classes"
-    return f"{classes} have no sample ({some(without)})"
+    return f"{classes} have no sample ({format_some(without)})"
 
 
 def _quantity(table: Table) -> str:

@@ -29,7 +29,7 @@ from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.data.reader import Column, Compression, Table, write_dataset
 from fedapm_mpi.data.table import check_description
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.text import cut, some
+from fedapm_mpi.utils.text import format_some, truncate
 
 REMEDY = "leave such clients out, or give some of their samples the split 'train'"
 
@@ -186,13 +186,13 @@ def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
     numeric = isinstance(client, (float, np.floating))
     if client is None or (numeric and not np.isfinite(client)) or is_missing(client):
         msg = (
-            f"sample {number} has no client ({cut(repr(client))}); name one for "
+            f"sample {number} has no client ({truncate(repr(client))}); name one for "
             "each sample, or leave it out"
         )
         raise DataError(msg)
     if isinstance(client, str) and control_characters(client):
         msg = (
-            f"sample {number}: the client {cut(ascii(client))} has characters "
+            f"sample {number}: the client {truncate(ascii(client))} has characters "
             f"that cannot be shown ({control_characters(client)}); rename it"
         )
         raise DataError(msg)
@@ -215,8 +215,8 @@ def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
         fits = False
     if not fits:
         msg = (
-            f"sample {number}: the client {cut(repr(client))} cannot be sorted "
-            f"among others such as {cut(repr(first))}; name clients by texts, or "
+            f"sample {number}: the client {truncate(repr(client))} cannot be sorted "
+            f"among others such as {truncate(repr(first))}; name clients by texts, or "
             "by integers"
         )
         raise DataError(msg)
@@ -230,16 +230,16 @@ def _checked(
     if not all(hasattr(sample, field) for field in Sample._fields):
         msg = f"sample {number} is a {type(sample).__name__}, not a Sample"
         raise DataError(msg)
-    where = f"sample {number}, of client {cut(repr(sample.client))}"
+    where = f"sample {number}, of client {truncate(repr(sample.client))}"
     if not isinstance(sample.split, str) or sample.split not in SPLITS:
-        said = cut(repr(sample.split))
+        said = truncate(repr(sample.split))
         msg = f"{where}: the split is {said}, not one of {', '.join(SPLITS)}"
         raise DataError(msg)
     label: Any = sample.label
     # Written so that NaN, of which nothing is true, is refused.
     number_like = isinstance(label, (int, float, np.integer, np.floating, np.bool_))
     if not number_like or not 0 <= label < num_classes or label != int(label):
-        said = cut(str(label) if number_like else repr(label))
+        said = truncate(str(label) if number_like else repr(label))
         msg = f"{where}: label {said} is not in 0 to {num_classes - 1}"
         raise DataError(msg)
     if not isinstance(sample.inputs, Mapping):
@@ -247,8 +247,8 @@ def _checked(
         raise DataError(msg)
     if sample.inputs.keys() != {spec.name for spec in inputs}:
         msg = (
-            f"{where}: it has the inputs {some(list(sample.inputs))}, announced are "
-            f"{', '.join(spec.name for spec in inputs)}"
+            f"{where}: it has the inputs {format_some(list(sample.inputs))}, announced "
+            f"are {', '.join(spec.name for spec in inputs)}"
         )
         raise DataError(msg)
     made = {}
@@ -256,7 +256,7 @@ def _checked(
         try:
             values = np.asarray(sample.inputs[spec.name])
         except (ValueError, TypeError, OverflowError) as error:
-            said = cut(str(error))
+            said = truncate(str(error))
             msg = f"{where}: input {spec.name!r} is no array ({said})"
             raise DataError(msg) from error
         if np.ma.is_masked(sample.inputs[spec.name]):

@@ -71,7 +71,7 @@ class Registry(Generic[F]):
         ConfigError
             If there is no such part; the message suggests the nearest name.
         """
-        if ownparts.is_own(name):
+        if ownparts.is_user_plugin(name):
             own: F = ownparts.load(self.kind, name)
             return own
         known = self.names()

@@ -15,16 +15,16 @@ LAST = "2"
 
 
 def stop_at(wanted: str) -> None:
-    from fedapm_mpi.doctor.watchdog import Watch
+    from fedapm_mpi.doctor.watchdog import Watchdog
 
-    step: Callable[..., None] = Watch.step
+    step: Callable[..., None] = Watchdog.step
 
-    def stopping(self: Watch, name: str, seconds: float | None = None) -> None:
+    def stopping(self: Watchdog, name: str, seconds: float | None = None) -> None:
         step(self, name, seconds)
         if name == wanted:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    Watch.step = stopping  # type: ignore[method-assign]
+    Watchdog.step = stopping  # type: ignore[method-assign]
 
 
 def main() -> int:

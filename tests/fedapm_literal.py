@@ -7,7 +7,7 @@ import numpy as np
 from federation import UNEVEN, Federation, start_at_random
 from quadratic import KAPPA, Quadratic
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.fedapm import FedAPM
 
 
@@ -76,7 +76,7 @@ def joint(rho=0.1, sigma=0.01, step=0.5, work=5, **options):
         sigma=sigma,
         batch_size=0,
         block_order="joint",
-        joint_work=Work(epochs=work),
+        joint_work=LocalBudget(epochs=work),
         **given,
     )
 

@@ -10,7 +10,7 @@ import torch
 from quadratic import DIM_U, KAPPA, Quadratic
 from torch import Tensor
 
-from fedapm_mpi.algorithms.base import Round, Work, memory_rows
+from fedapm_mpi.algorithms.base import LocalBudget, RoundInfo, memory_rows
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.optim.admm import Residuals
@@ -79,7 +79,7 @@ class Federation:
             msg = "a client changed what all of them were sent"
             raise AssertionError(msg)
         weight_sum = sum(weights[i] for i in participants)
-        facts = Round(
+        facts = RoundInfo(
             self.index,
             self.quadratic.m,
             len(participants),
@@ -152,8 +152,8 @@ def descending(rho=0.1, sigma=0.01, step=0.5, work=5, **options):
         lr_personal=step,
         lr_shared=step,
         batch_size=0,
-        personal_work=Work(epochs=work),
-        shared_work=Work(epochs=work),
+        personal_work=LocalBudget(epochs=work),
+        shared_work=LocalBudget(epochs=work),
         **options,
     )
 
@@ -176,7 +176,10 @@ def solving(quadratic, rho, sigma, steps=30, **options):
         lr_personal=best_step(alpha, quadratic.l_v, sigma),
         lr_shared=best_step(alpha, quadratic.l_u, rho),
         batch_size=0,
-        **{"personal_work": Work(steps=steps), "shared_work": Work(steps=steps)}
+        **{
+            "personal_work": LocalBudget(steps=steps),
+            "shared_work": LocalBudget(steps=steps),
+        }
         | options,
     )
 
@@ -237,7 +240,7 @@ def alternating(step, work, **options):
         lr_personal=step / 6,
         lr_shared=step / 6,
         batch_size=0,
-        personal_work=Work(epochs=work),
-        shared_work=Work(epochs=work),
+        personal_work=LocalBudget(epochs=work),
+        shared_work=LocalBudget(epochs=work),
         **options,
     )

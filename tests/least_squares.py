@@ -1,7 +1,8 @@
 """Least squares in mini-batches: every parameter shared, every step told in advance.
 
 Client i's loss is the mean over its n_i samples (x, y) of (x'w - y)^2 / 2, and that of
-a client without samples is zero. Of the package this knows the class `Work` alone.
+a client without samples is zero. Of the package this knows the class `LocalBudget`
+alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from quadratic import DIM_U
 from torch import Tensor
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 
 SIZES = (4, 1, 0, 3, 7, 2)
 EMPTY = 2
@@ -76,7 +77,7 @@ class LeastSquares:
         *,
         lr: float,
         batch_size: int,
-        work: Work,
+        work: LocalBudget,
         weight_decay: float = 0.0,
     ) -> tuple[Vector, int]:
         """Return the end of client i's SGD from w, and the number of steps to it.
@@ -103,7 +104,7 @@ class Problem:
         self.shared.fill_(torch.nan)
         self._buffer.fill_(torch.nan)
 
-    def batches(self, phase: str, work: Work, size: int) -> Iterator[Any]:
+    def batches(self, phase: str, work: LocalBudget, size: int) -> Iterator[Any]:
         """Yield the rows of each batch."""
         yield from order(len(self._y), work, size)
 
@@ -119,7 +120,7 @@ class Problem:
         return self.gradient(part, slice(None))
 
 
-def order(n: int, work: Work, size: int) -> list[NDArray[np.int64]]:
+def order(n: int, work: LocalBudget, size: int) -> list[NDArray[np.int64]]:
     """Return the batches of one phase: each epoch begins one sample later."""
     batches: list[NDArray[np.int64]] = []
     epoch = 0

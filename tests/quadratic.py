@@ -7,7 +7,7 @@ Client i of m has the loss
 
 so the minimiser of :math:`\sum_i \alpha_i f_i(v_i, u)` over all v_i and u solves one
 linear system. Everything here is float64 and written from the formulas of FedAPM
-(arXiv 2506.04672); of the package it knows the class `Work` alone.
+(arXiv 2506.04672); of the package it knows the class `LocalBudget` alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 
 DIM_V, DIM_U, ROWS = 3, 4, 5
 KAPPA = 0.05
@@ -148,7 +148,7 @@ class QuadraticProblem:
         self._point.fill_(torch.nan)
         self._buffer.fill_(torch.nan)
 
-    def batches(self, phase: str, work: Work, size: int) -> Iterator[None]:
+    def batches(self, phase: str, work: LocalBudget, size: int) -> Iterator[None]:
         """Yield the full batch once for each epoch or step."""
         if phase not in ("shared", "personal", "joint") or size != 0:
             msg = f"unknown phase {phase!r} or batch size {size}"

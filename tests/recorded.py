@@ -8,7 +8,7 @@ from training import FEDAPM, experiment
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 
 EVERYTHING = {"blocks": True, "dual_sum": True, "lagrangian": True}
@@ -42,7 +42,7 @@ class Looked:
 
     def __init__(self, run, data, **changes):
         config = validate(experiment(data, **{"dtype": "float64"} | changes), "test")
-        session = open_session(config, Serial())
+        session = open_context(config, Serial())
         (group,) = session.groups.members
         self.start = group.initial["shared"].double()
         self.run, self.m = run, session.num_clients

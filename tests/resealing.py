@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-from fedapm_mpi.data.block_checksums import BLOCK, SUM, append_sums
+from fedapm_mpi.data.block_checksums import BLOCK_BYTES, CHECKSUM_DTYPE, append_sums
 from fedapm_mpi.data.manifest import MANIFEST, ShardFile, encode_manifest, read_manifest
 from fedapm_mpi.utils.atomic_io import file_sha256
 
@@ -17,7 +17,7 @@ def reseal(
     directory: Path,
     index: int,
     change: Callable[[Any], object],
-    block: int = BLOCK,
+    block: int = BLOCK_BYTES,
 ) -> None:
     """Change a shard through h5py, and write its checksums anew, and the manifest's."""
     manifest = read_manifest(directory)
@@ -44,7 +44,9 @@ def make_old(directory: Path) -> None:
         path = Path(directory) / shard.name
         with path.open("r+b") as file:
             file.truncate(
-                shard.bytes - SUM * -(-shard.bytes // (shard.block_bytes + SUM))
+                shard.bytes
+                - CHECKSUM_DTYPE
+                * -(-shard.bytes // (shard.block_bytes + CHECKSUM_DTYPE))
             )
         with h5py.File(path, "r+", locking=False) as file:
             for split in manifest.counts:
@@ -59,4 +61,6 @@ def make_old(directory: Path) -> None:
 
 
 def _without_table(shard: ShardFile) -> int:
-    return shard.bytes - SUM * -(-shard.bytes // (shard.block_bytes + SUM))
+    return shard.bytes - CHECKSUM_DTYPE * -(
+        -shard.bytes // (shard.block_bytes + CHECKSUM_DTYPE)
+    )

@@ -18,7 +18,7 @@ from federation import (
 )
 from quadratic import DIM_U, DIM_V, KAPPA, Quadratic
 
-from fedapm_mpi.algorithms._consensus_admm import Balance
+from fedapm_mpi.algorithms._consensus_admm import ResidualBalancing
 from fedapm_mpi.optim import admm
 
 RHOS = (0.1, 0.2, 0.4, 0.1, 0.05, 0.3, 3.0, 0.3, 0.03, 0.3)
@@ -26,12 +26,14 @@ RHOS = (0.1, 0.2, 0.4, 0.1, 0.05, 0.3, 3.0, 0.3, 0.03, 0.3)
 
 
 def exact(rho, **balance):
-    return Exact(rho=rho, balance=Balance(**balance))
+    return Exact(rho=rho, balance=ResidualBalancing(**balance))
 
 
 def adaptive(rho, relaxation=1.0, **options):
     """FedAPM whose penalty the test changes itself."""
-    return descending(rho, balance=Balance(), relaxation=relaxation, **options)
+    return descending(
+        rho, balance=ResidualBalancing(), relaxation=relaxation, **options
+    )
 
 
 # The server under clients' own penalties -------------------------------------------
@@ -204,7 +206,7 @@ def test_absolute_residuals_move_it_the_right_way_under_partial_participation(
 def test_a_bad_penalty_mends_with_gradient_steps_too():
     options = {"work": 20, "sigma": 0.1}
     adapting, used = errors(
-        descending(1e-4, balance=Balance(residuals="absolute"), **options),
+        descending(1e-4, balance=ResidualBalancing(residuals="absolute"), **options),
         800,
         goal=1e-8,
     )

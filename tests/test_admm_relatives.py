@@ -9,7 +9,7 @@ from federation import UNEVEN, Federation, snapshot
 from least_squares import EMPTY, SIZES, LeastSquares, order
 from quadratic import DIM_U
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.fedadmm import FedADMM
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.fedavg import FedAvg
@@ -22,9 +22,9 @@ WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}
 ROUNDS = ([0, 2, 3], [4], [0, 1, 2, 3, 4, 5], [EMPTY], [1, 3, 4], [0, 2, 3])
 DECAY = 0.3
 LOCAL = {
-    "epochs": {"batch_size": 2, "work": Work(epochs=2)},
-    "steps": {"batch_size": 2, "work": Work(steps=3), "weight_decay": DECAY},
-    "full": {"batch_size": 0, "work": Work(steps=2), "weight_decay": DECAY},
+    "epochs": {"batch_size": 2, "work": LocalBudget(epochs=2)},
+    "steps": {"batch_size": 2, "work": LocalBudget(steps=3), "weight_decay": DECAY},
+    "full": {"batch_size": 0, "work": LocalBudget(steps=2), "weight_decay": DECAY},
 }
 CLASSES = {"fedadmm": FedADMM, "iiadmm": IIADMM, "iceadmm": ICEADMM}
 STEPS = {"fedadmm": {"lr": 0.9}, "iiadmm": {"zeta": 0.5}, "iceadmm": {"curvature": 2.5}}
@@ -43,7 +43,7 @@ def make(name, rho=0.4, **options):
 
 def full(steps):
     """Return options of so many full-batch steps."""
-    return {"batch_size": 0, "work": Work(steps=steps), "weight_decay": DECAY}
+    return {"batch_size": 0, "work": LocalBudget(steps=steps), "weight_decay": DECAY}
 
 
 def close(tensor, array, atol=1e-12):
@@ -217,7 +217,7 @@ def same_run(ours, other, clients, adapt=False):
 def test_fedadmm_is_fedapms_u_phase_bit_for_bit(options, init, local):
     """If everybody has samples."""
     steps = {"lr_personal": 1.0, "lr_shared": 0.9, "u_init": init}
-    works = {"personal_work": Work(steps=1), "shared_work": local["work"]}
+    works = {"personal_work": LocalBudget(steps=1), "shared_work": local["work"]}
     rest = {key: value for key, value in local.items() if key != "work"} | options
     other = FedAPM(rho=0.4, sigma=0.0, **steps, **works, **rest)
     ours = make("fedadmm", init=init, **local, **options)
@@ -301,7 +301,7 @@ def test_only_iceadmm_goes_on_from_its_own_model_unless_told():
 
 @each_name
 def test_a_tolerance_is_refused_and_iceadmms_relaxation(name):
-    work = Work(xi=0.1, decay=0.5, max_epochs=2)
+    work = LocalBudget(xi=0.1, decay=0.5, max_epochs=2)
     with pytest.raises(ValueError, match="only fedapm"):
         make(name, batch_size=0, work=work)
     with pytest.raises(TypeError, match="relaxation"):

@@ -110,12 +110,12 @@ def test_a_value_is_never_taken_for_a_run(
 
 
 def test_options_of_prepare_may_come_before_its_source():
-    from fedapm_mpi.cli.prepare import asked
+    from fedapm_mpi.cli.prepare import request_of
 
     args = parser(["prepare"]).parse_args(
         ["prepare", "a.b=1", "--from", "x", "--force", "arrays", "--to", "y", "c=2"]
     )
-    assert asked(args, "prepare") == ("arrays", {"a": {"b": 1}, "c": 2})
+    assert request_of(args, "prepare") == ("arrays", {"a": {"b": 1}, "c": 2})
 
 
 def test_what_words_are(tmp_path, monkeypatch):

@@ -13,15 +13,15 @@ from training import experiment, write_config
 from fedapm_mpi.cli.main import main
 from fedapm_mpi.cluster.site import Site, read_site
 from fedapm_mpi.cluster.slurm.scripts import (
-    Shape,
-    Training,
+    JobResources,
+    TrainJob,
     render_step,
     render_training,
 )
 from fedapm_mpi.errors import ConfigError
 
-SHAPE = Shape(nodes=3, tasks_per_node=2, time="1:00:00")
-RUN = Training(name="mine", config="mine.yaml", run_dir="runs/mine-$SLURM_JOB_ID")
+SHAPE = JobResources(nodes=3, tasks_per_node=2, time="1:00:00")
+RUN = TrainJob(name="mine", config="mine.yaml", run_dir="runs/mine-$SLURM_JOB_ID")
 SITES = sorted((Path(__file__).parents[1] / "launch" / "sites").glob("*.yaml"))
 
 
@@ -65,7 +65,7 @@ def test_a_run_on_six_tasks(tmp_path):
 
 
 def test_words_reach_the_program_as_they_were(tmp_path):
-    run = Training(
+    run = TrainJob(
         name="x",
         config='my "own" runs/a.yaml',
         run_dir="runs/$SLURM_JOB_ID b",
@@ -81,7 +81,9 @@ def test_words_reach_the_program_as_they_were(tmp_path):
 
 def test_a_cluster_with_gpus(tmp_path):
     site = Site(venv=".", gpus_per_node=4, cores=8, launcher="srun", mpi_type="pmix")
-    script = render_training(site, Shape(nodes=2, tasks=9, time="10"), RUN, "runs")
+    script = render_training(
+        site, JobResources(nodes=2, tasks=9, time="10"), RUN, "runs"
+    )
     told = options(script)
     assert told["--gres"] == "gpu:4"
     assert told["--ntasks"] == "9"
@@ -94,7 +96,7 @@ def test_a_cluster_with_gpus(tmp_path):
 
 
 def test_nodes_with_unequal_numbers(tmp_path):
-    shape = Shape(nodes=3, tasks=5, tasks_per_node=2, time="10")
+    shape = JobResources(nodes=3, tasks=5, tasks_per_node=2, time="10")
     script = render_training(Site(venv="."), shape, RUN, "runs")
     told = options(script)
     assert (told["--ntasks"], told["--ntasks-per-node"]) == ("5", "2")
@@ -103,14 +105,14 @@ def test_nodes_with_unequal_numbers(tmp_path):
 
 
 def test_ranks_are_not_told_before_they_have_begun():
-    script = render_training(Site(), Shape(nodes=1, time="1"), RUN, "runs")
+    script = render_training(Site(), JobResources(nodes=1, time="1"), RUN, "runs")
     assert options(script)["--signal"] == "B:USR1@15"
 
 
 def test_an_element_trains_its_cell(tmp_path):
     (tmp_path / "runs" / "s").mkdir(parents=True)
     (tmp_path / "runs" / "s" / "cells.txt").write_text("seed=1,rho=2\nseed=2,rho=2\n")
-    run = Training(name="s", config="runs/s", run_dir="runs/s", array="0-1%1")
+    run = TrainJob(name="s", config="runs/s", run_dir="runs/s", array="0-1%1")
     script = render_training(Site(venv="."), SHAPE, run, "runs")
     assert options(script)["--array"] == "0-1%1"
     assert options(script)["--output"] == "runs/s-%A_%a.out"

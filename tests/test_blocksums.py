@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedapm_mpi.data.block_checksums import (
-    BLOCK,
-    SUM,
+    BLOCK_BYTES,
+    CHECKSUM_DTYPE,
     ChangedError,
     CheckedFile,
     append_sums,
@@ -30,7 +30,7 @@ def sealed(folder, size, block):
 @given(st.integers(1, 400), st.sampled_from([64, 65, 128]), st.data())
 def test_every_part_is_read(folder, size, block, data):
     raw, kept = sealed(folder, size, block)
-    assert kept.bytes == size + SUM * -(-size // block)
+    assert kept.bytes == size + CHECKSUM_DTYPE * -(-size // block)
     assert kept.bytes == (folder / "x").stat().st_size
     assert kept.sha256 == file_sha256(folder / "x")
     start = data.draw(st.integers(0, size))
@@ -69,9 +69,9 @@ def test_nothing_is_read_beyond_the_end(folder):
 def test_a_file_that_has_no_such_table(folder, size):
     (folder / "y").write_bytes(bytes(size))
     with pytest.raises(ChangedError, match="table of checksums has changed"):
-        CheckedFile(folder / "y", BLOCK, "0" * 64)
+        CheckedFile(folder / "y", BLOCK_BYTES, "0" * 64)
 
 
 def test_the_table_is_small(folder):
-    _, kept = sealed(folder, 2**20, BLOCK)
+    _, kept = sealed(folder, 2**20, BLOCK_BYTES)
     assert kept.bytes - 2**20 == 2**20 // 2048

@@ -13,7 +13,7 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.participation import participation
 from fedapm_mpi.studies.scaling import platform, study
-from fedapm_mpi.studies.sweep.grid import MOST_CELLS, Sweep, read_sweep
+from fedapm_mpi.studies.sweep.grid import MAX_CELLS, Sweep, read_sweep
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_a_sweep_counts_its_cells():
     sweep = Sweep(config="c", grid={"a": [1, 2], "b": [1, 2, 3]}, zip={"c": [1, 2]})
     assert sweep.count == len(sweep.cells()) == 12
     assert Sweep(config="c", zip={"a": [1, 2]}).count == 2
-    many = Sweep(config="c", grid={"seed": list(range(MOST_CELLS))})
-    assert many.count == MOST_CELLS
+    many = Sweep(config="c", grid={"seed": list(range(MAX_CELLS))})
+    assert many.count == MAX_CELLS
 
 
 @pytest.mark.parametrize(

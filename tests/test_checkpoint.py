@@ -5,8 +5,8 @@ import torch
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.storage import checkpoint
-from fedapm_mpi.storage.client_states import ClientTable, run_digest, state_digest
-from fedapm_mpi.storage.tensor_store import Own
+from fedapm_mpi.storage.client_states import ClientStateStore, run_digest, state_digest
+from fedapm_mpi.storage.tensor_store import LocalStore
 from fedapm_mpi.utils.atomic_io import WriteError, write_text
 
 
@@ -120,7 +120,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(WriteError, match="No space left"):
-        checkpoint.write_whole(path, full)
+        checkpoint.atomic_write(path, full)
     assert path.read_text("utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["note.json"]
 
@@ -136,8 +136,8 @@ def test_files_are_the_same_bytes_for_the_same_state(tmp_path):
     assert first == second
 
 
-def table(hosted) -> ClientTable:
-    return ClientTable(hosted, [lambda: state(0.0)], [0] * 4, Own())
+def table(hosted) -> ClientStateStore:
+    return ClientStateStore(hosted, [lambda: state(0.0)], [0] * 4, LocalStore())
 
 
 def test_an_untouched_client_costs_nothing_and_counts_in_the_digest():

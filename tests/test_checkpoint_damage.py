@@ -72,9 +72,9 @@ def test_every_flipped_byte_of_the_tensors_is_noticed(tmp_path):
         for k, raw in enumerate(flips(sound)):
             if k % 7 == 0:
                 path.write_bytes(raw)
-                assert "checksum" in checkpoint.damage(saved, [path.name])
+                assert "checksum" in checkpoint.find_corruption(saved, [path.name])
         path.write_bytes(sound)
-        assert checkpoint.damage(saved, [path.name]) is None
+        assert checkpoint.find_corruption(saved, [path.name]) is None
 
 
 def edit(change, kind=2):

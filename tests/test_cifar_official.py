@@ -8,13 +8,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks.paper import cifar_official as official
-from fedapm_mpi.algorithms.base import Round, Work
+from fedapm_mpi.algorithms.base import LocalBudget, RoundInfo
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.engine.local_objective import ClientProblem
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.cnn import CNN
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 M, N, SEED, BATCH, EPOCHS, LR, DECAY, RHO, SIGMA, MU = (
     5, 7, 11, 3, 2, 0.4, 0.05, 0.3, 0.2, 0.1,
@@ -35,7 +35,7 @@ def make(name, **changes):
     options = {
         "lr": LR,
         "batch_size": BATCH,
-        "work": Work(epochs=EPOCHS),
+        "work": LocalBudget(epochs=EPOCHS),
         "weight_decay": DECAY,
         "conv_size": CONV_SIZE,
     }
@@ -58,7 +58,7 @@ class Package:
 
     def __init__(self, algorithm, wrap=lambda problem: problem):
         self.algorithm = algorithm
-        self.model = SplitModel(network(), set())
+        self.model = PartitionedModel(network(), set())
         self.wrap = wrap
         start, nothing = self.model.shared.clone(), torch.zeros(0)
         self.server = start.clone()[None]
@@ -70,14 +70,14 @@ class Package:
         for i in chosen:
             self.model.shared.fill_(torch.nan)
             x, y = data(i)
-            problem = ClientProblem(
+            problem = LocalObjective(
                 self.model, Samples((x,), {}, y),
                 seed=SEED, round_index=self.index, client=i,
             )  # fmt: skip
             total += self.algorithm.client_step(
                 broadcast, self.clients[i], self.wrap(problem), 1 / M
             )
-        facts = Round(self.index, M, len(chosen), len(chosen) / M)
+        facts = RoundInfo(self.index, M, len(chosen), len(chosen) / M)
         self.algorithm.server_step(self.server, total, facts)
         self.index += 1
 
@@ -149,7 +149,7 @@ class Trainer:
 
     @staticmethod
     def orders(t, i, phase):
-        rng = stream(SEED, "batches", t, i, phase)
+        rng = generator(SEED, "batches", t, i, phase)
         for _ in range(EPOCHS):
             order = torch.from_numpy(rng.permutation(N))
             yield from torch.split(order, BATCH)
@@ -242,15 +242,15 @@ def test_options_that_cannot_be():
     with pytest.raises(ValueError, match="conv_size must be at least 1"):
         make("FedAPM", conv_size=0)
     with pytest.raises(ValueError, match="work takes epochs or steps"):
-        make("FedAlt", work=Work(xi=1.0, decay=0.5, max_epochs=3))
-    assert make("FedAlt", work={"epochs": 3}).work == Work(epochs=3)
+        make("FedAlt", work=LocalBudget(xi=1.0, decay=0.5, max_epochs=3))
+    assert make("FedAlt", work={"epochs": 3}).work == LocalBudget(epochs=3)
     assert replace(make("FedAPM"), rho=2.0).rho == 2.0
 
 
 def test_the_cut_of_the_published_network():
     module = CNN((3, 32, 32), False, 10, channels=(16, 32), hidden=128)
     sizes = {name: p.numel() for name, p in module.named_parameters()}
-    assert official.FedAlt(lr=1, batch_size=1, work=Work(epochs=1)).conv_size == sum(
-        sizes[name] for name in CONVS
-    )
+    assert official.FedAlt(
+        lr=1, batch_size=1, work=LocalBudget(epochs=1)
+    ).conv_size == sum(sizes[name] for name in CONVS)
     assert list(sizes)[:4] == list(CONVS)

@@ -10,15 +10,15 @@ import toy_data
 from test_report import write_run
 from training import experiment, rounds_of
 
-from fedapm_mpi.analysis.comparison import COLUMNS, sentences, table_rows
+from fedapm_mpi.analysis.comparison import COLUMNS, notes, table_rows
 from fedapm_mpi.analysis.plots import draw_clients
 from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.tasks.classification import worst_decile_size
-from fedapm_mpi.tracking.progress import headline
-from fedapm_mpi.tracking.summary import remarks, summarise_run
+from fedapm_mpi.tracking.progress import format_metrics
+from fedapm_mpi.tracking.summary import remarks, summarize_run
 from fedapm_mpi.training.runner import train
 
 
@@ -94,9 +94,9 @@ def test_the_part_that_was_evaluated_is_counted(toy, tmp_path):
     evaluation = {"every": 1, "split": "train"}
     records, _, rows = trained(toy["odd"], tmp_path / "run", evaluation=evaluation)
     assert {record["evaluated_split"] for record in records} == {"train"}
-    assert "loss after training " in headline(records[-1])
-    assert "test loss" not in headline(records[-1])
-    assert "val loss " in headline(records[-1] | {"evaluated_split": "val"})
+    assert "loss after training " in format_metrics(records[-1])
+    assert "test loss" not in format_metrics(records[-1])
+    assert "val loss " in format_metrics(records[-1] | {"evaluated_split": "val"})
     assert [row["evaluated_samples"] for row in rows] == [
         row["train_samples"] for row in rows
     ]
@@ -174,7 +174,7 @@ def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_
     add_counts(first, clients=3, num_clients=4)
     add_counts(second, clients=4, num_clients=4)
     runs = read_runs([first, second])
-    (line,) = (s for s in sentences(runs) if "different numbers" in s)
+    (line,) = (s for s in notes(runs) if "different numbers" in s)
     assert "a 3 of 4, b 4 of 4" in line
     draw_clients([replace(runs[0], split="val"), runs[1]], tmp_path / "drawn")
     assert "own validation or test part" in (tmp_path / "drawn.svg").read_text()
@@ -190,7 +190,7 @@ def test_records_of_before_there_were_counts_are_read(tmp_path):
         None
     }
     old = {"train_loss": 1.0, "loss": 0.5, "accuracy": 0.25, "f1": 0.0}
-    shown = headline(old | {"accuracy_worst_decile": 0.0})
+    shown = format_metrics(old | {"accuracy_worst_decile": 0.0})
     assert "client" not in shown
     assert "accuracy 0.2500" in shown
 
@@ -209,7 +209,7 @@ def test_means_over_evaluations_of_changing_clients_are_told():
         counts = {"clients": clients, "worst_decile_clients": 1, "num_clients": 9}
         return {"round": t, "loss": 1.0, "accuracy": accuracy, **counts}
 
-    summary = summarise_run([record(1, 0.9, 1), record(2, 0.5, 4), record(3, 0.4, 9)])
+    summary = summarize_run([record(1, 0.9, 1), record(2, 0.5, 4), record(3, 0.4, 9)])
     accuracy = summary["accuracy"]
     assert (accuracy["best"], accuracy["best_clients"]) == (0.9, 1)
     assert accuracy["mean_of_last_ten_fewest_clients"] == 1

@@ -7,34 +7,34 @@ from training import experiment
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.training.client import local_work
-from fedapm_mpi.training.context import Session, open_session
+from fedapm_mpi.training.client import train_clients
+from fedapm_mpi.training.context import TrainingContext, open_context
 
 
-def session(data, **changes) -> Session:
+def session(data, **changes) -> TrainingContext:
     values = experiment(
         data,
         model={"name": "user_parts:batch_norm"},
         split={"personal": ["3.*"]},
         **changes,
     )
-    return open_session(validate(values, "test"), Serial())
+    return open_context(validate(values, "test"), Serial())
 
 
-def initial(s: Session):
+def initial(s: TrainingContext):
     (group,) = s.groups.members
     return group.initial
 
 
-def work(s: Session, t: int, *clients: int):
+def work(s: TrainingContext, t: int, *clients: int):
     message = torch.zeros(s.down_length, dtype=s.dtype)
     message[: s.size] = initial(s)["shared"]
     if s.averages_buffers:
         message[s.size :] = initial(s)["buffers"]
-    return local_work(s, t, np.array(clients), message)
+    return train_clients(s, t, np.array(clients), message)
 
 
-def steps_of(s: Session, client: int) -> int:
+def steps_of(s: TrainingContext, client: int) -> int:
     size = s.algorithm.batch_size
     return 2 * -(-int(s.manifest.counts["train"][client]) // size)
 

@@ -11,8 +11,8 @@ from data_prep.pipeline import plan, prepare
 from data_prep.writer import Sample, write_samples
 from fedapm_mpi.data.manifest import InputSpec, read_manifest
 from fedapm_mpi.data.reader import Compression, ShardReader
-from fedapm_mpi.data.table import Table, column, stored_as
-from fedapm_mpi.data.verify import join, repeats, verify
+from fedapm_mpi.data.table import Table, cast_storage, column
+from fedapm_mpi.data.verify import find_duplicates, join, verify
 from fedapm_mpi.errors import ConfigError, DataError
 
 KINDS = get_args(Compression)
@@ -67,7 +67,7 @@ def test_compressed_shards_hold_the_same_in_less_space(raw, tmp_path, kind):
     assert [f.sha256 for f in again.files] == [f.sha256 for f in small.files]
     assert small.preparation["compression"] == kind
     assert "compression" not in plain.preparation
-    found = repeats(small, join([own for _, own in verify(small)]))
+    found = find_duplicates(small, join([own for _, own in verify(small)]))
     assert found.apart == []
 
 
@@ -119,7 +119,7 @@ def test_half_precision(raw, tmp_path):
 
 def test_values_that_half_precision_can_not_hold():
     x = np.array([[65504.0], [65520.0]], np.float32)
-    table = stored_as(Table("t", [column("x", x)], np.zeros(2), ["a"]), "float16")
+    table = cast_storage(Table("t", [column("x", x)], np.zeros(2), ["a"]), "float16")
     assert table.columns[0].take(np.array([0])).dtype == np.float16
     with pytest.raises(DataError, match="leave out store=float16"):
         table.columns[0].take(np.array([0, 1]))

@@ -22,7 +22,7 @@ from training import FEDAPM, FEDSIM, digest_of, experiment, rounds_of
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import dry_run
 
 
@@ -186,7 +186,7 @@ def test_lagrangian_is_that_of_the_shards_and_the_states(
     }
     run = go(tmp_path / "run", features, **changes)
     states = Looked(run, features, **changes)
-    session = open_session(
+    session = open_context(
         validate(experiment(features, dtype="float64", **changes), "test"), Serial()
     )
     records = [record for record in rounds_of(run) if record["round"]]
@@ -252,7 +252,7 @@ def test_what_needs_duals_is_refused_without(features, key, changes):
         features, split=None, algorithm={"name": "fedavg"} | FEDSIM, **changes
     )
     with pytest.raises(ConfigError) as caught:
-        open_session(validate(values, "test"), Serial())
+        open_context(validate(values, "test"), Serial())
     text = str(caught.value)
     assert text.startswith(f"{key} needs ")
     assert "fedavg" in text
@@ -263,7 +263,7 @@ def test_many_clients_get_a_word_on_how_often_they_are_looked_at(features, monke
     monkeypatch.setattr("fedapm_mpi.training.context.MANY_CLIENTS", 8)
     for every, told in ((1, 1), (10, 0)):
         values = experiment(features, diagnostics={"every": every})
-        warnings = open_session(validate(values, "test"), Serial()).warnings
+        warnings = open_context(validate(values, "test"), Serial()).warnings
         assert len([w for w in warnings if "diagnostics.every" in w]) == told
 
 

@@ -9,7 +9,7 @@ from training import experiment, fedapm, user_path, write_config
 
 from fedapm_mpi.config.loader import load
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.affinity import fitting_threads, notes, own_cores
+from fedapm_mpi.utils.affinity import available_cores, max_threads_per_rank, notes
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from fedapm_mpi.utils.affinity import fitting_threads, notes, own_cores
     ],
 )
 def test_as_many_threads_as_fit(cores, nodes, threads):
-    assert fitting_threads(cores, nodes) == threads
+    assert max_threads_per_rank(cores, nodes) == threads
 
 
 def rank(number, cores, threads=1, host="a"):
@@ -65,7 +65,7 @@ def test_one_process_uses_the_cores_it_was_given(toy, tmp_path):
     config = write_config(
         tmp_path / "c.yaml", experiment(toy["features"], threads="auto", rounds=1)
     )
-    core = own_cores()[0]
+    core = available_cores()[0]
     words = fedapm("train", config, "--run-dir", tmp_path / "run")
     done = subprocess.run(
         [sys.executable, *words],

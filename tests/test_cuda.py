@@ -9,18 +9,18 @@ from safetensors.torch import load_file
 from torch import nn
 from training import FEDAPM, digest_of, experiment, rounds_of, train, write_config
 
-from fedapm_mpi.algorithms import Work
+from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import open_device
-from fedapm_mpi.engine.local_objective import ClientProblem
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError, TrainingError
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.models.cnn import CNN
 from fedapm_mpi.models.resnet18 import resnet18
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 PICTURE = (3, 8, 8)
@@ -92,7 +92,7 @@ def trained(
 ):
     """Return parameters, buffers and loss after a phase of local work."""
     module = network(kind).to(dtype)
-    model = SplitModel.from_patterns(module, personal=["fc*"])
+    model = PartitionedModel.from_patterns(module, personal=["fc*"])
     model.move(torch.device(device))
     if not recorded:
         model.graphs.run = lambda kind, body, sources, rows: body(
@@ -103,10 +103,10 @@ def trained(
     if poison is not None:
         x[poison] = float("inf")
     samples = Samples((x.to(dtype),), {}, torch.arange(35) % 4).to(model.device)
-    p = ClientProblem(model, samples, seed=0, round_index=0, client=0, bf16=bf16)
+    p = LocalObjective(model, samples, seed=0, round_index=0, client=0, bf16=bf16)
     part = {"joint": "both"}.get(phase, phase)
     vectors = {"shared": [p.shared], "personal": [p.personal]}
-    for batch in p.batches(phase, Work(epochs=3), 8):
+    for batch in p.batches(phase, LocalBudget(epochs=3), 8):
         gradient = p.gradient(part, batch)
         start = 0
         for vector in vectors.get(phase, [p.shared, p.personal]):
@@ -223,7 +223,7 @@ def test_the_same_bits_on_any_number_of_ranks(toy, tmp_path, case):
 @on_gpu
 def test_states_stay_where_every_rank_can_reach_them(toy):
     values = experiment(toy["features"], device="cuda")
-    session = open_session(validate(values, "test"), Serial())
+    session = open_context(validate(values, "test"), Serial())
     assert session.groups.members[0].model.device.type == "cuda"
     assert session.table.touch(0)["shared"].device.type == "cpu"
 

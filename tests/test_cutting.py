@@ -14,7 +14,7 @@ from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import identity_of
 
 COUNT = 5
@@ -61,7 +61,7 @@ def test_all_clients_are_as_none_named(toy, tmp_path):
 def test_more_clients_than_there_are_is_refused(toy):
     config = validate(experiment(toy["features"], clients=9), "test")
     with pytest.raises(ConfigError, match="clients is 9, but the data set has only 8"):
-        open_session(config, Serial())
+        open_context(config, Serial())
 
 
 def test_clients_count_for_who_may_go_on(toy):

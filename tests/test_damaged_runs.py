@@ -11,17 +11,17 @@ from training import digest_of, experiment
 from fedapm_mpi.analysis.run import load_client_model, read_config
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.config.diff import differences
+from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.tracking.run_directory import WRITTEN
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.atomic_io import (
     WriteError,
-    cannot_write,
+    atomic_write,
     remove,
+    write_error,
     write_text,
-    write_whole,
 )
 
 
@@ -203,7 +203,7 @@ def test_a_report_is_not_written_through_a_link(run, tmp_path):
 )
 def test_advice_follows_the_error(tmp_path, number, advice):
     error = OSError(number, os.strerror(number))
-    told = str(cannot_write(tmp_path / "a", error))
+    told = str(write_error(tmp_path / "a", error))
     assert advice in told
     assert os.strerror(number) in told
 
@@ -212,7 +212,7 @@ def test_advice_follows_the_error(tmp_path, number, advice):
         raise error
 
     with pytest.raises(WriteError, match=advice):
-        write_whole(tmp_path / "a", fail)
+        atomic_write(tmp_path / "a", fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -222,7 +222,7 @@ def test_no_part_is_left_by_another_exception(tmp_path, stop):
         raise stop
 
     with pytest.raises(stop):
-        write_whole(tmp_path / "a", fail)
+        atomic_write(tmp_path / "a", fail)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -245,7 +245,7 @@ def test_a_directory_by_the_name_of_a_file_is_a_sentence(tmp_path):
         ("pathlib.Path.mkdir", errno.EACCES),
         ("shutil.rmtree", errno.EIO),
         ("fedapm_mpi.storage.checkpoint.file_sha256", errno.EIO),
-        ("fedapm_mpi.tracking.run_directory.flush", errno.EIO),
+        ("fedapm_mpi.tracking.run_directory.fsync_path", errno.EIO),
     ],
 )
 def test_a_failing_operation_is_one_sentence(
@@ -272,18 +272,18 @@ def test_a_failing_operation_is_one_sentence(
 def test_only_what_differs_is_shown():
     then = {"a": {"name": "x", "rho": 0.1, "work": {"epochs": 1}}, "seed": 1}
     now = {"a": {"name": "x", "rho": 0.2, "work": {"epochs": 1}}, "seed": 1}
-    assert differences(then, then) == []
-    assert differences(then, now) == ["a.rho: 0.1 -> 0.2"]
-    assert differences({"s": "a" * 64}, {"s": "b" * 64}) == [
+    assert config_diff(then, then) == []
+    assert config_diff(then, now) == ["a.rho: 0.1 -> 0.2"]
+    assert config_diff({"s": "a" * 64}, {"s": "b" * 64}) == [
         f"s: {'a' * 12} -> {'b' * 12}"
     ]
     now["a"] = {"name": "y", "steps": 3}
-    assert differences(then, now) == ["a.name: x -> y"]
-    assert differences({"p": None}, {"p": {"x": 1}}) == ["p: None -> {'x': 1}"]
-    assert differences({"p": 1}, {"q": 2}) == ["p: 1 -> (none)", "q: (none) -> 2"]
-    assert differences({"n": [8]}, {"n": [9, 10]}) == ["n: [8] -> [9, 10]"]
-    assert differences({"n": "1"}, {"n": 1}) == ["n: '1' -> 1"]
-    (line,) = differences({"n": "x" * 10**5 + "a"}, {"n": "x" * 10**5 + "b"})
+    assert config_diff(then, now) == ["a.name: x -> y"]
+    assert config_diff({"p": None}, {"p": {"x": 1}}) == ["p: None -> {'x': 1}"]
+    assert config_diff({"p": 1}, {"q": 2}) == ["p: 1 -> (none)", "q: (none) -> 2"]
+    assert config_diff({"n": [8]}, {"n": [9, 10]}) == ["n: [8] -> [9, 10]"]
+    assert config_diff({"n": "1"}, {"n": 1}) == ["n: '1' -> 1"]
+    (line,) = config_diff({"n": "x" * 10**5 + "a"}, {"n": "x" * 10**5 + "b"})
     assert len(line) < 200
     assert line.isascii()
     assert "xa..." in line

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fedapm_mpi.algorithms import Work
-from fedapm_mpi.federation.assignment import Deal, deal, passes
+from fedapm_mpi.algorithms import LocalBudget
+from fedapm_mpi.federation.assignment import Assignment, assign, samples_processed
 
 
 def whole(values):
@@ -15,7 +15,7 @@ def whole(values):
 
 
 def test_a_deal_by_hand():
-    found = Deal(whole([2, 3, 5, 8]), whole([4, 1, 4, 2]))
+    found = Assignment(whole([2, 3, 5, 8]), whole([4, 1, 4, 2]))
     assert found.of(4) == [2, 5]
     assert found.of(0) == []
     assert found.counts(6) == [0, 1, 1, 0, 2, 0]
@@ -26,7 +26,7 @@ def test_a_deal_by_hand():
 
 
 def test_nobody():
-    nobody = deal(whole([]), whole([1, 2]), whole([1, 2]), [-1, 1, 1])
+    nobody = assign(whole([]), whole([1, 2]), whole([1, 2]), [-1, 1, 1])
     assert nobody.counts(3) == [0, 0, 0]
     assert nobody.client_order().tolist() == []
 
@@ -37,7 +37,7 @@ def test_clients_stay_on_their_node():
     host_of = rng.integers(1, 7, size=200)
     costs = rng.integers(1, 100, size=200)
     chosen = np.sort(rng.choice(200, 60, replace=False))
-    found = deal(chosen, costs, host_of, nodes)
+    found = assign(chosen, costs, host_of, nodes)
     assert (found.clients == chosen).all()
     for client, rank in zip(found.clients, found.ranks, strict=True):
         assert nodes[rank] == nodes[host_of[client]]
@@ -52,7 +52,7 @@ def test_clients_stay_on_their_node():
 
 def test_a_node_with_one_rank_keeps_what_it_has():
     host_of = whole([1, 2, 2, 1, 2])
-    found = deal(whole([0, 2, 3, 4]), whole([5, 5, 5, 5, 5]), host_of, [-1, 1, 2])
+    found = assign(whole([0, 2, 3, 4]), whole([5, 5, 5, 5, 5]), host_of, [-1, 1, 2])
     assert found.ranks.tolist() == [1, 2, 1, 2]
 
 
@@ -64,7 +64,7 @@ def test_the_slowest_rank_is_near_the_best_possible(ranks):
     for _ in range(20):
         costs = rng.integers(10, 60, size=7)
         host_of = np.ones(7, dtype=np.int64)
-        found = deal(np.arange(7), costs, host_of, [-1, *[1] * ranks])
+        found = assign(np.arange(7), costs, host_of, [-1, *[1] * ranks])
         best = min(
             np.bincount(whole(ways), weights=costs, minlength=ranks).max()
             for ways in product(range(ranks), repeat=7)
@@ -78,16 +78,16 @@ def test_passes_by_hand():
     samples = whole([0, 30, 100])
     algorithm = SimpleNamespace(
         batch_size=40,
-        personal_work=Work(epochs=3),
-        shared_work=Work(xi=0.1, decay=0.5, max_epochs=2),
-        other_work=Work(steps=4),
-        fine_tune_work=Work(epochs=10),
+        personal_work=LocalBudget(epochs=3),
+        shared_work=LocalBudget(xi=0.1, decay=0.5, max_epochs=2),
+        other_work=LocalBudget(steps=4),
+        fine_tune_work=LocalBudget(epochs=10),
         lr=0.1,
     )
     # Epochs 3 + 2, and four batches of 40 or of all there is.
-    assert passes(algorithm, samples).tolist() == [0, 150 + 120, 500 + 160]
-    tuned = passes(algorithm, samples, fine_tuning=True)
+    assert samples_processed(algorithm, samples).tolist() == [0, 150 + 120, 500 + 160]
+    tuned = samples_processed(algorithm, samples, fine_tuning=True)
     assert tuned.tolist() == [0, 300, 1000]
-    full_batch = SimpleNamespace(batch_size=0, work=Work(steps=2))
-    assert passes(full_batch, samples).tolist() == [0, 60, 200]
-    assert passes(SimpleNamespace(), samples).tolist() == [0, 0, 0]
+    full_batch = SimpleNamespace(batch_size=0, work=LocalBudget(steps=2))
+    assert samples_processed(full_batch, samples).tolist() == [0, 60, 200]
+    assert samples_processed(SimpleNamespace(), samples).tolist() == [0, 0, 0]

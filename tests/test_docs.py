@@ -18,7 +18,7 @@ from fedapm_mpi.models import models
 from fedapm_mpi.plugins import faults
 from fedapm_mpi.studies.scaling.platform import load
 from fedapm_mpi.studies.scaling.study import read
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 
 DOCS = Path(__file__).parents[1] / "docs"
 ALGORITHMS = DOCS / "algorithms.md"
@@ -36,7 +36,7 @@ def test_groups_of_clients_that_lack_an_input(toy):
     small = {"model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4}}
     values = {"rounds": 1, "algorithm": FEDAPM} | yaml.safe_load(block) | small
     values["data"] = str(toy["lacking"])
-    groups = open_session(validate(values, "docs"), Serial()).groups
+    groups = open_context(validate(values, "docs"), Serial()).groups
     assert groups.of_client.tolist() == [0, 1, 0, 1, 2, 0]
     assert len(groups.space.sections) > 1
 
@@ -74,7 +74,7 @@ def test_the_exit_codes():
     text = (DOCS / "exit-codes.md").read_text("utf-8")
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     known = [faults.Interrupted, ConfigError, DataError, TrainingError]
-    known += [faults.PartError, faults.InternalError, faults.OutOfMemory]
+    known += [faults.PluginError, faults.InternalError, faults.OutOfMemory]
     assert told == {0, EXIT_RESUMABLE, *(one.exit_code for one in known)}
     for name in ("exit-codes.md", "own-parts.md", "security.md"):
         links = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / name).read_text("utf-8"))

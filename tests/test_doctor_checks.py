@@ -11,24 +11,24 @@ import pytest
 from fedapm_mpi.cli import doctor
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.doctor import launch_env as environment
-from fedapm_mpi.doctor.checks import examine
+from fedapm_mpi.doctor.checks import run_checks
 from fedapm_mpi.doctor.checks.affinity import gpu_map
 from fedapm_mpi.doctor.findings import (
-    DataSeen,
+    CollectiveTimings,
+    DataReport,
     DataSet,
+    FilesystemReport,
     Finding,
-    FolderSeen,
-    Measured,
-    Observed,
+    Observations,
     ShardFault,
     exit_code,
     names,
     numbers,
 )
-from fedapm_mpi.doctor.preflight import Launchers
-from fedapm_mpi.doctor.rank_info import Facts, collect, source_digest
+from fedapm_mpi.doctor.preflight import InstalledLaunchers
+from fedapm_mpi.doctor.rank_info import RankInfo, collect, source_digest
 from fedapm_mpi.doctor.report import plain
-from fedapm_mpi.engine.device import turn
+from fedapm_mpi.engine.device import node_local_rank
 from fedapm_mpi.errors import ConfigError
 
 MPICH = "MPICH Version: 5.0.2"
@@ -37,7 +37,7 @@ OPEN_MPI = "Open MPI v5.0.11"
 
 def rank(number, size=6, **changes):
     """Return a rank of a healthy job: two on each of the hosts n1, n2, …"""
-    healthy = Facts(
+    healthy = RankInfo(
         rank=number,
         size=size,
         host=f"n{number // 2 + 1}",
@@ -62,25 +62,25 @@ def ranks(size=6, **changes):
 
 
 def found(observed):
-    return [(one.level, one.name) for one in examine(observed)]
+    return [(one.level, one.name) for one in run_checks(observed)]
 
 
 def only(observed):
-    (finding,) = examine(observed)
+    (finding,) = run_checks(observed)
     return finding
 
 
 def test_a_healthy_job_has_no_finding():
-    whole = Observed(
+    whole = Observations(
         ranks=ranks(),
-        shared=[FolderSeen()] * 6,
-        measured=Measured(),
+        shared=[FilesystemReport()] * 6,
+        measured=CollectiveTimings(),
         clocks=[0.0, 0.1, -0.1, 0.0, 0.2, 0.0],
         data=[
             DataSet(
                 directory="data",
                 sha256="a",
-                seen=[DataSeen(rank=k, manifest="a", looked=True) for k in range(6)],
+                seen=[DataReport(rank=k, manifest="a", looked=True) for k in range(6)],
             )
         ],
     )
@@ -112,23 +112,25 @@ def test_a_healthy_job_has_no_finding():
     ],
 )  # fmt: skip
 def test_singletons(changes, known, told):
-    seen = Launchers(programs=[("/opt/bin/mpiexec", "mpich")], slurm_types=known)
+    seen = InstalledLaunchers(
+        programs=[("/opt/bin/mpiexec", "mpich")], slurm_types=known
+    )
     alone = replace(rank(0, 1, **changes), launched=6)
-    finding = only(Observed(ranks=[alone], launchers=seen))
+    finding = only(Observations(ranks=[alone], launchers=seen))
     assert (finding.level, finding.name) == ("fault", "singletons")
     for text in told:
         assert text in str(finding)
 
 
 def test_ranks_of_which_mpi_knows_only_some():
-    finding = only(Observed(ranks=ranks(2, launched=6)))
+    finding = only(Observations(ranks=ranks(2, launched=6)))
     assert "but MPI knows of 2" in finding.what
 
 
 @pytest.mark.parametrize(("launched", "level"), [(1, "warning"), (4, "fault")])
 def test_no_mpi(launched, level):
     alone = rank(0, 1, library=None, library_error="cannot load", launched=launched)
-    finding = only(Observed(ranks=[alone]))
+    finding = only(Observations(ranks=[alone]))
     assert (finding.level, finding.name) == (level, "no MPI")
     assert "cannot load" in finding.what
     assert "pip install mpich" in finding.mend
@@ -147,19 +149,19 @@ TWO = {
 @pytest.mark.parametrize("name", TWO)
 def test_two_mpi_libraries(name):
     changes, level, told = TWO[name]
-    finding = only(Observed(ranks=ranks(**changes)))
+    finding = only(Observations(ranks=ranks(**changes)))
     assert (finding.level, finding.name) == (level, "two MPI libraries")
     assert told in str(finding)
 
 
 def test_a_module_that_offers_the_library_that_is_loaded_is_fine():
     same = {"offered": ["/opt/mpich/lib/libmpi.so.12"]}
-    assert found(Observed(ranks=ranks(**same))) == []
+    assert found(Observations(ranks=ranks(**same))) == []
 
 
 def test_another_library_on_one_host():
     some = [*ranks()[:5], rank(5, library=OPEN_MPI)]
-    findings = examine(Observed(ranks=some))
+    findings = run_checks(Observations(ranks=some))
     assert [one.name for one in findings] == ["two MPI libraries", "version skew"]
     assert "Open MPI v5.0.11 on rank 5 (n3)" in findings[1].what
 
@@ -179,8 +181,10 @@ def test_another_library_on_one_host():
     ],
 )
 def test_the_launcher_at_hand_is_of_another_mpi(programs, first, told):
-    seen = Launchers(library=MPICH, programs=programs, first=first)
-    findings = examine(Observed(ranks=[rank(0, 1, launcher=None)], launchers=seen))
+    seen = InstalledLaunchers(library=MPICH, programs=programs, first=first)
+    findings = run_checks(
+        Observations(ranks=[rank(0, 1, launcher=None)], launchers=seen)
+    )
     assert [one.level for one in findings] == ["warning"] * (told is not None)
     if told is not None:
         assert told in str(findings[0])
@@ -199,7 +203,7 @@ def test_the_launcher_at_hand_is_of_another_mpi(programs, first, told):
     ],
 )  # fmt: skip
 def test_version_skew(changes, told):
-    finding = only(Observed(ranks=[*ranks()[:5], rank(5, **changes)]))
+    finding = only(Observations(ranks=[*ranks()[:5], rank(5, **changes)]))
     assert (finding.level, finding.name) == ("fault", "version skew")
     assert told in finding.what
 
@@ -220,7 +224,7 @@ def test_version_skew(changes, told):
     ],
 )  # fmt: skip
 def test_more_threads_than_cores(some, threads, told):
-    findings = examine(Observed(ranks=some, threads=threads))
+    findings = run_checks(Observations(ranks=some, threads=threads))
     assert [one.name for one in findings] == ["over-subscription"] * (told is not None)
     if told is not None:
         assert told in findings[0].what
@@ -229,13 +233,13 @@ def test_more_threads_than_cores(some, threads, told):
 
 def test_threads_that_the_environment_asks_for_count_without_a_configuration():
     some = ranks(2, omp_threads=8)
-    assert ("warning", "bound threads") in found(Observed(ranks=some))
-    assert found(Observed(ranks=some, threads=1)) == []
+    assert ("warning", "bound threads") in found(Observations(ranks=some))
+    assert found(Observations(ranks=some, threads=1)) == []
 
 
 def test_threads_bound_to_one_core():
     some = [rank(0, 2), rank(1, 2, cores=[3])]
-    findings = examine(Observed(ranks=some, threads=4))
+    findings = run_checks(Observations(ranks=some, threads=4))
     (finding,) = [one for one in findings if one.name == "bound threads"]
     assert "rank 1 may use 1 core(s), 3 on n1, for 4 threads" in finding.what
     assert "--bind-to none" in finding.mend
@@ -244,9 +248,9 @@ def test_threads_bound_to_one_core():
 def test_ranks_take_the_gpus_of_their_node_in_turn_and_the_server_none():
     gpus = ["A", "B"]
     some = [rank(k, 5, node=0, host="a", gpus=gpus) for k in range(5)]
-    assert gpu_map(Observed(ranks=some)) == [None, "A", "B", "A", "B"]
-    assert gpu_map(Observed(ranks=[rank(0, 1, gpus=gpus)])) == ["A"]
-    assert [turn(k, [-1, 0, 0, 3, 0]) for k in (1, 2, 3, 4)] == [0, 1, 0, 2]
+    assert gpu_map(Observations(ranks=some)) == [None, "A", "B", "A", "B"]
+    assert gpu_map(Observations(ranks=[rank(0, 1, gpus=gpus)])) == ["A"]
+    assert [node_local_rank(k, [-1, 0, 0, 3, 0]) for k in (1, 2, 3, 4)] == [0, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,7 @@ def test_ranks_on_one_gpu(size, level):
     some = [
         rank(k, size, node=0, host="a", gpus=["A"], cores=cores) for k in range(size)
     ]
-    findings = examine(Observed(ranks=some, device="cuda"))
+    findings = run_checks(Observations(ranks=some, device="cuda"))
     assert [one.level for one in findings] == ([level] if level else [])
     if level:
         assert f"{size - 1} ranks take one GPU" in findings[0].what
@@ -266,12 +270,12 @@ def test_ranks_on_one_gpu(size, level):
 
 def test_gpus_bound_to_tasks_are_told_apart_by_name():
     some = [rank(k, 3, node=0, host="a", gpus=[f"G{k}"]) for k in range(3)]
-    assert found(Observed(ranks=some, device="cuda")) == []
+    assert found(Observations(ranks=some, device="cuda")) == []
 
 
 def test_no_gpu_where_the_configuration_wants_one():
     some = [rank(0), *[rank(k, gpus=["A"]) for k in range(1, 5)], rank(5)]
-    finding = next(f for f in examine(Observed(ranks=some, device="cuda")))
+    finding = next(f for f in run_checks(Observations(ranks=some, device="cuda")))
     assert (finding.level, finding.name) == ("fault", "no GPU")
     assert "rank 5 see no GPU (n3)" in finding.what
 
@@ -286,21 +290,21 @@ def test_no_gpu_where_the_configuration_wants_one():
     ],
 )
 def test_room_for_files_in_memory(changes, needed, scratch, told):
-    seen = [DataSeen(rank=0, manifest="a", sample_bytes=needed)]
+    seen = [DataReport(rank=0, manifest="a", sample_bytes=needed)]
     data = [DataSet(directory="data", sha256="a", seen=seen)]
     some = ranks(2, **changes)
-    findings = examine(Observed(ranks=some, scratch=scratch, data=data))
+    findings = run_checks(Observations(ranks=some, scratch=scratch, data=data))
     assert [one.level for one in findings] == ["warning"] * (told is not None)
     if told is not None:
         assert told in findings[0].what
 
 
 def test_clocks():
-    finding = only(Observed(ranks=ranks(), clocks=[0, 0, 0, 0, -5, -5.2]))
+    finding = only(Observations(ranks=ranks(), clocks=[0, 0, 0, 0, -5, -5.2]))
     assert (finding.level, finding.name) == ("warning", "clocks")
     assert finding.what == "clocks differ: n3 by 5.2 s behind"
     # It is rank 0's own that is wrong.
-    finding = only(Observed(ranks=ranks(), clocks=[0, 0, 9, 9, 9, 9]))
+    finding = only(Observations(ranks=ranks(), clocks=[0, 0, 9, 9, 9, 9]))
     assert finding.what == "clocks differ: n1 by 9.0 s behind"
 
 
@@ -321,23 +325,26 @@ FOLDERS = {
 @pytest.mark.parametrize("name", FOLDERS)
 def test_the_shared_folder(name):
     changes, level, kind, told = FOLDERS[name]
-    shared = [FolderSeen()] * 4 + [FolderSeen(**changes), FolderSeen()]
-    finding = only(Observed(ranks=ranks(), folder="/runs", shared=shared))
+    shared = [FilesystemReport()] * 4 + [
+        FilesystemReport(**changes),
+        FilesystemReport(),
+    ]
+    finding = only(Observations(ranks=ranks(), folder="/runs", shared=shared))
     assert (finding.level, finding.name) == (level, kind)
     assert told in str(finding)
 
 
 def test_collectives_that_are_wrong():
-    measured = Measured(wrong=["rank 2 was broadcast other numbers"])
-    finding = only(Observed(ranks=ranks(), measured=measured))
+    measured = CollectiveTimings(wrong=["rank 2 was broadcast other numbers"])
+    finding = only(Observations(ranks=ranks(), measured=measured))
     assert (finding.level, finding.name) == ("fault", "collectives")
     assert "rank 2" in finding.what
 
 
 def data(**changes):
-    seen = [DataSeen(rank=k, manifest="a", looked=k % 2 == 0) for k in range(6)]
+    seen = [DataReport(rank=k, manifest="a", looked=k % 2 == 0) for k in range(6)]
     seen[4] = replace(seen[4], **changes)
-    return Observed(
+    return Observations(
         ranks=ranks(), data=[DataSet(directory="/d", sha256="a", seen=seen)]
     )
 
@@ -373,8 +380,10 @@ def test_data_on_every_host(name):
 
 
 def test_no_data_set_at_all():
-    observed = Observed(ranks=ranks(), data=[DataSet(directory="/d", error="/d is no")])
-    assert exit_code(examine(observed)) == 3
+    observed = Observations(
+        ranks=ranks(), data=[DataSet(directory="/d", error="/d is no")]
+    )
+    assert exit_code(run_checks(observed)) == 3
 
 
 def test_exit_codes():
@@ -387,10 +396,10 @@ def test_exit_codes():
 
 def test_the_worst_comes_first():
     some = [*ranks(launched=6)[:5], rank(5, source="xyz", memory_free=None)]
-    levels = [one.level for one in examine(Observed(ranks=some, clocks=[0] * 6))]
+    levels = [one.level for one in run_checks(Observations(ranks=some, clocks=[0] * 6))]
     assert levels == ["fault"]
     some = [replace(one, memory_free=None) for one in some]
-    levels = [one.level for one in examine(Observed(ranks=some))]
+    levels = [one.level for one in run_checks(Observations(ranks=some))]
     assert levels == ["fault", "warning"]
 
 
@@ -456,7 +465,7 @@ def test_a_rank_tells_of_itself():
     assert own.cores == sorted(os.sched_getaffinity(0))
     assert own.versions["python"] == sys.version.split()[0]
     assert own.pid == os.getpid()
-    assert Facts.from_plain({**own.plain(), "of_a_later_version": 1}) == own
+    assert RankInfo.from_plain({**own.plain(), "of_a_later_version": 1}) == own
 
 
 def test_the_digest_of_a_source_is_of_names_and_contents(tmp_path):
@@ -470,7 +479,7 @@ def test_the_digest_of_a_source_is_of_names_and_contents(tmp_path):
 
 def test_everything_can_be_written_as_json():
     observed = data(faults=[shard("missing")])
-    tree = json.loads(json.dumps(plain(observed, examine(observed))))
+    tree = json.loads(json.dumps(plain(observed, run_checks(observed))))
     assert tree["exit_code"] == 3
     assert tree["findings"][0]["name"] == "missing shard"
     assert tree["ranks"][5]["host"] == "n3"

@@ -9,7 +9,7 @@ from federation import UNEVEN, Federation, snapshot
 from least_squares import EMPTY, SIZES, LeastSquares
 from quadratic import DIM_U
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.fedavg import FedAvg
 from fedapm_mpi.algorithms.feddyn import FedDyn
@@ -22,8 +22,13 @@ WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}
 ROUNDS = ([0, 2, 3], [4], [0, 1, 2, 3, 4, 5], [EMPTY], [1, 3, 4])
 DECAY = 0.3
 LOCAL = {
-    "epochs": {"lr": 0.2, "batch_size": 2, "work": Work(epochs=2)},
-    "steps": {"lr": 0.1, "batch_size": 2, "work": Work(steps=3), "weight_decay": DECAY},
+    "epochs": {"lr": 0.2, "batch_size": 2, "work": LocalBudget(epochs=2)},
+    "steps": {
+        "lr": 0.1,
+        "batch_size": 2,
+        "work": LocalBudget(steps=3),
+        "weight_decay": DECAY,
+    },
 }
 
 each_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
@@ -36,7 +41,7 @@ each_control = pytest.mark.parametrize("control_variate", ["gradient", "steps"])
 
 def full(steps, lr=0.5):
     """Return options of so many full-batch steps."""
-    work = Work(steps=steps)
+    work = LocalBudget(steps=steps)
     return {"lr": lr, "batch_size": 0, "work": work, "weight_decay": DECAY}
 
 
@@ -239,8 +244,8 @@ def test_feddyn_with_everyone_is_fedapm_without_a_personal_block():
         lr_personal=1.0,
         lr_shared=6 * 0.5,
         batch_size=0,
-        personal_work=Work(steps=1),
-        shared_work=Work(steps=4),
+        personal_work=LocalBudget(steps=1),
+        shared_work=LocalBudget(steps=4),
         weight_decay=DECAY,
     )
     ours, other = Federation(ours, clients), Federation(other, clients)
@@ -295,6 +300,6 @@ def test_refused_options(options, words):
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_tolerance_is_refused(name):
-    work = Work(xi=0.1, decay=0.5, max_epochs=2)
+    work = LocalBudget(xi=0.1, decay=0.5, max_epochs=2)
     with pytest.raises(ValueError, match="only fedapm"):
         CLASSES[name](**OPTIONS[name] | LOCAL["steps"] | {"work": work})

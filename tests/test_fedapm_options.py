@@ -15,7 +15,7 @@ from federation import (
 from least_squares import EMPTY, LeastSquares
 from quadratic import DIM_U, DIM_V, Quadratic
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.feddyn import FedDyn
 from fedapm_mpi.algorithms.fedsim import FedSim
@@ -93,7 +93,7 @@ def test_joint_without_dual_penalty_and_sigma_is_fedsim(participants, weight_dec
     """From the same state, at the step on the weighted loss: what a client trains."""
     ours = Federation(joint(1e-30, 0.0, weight_decay=weight_decay), Quadratic())
     simultaneous = FedSim(
-        lr=0.5 / 6, batch_size=0, work=Work(epochs=5), weight_decay=weight_decay
+        lr=0.5 / 6, batch_size=0, work=LocalBudget(epochs=5), weight_decay=weight_decay
     )
     other = Federation(simultaneous, Quadratic())
     generator = torch.Generator().manual_seed(2)
@@ -130,7 +130,7 @@ def test_joint_steps_remove_the_drift_of_many_of_them(quadratic, rho, work):
 
 @pytest.mark.parametrize("work", [5, 20])
 def test_fedsim_stalls_with_the_same_steps(quadratic, work):
-    simultaneous = FedSim(lr=0.5 / 6, batch_size=0, work=Work(epochs=work))
+    simultaneous = FedSim(lr=0.5 / 6, batch_size=0, work=LocalBudget(epochs=work))
     other = Federation(simultaneous, quadratic)
     other.run(3_000 // work)
     stalled = other.error()
@@ -314,7 +314,7 @@ def test_rounds_with_the_participants_mean_by_hand(build, dual_step, weights):
 def test_the_participants_mean_is_feddyn_where_nothing_is_personal():
     """For weights 1/m: of penalty a/m and duals -g_i/m, whoever takes part."""
     clients = LeastSquares(WEIGHTS["uniform"], sizes=(4, 1, 5, 3, 7, 2))
-    dynamic = FedDyn(penalty=0.6, lr=0.5, batch_size=0, work=Work(steps=4))
+    dynamic = FedDyn(penalty=0.6, lr=0.5, batch_size=0, work=LocalBudget(steps=4))
     ours = descending(0.1, step=6 * 0.5, work=4, **PARTICIPANTS)
     ours, other = Federation(ours, clients), Federation(dynamic, clients)
     for participants in other.rounds(40, participation=0.5):
@@ -377,9 +377,9 @@ def test_the_participants_mean_moves_all_the_way_at_first(quadratic):
 
 
 ALONE = {"rho": 0.1, "sigma": 0.1, "lr_personal": 0.1, "lr_shared": 0.1}
-WORK = Work(epochs=1)
+WORK = LocalBudget(epochs=1)
 IN_TURN = {"personal_work": WORK, "shared_work": WORK}
-XI = Work(xi=0.1, decay=0.5, max_epochs=3)
+XI = LocalBudget(xi=0.1, decay=0.5, max_epochs=3)
 TOGETHER = {"block_order": "joint", "joint_work": WORK}
 
 
@@ -424,7 +424,7 @@ def test_plain_values_do_as_nested_options():
         balance={"ratio": 5.0, "until": 9},
         lipschitz={"u": 1.0, "v": 2.0, "uv": 3.0},
     )
-    assert algorithm.joint_work == Work(steps=3)
+    assert algorithm.joint_work == LocalBudget(steps=3)
     assert (algorithm.balance.ratio, algorithm.balance.until) == (5.0, 9)
     assert algorithm.lipschitz.uv == 3.0
     state = algorithm.new_client(torch.zeros(DIM_U), torch.zeros(DIM_V))

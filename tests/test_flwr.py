@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.label_skew import heterogeneity
 from data_prep.partitioners import Pool, partitioners
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 flwr = pytest.importorskip(
     "flwr_datasets.partitioner", reason="flwr-datasets is not installed"
@@ -30,7 +30,7 @@ def theirs(make):
 
 def ours(name, seed, **options):
     pool = Pool(LABELS, None, None)
-    parts = partitioners.get(name)(pool, M, stream(seed, "partition"), **options)
+    parts = partitioners.get(name)(pool, M, generator(seed, "partition"), **options)
     return np.array([np.bincount(LABELS[rows], minlength=CLASSES) for rows in parts])
 
 

@@ -14,7 +14,7 @@ from federation import UNEVEN, Federation, snapshot
 from quadratic import DIM_U
 from whole_models import Losses, Problem
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.ditto import Ditto
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.fedavg import FedAvg
@@ -123,10 +123,15 @@ def test_a_client_is_evaluated_with_its_own_model(name):
 
 # Where they come to rest -----------------------------------------------------------
 
-SOLVING = {"inner_steps": 35, "lr_personal": 0.55, "eta": 2.0, "work": Work(steps=1)}
-FEW = {"personal_work": Work(steps=2)}
+SOLVING = {
+    "inner_steps": 35,
+    "lr_personal": 0.55,
+    "eta": 2.0,
+    "work": LocalBudget(steps=1),
+}
+FEW = {"personal_work": LocalBudget(steps=2)}
 RESTS = {
-    "ditto": (Ditto(**DITTO | {"global_work": Work(steps=1)}), 200, 1.0),
+    "ditto": (Ditto(**DITTO | {"global_work": LocalBudget(steps=1)}), 200, 1.0),
     "pfedme, half": (PFedMe(**PFEDME | SOLVING | {"beta": 0.5}), 100, 1.0),
     "pfedme, more": (PFedMe(**PFEDME | SOLVING | {"beta": 1.5}), 100, 1.0),
     "flame": (Flame(**FLAME | FEW), 500, 1.0),
@@ -163,7 +168,12 @@ def test_comes_to_rest_where_theory_says(name, weights):
 def test_ditto_has_the_global_model_of_fedavg_bit_for_bit(server):
     losses = Losses(noise=0.5)
     ours = Federation(Ditto(**DITTO, **server), losses)
-    same = {"lr": 0.3, "batch_size": 0, "work": Work(epochs=2), "weight_decay": 0.1}
+    same = {
+        "lr": 0.3,
+        "batch_size": 0,
+        "work": LocalBudget(epochs=2),
+        "weight_decay": 0.1,
+    }
     other = Federation(FedAvg(**same, **server), losses)
     for chosen in SCHEDULE:
         ours.round(chosen)
@@ -175,7 +185,7 @@ def test_ditto_has_the_global_model_of_fedavg_bit_for_bit(server):
 def test_ditto_without_pull_is_local_training_bit_for_bit():
     losses = Losses()
     ours = Federation(Ditto(**DITTO | {"lam": 0.0}), losses)
-    local = LocalOnly(lr=0.2, batch_size=0, work=Work(steps=3), weight_decay=0.1)
+    local = LocalOnly(lr=0.2, batch_size=0, work=LocalBudget(steps=3), weight_decay=0.1)
     nothing, start = losses.start_u[:0], losses.start_u
     problems = [Problem(p.hessian, p.b, size_shared=0) for p in ours.problems]
     states = [local.new_client(nothing, start) for _ in problems]
@@ -194,7 +204,12 @@ def test_pfedme_with_one_inner_step_to_its_end_is_fedavg(beta):
     losses = Losses(noise=0.5)
     one = {"inner_steps": 1, "eta": 1.25, "beta": beta}
     ours = Federation(PFedMe(**PFEDME | one), losses)
-    same = {"lr": 0.25, "batch_size": 0, "work": Work(epochs=2), "weight_decay": 0.1}
+    same = {
+        "lr": 0.25,
+        "batch_size": 0,
+        "work": LocalBudget(epochs=2),
+        "weight_decay": 0.1,
+    }
     other = Federation(FedAvg(**same, server_optimizer={"lr": beta}), losses)
     for chosen in SCHEDULE:
         ours.round(chosen)
@@ -205,12 +220,12 @@ def test_pfedme_with_one_inner_step_to_its_end_is_fedavg(beta):
 
 def test_flame_is_fedapm_for_the_lifted_loss():
     """A gradient step of length 1 / (alpha lam + rho) solves FedAPM's u problem."""
-    works = {"personal_work": Work(steps=3), "shared_work": Work(steps=1)}
+    works = {"personal_work": LocalBudget(steps=3), "shared_work": LocalBudget(steps=1)}
     steps = {"lr_personal": 0.3, "lr_shared": 1 / (0.8 / 6 + 0.2), "batch_size": 0}
     variant = {"v_step_at": "local", "alpha_in_v_step": False}
     lifted = FedAPM(rho=0.2, sigma=0.0, **steps, **works, **variant)
     other = Federation(lifted, Losses(UNIFORM, lifted=0.8))
-    changes = {"weight_decay": 0.0, "personal_work": Work(steps=3)}
+    changes = {"weight_decay": 0.0, "personal_work": LocalBudget(steps=3)}
     ours = Federation(Flame(**FLAME | changes), Losses(UNIFORM))
     for chosen in 5 * SCHEDULE:
         ours.round(chosen)

@@ -20,8 +20,8 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.config.schema import Group
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.client_groups import assign
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.federation.client_groups import assign_groups
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 
 SIDES = {"x": 3, "y": 2}
@@ -134,14 +134,14 @@ def mean(values, weights):
 def alphas(data, kind):
     """Return the clients' weights: 1/8 each, or by samples."""
     config = validate(experiment(data, client_weights=kind), "test")
-    trained = open_session(config, Serial()).manifest.counts["train"]
+    trained = open_context(config, Serial()).manifest.counts["train"]
     return trained / trained.sum() if kind == "samples" else np.full(8, 1 / 8)
 
 
 def start_of(data, **changes):
     """Return the shared parameters that a run starts from."""
     config = validate(experiment(data, **MIXED | changes), "test")
-    groups = open_session(config, Serial()).groups
+    groups = open_context(config, Serial()).groups
     return groups.space.named(groups.initial_shared())
 
 
@@ -360,7 +360,7 @@ def test_models_of_a_finished_run(toy, tmp_path):
 
 def test_what_is_shared_starts_alike(toy):
     config = validate(experiment(toy["features"], **MIXED), "test")
-    groups = open_session(config, Serial()).groups
+    groups = open_context(config, Serial()).groups
     u = groups.space.named(groups.initial_shared())
     for group in groups.members:
         for name, x in group.model.module.named_parameters():
@@ -370,10 +370,10 @@ def test_what_is_shared_starts_alike(toy):
 
 
 def test_a_run_goes_on_with_the_bits_of_an_unbroken_one(toy, tmp_path):
-    from fedapm_mpi.training.preemption import Stop
+    from fedapm_mpi.training.preemption import PreemptionGuard
 
     whole = go(tmp_path / "whole", toy["features"], algorithm=FEDAPM)
-    stop = Stop()
+    stop = PreemptionGuard()
     stop.asked = True
     go(tmp_path / "broken", toy["features"], algorithm=FEDAPM, stop=stop)
     again = go(tmp_path / "broken", toy["features"], algorithm=FEDAPM, resume=True)
@@ -421,7 +421,7 @@ def test_clients_that_lack_an_input_have_no_encoder_for_it(toy, tmp_path):
     changes = LACKING | {"algorithm": FEDAPM}
     run = go(tmp_path / "run", toy["lacking"], **changes)
     config = validate(experiment(toy["lacking"], **MIXED | changes), "test")
-    session = open_session(config, Serial())
+    session = open_context(config, Serial())
     assert session.manifest.lacking == {"acc": (4,), "gyro": (1, 3)}
     for i in range(6):
         names = {n for n, _ in load_client_model(run, i).named_parameters()}
@@ -439,9 +439,9 @@ def test_lacks_means_just_these_inputs(toy):
     )
     both = Group(model={}, lacks=["gyro", "acc"])
     one = Group(model={}, lacks=["gyro"])
-    assert assign([both, one], manifest).tolist() == [0, 2, 0, 2, 1, 0]
+    assert assign_groups([both, one], manifest).tolist() == [0, 2, 0, 2, 1, 0]
     with pytest.raises(ConfigError, match="lacks just acc"):
-        assign([Group(model={}, lacks=["acc"])], manifest)
+        assign_groups([Group(model={}, lacks=["acc"])], manifest)
 
 
 @pytest.mark.parametrize(
@@ -491,7 +491,7 @@ def test_lacks_means_just_these_inputs(toy):
 def test_what_does_not_fit_is_refused(toy, changes, words):
     config = validate(experiment(toy["features"], **MIXED | changes), "test")
     with pytest.raises(ConfigError) as caught:
-        open_session(config, Serial())
+        open_context(config, Serial())
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -544,4 +544,4 @@ def test_buffers_are_averaged_only_where_they_are_alike(toy, tmp_path):
     }
     config = validate(experiment(toy["features"], **other), "test")
     with pytest.raises(ConfigError, match="groups\\[0\\] has other floating buffers"):
-        open_session(config, Serial())
+        open_context(config, Serial())

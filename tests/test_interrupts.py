@@ -150,7 +150,7 @@ def test_a_terminals_interrupt_reaches_a_launcher_once(monkeypatch, tmp_path):
             ["sh", "-c", f"while [ ! -e {tmp_path}/up ]; do sleep 0.05; done; "
              f"kill -INT {os.getpid()}"],
         )  # fmt: skip
-        ended = supervising.supervise([sys.executable, "-c", code, seconds])
+        ended = supervising.run_launcher([sys.executable, "-c", code, seconds])
         killer.wait()
-        assert ended == supervising.Ended(code_then, frozenset({signal.SIGINT}))
+        assert ended == supervising.LauncherExit(code_then, frozenset({signal.SIGINT}))
         assert not ended.goes_on

@@ -12,7 +12,7 @@ from training import experiment, write_config
 from fedapm_mpi.cli.main import main
 from fedapm_mpi.cluster.site import Site, read_site
 from fedapm_mpi.cluster.slurm.quoting import directive_word, name_for, shell_word
-from fedapm_mpi.cluster.slurm.scripts import Shape, render_step, render_training
+from fedapm_mpi.cluster.slurm.scripts import JobResources, render_step, render_training
 from fedapm_mpi.errors import ConfigError
 
 BREAKS = [
@@ -140,11 +140,23 @@ def test_modules_are_words(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "told"),
     [
-        (Shape(nodes=1, time="5"), "on 1 task, which is the server and trains all"),
-        (Shape(nodes=2, time="5"), "on 2 tasks: 1 is the server, 1 task train clients"),
-        (Shape(nodes=1, tasks=1, time="5"), "on 1 task, which is"),
-        (Shape(nodes=3, tasks_per_node=2, time="5"), "6 tasks: 1 is the server, 5 tas"),
-        (Shape(nodes=1, tasks=9, time="5"), "on 9 tasks: 1 is the server, 8 tasks"),
+        (
+            JobResources(nodes=1, time="5"),
+            "on 1 task, which is the server and trains all",
+        ),
+        (
+            JobResources(nodes=2, time="5"),
+            "on 2 tasks: 1 is the server, 1 task train clients",
+        ),
+        (JobResources(nodes=1, tasks=1, time="5"), "on 1 task, which is"),
+        (
+            JobResources(nodes=3, tasks_per_node=2, time="5"),
+            "6 tasks: 1 is the server, 5 tas",
+        ),
+        (
+            JobResources(nodes=1, tasks=9, time="5"),
+            "on 9 tasks: 1 is the server, 8 tasks",
+        ),
     ],
 )
 def test_the_title_says_what_tasks_do(shape, told):

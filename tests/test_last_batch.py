@@ -6,21 +6,21 @@ import torch
 from torch import nn
 from training import experiment
 
-from fedapm_mpi.algorithms import Work
+from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import Table, column, write_dataset
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.engine.local_objective import ClientProblem
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.assignment import passes
+from fedapm_mpi.federation.assignment import samples_processed
 from fedapm_mpi.optim.batching import Batching
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import dry_run, train
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 CLASSES = ("left", "right", "up")
 COUNTS = (9, 8, 12, 5)
@@ -102,11 +102,11 @@ def test_the_smallest_batch_of_many_clients():
 
 def problem(n, batching):
     torch.manual_seed(0)
-    model = SplitModel(nn.Sequential(nn.Linear(4, 3)), set())
+    model = PartitionedModel(nn.Sequential(nn.Linear(4, 3)), set())
     model.batching = batching
     x = torch.randn(n, 4, generator=torch.Generator().manual_seed(1))
     samples = Samples((x,), {}, torch.arange(n) % 3)
-    return ClientProblem(model, samples, seed=3, round_index=0, client=0)
+    return LocalObjective(model, samples, seed=3, round_index=0, client=0)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +114,16 @@ def problem(n, batching):
     [("keep", [4, 4, 1, 4, 4]), ("drop", [4] * 5), ("merge", [4, 5, 4, 5, 4])],
 )
 def test_a_budget_of_steps_counts_batches_as_they_are(last, steps):
-    found = list(problem(9, Batching(last)).batches("joint", Work(steps=5), 4))
+    found = list(problem(9, Batching(last)).batches("joint", LocalBudget(steps=5), 4))
     assert [len(batch) for batch in found] == steps
 
 
 @pytest.mark.parametrize("last", ["auto", "keep", "drop", "merge"])
 def test_batches_are_cut_from_one_order_whatever_the_rule(last):
-    rng = stream(3, "batches", 0, 0, 2)
+    rng = generator(3, "batches", 0, 0, 2)
     orders = [rng.permutation(9).tolist() for _ in range(2)]
     p = problem(9, Batching(last))
-    found = [batch.tolist() for batch in p.batches("joint", Work(epochs=2), 4)]
+    found = [batch.tolist() for batch in p.batches("joint", LocalBudget(epochs=2), 4)]
     half = len(found) // 2
     for order, batches in zip(orders, (found[:half], found[half:]), strict=True):
         rows = [row for batch in batches for row in batch]
@@ -132,11 +132,11 @@ def test_batches_are_cut_from_one_order_whatever_the_rule(last):
 
 def by_hand(data, sizes_of, client):
     """Return FedAvg's model of a client after a round alone, in a plain torch loop."""
-    session = open_session(config(data), Serial())
+    session = open_context(config(data), Serial())
     samples = session.samples(client, "train")
     module = session.groups.of(client).model.module.train()
     parameters = list(module.parameters())
-    rng = stream(1, "batches", 0, client, 2)
+    rng = generator(1, "batches", 0, client, 2)
     for _ in range(2):
         order = torch.from_numpy(rng.permutation(len(samples.labels)))
         for rows in torch.split(order[: sum(sizes_of[client])], sizes_of[client]):
@@ -175,7 +175,7 @@ def test_training_with_batch_norm_is_that_of_a_plain_loop(
 
 def test_a_model_that_can_train_on_one_sample_still_does(data):
     for kind, least in (("layer", 1), ("batch", 2), ("own", 2)):
-        (group,) = open_session(config(data, kind), Serial()).groups.members
+        (group,) = open_context(config(data, kind), Serial()).groups.members
         assert group.model.batching.least == least
         if kind == "own":
             assert group.model.batching.reason.startswith("its loss or gradient is not")
@@ -225,10 +225,10 @@ def test_fine_tuning_follows_the_rule(data, tmp_path):
 
 
 def test_costs_leave_out_what_is_dropped(data):
-    algorithm = open_session(config(data), Serial()).algorithm
+    algorithm = open_context(config(data), Serial()).algorithm
     counts = read_manifest(str(data)).counts["train"]
-    assert passes(algorithm, counts).tolist() == [18, 16, 24, 10]
-    found = passes(algorithm, counts, batching=Batching("drop"))
+    assert samples_processed(algorithm, counts).tolist() == [18, 16, 24, 10]
+    found = samples_processed(algorithm, counts, batching=Batching("drop"))
     assert found.tolist() == [16, 16, 24, 8]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fedapm_mpi.cli.launch import tasks
 from fedapm_mpi.cluster import launch as launching
-from fedapm_mpi.cluster.launch import choose, command, kind_of
+from fedapm_mpi.cluster.launch import command, mpi_implementation, select_launcher
 from fedapm_mpi.cluster.launchers import Job, launchers
 from fedapm_mpi.errors import ConfigError
 
@@ -54,50 +54,50 @@ def machine(tmp_path, monkeypatch):
     ],
 )
 def test_a_library_is_known_by_what_it_says(told, kind):
-    assert kind_of(told) == kind
+    assert mpi_implementation(told) == kind
 
 
 def test_the_mpiexec_of_the_library_is_chosen_among_several(machine):
     machine("mpirun", OPEN_MPI)
     hydra = machine("mpiexec", HYDRA)
-    assert choose("mpich") == ("mpich", hydra)
-    assert choose("openmpi").name == "openmpi"
+    assert select_launcher("mpich") == ("mpich", hydra)
+    assert select_launcher("openmpi").name == "openmpi"
 
 
 def test_the_mpiexec_beside_python_comes_first(machine):
     machine("mpiexec", HYDRA)
     beside = machine("bin/mpiexec", HYDRA)
-    assert choose("mpich").program == beside
+    assert select_launcher("mpich").program == beside
 
 
 def test_a_launcher_of_another_mpi_is_refused(machine):
     other = machine("mpiexec", OPEN_MPI)
     with pytest.raises(ConfigError) as caught:
-        choose("mpich")
+        select_launcher("mpich")
     assert f"{other} (openmpi)" in str(caught.value)
     assert "mpich" in str(caught.value)
 
 
 def test_no_launcher_at_all_is_told(machine):
     with pytest.raises(ConfigError, match="found none"):
-        choose("mpich")
+        select_launcher("mpich")
 
 
 def test_an_unknown_launcher_is_refused_with_the_nearest(machine):
     with pytest.raises(ConfigError, match="did you mean 'openmpi'"):
-        choose("mpich", "opnmpi")
+        select_launcher("mpich", "opnmpi")
 
 
 def test_srun_where_slurm_speaks_with_the_library(machine, monkeypatch):
     srun = machine("srun", "MPI plugin types are...\n\tnone\n\tpmi2\n")
     mpiexec = machine("mpiexec", HYDRA)
     open_mpi = machine("mpirun", OPEN_MPI)
-    assert choose("mpich") == ("mpich", mpiexec)  # not in a job
+    assert select_launcher("mpich") == ("mpich", mpiexec)  # not in a job
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert choose("mpich") == ("srun", srun)
-    assert choose("openmpi") == ("openmpi", open_mpi)  # there is no pmix
-    assert choose("openmpi", "srun") == ("srun", srun)
-    assert choose("mpich", "mpiexec") == ("mpich", mpiexec)
+    assert select_launcher("mpich") == ("srun", srun)
+    assert select_launcher("openmpi") == ("openmpi", open_mpi)  # there is no pmix
+    assert select_launcher("openmpi", "srun") == ("srun", srun)
+    assert select_launcher("mpich", "mpiexec") == ("mpich", mpiexec)
 
 
 def test_srun_gets_what_was_asked_for():

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedapm_mpi.storage.shared_memory import Cells, MappedFile, most_room, room
+from fedapm_mpi.storage.shared_memory import (
+    MappedFile,
+    TensorArena,
+    max_required_bytes,
+    required_bytes,
+)
 from fedapm_mpi.utils.alignment import ALIGNMENT
 from fedapm_mpi.utils.atomic_io import WriteError
 
@@ -32,10 +37,10 @@ def tensors(fill=1.0):
 
 def two_views(tmp_path, capacities):
     """Return the same cells as two processes would see them."""
-    file, path = MappedFile.create(tmp_path, ALIGNMENT + Cells.size(capacities))
+    file, path = MappedFile.create(tmp_path, ALIGNMENT + TensorArena.size(capacities))
     other = MappedFile.open(path)
     path.unlink()
-    return [Cells(one, ALIGNMENT, KEYS, capacities) for one in (file, other)]
+    return [TensorArena(one, ALIGNMENT, KEYS, capacities) for one in (file, other)]
 
 
 def equal(left, right):
@@ -46,7 +51,7 @@ def equal(left, right):
 
 
 def test_what_one_puts_another_gets(tmp_path):
-    capacities = [room(tensors())] * 3
+    capacities = [required_bytes(tensors())] * 3
     here, there = two_views(tmp_path, capacities)
     for key in KEYS:
         assert key not in there
@@ -60,7 +65,7 @@ def test_what_one_puts_another_gets(tmp_path):
 
 
 def test_changes_in_place_are_seen_and_stay_in_their_cell(tmp_path):
-    here, there = two_views(tmp_path, [room(tensors())] * 3)
+    here, there = two_views(tmp_path, [required_bytes(tensors())] * 3)
     for k, key in enumerate(KEYS):
         here.put(key, tensors(float(k)))
     there.get(KEYS[1])["shared"].fill_(9.0)
@@ -76,7 +81,9 @@ def test_changes_in_place_are_seen_and_stay_in_their_cell(tmp_path):
 
 
 def test_alignment_and_memory_order_are_those_of_torch(tmp_path):
-    here, _ = two_views(tmp_path, [room(tensors()), room(tensors()) + 8, 9999])
+    here, _ = two_views(
+        tmp_path, [required_bytes(tensors()), required_bytes(tensors()) + 8, 9999]
+    )
     for key in KEYS:
         found = here.put(key, given := tensors())
         for name, tensor in found.items():
@@ -87,7 +94,9 @@ def test_alignment_and_memory_order_are_those_of_torch(tmp_path):
 
 
 def test_a_cell_has_the_room_that_it_says(tmp_path):
-    here, _ = two_views(tmp_path, [room(tensors()), room(tensors()) - ALIGNMENT, 64])
+    here, _ = two_views(
+        tmp_path, [required_bytes(tensors()), required_bytes(tensors()) - ALIGNMENT, 64]
+    )
     here.put(KEYS[0], tensors())
     for key in KEYS[1:]:
         with pytest.raises(WriteError, match="holds"):
@@ -102,14 +111,14 @@ def test_most_room_suffices_and_is_not_far_more(rows):
         "length a long name": torch.zeros(rows, dtype=torch.int64),
         "stage": torch.tensor(1),
     }
-    most = int(most_room([60, 8], np.array([rows]))[0])
-    assert room(given) <= most <= room(given) + 1000
+    most = int(max_required_bytes([60, 8], np.array([rows]))[0])
+    assert required_bytes(given) <= most <= required_bytes(given) + 1000
 
 
 def test_cells_that_are_not_filled_take_no_room(tmp_path):
     capacities = [10_000_000] * 3
-    file, path = MappedFile.create(tmp_path, Cells.size(capacities))
-    cells = Cells(file, 0, KEYS, capacities)
+    file, path = MappedFile.create(tmp_path, TensorArena.size(capacities))
+    cells = TensorArena(file, 0, KEYS, capacities)
     cells.put(KEYS[2], tensors())
     for key in KEYS:
         cells.get(key)
@@ -119,7 +128,7 @@ def test_cells_that_are_not_filled_take_no_room(tmp_path):
 
 
 def test_no_room_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
-    here, there = two_views(tmp_path, [room(tensors())] * 3)
+    here, there = two_views(tmp_path, [required_bytes(tensors())] * 3)
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -131,7 +140,7 @@ def test_no_room_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
 
 
 def test_long_writes_go_on_where_the_system_stopped(tmp_path, monkeypatch):
-    here, there = two_views(tmp_path, [room(tensors())] * 3)
+    here, there = two_views(tmp_path, [required_bytes(tensors())] * 3)
     whole = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:5], at))
     here.put(KEYS[0], given := tensors())
@@ -139,13 +148,13 @@ def test_long_writes_go_on_where_the_system_stopped(tmp_path, monkeypatch):
 
 
 def test_another_process_sees_it(tmp_path):
-    capacities = [room(tensors())] * 3
-    file, path = MappedFile.create(tmp_path, Cells.size(capacities))
-    cells = Cells(file, 0, KEYS, capacities)
+    capacities = [required_bytes(tensors())] * 3
+    file, path = MappedFile.create(tmp_path, TensorArena.size(capacities))
+    cells = TensorArena(file, 0, KEYS, capacities)
     cells.put(KEYS[0], tensors(2.0))
     code = (
         "import sys; from pathlib import Path\n"
-        "from fedapm_mpi.storage.shared_memory import Cells, MappedFile\n"
+        "from fedapm_mpi.storage.shared_memory import TensorArena, MappedFile\n"
         f"cells = Cells(MappedFile.open(Path(sys.argv[1])), 0, 'abc', {capacities})\n"
         "found = cells.get('a')['shared']\n"
         "assert (found == 2).all()\n"

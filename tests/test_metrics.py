@@ -12,7 +12,7 @@ from fedapm_mpi.tasks.classification import (
     Summary,
     client_metrics,
     confusion,
-    summarise,
+    summarize,
 )
 
 
@@ -194,33 +194,33 @@ def test_confusion_of_nothing():
 
 
 def test_summary_of_one_client():
-    assert summarise(np.array([0.7])) == Summary(0.7, 0.0, 0.7)
+    assert summarize(np.array([0.7])) == Summary(0.7, 0.0, 0.7)
 
 
 def test_summary_of_twenty_clients():
     values = np.random.default_rng(0).permutation(20) / 20
-    found = summarise(values)
+    found = summarize(values)
     assert_allclose(found, (9.5 / 20, np.std(values), 0.5 / 20))
-    assert_allclose(summarise(values, lower_is_worse=False).worst_decile, 18.5 / 20)
+    assert_allclose(summarize(values, lower_is_worse=False).worst_decile, 18.5 / 20)
 
 
 @pytest.mark.parametrize(("m", "worst"), [(10, 0.0), (11, 0.5), (20, 0.5), (21, 1.0)])
 def test_a_decile_is_rounded_up_to_whole_clients(m, worst):
-    assert summarise(np.arange(m)).worst_decile == worst
-    assert summarise(-np.arange(m), lower_is_worse=False).worst_decile == -worst
+    assert summarize(np.arange(m)).worst_decile == worst
+    assert summarize(-np.arange(m), lower_is_worse=False).worst_decile == -worst
 
 
 def test_summary_leaves_out_what_is_undefined():
     values = np.array([np.nan, 1.0, 3.0, np.nan])
-    assert summarise(values) == Summary(2.0, 1.0, 1.0)
-    assert summarise(values, lower_is_worse=False).worst_decile == 3.0
+    assert summarize(values) == Summary(2.0, 1.0, 1.0)
+    assert summarize(values, lower_is_worse=False).worst_decile == 3.0
 
 
 @pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
 def test_summary_of_nothing(values):
-    assert np.isnan(summarise(np.array(values))).all()
+    assert np.isnan(summarize(np.array(values))).all()
 
 
 def test_summary_does_not_depend_on_the_order_of_clients():
     values = np.random.default_rng(1).random(101)
-    assert summarise(values) == summarise(values[::-1])
+    assert summarize(values) == summarize(values[::-1])

@@ -13,9 +13,9 @@ from training import FEDAPM, FEDSIM, digest_of, experiment
 from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 
 MLP = {"name": "mlp", "hidden": [8, 6]}
@@ -104,7 +104,7 @@ def test_chosen_layers_and_frozen_parameters():
     )
     adapted = [n for n, _ in module.named_parameters() if "lora_a" in n]
     assert adapted == ["body.0.lora_a", "body.2.lora_a"]
-    split = SplitModel.from_patterns(module, shared=["*.lora_*"])
+    split = PartitionedModel.from_patterns(module, shared=["*.lora_*"])
     assert split.shared_names == [
         "body.0.lora_a", "body.0.lora_b", "body.2.lora_a", "body.2.lora_b",
     ]  # fmt: skip
@@ -148,7 +148,7 @@ def test_frozen_parameters_stay_and_are_never_sent(toy, tmp_path):
     config = validate(
         experiment(toy["features"], model=LORA, split={"shared": ["*.lora_*"]}), "test"
     )
-    (group,) = open_session(config, Serial()).groups.members
+    (group,) = open_context(config, Serial()).groups.members
     start = {n: p.clone() for n, p in group.model.module.named_parameters()}
     for i in (0, 3):
         named = dict(load_client_model(path, i).named_parameters())
@@ -186,7 +186,7 @@ def test_layers_at_the_ends_are_personal(toy, tmp_path, place, personal):
 def test_a_position_that_leaves_nothing_to_share(toy):
     config = experiment(toy["features"], model=MLP, split={"first": 1, "last": 2})
     with pytest.raises(ConfigError, match="leave none of the model's 3 layers"):
-        open_session(validate(config, "test"), Serial())
+        open_context(validate(config, "test"), Serial())
     for split in ({"first": 0}, {"first": 1, "personal": ["head.*"]}):
         with pytest.raises(ConfigError):
             validate(experiment(toy["features"], split=split), "test")
@@ -273,5 +273,5 @@ def test_files_that_do_not_fit(toy, tmp_path, tensors, words):
     for where in (path, *([tmp_path / "no"] if tensors is None else [])):
         config = experiment(toy["features"], model=MLP, initial_model=str(where))
         with pytest.raises(ConfigError) as caught:
-            open_session(validate(config, "test"), Serial())
+            open_context(validate(config, "test"), Serial())
         assert words in str(caught.value)

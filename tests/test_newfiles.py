@@ -12,7 +12,7 @@ import pytest
 
 from fedapm_mpi.data.reader import Table, column, write_dataset
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.atomic_io import cannot_write
+from fedapm_mpi.utils.atomic_io import write_error
 from fedapm_mpi.utils.new_file import open_new, why_not_written
 
 ROOM, PERMISSION = "free some space", "check the permissions of the folder"
@@ -37,7 +37,7 @@ def test_advice_fits_the_error(code, remedy):
     assert why_not_written(OSError(code, words)) == (words, remedy)
     for told in (f"Can't write data (errno = {code}, x)", f"x (os error {code})"):
         assert why_not_written(RuntimeError(told)) == (words, remedy)
-    assert str(cannot_write(Path("x"), OSError(code, words))).startswith(
+    assert str(write_error(Path("x"), OSError(code, words))).startswith(
         f"cannot write x: {words}; {remedy} or choose another folder"
     )
 

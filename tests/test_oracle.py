@@ -1,6 +1,6 @@
 """The package's training path beside a second implementation, parameter by parameter.
 
-What is compared is what a run trains with: `SplitModel`, `ClientProblem` and
+What is compared is what a run trains with: `PartitionedModel`, `LocalObjective` and
 `FedAPM`, one model for all clients, small batches of which the last is smaller still,
 and rounds in which some clients sit out.
 """
@@ -15,11 +15,11 @@ from oracle import Options, Oracle, network_loss
 from quadratic import Quadratic
 from torch import nn
 
-from fedapm_mpi.algorithms.base import Round, Work
+from fedapm_mpi.algorithms.base import LocalBudget, RoundInfo
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.engine.local_objective import ClientProblem
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 
 ROUNDS = 20
 BATCH = 4
@@ -30,25 +30,25 @@ SPLITS = {"head": ["head.*"], "front": ["front.*"], "biases": ["*.bias"]}
 CASES = {
     "as the code does it": (
         {"weight_decay": 0.01},
-        {"personal_work": Work(epochs=2), "shared_work": Work(epochs=2)},
+        {"personal_work": LocalBudget(epochs=2), "shared_work": LocalBudget(epochs=2)},
     ),
     "as the paper does it": (
         {"v_step_at": "local", "alpha_in_v_step": False, "lr_personal": 0.1},
-        {"personal_work": Work(epochs=1), "shared_work": Work(epochs=3)},
+        {"personal_work": LocalBudget(epochs=1), "shared_work": LocalBudget(epochs=3)},
     ),
     "steps over epochs": (
         {"v_step_at": "local", "u_init": "local", "weight_decay": 0.05, "rho": 0.3},
-        {"personal_work": Work(steps=7), "shared_work": Work(steps=2)},
+        {"personal_work": LocalBudget(steps=7), "shared_work": LocalBudget(steps=2)},
     ),
     "local start": (
         {"u_init": "local", "sigma": 0.2, "lr_shared": 0.3},
-        {"personal_work": Work(steps=1), "shared_work": Work(epochs=1)},
+        {"personal_work": LocalBudget(steps=1), "shared_work": LocalBudget(epochs=1)},
     ),
 }
 COMMON = {"rho": 0.1, "sigma": 0.01, "lr_personal": 0.5, "lr_shared": 0.5}
 
 
-class Recording(ClientProblem):
+class Recording(LocalObjective):
     """A client's problem that keeps a record of the rows it trained on."""
 
     rows: dict
@@ -63,7 +63,7 @@ class Package:
     """A run of the package without its communicator: state by state in one process."""
 
     def __init__(self, module, personal, clients, alpha, algorithm):
-        self.model = SplitModel.from_patterns(module, personal=personal)
+        self.model = PartitionedModel.from_patterns(module, personal=personal)
         self.algorithm, self.alpha = algorithm, alpha
         self.samples = [Samples((x,), {}, y) for x, y in clients]
         u, v = self.model.shared.clone(), self.model.personal.clone()
@@ -85,7 +85,7 @@ class Package:
                 broadcast.clone(), self.clients[i], problem, self.alpha[i]
             )
         weight = sum(self.alpha[i] for i in participants)
-        facts = Round(index, len(self.alpha), len(participants), weight)
+        facts = RoundInfo(index, len(self.alpha), len(participants), weight)
         self.algorithm.server_step(self.server, total, facts)
 
     def gap(self, oracle):
@@ -204,8 +204,8 @@ def test_shared_phase_ends_with_the_first_epoch_that_meets_the_tolerance():
     xi, decay, most = 4e-3, 0.9, 300
     options = {"weight_decay": 0.05, "v_step_at": "local"}
     work = {
-        "personal_work": Work(epochs=1),
-        "shared_work": Work(xi=xi, decay=decay, max_epochs=most),
+        "personal_work": LocalBudget(epochs=1),
+        "shared_work": LocalBudget(xi=xi, decay=decay, max_epochs=most),
     }
     taken, epochs, before = [0] * len(SIZES), [], None
     for gap, rows, oracle in side_by_side(

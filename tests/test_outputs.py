@@ -9,7 +9,7 @@ from training import digest_of, experiment
 from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.engine.model_outputs import checked_scores, described, logits_of
+from fedapm_mpi.engine.model_outputs import checked_scores, describe_output, logits_of
 from fedapm_mpi.errors import ConfigError, FedAPMError, TrainingError
 from fedapm_mpi.training.runner import dry_run, train
 
@@ -79,10 +79,10 @@ def test_a_lost_axis_of_a_single_sample_is_named():
 
 
 def test_descriptions_are_short():
-    assert described(torch.zeros(2, 3)) == "a Tensor (2, 3)"
-    assert described(()) == "a tuple of nothing"
-    assert described({}) == "a dict without keys"
-    assert described(0.5) == "a float"
-    assert described(3) == "an int"
-    long = described({"k" * 1000: 1})
+    assert describe_output(torch.zeros(2, 3)) == "a Tensor (2, 3)"
+    assert describe_output(()) == "a tuple of nothing"
+    assert describe_output({}) == "a dict without keys"
+    assert describe_output(0.5) == "a float"
+    assert describe_output(3) == "an int"
+    long = describe_output({"k" * 1000: 1})
     assert re.fullmatch(r"a dict with the keys 'k{178}… \(102\d characters\)", long)

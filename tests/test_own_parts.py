@@ -533,7 +533,7 @@ def test_errors_keep_their_trace_on_their_way_to_other_ranks(monkeypatch):
     try:
         np.zeros(2)[5]
     except IndexError as error:
-        told = faults.part_error("model 'x:y'", error)
+        told = faults.plugin_error("model 'x:y'", error)
     other = pickle.loads(pickle.dumps(told))
     assert str(other) == str(told)
     assert "np.zeros(2)[5]" in other.trace

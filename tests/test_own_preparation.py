@@ -12,7 +12,7 @@ from fedapm_mpi.cluster import launch as launching
 from fedapm_mpi.cluster.launchers import Job
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import PartError
+from fedapm_mpi.plugins.faults import PluginError
 
 PARTS = """\
 import numpy as np
@@ -213,7 +213,7 @@ def test_extractors(here, capsys, name, code, wanted):  # noqa: F811
         ("return None", ConfigError, "gave None; it must return a list of strings"),
         ("return []", ConfigError, "gave []; it must return"),
         ("return 'mpirun'", ConfigError, "gave 'mpirun'; it must return"),
-        ("1 / 0", PartError, "launcher './starter.py:go' failed: ZeroDivisionError"),
+        ("1 / 0", PluginError, "launcher './starter.py:go' failed: ZeroDivisionError"),
     ],
 )
 def test_launchers(here, monkeypatch, body, kind, wanted):  # noqa: F811

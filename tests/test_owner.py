@@ -14,15 +14,15 @@ import pytest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tracking import run_lock as owner
 from fedapm_mpi.tracking.lock_holder import Holder
-from fedapm_mpi.tracking.run_directory import Recorder, own_directory
-from fedapm_mpi.tracking.run_lock import FILE, LockError, take
+from fedapm_mpi.tracking.run_directory import RunDirectory, own_directory
+from fedapm_mpi.tracking.run_lock import FILE, LockError, acquire
 from fedapm_mpi.utils import mounts
 from fedapm_mpi.utils.atomic_io import WriteError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fedapm_mpi.tracking.run_lock import take
+from fedapm_mpi.tracking.run_lock import acquire
 held = take(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -31,7 +31,7 @@ time.sleep(60)
 HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path
-from fedapm_mpi.tracking.run_lock import take
+from fedapm_mpi.tracking.run_lock import acquire
 held = take(Path(sys.argv[1]))
 program = subprocess.Popen(["sleep", "60"], close_fds=False)
 forked = os.fork()
@@ -71,21 +71,21 @@ def test_the_second_is_told_who_the_first_is(tmp_path, other):
     since = json.loads((tmp_path / FILE).read_text())["since"]
     change(tmp_path, job="SLURM 77")
     with pytest.raises(LockError) as caught:
-        take(tmp_path)
+        acquire(tmp_path)
     told = str(caught.value)
     assert f"process {other.pid} on {os.uname().nodename}, job SLURM 77" in told
     assert f"since {since}" in told
     assert "\n" not in told
     assert caught.value.exit_code == 2
     with pytest.raises(LockError, match="end it first"):
-        take(tmp_path, break_lock=True)
+        acquire(tmp_path, break_lock=True)
 
 
 def test_it_ends_with_its_holder(tmp_path, other):
     other.kill()
     other.wait()
     start = time.monotonic()
-    held = take(tmp_path)
+    held = acquire(tmp_path)
     assert time.monotonic() - start < 0.5
     assert json.loads((tmp_path / FILE).read_text())["pid"] == os.getpid()
     held.release()
@@ -94,11 +94,11 @@ def test_it_ends_with_its_holder(tmp_path, other):
 
 
 def test_a_process_of_its_own_cannot_take_it_twice(tmp_path):
-    held = take(tmp_path)
+    held = acquire(tmp_path)
     with pytest.raises(LockError, match=f"process {os.getpid()}"):
-        take(tmp_path)
+        acquire(tmp_path)
     held.release()
-    take(tmp_path).release()
+    acquire(tmp_path).release()
 
 
 def test_children_do_not_keep_it(tmp_path):
@@ -112,7 +112,7 @@ def test_children_do_not_keep_it(tmp_path):
         process.kill()
         process.wait()
         try:
-            take(tmp_path).release()
+            acquire(tmp_path).release()
         finally:
             for child in children:
                 os.kill(child, signal.SIGKILL)
@@ -126,12 +126,12 @@ def test_a_file_that_was_deleted_before_it_was_locked_is_no_lock(tmp_path, monke
         if not third:
             (tmp_path / FILE).unlink()
             third.append(None)
-            third[0] = take(tmp_path)
+            third[0] = acquire(tmp_path)
         return lock(descriptor)
 
     monkeypatch.setattr(owner, "_lock", late)
     with pytest.raises(LockError, match=f"process {os.getpid()}"):
-        take(tmp_path)
+        acquire(tmp_path)
     third[0].check()
     third[0].release()
 
@@ -139,7 +139,7 @@ def test_a_file_that_was_deleted_before_it_was_locked_is_no_lock(tmp_path, monke
 def test_a_newer_lock_file_than_the_one_looked_at_is_put_back(tmp_path):
     (tmp_path / FILE).write_text("theirs")
     with (tmp_path / "old").open("w") as old:
-        owner._set_away(tmp_path / FILE, old.fileno())
+        owner._move_away(tmp_path / FILE, old.fileno())
     assert (tmp_path / FILE).read_text() == "theirs"
     assert {path.name for path in tmp_path.iterdir()} == {FILE, "old"}
 
@@ -151,22 +151,22 @@ def test_a_holder_that_has_yet_to_write_its_name_is_waited_for(
     (tmp_path / FILE).write_text("")
     monkeypatch.setattr(time, "sleep", lambda s: (tmp_path / FILE).write_text(name))
     with pytest.raises(LockError, match=f"process {other.pid} on"):
-        take(tmp_path)
+        acquire(tmp_path)
 
 
 def test_the_name_of_a_dead_holder_is_not_that_of_the_next(
     tmp_path, other, monkeypatch
 ):
-    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
+    monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
     change(tmp_path, pid=2**22 + 1)
     with pytest.raises(LockError, match="a process that left no name"):
-        take(tmp_path)
+        acquire(tmp_path)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0", b"[" * 9000, b'{"pid": 1}'])
 def test_garbage_in_the_file_of_a_dead_holder_does_not_matter(tmp_path, raw):
     (tmp_path / FILE).write_bytes(raw)
-    take(tmp_path).release()
+    acquire(tmp_path).release()
 
 
 @pytest.mark.parametrize(
@@ -177,21 +177,21 @@ def test_garbage_in_the_file_of_a_dead_holder_does_not_matter(tmp_path, raw):
     ],
 )  # fmt: skip
 def test_a_name_that_no_run_writes_is_not_shown(tmp_path, other, monkeypatch, values):
-    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
+    monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
     change(tmp_path, **values)
     with pytest.raises(LockError, match="a process that left no name"):
-        take(tmp_path)
+        acquire(tmp_path)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0"])
 def test_garbage_in_the_file_of_a_living_holder_is_refused(
     tmp_path, other, monkeypatch, raw
 ):
-    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
+    monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
     (tmp_path / FILE).write_bytes(raw)
     for force in (False, True):
         with pytest.raises(LockError, match="a process that left no name"):
-            take(tmp_path, break_lock=force)
+            acquire(tmp_path, break_lock=force)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "pipe"])
@@ -205,7 +205,7 @@ def test_something_else_by_its_name_is_one_sentence(tmp_path, kind):
     else:
         (os.mkdir if kind == "directory" else os.mkfifo)(path)
     with pytest.raises(WriteError, match="move away what has this name"):
-        take(tmp_path)
+        acquire(tmp_path)
     assert target.read_text() == "mine"
     assert not (tmp_path / "nothing").exists()
 
@@ -213,28 +213,28 @@ def test_something_else_by_its_name_is_one_sentence(tmp_path, kind):
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_without_locks_the_file_alone_is_one(tmp_path, monkeypatch, number):
     no_locks(monkeypatch, number)
-    monkeypatch.setattr(owner, "UNWRITTEN", 0.1)
-    held = take(tmp_path)
+    monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
+    held = acquire(tmp_path)
     with pytest.raises(LockError, match=f"process {os.getpid()}"):
-        take(tmp_path)
+        acquire(tmp_path)
     with pytest.raises(LockError, match="end it first"):
-        take(tmp_path, break_lock=True)
+        acquire(tmp_path, break_lock=True)
     held.check()
     # Of a process that is gone, and of another that has got its number.
     change(tmp_path, pid=2**22 + 1)
-    take(tmp_path).close()
+    acquire(tmp_path).close()
     change(tmp_path, ticks="1")
-    take(tmp_path).close()
+    acquire(tmp_path).close()
     # What cannot be seen from here counts, until a user says otherwise.
     for values in ({"host": "elsewhere"}, {"boot": "before"}):
         change(tmp_path, **values)
         with pytest.raises(LockError, match="add --break-lock"):
-            take(tmp_path)
-        take(tmp_path, break_lock=True).close()
+            acquire(tmp_path)
+        acquire(tmp_path, break_lock=True).close()
     (tmp_path / FILE).write_text("garbage")
     with pytest.raises(LockError, match=r"no name; .*--break-lock"):
-        take(tmp_path)
-    take(tmp_path, break_lock=True).release()
+        acquire(tmp_path)
+    acquire(tmp_path, break_lock=True).release()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -242,7 +242,7 @@ def test_a_process_that_nobody_has_waited_for_is_gone(tmp_path, other, monkeypat
     no_locks(monkeypatch)
     other.kill()
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
-    take(tmp_path).release()
+    acquire(tmp_path).release()
 
 
 def test_a_job_that_was_requeued_is_its_own_heir(tmp_path, other, monkeypatch):
@@ -257,30 +257,30 @@ def test_a_job_that_was_requeued_is_its_own_heir(tmp_path, other, monkeypatch):
         other.kill()
         other.wait()
 
-    take(tmp_path, tell=end).release()
+    acquire(tmp_path, tell=end).release()
     assert told[0].startswith("waiting for the earlier start of this job, process")
     assert len(told) == 1
     no_locks(monkeypatch)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
-    take(tmp_path).close()
+    acquire(tmp_path).close()
     change(tmp_path, host="node7")
     with pytest.raises(LockError):
-        take(tmp_path)
+        acquire(tmp_path)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    take(tmp_path).release()
+    acquire(tmp_path).release()
 
 
 def test_a_broken_lock_is_noticed_by_who_had_it(tmp_path, monkeypatch):
     """It lived on another host after all, where locks do not reach."""
     monkeypatch.setattr(owner, "is_shared", lambda path: True)
-    first = take(tmp_path)
-    recorder = Recorder(tmp_path, first)
+    first = acquire(tmp_path)
+    recorder = RunDirectory(tmp_path, first)
     recorder.add({"round": 0})
     recorder.sync()
     change(tmp_path, host="elsewhere")
     with pytest.raises(LockError, match=r"on elsewhere.*add --break-lock"):
-        take(tmp_path)
-    second = take(tmp_path, break_lock=True)
+        acquire(tmp_path)
+    second = acquire(tmp_path, break_lock=True)
     with pytest.raises(LockError, match=f"now belongs to process {os.getpid()}"):
         recorder.sync()
     first.release()  # which leaves the other's
@@ -337,9 +337,9 @@ def test_a_lock_of_another_host_that_does_not_reach_here_counts(tmp_path, monkey
     (tmp_path / FILE).write_text(json.dumps(change_to))
     monkeypatch.setattr(owner, "locks_reach_other_hosts", lambda path: False)
     with pytest.raises(LockError, match="on elsewhere"):
-        take(tmp_path)
+        acquire(tmp_path)
     monkeypatch.undo()
-    take(tmp_path).release()
+    acquire(tmp_path).release()
 
 
 def test_only_an_empty_directory_is_a_new_run(tmp_path):
@@ -364,9 +364,9 @@ def test_a_run_that_has_ended_meanwhile_is_kept(tmp_path, monkeypatch):
 
     def late(directory, **more):
         (directory / "config.yaml").touch()
-        return take(directory, **more)
+        return acquire(directory, **more)
 
-    monkeypatch.setattr(owner, "take", late)
+    monkeypatch.setattr(owner, "acquire", late)
     with pytest.raises(ConfigError, match="not empty"):
         own_directory(tmp_path, resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

@@ -14,7 +14,7 @@ from data_prep.pipeline import plan, prepare
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, TrainingError
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 
 TOY = Study(
@@ -230,7 +230,7 @@ def test_a_part_that_is_not_there_is_refused(data, toy):
         "data": str(toy["features"]), "evaluation": {"split": "val"},
     }  # fmt: skip
     with pytest.raises(ConfigError, match="has no val samples; prepare it again"):
-        open_session(validate(values, "test"), Serial())
+        open_context(validate(values, "test"), Serial())
 
 
 def test_whose_model_is_evaluated_can_not_be_asked_of_ditto(data):
@@ -238,7 +238,7 @@ def test_whose_model_is_evaluated_can_not_be_asked_of_ditto(data):
     config = configuration(TOY, method, setting_of(method), data=str(data), seed=1)
     values = dict(config) | {"evaluation": {"shared": "client"}}
     with pytest.raises(ConfigError, match="ditto evaluates the models that it makes"):
-        open_session(validate(values, "test"), Serial())
+        open_context(validate(values, "test"), Serial())
 
 
 def test_a_run_that_diverges_says_so(data, tmp_path):

@@ -18,19 +18,19 @@ from torch.nn.functional import cross_entropy
 from training import digest_of, experiment
 
 from fedapm_mpi.algorithms import algorithms
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 
 ROUNDS = ([0, 3], [5], [1, 3, 4], [0, 1, 2, 3, 4, 5], [2, 3])
-HEAD = {"lr_head": 0.3, "head_work": Work(steps=4)}
-BODY = {"lr_body": 0.1, "body_work": Work(epochs=2)}
-JOINT = {"lr": 0.2, "work": Work(steps=3)}
-TUNING = {"lr_fine_tune": 0.3, "fine_tune_work": Work(steps=4)}
+HEAD = {"lr_head": 0.3, "head_work": LocalBudget(steps=4)}
+BODY = {"lr_body": 0.1, "body_work": LocalBudget(epochs=2)}
+JOINT = {"lr": 0.2, "work": LocalBudget(steps=3)}
+TUNING = {"lr_fine_tune": 0.3, "fine_tune_work": LocalBudget(steps=4)}
 OPTIONS = {
     "fedper": JOINT,
     "fedrep": HEAD | BODY,
@@ -121,8 +121,8 @@ def test_every_round_is_what_the_formulas_say(name, decay, average):
 
 # Special cases ---------------------------------------------------------------------
 
-PERSONAL = {"lr_personal": 0.3, "personal_work": Work(steps=4)}
-SHARED = {"lr_shared": 0.1, "shared_work": Work(epochs=2)}
+PERSONAL = {"lr_personal": 0.3, "personal_work": LocalBudget(steps=4)}
+SHARED = {"lr_shared": 0.1, "shared_work": LocalBudget(epochs=2)}
 TWINS = [
     ("fedper", "fedsim", JOINT),
     ("fedrep", "fedalt", PERSONAL | SHARED),
@@ -156,8 +156,8 @@ def test_it_trains_as_its_twin_does_bit_for_bit(name, twin, options, common):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("fedper", {"lr": 0.4, "work": Work(steps=1)}),
-        ("fedrep", {"lr_head": 0.9, "lr_body": 0.6, "body_work": Work(steps=1)}),
+        ("fedper", {"lr": 0.4, "work": LocalBudget(steps=1)}),
+        ("fedrep", {"lr_head": 0.9, "lr_body": 0.6, "body_work": LocalBudget(steps=1)}),
     ],
 )
 def test_with_one_shared_step_it_comes_to_rest_at_the_joint_minimiser(name, options):
@@ -168,7 +168,9 @@ def test_with_one_shared_step_it_comes_to_rest_at_the_joint_minimiser(name, opti
 
 def test_fedbabu_comes_to_rest_at_the_best_body_for_the_initial_head():
     quadratic = Quadratic(UNEVEN)
-    federation = Federation(make("fedbabu", lr=0.6, work=Work(steps=1)), quadratic)
+    federation = Federation(
+        make("fedbabu", lr=0.6, work=LocalBudget(steps=1)), quadratic
+    )
     federation.run(1_000)
     missing = quadratic.c - quadratic.a @ quadratic.start_v
     matrix = torch.einsum("i,irj,irk->jk", quadratic.weights, quadratic.b, quadratic.b)
@@ -214,7 +216,7 @@ def test_fine_tuning_takes_its_own_steps_and_leaves_no_trace(name, part, decay):
 )
 def test_no_phase_knows_a_tolerance(name, key):
     with pytest.raises(ValueError, match=f"^{key} takes epochs or steps"):
-        make(name, **{key: Work(xi=0.1, decay=0.5, max_epochs=3)})
+        make(name, **{key: LocalBudget(xi=0.1, decay=0.5, max_epochs=3)})
 
 
 def test_fine_tuning_something_else_is_refused(toy):
@@ -262,7 +264,7 @@ def test_runs_evaluate_the_fine_tuned_models(toy, tmp_path, name, part, size):
     One client has no sample to train on, another none to test on.
     """
     options = FILE_TUNING | {"batch_size": size} | ({"fine_tune": part} if part else {})
-    session = open_session(run(toy["odd"], tmp_path / "r", name, **options), Serial())
+    session = open_context(run(toy["odd"], tmp_path / "r", name, **options), Serial())
     start = session.groups.members[
         0
     ].model.module  # the initial model, whose head FedBABU keeps

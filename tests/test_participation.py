@@ -3,14 +3,14 @@ import pytest
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.participation import participation
-from fedapm_mpi.placements import hosts, placements
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.placements import client_ranks, placements
+from fedapm_mpi.utils.rng import generator
 
 
 def choose(name: str, m: int, key: int = 0, **options):
     part = participation.get(name)(**options)
     part.check(m)
-    return part.choose(m, stream(0, "participants", key))
+    return part.choose(m, generator(0, "participants", key))
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_cost_balances_better_than_blocks():
 
 
 def test_the_server_hosts_only_when_alone():
-    assert list(hosts(1)) == [0]
-    assert list(hosts(4)) == [1, 2, 3]
+    assert list(client_ranks(1)) == [0]
+    assert list(client_ranks(4)) == [1, 2, 3]

@@ -6,14 +6,14 @@ from training import experiment
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.dry_run import Memory, memory, samples_read
 
 FEATURES = 6
 
 
 def opened(data, **changes):
-    return open_session(validate(experiment(data, **changes), "test"), Serial())
+    return open_context(validate(experiment(data, **changes), "test"), Serial())
 
 
 @pytest.mark.parametrize("split", ["test", "train"])
@@ -74,7 +74,7 @@ def test_a_short_run_sees_those_whom_it_draws(toy, who):
 
 
 def test_a_run_longer_than_is_looked_at_sees_everybody(toy, monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.training.dry_run.DRAWN", 1)
+    monkeypatch.setattr("fedapm_mpi.training.dry_run.SAMPLED_ROUNDS", 1)
     session = opened(toy["features"], rounds=2)
     counts = session.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from fedapm_mpi.algorithms import Work
+from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.engine.local_objective import ClientProblem
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
 
 
@@ -20,18 +20,20 @@ def samples(n: int = 10) -> Samples:
 def problem(n: int = 10, *, round_index: int = 0, client: int = 0, dropout=0.0):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 6), nn.Dropout(dropout), nn.Linear(6, 3))
-    model = SplitModel.from_patterns(module, personal=["2.*"])
-    return ClientProblem(
+    model = PartitionedModel.from_patterns(module, personal=["2.*"])
+    return LocalObjective(
         model, samples(n), seed=3, round_index=round_index, client=client
     )
 
 
-def rows(p: ClientProblem, work: Work, size: int, phase="shared") -> list[list[int]]:
+def rows(
+    p: LocalObjective, work: LocalBudget, size: int, phase="shared"
+) -> list[list[int]]:
     return [batch.tolist() for batch in p.batches(phase, work, size)]
 
 
 def test_epochs_go_over_every_sample_and_keep_the_short_batch():
-    batches = rows(problem(), Work(epochs=2), 4)
+    batches = rows(problem(), LocalBudget(epochs=2), 4)
     assert [len(b) for b in batches] == [4, 4, 2] * 2
     assert sorted(chain(*batches[:3])) == list(range(10))
     assert sorted(chain(*batches[3:])) == list(range(10))
@@ -39,31 +41,35 @@ def test_epochs_go_over_every_sample_and_keep_the_short_batch():
 
 
 def test_steps_begin_epochs_as_needed():
-    assert [len(b) for b in rows(problem(), Work(steps=5), 4)] == [4, 4, 2, 4, 4]
-    assert rows(problem(), Work(steps=5), 4)[:3] == rows(problem(), Work(epochs=1), 4)
+    assert [len(b) for b in rows(problem(), LocalBudget(steps=5), 4)] == [4, 4, 2, 4, 4]
+    assert rows(problem(), LocalBudget(steps=5), 4)[:3] == rows(
+        problem(), LocalBudget(epochs=1), 4
+    )
 
 
 def test_size_zero_is_the_full_batch():
-    assert [len(b) for b in rows(problem(), Work(epochs=3), 0)] == [10, 10, 10]
+    assert [len(b) for b in rows(problem(), LocalBudget(epochs=3), 0)] == [10, 10, 10]
 
 
 def test_the_order_depends_on_phase_round_and_client_only():
-    first = rows(problem(), Work(epochs=1), 4)
-    assert rows(problem(), Work(epochs=1), 4) == first
-    assert rows(problem(), Work(epochs=1), 4, "personal") != first
-    assert rows(problem(round_index=1), Work(epochs=1), 4) != first
-    assert rows(problem(client=1), Work(epochs=1), 4) != first
+    first = rows(problem(), LocalBudget(epochs=1), 4)
+    assert rows(problem(), LocalBudget(epochs=1), 4) == first
+    assert rows(problem(), LocalBudget(epochs=1), 4, "personal") != first
+    assert rows(problem(round_index=1), LocalBudget(epochs=1), 4) != first
+    assert rows(problem(client=1), LocalBudget(epochs=1), 4) != first
 
 
 def test_a_second_call_goes_on_with_the_stream():
-    whole = rows(problem(), Work(epochs=2), 4)
+    whole = rows(problem(), LocalBudget(epochs=2), 4)
     p = problem()
-    assert rows(p, Work(epochs=1), 4) + rows(p, Work(epochs=1), 4) == whole
+    assert (
+        rows(p, LocalBudget(epochs=1), 4) + rows(p, LocalBudget(epochs=1), 4) == whole
+    )
 
 
 def test_a_client_without_samples_does_no_step():
-    assert rows(problem(0), Work(epochs=2), 4) == []
-    assert rows(problem(0), Work(steps=2), 4) == []
+    assert rows(problem(0), LocalBudget(epochs=2), 4) == []
+    assert rows(problem(0), LocalBudget(steps=2), 4) == []
 
 
 def test_gradient_is_of_the_mean_loss_in_each_part():
@@ -82,7 +88,7 @@ def test_gradient_is_of_the_mean_loss_in_each_part():
 
 
 def test_full_gradient_is_that_of_all_samples_without_dropout(monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.engine.local_objective.EVALUATION_PIECE", 3)
+    monkeypatch.setattr("fedapm_mpi.engine.local_objective.EVALUATION_CHUNK", 3)
     with_dropout, without = problem(dropout=0.9), problem()
     expected = without.gradient("both", torch.arange(10)).clone()
     torch.testing.assert_close(with_dropout.full_gradient("both"), expected)
@@ -91,7 +97,7 @@ def test_full_gradient_is_that_of_all_samples_without_dropout(monkeypatch):
 def test_dropout_is_addressed_by_round_and_client():
     def drawn(**address: int) -> torch.Tensor:
         p = problem(dropout=0.5, **address)
-        list(p.batches("joint", Work(epochs=1), 0))  # sets the phase
+        list(p.batches("joint", LocalBudget(epochs=1), 0))  # sets the phase
         return p.gradient("both", torch.arange(10)).clone()
 
     assert torch.equal(drawn(), drawn())
@@ -102,7 +108,7 @@ def test_dropout_is_addressed_by_round_and_client():
 def test_a_loss_that_is_not_finite_names_client_round_and_phase():
     p = problem(round_index=4, client=7)
     p.shared.fill_(float("nan"))
-    (batch,) = p.batches("shared", Work(epochs=1), 0)
+    (batch,) = p.batches("shared", LocalBudget(epochs=1), 0)
     with pytest.raises(TrainingError, match="client 7, round 5, shared phase"):
         p.gradient("shared", batch)
 
@@ -110,7 +116,7 @@ def test_a_loss_that_is_not_finite_names_client_round_and_phase():
 def test_the_mean_loss_is_of_the_last_phase():
     p = problem()
     for phase in ("personal", "shared"):
-        for batch in p.batches(phase, Work(epochs=1), 4):
+        for batch in p.batches(phase, LocalBudget(epochs=1), 4):
             p.gradient(phase, batch)
     assert p.loss_count == 10
     p.model.module.eval()

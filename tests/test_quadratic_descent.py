@@ -23,7 +23,7 @@ from federation import (
 )
 from quadratic import Quadratic
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.fedsim import FedSim
 
@@ -96,7 +96,7 @@ def test_lyapunov_function_never_increases_with_tolerances(
     solve ends anywhere within it. From the optimum L can but increase at first.
     """
     rho, sigma = quadratic.conditions()
-    work = Work(xi=0.5, decay=decay, max_epochs=500)
+    work = LocalBudget(xi=0.5, decay=decay, max_epochs=500)
     algorithm = solving(quadratic, rho, sigma, shared_work=work, v_step_at="local")
     federation = Federation(algorithm, quadratic)
     if start == "optimum":
@@ -128,16 +128,16 @@ def test_lyapunov_function_never_increases_with_tolerances(
 def test_a_tolerance_stops_the_shared_phase_at_the_first_epoch_that_meets_it(quadratic):
     """One epoch fewer, from the same state, and the tolerance is missed."""
     rho, sigma = quadratic.conditions()
-    work = Work(xi=1e-3, decay=0.5, max_epochs=200)
+    work = LocalBudget(xi=1e-3, decay=0.5, max_epochs=200)
     slow = {"lr_shared": 0.1, "lr_personal": 0.5, "batch_size": 0}
-    common = {"rho": rho, "sigma": sigma, "personal_work": Work(steps=1)} | slow
+    common = {"rho": rho, "sigma": sigma, "personal_work": LocalBudget(steps=1)} | slow
     federation = Federation(FedAPM(shared_work=work, **common), quadratic)
     federation.round([0])
     missed = ((slopes_u(federation) + federation.stack("dual")) ** 2).sum(1)
     assert missed[0] <= 5e-4
     found = federation.clients[0]["shared"]
     for epochs in range(1, 200):
-        plain = FedAPM(shared_work=Work(epochs=epochs), **common)
+        plain = FedAPM(shared_work=LocalBudget(epochs=epochs), **common)
         shorter = Federation(plain, quadratic)
         shorter.round([0])
         missed = ((slopes_u(shorter) + shorter.stack("dual")) ** 2).sum(1)
@@ -213,7 +213,7 @@ def test_fedalt_with_one_step_is_unbiased(quadratic):
 
 
 def test_fedsim_stalls_too(quadratic):
-    algorithm = FedSim(lr=0.5 / 6, batch_size=0, work=Work(epochs=5))
+    algorithm = FedSim(lr=0.5 / 6, batch_size=0, work=LocalBudget(epochs=5))
     assert error_after(algorithm, quadratic, 600) > 1e-2
-    algorithm = FedSim(lr=1.0 / 6, batch_size=0, work=Work(epochs=1))
+    algorithm = FedSim(lr=1.0 / 6, batch_size=0, work=LocalBudget(epochs=1))
     assert error_after(algorithm, quadratic, 3_000) < 1e-10

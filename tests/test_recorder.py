@@ -4,13 +4,13 @@ import pytest
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tracking.run_directory import (
-    Recorder,
+    RunDirectory,
     finite,
     new_run_directory,
     own_directory,
     ranges,
 )
-from fedapm_mpi.tracking.summary import summarise_run
+from fedapm_mpi.tracking.summary import summarize_run
 
 
 def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path):
@@ -30,7 +30,7 @@ def test_a_named_directory_must_be_empty(tmp_path):
 
 
 def test_records_are_lines_of_strict_json(tmp_path):
-    recorder = Recorder(tmp_path)
+    recorder = RunDirectory(tmp_path)
     recorder.add({"round": 0, "loss": float("nan"), "pooled": {"auroc": float("inf")}})
     recorder.add({"round": 1, "loss": 0.5})
     lines = (tmp_path / "rounds.jsonl").read_text("utf-8").splitlines()
@@ -41,12 +41,12 @@ def test_records_are_lines_of_strict_json(tmp_path):
 
 
 def test_going_on_drops_later_rounds_and_a_line_cut_off(tmp_path):
-    recorder = Recorder(tmp_path)
+    recorder = RunDirectory(tmp_path)
     for t in range(5):
         recorder.add({"round": t})
     with (tmp_path / "rounds.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"round": 5, "lo')
-    again = Recorder(tmp_path)
+    again = RunDirectory(tmp_path)
     again.keep_until(2)
     again.add({"round": 3, "new": True})
     lines = (tmp_path / "rounds.jsonl").read_text("utf-8").splitlines()
@@ -62,7 +62,7 @@ def test_going_on_drops_later_rounds_and_a_line_cut_off(tmp_path):
 
 
 def test_csv_has_empty_cells_for_nan(tmp_path):
-    Recorder(tmp_path).write_csv("c.csv", ("a", "b"), [(1, float("nan")), (2, 0.5)])
+    RunDirectory(tmp_path).write_csv("c.csv", ("a", "b"), [(1, float("nan")), (2, 0.5)])
     assert (tmp_path / "c.csv").read_text("utf-8") == "a,b\n1,\n2,0.5\n"
 
 
@@ -90,7 +90,7 @@ def test_the_summary_leaves_the_untrained_model_out():
         record(3, 0.6),
         record(4, 0.4),
     ]
-    summary = summarise_run(records)
+    summary = summarize_run(records)
     assert summary["accuracy"]["best"] == 0.6
     assert summary["accuracy"]["best_round"] == 3
     assert summary["accuracy"]["last"] == 0.4
@@ -100,11 +100,11 @@ def test_the_summary_leaves_the_untrained_model_out():
 
 
 def test_the_mean_is_of_ten_evaluations():
-    summary = summarise_run([record(t, t / 100) for t in range(30)])
+    summary = summarize_run([record(t, t / 100) for t in range(30)])
     assert summary["accuracy"]["mean_of_last_ten"] == pytest.approx(0.245)
 
 
 def test_a_run_without_evaluation_has_a_summary():
-    assert summarise_run([{"round": 0}]) == {
+    assert summarize_run([{"round": 0}]) == {
         "rounds": 0, "evaluations": 0, "missing_rounds": "", "num_missing_rounds": 0,
     }  # fmt: skip

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from training import digest_of, experiment, rounds_of
 
-from fedapm_mpi.analysis.comparison import sentences
+from fedapm_mpi.analysis.comparison import notes
 from fedapm_mpi.analysis.run import read_records
 from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
@@ -16,9 +16,16 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.studies.sweep.grid import Cell
 from fedapm_mpi.studies.sweep.table import row_of
-from fedapm_mpi.tracking.records import Records, gaps, line, parse, rising, spans
-from fedapm_mpi.tracking.run_directory import Recorder
-from fedapm_mpi.tracking.summary import summarise_run
+from fedapm_mpi.tracking.records import (
+    Records,
+    format_ranges,
+    gaps,
+    line,
+    parse,
+    rising,
+)
+from fedapm_mpi.tracking.run_directory import RunDirectory
+from fedapm_mpi.tracking.summary import summarize_run
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.atomic_io import WriteError
 
@@ -134,7 +141,7 @@ def test_a_wrong_round_of_an_older_version_does_not_cost_its_neighbours(tmp_path
 
 def test_going_on_gives_old_records_check_values(tmp_path):
     write(tmp_path, ['{"round": 0, "loss": 1.5}\n', '{"round": 1}\n{"round": 2}\n'])
-    recorder = Recorder(tmp_path)
+    recorder = RunDirectory(tmp_path)
     assert recorder.keep_until(1) == []
     recorder.add({"round": 2})
     raw = (tmp_path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
@@ -146,7 +153,7 @@ def test_going_on_gives_old_records_check_values(tmp_path):
 
 def test_going_on_says_which_records_are_lost(tmp_path):
     write(tmp_path, [*lines(0, 1), b"\xff\n", *lines(5, 6, 7, 9)])
-    recorder = Recorder(tmp_path)
+    recorder = RunDirectory(tmp_path)
     damaged, lost = recorder.keep_until(8)
     assert "damaged lines, left out: 1 (line 3)" in damaged
     assert "lacks the records of rounds 2-4,8 (4 in all)" in lost
@@ -163,19 +170,19 @@ def test_something_else_by_the_name_is_one_sentence(tmp_path, kind):
     else:
         (os.mkdir if kind == "directory" else os.mkfifo)(path)
     with pytest.raises(WriteError, match="cannot read"):
-        Recorder(tmp_path).keep_until(3)
+        RunDirectory(tmp_path).keep_until(3)
     with pytest.raises(DataError, match="is not a run directory"):
         read_records(tmp_path)
     if kind != "pipe":
         with pytest.raises(WriteError, match="cannot write"):
-            Recorder(tmp_path).add({"round": 0})
+            RunDirectory(tmp_path).add({"round": 0})
 
 
 def test_gaps_spans_and_the_longest_rising_part():
-    assert spans(gaps([0, 1, 4, 5, 7], 9)) == "2-3,6,8-9"
+    assert format_ranges(gaps([0, 1, 4, 5, 7], 9)) == "2-3,6,8-9"
     assert gaps([0, 1, 2], 2) == []
-    assert spans(gaps([], 3)) == "0-3"
-    assert spans(gaps([5, 6], 5)) == "0-4"
+    assert format_ranges(gaps([], 3)) == "0-3"
+    assert format_ranges(gaps([5, 6], 5)) == "0-4"
     assert rising([]) == []
     assert rising([3, 1, 2, 2, 9, 4]) == [1, 3, 5]
     assert rising(list(range(50))) == list(range(50))
@@ -184,7 +191,7 @@ def test_gaps_spans_and_the_longest_rising_part():
 def test_the_summary_says_over_which_rounds_it_is():
     kept = [t for t in range(31) if t not in (7, 25, 26, 30)]
     records = [{"round": t, "loss": 0.5, "accuracy": t / 100} for t in kept]
-    summary = summarise_run(records, 30)
+    summary = summarize_run(records, 30)
     assert summary["rounds"] == 30
     assert summary["evaluations"] == 26
     assert summary["missing_rounds"] == "7,25-26,30"
@@ -274,7 +281,7 @@ def test_reports_of_a_file_that_is_being_written(runs, tmp_path, capsys, monkeyp
 
 
 def test_a_disk_that_fails_at_the_end_of_a_round_is_one_sentence(tmp_path, monkeypatch):
-    recorder = Recorder(tmp_path)
+    recorder = RunDirectory(tmp_path)
     recorder.add({"round": 0})
 
     def fail(descriptor):
@@ -294,7 +301,7 @@ def test_a_finished_run_without_records_is_not_one_that_has_not_begun(
     (one,) = read_runs([run])
     assert one.summary["rounds"] == 6
     assert one.summary["missing_rounds"] == "0-6"
-    told = "\n".join(sentences([one]))
+    told = "\n".join(notes([one]))
     assert "lacks the records of rounds 0-6 (7 in all)" in told
     assert "not finished" not in told
     row = row_of(Cell("run", {}, runs[0].plain(), run))
@@ -321,7 +328,7 @@ def test_a_run_that_stopped_by_its_rule_lacks_no_records(runs, tmp_path):
     assert (row["state"], row["rounds"], row["missing_rounds"]) == ("finished", done, 0)
     (one,) = read_runs([tmp_path / "run"])
     assert (one.summary["rounds"], one.notes) == (done, [])
-    assert "not finished" not in "".join(sentences([one]))
+    assert "not finished" not in "".join(notes([one]))
 
 
 def test_line_ends_of_another_system_do_not_hide_damage(tmp_path):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fedapm_mpi.cluster.output_relay import pump
+from fedapm_mpi.cluster.output_relay import copy_stream
 from fedapm_mpi.utils import terminal
 
 BECOMES = (
@@ -77,7 +77,7 @@ def test_a_pump_does_not_wait_for_a_full_pipe_for_ever(monkeypatch):
     os.write(writer, b"y" * 1000)
     os.close(writer)
     begin = time.monotonic()
-    pump(source, target)
+    copy_stream(source, target)
     assert 0.2 <= time.monotonic() - begin < 2
     for number in (source, target, full):
         os.close(number)
@@ -88,6 +88,6 @@ def test_a_pump_reads_to_the_end(tmp_path):
     os.write(writer, b"x" * 1000)
     os.close(writer)
     with (tmp_path / "out").open("wb") as file:
-        pump(source, file.fileno())
+        copy_stream(source, file.fileno())
     os.close(source)
     assert (tmp_path / "out").read_bytes() == b"x" * 1000

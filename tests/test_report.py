@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fedapm_mpi.analysis.comparison import COLUMNS, sentences, table_rows
+from fedapm_mpi.analysis.comparison import COLUMNS, notes, table_rows
 from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError, DataError
@@ -174,7 +174,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_an_unfinished_run_is_reported_as_such(tmp_path):
     run = write_run(tmp_path / "run", rounds=100)
-    (line,) = sentences(read_runs([run]))
+    (line,) = notes(read_runs([run]))
     assert "round 3 of 100" in line
     assert "--resume" in line
 

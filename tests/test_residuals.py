@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quadratic import Quadratic
 
-from fedapm_mpi.algorithms._consensus_admm import Balance
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms._consensus_admm import ResidualBalancing
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.optim import admm
 from fedapm_mpi.optim.fedapm_theory import Lipschitz, lyapunov_excess, unmet_conditions
 
@@ -99,8 +99,8 @@ def test_dual_residual_of_unequal_penalties_stacks_rho_i_times_the_change(rhos, 
 @given(st.floats(1e-6, 1e6), sizes, sizes, st.floats(1.001, 100), st.floats(1.001, 10))
 def test_balanced_penalty(rho, primal, dual, ratio, factor):
     """Boyd et al. 2011, equation 3.13; exchanging the residuals turns it round."""
-    found = admm.balanced_penalty(rho, primal, dual, ratio=ratio, factor=factor)
-    turned = admm.balanced_penalty(rho, dual, primal, ratio=ratio, factor=factor)
+    found = admm.balance_penalty(rho, primal, dual, ratio=ratio, factor=factor)
+    turned = admm.balance_penalty(rho, dual, primal, ratio=ratio, factor=factor)
     if primal > ratio * dual:
         assert (found, turned) == (rho * factor, rho / factor)
     elif dual > ratio * primal:
@@ -144,7 +144,9 @@ def test_shares_of_the_lagrangian_add_up_to_it(weight_decay):
 
 
 def test_the_lagrangian_is_with_each_clients_own_penalty():
-    federation = Federation(descending(0.7, balance=Balance()), Quadratic(UNEVEN))
+    federation = Federation(
+        descending(0.7, balance=ResidualBalancing()), Quadratic(UNEVEN)
+    )
     start_at_random(federation, 0.7)
     federation.change_penalty(2.0)
     federation.round([0, 3])
@@ -167,7 +169,7 @@ def test_what_the_algorithm_calls_lyapunovs_never_increases(
     """Where u steps end at a tolerance; from the optimum, L alone must increase."""
     quadratic = Quadratic()
     rho, sigma = quadratic.conditions()
-    work = Work(xi=0.5, decay=decay, max_epochs=500)
+    work = LocalBudget(xi=0.5, decay=decay, max_epochs=500)
     algorithm = solving(quadratic, rho, sigma, shared_work=work, v_step_at="local")
     federation = Federation(algorithm, quadratic)
     start_at_optimum(federation)

@@ -9,15 +9,15 @@ import pytest
 from training import experiment
 
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.comm.backoff import nap
+from fedapm_mpi.comm.backoff import poll_interval
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.federation.assignment import deal
+from fedapm_mpi.federation.assignment import assign
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from fedapm_mpi.studies.scaling import schedule as draws
 from fedapm_mpi.studies.scaling.model import Model, Sample, fit_model
 from fedapm_mpi.studies.scaling.model_fit import fit, nonnegative
-from fedapm_mpi.studies.scaling.model_terms import Setting
+from fedapm_mpi.studies.scaling.model_terms import Scenario
 from fedapm_mpi.studies.scaling.predict import crossover, ensemble, hold_out, on_ranks
 from fedapm_mpi.studies.scaling.schedule import Workload, layout, load
 from fedapm_mpi.studies.scaling.simulate import (
@@ -28,7 +28,7 @@ from fedapm_mpi.studies.scaling.simulate import (
     waiting,
 )
 from fedapm_mpi.studies.scaling.workload import workload_of
-from fedapm_mpi.training.context import open_session, place
+from fedapm_mpi.training.context import open_context, place
 
 TRUE = {
     "broadcast": {"L": 2e-4, "L*D": 1e-8},
@@ -76,7 +76,7 @@ def true_phases(setting, rounds):
         "reduce": depth * 3e-4 + 4e-9 * float(np.median(most)) * up,
         "server": 1e-3 + 1e-4 * n,
         "consensus": depth * 1e-3,
-        "idle": 1.5 * nap(longest) + 1e-8 * 5 * 8 * n,
+        "idle": 1.5 * poll_interval(longest) + 1e-8 * 5 * 8 * n,
     }
     return phases, np.array(work)
 
@@ -84,7 +84,7 @@ def true_phases(setting, rounds):
 def measured(kind, clients, p, down, noise=0.0, repetition=0):
     """Return a sample of a setting that takes what `TRUE` says, but for noise."""
     rng = np.random.default_rng([p, clients, down, repetition])
-    setting = Setting(workload(clients), layout(p, p + 1), down, 2 * down)
+    setting = Scenario(workload(clients), layout(p, p + 1), down, 2 * down)
     rounds = [setting.workload.participants(t) for t in range(2, 9)]
     phases, work = true_phases(setting, rounds)
     blur = float(np.exp(noise * rng.standard_normal()))
@@ -145,16 +145,16 @@ def test_terms_that_cannot_be_told_apart_are_dropped_later_ones_first():
 def test_draws_are_those_of_the_run(toy):
     """Participants, homes and dealing of a real session on ranks of two nodes."""
     config = validate(experiment(toy["features"]), "test")
-    session = open_session(config, Serial())
+    session = open_context(config, Serial())
     found = workload_of(config)
     nodes = np.array([-1, 0, 0, 3, 3])
     host_of = place(config.placement, session.manifest, 5)
-    assert (draws.homes(found, 4) == host_of).all()
+    assert (draws.home_assignment(found, 4) == host_of).all()
     for t in range(6):
         chosen = found.participants(t)
         assert (chosen == session.participants(t)).all()
         costs = session.training_costs
-        expected = deal(chosen, costs, host_of, nodes).loads(costs, 5)
+        expected = assign(chosen, costs, host_of, nodes).loads(costs, 5)
         got = load(found, chosen, costs[chosen].astype(float), host_of, nodes)
         assert got.slowest == expected.max()
         assert got.mean == pytest.approx(expected.sum() / 4)
@@ -166,7 +166,7 @@ def test_participants_that_stay_where_they_live(toy):
     config = validate(experiment(toy["features"], dealing="rank"), "test")
     found = workload_of(config)
     assert not found.together
-    host_of = draws.homes(found, 3)
+    host_of = draws.home_assignment(found, 3)
     chosen = found.participants(0)
     seconds = found.costs[chosen].astype(float)
     got = load(found, chosen, seconds, host_of, layout(3, 4))
@@ -186,13 +186,13 @@ def test_what_stands_in_for_many_clients_is_close(monkeypatch):
     nodes = layout(40, 8)
     chosen = many.participants(0)
     seconds = many.costs[chosen].astype(float)
-    host_of = draws.homes(many, 40)
+    host_of = draws.home_assignment(many, 40)
     exact = load(many, chosen, seconds, host_of, nodes)
-    monkeypatch.setattr(draws, "EXACT", 10)
+    monkeypatch.setattr(draws, "EXACT_ASSIGNMENT_LIMIT", 10)
     bound = load(many, chosen, seconds, host_of, nodes)
     assert 0.98 * exact.slowest < bound.slowest <= exact.slowest
     assert bound.most == pytest.approx(exact.most, rel=0.05)
-    sums = np.bincount(draws.homes(many, 40), many.trained)[1:]
+    sums = np.bincount(draws.home_assignment(many, 40), many.trained)[1:]
     assert sums.max() < 1.01 * sums.mean()
 
 
@@ -224,7 +224,7 @@ def test_the_largest_points_are_foretold():
 
 def test_predictions_of_other_ranks_and_clients():
     fitted = ensemble(study(), replicates=3)
-    setting = on_ranks(Setting(workload(500), layout(1, 2), 4000, 8000), 64, 65)
+    setting = on_ranks(Scenario(workload(500), layout(1, 2), 4000, 8000), 64, 65)
     rounds = [setting.workload.participants(t) for t in range(5)]
     phases, _ = true_phases(setting, rounds)
     found = fitted.predict(setting, rounds)
@@ -235,7 +235,7 @@ def test_predictions_of_other_ranks_and_clients():
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     """All phases of a run are off by one factor, 3 % in the mean."""
-    setting = Setting(workload(60), layout(32, 33), 4000, 8000)
+    setting = Scenario(workload(60), layout(32, 33), 4000, 8000)
     rounds = [setting.workload.participants(t) for t in range(2, 9)]
     truth = sum(true_phases(setting, rounds)[0].values())
     inside = 0
@@ -324,7 +324,7 @@ def test_where_work_is_no_longer_most_of_a_round():
 def test_ten_million_clients_on_ten_thousand_ranks():
     model = fit_model(study(most=4))
     big = workload().with_clients(10_000_000)
-    setting = Setting(big, layout(10_000, 64), 4000, 8000)
+    setting = Scenario(big, layout(10_000, 64), 4000, 8000)
     rounds = [np.arange(0, 10_000_000, 10)]
     phases = model.phases(setting, model.draw(setting, rounds))
     work = (big.costs[rounds[0]] * 3e-4 + 5e-3).sum() / 10_000
@@ -335,7 +335,7 @@ def test_ten_million_clients_on_ten_thousand_ranks():
 def test_a_replay_by_hand():
     """Three ranks on two nodes; cores twice as fast; four rounds of all clients."""
     everyone = participation.get("full")().choose
-    setting = Setting(workload(4, choose=everyone), layout(3, 2), 1000, 2000)
+    setting = Scenario(workload(4, choose=everyone), layout(3, 2), 1000, 2000)
     model = fit_model(study())
     schedule = Schedule(rounds=4, evaluate_every=3, measure_every=2)
     machine = Machine(setting.nodes, latency=1e-3, bandwidth=1e6, speed=2.0)
@@ -343,7 +343,7 @@ def test_a_replay_by_hand():
         model, setting, schedule, machine, first_rounds(setting.workload, 4)
     )
     costs = setting.workload.costs
-    homes = draws.homes(setting.workload, 3)
+    homes = draws.home_assignment(setting.workload, 3)
     seconds = (costs * 3e-4 + 5e-3) / 2
     on_first = seconds[homes == 1].sum()  # rank 1 shares its node with the server
     others = seconds[homes > 1]

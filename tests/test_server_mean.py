@@ -12,7 +12,7 @@ import torch
 from federation import UNEVEN, Federation
 from quadratic import DIM_U, Quadratic
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedsim import FedSim
 from fedapm_mpi.config.loader import validate
@@ -22,11 +22,11 @@ ROUNDS = ([0, 2, 3], [4], [0, 1, 2, 3, 4, 5], [1], [5, 1], [2, 3, 4, 5])
 WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}
 EPOCHS = {"epochs": 2}
 FEDALT = {"lr_personal": 0.2, "lr_shared": 0.2, "batch_size": 0}
-WORK = {"personal_work": Work(**EPOCHS), "shared_work": Work(**EPOCHS)}
+WORK = {"personal_work": LocalBudget(**EPOCHS), "shared_work": LocalBudget(**EPOCHS)}
 MAKERS = {
     "fedalt": lambda **options: FedAlt(**FEDALT, **WORK, **options),
     "fedsim": lambda **options: FedSim(
-        lr=0.2, batch_size=0, work=Work(**EPOCHS), **options
+        lr=0.2, batch_size=0, work=LocalBudget(**EPOCHS), **options
     ),
 }
 

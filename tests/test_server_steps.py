@@ -8,8 +8,8 @@ import torch
 from algorithm_options import SHARING_ALL, SHARING_PART
 from training import FEDAPM, FEDSIM
 
-from fedapm_mpi.algorithms import Round, algorithms, memory_rows
-from fedapm_mpi.federation.builder import build_part
+from fedapm_mpi.algorithms import RoundInfo, algorithms, memory_rows
+from fedapm_mpi.federation.builder import build_plugin
 
 D, CUT, ROUNDS = 7, 3, 3
 OPTIONS = {
@@ -32,7 +32,7 @@ def rounds(algorithm, cuts):
     server[0] = torch.randn(D, generator=generator, dtype=torch.float64)
     for t in range(ROUNDS):
         total = torch.randn(algorithm.rows, D, generator=generator, dtype=torch.float64)
-        facts = Round(t, 5, 2, 0.3, (4.0 + t, 5.0 + t), 0.8)
+        facts = RoundInfo(t, 5, 2, 0.3, (4.0 + t, 5.0 + t), 0.8)
         for cut in cuts:
             algorithm.server_step(server[:, cut], total[:, cut], facts)
     return server
@@ -40,7 +40,7 @@ def rounds(algorithm, cuts):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_entry_by_entry(name):
-    algorithm = build_part(algorithms, OPTIONS[name])
+    algorithm = build_plugin(algorithms, OPTIONS[name])
     whole = rounds(algorithm, [slice(None)])
     assert torch.equal(rounds(algorithm, [slice(CUT), slice(CUT, None)]), whole)
     if name != "local":

@@ -25,7 +25,7 @@ from fedapm_mpi.data.reader import (
     verify_checksums,
     write_dataset,
 )
-from fedapm_mpi.data.table import cut
+from fedapm_mpi.data.table import shard_ranges
 from fedapm_mpi.errors import DataError
 
 N, M = 60, 5
@@ -394,9 +394,9 @@ def test_splits_must_list_the_same_clients(tmp_path, table, splits):
 def test_cut_covers_clients_in_order(sizes, shards):
     if shards is not None and shards > len(sizes):
         with pytest.raises(DataError, match="shards from 1 to"):
-            cut(np.array(sizes), shards)
+            shard_ranges(np.array(sizes), shards)
         return
-    ranges = cut(np.array(sizes), shards)
+    ranges = shard_ranges(np.array(sizes), shards)
     assert shards is None or len(ranges) == shards
     assert ranges[0][0] == 0
     assert ranges[-1][1] == len(sizes)
@@ -406,13 +406,13 @@ def test_cut_covers_clients_in_order(sizes, shards):
 
 def test_cut_balances_and_keeps_shards_small():
     sizes = np.full(1000, 2**20)
-    ranges = cut(sizes, None)
+    ranges = shard_ranges(sizes, None)
     assert len(ranges) == 4  # 1000 MiB in files of at most 256
     assert {stop - first for first, stop in ranges} == {250}
 
 
 def test_many_shards_are_not_all_kept_open(made, monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.data.reader.OPEN_SHARDS", 1)
+    monkeypatch.setattr("fedapm_mpi.data.reader.MAX_OPEN_SHARDS", 1)
     reader = ShardReader(made)
     for _ in range(2):
         for client in range(M):

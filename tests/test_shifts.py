@@ -16,7 +16,7 @@ from fedapm_mpi.cli import inspect as inspect_command
 from fedapm_mpi.cli import prepare as prepare_command
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.data.table import Table, blocks, column
+from fedapm_mpi.data.table import Table, column, iter_blocks
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.runner import train
 
@@ -50,7 +50,7 @@ def shift(name, clients=None, **options):
 
 def values(table, name):
     c = next(c for c in table.columns if c.spec.name == name)
-    return np.concatenate(list(blocks(c, np.arange(N))))
+    return np.concatenate(list(iter_blocks(c, np.arange(N))))
 
 
 def test_every_shift_is_tested():

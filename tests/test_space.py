@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedapm_mpi.federation.shared_layout import SharedSpace
+from fedapm_mpi.federation.shared_layout import SharedLayout
 
 SHAPES = {"a": (2,), "b": (2, 3), "c": (), "d": (0, 2), "e": (1,)}
 
@@ -38,7 +38,7 @@ def joined(named):
 
 @given(groups())
 def test_take_and_spread_go_by_name(held):
-    space = SharedSpace(held)
+    space = SharedLayout(held)
     everything = numbers(space.shapes, 1)
     vector = joined(everything)
     assert len(vector) == space.size
@@ -62,7 +62,7 @@ def test_take_and_spread_go_by_name(held):
 
 @given(groups())
 def test_sections_are_the_whole_and_have_the_same_holders_throughout(held):
-    space = SharedSpace(held)
+    space = SharedLayout(held)
     start = 0
     for section in space.sections:
         assert section.place.start == start
@@ -81,7 +81,7 @@ def test_sections_are_the_whole_and_have_the_same_holders_throughout(held):
 
 
 def test_one_group_is_the_whole_and_nothing_is_copied():
-    space = SharedSpace([SHAPES])
+    space = SharedLayout([SHAPES])
     vector = torch.arange(float(space.size))
     assert space.take(0, vector) is space.spread(0, vector) is vector
     assert len(space.sections) == 1

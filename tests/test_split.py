@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.shared_layout import SharedSpace
+from fedapm_mpi.federation.shared_layout import SharedLayout
 
 
 def network() -> nn.Sequential:
@@ -15,10 +15,12 @@ def network() -> nn.Sequential:
 
 
 def test_patterns_lists_and_callables_agree():
-    by_glob = SplitModel.from_patterns(network(), personal=["3.*"])
-    by_list = SplitModel.from_patterns(network(), personal=["3.weight", "3.bias"])
-    by_shared = SplitModel.from_patterns(network(), shared=["0.*", "1.*"])
-    by_rule = SplitModel.from_rule(network(), lambda name, p: name.startswith("3"))
+    by_glob = PartitionedModel.from_patterns(network(), personal=["3.*"])
+    by_list = PartitionedModel.from_patterns(network(), personal=["3.weight", "3.bias"])
+    by_shared = PartitionedModel.from_patterns(network(), shared=["0.*", "1.*"])
+    by_rule = PartitionedModel.from_rule(
+        network(), lambda name, p: name.startswith("3")
+    )
     for split in (by_glob, by_list, by_shared, by_rule):
         assert split.personal_names == ["3.weight", "3.bias"]
         assert split.shared_names == ["0.weight", "0.bias", "1.weight", "1.bias"]
@@ -27,12 +29,12 @@ def test_patterns_lists_and_callables_agree():
 
 
 def test_a_rule_may_look_at_the_parameter():
-    split = SplitModel.from_rule(network(), lambda name, p: p.dim() == 2)
+    split = PartitionedModel.from_rule(network(), lambda name, p: p.dim() == 2)
     assert split.personal_names == ["0.weight", "3.weight"]
 
 
 def test_vectors_are_views_in_both_directions():
-    split = SplitModel.from_patterns(network(), personal=["3.*"])
+    split = PartitionedModel.from_patterns(network(), personal=["3.*"])
     split.shared.fill_(2.0)
     split.personal.fill_(3.0)
     parameters = dict(split.module.named_parameters())
@@ -48,7 +50,7 @@ def test_gradients_are_views_and_equal_autograd():
     x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
     loss = nn.functional.cross_entropy(reference(x), y)
     expected = torch.autograd.grad(loss, list(reference.parameters()))
-    split = SplitModel.from_patterns(network(), personal=["0.*"])
+    split = PartitionedModel.from_patterns(network(), personal=["0.*"])
     split.gradient.zero_()
     nn.functional.cross_entropy(split.module(x), y).backward()
     parts = dict(
@@ -61,7 +63,7 @@ def test_gradients_are_views_and_equal_autograd():
 
 
 def test_a_frozen_front_costs_no_backward_work():
-    split = SplitModel.from_patterns(network(), personal=["3.*"])
+    split = PartitionedModel.from_patterns(network(), personal=["3.*"])
     split.focus("personal")
     visited: list[str] = []
     for name, layer in split.module.named_children():
@@ -78,15 +80,15 @@ def test_a_frozen_front_costs_no_backward_work():
 
 
 def test_named_gives_back_every_tensor():
-    split = SplitModel.from_patterns(network(), personal=["3.*"])
-    named = SharedSpace([split.shared_shapes()]).named(split.shared)
+    split = PartitionedModel.from_patterns(network(), personal=["3.*"])
+    named = SharedLayout([split.shared_shapes()]).named(split.shared)
     assert list(named) == split.shared_names
     for name, tensor in named.items():
         assert torch.equal(tensor, dict(split.module.named_parameters())[name])
 
 
 def test_buffers_are_kept_apart_and_counters_are_integers():
-    split = SplitModel.from_patterns(network(), personal=["3.*"])
+    split = PartitionedModel.from_patterns(network(), personal=["3.*"])
     split.module.train()
     split.module(torch.randn(8, 4))
     floats, counters = split.read_buffers()
@@ -100,7 +102,7 @@ def test_buffers_are_kept_apart_and_counters_are_integers():
 
 
 def test_the_table_counts_everything():
-    rows = SplitModel.from_patterns(network(), personal=["3.*"]).table(7)
+    rows = PartitionedModel.from_patterns(network(), personal=["3.*"]).table(7)
     assert {row.clients for row in rows} == {7}
     sizes = dict.fromkeys(("shared", "personal", "buffer", "counter"), 0)
     for row in rows:
@@ -121,7 +123,7 @@ def test_the_table_counts_everything():
 )
 def test_what_cannot_be_split_is_refused(options, words):
     with pytest.raises(ConfigError) as caught:
-        SplitModel.from_patterns(network(), **options)
+        PartitionedModel.from_patterns(network(), **options)
     for word in words:
         assert word in str(caught.value)
 
@@ -130,4 +132,4 @@ def test_mixed_dtypes_are_refused():
     module = network()
     module[3].double()
     with pytest.raises(ConfigError, match=r"3\.weight is torch\.float64"):
-        SplitModel.from_patterns(module, personal=["3.*"])
+        PartitionedModel.from_patterns(module, personal=["3.*"])

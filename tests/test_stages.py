@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from fedapm_mpi.algorithms import Work
+from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine import feature_cache as stages
 from fedapm_mpi.engine import local_objective as problem_module
 from fedapm_mpi.engine.feature_cache import frozen_stages, stages_of
-from fedapm_mpi.engine.local_objective import ClientProblem, scores
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import LocalObjective, scores
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.models import models
 from fedapm_mpi.models.base import Stage
 
@@ -47,19 +47,21 @@ def built(name, dropout=None):
         module = sequential((spec,), 3, dropout or 0.0)
     else:
         module = models.get(name)((spec,), 3, **options)
-    return SplitModel.from_patterns(module.double(), personal=personal), samples(spec)
+    return PartitionedModel.from_patterns(module.double(), personal=personal), samples(
+        spec
+    )
 
 
 def trained(model, own, work, phase="personal", size=SIZE):
     """Take SGD steps; return the parameters and the sum of losses."""
-    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    p = LocalObjective(model, own, seed=3, round_index=0, client=0)
     for batch in p.batches(phase, work, size):
         vector = p.personal if phase == "personal" else p.shared
         vector.sub_(p.gradient(phase, batch), alpha=0.1)
     return torch.cat([p.shared, p.personal]).clone(), p.loss_sum
 
 
-@pytest.mark.parametrize("work", [Work(epochs=3), Work(steps=7)])
+@pytest.mark.parametrize("work", [LocalBudget(epochs=3), LocalBudget(steps=7)])
 @pytest.mark.parametrize("name", KNOWN)
 def test_training_is_the_same_as_without(monkeypatch, name, work):
     found, loss = trained(*built(name), work)
@@ -67,13 +69,13 @@ def test_training_is_the_same_as_without(monkeypatch, name, work):
     expected, expected_loss = trained(*built(name), work)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-13)
     assert loss == pytest.approx(expected_loss, rel=1e-12)
-    assert not torch.equal(found, trained(*built(name), Work(epochs=1))[0])
+    assert not torch.equal(found, trained(*built(name), LocalBudget(epochs=1))[0])
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_model_is_its_stages(name):
     model, own = built(name)
-    found = stages.start(stages_of(model.module), own)
+    found = stages.forward_stages(stages_of(model.module), own)
     assert torch.equal(found, model.module(*own.inputs))
     used = {
         id(p)
@@ -99,7 +101,7 @@ def test_stages_that_never_change_are_applied_once(name):
     torch.manual_seed(0)
     module = models.get(name)((spec,), 3, **options).double()
     own = samples(spec)
-    entered = stages.enter(stages.constant_stages(module), own)
+    entered = stages.apply_constant_stages(stages.constant_stages(module), own)
     assert entered.stage == count
     torch.testing.assert_close(scores(module, entered), module(*own.inputs))
     index = torch.tensor([3, 0, 7])
@@ -112,19 +114,22 @@ def test_stages_that_never_change_are_applied_once(name):
 def test_what_a_phase_freezes_is_not_left_behind_for_good():
     model, own = built("cnn")
     model.focus("personal")
-    assert stages.enter(stages.constant_stages(model.module), own).stage == 1
+    assert (
+        stages.apply_constant_stages(stages.constant_stages(model.module), own).stage
+        == 1
+    )
 
 
 @pytest.mark.parametrize("name", KNOWN)
 @pytest.mark.parametrize("phase", ["personal", "shared"])
 def test_training_behind_them_gives_the_same_bits(name, phase):
     model, own = built(name)
-    expected, _ = trained(model, own, Work(epochs=2), phase)
+    expected, _ = trained(model, own, LocalBudget(epochs=2), phase)
     model, own = built(name)
     found, _ = trained(
         model,
-        stages.enter(stages.constant_stages(model.module), own),
-        Work(epochs=2),
+        stages.apply_constant_stages(stages.constant_stages(model.module), own),
+        LocalBudget(epochs=2),
         phase,
     )
     assert torch.equal(found, expected)
@@ -134,7 +139,7 @@ def test_the_padding_of_samples_is_left_behind():
     module = models.get("mlp")((RAGGED,), 3).double()
     lengths = torch.arange(N) % 5 + 1
     own = samples(RAGGED)._replace(lengths={"x": lengths})
-    entered = stages.enter(stages.constant_stages(module), own)
+    entered = stages.apply_constant_stages(stages.constant_stages(module), own)
     assert entered.lengths == {}
     expected = module(*own.inputs, lengths=own.lengths)
     assert torch.equal(scores(module, entered), expected)
@@ -148,14 +153,21 @@ def test_samples_stay_as_they_are_where_nothing_is_won():
         nn.Sequential(nn.ConstantPad1d((0, 5), 0.0), nn.Linear(10, 3)),
         nn.Sequential(Noise(), nn.Linear(5, 3)),
     ):
-        assert stages.enter(stages.constant_stages(module), samples(VECTOR)).stage == 0
+        assert (
+            stages.apply_constant_stages(
+                stages.constant_stages(module), samples(VECTOR)
+            ).stage
+            == 0
+        )
     flattens = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(192, 3)).double()
     own = samples(PICTURE)
-    entered = stages.enter(stages.constant_stages(flattens), own)
+    entered = stages.apply_constant_stages(stages.constant_stages(flattens), own)
     assert entered.stage == 2
     assert torch.equal(scores(flattens, entered), flattens(*own.inputs))
     empty = own.rows(torch.zeros(0, dtype=torch.int64))
-    assert stages.enter(stages.constant_stages(flattens), empty).stage == 0
+    assert (
+        stages.apply_constant_stages(stages.constant_stages(flattens), empty).stage == 0
+    )
 
 
 def passes_of(model, own, work, layer, phase="personal"):
@@ -170,10 +182,10 @@ def passes_of(model, own, work, layer, phase="personal"):
 @pytest.mark.parametrize(
     ("work", "samples_seen"),
     [
-        (Work(epochs=4), N),
-        (Work(epochs=1), N),
-        (Work(steps=9), N),  # of which 9 * 8 are trained on
-        (Work(steps=2), 2 * SIZE),
+        (LocalBudget(epochs=4), N),
+        (LocalBudget(epochs=1), N),
+        (LocalBudget(steps=9), N),  # of which 9 * 8 are trained on
+        (LocalBudget(steps=2), 2 * SIZE),
     ],
 )
 def test_a_frozen_layer_sees_each_sample_once(work, samples_seen):
@@ -184,16 +196,16 @@ def test_a_frozen_layer_sees_each_sample_once(work, samples_seen):
 def test_a_layer_that_is_trained_or_behind_one_sees_all():
     model, own = built("cnn")
     for layer in (model.module.conv1, model.module.fc1):
-        assert passes_of(model, own, Work(epochs=4), layer, "shared") == 4 * N
+        assert passes_of(model, own, LocalBudget(epochs=4), layer, "shared") == 4 * N
 
 
 def test_every_phase_begins_with_what_the_layers_are_then():
     model, own = built("sequential")
-    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    p = LocalObjective(model, own, seed=3, round_index=0, client=0)
     losses = []
     for scale in (1.0, 2.0):
         p.shared.mul_(scale)
-        list(p.batches("personal", Work(epochs=2), 0))
+        list(p.batches("personal", LocalBudget(epochs=2), 0))
         p.gradient("personal", torch.arange(N))
         losses.append(p.loss_sum)
     first, both = losses
@@ -203,14 +215,14 @@ def test_every_phase_begins_with_what_the_layers_are_then():
 def test_nothing_is_kept_for_a_single_pass(monkeypatch):
     """What was kept for a phase before is not used either."""
     model, own = built("cnn")
-    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
-    for batch in p.batches("personal", Work(epochs=2), SIZE):
+    p = LocalObjective(model, own, seed=3, round_index=0, client=0)
+    for batch in p.batches("personal", LocalBudget(epochs=2), SIZE):
         p.gradient("personal", batch)
     p.shared.mul_(2)
     monkeypatch.setattr(problem_module, "frozen_features", None)
-    batch = next(iter(p.batches("personal", Work(epochs=1), SIZE)))
+    batch = next(iter(p.batches("personal", LocalBudget(epochs=1), SIZE)))
     found = p.gradient("personal", batch).clone()
-    fresh = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    fresh = LocalObjective(model, own, seed=3, round_index=0, client=0)
     model.focus("personal")
     assert torch.equal(found, fresh.gradient("personal", batch))
 
@@ -218,12 +230,12 @@ def test_nothing_is_kept_for_a_single_pass(monkeypatch):
 def test_an_algorithm_may_ask_for_another_part_than_the_phase_is_for():
     """Then nothing counts as frozen: it may have a focus of its own."""
     model, own = built("cnn")
-    p = ClientProblem(model, own, seed=3, round_index=0, client=0)
-    batch = next(iter(p.batches("personal", Work(epochs=2), SIZE)))
+    p = LocalObjective(model, own, seed=3, round_index=0, client=0)
+    batch = next(iter(p.batches("personal", LocalBudget(epochs=2), SIZE)))
     kept = p.gradient("personal", batch).clone()
     model.focus("both")
     both = p.gradient("both", batch).clone()
-    fresh = ClientProblem(model, own, seed=3, round_index=0, client=0)
+    fresh = LocalObjective(model, own, seed=3, round_index=0, client=0)
     torch.testing.assert_close(both, fresh.gradient("both", batch))
     assert both[model.part("shared")].any()
     torch.testing.assert_close(kept, both[model.part("personal")])
@@ -232,10 +244,12 @@ def test_an_algorithm_may_ask_for_another_part_than_the_phase_is_for():
 def test_little_is_kept_of_what_would_be_large(monkeypatch):
     model, own = built("cnn")
     each = 32 * 2 * 2 * 8
-    monkeypatch.setattr(stages, "MOST_BYTES", N * each)
-    assert passes_of(model, own, Work(epochs=4), model.module.conv1) == N
-    monkeypatch.setattr(stages, "MOST_BYTES", N * each - 1)
-    assert passes_of(model, own, Work(epochs=4), model.module.conv1) == SIZE + 4 * N
+    monkeypatch.setattr(stages, "MAX_CACHE_BYTES", N * each)
+    assert passes_of(model, own, LocalBudget(epochs=4), model.module.conv1) == N
+    monkeypatch.setattr(stages, "MAX_CACHE_BYTES", N * each - 1)
+    assert (
+        passes_of(model, own, LocalBudget(epochs=4), model.module.conv1) == SIZE + 4 * N
+    )
 
 
 class Last(nn.Module):
@@ -253,8 +267,8 @@ def test_layers_that_return_no_tensor_or_no_samples(monkeypatch):
         for known in (frozen_stages, lambda module: ([], [])):
             monkeypatch.setattr(problem_module, "frozen_stages", known)
             torch.manual_seed(0)
-            model = SplitModel.from_patterns(module().double(), personal=names)
-            found.append(trained(model, samples(spec), Work(epochs=3))[0])
+            model = PartitionedModel.from_patterns(module().double(), personal=names)
+            found.append(trained(model, samples(spec), LocalBudget(epochs=3))[0])
         return found
 
     series = InputSpec("x", (4, 5), "float32")
@@ -265,7 +279,12 @@ def test_layers_that_return_no_tensor_or_no_samples(monkeypatch):
     )
     assert torch.equal(*recurrent)
     pooled = nn.Sequential(nn.MaxPool1d(1, return_indices=True), Last())
-    assert stages.enter(stages.constant_stages(pooled), samples(series)).stage == 0
+    assert (
+        stages.apply_constant_stages(
+            stages.constant_stages(pooled), samples(series)
+        ).stage
+        == 0
+    )
 
 
 class Noise(nn.Module):

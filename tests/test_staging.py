@@ -13,7 +13,7 @@ import pytest
 
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
-from fedapm_mpi.data.staging import stage
+from fedapm_mpi.data.staging import stage_shards
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.atomic_io import file_sha256
 
@@ -43,16 +43,16 @@ def test_a_node_gets_the_shards_of_its_clients(data, tmp_path):
     nodes = [-1, 1, 1, 3]
     for node in (1, 3):
         for rank in np.flatnonzero(np.array(nodes) == node):
-            stage(data, str(tmp_path / str(node)), int(rank), nodes, host_of)
+            stage_shards(data, str(tmp_path / str(node)), int(rank), nodes, host_of)
     first, second, third = (file.name for file in data.files)
     assert names(tmp_path / "1") == [first, second]
     assert names(tmp_path / "3") == [third]
-    assert stage(data, str(tmp_path / "0"), 0, nodes, host_of) == data
+    assert stage_shards(data, str(tmp_path / "0"), 0, nodes, host_of) == data
     assert not (tmp_path / "0").exists()
 
 
 def test_staged_samples_are_the_same(data, tmp_path):
-    staged = stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
+    staged = stage_shards(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
     assert staged.directory != data.directory
     here, there = ShardReader(data), ShardReader(staged)
     for client in range(6):
@@ -64,14 +64,14 @@ def test_staged_samples_are_the_same(data, tmp_path):
 
 def test_what_is_there_is_kept_if_it_is_whole(data, tmp_path):
     everyone = np.zeros(6, np.int64)
-    staged = Path(stage(data, str(tmp_path), 0, ALONE, everyone).directory)
+    staged = Path(stage_shards(data, str(tmp_path), 0, ALONE, everyone).directory)
     first, second, third = (staged / file.name for file in data.files)
     kept = third.stat().st_ino
     first.write_bytes(first.read_bytes()[:-1])
     changed = bytearray(second.read_bytes())
     changed[-1] ^= 1
     second.write_bytes(changed)
-    stage(data, str(tmp_path), 0, ALONE, everyone)
+    stage_shards(data, str(tmp_path), 0, ALONE, everyone)
     for file in data.files:
         original = Path(data.directory, file.name)
         assert (staged / file.name).read_bytes() == original.read_bytes()
@@ -82,10 +82,10 @@ def test_what_is_there_is_kept_if_it_is_whole(data, tmp_path):
 def test_a_variable_counts_on_the_node(data, tmp_path, monkeypatch):
     everyone = np.zeros(6, np.int64)
     monkeypatch.setenv("FAST_DISK", str(tmp_path))
-    staged = stage(data, "$FAST_DISK/here", 0, ALONE, everyone)
+    staged = stage_shards(data, "$FAST_DISK/here", 0, ALONE, everyone)
     assert staged.directory.startswith(str(tmp_path / "here"))
     with pytest.raises(ConfigError, match="a variable of \\$SLOW_DISK is not set on"):
-        stage(data, "$SLOW_DISK", 0, ALONE, everyone)
+        stage_shards(data, "$SLOW_DISK", 0, ALONE, everyone)
 
 
 def test_a_damaged_shard_is_not_copied(data, tmp_path):
@@ -98,7 +98,9 @@ def test_a_damaged_shard_is_not_copied(data, tmp_path):
     changed[len(changed) // 2] ^= 1
     victim.write_bytes(changed)
     with pytest.raises(DataError, match=re.escape(f"{victim} as ")):
-        stage(read_manifest(copy), str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64))
+        stage_shards(
+            read_manifest(copy), str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64)
+        )
     assert names(tmp_path / "s") == [data.files[0].name]
 
 
@@ -108,10 +110,10 @@ def test_a_shard_that_is_missing_and_a_folder_that_cannot_be(data, tmp_path):
         Path(data.directory, "manifest.json").read_bytes()
     )
     with pytest.raises(DataError, match="No such file or directory"):
-        stage(read_manifest(tmp_path), str(tmp_path / "s"), 0, ALONE, everyone)
+        stage_shards(read_manifest(tmp_path), str(tmp_path / "s"), 0, ALONE, everyone)
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="stage: cannot make"):
-        stage(data, str(tmp_path / "file"), 0, ALONE, everyone)
+        stage_shards(data, str(tmp_path / "file"), 0, ALONE, everyone)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,9 @@ def test_what_is_no_shard_is_not_read(data, tmp_path, replaced, message):
     victim.unlink()
     replaced(victim)
     with pytest.raises(DataError, match=re.escape(f"{victim} {message}")):
-        stage(read_manifest(copy), str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64))
+        stage_shards(
+            read_manifest(copy), str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64)
+        )
     assert names(tmp_path / "s") == [data.files[0].name]
 
 
@@ -143,7 +147,7 @@ def test_a_full_disk_is_told(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr("fedapm_mpi.data.staging.open_new", lambda path: Full())
     with pytest.raises(DataError, match=r"No space left on device.*free some space"):
-        stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
+        stage_shards(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
 
 
 def test_links_in_the_folder_are_not_followed(data, tmp_path):
@@ -156,7 +160,7 @@ def test_links_in_the_folder_are_not_followed(data, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_bytes(Path(data.directory, data.files[1].name).read_bytes())
     (staged / data.files[1].name).symlink_to(elsewhere)
-    stage(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
+    stage_shards(data, str(tmp_path), 0, ALONE, np.zeros(6, np.int64))
     assert precious.read_text() == "mine"
     for file in data.files:
         assert not (staged / file.name).is_symlink()
@@ -166,6 +170,6 @@ def test_links_in_the_folder_are_not_followed(data, tmp_path):
 @pytest.mark.parametrize("name", ["../../out", "/out", "a\nb", "x" * 300])
 def test_a_name_of_a_data_set_does_not_lead_out_of_the_folder(data, tmp_path, name):
     other = replace(data, dataset=name)
-    staged = stage(other, str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64))
+    staged = stage_shards(other, str(tmp_path / "s"), 0, ALONE, np.zeros(6, np.int64))
     assert Path(staged.directory).resolve().parent == (tmp_path / "s").resolve()
     assert len(list((tmp_path / "s").iterdir())) == 1

@@ -11,7 +11,7 @@ from recorded import BALANCED, EVERYTHING, JOINT, Looked, go, penalties, residua
 from safetensors.torch import load_file
 from training import FEDAPM, digest_of, rounds_of
 
-from fedapm_mpi.training.preemption import Stop
+from fedapm_mpi.training.preemption import PreemptionGuard
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_an_adapting_run_goes_on_from_its_middle(balanced, features, tmp_path):
     assert used[4] != used[3]
 
 
-class AskedInRound(Stop):
+class AskedInRound(PreemptionGuard):
     """Asks a run to stop once it has been looked at so many times."""
 
     def __init__(self, t):

@@ -8,7 +8,12 @@ import pytest
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training import preemption as stopping
-from fedapm_mpi.training.preemption import RESERVE, Stop, end_of_job, stop_signals
+from fedapm_mpi.training.preemption import (
+    GRACE_SECONDS,
+    PreemptionGuard,
+    job_end_time,
+    stop_signals,
+)
 from fedapm_mpi.utils.duration import parse_duration
 
 
@@ -53,7 +58,7 @@ def clock(monkeypatch):
 
 def test_a_run_stops_when_another_round_would_not_end_in_time(clock):
     """With rounds of 10 s, one that is asked 4 s after its start needs 20 more."""
-    stop = Stop(deadline=1000 + 100 + RESERVE)
+    stop = PreemptionGuard(deadline=1000 + 100 + GRACE_SECONDS)
     done = 0
     while True:
         stop.begin_round()
@@ -68,7 +73,7 @@ def test_a_run_stops_when_another_round_would_not_end_in_time(clock):
 
 
 def test_the_first_round_counts_with_what_it_took_so_far(clock):
-    stop = Stop(deadline=1000 + 100 + RESERVE)
+    stop = PreemptionGuard(deadline=1000 + 100 + GRACE_SECONDS)
     stop.begin_round()
     clock[0] += 32
     assert stop.due() == 0
@@ -77,7 +82,7 @@ def test_the_first_round_counts_with_what_it_took_so_far(clock):
 
 
 def test_the_longest_round_counts(clock):
-    stop = Stop(deadline=1000 + 100 + RESERVE)
+    stop = PreemptionGuard(deadline=1000 + 100 + GRACE_SECONDS)
     for seconds in (30, 1, 1):
         stop.begin_round()
         clock[0] += seconds
@@ -93,7 +98,7 @@ def test_the_end_of_a_job(monkeypatch, told, end):
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
     if told is not None:
         monkeypatch.setenv("SLURM_JOB_END_TIME", told)
-    assert end_of_job() == end
+    assert job_end_time() == end
 
 
 def test_signals_that_come_late_do_no_harm():

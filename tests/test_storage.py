@@ -11,16 +11,16 @@ from training import experiment
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, TrainingError
-from fedapm_mpi.storage.client_states import ClientTable
-from fedapm_mpi.storage.shared_memory import Cells
-from fedapm_mpi.storage.tensor_store import Own, Storage
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.storage.client_states import ClientStateStore
+from fedapm_mpi.storage.shared_memory import TensorArena
+from fedapm_mpi.storage.tensor_store import LocalStore, Storage
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.atomic_io import WriteError
 
 
 def opened(data, **changes):
-    return open_session(validate(experiment(data, **changes), "test"), Serial())
+    return open_context(validate(experiment(data, **changes), "test"), Serial())
 
 
 def digest(data, directory, **changes):
@@ -45,7 +45,7 @@ def test_a_scratch_folder_changes_no_bit(toy, tmp_path, name):
 
 def test_states_and_samples_lie_in_the_scratch_folder(toy, tmp_path):
     session = opened(toy["features"], scratch=str(tmp_path))
-    assert isinstance(session.storage.states, Cells)
+    assert isinstance(session.storage.states, TensorArena)
     first = session.samples(2, "train")
     again = session.samples(2, "train")
     assert first.inputs[0].data_ptr() == again.inputs[0].data_ptr()
@@ -64,7 +64,7 @@ def test_states_and_samples_lie_in_the_scratch_folder(toy, tmp_path):
 
 def test_without_need_nothing_is_mapped(toy):
     session = opened(toy["features"])
-    assert isinstance(session.storage.states, Own)
+    assert isinstance(session.storage.states, LocalStore)
     assert session.storage.nodes is None
     assert not session.storage.note
 
@@ -111,7 +111,7 @@ def test_cells_have_room_for_every_client(toy, tmp_path, name):
 
 def table(kept=None):
     new = lambda: {"shared": torch.zeros(3), "personal": torch.zeros(2)}  # noqa: E731
-    return ClientTable([0, 1], [new], [0, 0], kept or Own())
+    return ClientStateStore([0, 1], [new], [0, 0], kept or LocalStore())
 
 
 def test_a_tensor_that_was_replaced_is_kept():
@@ -186,7 +186,7 @@ def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypa
     def grow(ahead, samples):
         return samples._replace(inputs=(grown,))
 
-    monkeypatch.setattr("fedapm_mpi.training.context.enter", grow)
+    monkeypatch.setattr("fedapm_mpi.training.context.apply_constant_stages", grow)
     assert session.samples(0, "train").inputs[0].shape == grown.shape
     assert (0, "train") not in session.storage.samples
 

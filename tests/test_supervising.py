@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fedapm_mpi.cluster.supervisor import Ended, requeue, supervise, tell_failure
+from fedapm_mpi.cluster.supervisor import (
+    LauncherExit,
+    report_failure,
+    requeue,
+    run_launcher,
+)
 from fedapm_mpi.errors import ConfigError
 
 USR1, USR2, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM
@@ -24,7 +29,7 @@ time.sleep(30)
 
 WATCH = """
 import sys
-from fedapm_mpi.cluster.supervisor import supervise
+from fedapm_mpi.cluster.supervisor import run_launcher
 ended = supervise([sys.executable, "-c", sys.argv[1]])
 print(ended.code, sorted(ended.told), ended.goes_on)
 """
@@ -47,7 +52,7 @@ print(ended.code, sorted(ended.told), ended.goes_on)
     ],
 )
 def test_when_a_run_goes_on(code, told, goes_on):
-    assert Ended(code, frozenset(told)).goes_on is goes_on
+    assert LauncherExit(code, frozenset(told)).goes_on is goes_on
 
 
 @pytest.mark.parametrize("number", [USR1, USR2])
@@ -62,18 +67,18 @@ def test_early_signals_reach_the_ranks_as_one(number):
 
 def test_a_launcher_that_dies_of_a_signal():
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert supervise([sys.executable, "-c", kill]).code == 137
+    assert run_launcher([sys.executable, "-c", kill]).code == 137
 
 
 def test_handlers_are_put_back():
     before = signal.getsignal(TERM)
-    assert supervise([sys.executable, "-c", ""]) == Ended(0, frozenset())
+    assert run_launcher([sys.executable, "-c", ""]) == LauncherExit(0, frozenset())
     assert signal.getsignal(TERM) is before
 
 
 def test_a_launcher_that_is_not_there():
     with pytest.raises(ConfigError, match="cannot start nowhere/mpiexec: No such file"):
-        supervise(["nowhere/mpiexec"])
+        run_launcher(["nowhere/mpiexec"])
 
 
 @pytest.fixture
@@ -125,5 +130,5 @@ def test_without_slurm_it_says_how_to_go_on(monkeypatch, capfd):
 
 @pytest.mark.parametrize(("code", "told"), [(0, 0), (2, 0), (70, 0), (9, 1), (137, 1)])
 def test_for_ranks_that_were_killed_the_supervisor_speaks(code, told, capfd):
-    tell_failure(Ended(code, frozenset()))
+    report_failure(LauncherExit(code, frozenset()))
     assert capfd.readouterr().err.count("goes on with --resume") == told

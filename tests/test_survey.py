@@ -12,8 +12,8 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.inference import evaluate
-from fedapm_mpi.engine.partitioned_model import SplitModel
-from fedapm_mpi.training.context import open_session
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
+from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 
 CHANCE = {"name": "probability", "probability": [0.5] * 7 + [0.0]}
@@ -30,7 +30,7 @@ def run(data, directory, clients, **changes):
     assert train(Serial(), config, directory=directory, progress="none") == 0
     with (directory / "clients.csv").open() as file:
         rows = {int(row["client"]): row for row in csv.DictReader(file)}
-    return open_session(config, Serial()), rounds_of(directory), rows
+    return open_context(config, Serial()), rounds_of(directory), rows
 
 
 def test_participants_alone(toy, tmp_path):
@@ -76,5 +76,5 @@ def test_evaluation_takes_about_a_megabyte_at_a_time(shape, pieces):
     seen = []
     module[1].register_forward_hook(lambda layer, x, y: seen.append(len(y)))
     own = Samples((torch.zeros(200, *shape),), {}, torch.arange(200) % 2)
-    evaluate(SplitModel(module, set()), own, 2)
+    evaluate(PartitionedModel(module, set()), own, 2)
     assert seen == pieces

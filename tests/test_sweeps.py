@@ -14,7 +14,7 @@ from training import experiment, write_config
 from fedapm_mpi.cli.main import main
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.studies.sweep.grid import (
-    LONGEST_NAME,
+    MAX_NAME_LENGTH,
     Sweep,
     name_of,
     read_sweep,
@@ -115,7 +115,7 @@ def test_cells_of_one_sweep_never_share_a_name(one, other):
         assert name_of(one) != name_of(other)
     for name in (name_of(one), name_of(other)):
         assert "/" not in name
-        assert len(name) <= LONGEST_NAME + 9
+        assert len(name) <= MAX_NAME_LENGTH + 9
 
 
 def test_cells_are_whole_configurations(folder):

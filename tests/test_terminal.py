@@ -76,7 +76,7 @@ def test_a_line_is_written_once_it_is_complete():
     assert raw.getvalue() == b""
     stream.write(" a line\nmore")
     assert raw.getvalue() == b"half a line\nmore"
-    stream.write("x" * (terminal.BLOCK + 1))
+    stream.write("x" * (terminal.BLOCK_BYTES + 1))
     assert raw.getvalue().endswith(b"x")
 
 
@@ -265,7 +265,7 @@ def test_commands_whose_result_is_printed_fail_where_it_is_not(
 )
 def test_names_are_shown_as_they_are(name, capsys):
     console.print_table(name, (name, "n"), [(name, 1)])
-    console.say(name)
+    console.echo(name)
     shown = capsys.readouterr().out
     assert shown.count(name) == 4
 
@@ -278,7 +278,7 @@ def test_names_cannot_control_the_terminal(capsys):
     assert printable("a\nb") == r"a\nb"
     assert printable("é中😀 می‌خواهم") == "é中😀 می‌خواهم"
     console.print_table("t", ("name",), [(evil,)])
-    console.say(evil)
+    console.echo(evil)
     shown = capsys.readouterr()
     assert shown.out.count(seen) == 2
     assert "\x1b" not in shown.out

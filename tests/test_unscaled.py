@@ -9,7 +9,7 @@ from test_prepare import everyone, prepare
 
 from data_prep.column_scales import unscaled
 from data_prep.shifts import Clients, shifts
-from fedapm_mpi.data.table import Table, blocks, column
+from fedapm_mpi.data.table import Table, column, iter_blocks
 from fedapm_mpi.errors import DataError
 
 HEART = Path(__file__).parents[2] / "shared" / "data" / "heart_hospitals" / "heart.csv"
@@ -28,7 +28,7 @@ def table(*columns):
 def pooled(columns, clients=None):
     clients = clients or held()
     after = shifts.get("standardise")(table(*columns), clients, over="pooled").table
-    return [np.concatenate(list(blocks(c, np.arange(N)))) for c in after.columns]
+    return [np.concatenate(list(iter_blocks(c, np.arange(N)))) for c in after.columns]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int16", "uint8"])

@@ -23,7 +23,7 @@ from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.reader import write_dataset
 from fedapm_mpi.data.table import Column, Table, column
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.plugins.faults import PartError
+from fedapm_mpi.plugins.faults import PluginError
 
 N = 12
 
@@ -204,7 +204,7 @@ def test_own_sources_are_checked(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     said = r"source 'mysource:nothing' returned NoneType; it must return a .*Source"
-    with pytest.raises(PartError, match=said):
+    with pytest.raises(PluginError, match=said):
         prepare("mysource:nothing", tmp_path, tmp_path / "to")
     sys.modules.pop("mysource")
 

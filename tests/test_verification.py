@@ -15,7 +15,7 @@ from data_prep.pipeline import plan, prepare
 from fedapm_mpi.cli import verify as command
 from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
-from fedapm_mpi.data.verify import join, repeats, verify
+from fedapm_mpi.data.verify import find_duplicates, join, verify
 from fedapm_mpi.errors import DataError
 
 
@@ -159,7 +159,7 @@ def test_repeats_against_a_count_by_content(tmp_path_factory, rows):
     directory = tmp_path_factory.mktemp("repeats")
     write_dataset(directory, table, {"train": where[0], "test": where[1]})
     manifest = read_manifest(directory)
-    found = repeats(manifest, join([own for _, own in verify(manifest)]))
+    found = find_duplicates(manifest, join([own for _, own in verify(manifest)]))
     cells = Counter((float(x[k, 0]), *row[1:]) for k, row in enumerate(rows))
     assert found.within == sum(n - 1 for n in cells.values())
     contents = {a: [c for c in cells if c[0] == a] for a, *_ in cells}
@@ -213,11 +213,11 @@ def test_samples_that_differ_in_length_alone_are_no_repeats(tmp_path):
         "test": [np.array([2]), np.array([], int)],
     }
     manifest = write_dataset(tmp_path / "to", table, rows)
-    found = repeats(manifest, join([own for _, own in verify(manifest)]))
+    found = find_duplicates(manifest, join([own for _, own in verify(manifest)]))
     assert found == ([], [], 0)
     rows["test"][1] = np.array([3])
     manifest = write_dataset(tmp_path / "again", table, rows)
-    found = repeats(manifest, join([own for _, own in verify(manifest)]))
+    found = find_duplicates(manifest, join([own for _, own in verify(manifest)]))
     assert "1 sample is equal to one of another split" in found.equal[0]
     assert found.apart == []
 

@@ -90,7 +90,7 @@ def test_an_alias_stands_for_the_last_anchor_of_its_name():
 
 
 def test_as_many_values_as_are_allowed_are_read():
-    most = yamlfile.MOST_VALUES
+    most = yamlfile.MAX_VALUES
     assert len(yamlfile.parse(f"[{'1,' * (most - 1)}]")) == most - 1
     with pytest.raises(ValueError, match=f"more than {most} values"):
         yamlfile.parse(f"[{'1,' * most}]")
@@ -159,7 +159,7 @@ def test_a_file_that_is_no_configuration(tmp_path, data, told):
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(yamlfile, "LARGEST", 2**20)
+    monkeypatch.setattr(yamlfile, "MAX_BYTES", 2**20)
     path = tmp_path / "c.yaml"
     path.write_bytes(b"# \n" + b"#" * (2**20 - 3))
     assert yamlfile.read(path) is None

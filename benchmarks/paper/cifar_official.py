@@ -38,12 +38,12 @@ from torch import Tensor
 from fedapm_mpi.algorithms.base import (
     BatchSize,
     ClientState,
-    LocalProblem,
-    NotNegative,
-    Positive,
-    Round,
+    LocalBudget,
+    NonNegativeFloat,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     as_options,
     forbid_criterion,
 )
@@ -57,16 +57,16 @@ Pull = Callable[[Tensor, Tensor], object]
 class _MixedUp:
     """What all of them have in common."""
 
-    lr: Positive
+    lr: PositiveFloat
     r"""Step size :math:`\eta` of both halves."""
 
     batch_size: BatchSize
     """Samples in a mini-batch; 0 is the full batch."""
 
-    work: Work
+    work: LocalBudget
     """Length of each phase."""
 
-    weight_decay: NotNegative = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     r"""L2 decay :math:`\mu`, inside the client weight."""
 
     conv_size: int = 5088
@@ -77,7 +77,7 @@ class _MixedUp:
     rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "work", as_options(Work, self.work))
+        object.__setattr__(self, "work", as_options(LocalBudget, self.work))
         forbid_criterion(work=self.work)
         if self.conv_size < 1:
             msg = f"conv_size must be at least 1, got {self.conv_size}"
@@ -101,7 +101,7 @@ class _MixedUp:
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         """Load, train, and return the change of what the mean is taken of."""
@@ -115,7 +115,7 @@ class _MixedUp:
         self.ascend(server, client)
         return (self.vote(client) - before)[None]
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Keep the mean over all clients, whether they took part or not."""
         server.add_(total, alpha=1 / round_.num_clients)
 
@@ -127,14 +127,12 @@ class _MixedUp:
         """Update what else the client keeps."""
 
     def train(
-        self, server: Tensor, client: ClientState, problem: LocalProblem, weight: float
+        self, server: Tensor, client: ClientState, problem: Objective, weight: float
     ) -> None:
         """Do the local work on `problem.shared`."""
         raise NotImplementedError
 
-    def phase(
-        self, problem: LocalProblem, half: slice, weight: float, pull: Pull
-    ) -> None:
+    def phase(self, problem: Objective, half: slice, weight: float, pull: Pull) -> None:
         """Take SGD steps on one half, the other one frozen."""
         name: Literal["shared", "personal"]
         name = "shared" if half == self.convs else "personal"
@@ -143,7 +141,7 @@ class _MixedUp:
 
     def step(
         self,
-        problem: LocalProblem,
+        problem: Objective,
         batch: object,
         half: slice,
         weight: float,
@@ -162,10 +160,10 @@ class _MixedUp:
 class FedAPM(_MixedUp):
     """Phase of v, phase of u, duals of both."""
 
-    rho: Positive
+    rho: PositiveFloat
     r"""Penalty :math:`\rho`."""
 
-    sigma: NotNegative
+    sigma: NonNegativeFloat
     r"""Proximal coefficient :math:`\sigma` of v."""
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
@@ -184,7 +182,7 @@ class FedAPM(_MixedUp):
         client["dual"].add_(client["shared"] - server, alpha=self.rho)
 
     def train(
-        self, server: Tensor, client: ClientState, problem: LocalProblem, weight: float
+        self, server: Tensor, client: ClientState, problem: Objective, weight: float
     ) -> None:
         """Train v around the server's, then u around the server's and its dual."""
         v_server, u_server = server[self.dense], server[self.convs]
@@ -205,7 +203,7 @@ class FedAlt(_MixedUp):
     """Phase of v, phase of u, no penalties: u is purely local, v is averaged."""
 
     def train(
-        self, server: Tensor, client: ClientState, problem: LocalProblem, weight: float
+        self, server: Tensor, client: ClientState, problem: Objective, weight: float
     ) -> None:
         """Train v, then u."""
         self.phase(problem, self.dense, weight, _free)
@@ -220,7 +218,7 @@ class FedSim(_MixedUp):
     """
 
     def train(
-        self, server: Tensor, client: ClientState, problem: LocalProblem, weight: float
+        self, server: Tensor, client: ClientState, problem: Objective, weight: float
     ) -> None:
         """Train both halves in turn."""
         for batch in problem.batches("joint", self.work, self.batch_size):
@@ -233,7 +231,7 @@ class FedAvg(_MixedUp):
     """Phase of u alone: v stays as it was at first, and nothing learned is shared."""
 
     def train(
-        self, server: Tensor, client: ClientState, problem: LocalProblem, weight: float
+        self, server: Tensor, client: ClientState, problem: Objective, weight: float
     ) -> None:
         """Train u."""
         self.phase(problem, self.convs, weight, _free)
@@ -243,11 +241,11 @@ class FedAvg(_MixedUp):
 class FedProx(_MixedUp):
     """As FedAvg, around the client's own u at the start of the round."""
 
-    mu: NotNegative = 0.1
+    mu: NonNegativeFloat = 0.1
     """Proximal coefficient, outside the client weight."""
 
     def train(
-        self, server: Tensor, client: ClientState, problem: LocalProblem, weight: float
+        self, server: Tensor, client: ClientState, problem: Objective, weight: float
     ) -> None:
         """Train u around where it starts."""
         start = client["shared"][self.convs]
@@ -262,7 +260,7 @@ def _free(slope: Tensor, value: Tensor) -> None:
     """Draw nowhere."""
 
 
-def _freeze_rest(problem: LocalProblem, half: slice) -> None:
+def _freeze_rest(problem: Objective, half: slice) -> None:
     """Spare autograd the work for the parameters outside a half, if it has a model.
 
     Anything that asks for gradients after this says anew for which part.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 
 @shifts.register("missing")
@@ -66,7 +66,7 @@ def missing(
             msg = f"shift=missing: input {c.spec.name!r} is a number and can't be empty"
             raise ConfigError(msg)
     number = clients.number if by == "client" else len(table.labels)
-    lacks = _draw(stream(clients.seed, "missing"), number, len(chosen), rate)
+    lacks = _draw(generator(clients.seed, "missing"), number, len(chosen), rate)
     of_sample = lacks[clients.owner] if by == "client" else lacks
     if parts != "all":
         of_sample = of_sample & (clients.training == (parts == "train"))[:, None]

@@ -7,7 +7,7 @@ import numpy as np
 from data_prep.shifts.base import Clients, Shifted, shifts, strengths
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 
 @shifts.register("quality")
@@ -37,13 +37,15 @@ def quality(table: Table, clients: Clients, *, level: float = 0.5) -> Shifted:
     if classes < 2:
         msg = "shift=quality needs two classes at least"
         raise ConfigError(msg)
-    shares = level * strengths(clients.number, stream(clients.seed, "quality-levels"))
+    shares = level * strengths(
+        clients.number, generator(clients.seed, "quality-levels")
+    )
     labels = table.labels.astype(np.int64)
     training = np.flatnonzero(clients.training)
     order = training[np.argsort(clients.owner[training], kind="stable")]
     sizes = np.bincount(clients.owner[training], minlength=clients.number)
     for client, own in enumerate(np.split(order, np.cumsum(sizes)[:-1])):
-        rng = stream(clients.seed, "quality", client)
+        rng = generator(clients.seed, "quality", client)
         wrong = rng.permutation(own)[: round(shares[client] * len(own))]
         labels[wrong] += rng.integers(1, classes, len(wrong))
     return Shifted(

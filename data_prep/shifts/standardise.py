@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts
-from fedapm_mpi.data.table import BLOCK_BYTES, Column, Table, taken
+from fedapm_mpi.data.table import BLOCK_BYTES, Column, Table, fetch_checked
 from fedapm_mpi.errors import ConfigError, DataError
 
 EPSILON = 1e-5
@@ -101,7 +101,7 @@ def _steps(
     """Return values as a model sees them, (n, T, C), and which steps there are."""
     spec = column.spec
     shape = spec.shape if len(spec.shape) == 2 else (1, *(spec.shape or (1,)))
-    values = taken(column, rows).astype(np.float64) * spec.scale + spec.shift
+    values = fetch_checked(column, rows).astype(np.float64) * spec.scale + spec.shift
     inside = np.ones((len(rows), shape[0]), bool)
     if column.lengths is not None:
         reach = np.arange(spec.shape[0]) < column.lengths[rows][:, None]

@@ -15,7 +15,7 @@ from data_prep.unused_inputs import unread
 from fedapm_mpi.data.manifest import SPLITS
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.utils.text import shown, some
+from fedapm_mpi.utils.text import format_some, format_value
 
 Line = Mapping[str | None, str | None]
 
@@ -53,7 +53,7 @@ def owners_of(
         if name not in columns:
             msg = (
                 f"{table} has no column {name!r}{did_you_mean(name, columns)} "
-                f"(it has: {some(columns)})"
+                f"(it has: {format_some(columns)})"
             )
             raise DataError(msg)
     number = _numbers(table, lines, columns, listed)
@@ -87,10 +87,16 @@ def _lines(table: Path) -> tuple[list[str], list[Line]]:
         raise DataError(msg) from error
     twice = first_repeated(columns)
     if twice is not None:
-        msg = f"{table} has two columns {shown(twice)}; rename or remove one of them"
+        msg = (
+            f"{table} has two columns {format_value(twice)}; rename or remove one of "
+            "them"
+        )
         raise DataError(msg)
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
-        msg = f"{table} has one column {shown(columns[0])}; separate columns by commas"
+        msg = (
+            f"{table} has one column {format_value(columns[0])}; separate columns by "
+            "commas"
+        )
         raise DataError(msg)
     return columns, lines
 
@@ -123,7 +129,7 @@ def _check(table: Path, k: int, line: Line, columns: Sequence[str]) -> None:
     if "split" in columns and _code(line) is None:
         msg = (
             f"{where}: split must be one of {', '.join(SPLITS)}, "
-            f"not {shown(line['split'])}"
+            f"not {format_value(line['split'])}"
         )
         raise DataError(msg)
 

@@ -13,7 +13,7 @@ from data_prep.sample_fields import MISSING, first_repeated
 from data_prep.sources._siblings import unread_siblings
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.strict_json import once
-from fedapm_mpi.utils.text import shown
+from fedapm_mpi.utils.text import format_value
 
 SPLITS = ("train", "test")
 
@@ -80,7 +80,10 @@ def read_leaf(
                 labels.append(np.array([label(one) for one in y], np.int64))
             except (ValueError, TypeError, IndexError, OverflowError) as error:
                 said = str(error)[:200]
-                msg = f"{file}: user {shown(user)} has a sample of another kind: {said}"
+                msg = (
+                    f"{file}: user {format_value(user)} has a sample of another kind: "
+                    f"{said}"
+                )
                 raise DataError(msg) from error
             users.append(user)
             codes.append(code)
@@ -159,7 +162,7 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     for user, _, _, (inputs, labels, number) in users:
         if not inputs == labels == number:
             msg = (
-                f"{file}: user {shown(user)} has {inputs} inputs and "
+                f"{file}: user {format_value(user)} has {inputs} inputs and "
                 f"{labels} labels, and should have {number} samples; make the file "
                 "again"
             )
@@ -180,12 +183,12 @@ def _check_users(users: Any) -> None:
     if bad:
         msg = (
             f"{len(bad)} of {len(users)} users have no name, the first is user "
-            f"{bad[0]} ({shown(users[bad[0]])})"
+            f"{bad[0]} ({format_value(users[bad[0]])})"
         )
         raise ValueError(msg)
     twice = first_repeated(users)
     if twice is not None:
-        msg = f"user {shown(twice)} is listed twice"
+        msg = f"user {format_value(twice)} is listed twice"
         raise ValueError(msg)
 
 
@@ -206,6 +209,6 @@ def whole_label(y: Any, classes: int) -> int:
     """
     numeric = isinstance(y, (int, float)) and not isinstance(y, bool)
     if not numeric or y != y or not 0 <= y < classes or y != int(y):
-        msg = f"label {shown(y)} is not in 0 to {classes - 1}"
+        msg = f"label {format_value(y)} is not in 0 to {classes - 1}"
         raise ValueError(msg)
     return int(y)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_prep.regular_files import regular
 from data_prep.unused_inputs import unread
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.text import cut
+from fedapm_mpi.utils.text import truncate
 
 Arrays = dict[str, NDArray[Any]]
 FIXED = ("y", "client", "split", "class_names", "length")
@@ -59,7 +59,7 @@ def read_arrays(path: Path, wanted: Callable[[str, tuple[str, ...]], bool]) -> S
         msg = f"{path} does not exist; give the .npz file with --from"
         raise DataError(msg) from None
     except Exception as error:  # NumPy and zipfile raise many kinds for damage.
-        said = cut(str(error).partition("\n")[0])
+        said = truncate(str(error).partition("\n")[0])
         if _no_array(error):
             said = "it is neither an .npz nor an .npy file"
         msg = (
@@ -124,7 +124,7 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
                 f"np.asarray({name}, dtype={kind})"
             )
         else:
-            said = cut(str(error).partition("\n")[0])
+            said = truncate(str(error).partition("\n")[0])
             said = "it is not an .npy file" if _no_array(error) else said
             msg = f"cannot read {name!r} of {path} ({said}); save it again"
         raise DataError(msg) from error

@@ -20,7 +20,7 @@ from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.reader import Column, Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.utils.text import cut, shown, some
+from fedapm_mpi.utils.text import format_some, format_value, truncate
 
 Kind = Literal["picture", "series", "plain"]
 
@@ -160,10 +160,12 @@ def _check_keys(
         near = [key for key in every if key.casefold() in ("x", "data", "features")]
         near += [key for key in every if key[:2] == "X_"]
         if "y" in found and near:
-            hint = f"{shown(near[0])}: name it 'x_{cut(near[0].removeprefix('X_'))}'"
+            name = truncate(near[0].removeprefix("X_"))
+            hint = f"{format_value(near[0])}: name it 'x_{name}'"
         msg = (
             f"{path} must hold 'y' and at least one 'x_<input>'; "
-            f"it holds {some(every) or 'nothing'}" + (f" ({hint})" if hint else "")
+            f"it holds {format_some(every) or 'nothing'}"
+            + (f" ({hint})" if hint else "")
         )
         raise DataError(msg)
     if group is not None and group not in found:

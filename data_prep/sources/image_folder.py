@@ -15,7 +15,7 @@ from data_prep.sources.base import Source, sources
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.reader import Column, Table
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.utils.text import cut, some
+from fedapm_mpi.utils.text import format_some, truncate
 
 DIM = 4096
 """If no 16-bit value is above this, a warning says that the pictures are dark."""
@@ -122,7 +122,7 @@ def _others(path: Path, depth: int) -> tuple[str, ...]:
     stray = [f for f in stray if f.suffix.lower() in SUFFIXES]
     said = []
     if kinds:
-        each = some([f"{n} {kind}" for kind, n in kinds.most_common()])
+        each = format_some([f"{n} {kind}" for kind, n in kinds.most_common()])
         said.append(
             f"{sum(kinds.values())} files in the folders of the classes are not read "
             f"({each}); pictures end in {', '.join(sorted(SUFFIXES))}"
@@ -131,7 +131,7 @@ def _others(path: Path, depth: int) -> tuple[str, ...]:
     if pictures:
         said.append(
             f"{len(pictures)} pictures lie in no folder of a class and are not read "
-            f"(such as {cut(min(pictures))})"
+            f"(such as {truncate(min(pictures))})"
         )
     return tuple(said)
 

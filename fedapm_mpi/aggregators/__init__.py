@@ -1,5 +1,5 @@
 """Ways to sum the clients' increments over ranks, one a file."""
 
-from fedapm_mpi.aggregators.base import Reduction, reductions
+from fedapm_mpi.aggregators.base import Aggregator, aggregators
 
-__all__ = ["Reduction", "reductions"]
+__all__ = ["Aggregator", "aggregators"]

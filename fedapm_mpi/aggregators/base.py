@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.registry import Registry
 
-Increment = NDArray[np.float64]
+Update = NDArray[np.float64]
 
 
-class Reduction(Protocol):
+class Aggregator(Protocol):
     """A way to sum increments; a rank brings those of its participants."""
 
     bytes_per_element: int
@@ -25,12 +25,12 @@ class Reduction(Protocol):
     def sum(
         self,
         comm: Communicator,
-        increments: Sequence[Increment],
+        increments: Sequence[Update],
         *,
         length: int,
         largest: float,
         terms: int,
-    ) -> Increment:
+    ) -> Update:
         """Return the sum on the server; what others return is not used.
 
         Parameters
@@ -49,4 +49,4 @@ class Reduction(Protocol):
         ...
 
 
-reductions: Registry[Callable[[], Reduction]] = Registry("reduction", __package__)
+aggregators: Registry[Callable[[], Aggregator]] = Registry("reduction", __package__)

@@ -17,10 +17,10 @@ from math import frexp
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.aggregators.base import Increment, reductions
+from fedapm_mpi.aggregators.base import Update, aggregators
 from fedapm_mpi.comm import SERVER, Communicator
 
-BLOCK = 2**18
+BLOCK_ELEMENTS = 2**18
 """Elements converted and summed at a time, to keep temporaries in the cache."""
 
 
@@ -31,7 +31,7 @@ def scale_exponent(largest: float, terms: int) -> int:
 
 
 def encode(
-    increments: Sequence[Increment], length: int, exponent: int
+    increments: Sequence[Update], length: int, exponent: int
 ) -> NDArray[np.int64]:
     """Return the sum of the increments as integers, in units of ``2**-exponent``."""
     total = np.zeros(length, dtype=np.int64)
@@ -45,21 +45,21 @@ def encode(
     return total
 
 
-def decode(total: NDArray[np.int64], exponent: int, out: Increment) -> None:
+def decode(total: NDArray[np.int64], exponent: int, out: Update) -> None:
     """Write integers in units of ``2**-exponent`` as float64."""
     _times_power(total, -exponent, out)
 
 
 def _times_power(
-    values: Increment | NDArray[np.int64], exponent: int, out: Increment
-) -> Increment:
+    values: Update | NDArray[np.int64], exponent: int, out: Update
+) -> Update:
     # Exact either way; the product is several times faster, but 2.0**1024 overflows.
     if abs(exponent) < 1000:
         return np.multiply(values, 2.0**exponent, out=out)
     return np.ldexp(values.astype(np.float64), exponent, out=out)
 
 
-@reductions.register("exact")
+@aggregators.register("exact")
 @dataclass(frozen=True)
 class Exact:
     """Sum as fixed point: the same bits at any rank count, 8 bytes an element."""
@@ -70,20 +70,20 @@ class Exact:
     def sum(
         self,
         comm: Communicator,
-        increments: Sequence[Increment],
+        increments: Sequence[Update],
         *,
         length: int,
         largest: float,
         terms: int,
-    ) -> Increment:
+    ) -> Update:
         """See `Reduction.sum`."""
         here = comm.rank == SERVER
         total = np.zeros(length if here else 0)
         if largest == 0:
             return total
         exponent = scale_exponent(largest, terms)
-        for start in range(0, length, BLOCK):
-            block = slice(start, min(start + BLOCK, length))
+        for start in range(0, length, BLOCK_ELEMENTS):
+            block = slice(start, min(start + BLOCK_ELEMENTS, length))
             size = block.stop - block.start
             part = encode([x[block] for x in increments], size, exponent)
             comm.sum_to_server(part)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedapm_mpi.aggregators.base import Increment, reductions
+from fedapm_mpi.aggregators.base import Update, aggregators
 from fedapm_mpi.comm import Communicator
 
 
-@reductions.register("float32")
+@aggregators.register("float32")
 @dataclass(frozen=True)
 class Float32:
     """Sum in single precision: 4 bytes an element, bits vary with the rank count."""
@@ -20,12 +20,12 @@ class Float32:
     def sum(
         self,
         comm: Communicator,
-        increments: Sequence[Increment],
+        increments: Sequence[Update],
         *,
         length: int,
         largest: float,
         terms: int,
-    ) -> Increment:
+    ) -> Update:
         """See `Reduction.sum`."""
         total = np.zeros(length, dtype=np.float32)
         for increment in increments:

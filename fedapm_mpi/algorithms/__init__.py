@@ -3,9 +3,9 @@
 from fedapm_mpi.algorithms.base import (
     Algorithm,
     ClientState,
-    LocalProblem,
-    Round,
-    Work,
+    LocalBudget,
+    Objective,
+    RoundInfo,
     algorithms,
     memory_rows,
 )
@@ -13,9 +13,9 @@ from fedapm_mpi.algorithms.base import (
 __all__ = [
     "Algorithm",
     "ClientState",
-    "LocalProblem",
-    "Round",
-    "Work",
+    "LocalBudget",
+    "Objective",
+    "RoundInfo",
     "algorithms",
     "memory_rows",
 ]

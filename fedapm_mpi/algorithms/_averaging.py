@@ -15,8 +15,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalSGD
-from fedapm_mpi.algorithms.base import ClientState, Round, as_options, weighted_change
+from fedapm_mpi.algorithms._sgd import LocalTraining
+from fedapm_mpi.algorithms.base import (
+    ClientState,
+    RoundInfo,
+    as_options,
+    weighted_delta,
+)
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 
@@ -101,7 +106,7 @@ class ServerOptimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerMean(LocalSGD):
+class FederatedAveraging(LocalTraining):
     r"""A server that averages clients' shared blocks, by client weight.
 
     With ``server_average: participants``
@@ -146,11 +151,11 @@ class ServerMean(LocalSGD):
         """Make `u` the client's own shared block; return the increment, (1, d)."""
         own = client["shared"]
         before = u_server if self.server_average == "participants" else own
-        increment = weighted_change(u, before, weight)
+        increment = weighted_delta(u, before, weight)
         own.copy_(u)
         return increment
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Step along the mean's change."""
         if round_.index == 0:
             self.server_optimizer.begin(server[1:])

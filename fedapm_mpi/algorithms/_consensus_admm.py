@@ -21,19 +21,19 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
-    Round,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     as_options,
 )
 from fedapm_mpi.optim import admm
 
-GOLDEN = (1 + sqrt(5)) / 2
+GOLDEN_RATIO = (1 + sqrt(5)) / 2
 """Above every length of the dual step with which ADMM is known to converge."""
 
 
 @dataclass(frozen=True)
-class Balance:
+class ResidualBalancing:
     """Residual balancing: the penalty follows the ratio of the residuals.
 
     Reference: Boyd et al., "Distributed optimization and statistical learning via
@@ -86,17 +86,17 @@ class Balance:
 class ConsensusADMM:
     """The dual's side of an algorithm; subclasses solve the local problems."""
 
-    rho: Positive
+    rho: PositiveFloat
     r"""Penalty :math:`\rho`, in units of the loss per squared unit of u."""
 
-    balance: Balance | None = None
+    balance: ResidualBalancing | None = None
     """Let the penalty adapt to the residuals; constant unless given."""
 
     rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if self.balance is not None:
-            balance = as_options(Balance, self.balance)
+            balance = as_options(ResidualBalancing, self.balance)
             object.__setattr__(self, "balance", balance)
         if self.balance is not None and self.balance.bounded(self.rho) != self.rho:
             msg = f"rho {self.rho:g} is not between balance's smallest and largest"
@@ -117,7 +117,7 @@ class ConsensusADMM:
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         """Solve, ascend the dual, and return the change of the vote, (1, d)."""
@@ -130,18 +130,18 @@ class ConsensusADMM:
             client["rho"].fill_(self.rho)
         return (self.vote(client) - vote_before)[None]
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Move u to the minimiser of the augmented Lagrangian in it."""
         m = float(round_.num_clients)
         before, after = round_.penalties or (m, m)
-        admm.move_consensus(server[0], total[0], before, after)
+        admm.update_consensus(server[0], total[0], before, after)
 
     def solve(
         self,
         u_server: Tensor,
         anchor: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         """Do the local work: update "shared" and "personal" of the client."""
@@ -157,7 +157,7 @@ class ConsensusADMM:
     def vote(self, client: ClientState) -> Tensor:
         r"""Return :math:`(\rho_i u_i + \pi_i)/\rho`, (d,) in float64."""
         share = 1.0 if self.balance is None else float(client["rho"]) / self.rho
-        return admm.vote(client["shared"], client["dual"], self.rho, share)
+        return admm.augmented_model(client["shared"], client["dual"], self.rho, share)
 
     def penalty_of(self, client: ClientState) -> float:
         r"""Return :math:`\rho_i`, the penalty that the client last worked with."""
@@ -171,7 +171,7 @@ class ConsensusADMM:
         if balance.until is not None and round_index > balance.until:
             return self.rho
         relative = balance.residuals == "relative"
-        wanted = admm.balanced_penalty(
+        wanted = admm.balance_penalty(
             self.rho,
             residuals.primal_relative if relative else residuals.primal,
             residuals.dual_relative if relative else residuals.dual,
@@ -221,7 +221,7 @@ class RelaxedADMM(ConsensusADMM):
     block that is solved for first). Above 1, such as 1.6, often saves rounds; 1 is
     none."""
 
-    dual_step: Annotated[float, Gt(0), Lt(GOLDEN)] = 1.0
+    dual_step: Annotated[float, Gt(0), Lt(GOLDEN_RATIO)] = 1.0
     r"""Length :math:`\tau` of the dual step,
     :math:`\pi_i \leftarrow \pi_i + \tau\rho (u_i - u)`; below the golden ratio, as in
     the theory (Fazel et al., SIAM J. Matrix Anal. Appl. 34(3), 2013). Duals that come
@@ -230,7 +230,7 @@ class RelaxedADMM(ConsensusADMM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, limit in (("relaxation", 2.0), ("dual_step", GOLDEN)):
+        for name, limit in (("relaxation", 2.0), ("dual_step", GOLDEN_RATIO)):
             value = getattr(self, name)
             if not 0 < value < limit:
                 msg = f"{name} must lie between 0 and {limit:.4g}, got {value}"
@@ -239,7 +239,7 @@ class RelaxedADMM(ConsensusADMM):
     def ascend(self, anchor: Tensor, client: ClientState) -> None:
         """Make the dual step, of this method's length."""
         length = self.rho * self.dual_step
-        admm.ascend_dual(client["dual"], client["shared"], anchor, length)
+        admm.dual_ascent_step(client["dual"], client["shared"], anchor, length)
 
     def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
         """Return the broadcast u, relaxed."""

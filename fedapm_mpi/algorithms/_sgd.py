@@ -7,43 +7,43 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
     BatchSize,
-    LocalProblem,
-    NotNegative,
-    Part,
-    Work,
+    Block,
+    LocalBudget,
+    NonNegativeFloat,
+    Objective,
     as_options,
-    descend,
     forbid_criterion,
+    minimize,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalSGD:
+class LocalTraining:
     """Options of SGD on a client; a subclass's phases are fields that end in "work"."""
 
     batch_size: BatchSize
     """Samples in a mini-batch, in every phase; 0 is the full batch."""
 
-    weight_decay: NotNegative = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     """L2 decay of whatever is trained, as a part of its loss."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if field.name.endswith("work"):
-                work = as_options(Work, getattr(self, field.name))
+                work = as_options(LocalBudget, getattr(self, field.name))
                 forbid_criterion(**{field.name: work})
                 object.__setattr__(self, field.name, work)
 
     def descend(
         self,
-        problem: LocalProblem,
-        part: Part,
-        work: Work,
+        problem: Objective,
+        part: Block,
+        work: LocalBudget,
         lr: float,
         adjust_shared: Callable[[Tensor, Tensor], object] | None = None,
     ) -> None:
         """Take SGD steps; see `base.descend`."""
-        descend(
+        minimize(
             problem,
             part,
             work,

@@ -27,16 +27,16 @@ Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its 
 """
 
 T = TypeVar("T")
-Part = Literal["shared", "personal", "both"]
+Block = Literal["shared", "personal", "both"]
 Sharing = Literal["split", "all", "none"]
 
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
 BatchSize = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True)
-class Work:
+class LocalBudget:
     """How long a local phase goes on: exactly one of epochs, steps, or a criterion."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -79,7 +79,7 @@ class Work:
             raise ValueError(msg)
 
 
-class LocalProblem(Protocol):
+class Objective(Protocol):
     """A client's training loss f_i as a function of two flat vectors."""
 
     shared: Tensor
@@ -89,7 +89,10 @@ class LocalProblem(Protocol):
     """(d_personal,) likewise."""
 
     def batches(
-        self, phase: Literal["personal", "shared", "joint"], work: Work, size: int
+        self,
+        phase: Literal["personal", "shared", "joint"],
+        work: LocalBudget,
+        size: int,
     ) -> Iterator[Any]:
         """Yield mini-batches, shuffled anew in each epoch; size 0 is the full batch.
 
@@ -100,7 +103,7 @@ class LocalProblem(Protocol):
         """
         ...
 
-    def gradient(self, part: Part, batch: Any) -> Tensor:
+    def gradient(self, part: Block, batch: Any) -> Tensor:
         """Return the gradient of the batch's mean loss in one part, or in both.
 
         Shapes (d_shared,), (d_personal,) or (d_shared + d_personal,), the shared
@@ -109,13 +112,13 @@ class LocalProblem(Protocol):
         """
         ...
 
-    def full_gradient(self, part: Part) -> Tensor:
+    def full_gradient(self, part: Block) -> Tensor:
         """Return the gradient of the mean loss over all training samples."""
         ...
 
 
 @dataclass(frozen=True)
-class Round:
+class RoundInfo:
     """What every rank knows of a round without being told.
 
     Where clients have different models, the server's array is updated in pieces, each
@@ -163,7 +166,7 @@ class Algorithm(Protocol):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         r"""Do a participant's local work; update `client` in place.
@@ -186,7 +189,7 @@ class Algorithm(Protocol):
         """
         ...
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Update the server's array, or some columns of it, in place; float64.
 
         Entry by entry: what becomes of one must not depend on others.
@@ -219,7 +222,7 @@ class Personalises(Protocol):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         """Set `problem.shared` and `problem.personal` to the client's own model.
@@ -252,7 +255,7 @@ def as_options(kind: type[T], value: "T | dict[str, Any]") -> T:
     return kind(**value) if isinstance(value, dict) else value
 
 
-def forbid_criterion(**works: Work) -> None:
+def forbid_criterion(**works: LocalBudget) -> None:
     """Raise `ValueError` where a phase that knows no tolerance is given one."""
     for name, work in works.items():
         if work.xi is not None:
@@ -260,10 +263,10 @@ def forbid_criterion(**works: Work) -> None:
             raise ValueError(msg)
 
 
-def descend(
-    problem: LocalProblem,
-    part: Part,
-    work: Work,
+def minimize(
+    problem: Objective,
+    part: Block,
+    work: LocalBudget,
     *,
     batch_size: int,
     lr: float,
@@ -279,20 +282,20 @@ def descend(
     phase: Literal["personal", "shared", "joint"] = "joint" if part == "both" else part
     for batch in problem.batches(phase, work, batch_size):
         gradient = problem.gradient(part, batch)
-        for vector, slope in _parts(problem, part, gradient):
+        for vector, slope in _blocks(problem, part, gradient):
             slope.add_(vector, alpha=weight_decay)
             if adjust_shared is not None and vector is problem.shared:
                 adjust_shared(slope, vector)
             vector.sub_(slope, alpha=lr)
 
 
-def weighted_change(u: Tensor, before: Tensor, weight: float) -> Tensor:
+def weighted_delta(u: Tensor, before: Tensor, weight: float) -> Tensor:
     r"""Return :math:`\alpha_i (u_i - u)` as an increment, (1, d) in float64."""
     return (u.double() - before.double()).mul_(weight)[None]
 
 
-def _parts(
-    problem: LocalProblem, part: Part, gradient: Tensor
+def _blocks(
+    problem: Objective, part: Block, gradient: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
     if part == "shared":
         return [(problem.shared, gradient)]

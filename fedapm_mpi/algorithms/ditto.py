@@ -21,36 +21,36 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedapm_mpi.algorithms._averaging import ServerMean
+from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    NotNegative,
-    Positive,
+    LocalBudget,
+    NonNegativeFloat,
+    Objective,
+    PositiveFloat,
     Sharing,
-    Work,
     algorithms,
 )
 
 
 @algorithms.register("ditto")
 @dataclass(frozen=True, kw_only=True)
-class Ditto(ServerMean):
+class Ditto(FederatedAveraging):
     """SGD on the global model, then on the client's own, pulled towards the former."""
 
-    lam: NotNegative
+    lam: NonNegativeFloat
     r"""Pull :math:`\lambda` of the own model towards the broadcast one."""
 
-    lr_global: Positive
+    lr_global: PositiveFloat
     """Step size of the global model."""
 
-    lr_personal: Positive
+    lr_personal: PositiveFloat
     """Step size of the own model."""
 
-    global_work: Work
+    global_work: LocalBudget
     """Length of the global model's training."""
 
-    personal_work: Work
+    personal_work: LocalBudget
     """Length of the own model's training."""
 
     sharing: ClassVar[Sharing] = "all"
@@ -63,7 +63,7 @@ class Ditto(ServerMean):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (w_server,) = broadcast
@@ -86,7 +86,7 @@ class Ditto(ServerMean):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         problem.shared.copy_(client["own"])

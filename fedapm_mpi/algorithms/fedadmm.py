@@ -41,12 +41,12 @@ from fedapm_mpi.algorithms._consensus_admm import ConsensusADMM, RelaxedADMM
 from fedapm_mpi.algorithms.base import (
     BatchSize,
     ClientState,
-    LocalProblem,
-    NotNegative,
-    Positive,
-    Round,
+    LocalBudget,
+    NonNegativeFloat,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     algorithms,
     as_options,
     forbid_criterion,
@@ -61,20 +61,20 @@ class FullModelADMM(ConsensusADMM):
     batch_size: BatchSize
     """Samples in a mini-batch; 0 is the full batch."""
 
-    work: Work
+    work: LocalBudget
     """Length of the local phase."""
 
     init: Literal["global", "local"] = "global"
     """Where local steps start: at the broadcast model or at the client's own copy."""
 
-    weight_decay: NotNegative = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     """L2 decay of the model, inside the client weight."""
 
     sharing: ClassVar[Sharing] = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "work", as_options(Work, self.work))
+        object.__setattr__(self, "work", as_options(LocalBudget, self.work))
         forbid_criterion(work=self.work)
 
     def step_size(self, weight: float) -> float:
@@ -89,7 +89,7 @@ class FullModelADMM(ConsensusADMM):
         u_server: Tensor,
         anchor: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         """Descend on the augmented Lagrangian, which the client's dual is part of."""
@@ -119,14 +119,14 @@ class FullModelADMM(ConsensusADMM):
 class FedADMM(FullModelADMM, RelaxedADMM):
     """SGD on the augmented Lagrangian, one dual step, and a mean of votes."""
 
-    lr: Positive
+    lr: PositiveFloat
     """Step size of the local phase."""
 
     server_average: Literal["all", "participants"] = "all"
     r"""Whom the server's mean is over: all m clients with what they last sent, which is
     the paper's :math:`\eta = |S|/m`, or this round's participants."""
 
-    lr_server: Positive | None = None
+    lr_server: PositiveFloat | None = None
     r"""Server's step size :math:`\eta` along the participants' mean change; 1 unless
     given, as in the paper."""
 
@@ -148,7 +148,7 @@ class FedADMM(FullModelADMM, RelaxedADMM):
     def step_size(self, weight: float) -> float:
         return self.lr
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         if self.server_average == "all":
             super().server_step(server, total, round_)
         elif round_.participants:

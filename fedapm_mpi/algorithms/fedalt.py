@@ -14,32 +14,32 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedapm_mpi.algorithms._averaging import ServerMean
+from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
     Sharing,
-    Work,
     algorithms,
 )
 
 
 @algorithms.register("fedalt")
 @dataclass(frozen=True, kw_only=True)
-class FedAlt(ServerMean):
+class FedAlt(FederatedAveraging):
     """Personal phase, then shared phase, then a mean over participants."""
 
-    lr_personal: Positive
+    lr_personal: PositiveFloat
     """Step size of the personal phase."""
 
-    lr_shared: Positive
+    lr_shared: PositiveFloat
     """Step size of the shared phase."""
 
-    personal_work: Work
+    personal_work: LocalBudget
     """Length of the personal phase."""
 
-    shared_work: Work
+    shared_work: LocalBudget
     """Length of the shared phase."""
 
     sharing: ClassVar[Sharing] = "split"
@@ -48,7 +48,7 @@ class FedAlt(ServerMean):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (u_server,) = broadcast

@@ -41,12 +41,12 @@ from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
 from fedapm_mpi.algorithms.base import (
     BatchSize,
     ClientState,
-    LocalProblem,
-    NotNegative,
-    Positive,
-    Round,
+    LocalBudget,
+    NonNegativeFloat,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     algorithms,
     as_options,
     forbid_criterion,
@@ -60,13 +60,13 @@ from fedapm_mpi.optim.fedapm_theory import Lipschitz, lyapunov_excess, unmet_con
 class FedAPM(RelaxedADMM):
     """FedAPM with gradient descent on mini-batches for both local problems."""
 
-    sigma: NotNegative
+    sigma: NonNegativeFloat
     r"""Proximal coefficient :math:`\sigma` of the v problem."""
 
-    lr_personal: Positive
+    lr_personal: PositiveFloat
     """Step size in v."""
 
-    lr_shared: Positive
+    lr_shared: PositiveFloat
     """Step size in u."""
 
     batch_size: BatchSize
@@ -76,20 +76,20 @@ class FedAPM(RelaxedADMM):
     """Whether v is solved for before u (as in the paper), or both are stepped jointly
     in the same passes."""
 
-    personal_work: Work | None = None
+    personal_work: LocalBudget | None = None
     """Length of the v phase, if blocks alternate."""
 
-    shared_work: Work | None = None
+    shared_work: LocalBudget | None = None
     r"""Length of the u phase, if blocks alternate. With ``xi`` it ends after the first
     epoch at whose end
     :math:`\|\alpha_i\nabla\hat f_i + \pi_i + \rho(u_i-u)\|^2 \le \xi_i`, or after
     ``max_epochs``: mini-batches at a fixed step size leave a gradient norm below which
     no tolerance is ever met."""
 
-    joint_work: Work | None = None
+    joint_work: LocalBudget | None = None
     """Length of the one phase, if blocks are stepped jointly."""
 
-    weight_decay: NotNegative = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     r"""L2 decay :math:`\mu` of both blocks, inside the client weight."""
 
     v_step_at: Literal["global", "local"] = "global"
@@ -117,7 +117,7 @@ class FedAPM(RelaxedADMM):
     def __post_init__(self) -> None:
         super().__post_init__()
         nested = {"lipschitz": Lipschitz} | dict.fromkeys(
-            ("personal_work", "shared_work", "joint_work"), Work
+            ("personal_work", "shared_work", "joint_work"), LocalBudget
         )
         for name, kind in nested.items():
             if getattr(self, name) is not None:
@@ -186,9 +186,11 @@ class FedAPM(RelaxedADMM):
         r"""Return :math:`z_i`, or :math:`\pi_i/\rho`: it changes as :math:`u_i - u`."""
         if self.server_average == "all":
             return super().vote(client)
-        return admm.vote(client["shared"], client["dual"], self.rho, share=0.0)
+        return admm.augmented_model(
+            client["shared"], client["dual"], self.rho, share=0.0
+        )
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Move u to the mean; `total` holds the changes of what `vote` returns."""
         if self.server_average == "all":
             super().server_step(server, total, round_)
@@ -203,7 +205,7 @@ class FedAPM(RelaxedADMM):
         u_server: Tensor,
         anchor: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         """Solve the v problem, then the u problem; or both together."""
@@ -232,9 +234,9 @@ class FedAPM(RelaxedADMM):
         self,
         u_server: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
-        work: Work,
+        work: LocalBudget,
     ) -> None:
         v, v_start = problem.personal, client["personal"]
         v.copy_(v_start)
@@ -251,14 +253,14 @@ class FedAPM(RelaxedADMM):
         u_server: Tensor,
         anchor: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
-        work: Work,
+        work: LocalBudget,
     ) -> None:
         u, dual = problem.shared, client["dual"]
         u.copy_(u_server if self.u_init == "global" else client["shared"])
 
-        def descend(work: Work) -> bool:
+        def descend(work: LocalBudget) -> bool:
             stepped = False
             for batch in problem.batches("shared", work, self.batch_size):
                 slope = problem.gradient("shared", batch)
@@ -272,7 +274,7 @@ class FedAPM(RelaxedADMM):
         else:
             xi = client["xi"].mul_(work.decay or 1.0)
             for _ in range(work.max_epochs or 1):
-                stepped = descend(Work(epochs=1))
+                stepped = descend(LocalBudget(epochs=1))
                 slope = problem.full_gradient("shared")
                 residual = self._shared_step(slope, u, anchor, dual, weight)
                 if float(torch.dot(residual, residual)) <= float(xi):
@@ -285,9 +287,9 @@ class FedAPM(RelaxedADMM):
         u_server: Tensor,
         anchor: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
-        work: Work,
+        work: LocalBudget,
     ) -> None:
         u, v = problem.shared, problem.personal
         u.copy_(u_server if self.u_init == "global" else client["shared"])

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
-    Work,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
     algorithms,
 )
 from fedapm_mpi.algorithms.fedavg import FedAvg
@@ -34,17 +34,17 @@ from fedapm_mpi.algorithms.fedavg import FedAvg
 class FedAvgFT(FedAvg):
     """FedAvg; `batch_size` and `weight_decay` hold for fine-tuning too."""
 
-    lr_fine_tune: Positive
+    lr_fine_tune: PositiveFloat
     """Step size of fine-tuning."""
 
-    fine_tune_work: Work
+    fine_tune_work: LocalBudget
     """Length of fine-tuning, which every client does for every evaluation."""
 
     def personalise(
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         """Fine-tune the global model, all of which is shared."""

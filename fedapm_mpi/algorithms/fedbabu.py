@@ -20,35 +20,39 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from fedapm_mpi.algorithms._averaging import ServerMean
+from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
+    Block,
     ClientState,
-    LocalProblem,
-    Part,
-    Positive,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
     Sharing,
-    Work,
     algorithms,
 )
 
-PARTS: dict[str, Part] = {"head": "personal", "body": "shared", "all": "both"}
+FINE_TUNED_BLOCKS: dict[str, Block] = {
+    "head": "personal",
+    "body": "shared",
+    "all": "both",
+}
 
 
 @algorithms.register("fedbabu")
 @dataclass(frozen=True, kw_only=True)
-class FedBABU(ServerMean):
+class FedBABU(FederatedAveraging):
     """SGD on the body under the initial head, then a mean over participants."""
 
-    lr: Positive
+    lr: PositiveFloat
     """Step size of the body in federated training."""
 
-    work: Work
+    work: LocalBudget
     """Length of a participant's work on the body."""
 
-    lr_fine_tune: Positive
+    lr_fine_tune: PositiveFloat
     """Step size of fine-tuning."""
 
-    fine_tune_work: Work
+    fine_tune_work: LocalBudget
     """Length of fine-tuning, which every client does for every evaluation."""
 
     fine_tune: Literal["head", "body", "all"] = "all"
@@ -60,7 +64,7 @@ class FedBABU(ServerMean):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (u_server,) = broadcast
@@ -73,7 +77,7 @@ class FedBABU(ServerMean):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         """Fine-tune the shared body, the initial head or both."""
@@ -81,5 +85,8 @@ class FedBABU(ServerMean):
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
         self.descend(
-            problem, PARTS[self.fine_tune], self.fine_tune_work, self.lr_fine_tune
+            problem,
+            FINE_TUNED_BLOCKS[self.fine_tune],
+            self.fine_tune_work,
+            self.lr_fine_tune,
         )

@@ -32,32 +32,32 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms._sgd import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
-    Round,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     algorithms,
-    weighted_change,
+    weighted_delta,
 )
 
 
 @algorithms.register("feddyn")
 @dataclass(frozen=True, kw_only=True)
-class FedDyn(LocalSGD):
+class FedDyn(LocalTraining):
     """SGD on the dynamically regularised loss, then a corrected mean."""
 
-    penalty: Positive
+    penalty: PositiveFloat
     r"""Penalty a (the paper's :math:`\alpha`), in units of a client's loss per squared
     unit of the model; the local phase has to keep ``lr * penalty`` well below 2."""
 
-    lr: Positive
+    lr: PositiveFloat
     """Step size of the local phase."""
 
-    work: Work
+    work: LocalBudget
     """Length of the local phase."""
 
     sharing: ClassVar[Sharing] = "all"
@@ -76,7 +76,7 @@ class FedDyn(LocalSGD):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (server,) = broadcast
@@ -89,9 +89,9 @@ class FedDyn(LocalSGD):
         self.descend(problem, "both", self.work, self.lr, regularise)
         theta.copy_(problem.shared)
         own.sub_(theta - server, alpha=self.penalty)
-        return weighted_change(theta, server, weight)
+        return weighted_delta(theta, server, weight)
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         theta, h = server
         h.sub_(total[0], alpha=self.penalty)
         if round_.weight_sum > 0:  # not so where all participants are empty

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    NotNegative,
+    NonNegativeFloat,
+    Objective,
     Sharing,
     algorithms,
 )
@@ -33,7 +33,7 @@ from fedapm_mpi.algorithms.fedsim import FedSim
 class FedProx(FedSim):
     """Proximal SGD on the whole model at the participants, then their mean."""
 
-    mu: NotNegative
+    mu: NonNegativeFloat
     r"""Proximal coefficient :math:`\mu`, in units of a client's loss per squared unit
     of the model; not scaled by the client weight."""
 
@@ -43,7 +43,7 @@ class FedProx(FedSim):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         if self.mu == 0:  # adding even a zero turns a gradient of -0 into +0

@@ -23,32 +23,32 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedapm_mpi.algorithms._averaging import ServerMean
+from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
     Sharing,
-    Work,
     algorithms,
 )
 
 
 @algorithms.register("fedrep")
 @dataclass(frozen=True, kw_only=True)
-class FedRep(ServerMean):
+class FedRep(FederatedAveraging):
     """Head phase, then representation phase, then a mean over participants."""
 
-    lr_head: Positive
+    lr_head: PositiveFloat
     """Step size of the head phase."""
 
-    lr_body: Positive
+    lr_body: PositiveFloat
     """Step size of the representation phase."""
 
-    head_work: Work
+    head_work: LocalBudget
     """Length of the head phase."""
 
-    body_work: Work
+    body_work: LocalBudget
     """Length of the representation phase."""
 
     sharing: ClassVar[Sharing] = "split"
@@ -57,7 +57,7 @@ class FedRep(ServerMean):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (u_server,) = broadcast

@@ -13,26 +13,26 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fedapm_mpi.algorithms._averaging import ServerMean
+from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
     Sharing,
-    Work,
     algorithms,
 )
 
 
 @algorithms.register("fedsim")
 @dataclass(frozen=True, kw_only=True)
-class FedSim(ServerMean):
+class FedSim(FederatedAveraging):
     """One joint phase over both blocks, then a mean over participants."""
 
-    lr: Positive
+    lr: PositiveFloat
     """Step size of both blocks."""
 
-    work: Work
+    work: LocalBudget
     """Length of the joint phase."""
 
     sharing: ClassVar[Sharing] = "split"
@@ -41,7 +41,7 @@ class FedSim(ServerMean):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (u_server,) = broadcast

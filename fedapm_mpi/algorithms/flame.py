@@ -37,14 +37,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms._sgd import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
-    Round,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     algorithms,
 )
 from fedapm_mpi.optim import admm
@@ -52,19 +52,19 @@ from fedapm_mpi.optim import admm
 
 @algorithms.register("flame")
 @dataclass(frozen=True, kw_only=True)
-class Flame(LocalSGD):
+class Flame(LocalTraining):
     """SGD on the personal model, then one exact ADMM step on the global one."""
 
-    lam: Positive
+    lam: PositiveFloat
     r"""Coefficient :math:`\lambda` of the Moreau envelope; inside the client weight."""
 
-    rho: Positive
+    rho: PositiveFloat
     r"""Penalty :math:`\rho`, in units of the loss per squared unit of w."""
 
-    lr_personal: Positive
+    lr_personal: PositiveFloat
     r"""Step size :math:`\eta` of the personal model."""
 
-    personal_work: Work
+    personal_work: LocalBudget
     """Length of the personal model's training."""
 
     sharing: ClassVar[Sharing] = "all"
@@ -82,12 +82,12 @@ class Flame(LocalSGD):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (w_server,) = broadcast
         w, dual, theta = client["shared"], client["dual"], client["own"]
-        vote_before = admm.vote(w, dual, self.rho)
+        vote_before = admm.augmented_model(w, dual, self.rho)
         problem.shared.copy_(theta)
         self.descend(
             problem,
@@ -101,17 +101,17 @@ class Flame(LocalSGD):
         pull = weight * self.lam
         step = (theta - w_server).mul_(pull).sub_(dual).div_(pull + self.rho)
         torch.add(w_server, step, out=w)
-        admm.ascend_dual(dual, w, w_server, self.rho)
-        return (admm.vote(w, dual, self.rho) - vote_before)[None]
+        admm.dual_ascent_step(dual, w, w_server, self.rho)
+        return (admm.augmented_model(w, dual, self.rho) - vote_before)[None]
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         server.add_(total, alpha=1 / round_.num_clients)
 
     def personalise(
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         problem.shared.copy_(client["own"])

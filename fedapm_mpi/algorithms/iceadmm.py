@@ -33,7 +33,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from fedapm_mpi.algorithms.base import ClientState, NotNegative, algorithms
+from fedapm_mpi.algorithms.base import ClientState, NonNegativeFloat, algorithms
 from fedapm_mpi.algorithms.fedadmm import FullModelADMM
 from fedapm_mpi.optim import admm
 
@@ -43,7 +43,7 @@ from fedapm_mpi.optim import admm
 class ICEADMM(FullModelADMM):
     """Primal and dual steps in turn at the participants, then a mean of votes."""
 
-    curvature: NotNegative
+    curvature: NonNegativeFloat
     r"""Curvature r of the model of a client's loss, inside the client weight. Where it
     is a Lipschitz constant of :math:`\nabla f_i`, the model bounds the loss above."""
 
@@ -54,4 +54,4 @@ class ICEADMM(FullModelADMM):
         return 1 / (self.rho + weight * self.curvature)
 
     def after_step(self, anchor: Tensor, client: ClientState, w: Tensor) -> None:
-        admm.ascend_dual(client["dual"], w, anchor, self.rho)
+        admm.dual_ascent_step(client["dual"], w, anchor, self.rho)

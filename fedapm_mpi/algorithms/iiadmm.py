@@ -32,7 +32,7 @@ algorithm 1.
 from dataclasses import dataclass
 
 from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
-from fedapm_mpi.algorithms.base import NotNegative, algorithms
+from fedapm_mpi.algorithms.base import NonNegativeFloat, algorithms
 from fedapm_mpi.algorithms.fedadmm import FullModelADMM
 
 
@@ -41,7 +41,7 @@ from fedapm_mpi.algorithms.fedadmm import FullModelADMM
 class IIADMM(FullModelADMM, RelaxedADMM):
     """Linearised proximal steps on the augmented Lagrangian, then one dual step."""
 
-    zeta: NotNegative
+    zeta: NonNegativeFloat
     r"""Proximity :math:`\zeta` to where a step starts, in units of :math:`\rho`; not
     scaled by the client weight."""
 

@@ -10,27 +10,27 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms._sgd import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
-    Round,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     algorithms,
 )
 
 
 @algorithms.register("local")
 @dataclass(frozen=True, kw_only=True)
-class LocalOnly(LocalSGD):
+class LocalOnly(LocalTraining):
     """SGD on the client's own model, from the common initial one."""
 
-    lr: Positive
+    lr: PositiveFloat
     """Step size."""
 
-    work: Work
+    work: LocalBudget
     """Length of a participant's work."""
 
     sharing: ClassVar[Sharing] = "none"
@@ -44,7 +44,7 @@ class LocalOnly(LocalSGD):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         """Train; the increment is empty."""
@@ -53,5 +53,5 @@ class LocalOnly(LocalSGD):
         client["personal"].copy_(problem.personal)
         return torch.zeros(self.rows, len(problem.shared), dtype=torch.float64)
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Do nothing: there is nothing to agree on."""

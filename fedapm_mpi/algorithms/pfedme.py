@@ -32,41 +32,41 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms._sgd import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
-    Round,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     algorithms,
-    weighted_change,
+    weighted_delta,
 )
 
 
 @algorithms.register("pfedme")
 @dataclass(frozen=True, kw_only=True)
-class PFedMe(LocalSGD):
+class PFedMe(LocalTraining):
     """Steps on the Moreau envelope, each after a few on the inner problem."""
 
-    lam: Positive
+    lam: PositiveFloat
     r"""Coefficient :math:`\lambda` of the Moreau envelope."""
 
-    lr_personal: Positive
+    lr_personal: PositiveFloat
     r"""Step size :math:`\eta_p` of the inner problem."""
 
     inner_steps: Annotated[int, Ge(1)]
     """Steps K on the inner problem, all on the same mini-batch."""
 
-    eta: Positive
+    eta: PositiveFloat
     r"""Step size :math:`\eta` on the envelope; with :math:`\eta\lambda = 1` the step
     ends at :math:`\theta_i`."""
 
-    work: Work
+    work: LocalBudget
     """Length of the local work: a step on the envelope for each mini-batch."""
 
-    beta: Positive = 1.0
+    beta: PositiveFloat = 1.0
     r"""Step size :math:`\beta` of the server; 1 is the plain mean."""
 
     sharing: ClassVar[Sharing] = "all"
@@ -83,7 +83,7 @@ class PFedMe(LocalSGD):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         (w_server,) = broadcast
@@ -98,9 +98,9 @@ class PFedMe(LocalSGD):
                 theta.sub_(slope, alpha=self.lr_personal)
             w.sub_(w - theta, alpha=self.eta * self.lam)
         client["own"].copy_(theta)
-        return weighted_change(w, w_server, weight)
+        return weighted_delta(w, w_server, weight)
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         if round_.weight_sum > 0:  # not so where all participants are empty
             server[0].add_(total[0], alpha=self.beta / round_.weight_sum)
 
@@ -108,7 +108,7 @@ class PFedMe(LocalSGD):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> None:
         problem.shared.copy_(client["own"])

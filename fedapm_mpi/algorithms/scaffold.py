@@ -34,35 +34,35 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalSGD
+from fedapm_mpi.algorithms._sgd import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
-    LocalProblem,
-    Positive,
-    Round,
+    LocalBudget,
+    Objective,
+    PositiveFloat,
+    RoundInfo,
     Sharing,
-    Work,
     algorithms,
-    weighted_change,
+    weighted_delta,
 )
 
 
 @algorithms.register("scaffold")
 @dataclass(frozen=True, kw_only=True)
-class Scaffold(LocalSGD):
+class Scaffold(LocalTraining):
     """Corrected SGD on the whole model, then a step of the server's model and c."""
 
-    lr: Positive
+    lr: PositiveFloat
     r"""Step size :math:`\eta` of the local steps."""
 
-    work: Work
+    work: LocalBudget
     """Length of the local phase."""
 
     control_variate: Literal["gradient", "steps"] = "steps"
     """New control variate: the gradient over all samples at the broadcast model (one
     more pass over them, without dropout), or the mean of the steps' gradients."""
 
-    lr_server: Positive = 1.0
+    lr_server: PositiveFloat = 1.0
     r"""Step size :math:`\eta_g` along the mean change; 1 is the plain mean."""
 
     sharing: ClassVar[Sharing] = "all"
@@ -79,7 +79,7 @@ class Scaffold(LocalSGD):
         self,
         broadcast: Tensor,
         client: ClientState,
-        problem: LocalProblem,
+        problem: Objective,
         weight: float,
     ) -> Tensor:
         x, c = broadcast
@@ -107,10 +107,10 @@ class Scaffold(LocalSGD):
             control.sub_(c).add_(x - y, alpha=1 / (steps * self.lr))
         # From the control as it is stored, so that no rounding parts c from the sum.
         return torch.cat(
-            [weighted_change(y, x, weight), weighted_change(control, before, weight)]
+            [weighted_delta(y, x, weight), weighted_delta(control, before, weight)]
         )
 
-    def server_step(self, server: Tensor, total: Tensor, round_: Round) -> None:
+    def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         x, c = server
         if round_.weight_sum > 0:  # not so where all participants are empty
             x.add_(total[0] / round_.weight_sum, alpha=self.lr_server)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-STEEPEST = 10.0
+MAX_SLOPE = 10.0
 """Largest exponent: a steeper power law looks like a linear rate for all of a run."""
 
-LEAST_POINTS = 8
+MIN_POINTS = 8
 """Measured rounds below which nothing is fitted."""
 
-EXACT = 1e-9
+EXACT_FIT_RMS = 1e-9
 """Misfit below which fits are equally exact."""
 
 GRID, ZOOMS = 33, 8
@@ -52,7 +52,9 @@ class Fit(NamedTuple):
         """Standard error of the slope over the slope."""
         if self.at_edge:
             return inf
-        return (self.rms + EXACT) / max(float(-self.slope * self.sum_xx**0.5), 1e-300)
+        return (self.rms + EXACT_FIT_RMS) / max(
+            float(-self.slope * self.sum_xx**0.5), 1e-300
+        )
 
     @property
     def fall(self) -> float:
@@ -62,7 +64,7 @@ class Fit(NamedTuple):
     @property
     def deviance(self) -> float:
         """Minus twice the mean log-likelihood of the values, up to a constant."""
-        return log(self.rms**2 + EXACT**2) + 2 * float(self.log_gaps.mean())
+        return log(self.rms**2 + EXACT_FIT_RMS**2) + 2 * float(self.log_gaps.mean())
 
     @property
     def independent(self) -> float:
@@ -101,7 +103,7 @@ def start_of_floor(t: Array, gap: Array) -> int:
     """
     at = np.flatnonzero(gap > 0)
     n = len(at)
-    if n < LEAST_POINTS:
+    if n < MIN_POINTS:
         return len(gap)
     y = np.log(gap[at])
     below = y <= np.median(y[-max(5, n // 20) :]) + log(10)
@@ -133,7 +135,7 @@ def search(t: Array, v: Array, *, bends: bool, limit_known: bool) -> Fit:
     that closes in on the best; `v` holds gaps if the limit is known.
     """
     tau, rise = t - t[0], v if limit_known else v - v.min()
-    steepest = STEEPEST if bends else inf
+    steepest = MAX_SLOPE if bends else inf
     step, top = float(np.diff(t).min()), float(np.ptp(v))
     shifts = np.log([1e-3 * step, 100 * tau[-1]]) if bends else np.array([inf])
     depths = np.array([-inf])
@@ -147,7 +149,7 @@ def search(t: Array, v: Array, *, bends: bool, limit_known: bool) -> Fit:
         xx, xy = (a**2).sum(1), b @ a.T
         slope = np.clip(xy / xx, -steepest, 0)
         squares = (b**2).sum(1)[:, None] - 2 * slope * xy + slope**2 * xx
-        deviance = np.log(np.maximum(squares / len(t), EXACT**2))
+        deviance = np.log(np.maximum(squares / len(t), EXACT_FIT_RMS**2))
         deviance = deviance + 2 * y.mean(1)[:, None]
         i, j = np.unravel_index(int(deviance.argmin()), deviance.shape)
         best = float(depths[i]), float(shifts[j])

@@ -11,7 +11,7 @@ from fedapm_mpi.tracking.summary import (
     partial_counts,
     share_of_clients,
 )
-from fedapm_mpi.utils.atomic_io import write_whole
+from fedapm_mpi.utils.atomic_io import atomic_write
 
 COLUMNS = {
     "mean": "last",
@@ -25,7 +25,7 @@ COLUMNS = {
 }
 """Columns of a comparison, and what the summary of a run calls them."""
 
-MORE_COLUMNS = {
+OPTIONAL_COLUMNS = {
     "mean_of_last_10_evaluations": "mean_of_last_ten_evaluations",
     "mean_of_last_10_fewest_clients": "mean_of_last_ten_fewest_clients",
     "mean_of_last_10_most_clients": "mean_of_last_ten_most_clients",
@@ -33,11 +33,13 @@ MORE_COLUMNS = {
 }
 """Columns of CSV files only."""
 
-SHOWN = ("accuracy", "f1", "auroc", "loss")
+DISPLAYED_COLUMNS = ("accuracy", "f1", "auroc", "loss")
 """Metrics of the table; the CSV file has all."""
 
 
-def figures(run: Run, metric: str, columns: Mapping[str, str] = COLUMNS) -> list[Any]:
+def summary_metrics(
+    run: Run, metric: str, columns: Mapping[str, str] = COLUMNS
+) -> list[Any]:
     """Return a run's row of one metric, `None` where it has none."""
     values = run.summary.get(metric, {})
     return [values.get(key) for key in columns.values()]
@@ -47,16 +49,16 @@ def table_rows(runs: Sequence[Run]) -> list[list[Any]]:
     """Return the rows of the table, the runs of each metric next to each other."""
     place = list(COLUMNS).index("clients")
     rows = []
-    for metric in SHOWN:
+    for metric in DISPLAYED_COLUMNS:
         for k, run in enumerate(runs):
-            cells = figures(run, metric)
+            cells = summary_metrics(run, metric)
             share = share_of_clients(cells[place], run.summary.get("num_clients"))
             cells[place] = share or None
             rows.append([metric if k == 0 else "", run.label, *cells])
     return rows
 
 
-def sentences(runs: Sequence[Run]) -> list[str]:
+def notes(runs: Sequence[Run]) -> list[str]:
     """Return what the table does not say: what is unfinished or lost, and more."""
     lines = []
     for run in runs:
@@ -114,14 +116,14 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
             writer.writerow(
                 [
                     *("run", "directory", "algorithm", "rounds", "num_clients"),
-                    *("metric", *COLUMNS, *MORE_COLUMNS),
+                    *("metric", *COLUMNS, *OPTIONAL_COLUMNS),
                 ]
             )
             for run in runs:
                 start = [run.label, run.directory, run.algorithm, run.summary["rounds"]]
                 start.append(run.summary.get("num_clients"))
                 for metric in HIGHER_IS_BETTER:
-                    values = figures(run, metric, COLUMNS | MORE_COLUMNS)
+                    values = summary_metrics(run, metric, COLUMNS | OPTIONAL_COLUMNS)
                     writer.writerow([*start, metric, *values])
 
-    write_whole(path, write)
+    atomic_write(path, write)

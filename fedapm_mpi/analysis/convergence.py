@@ -29,8 +29,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fedapm_mpi.analysis._line_fits import (
-    LEAST_POINTS,
-    STEEPEST,
+    MAX_SLOPE,
+    MIN_POINTS,
     Array,
     Pair,
     fit_pair,
@@ -39,20 +39,20 @@ from fedapm_mpi.analysis._line_fits import (
 
 Kind = Literal["finite", "linear", "sublinear", "undecided"]
 
-MOST_POINTS = 2000
+MAX_POINTS = 2000
 """Of more measured rounds, evenly spaced ones are fitted."""
 
-LEAST_STRETCH = 1.5
+MIN_STRETCH = 1.5
 """By what factor t + s must grow over the rounds that are fitted: over less, the end of
 a transient before a linear rate looks like a power law with a large s."""
 
-STRONG = 6.0
+STRONG_EVIDENCE = 6.0
 """Difference of BIC that decides: strong evidence (Kass and Raftery, JASA 1995)."""
 
-ROUNDING = 1e-14
+ROUNDING_LIMIT = 1e-14
 """What counts as 0: relative to the largest gap and, beside a limit, to the values."""
 
-STALLED = 1e-5
+STALL_RATIO = 1e-5
 """A gap that rests above this, relative to the largest, does not tend to 0: rounding of
 single precision is below it."""
 
@@ -152,7 +152,7 @@ def fit_rate(
     # A power of two, so that the scaling is exact; beyond it nothing can overflow.
     power = int(np.frexp(max(np.abs(v).max(), abs(known)))[1])
     v, known = np.ldexp(v, -power), float(np.ldexp(known, -power))
-    floor = 0.0 if limit is None else ROUNDING * max(np.abs(v).max(), abs(known))
+    floor = 0.0 if limit is None else ROUNDING_LIMIT * max(np.abs(v).max(), abs(known))
     if limit == "estimate":
         last = v[-max(3, len(v) // 20) :]
         if len(v) < 3 or np.ptp(last) > floor:
@@ -171,7 +171,7 @@ def fit_rate(
     t, gap = t[: len(gap)][gap > 0], gap[gap > 0]
     end = start_of_floor(t, gap)
     level = float(np.median(gap[end:])) if end < len(gap) else 0.0
-    if level and level > STALLED * gap.max():
+    if level and level > STALL_RATIO * gap.max():
         level = float(np.ldexp(level, power))
         return _undecided(f"the gap rests at {level:.3g} from round {t[end]:g} on")
     return _judge(t[:end], gap[:end], known, 1.0, power)
@@ -212,7 +212,7 @@ def _reached(t: Array, gap: Array, floor: float) -> float | None:
     further factor of a thousand: a linear rate comes to rounding at its own pace.
     """
     largest = float(gap.max())
-    above = np.flatnonzero(gap > max(floor, ROUNDING * largest))
+    above = np.flatnonzero(gap > max(floor, ROUNDING_LIMIT * largest))
     if not len(above):
         return float(t[0])
     k = int(above[-1])
@@ -232,17 +232,17 @@ def _judge(t: Array, v: Array, known: float | None, sign: float, power: int) -> 
     are to be multiplied by two to the `power`.
     """
     n = len(t)
-    if n < LEAST_POINTS:
+    if n < MIN_POINTS:
         return _undecided(f"only {n} rounds have a gap above 0 and above any floor")
-    if n > MOST_POINTS:
-        thin = np.linspace(0, n - 1, MOST_POINTS).astype(int)
-        t, v, n = t[thin], v[thin], MOST_POINTS
+    if n > MAX_POINTS:
+        thin = np.linspace(0, n - 1, MAX_POINTS).astype(int)
+        t, v, n = t[thin], v[thin], MAX_POINTS
     starts = {n * k // 20 for k in range(13)}
     starts |= {2**k for k in range(n.bit_length()) if 2**k < n / 2}
     pairs = {
         start: fit_pair(t[start:], v[start:], known is not None)
         for start in sorted(starts)
-        if n - start >= LEAST_POINTS and np.ptp(v[start:]) > 0
+        if n - start >= MIN_POINTS and np.ptp(v[start:]) > 0
     }
     if not pairs:
         return _undecided("the figure does not change")
@@ -282,11 +282,11 @@ def _doubt(pair: Pair, gaps: Array, span: float) -> str:
         return "the gap does not fall by more than it scatters"
     if better.at_edge:
         return "the figure has not slowed down enough to show its limit"
-    if abs(pair.bic_difference) < STRONG:
+    if abs(pair.bic_difference) < STRONG_EVIDENCE:
         return "both fits are about as good"
-    if better is pair.bent and better.slope <= -0.999 * STEEPEST:
-        return f"it slows down, but falls faster than t^-{STEEPEST:g}"
-    if better.shift + span < LEAST_STRETCH * better.shift:
+    if better is pair.bent and better.slope <= -0.999 * MAX_SLOPE:
+        return f"it slows down, but falls faster than t^-{MAX_SLOPE:g}"
+    if better.shift + span < MIN_STRETCH * better.shift:
         return "it slows down, but too few rounds show whether that goes on"
     return ""
 

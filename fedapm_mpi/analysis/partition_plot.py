@@ -6,7 +6,7 @@ from pathlib import Path
 from fedapm_mpi.analysis.plots import NAMED, STYLE, plain, pyplot, write_figure
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.atomic_io import write_whole
+from fedapm_mpi.utils.atomic_io import atomic_write
 from fedapm_mpi.utils.terminal import short
 
 KINDS = (".png", ".svg", ".pdf")
@@ -57,5 +57,5 @@ def draw_partition(manifest: Manifest, path: Path) -> None:
             labels.set_yticks(range(m), names, fontsize=8)
         bars.barh(range(m), sizes, height=1.0 if m > NAMED else 0.8, color="#0072B2")
         bars.set(title="Samples", xlabel="number", axisbelow=True)
-        write_whole(path, partial(write_figure, figure, path.suffix[1:]))
+        atomic_write(path, partial(write_figure, figure, path.suffix[1:]))
         plt.close(figure)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedapm_mpi.analysis.run_data import Run, side_by_side
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tracking.summary import evaluated_parts
-from fedapm_mpi.utils.atomic_io import write_whole
+from fedapm_mpi.utils.atomic_io import atomic_write
 from fedapm_mpi.utils.terminal import printable, short
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
 
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     for path in paths:
-        write_whole(path, partial(write_figure, figure, path.suffix[1:]))
+        atomic_write(path, partial(write_figure, figure, path.suffix[1:]))
     plt.close(figure)
     return paths
 

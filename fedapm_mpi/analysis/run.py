@@ -19,14 +19,14 @@ from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import to_samples
-from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.errors import DataError, FedAPMError
-from fedapm_mpi.federation.builder import build_part
-from fedapm_mpi.federation.client_groups import Groups, build_groups
+from fedapm_mpi.federation.builder import build_plugin
+from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.client_states import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
-from fedapm_mpi.tracking.records import FILE, LARGEST, Record, Records
+from fedapm_mpi.tracking.records import FILE, MAX_ROUND, Record, Records
 from fedapm_mpi.tracking.summary import PART_NAMES
 from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
 from fedapm_mpi.training.trust import require
@@ -71,7 +71,7 @@ def _check_config(config: Config) -> None:
         raise ValueError(msg)
 
 
-def _in_words(function: Callable[P, T]) -> Callable[P, T]:
+def _describe_error(function: Callable[P, T]) -> Callable[P, T]:
     """Turn what damaged files of a run may raise into a sentence."""
 
     @wraps(function)
@@ -126,11 +126,11 @@ def last_round(run: Path, reader: Records) -> int:
             done = json.loads(file.read().decode("utf-8"))["rounds"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         done = -1
-    known = type(done) is int and 0 <= done < LARGEST
+    known = type(done) is int and 0 <= done < MAX_ROUND
     return max([*reader.rounds[-1:], done if known else -1])
 
 
-@_in_words
+@_describe_error
 def load_client_model(
     run: Path | str, client: int | str, *, trust: bool = False
 ) -> nn.Module:
@@ -174,7 +174,7 @@ def load_client_model(
         none if buffers is None else buffers, state.get("counters", none)
     )
     if hasattr(final.algorithm, "personalise"):
-        _personalise(final, client, state, run)
+        _personalize(final, client, state, run)
     else:
         at_server = final.config.evaluation.shared == "server"
         u = final.groups.take(client, server["rows"][0])
@@ -218,7 +218,7 @@ def find_client(run: Path, names: Sequence[str], client: object) -> int:
     return number
 
 
-@_in_words
+@_describe_error
 def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
     """Return the digest of the state in a run's ``final`` folder.
 
@@ -243,7 +243,7 @@ class _Final(NamedTuple):
     config: Config
     manifest: Manifest
     algorithm: Any
-    groups: Groups
+    groups: ClientGroups
     server: dict[str, Tensor]
 
 
@@ -251,7 +251,7 @@ def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
     manifest = first_clients(read_manifest(config.data), config.clients)
-    algorithm = build_part(algorithms, config.algorithm)
+    algorithm = build_plugin(algorithms, config.algorithm)
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
     if not path.exists():
@@ -260,7 +260,7 @@ def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     return _Final(config, manifest, algorithm, groups, _tensors(path))
 
 
-def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> None:
+def _personalize(final: _Final, client: int, state: ClientState, run: Path) -> None:
     """Set the live model to what the algorithm makes for a client."""
     config, group = final.config, final.groups.of(client)
     reader = ShardReader(read_manifest(config.data))
@@ -269,7 +269,7 @@ def _personalise(final: _Final, client: int, state: ClientState, run: Path) -> N
     counts = final.manifest.counts["train"]
     m = final.manifest.num_clients
     uniform = config.client_weights == "uniform"
-    problem = ClientProblem(
+    problem = LocalObjective(
         group.model,
         to_samples(stored, group.inputs, group.model.dtype),
         seed=config.seed,

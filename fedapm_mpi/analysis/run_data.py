@@ -16,7 +16,7 @@ from fedapm_mpi.tracking.summary import (
     HIGHER_IS_BETTER,
     clients_of,
     share_of_clients,
-    summarise_run,
+    summarize_run,
 )
 from fedapm_mpi.utils.atomic_io import open_regular
 
@@ -103,7 +103,7 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
             algorithm=names[k],
             rounds=configs[k].rounds,
             records=records,
-            summary=summarise_run(records, last if last >= 0 else None),
+            summary=summarize_run(records, last if last >= 0 else None),
             clients=_clients(directory),
             notes=reader.notes(last),
             split=configs[k].evaluation.split,

@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.utils.text import cut, shown
+from fedapm_mpi.utils.text import format_value, truncate
 
 NUMBER = re.compile(r"-\.?[0-9].*", re.DOTALL)
 """What begins with a dash and is a value all the same."""
 
-LONGEST_FLAG = 60
+MAX_FLAG_LENGTH = 60
 """Characters of an unknown flag that are compared with those that are known."""
 
 REST = (argparse.REMAINDER, argparse.PARSER)
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise `ConfigError` with what is wrong and where help is."""
-        msg = f"{cut(message, 300)} (see {self.prog} --help)"
+        msg = f"{truncate(message, 300)} (see {self.prog} --help)"
         raise ConfigError(msg)
 
     def known_flags(self) -> list[str]:
@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
             short = self._option_string_actions.get(word[:2])
             if short is not None and short.nargs != 0 and word[1] != "-":
                 return [word]  # such as -n5
-            self.error(f"unknown option {shown(name)}{self._hint(name)}")
+            self.error(f"unknown option {format_value(name)}{self._hint(name)}")
         if equals or action.nargs == 0:
             return [word]
         if action.nargs == argparse.OPTIONAL:
@@ -106,7 +106,7 @@ class Parser(argparse.ArgumentParser):
                 for verb, parser in action.choices.items():
                     if name in parser._option_string_actions:
                         return f"; it stands after {verb}"
-        return did_you_mean(name[:LONGEST_FLAG], list(self._option_string_actions))
+        return did_you_mean(name[:MAX_FLAG_LENGTH], list(self._option_string_actions))
 
 
 def _is_flag(word: str) -> bool:

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING
 from fedapm_mpi.cli.arguments import Parser, is_override
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.launch_env import launched_rank
-from fedapm_mpi.comm.runtime import PATIENCE, from_server, on_ranks
+from fedapm_mpi.comm.runtime import ABORT_PATIENCE, on_ranks, run_on_server
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.utils import terminal
 
 if TYPE_CHECKING:
-    from fedapm_mpi.doctor.preflight import Launchers
-    from fedapm_mpi.doctor.runner import Order
-    from fedapm_mpi.doctor.watchdog import Watch
+    from fedapm_mpi.doctor.preflight import InstalledLaunchers
+    from fedapm_mpi.doctor.runner import DoctorOptions
+    from fedapm_mpi.doctor.watchdog import Watchdog
 
 HELP = "say whether this cluster and job will train well; may be started under mpiexec"
 
 TIMEOUT = 60.0
 """Seconds that a step may take."""
 
-LOADING = 300.0
+LOADING_SECONDS = 300.0
 """Seconds that ranks may take to load large libraries, all from one file system."""
 
-LONG_PATIENCE = 30.0
+PREFLIGHT_TIMEOUT = 30.0
 """Seconds that ranks which cannot see each other give rank 0 to report."""
 
 
@@ -85,16 +85,16 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str]) -> int:
     """Run the command on every rank; return the exit code."""
     from fedapm_mpi.doctor import preflight as starting
-    from fedapm_mpi.doctor.watchdog import Watch
+    from fedapm_mpi.doctor.watchdog import Watchdog
 
     first = launched_rank() == SERVER
-    if (warning := starting.before_starting()) is not None:
+    if (warning := starting.run_preflight()) is not None:
         if first:
-            complain(warning, "warning")
+            print_error(warning, "warning")
         else:  # MPI may end rank 0 before it has spoken
-            time.sleep(PATIENCE)
-    seen = starting.launchers_here() if first else starting.Launchers()
-    watch = Watch(_timeout(argv))
+            time.sleep(ABORT_PATIENCE)
+    seen = starting.installed_launchers() if first else starting.InstalledLaunchers()
+    watch = Watchdog(_timeout(argv))
     try:
         return on_ranks(
             lambda comm: _examine(comm, argv, seen, watch),
@@ -104,22 +104,25 @@ def main(argv: Sequence[str]) -> int:
         watch.close()
 
 
-def complain(text: str, level: str) -> None:
+def print_error(text: str, level: str) -> None:
     """Print a sentence in one write."""
-    terminal.complain(f"fedapm doctor: {level}: {text}")
+    terminal.print_error(f"fedapm doctor: {level}: {text}")
 
 
 def _examine(
-    comm: Communicator, argv: Sequence[str], seen: "Launchers", watch: "Watch"
+    comm: Communicator,
+    argv: Sequence[str],
+    seen: "InstalledLaunchers",
+    watch: "Watchdog",
 ) -> int:
     watch.knows(comm.rank, comm.size, comm.abort)
     patience = watch.seconds
-    watch.step("loading torch", max(patience, LOADING))
-    from fedapm_mpi.doctor.runner import conclude, observe
+    watch.step("loading torch", max(patience, LOADING_SECONDS))
+    from fedapm_mpi.doctor.runner import observe, run_all_checks
 
     comm.wait()  # in this step, which may take longer than others
     watch.step("reading the command line", patience)
-    order = from_server(comm, lambda: _read_order(argv))
+    order = run_on_server(comm, lambda: _read_order(argv))
     if isinstance(order, int):
         return order
     watch.step("beginning", order.timeout)
@@ -127,7 +130,7 @@ def _examine(
     code, error = 0, None
     if observed is not None:
         try:
-            code = conclude(observed, order)
+            code = run_all_checks(observed, order)
         except FedAPMError as caught:
             error = caught
     comm.agree(error)
@@ -135,28 +138,31 @@ def _examine(
 
 
 def _examine_alone(
-    error: FedAPMError, argv: Sequence[str], seen: "Launchers", watch: "Watch"
+    error: FedAPMError,
+    argv: Sequence[str],
+    seen: "InstalledLaunchers",
+    watch: "Watchdog",
 ) -> None:
     """Tell why ranks cannot see each other; the rest cannot be tested then."""
     watch.close()
     if launched_rank() != SERVER:
-        time.sleep(LONG_PATIENCE)
+        time.sleep(PREFLIGHT_TIMEOUT)
         return
-    from fedapm_mpi.doctor.findings import Observed
-    from fedapm_mpi.doctor.runner import conclude, gather_facts
+    from fedapm_mpi.doctor.findings import Observations
+    from fedapm_mpi.doctor.runner import gather_rank_info, run_all_checks
 
     try:
         order = _read_order(argv)
         if not isinstance(order, int):
-            ranks = gather_facts(Serial(), watch)
-            conclude(Observed(ranks=ranks or [], launchers=seen), order)
+            ranks = gather_rank_info(Serial(), watch)
+            run_all_checks(Observations(ranks=ranks or [], launchers=seen), order)
     except FedAPMError as another:
-        complain(str(error), "fault")
-        complain(str(another), "error")
+        print_error(str(error), "fault")
+        print_error(str(another), "error")
 
 
-def _read_order(argv: Sequence[str]) -> "Order | int":
-    from fedapm_mpi.doctor.runner import Order, Subject
+def _read_order(argv: Sequence[str]) -> "DoctorOptions | int":
+    from fedapm_mpi.doctor.runner import DoctorOptions, Subject
 
     parser = Parser(prog="fedapm doctor", description=__doc__)
     add_arguments(parser)
@@ -184,7 +190,7 @@ def _read_order(argv: Sequence[str]) -> "Order | int":
         "json": args.json,
     }
     if not files:
-        return Order(subjects=subjects, **chosen)
+        return DoctorOptions(subjects=subjects, **chosen)
     if not files[0].exists():
         msg = f"{files[0]} is neither a CONFIG nor a directory of data"
         raise ConfigError(msg)
@@ -194,7 +200,7 @@ def _read_order(argv: Sequence[str]) -> "Order | int":
     own = Subject(
         directory=config.data, placement=config.placement, clients=config.clients
     )
-    return Order(
+    return DoctorOptions(
         subjects=[own, *subjects],
         threads=config.threads,
         device=config.device,

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedapm_mpi.cli.arguments import Parser
-from fedapm_mpi.cli.prepare import add_paths, asked
+from fedapm_mpi.cli.prepare import add_paths, request_of
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.comm.runtime import from_server, on_ranks
+from fedapm_mpi.comm.runtime import on_ranks, run_on_server
 from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins import loader as ownparts
@@ -17,11 +17,11 @@ from fedapm_mpi.plugins.faults import classify
 
 HELP = "make features of pictures, sound and text; may be started under mpiexec"
 
-PAUSE = 10.0
+UPDATE_SECONDS = 10.0
 """Seconds between two lines on how far it is."""
 
 
-class Order(NamedTuple):
+class ExtractOptions(NamedTuple):
     """What rank 0 makes of the command line, for all ranks."""
 
     name: str
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _extract(comm: Communicator, argv: Sequence[str]) -> int:
-    order = from_server(comm, lambda: _read_order(argv))
+    order = run_on_server(comm, lambda: _read_options(argv))
     if isinstance(order, int):
         return order
     import torch
@@ -88,7 +88,9 @@ def _deciding(extractor: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in options.items() if k not in added or v != added[k]}
 
 
-def _extractor(comm: Communicator, factory: Callable[..., Any], order: Order) -> Any:
+def _extractor(
+    comm: Communicator, factory: Callable[..., Any], order: ExtractOptions
+) -> Any:
     """Return the extractor; a collective call, since a user's own may fail."""
     from fedapm_mpi.training.plugin_checks import check_methods
 
@@ -104,13 +106,13 @@ def _extractor(comm: Communicator, factory: Callable[..., Any], order: Order) ->
     return made
 
 
-def _identity(order: Order, extractor: Any) -> dict[str, Any]:
+def _identity(order: ExtractOptions, extractor: Any) -> dict[str, Any]:
     """Return what decides the features: the extractor, its options and its code."""
     found = {
         "extractor": order.name,
         "options": _deciding(extractor, order.options),
     }
-    if not ownparts.is_own(order.name):
+    if not ownparts.is_user_plugin(order.name):
         return found
     part = ownsources.without_folder({"name": order.name})
     code = ownsources.hashes_of([order.name])
@@ -122,12 +124,12 @@ class _Progress:
 
     def __init__(self) -> None:
         self._begun: tuple[float, int] | None = None
-        self._told = -PAUSE
+        self._told = -UPDATE_SECONDS
 
     def __call__(self, done: int, of: int) -> None:
         now = time.monotonic()
         self._begun = self._begun or (now, done)
-        if done < of and now - self._told < PAUSE:
+        if done < of and now - self._told < UPDATE_SECONDS:
             return
         self._told = now
         begun, before = self._begun
@@ -142,7 +144,7 @@ def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def _read_order(argv: Sequence[str]) -> Order | int:
+def _read_options(argv: Sequence[str]) -> ExtractOptions | int:
     from data_prep.extractors import extractors
     from fedapm_mpi.config.overrides import validate_options
 
@@ -154,12 +156,12 @@ def _read_order(argv: Sequence[str]) -> Order | int:
             first = (extractors.get(name).__doc__ or "").partition("\n")[0]
             _say(f"{name:<12}{first}")
         return 0
-    source, given = asked(args, "extract")
-    own = ownparts.is_own(source)
+    source, given = request_of(args, "extract")
+    own = ownparts.is_user_plugin(source)
     name = ownparts.absolute(source) if own else source.replace("_", "-")
     options, errors = validate_options(
         f"extract {ownparts.shown(name)!r}", extractors.get(name), given, 1
     )
     if errors:
         raise ConfigError("\n".join(errors))
-    return Order(name, args.origin, args.directory, options)
+    return ExtractOptions(name, args.origin, args.directory, options)

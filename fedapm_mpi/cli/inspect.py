@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.utils.terminal import printable, short
-from fedapm_mpi.utils.text import some
+from fedapm_mpi.utils.text import format_some
 
 HELP = "show what a prepared data set holds"
 
-MOST_CLIENTS = 30
+MAX_CLIENTS = 30
 """Clients shown one by one; of more, an excerpt is shown."""
 
-MOST_CLASSES = 16
+MAX_CLASSES = 16
 """Classes shown one by one; of more, the last column counts the others."""
 
-LONGEST_NAME = 60
+MAX_NAME_LENGTH = 60
 """Characters of the name of a data set or a class that are shown."""
 
-LONGEST_LINE = 2000
+MAX_LINE_LENGTH = 2000
 """Characters of a line on the whole data set, as manifests may hold anything."""
 
 
@@ -58,7 +58,7 @@ def overview(manifest: Manifest) -> str:
     name, moved = options.pop("name", "unknown"), options.pop("moved", 0)
     skew = heterogeneity(manifest.label_counts["train"])
     lines = [
-        f"data set       {short(manifest.dataset, LONGEST_NAME)}",
+        f"data set       {short(manifest.dataset, MAX_NAME_LENGTH)}",
         f"clients        {manifest.num_clients}",
         f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
@@ -101,7 +101,7 @@ def overview(manifest: Manifest) -> str:
         f"  effective number of classes                    {skew.effective_classes:.2f}"
         f" of {len(manifest.classes)}",
     ]
-    return "\n".join(short(printable(line), LONGEST_LINE) for line in lines) + "\n"
+    return "\n".join(short(printable(line), MAX_LINE_LENGTH) for line in lines) + "\n"
 
 
 def _drawn(shift: str, manifest: Manifest) -> str:
@@ -145,12 +145,12 @@ def client_table(manifest: Manifest) -> str:
     counts = manifest.label_counts["train"]
     m, classes = counts.shape
     shown = list(range(m))
-    if m > MOST_CLIENTS:
+    if m > MAX_CLIENTS:
         # By size, evenly from the smallest to the largest.
         by_size = np.argsort(counts.sum(axis=1), kind="stable")
-        picks = np.linspace(0, m - 1, MOST_CLIENTS).round().astype(int)
+        picks = np.linspace(0, m - 1, MAX_CLIENTS).round().astype(int)
         shown = sorted(by_size[picks].tolist())
-    columns = min(classes, MOST_CLASSES)
+    columns = min(classes, MAX_CLASSES)
     parts = list(manifest.counts)  # train first
     header = ["client", "name", *map(str, range(columns))]
     if columns < classes:
@@ -173,10 +173,10 @@ def client_table(manifest: Manifest) -> str:
             for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
         )
         lines.append("  ".join(line).rstrip())
-    if m > MOST_CLIENTS:
+    if m > MAX_CLIENTS:
         levels = [0, 5, 25, 50, 75, 95, 100]
         values = np.percentile(counts.sum(axis=1), levels)
-        lines.append(f"({MOST_CLIENTS} of {m} clients, evenly by size)")
+        lines.append(f"({MAX_CLIENTS} of {m} clients, evenly by size)")
         lines.append(
             "train samples of a client, quantiles: "
             + ", ".join(f"{q} % {v:g}" for q, v in zip(levels, values, strict=True))
@@ -190,4 +190,4 @@ def _called(name: str, options: Mapping[str, Any]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return some(names, MOST_CLASSES, LONGEST_NAME)
+    return format_some(names, MAX_CLASSES, MAX_NAME_LENGTH)

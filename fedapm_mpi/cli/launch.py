@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from fedapm_mpi.cli.arguments import Parser, asks_for_help
-from fedapm_mpi.cluster.launch import command, library, python_in, release
+from fedapm_mpi.cluster.launch import command, launcher_version, library, python_command
 from fedapm_mpi.cluster.launchers import Job
 from fedapm_mpi.cluster.output_relay import relay_outputs
-from fedapm_mpi.cluster.supervisor import requeue, supervise, tell_failure
+from fedapm_mpi.cluster.supervisor import report_failure, requeue, run_launcher
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import did_you_mean
 
@@ -124,7 +124,7 @@ def tasks() -> int:
 
 def _tell_versions(launcher: str, python: tuple[str, ...]) -> None:
     """Say of which release launcher and library are; they are of one kind."""
-    own, inside = release(launcher), library(python)
+    own, inside = launcher_version(launcher), library(python)
     sys.stderr.write(f"container: {inside}; launcher: {own or 'unknown'}\n")
 
 
@@ -148,19 +148,20 @@ def _check(words: list[str]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Become the launcher; return only if there is something else to do."""
-    from fedapm_mpi.cli.main import PARALLEL  # which imports this
+    from fedapm_mpi.cli.main import PARALLEL_COMMANDS  # which imports this
 
     words = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not words:
         msg = "say what the ranks are to run, such as: fedapm launch -n 3 train CONFIG"
         raise ConfigError(msg)
     job = job_of(args)
-    if job.ranks > 1 and words[0] not in PARALLEL:
-        hint = did_you_mean(words[0], list(PARALLEL))
-        msg = f"{words[0]!r} does not run on ranks{hint} (known: {', '.join(PARALLEL)})"
+    if job.ranks > 1 and words[0] not in PARALLEL_COMMANDS:
+        hint = did_you_mean(words[0], list(PARALLEL_COMMANDS))
+        known = ", ".join(PARALLEL_COMMANDS)
+        msg = f"{words[0]!r} does not run on ranks{hint} (known: {known})"
         raise ConfigError(msg)
     _check(words)
-    python = python_in(args.container)
+    python = python_command(args.container)
     chosen = command(job, words, launcher=args.launcher, python=python)
     if args.container is not None:
         _tell_versions(chosen[0], python)
@@ -173,11 +174,11 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(args.cores))
     relay_outputs()
     if args.requeue:
-        ended = supervise(chosen)
+        ended = run_launcher(chosen)
         if ended.goes_on:
             requeue()
         else:
-            tell_failure(ended)
+            report_failure(ended)
         return ended.code
     try:  # in place of this process, so that signals reach the launcher
         os.execv(chosen[0], chosen)

@@ -16,7 +16,7 @@ from fedapm_mpi.plugins.faults import DEBUG, classify
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.early_interrupt import INTERRUPTED
 from fedapm_mpi.utils.terminal import Stream, protected
-from fedapm_mpi.utils.text import shown
+from fedapm_mpi.utils.text import format_value
 
 COMMANDS = (
     "train",
@@ -38,13 +38,13 @@ COMMANDS = (
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""
 
 
-LONGEST_NAME = 60
+MAX_NAME_LENGTH = 60
 """Characters of an unknown command that are compared with those that are known."""
 
-PARALLEL = ("train", "extract", "prepare", "doctor")
+PARALLEL_COMMANDS = ("train", "extract", "prepare", "doctor")
 """Those that run on many ranks, by their main(argv)."""
 
-PRINTED = ("inspect", "verify", "digest", "report", "rate", "algorithms")
+PRINTING_COMMANDS = ("inspect", "verify", "digest", "report", "rate", "algorithms")
 """Those whose result is what they print; others leave it in files."""
 
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with ExitStack() as stack:
         if argv is None:
-            stack.enter_context(interrupts.as_program())
+            stack.enter_context(interrupts.interruptible())
         output = stack.enter_context(protected())
         arguments = list(sys.argv[1:] if argv is None else argv)
         if "--debug" in arguments:
@@ -66,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(arguments, output)
         except Exception as error:
-            from fedapm_mpi.comm.runtime import complain
+            from fedapm_mpi.comm.runtime import print_error
 
             told = classify(error)
-            complain(told)
+            print_error(told)
             return told.exit_code
         except KeyboardInterrupt as error:
-            interrupts.tell_interrupted(str(error))
+            interrupts.report_interrupt(str(error))
             return INTERRUPTED
 
 
@@ -99,13 +99,13 @@ def _prints_its_result(arguments: list[str]) -> bool:
     name, *rest = arguments or [""]
     if name == "train":
         return not {"--print-config", "--dry-run"}.isdisjoint(rest)
-    return name in PRINTED or (name == "slurm" and rest[:1] == ["render"])
+    return name in PRINTING_COMMANDS or (name == "slurm" and rest[:1] == ["render"])
 
 
 def _on_ranks() -> tuple[str, ...]:
     """Return the commands to start on ranks; prepare needs no MPI unless launched."""
     alone = launched_size()[0] == 1
-    return tuple(name for name in PARALLEL if name != "prepare" or not alone)
+    return tuple(name for name in PARALLEL_COMMANDS if name != "prepare" or not alone)
 
 
 def _tells_only(arguments: list[str]) -> bool:
@@ -134,8 +134,8 @@ def _run_alone(arguments: list[str]) -> int:
         if launched_rank() != 0:
             return ConfigError.exit_code
         msg = (
-            f"only {', '.join(PARALLEL)} run on several ranks, but {variable} is "
-            f"{size}; run this command without a launcher"
+            f"only {', '.join(PARALLEL_COMMANDS)} run on several ranks, but {variable} "
+            f"is {size}; run this command without a launcher"
         )
         raise ConfigError(msg)
     try:
@@ -165,8 +165,10 @@ def parser(wanted: Sequence[str] = ()) -> Parser:
         raise ConfigError(msg)
     name = wanted[0]
     if name not in COMMANDS and not name.startswith("-"):
-        hint = did_you_mean(name[:LONGEST_NAME], list(COMMANDS))
-        msg = f"unknown command {shown(name)}{hint} (known: {', '.join(COMMANDS)})"
+        hint = did_you_mean(name[:MAX_NAME_LENGTH], list(COMMANDS))
+        msg = (
+            f"unknown command {format_value(name)}{hint} (known: {', '.join(COMMANDS)})"
+        )
         raise ConfigError(msg)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     if name in COMMANDS:

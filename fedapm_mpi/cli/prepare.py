@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from fedapm_mpi.cli.arguments import Parser, is_override
 from fedapm_mpi.comm import SERVER, Communicator, Serial
-from fedapm_mpi.comm.runtime import from_server, on_ranks
+from fedapm_mpi.comm.runtime import on_ranks, run_on_server
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.terminal import printable, short
 
 HELP = "turn raw data into the shards that 'fedapm train' reads, on any number of ranks"
 
 
-LONGEST_NOTE = 1000
+MAX_NOTE_LENGTH = 1000
 """Characters of a note that are printed; those of own sources may have any length."""
 
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare a data set on this process alone, and print what it is."""
-    order = _order(args)
+    order = _read_options(args)
     return order if isinstance(order, int) else _prepare(Serial(), order)
 
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     return on_ranks(lambda comm: _on_ranks(comm, argv))
 
 
-class Order(NamedTuple):
+class PrepareOptions(NamedTuple):
     """What there is to do, the same on every rank."""
 
     wanted: Any
@@ -62,16 +62,16 @@ class Order(NamedTuple):
 
 
 def _on_ranks(comm: Communicator, argv: Sequence[str]) -> int:
-    def read() -> Order | int:
+    def read() -> PrepareOptions | int:
         parser = Parser(prog="fedapm prepare", description=__doc__)
         add_arguments(parser)
-        return _order(parser.parse_args(list(argv)))
+        return _read_options(parser.parse_args(list(argv)))
 
-    order = from_server(comm, read)
+    order = run_on_server(comm, read)
     return order if isinstance(order, int) else _prepare(comm, order)
 
 
-def _prepare(comm: Communicator, order: Order) -> int:
+def _prepare(comm: Communicator, order: PrepareOptions) -> int:
     from data_prep.pipeline import prepare
     from fedapm_mpi.cli.inspect import overview
 
@@ -93,10 +93,10 @@ def _prepare(comm: Communicator, order: Order) -> int:
 
 
 def _told(note: str) -> None:
-    sys.stdout.write(f"note: {printable(short(note, LONGEST_NOTE))}\n")
+    sys.stdout.write(f"note: {printable(short(note, MAX_NOTE_LENGTH))}\n")
 
 
-def _order(args: argparse.Namespace) -> Order | int:
+def _read_options(args: argparse.Namespace) -> PrepareOptions | int:
     """Return what a command line asks for; 0 for a list, which is shown."""
     if args.list:
         sys.stdout.write(_parts())
@@ -104,11 +104,11 @@ def _order(args: argparse.Namespace) -> Order | int:
     # Only here: listing and --help do without what preparing needs.
     from data_prep.pipeline import plan
 
-    source, values = asked(args, "prepare")
-    return Order(plan(source, values), args.origin, args.directory, args.force)
+    source, values = request_of(args, "prepare")
+    return PrepareOptions(plan(source, values), args.origin, args.directory, args.force)
 
 
-def asked(args: argparse.Namespace, command: str) -> tuple[str, dict[str, Any]]:
+def request_of(args: argparse.Namespace, command: str) -> tuple[str, dict[str, Any]]:
     """Return the source that was named, and the options, nested.
 
     Raises

@@ -14,7 +14,7 @@ HELP = "say how fast a run converges, by its residuals or any other figure"
 DEFAULT = ("primal_residual", "dual_residual", "lyapunov")
 """The figures that are judged where none is named, as far as they were measured."""
 
-TO_ZERO = ("drift", "_residual", "_gap")
+VANISHING = ("drift", "_residual", "_gap")
 """Endings of the figures whose limit is 0; that of any other is estimated."""
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the rate of each figure; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
     from fedapm_mpi.analysis.run import last_round, open_records
-    from fedapm_mpi.tracking.progress import print_table, say
+    from fedapm_mpi.tracking.progress import echo, print_table
 
     reader = open_records(args.run)
     records = list(reader)
@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
         [_row(key, rate) for key, rate in rates.items()],
     )
     for key, rate in rates.items():
-        say(f"{key} {rate.describe()}")
+        echo(f"{key} {rate.describe()}")
     for note in notes:
-        say(f"note: {note}")
+        echo(f"note: {note}")
     return 0
 
 
@@ -95,7 +95,7 @@ def _has(record: Mapping[str, Any], key: str) -> bool:
 
 
 def _rate(run: Path, records: Sequence[Mapping[str, Any]], key: str) -> Rate:
-    limit: Literal["estimate"] | None = None if key.endswith(TO_ZERO) else "estimate"
+    limit: Literal["estimate"] | None = None if key.endswith(VANISHING) else "estimate"
     used = [record for record in records if _has(record, key)]
     try:
         rounds = [record["round"] for record in used]

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fedapm_mpi.utils.atomic_io import cannot_write, refuse_links
+from fedapm_mpi.utils.atomic_io import refuse_links, write_error
 
 HELP = "compare runs on the same data: a table, a CSV file and figures"
 
@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print and write the comparison; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
-    from fedapm_mpi.analysis.comparison import sentences, table_rows, write_comparison
+    from fedapm_mpi.analysis.comparison import notes, table_rows, write_comparison
     from fedapm_mpi.analysis.plots import draw_clients, draw_curves
     from fedapm_mpi.analysis.run_data import read_runs
-    from fedapm_mpi.tracking.progress import print_table, say
+    from fedapm_mpi.tracking.progress import echo, print_table
     from fedapm_mpi.tracking.summary import evaluated_parts
 
     runs = read_runs(args.runs)
@@ -48,19 +48,19 @@ def run(args: argparse.Namespace) -> int:
         ),
         table_rows(runs),
     )
-    for line in sentences(runs):
-        say(line)
+    for line in notes(runs):
+        echo(line)
     folder: Path = args.to or args.runs[0] / "report"
     if args.to is None:
         refuse_links(args.runs[0], ("report",))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_error(folder, error) from error
     files = [folder / "comparison.csv"]
     write_comparison(files[0], runs)
     files += draw_curves(runs, folder / "curves")
     if all(one.clients for one in runs):
         files += draw_clients(runs, folder / "clients")
-    say(f"in {folder}: {', '.join(path.name for path in files)}")
+    echo(f"in {folder}: {', '.join(path.name for path in files)}")
     return 0

@@ -75,12 +75,12 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _model(args: argparse.Namespace) -> int:
-    from fedapm_mpi.studies.scaling.model_report import model, numbers
+    from fedapm_mpi.studies.scaling.model_report import as_numbers, model
 
-    clients = numbers(args.clients, "--clients") if args.clients else []
-    ranks = sorted(set(numbers(args.predict, "--predict")))
+    clients = as_numbers(args.clients, "--clients") if args.clients else []
+    ranks = sorted(set(as_numbers(args.predict, "--predict")))
     if args.ranks_per_node is not None:
-        numbers(str(args.ranks_per_node), "--ranks-per-node")
+        as_numbers(str(args.ranks_per_node), "--ranks-per-node")
     code: int = model(args.study, ranks, clients, args.ranks_per_node)
     return code
 
@@ -96,10 +96,10 @@ def _run(args: argparse.Namespace) -> int:
     from fedapm_mpi.studies.scaling.points import lay_out
     from fedapm_mpi.studies.scaling.runner import run_points
     from fedapm_mpi.studies.scaling.study import load
-    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.progress import echo
 
     study = load(args.study)
     root: Path = args.out or Path("runs") / args.study.stem
     run_points(study, lay_out(study, root))
-    say(f"all points are finished; go on with: fedapm scale report {root}")
+    echo(f"all points are finished; go on with: fedapm scale report {root}")
     return 0

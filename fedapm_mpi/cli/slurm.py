@@ -16,7 +16,7 @@ from fedapm_mpi.cli.arguments import split_words
 from fedapm_mpi.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fedapm_mpi.cluster.slurm.scripts import Shape
+    from fedapm_mpi.cluster.slurm.scripts import JobResources
 
 HELP = "write a job script for SLURM, or submit a run, a sweep or a scaling study"
 
@@ -136,10 +136,10 @@ def _check_kind(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.site import read_site
-    from fedapm_mpi.cluster.slurm.scripts import Training, render_step, render_training
-    from fedapm_mpi.cluster.slurm.submit import check_site, submit
+    from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
+    from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.config.loader import load
-    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.progress import echo
 
     if args.config is None:
         msg = "name a configuration, or a sweep by --sweep"
@@ -149,7 +149,7 @@ def _train(args: argparse.Namespace) -> int:
     site, shape = read_site(args.site), _shape(args)
     name = _name(args, Path(args.config).stem)
     run_dir = args.run_dir or f"{out}/{name}-$SLURM_JOB_ID"
-    training = Training(
+    training = TrainJob(
         name=name, config=args.config, run_dir=run_dir, overrides=args.overrides
     )
     script = render_training(site, shape, training, out)
@@ -163,43 +163,43 @@ def _train(args: argparse.Namespace) -> int:
         text = render_step(
             site, f"{name}-prepare", words, args.time, out, variables=True
         )
-        first = submit(text, folder / f"{name}-prepare.sbatch", out, after)
-        say(f"job {first}: {shlex.join(words)}")
+        first = submit_script(text, folder / f"{name}-prepare.sbatch", out, after)
+        echo(f"job {first}: {shlex.join(words)}")
         after = [f"afterok:{first}"]
-    job = submit(script, folder / f"{name}.sbatch", out, after)
+    job = submit_script(script, folder / f"{name}.sbatch", out, after)
     run_dir = run_dir.replace("$SLURM_JOB_ID", job)
-    say(f"job {job}: train {args.config} on {shape.ranks} ranks, run {run_dir}")
+    echo(f"job {job}: train {args.config} on {shape.ranks} ranks, run {run_dir}")
     if args.report:
         words = ["report", run_dir]
         text = render_step(
             site, f"{name}-report", words, args.time, out, variables=True
         )
         path = folder / f"{name}-report.sbatch"
-        last = submit(text, path, out, [f"afterok:{job}"])
-        say(f"job {last}: {shlex.join(words)}")
+        last = submit_script(text, path, out, [f"afterok:{job}"])
+        echo(f"job {last}: {shlex.join(words)}")
     return 0
 
 
 def _sweep(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.site import read_site
-    from fedapm_mpi.cluster.slurm.scripts import Training, render_step, render_training
-    from fedapm_mpi.cluster.slurm.submit import check_site, submit
+    from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
+    from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
-    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.progress import echo
     from fedapm_mpi.tracking.run_directory import ranges
 
     cells, folder = read_sweep(args.sweep)
     for note in notes_on(cells):
-        say(f"note: {note}")
+        echo(f"note: {note}")
     out: str = args.out or "runs"
     todo = [k for k, cell in enumerate(cells) if not cell.finished]
     if not todo:
-        say(f"all {len(cells)} cells are finished")
+        echo(f"all {len(cells)} cells are finished")
         return 0
     site, shape = read_site(args.site), _shape(args)
     name = _name(args, args.sweep.stem)
     limit = "" if args.at_once is None else f"%{args.at_once}"
-    training = Training(
+    training = TrainJob(
         name=name,
         config=str(folder),
         run_dir=str(folder),
@@ -211,27 +211,29 @@ def _sweep(args: argparse.Namespace) -> int:
         return 0
     check_site(site)
     write_cells(cells, folder)
-    job = submit(script, folder / f"{name}.sbatch", out, args.after)
-    say(f"job {job}: {len(todo)} of {len(cells)} cells, {shape.ranks} ranks each")
+    job = submit_script(script, folder / f"{name}.sbatch", out, args.after)
+    echo(f"job {job}: {len(todo)} of {len(cells)} cells, {shape.ranks} ranks each")
     words = ["sweep", "table", str(args.sweep)]
     text = render_step(site, f"{name}-table", words, "10", out)
-    last = submit(text, folder / f"{name}-table.sbatch", out, [f"afterany:{job}"])
-    say(f"job {last}: {shlex.join(words)}, into {folder / 'sweep.csv'}")
+    last = submit_script(
+        text, folder / f"{name}-table.sbatch", out, [f"afterany:{job}"]
+    )
+    echo(f"job {last}: {shlex.join(words)}, into {folder / 'sweep.csv'}")
     return 0
 
 
 def _study(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.site import read_site
     from fedapm_mpi.cluster.slurm.scripts import (
-        Shape,
-        Training,
+        JobResources,
+        TrainJob,
         render_step,
         render_training,
     )
-    from fedapm_mpi.cluster.slurm.submit import check_site, submit
+    from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.studies.scaling.points import lay_out, points_of
     from fedapm_mpi.studies.scaling.study import load
-    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.progress import echo
 
     study = load(args.study)
     _shape(args)
@@ -239,7 +241,7 @@ def _study(args: argparse.Namespace) -> int:
     every = points_of if args.verb == "render" else lay_out
     points = [point for point in every(study, folder) if not point.finished]
     if not points:
-        say(f"all points are finished; go on with: fedapm scale report {folder}")
+        echo(f"all points are finished; go on with: fedapm scale report {folder}")
         return 0
     site = replace(read_site(args.site), cores=study.cores)
     if study.launcher != "auto":
@@ -249,10 +251,10 @@ def _study(args: argparse.Namespace) -> int:
     scripts = {}
     for point in points:
         nodes = -(-point.ranks // each)
-        shape = Shape(
+        shape = JobResources(
             nodes=nodes, tasks=point.ranks, tasks_per_node=each, time=args.time
         )
-        training = Training(
+        training = TrainJob(
             name=name,
             config=str(point.config_path),
             run_dir=str(point.run),
@@ -267,13 +269,15 @@ def _study(args: argparse.Namespace) -> int:
     jobs = []
     for point in points:
         path = folder / "configs" / f"{point.name}.sbatch"
-        jobs.append(submit(scripts[point.name], path, logs, [*args.after, "singleton"]))
-        say(f"job {jobs[-1]}: {point.name} on {point.ranks} ranks")
+        jobs.append(
+            submit_script(scripts[point.name], path, logs, [*args.after, "singleton"])
+        )
+        echo(f"job {jobs[-1]}: {point.name} on {point.ranks} ranks")
     words = ["scale", "report", str(folder)]
     text = render_step(site, f"{name}-report", words, "10", str(folder))
     after = [f"afterany:{':'.join(jobs)}"]
-    last = submit(text, folder / f"{name}-report.sbatch", str(folder), after)
-    say(f"job {last}: {shlex.join(words)}")
+    last = submit_script(text, folder / f"{name}-report.sbatch", str(folder), after)
+    echo(f"job {last}: {shlex.join(words)}")
     return 0
 
 
@@ -284,8 +288,8 @@ def _name(args: argparse.Namespace, stem: str) -> str:
     return name_for(stem) if args.job_name is None else check_name(args.job_name)
 
 
-def _shape(args: argparse.Namespace) -> "Shape":
-    from fedapm_mpi.cluster.slurm.scripts import Shape
+def _shape(args: argparse.Namespace) -> "JobResources":
+    from fedapm_mpi.cluster.slurm.scripts import JobResources
     from fedapm_mpi.utils.duration import parse_duration
 
     parse_duration(args.time)
@@ -294,7 +298,7 @@ def _shape(args: argparse.Namespace) -> "Shape":
         if value is not None and value < 1:
             msg = f"--{option.replace('_', '-')} must be at least 1, not {value}"
             raise ConfigError(msg)
-    return Shape(
+    return JobResources(
         nodes=args.nodes or 1,
         tasks_per_node=args.ntasks_per_node,
         tasks=args.ntasks,

@@ -39,40 +39,40 @@ def _run_cells(args: argparse.Namespace) -> int:
     from fedapm_mpi.cli.launch import job_of
     from fedapm_mpi.cluster.launch import command
     from fedapm_mpi.cluster.output_relay import relay_outputs
-    from fedapm_mpi.cluster.supervisor import supervise, tell_failure
+    from fedapm_mpi.cluster.supervisor import report_failure, run_launcher
     from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
-    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.progress import echo
 
     cells, out = read_sweep(args.sweep)
     for note in notes_on(cells):
-        say(f"note: {note}")
+        echo(f"note: {note}")
     write_cells(cells, out)
     relay_outputs()
     codes = []
     for k, cell in enumerate(cells):
         if cell.finished:
-            say(f"cell {k + 1}/{len(cells)} {cell.name}: finished before")
+            echo(f"cell {k + 1}/{len(cells)} {cell.name}: finished before")
             continue
-        say(f"cell {k + 1}/{len(cells)} {cell.name}")
+        echo(f"cell {k + 1}/{len(cells)} {cell.name}")
         config = out / "cells" / f"{cell.name}.yaml"
         words = ["train", str(config), "--run-dir", str(cell.run), "--resume"]
         words += ["--progress", "none"]
-        ended = supervise(command(job_of(args), words, launcher=args.launcher))
+        ended = run_launcher(command(job_of(args), words, launcher=args.launcher))
         if ended.told or ended.code == EXIT_RESUMABLE:
             return ended.code or EXIT_RESUMABLE
-        tell_failure(ended)
+        report_failure(ended)
         codes.append(ended.code)
     _table(args.sweep)
     failed = sum(code != 0 for code in codes)
     if failed:
-        say(f"{failed} of {len(codes)} runs failed")
+        echo(f"{failed} of {len(codes)} runs failed")
     return next((code for code in codes if code != 0), 0)
 
 
 def _table(path: Path) -> int:
     from fedapm_mpi.studies.sweep.grid import read_sweep
     from fedapm_mpi.studies.sweep.table import row_of, shown, write_table
-    from fedapm_mpi.tracking.progress import print_table, say
+    from fedapm_mpi.tracking.progress import echo, print_table
     from fedapm_mpi.tracking.summary import evaluated_parts
 
     cells, out = read_sweep(path)
@@ -87,10 +87,10 @@ def _table(path: Path) -> int:
     write_table(out / "sweep.csv", rows)
     for row in rows:
         if row["missing_rounds"]:
-            say(
+            echo(
                 f"note: cell {row['cell']}: records are missing "
                 f"(rounds: {row['missing_rounds']}); its figures are over the others"
             )
     finished = sum(row["state"] == "finished" for row in rows)
-    say(f"{finished} of {len(rows)} cells finished; in {out / 'sweep.csv'}")
+    echo(f"{finished} of {len(rows)} cells finished; in {out / 'sweep.csv'}")
     return 0

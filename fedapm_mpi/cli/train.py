@@ -8,17 +8,17 @@ from typing import Any
 
 from fedapm_mpi.cli.arguments import Parser, is_run, optional_value, split_words
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.comm.runtime import from_server, on_ranks
+from fedapm_mpi.comm.runtime import on_ranks, run_on_server
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.preemption import Stop, stop_signals
+from fedapm_mpi.training.preemption import PreemptionGuard, stop_signals
 from fedapm_mpi.utils.duration import parse_duration
-from fedapm_mpi.utils.text import cut
+from fedapm_mpi.utils.text import truncate
 
 HELP = "train an experiment, on one process or under mpiexec or srun"
 
 
 @dataclass(frozen=True)
-class Order:
+class TrainOptions:
     """What rank 0 makes of the command line, for all ranks."""
 
     config: dict[str, Any]
@@ -117,12 +117,12 @@ def main(argv: Sequence[str]) -> int:
         return on_ranks(lambda comm: _train(comm, argv, stop))
 
 
-def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
+def _train(comm: Communicator, argv: Sequence[str], stop: PreemptionGuard) -> int:
     stop.install()
     if comm.rank != SERVER:
         # It takes seconds, in which rank 0 imports the same to read the order.
         from fedapm_mpi.training import runner as job  # noqa: F401
-    order = from_server(comm, lambda: _read_order(argv))
+    order = run_on_server(comm, lambda: _read_options(argv))
     if isinstance(order, int):
         return order
     # Only now, since rank 0 may have nothing to train.
@@ -147,10 +147,10 @@ def _train(comm: Communicator, argv: Sequence[str], stop: Stop) -> int:
     )
 
 
-def _read_order(argv: Sequence[str]) -> Order | int:
+def _read_options(argv: Sequence[str]) -> TrainOptions | int:
     from fedapm_mpi.config.loader import load
     from fedapm_mpi.config.yaml_io import dump, read_mapping
-    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.progress import echo
     from fedapm_mpi.training import trust
 
     parser = Parser(prog="fedapm train", description=__doc__)
@@ -172,10 +172,10 @@ def _read_order(argv: Sequence[str]) -> Order | int:
         print(dump(config.plain()), end="")  # noqa: T201
         return 0
     for text in told:
-        say(f"note: {text}")
+        echo(f"note: {text}")
     if resume and directory is None:
         directory = _newest_run(args.out, config.plain())
-    return Order(
+    return TrainOptions(
         config=config.plain(),
         directory=directory,
         out=args.out,
@@ -203,7 +203,7 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
     except OSError:  # such as a name that is too long
         there = False
     if not there:
-        msg = f"--resume: {cut(str(named), 200)} is not a run directory"
+        msg = f"--resume: {truncate(str(named), 200)} is not a run directory"
         raise ConfigError(msg)
     return named, True
 

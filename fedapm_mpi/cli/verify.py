@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check shard after shard, then all together; return the exit code."""
-    from fedapm_mpi.data.verify import OVERLAPPING, join, repeats, verify
+    from fedapm_mpi.data.verify import OVERLAPPING, find_duplicates, join, verify
 
     manifest = read_manifest(args.data)
     prints = []
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
         prints.append(own)
     every = join(prints)
-    found = repeats(manifest, every)
+    found = find_duplicates(manifest, every)
     if found.within:
         verb = "sample equals" if found.within == 1 else "samples equal"
         sys.stdout.write(

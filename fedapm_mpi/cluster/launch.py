@@ -21,7 +21,7 @@ from fedapm_mpi.plugins import loader as ownparts
 from fedapm_mpi.plugins.faults import using
 from fedapm_mpi.utils.text import one_line
 
-KINDS = (
+IMPLEMENTATIONS = (
     ("intel", "intel"),
     ("cray", "cray"),
     ("open mpi", "openmpi"),
@@ -46,7 +46,7 @@ STARTED_BY = {
 NAMES = ("mpiexec", "mpirun", "mpiexec.hydra", "mpiexec.openmpi", "mpiexec.mpich")
 
 
-class Chosen(NamedTuple):
+class SelectedLauncher(NamedTuple):
     """A launcher on this machine."""
 
     name: str
@@ -56,16 +56,16 @@ class Chosen(NamedTuple):
     """Its path."""
 
 
-def kind_of(told: str) -> str:
+def mpi_implementation(told: str) -> str:
     """Return the kind of an MPI by what it says of itself; ``unknown`` if none.
 
     One of mpich, mvapich, intel, openmpi, cray.
     """
     low = told.lower()
-    return next((kind for mark, kind in KINDS if mark in low), "unknown")
+    return next((kind for mark, kind in IMPLEMENTATIONS if mark in low), "unknown")
 
 
-def python_in(container: str | None) -> tuple[str, ...]:
+def python_command(container: str | None) -> tuple[str, ...]:
     """Return the command of the Python that ranks run on.
 
     Raises
@@ -104,7 +104,7 @@ def library(python: tuple[str, ...]) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def choose(kind: str, wanted: str = "auto") -> Chosen:
+def select_launcher(kind: str, wanted: str = "auto") -> SelectedLauncher:
     """Return the launcher that starts ranks of a kind of MPI library here.
 
     Inside a SLURM job it is srun, where SLURM speaks with that library; else the
@@ -113,7 +113,7 @@ def choose(kind: str, wanted: str = "auto") -> Chosen:
     Parameters
     ----------
     kind
-        Of the library, see `kind_of`.
+        Of the library, see `mpi_implementation`.
     wanted
         ``auto``; ``mpiexec`` for any but srun; or a launcher by name.
 
@@ -122,8 +122,8 @@ def choose(kind: str, wanted: str = "auto") -> Chosen:
     ConfigError
         If there is none, or none that belongs to the library.
     """
-    if ownparts.is_own(wanted):
-        return Chosen(wanted, wanted)
+    if ownparts.is_user_plugin(wanted):
+        return SelectedLauncher(wanted, wanted)
     if wanted not in ("auto", "mpiexec"):
         launchers.get(wanted)  # refuses one that is not known
     srun = shutil.which("srun")
@@ -131,14 +131,14 @@ def choose(kind: str, wanted: str = "auto") -> Chosen:
         msg = "launcher srun: there is no srun on the PATH; is this a SLURM cluster?"
         raise ConfigError(msg)
     if wanted == "srun" or (wanted == "auto" and _srun_suits(srun, kind)):
-        return Chosen("srun", str(srun))
+        return SelectedLauncher("srun", str(srun))
     seen = []
     for program, maker in programs():
         fits = maker == wanted or (
             wanted in ("auto", "mpiexec") and maker in STARTED_BY.get(kind, (maker,))
         )
         if fits and maker in launchers.names():
-            return Chosen(maker, program)
+            return SelectedLauncher(maker, program)
         seen.append(f"{program} ({maker})")
     found = f"only {', '.join(seen)}" if seen else "none"
     what = f"no {wanted}" if wanted not in ("auto", "mpiexec") else "no launcher"
@@ -159,7 +159,7 @@ def command(
     """Return the command that runs ``fedapm WORDS`` on the ranks of a job.
 
     One rank needs no launcher. Ranks run on this Python, or by the words given as
-    `python`, see `python_in`.
+    `python`, see `python_command`.
 
     Raises
     ------
@@ -177,12 +177,12 @@ def command(
             "module, or install one: pip install mpich"
         )
         raise ConfigError(msg)
-    kind = kind_of(told)
-    chosen = choose(kind, launcher)
+    kind = mpi_implementation(told)
+    chosen = select_launcher(kind, launcher)
     return [*_started_by(chosen, job, kind), *program]
 
 
-def _started_by(chosen: Chosen, job: Job, kind: str) -> list[str]:
+def _started_by(chosen: SelectedLauncher, job: Job, kind: str) -> list[str]:
     """Return what a launcher says, checked if it is the user's own."""
     what = ownparts.label_of("launcher", chosen.name)
     with using(what):
@@ -207,16 +207,16 @@ def mpi_types(srun: str) -> list[str]:
     return (done.stdout + done.stderr).replace(",", " ").split()
 
 
-def release(program: str) -> str | None:
+def launcher_version(program: str) -> str | None:
     """Return the release that a launcher says it is of, such as 5.0.2."""
-    found = re.search(r"\d+(?:\.\d+)+", _told_by(program))
+    found = re.search(r"\d+(?:\.\d+)+", _version_text(program))
     return found[0] if found else None
 
 
 def programs() -> Iterator[tuple[str, str]]:
     """Yield the launchers of MPI libraries here, path and kind, in order of choice."""
     for program in _programs():
-        yield program, kind_of(_told_by(program))
+        yield program, mpi_implementation(_version_text(program))
 
 
 def first_program() -> str | None:
@@ -238,7 +238,7 @@ def _programs() -> list[str]:
     return found + [path for path in known if path not in found]
 
 
-def _told_by(program: str) -> str:
+def _version_text(program: str) -> str:
     done = subprocess.run(
         [program, "--version"], capture_output=True, text=True, check=False
     )

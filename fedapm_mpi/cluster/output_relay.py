@@ -21,7 +21,7 @@ IGNORED = (
 )
 """Signals to the job, which the process in between must outlive."""
 
-BLOCK = 2**16
+BLOCK_BYTES = 2**16
 
 
 def relay_outputs() -> None:
@@ -46,15 +46,15 @@ def relay_outputs() -> None:
         os.close(writer)
 
 
-def pump(source: int, target: int) -> None:
+def copy_stream(source: int, target: int) -> None:
     """Copy until the end of `source`, even if `target` cannot be written."""
     outlet: Outlet | None = Outlet(target)
-    while data := os.read(source, BLOCK):
+    while data := os.read(source, BLOCK_BYTES):
         if outlet is not None:
             try:
                 outlet.put(data)
             except OSError as error:
-                _tell(error)
+                _report(error)
                 outlet = None
 
 
@@ -81,14 +81,14 @@ def _start(target: int) -> int:
             os.setsid()
             for number in IGNORED:
                 signal.signal(number, signal.SIG_IGN)
-            pump(source, target)
+            copy_stream(source, target)
     except OSError:
         code = 1
     finally:
         os._exit(code)
 
 
-def _tell(error: OSError) -> None:
+def _report(error: OSError) -> None:
     reason = os.strerror(error.errno or errno.EIO)
     text = f"fedapm: note: cannot write output ({reason}); the run goes on without it\n"
     with suppress(OSError):

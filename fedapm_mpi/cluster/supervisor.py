@@ -10,9 +10,14 @@ from typing import Any, NamedTuple
 
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, FedAPMError
 from fedapm_mpi.utils.signals import handled_signals
-from fedapm_mpi.utils.terminal import complain
+from fedapm_mpi.utils.terminal import print_error
 
-ENDED = (0, ConfigError.exit_code, DataError.exit_code, FedAPMError.exit_code)
+FINAL_EXIT_CODES = (
+    0,
+    ConfigError.exit_code,
+    DataError.exit_code,
+    FedAPMError.exit_code,
+)
 """Codes of runs that are over, or that would fail again."""
 
 SIGNALS: dict[int, int] = {
@@ -25,7 +30,7 @@ SIGNALS: dict[int, int] = {
 """Signals, and as which they reach a launcher: those that all launchers pass on."""
 
 
-class Ended(NamedTuple):
+class LauncherExit(NamedTuple):
     """How a launcher ended."""
 
     code: int
@@ -42,12 +47,12 @@ class Ended(NamedTuple):
         that ends the last of them on their way out may report a signal instead.
         """
         ending = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        if self.told & ending or self.code in ENDED:
+        if self.told & ending or self.code in FINAL_EXIT_CODES:
             return False
         return self.code == EXIT_RESUMABLE or bool(self.told)
 
 
-def supervise(command: Sequence[str], **options: Any) -> Ended:
+def run_launcher(command: Sequence[str], **options: Any) -> LauncherExit:
     """Run a launcher to its end and pass signals on to its ranks.
 
     They come as those that all launchers pass on, see `SIGNALS`. A terminal's Ctrl-C
@@ -90,7 +95,7 @@ def supervise(command: Sequence[str], **options: Any) -> Ended:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return Ended(code if code >= 0 else 128 - code, frozenset(told))
+    return LauncherExit(code if code >= 0 else 128 - code, frozenset(told))
 
 
 def _in_foreground() -> bool:
@@ -107,10 +112,10 @@ def _in_foreground() -> bool:
         os.close(terminal)
 
 
-def tell_failure(ended: Ended) -> None:
+def report_failure(ended: LauncherExit) -> None:
     """Say how to go on after ranks that could not: those that were killed are mute."""
-    if ended.code not in (*ENDED, EXIT_RESUMABLE) and not ended.told:
-        _say(
+    if ended.code not in (*FINAL_EXIT_CODES, EXIT_RESUMABLE) and not ended.told:
+        _report(
             f"the launcher ended with exit code {ended.code}, so a rank was killed or "
             "has failed; a run with a checkpoint goes on with --resume"
         )
@@ -120,22 +125,22 @@ def requeue() -> None:
     """Put this SLURM job back into the queue, unless it is being cancelled."""
     job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
     if not job or scontrol is None:
-        _say("stopped early, and no SLURM job to requeue; submit it again to go on")
+        _report("stopped early, and no SLURM job to requeue; submit it again to go on")
         return
     shown = _call(scontrol, "show", "job", "--oneliner", job)
     state = re.search(r"\bJobState=(\w+)", shown.stdout)
     if state is None or state[1] != "RUNNING":
-        _say(f"job {job} is {state[1] if state else 'unknown'}: not requeued")
+        _report(f"job {job} is {state[1] if state else 'unknown'}: not requeued")
         return
-    _say(f"job {job}: back into the queue")
+    _report(f"job {job}: back into the queue")
     done = _call(scontrol, "requeue", job)
     if done.returncode != 0:
-        _say(f"not possible ({done.stderr.strip()}); submit it again to go on")
+        _report(f"not possible ({done.stderr.strip()}); submit it again to go on")
 
 
 def _call(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def _say(text: str) -> None:
-    complain(f"fedapm: {text}")
+def _report(text: str) -> None:
+    print_error(f"fedapm: {text}")

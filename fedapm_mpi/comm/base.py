@@ -135,12 +135,12 @@ class Serial:
         raise SystemExit(exit_code)
 
 
-def pieces(length: int, limit: int) -> list[slice]:
+def chunks(length: int, limit: int) -> list[slice]:
     """Cut ``range(length)`` into slices of at most `limit` elements."""
     return [slice(start, start + limit) for start in range(0, length, limit)]
 
 
-def flat(array: Array) -> Array:
+def flat_view(array: Array) -> Array:
     """Return a contiguous array as one flat view.
 
     Raises

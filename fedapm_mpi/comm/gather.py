@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.comm import Communicator
 
 
-def gather_of_clients(
+def gather_client_rows(
     comm: Communicator,
     clients: Sequence[int],
     rows: Sequence[Sequence[float]],

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedapm_mpi.utils.early_interrupt import INTERRUPTED
-from fedapm_mpi.utils.terminal import complain
+from fedapm_mpi.utils.terminal import print_error
 
 
-def tell_interrupted(hint: str = "") -> None:
+def report_interrupt(hint: str = "") -> None:
     """Say that a command was interrupted, in one write.
 
     Parameters
@@ -27,11 +27,11 @@ def tell_interrupted(hint: str = "") -> None:
     where = ""
     if launched_size()[0] > 1 and (rank := launched_rank()):
         where = f"rank {rank}: "
-    complain(f"fedapm: error: {where}interrupted{f'; {hint}' if hint else ''}")
+    print_error(f"fedapm: error: {where}interrupted{f'; {hint}' if hint else ''}")
 
 
 @contextmanager
-def as_program() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """End the process with a sentence where an interrupt reaches nobody.
 
     Python prints a traceback of a `KeyboardInterrupt` in a destructor or a callback,
@@ -42,7 +42,7 @@ def as_program() -> Iterator[None]:
 
     def hook(unraisable: Any) -> None:
         if unraisable.exc_type is KeyboardInterrupt:
-            tell_interrupted(str(unraisable.exc_value or ""))
+            report_interrupt(str(unraisable.exc_value or ""))
             os._exit(INTERRUPTED)
         before(unraisable)
 

@@ -15,14 +15,14 @@ from typing import NoReturn, TypeVar
 import numpy as np
 from mpi4py import MPI
 
-from fedapm_mpi.comm.backoff import nap
-from fedapm_mpi.comm.base import SERVER, Array, flat, pieces
+from fedapm_mpi.comm.backoff import poll_interval
+from fedapm_mpi.comm.base import SERVER, Array, chunks, flat_view
 from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.errors import ConfigError, FedAPMError
 
 T = TypeVar("T")
 
-PIECE_ELEMENTS = 2**26
+CHUNK_ELEMENTS = 2**26
 """Elements in one message; well below the 2^31 that an MPI count may be limited to."""
 
 SPIN_SECONDS = 200e-6
@@ -41,7 +41,7 @@ class MPICommunicator:
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, piece_elements: int = PIECE_ELEMENTS
+        self, comm: MPI.Intracomm, piece_elements: int = CHUNK_ELEMENTS
     ) -> None:
         self._comm = comm.Dup()
         self._piece = piece_elements
@@ -51,13 +51,13 @@ class MPICommunicator:
 
     def broadcast(self, array: Array) -> None:
         self.wait()
-        vector = flat(array)
-        for piece in pieces(len(vector), self._piece):
+        vector = flat_view(array)
+        for piece in chunks(len(vector), self._piece):
             self._comm.Bcast(vector[piece], root=SERVER)
 
     def sum_to_server(self, array: Array) -> None:
-        vector = flat(array)
-        for piece in pieces(len(vector), self._piece):
+        vector = flat_view(array)
+        for piece in chunks(len(vector), self._piece):
             if self.rank == SERVER:
                 self._comm.Reduce(MPI.IN_PLACE, vector[piece], op=MPI.SUM, root=SERVER)
             else:
@@ -155,7 +155,7 @@ class MPICommunicator:
             waited = time.monotonic() - start
             if waited > SPIN_SECONDS:
                 self._leave_if_orphaned()
-                time.sleep(nap(waited))
+                time.sleep(poll_interval(waited))
 
     def _leave_if_orphaned(self) -> None:
         # Not every launcher takes its ranks along when it is killed: they would wait

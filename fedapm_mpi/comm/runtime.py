@@ -11,21 +11,21 @@ from fedapm_mpi.comm import interrupts
 from fedapm_mpi.comm.base import SERVER, Communicator, Serial
 from fedapm_mpi.comm.launch_env import launched_rank, launched_size
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins.faults import blamed, classify, debugging
+from fedapm_mpi.plugins.faults import classify, culprits, debugging
 from fedapm_mpi.utils import terminal
 from fedapm_mpi.utils.early_interrupt import INTERRUPTED
 
 T = TypeVar("T")
-PATIENCE = 5.0
+ABORT_PATIENCE = 5.0
 """Seconds that ranks which cannot see each other give rank 0 to say so."""
 
-YIELD = 1.0
+YIELD_SECONDS = 1.0
 """Seconds that an interrupted rank gives rank 0 to speak and to end the job."""
 
-STAGGER = 1.0
+STAGGER_SECONDS = 1.0
 """Seconds by which each rank tells an error later than the one before it."""
 
-LAST = 2.0
+LAST_RANK_DELAY = 2.0
 """Seconds by which the server leaves after the others."""
 
 
@@ -75,24 +75,24 @@ def on_ranks(
     try:
         comm = open_communicator()
     except FedAPMError as error:
-        (alone or _complain_alone)(error)
+        (alone or _print_error_once)(error)
         return error.exit_code
     try:
         return _leave(comm, body(comm))
     except FedAPMError as error:
         if error.agreed or comm.size == 1:
             if comm.rank == SERVER:
-                complain(error)
+                print_error(error)
             return _leave(comm, error.exit_code)
         _abort(comm, error)
     except KeyboardInterrupt as error:
         return _interrupted(comm, str(error))
     except BaseException as error:  # SystemExit too: others would wait for ever
-        if comm.size == 1 and isinstance(error, SystemExit) and not blamed(error):
+        if comm.size == 1 and isinstance(error, SystemExit) and not culprits(error):
             raise
         told = classify(error)
         if comm.size == 1:
-            complain(told)
+            print_error(told)
             return told.exit_code
         _abort(comm, told)
 
@@ -100,16 +100,16 @@ def on_ranks(
 def _abort(comm: Communicator, error: FedAPMError) -> NoReturn:
     """Tell an error that only some ranks have, and end the whole job."""
     # Those that fail alike come here together: the lowest speaks, and ends the others.
-    time.sleep(min(STAGGER * comm.rank, PATIENCE))
-    complain(error, f"rank {comm.rank} of {comm.size}: ")
+    time.sleep(min(STAGGER_SECONDS * comm.rank, ABORT_PATIENCE))
+    print_error(error, f"rank {comm.rank} of {comm.size}: ")
     comm.abort(error.exit_code)
 
 
 def _interrupted(comm: Communicator, hint: str) -> int:
     """End the job at once; rank 0 says so, and the others give it time for that."""
     if comm.rank != SERVER:
-        time.sleep(YIELD)
-    interrupts.tell_interrupted(hint)
+        time.sleep(YIELD_SECONDS)
+    interrupts.report_interrupt(hint)
     if comm.size > 1:
         comm.abort(INTERRUPTED)
     return INTERRUPTED
@@ -131,11 +131,11 @@ def _leave(comm: Communicator, exit_code: int) -> int:
     comm.close()
     if comm.rank != SERVER:
         return 0
-    time.sleep(LAST)
+    time.sleep(LAST_RANK_DELAY)
     return exit_code
 
 
-def from_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
+def run_on_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
     """Return on every rank what rank 0 makes of the command line; a collective call.
 
     An exit code, where `read` gives one or argparse leaves after help or a usage error
@@ -156,14 +156,14 @@ def from_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
     return shared
 
 
-def _complain_alone(error: FedAPMError) -> None:
+def _print_error_once(error: FedAPMError) -> None:
     if launched_rank() == 0:
-        complain(error)
+        print_error(error)
     else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
-        time.sleep(PATIENCE)
+        time.sleep(ABORT_PATIENCE)
 
 
-def complain(error: Exception, where: str = "") -> None:
+def print_error(error: Exception, where: str = "") -> None:
     """Print an error in one write, with its traceback where debugging is on.
 
     What it repeats of names and files cannot control the terminal.
@@ -173,4 +173,4 @@ def complain(error: Exception, where: str = "") -> None:
     if debugging():
         kept = getattr(error, "trace", "")
         trace = kept or "".join(traceback.format_exception(error))
-    terminal.complain(f"{trace}fedapm: error: {where}{error}")
+    terminal.print_error(f"{trace}fedapm: error: {where}{error}")

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fedapm_mpi.utils.text import LONGEST, cut
+from fedapm_mpi.utils.text import MAX_LENGTH, truncate
 
 _ABSENT = object()
 _HASH = re.compile(r"[0-9a-f]{32,}")
 
 
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def config_diff(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a line such as ``algorithm.rho: 0.1 -> 0.2`` for each key that differs.
 
     Of a part that has another name, only the name is shown: its options are others.
@@ -21,7 +21,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         # Options that an older version did not know are then not filled in.
         pairs = [pair for pair in pairs if pair[1] is not _ABSENT]
     return [
-        f"{cut(key)}: {was} -> {is_now}"
+        f"{truncate(key)}: {was} -> {is_now}"
         for key, old, new in pairs
         for was, is_now in [_shown(old, new)]
     ]
@@ -45,14 +45,16 @@ def _shown(old: Any, new: Any) -> tuple[str, str]:
     if all(_HASH.fullmatch(text) or text == "(none)" for text in texts):
         short = [text[:12] for text in texts]
     else:
-        short = [t if len(t) <= LONGEST else f"{t[: LONGEST - 3]}..." for t in texts]
+        short = [
+            t if len(t) <= MAX_LENGTH else f"{t[: MAX_LENGTH - 3]}..." for t in texts
+        ]
     if short[0] != short[1]:
         return short[0], short[1]
     # Alike up to there, or in all but the type: show where they part, and how.
     pairs = zip(*texts, strict=False)
     k = next((k for k, (a, b) in enumerate(pairs) if a != b), min(map(len, texts)))
     if texts[0] == texts[1]:
-        return repr(old)[:LONGEST], repr(new)[:LONGEST]
+        return repr(old)[:MAX_LENGTH], repr(new)[:MAX_LENGTH]
     start = max(0, k - 20)
     cut = [f"...{text[start : start + 40]}..." for text in texts]
     return cut[0], cut[1]

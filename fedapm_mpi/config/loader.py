@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from fedapm_mpi.aggregators import reductions
+from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.algorithms import algorithms
 from fedapm_mpi.config.overrides import (
-    LONGEST_KEY,
+    MAX_KEY_LENGTH,
     as_json,
+    format_findings,
     merge,
     parse_overrides,
-    sentences,
     validate_options,
 )
-from fedapm_mpi.config.schema import PARTS, Config
+from fedapm_mpi.config.schema import PLUGIN_KINDS, Config
 from fedapm_mpi.config.yaml_io import read_mapping
 from fedapm_mpi.data.manifest import MANIFEST
 from fedapm_mpi.errors import ConfigError
@@ -27,7 +27,7 @@ from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from fedapm_mpi.plugins import loader as ownparts
 from fedapm_mpi.registry import Registry, did_you_mean
-from fedapm_mpi.utils.text import cut, listed, shown
+from fedapm_mpi.utils.text import format_list, format_value, truncate
 
 T = TypeVar("T")
 
@@ -36,9 +36,9 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "algorithm": algorithms,
     "participation": participation,
     "placement": placements,
-    "reduction": reductions,
+    "reduction": aggregators,
 }
-LONGEST_SENTENCE = 1000
+MAX_SENTENCE_LENGTH = 1000
 """Characters of what is told of one part."""
 
 POSITIONAL = {"model": 2, "placement": 2}
@@ -111,7 +111,7 @@ def unused_options(written: Mapping[str, Any], merged: Mapping[str, Any]) -> lis
         The same with overrides; see `options.merge`.
     """
     found = []
-    for key in PARTS:
+    for key in PLUGIN_KINDS:
         old, new = written.get(key), merged.get(key)
         new = {"name": new} if isinstance(new, str) else new
         if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
@@ -119,8 +119,9 @@ def unused_options(written: Mapping[str, Any], merged: Mapping[str, Any]) -> lis
         lost = [str(option) for option in old if option not in new]
         if lost and "name" in old and old["name"] != new.get("name"):
             found.append(
-                f"{key}: {shown(new.get('name'))} replaces {shown(old['name'])} of the "
-                f"file, whose options are not used: {cut(', '.join(lost), 200)}"
+                f"{key}: {format_value(new.get('name'))} replaces "
+                f"{format_value(old['name'])} of the file, whose options are not used: "
+                f"{truncate(', '.join(lost), 200)}"
             )
     return found
 
@@ -130,20 +131,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         folder, there = path.is_dir(), path.exists()
     except OSError as error:  # such as a name that is too long
-        msg = f"cannot read the configuration {cut(str(path))}: {error.strerror}"
+        msg = f"cannot read the configuration {truncate(str(path))}: {error.strerror}"
         raise ConfigError(msg) from error
     if folder:
-        raise ConfigError(_told_of_folder(path))
+        raise ConfigError(_folder_hint(path))
     if not there:
         beside = [one.name for one in path.parent.glob("*.y*ml")]
-        hint = did_you_mean(path.name[:LONGEST_KEY], beside)
-        what = cut(str(path), LONGEST_SENTENCE)
+        hint = did_you_mean(path.name[:MAX_KEY_LENGTH], beside)
+        what = truncate(str(path), MAX_SENTENCE_LENGTH)
         msg = f"cannot read the configuration {what}: No such file or directory{hint}"
         raise ConfigError(msg)
     return read_mapping(path)
 
 
-def _told_of_folder(path: Path) -> str:
+def _folder_hint(path: Path) -> str:
     """Return what a folder is that was given for a configuration."""
     if (path / MANIFEST).exists():
         return (
@@ -169,7 +170,7 @@ def read_as(path: Path, kind: type[T]) -> T:
     try:
         found: T = _validated(kind, read_yaml(path))
     except pydantic.ValidationError as error:
-        msg = f"{path}:\n{listed(sentences(error, kind))}"
+        msg = f"{path}:\n{format_list(format_findings(error, kind))}"
         raise ConfigError(msg) from error
     return found
 
@@ -189,7 +190,7 @@ def _validated(kind: type[T], values: Any) -> T:
 def validate(values: Mapping[str, Any], where: str) -> Config:
     """Return a checked configuration, its parts' defaults filled in."""
     plain = dict(values)
-    for key in PARTS:
+    for key in PLUGIN_KINDS:
         if isinstance(plain.get(key), str):
             plain[key] = {"name": plain[key]}
     plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
@@ -198,24 +199,24 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     try:
         config = _validated(Config, plain)
     except pydantic.ValidationError as error:
-        errors += sentences(error, Config)
+        errors += format_findings(error, Config)
     checked: dict[str, Any] = {}
-    for key in PARTS:
+    for key in PLUGIN_KINDS:
         part = getattr(config, key) if config else plain.get(key)
         if isinstance(part, dict):
-            checked[key], found = check_part(key, REGISTRIES[key], part)
+            checked[key], found = check_plugin(key, REGISTRIES[key], part)
             errors += found
     groups = []
     for k, group in enumerate(config.groups if config else ()):
-        model, found = check_part(f"groups[{k}].model", models, group.model)
+        model, found = check_plugin(f"groups[{k}].model", models, group.model)
         groups.append(dataclasses.replace(group, model=model))
         errors += found
     if errors or config is None:
-        msg = f"{where}:\n{listed(errors)}"
+        msg = f"{where}:\n{format_list(errors)}"
         raise ConfigError(msg)
     errors = _split_errors(config)
     if errors:
-        msg = f"{where}:\n{listed(errors)}"
+        msg = f"{where}:\n{format_list(errors)}"
         raise ConfigError(msg)
     if config.split is not None and config.split.rule is not None:
         rule = ownparts.absolute(config.split.rule)
@@ -224,7 +225,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     return dataclasses.replace(config, groups=groups, **parts)
 
 
-def check_part(
+def check_plugin(
     key: str, registry: Registry[Any], part: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return a part with its defaults filled in, and sentences on what is wrong."""
@@ -232,17 +233,17 @@ def check_part(
     name = options.pop("name", None)
     if not isinstance(name, str):
         return {}, [f"{key}: needs a name (known: {', '.join(registry.names())})"]
-    if ownparts.is_own(name) and not ownparts.may_import():
+    if ownparts.is_user_plugin(name) and not ownparts.may_import():
         return dict(part), []  # nothing is known of it without its code
     name = ownparts.absolute(name)
     options = ownparts.renamed(options, ownparts.absolute)
     try:
         factory = registry.get(name)
     except ConfigError as error:
-        text = cut(str(error), LONGEST_SENTENCE)
+        text = truncate(str(error), MAX_SENTENCE_LENGTH)
         return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
     positional = POSITIONAL.get(key.rpartition(".")[2], 0)
-    what = f"{key} {shown(ownparts.shown(name))}"
+    what = f"{key} {format_value(ownparts.shown(name))}"
     checked, errors = validate_options(what, factory, options, positional)
     return {"name": name, **checked}, errors
 
@@ -269,7 +270,7 @@ def _split_errors(config: Config) -> list[str]:
     if config.held_by_some is not None and not config.groups:
         return ["held_by_some: there are no groups, so all hold all; remove the key"]
     name = config.algorithm["name"]
-    if ownparts.is_own(name) and not ownparts.may_import():
+    if ownparts.is_user_plugin(name) and not ownparts.may_import():
         return []
     algorithm = algorithms.get(name)
     sharing = getattr(algorithm, "sharing", "split")

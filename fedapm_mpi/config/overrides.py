@@ -16,26 +16,26 @@ import pydantic
 
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import cause, part_error, place
+from fedapm_mpi.plugins.faults import cause, place, plugin_error
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.utils.text import MOST, cut, shown
+from fedapm_mpi.utils.text import MAX_ITEMS, format_value, truncate
 
 ALTERNATIVES = ("split", "work")
 """Keys, also as the ending of one such as ``shared_work``, whose value is one of
 several ways to say a thing. Given whole it replaces what was there."""
 
-PART_KEYS = (
+PLUGIN_KEYS = (
     "model", "algorithm", "participation", "placement", "reduction", "partitioner",
     "shift",
 )  # fmt: skip
 """Keys whose values are parts: a name and options, or the name alone."""
 
 
-LONGEST_KEY = 60
+MAX_KEY_LENGTH = 60
 """Characters of an unknown key that are compared with those that are known."""
 
 
-class Whole(dict[str, Any]):
+class WholeValue(dict[str, Any]):
     """A mapping that replaces what was there."""
 
 
@@ -53,13 +53,16 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
         keys = dotted.split(".")
         if not equals or not all(keys):
             msg = (
-                f"override {shown(item)} is not of the form key=value or key.sub=value"
+                f"override {format_value(item)} is not of the form key=value or "
+                "key.sub=value"
             )
             raise ConfigError(msg)
         try:
             value = yamlfile.parse(text)
         except ValueError as error:
-            msg = f"override {shown(item)}: the value is not valid YAML ({error})"
+            msg = (
+                f"override {format_value(item)}: the value is not valid YAML ({error})"
+            )
             raise ConfigError(msg) from error
         merge(values, nested_at(keys, value))
     return values
@@ -74,12 +77,12 @@ def nested_at(keys: Sequence[str], value: Any) -> dict[str, Any]:
 
 
 def _marked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values in which those that are to replace others are `Whole`."""
+    """Return values in which those that are to replace others are `WholeValue`."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
             inside = _marked(value)
-            found[key] = Whole(inside) if is_alternative(str(key)) else inside
+            found[key] = WholeValue(inside) if is_alternative(str(key)) else inside
         else:
             found[key] = value
     return found
@@ -95,23 +98,23 @@ def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
 
     A part that was given by its bare name becomes a mapping when an option follows. One
     that gets another name starts afresh: the options of the old one do not belong to
-    it. So does what is given as `Whole`.
+    it. So does what is given as `WholeValue`.
     """
     for key, value in other.items():
         old = into.get(key)
-        if isinstance(value, str) and isinstance(old, Mapping) and key in PART_KEYS:
+        if isinstance(value, str) and isinstance(old, Mapping) and key in PLUGIN_KEYS:
             value = {"name": value}
         if not isinstance(value, Mapping):
             into[key] = value
             continue
         if isinstance(old, str):
             old = {"name": old}
-        if not isinstance(old, Mapping) or isinstance(value, Whole):
+        if not isinstance(old, Mapping) or isinstance(value, WholeValue):
             old = {}
         if "name" in value and old.get("name", value["name"]) != value["name"]:
             old = {}
-        whole = isinstance(value, Whole) or isinstance(old, Whole)
-        nested: dict[str, Any] = Whole(old) if whole else dict(old)
+        whole = isinstance(value, WholeValue) or isinstance(old, WholeValue)
+        nested: dict[str, Any] = WholeValue(old) if whole else dict(old)
         merge(nested, value)
         into[key] = nested
 
@@ -151,7 +154,7 @@ def validate_options(
         schema = _schema(config, fields)
         checked = schema.model_validate_json(as_json(options), strict=True)
     except pydantic.ValidationError as error:
-        return {}, sentences(error, schema, f"{what}: ")
+        return {}, format_findings(error, schema, f"{what}: ")
     except ConfigError as error:
         return {}, [f"{what} {error}"]
     except Exception as error:  # a user's own signature or type hints
@@ -170,7 +173,7 @@ def validate_options(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # of a user's own
-            return {}, [str(part_error(what, error, building=True))]
+            return {}, [str(plugin_error(what, error, building=True))]
     return plain, []
 
 
@@ -281,21 +284,21 @@ def _dataclass_fields(factory: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(factory) if dataclasses.is_dataclass(factory) else ()
 
 
-def sentences(
+def format_findings(
     error: pydantic.ValidationError, schema: Any, prefix: str = ""
 ) -> list[str]:
     """Return one sentence for each error of a validation, the nearest key in it."""
     found = []
     every = error.errors(include_url=False)
-    for item in every[:MOST]:
-        path = cut(_path([step for step in item["loc"] if not _is_kind(step)]))
+    for item in every[:MAX_ITEMS]:
+        path = truncate(_path([step for step in item["loc"] if not _is_kind(step)]))
         text = item["msg"].removeprefix("Value error, ")
         if item["type"].endswith("_type"):  # in words of YAML, not of JSON
             text = text.replace("array", "list").replace("an object", "a mapping")
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             *parents, last = (str(step) for step in item["loc"])
             known = _known_keys(schema, parents)
-            text = f"unknown key{did_you_mean(last[:LONGEST_KEY], known)}"
+            text = f"unknown key{did_you_mean(last[:MAX_KEY_LENGTH], known)}"
             if known:
                 text += f" (known: {', '.join(known)})"
         elif item["type"] in ("missing", "missing_argument"):
@@ -303,10 +306,10 @@ def sentences(
         elif item["type"] == "json_invalid":
             text = "a string in it is not valid Unicode text"
         elif path:
-            text = f"{text[:1].lower()}{text[1:]}, got {shown(item['input'])}"
+            text = f"{text[:1].lower()}{text[1:]}, got {format_value(item['input'])}"
         found.append(f"{prefix}{path}: {text}" if path else f"{prefix}{text}")
-    if len(every) > MOST:
-        found.append(f"{prefix}and {len(every) - MOST} more errors")
+    if len(every) > MAX_ITEMS:
+        found.append(f"{prefix}and {len(every) - MAX_ITEMS} more errors")
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fedapm_mpi.config.schema import PARTS
+from fedapm_mpi.config.schema import PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins import faults
 from fedapm_mpi.plugins import loader as ownparts
@@ -30,7 +30,7 @@ KEY = "own_parts"
 FLAG = "--accept-changed-parts"
 
 
-def own_parts(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]:
+def user_plugins(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]:
     """Return the own parts that a plain configuration names, by their places in it.
 
     Each with its options. Tolerates what is no configuration.
@@ -46,7 +46,7 @@ def own_parts(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]
 
     def look(key: str, part: Any) -> None:
         name = part.get("name") if isinstance(part, Mapping) else part
-        if ownparts.is_own(name):
+        if ownparts.is_user_plugin(name):
             found[key] = part
         if deep and isinstance(part, Mapping):
             for inner, option in part.items():
@@ -56,7 +56,7 @@ def own_parts(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]
                 if isinstance(option, Mapping):
                     look(f"{key}.{inner}", option)
 
-    for key in PARTS:
+    for key in PLUGIN_KINDS:
         look(key, config.get(key))
     groups = config.get("groups")
     for k, group in enumerate(groups if isinstance(groups, list | tuple) else ()):
@@ -68,9 +68,9 @@ def own_parts(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]
     return found
 
 
-def own_names(config: Mapping[str, Any]) -> list[str]:
+def user_plugin_names(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the own parts that a plain configuration names."""
-    parts = own_parts(config).values()
+    parts = user_plugins(config).values()
     return sorted({p["name"] if isinstance(p, Mapping) else p for p in parts})
 
 
@@ -83,7 +83,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     def named(part: Any) -> Any:
         return ownparts.renamed(part, _without_folder)
 
-    changes: dict[str, Any] = {k: named(config[k]) for k in PARTS if k in config}
+    changes: dict[str, Any] = {k: named(config[k]) for k in PLUGIN_KINDS if k in config}
     groups = config.get("groups")
     if isinstance(groups, list | tuple):
         changes["groups"] = [
@@ -93,7 +93,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
             for group in groups
         ]
     split = config.get("split")
-    if isinstance(split, Mapping) and ownparts.is_own(split.get("rule")):
+    if isinstance(split, Mapping) and ownparts.is_user_plugin(split.get("rule")):
         changes["split"] = {**split, "rule": _without_folder(split["rule"])}
     return {**config, **changes}
 
@@ -106,15 +106,15 @@ def with_defaults(
     These come from the code that `config` names in their places: that which `values`
     names may be anybody's.
     """
-    from fedapm_mpi.config.loader import REGISTRIES, check_part
+    from fedapm_mpi.config.loader import REGISTRIES, check_plugin
 
     found = {**values, "groups": [dict(group) for group in values["groups"]]}
-    named = own_parts(config, deep=False)
-    for key, part in own_parts(values, deep=False).items():
+    named = user_plugins(config, deep=False)
+    for key, part in user_plugins(values, deep=False).items():
         if isinstance(part, Mapping):  # not a split rule, which has no options
             where, _, kind = key.rpartition(".")
             name = {"name": named[key]["name"]}
-            defaults, errors = check_part(kind, REGISTRIES[kind], name)
+            defaults, errors = check_plugin(kind, REGISTRIES[kind], name)
             holder = found["groups"][int(where[7:-1])] if where else found
             holder[kind] = part if errors else {**defaults, **part}
     return found
@@ -148,7 +148,7 @@ def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
 
 def hashes(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the SHA-256 of every source file of a configuration's own parts."""
-    return hashes_of(own_names(config))
+    return hashes_of(user_plugin_names(config))
 
 
 def hashes_of(names: Iterable[str]) -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
-Part = dict[str, Any]
+PluginConfig = dict[str, Any]
 """A part by name with its options: ``{name: fedapm, rho: 0.01, ...}``."""
 
-Positive = Annotated[int, Ge(1)]
+PositiveInt = Annotated[int, Ge(1)]
 
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 """Threads that a rank may have; libraries end the process where memory lacks."""
 
 STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
@@ -43,10 +43,10 @@ class Split:
     rule: str | None = None
     """``module:function``, called with (name, parameter), true where personal."""
 
-    first: Positive | None = None
+    first: PositiveInt | None = None
     """So many layers at the model's beginning are personal; goes with `last`."""
 
-    last: Positive | None = None
+    last: PositiveInt | None = None
     """So many layers at its end; a layer is a weight with its bias."""
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class Group:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    model: Part
+    model: PluginConfig
     """Their model; options without a name are added to those of the rest's model."""
 
     clients: list[int | str] | None = None
@@ -93,7 +93,7 @@ class Evaluation:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    every: Positive = 10
+    every: PositiveInt = 10
     """Rounds between evaluations; the last round is always evaluated."""
 
     clients: Literal["all", "participants"] = "all"
@@ -119,7 +119,7 @@ class Diagnostics:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    every: Positive = 1
+    every: PositiveInt = 1
     """Rounds between primal residuals, each a look at all clients' copies of the shared
     block (but at no data)."""
 
@@ -162,10 +162,10 @@ class Checkpoint:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    every: Positive = 10
+    every: PositiveInt = 10
     """Rounds between checkpoints; one is also written on an early stop."""
 
-    keep: Positive = 2
+    keep: PositiveInt = 2
     """Checkpoints to keep; older ones are removed once a newer one is complete."""
 
 
@@ -178,21 +178,21 @@ class Config:
     data: str
     """Directory of a prepared data set."""
 
-    clients: Positive | None = None
+    clients: PositiveInt | None = None
     """So many clients of the data set, from the first on, are all there are; `None`
     for every one."""
 
-    model: Part
+    model: PluginConfig
     """Model and its options; ``module:factory`` for your own."""
 
-    algorithm: Part
+    algorithm: PluginConfig
     """Algorithm and its hyper-parameters."""
 
     initial_model: str | None = None
     """File of tensors by name (safetensors) that models start from, such as another
     run's ``final/shared.safetensors``; what it does not hold starts from the seed."""
 
-    rounds: Positive
+    rounds: PositiveInt
     """Communication rounds."""
 
     split: Split | None = None
@@ -206,7 +206,7 @@ class Config:
     averaged over the clients that hold it. Where groups differ in any other, the run
     is refused."""
 
-    participation: Part = field(default_factory=lambda: {"name": "full"})
+    participation: PluginConfig = field(default_factory=lambda: {"name": "full"})
     """How each round's participants are chosen."""
 
     client_weights: Literal["uniform", "samples"] = "uniform"
@@ -227,7 +227,7 @@ class Config:
     """Arithmetic of the passes in training: that of `dtype`, or torch's autocast to
     bfloat16; parameters, updates and evaluation keep `dtype` in any case."""
 
-    threads: Annotated[int, Ge(1), Le(MOST_THREADS)] | Literal["auto"] = 1
+    threads: Annotated[int, Ge(1), Le(MAX_THREADS)] | Literal["auto"] = 1
     """Threads of a rank's computations; ``auto`` takes as many as fit on the cores that
     ranks were given. Another number may change the last bits, so the run keeps it."""
 
@@ -249,7 +249,7 @@ class Config:
     tolerance: Tolerance | None = None
     """End before `rounds` once the residuals of an ADMM method are this small."""
 
-    placement: Part = field(default_factory=lambda: {"name": "cost"})
+    placement: PluginConfig = field(default_factory=lambda: {"name": "cost"})
     """How clients are placed on ranks; results do not depend on it."""
 
     dealing: Literal["node", "rank"] = "node"
@@ -265,7 +265,7 @@ class Config:
     """Folder on a disk of each node, such as ``$TMPDIR``, to which the shards of its
     clients are copied first, and hashed; they stay there."""
 
-    reduction: Part = field(default_factory=lambda: {"name": "exact"})
+    reduction: PluginConfig = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
 
     def __post_init__(self) -> None:
@@ -298,7 +298,7 @@ class Config:
         return asdict(self)
 
 
-PARTS = ("model", "algorithm", "participation", "placement", "reduction")
+PLUGIN_KINDS = ("model", "algorithm", "participation", "placement", "reduction")
 """Keys whose values are parts, found by name and built with their options."""
 
 RESULT_NEUTRAL = (

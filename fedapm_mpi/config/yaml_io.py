@@ -24,21 +24,21 @@ from ruamel.yaml.nodes import ScalarNode, SequenceNode
 from ruamel.yaml.representer import SafeRepresenter
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.text import cut, shown
+from fedapm_mpi.utils.text import format_value, truncate
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Levels of nesting that are taken."""
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Values that a document may hold, its aliases resolved."""
 
-LARGEST = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 """Bytes of a file that are read."""
 
-LONGEST_NUMBER = 100
+MAX_NUMBER_LENGTH = 100
 """Characters of a number that are taken."""
 
-TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 MERGE = object()
 """The key ``<<`` without quotes: its value's entries are added to the mapping."""
@@ -105,16 +105,18 @@ class _Composer(Composer):
         size = 1
         if isinstance(event, AliasEvent):
             if self.anchors.get(event.anchor) not in self.sizes:
-                msg = f"nothing before it has the anchor &{cut(event.anchor)}"
+                msg = f"nothing before it has the anchor &{truncate(event.anchor)}"
                 raise _Wrong(msg, event.start_mark)
             size = self.sizes[self.anchors[event.anchor]]
         elif event.tag is not None:
-            msg = f"tags such as {shown(str(event.tag))} are not taken; remove it"
+            msg = (
+                f"tags such as {format_value(str(event.tag))} are not taken; remove it"
+            )
             raise _Wrong(msg, event.start_mark)
         before = self.count
         self.count += size
-        if self.count > MOST_VALUES:
-            msg = f"there are more than {MOST_VALUES} values"
+        if self.count > MAX_VALUES:
+            msg = f"there are more than {MAX_VALUES} values"
             raise _Wrong(msg, event.start_mark)
         node = super().compose_node(parent, index)
         self.sizes[node] = self.count - before
@@ -141,7 +143,7 @@ def parse(text: str) -> Any:
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     except (OverflowError, ValueError, IndexError) as error:
-        raise ValueError(cut(str(error), 200)) from None
+        raise ValueError(truncate(str(error), 200)) from None
 
 
 def _value(node: Any, depth: int) -> Any:
@@ -149,7 +151,7 @@ def _value(node: Any, depth: int) -> Any:
     if isinstance(node, ScalarNode):
         plain = node.style is None
         return resolve(node.value, node.start_mark) if plain else node.value
-    if depth >= DEEPEST:
+    if depth >= MAX_DEPTH:
         raise _Wrong(TOO_DEEP, node.start_mark)
     if isinstance(node, SequenceNode):
         return [_value(one, depth + 1) for one in node.value]
@@ -171,11 +173,13 @@ def _value(node: Any, depth: int) -> Any:
 def _check_key(key: Any, mark: Any, marks: dict[Any, Any]) -> None:
     """Take note of where a key stands; raise `_Wrong` if it is none, or there twice."""
     if isinstance(key, bool) or not (key is MERGE or isinstance(key, str | int)):
-        what = "a list or a mapping" if isinstance(key, list | dict) else shown(key)
+        what = (
+            "a list or a mapping" if isinstance(key, list | dict) else format_value(key)
+        )
         msg = f"a key must be a string, not {what}"
         raise _Wrong(msg, mark)
     if key in marks:
-        name = "'<<'" if key is MERGE else shown(key)
+        name = "'<<'" if key is MERGE else format_value(key)
         places = f"{_place(marks[key])} and in {_place(mark)}"
         msg = f"the key {name} is given twice, in {places}"
         raise _Wrong(msg)
@@ -198,7 +202,7 @@ def resolve(text: str, mark: Any = None) -> Any:
     if text in WORDS:
         return WORDS[text]
     number = INTEGER.fullmatch(text) or FLOAT.fullmatch(text)
-    if number and len(text) > LONGEST_NUMBER:
+    if number and len(text) > MAX_NUMBER_LENGTH:
         msg = f"a number of {len(text)} characters is too long"
         raise _Wrong(msg, mark)
     if INTEGER.fullmatch(text):
@@ -223,7 +227,7 @@ def _told(error: Any) -> str:
         character = getattr(error, "character", "")
         code = character if isinstance(character, int) else ord(str(character)[:1])
         where = f"character {position + 1} (code {code:#x}): "
-    return where + cut(" ".join(text.split()), 200)
+    return where + truncate(" ".join(text.split()), 200)
 
 
 def read(path: Path) -> Any:
@@ -237,9 +241,9 @@ def read(path: Path) -> Any:
         With a sentence on what is wrong, and where.
     """
     with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        msg = f"larger than {LARGEST // 2**20} MiB, so this is no configuration"
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        msg = f"larger than {MAX_BYTES // 2**20} MiB, so this is no configuration"
         raise ValueError(msg)
     try:
         text = data.decode("utf-8")
@@ -267,7 +271,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         msg = f"{path} is not valid YAML: {error}"
         raise ConfigError(msg) from error
     if not isinstance(values, dict):
-        what = "a list" if isinstance(values, list) else shown(values)
+        what = "a list" if isinstance(values, list) else format_value(values)
         found = "but is empty" if values is None else f"not {what}"
         msg = f"{path} must hold keys and values, {found}"
         raise ConfigError(msg)

@@ -1,9 +1,9 @@
 """Files whose every block has a checksum that is compared whenever it is read.
 
-A file of ``n`` blocks of `BLOCK` bytes (the last may be shorter) is followed by a table
-of their CRC-32, 4 bytes each, in little-endian order. The table has a SHA-256, which is
-kept elsewhere. Whatever reads the file through `CheckedFile`, HDF5 for one, is given no
-byte that has changed: not of the samples, nor of what says where they lie.
+A file of ``n`` blocks of `BLOCK_BYTES` bytes (the last may be shorter) is followed by a
+table of their CRC-32, 4 bytes each, in little-endian order. The table has a SHA-256,
+which is kept elsewhere. Whatever reads the file through `CheckedFile`, HDF5 for one, is
+given no byte that has changed: not of the samples, nor of what says where they lie.
 """
 
 import io
@@ -17,11 +17,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 8192
+BLOCK_BYTES = 8192
 """Bytes that have one checksum. Small, so that little more is read of a file than a
 client has in it; the table is 1/2048 of the file."""
 
-SUM = 4
+CHECKSUM_DTYPE = 4
 """Bytes of a checksum."""
 
 
@@ -29,7 +29,7 @@ class ChangedError(OSError):
     """A part of a file that does not have its checksum."""
 
 
-class Sealed(NamedTuple):
+class FileChecksums(NamedTuple):
     """What must be kept of a file that has got its table."""
 
     bytes: int
@@ -42,7 +42,7 @@ class Sealed(NamedTuple):
     """SHA-256 of the table."""
 
 
-def append_sums(path: Path, block: int = BLOCK) -> Sealed:
+def append_sums(path: Path, block: int = BLOCK_BYTES) -> FileChecksums:
     """Write the table of a file's checksums to its end."""
     whole, sums, size = sha256(), [], 0
     with path.open("r+b") as file:
@@ -53,7 +53,9 @@ def append_sums(path: Path, block: int = BLOCK) -> Sealed:
         table = np.array(sums, "<u4").tobytes()
         file.write(table)
     whole.update(table)
-    return Sealed(size + len(table), whole.hexdigest(), sha256(table).hexdigest())
+    return FileChecksums(
+        size + len(table), whole.hexdigest(), sha256(table).hexdigest()
+    )
 
 
 class CheckedFile(io.RawIOBase):
@@ -89,8 +91,8 @@ class CheckedFile(io.RawIOBase):
             raise
 
     def _read_table(self, sums: str) -> None:
-        number = -(-self.size // (self._block + SUM))
-        table = bytearray(number * SUM)
+        number = -(-self.size // (self._block + CHECKSUM_DTYPE))
+        table = bytearray(number * CHECKSUM_DTYPE)
         self.size -= len(table)
         if self.size > 0:
             self._fill([memoryview(table)], self.size)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.data import hdf5_layout as shardlayout
 from fedapm_mpi.data.block_checksums import ChangedError, CheckedFile
 from fedapm_mpi.data.manifest import SCHEMA_VERSION, InputSpec, Manifest, ShardFile
-from fedapm_mpi.data.table import Table, blocks
+from fedapm_mpi.data.table import Table, iter_blocks
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.alignment import aligned_empty
 
@@ -278,7 +278,7 @@ def write_shard(
                     **_chunked(c.spec, len(rows), filters),
                 )
                 start = 0
-                for block in blocks(c, rows):
+                for block in iter_blocks(c, rows):
                     dataset[start : start + len(block)] = block
                     start += len(block)
 

@@ -21,7 +21,7 @@ _CONTIGUOUS, _CHUNKED = 1, 2
 _FILTERS = frozenset({1, 2, 3, 32000, 32001, 32015})
 """deflate, shuffle, fletcher32, lzf, blosc, zstd."""
 
-MOST_EXPANSION = 40_000
+MAX_EXPANSION = 40_000
 """Bytes of samples for each byte of a compressed file, at most. Zeros come to 1000 with
 gzip, and to 32 768 with zstd at its best."""
 
@@ -208,7 +208,7 @@ def _check_layout(found: Any, wanted: int, size: int) -> None:
             -(-n // c) for n, c in zip(found.shape, found.chunks, strict=True)
         )
         there = found.id.get_num_chunks() == number
-        there = there and wanted <= MOST_EXPANSION * size
+        there = there and wanted <= MAX_EXPANSION * size
     if not there:
         msg = f"the {wanted} bytes that {found.name} should have are not in the file"
         raise ValueError(msg)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.data.manifest_checks import SPLITS, faults
+from fedapm_mpi.data.manifest_checks import SPLITS, manifest_errors
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils import strict_json as strictjson
-from fedapm_mpi.utils.text import shown
+from fedapm_mpi.utils.text import format_value
 
 __all__ = [
     "MANIFEST",
@@ -213,12 +213,12 @@ def read_manifest(directory: str | Path) -> Manifest:
         version = tree.get("schema_version")
         if type(version) is not int or version != SCHEMA_VERSION:
             msg = (
-                f"it has schema version {shown(version)}, this program "
+                f"it has schema version {format_value(version)}, this program "
                 f"reads {SCHEMA_VERSION}"
             )
             raise ValueError(msg)
         manifest = _parse(tree, str(directory), hashlib.sha256(raw).hexdigest())
-        found = faults(manifest, sealed)
+        found = manifest_errors(manifest, sealed)
     except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         msg = (
@@ -256,11 +256,11 @@ def _raw(path: Path) -> bytes:
 def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
     unknown = sorted(tree.keys() - _KEYS)
     if unknown:
-        msg = f"it has a key {shown(unknown[0])}, which is unknown"
+        msg = f"it has a key {format_value(unknown[0])}, which is unknown"
         raise ValueError(msg)
     splits = [strictjson.text(name, "a split") for name in _list(tree, "splits")]
     if len(set(splits)) < len(splits):
-        msg = f"splits repeat ({shown(', '.join(splits))})"
+        msg = f"splits repeat ({format_value(', '.join(splits))})"
         raise ValueError(msg)
     numbers = {"counts": 1, "label_counts": 2}
     by_split = {
@@ -268,7 +268,7 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
     }
     seed = tree["seed"]
     if type(seed) is not int:
-        msg = f"seed is {shown(seed)}, not an integer"
+        msg = f"seed is {format_value(seed)}, not an integer"
         raise ValueError(msg)
     lacking = strictjson.mapping(tree.get("lacking", {}), "lacking")
     return Manifest(
@@ -293,7 +293,7 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
 
 
 def _list(tree: dict[str, Any], key: str) -> list[Any]:
-    return strictjson.several(tree[key], key)
+    return strictjson.list_of(tree[key], key)
 
 
 def _texts(tree: dict[str, Any], key: str) -> tuple[str, ...]:
@@ -317,9 +317,9 @@ def _written(tree: dict[str, Any], key: str) -> dict[str, Any]:
     """Return what a data set was made with, which is kept for people to read."""
     found = strictjson.mapping(tree[key], key)
     strictjson.check_plain(found)
-    for part in strictjson.several(found.get("shift", []), f"shift of {key}"):
+    for part in strictjson.list_of(found.get("shift", []), f"shift of {key}"):
         strictjson.text(strictjson.mapping(part, "a shift").get("name"), "its name")
-    for name in strictjson.several(found.get("skipped", []), f"skipped of {key}"):
+    for name in strictjson.list_of(found.get("skipped", []), f"skipped of {key}"):
         strictjson.text(name, f"one of skipped of {key}")
     strictjson.text(found.get("name", ""), f"name of {key}")
     return found
@@ -330,12 +330,12 @@ def _input(spec: Any) -> InputSpec:
     spec = strictjson.mapping(spec, "an input")
     if spec.keys() != known:
         odd = sorted(spec.keys() ^ known)[0]
-        msg = f"an input has or lacks the key {shown(odd)}"
+        msg = f"an input has or lacks the key {format_value(odd)}"
         raise ValueError(msg)
     name = strictjson.text(spec["name"], "the name of an input")
-    where = f"of input {shown(name)}"
+    where = f"of input {format_value(name)}"
     if type(spec["ragged"]) is not bool:
-        msg = f"ragged {where} is {shown(spec['ragged'])}"
+        msg = f"ragged {where} is {format_value(spec['ragged'])}"
         raise ValueError(msg)
     shape = strictjson.integers(spec["shape"], f"shape {where}")
     return InputSpec(
@@ -352,7 +352,7 @@ def _shard(file: Any) -> ShardFile:
     known = {"name", "bytes", "sha256", "clients", *_OF_BLOCKS}
     file = strictjson.mapping(file, "a file")
     if file.keys() not in (known, known - {*_OF_BLOCKS}):
-        msg = f"a file has the keys {shown(', '.join(sorted(file)))}"
+        msg = f"a file has the keys {format_value(', '.join(sorted(file)))}"
         raise ValueError(msg)
     clients = strictjson.integers(file["clients"], "clients of a file").tolist()
     first, stop = clients if len(clients) == 2 else (-1, -1)
@@ -372,6 +372,6 @@ def _shard(file: Any) -> ShardFile:
 def _hash(value: Any) -> str:
     found = strictjson.text(value, "the SHA-256 of a file")
     if not re.fullmatch(r"[0-9a-f]{64}", found):
-        msg = f"{shown(found)} is no SHA-256"
+        msg = f"{format_value(found)} is no SHA-256"
         raise ValueError(msg)
     return found

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.utils.strict_json import LARGEST
-from fedapm_mpi.utils.text import shown
+from fedapm_mpi.utils.strict_json import MAX_INTEGER
+from fedapm_mpi.utils.text import format_value
 
 if TYPE_CHECKING:
     from fedapm_mpi.data.manifest import InputSpec, Manifest
@@ -19,16 +19,16 @@ DTYPES = (
 )  # fmt: skip
 """NumPy names of the types in which inputs are stored."""
 
-MOST_SAMPLES = 2**52
+MAX_SAMPLES = 2**52
 """In a data set: sums of numbers of samples are then exact, whatever their type."""
 
-MOST_NUMBERS = 2**40
+MAX_NUMBERS = 2**40
 """In a sample, of one input."""
 
 _PLAIN = re.compile(r"[^/\x00-\x1f\x7f]+")
 
 
-def faults(manifest: "Manifest", sealed: bool) -> list[str]:
+def manifest_errors(manifest: "Manifest", sealed: bool) -> list[str]:
     """Return what is wrong, in words.
 
     Parameters
@@ -46,10 +46,10 @@ def faults(manifest: "Manifest", sealed: bool) -> list[str]:
     return [*_inputs(manifest), *_counts(manifest), *_files(manifest, sealed)]
 
 
-def input_fault(spec: "InputSpec") -> str | None:
+def input_error(spec: "InputSpec") -> str | None:
     """Return what is wrong with an input's name, shape or type; `None` if nothing."""
     given: Any = spec  # of a user's own source, which may hold anything
-    name, shape = shown(given.name), given.shape
+    name, shape = format_value(given.name), given.shape
     if not isinstance(given.name, str):
         return f"the name of an input is {name}, not a text"
     plain = given.name.strip() and _PLAIN.fullmatch(given.name)
@@ -57,16 +57,18 @@ def input_fault(spec: "InputSpec") -> str | None:
         return f"input {name} must have a name without '/' and control characters"
     if not isinstance(given.dtype, str) or given.dtype not in DTYPES:
         known = ", ".join(DTYPES)
-        return f"input {name} has the type {shown(given.dtype)} (known: {known})"
+        return f"input {name} has the type {format_value(given.dtype)} (known: {known})"
     sizes = isinstance(shape, tuple) and all(_is_number(n, int) for n in shape)
-    if not sizes or min(shape, default=1) < 1 or math.prod(shape) > MOST_NUMBERS:
+    if not sizes or min(shape, default=1) < 1 or math.prod(shape) > MAX_NUMBERS:
         return (
-            f"input {name} has the shape {shown(shape)}, not a tuple of positive "
-            f"integers with a product of at most {MOST_NUMBERS}"
+            f"input {name} has the shape {format_value(shape)}, not a tuple of "
+            f"positive integers with a product of at most {MAX_NUMBERS}"
         )
     for key, value in (("scale", given.scale), ("shift", given.shift)):
-        if not _is_number(value, int | float) or not abs(value) <= LARGEST:
-            return f"{key} of input {name} is {shown(value)}, not a finite number"
+        if not _is_number(value, int | float) or not abs(value) <= MAX_INTEGER:
+            return (
+                f"{key} of input {name} is {format_value(value)}, not a finite number"
+            )
     if given.ragged and not shape:
         return f"input {name} is ragged but has no axis"
     return None
@@ -81,7 +83,7 @@ def _inputs(manifest: "Manifest") -> list[str]:
     names = [spec.name for spec in manifest.inputs]
     if len(set(names)) < len(names):
         found.append(f"input names repeat ({', '.join(names)})")
-    found += [fault for spec in manifest.inputs if (fault := input_fault(spec))]
+    found += [fault for spec in manifest.inputs if (fault := input_error(spec))]
     for name, clients in manifest.lacking.items():
         ordered = list(clients) == sorted(set(clients))
         if (
@@ -89,7 +91,7 @@ def _inputs(manifest: "Manifest") -> list[str]:
             or not ordered
             or (clients and not 0 <= clients[0] <= clients[-1] < manifest.num_clients)
         ):
-            found.append(f"it is not clear who lacks the input {shown(name)}")
+            found.append(f"it is not clear who lacks the input {format_value(name)}")
     return found
 
 
@@ -103,12 +105,12 @@ def _counts(manifest: "Manifest") -> list[str]:
     for split, counts in manifest.counts.items():
         labels = manifest.label_counts[split]
         if split not in SPLITS:
-            found.append(f"unknown split {shown(split)}")
+            found.append(f"unknown split {format_value(split)}")
         if counts.shape != (m,) or (counts < 0).any():
             found.append(f"counts of {split} are not {m} numbers of samples")
         elif labels.shape != (m, classes) or (labels < 0).any():
             found.append(f"label counts of {split} are not {m} x {classes} numbers")
-        elif max(counts.sum(dtype=float), labels.sum(dtype=float)) > MOST_SAMPLES:
+        elif max(counts.sum(dtype=float), labels.sum(dtype=float)) > MAX_SAMPLES:
             found.append(f"counts of {split} are beyond any number of samples")
         elif (labels.sum(axis=1) != counts).any():
             found.append(f"label counts of {split} do not add up to its counts")
@@ -124,9 +126,9 @@ def _files(manifest: "Manifest", sealed: bool) -> list[str]:
             or file.name in (".", "..")
             or not _PLAIN.fullmatch(file.name)
         ):
-            found.append(f"{shown(file.name)} is not a file name")
+            found.append(f"{format_value(file.name)} is not a file name")
         if file.clients[0] != stop or file.clients[1] <= stop:
-            found.append(f"{shown(file.name)} should begin with client {stop}")
+            found.append(f"{format_value(file.name)} should begin with client {stop}")
         stop = file.clients[1]
     if stop != manifest.num_clients:
         found.append(f"the shards hold {stop} clients, not {manifest.num_clients}")

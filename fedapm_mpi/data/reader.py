@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.comm import SERVER, Communicator, Serial
-from fedapm_mpi.data.block_checksums import BLOCK, append_sums
+from fedapm_mpi.data.block_checksums import BLOCK_BYTES, append_sums
 from fedapm_mpi.data.hdf5 import (
     ClientArrays,
     Compression,
@@ -38,13 +38,13 @@ from fedapm_mpi.data.table import (
     Table,
     check_table,
     column,
-    cut,
     label_counts,
-    lacking,
+    missing_inputs,
     row_bytes,
+    shard_ranges,
 )
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.atomic_io import file_sha256, flush
+from fedapm_mpi.utils.atomic_io import file_sha256, fsync_path
 from fedapm_mpi.utils.new_file import open_new, why_not_written
 
 __all__ = [
@@ -63,7 +63,7 @@ __all__ = [
     "write_dataset",
 ]
 
-OPEN_SHARDS = 64
+MAX_OPEN_SHARDS = 64
 _SHARD_NAME = re.compile(r"shard-\d{5,}-of-\d{5,}\.h5(\.partial)?")
 
 
@@ -162,7 +162,7 @@ class ShardReader:
         else:
             path = shard_path(self._manifest, shard)
             self._open[shard.name] = OpenShard(path, self._manifest, shard)
-            if len(self._open) > OPEN_SHARDS:
+            if len(self._open) > MAX_OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
         return self._open[shard.name]
 
@@ -258,7 +258,7 @@ def write_dataset(
             seed=seed,
         )
         sizes = np.sum(list(manifest.counts.values()), axis=0) * row_bytes(table)
-        ranges = cut(sizes, shards)
+        ranges = shard_ranges(sizes, shards)
     except DataError as caught:
         error = caught
     ranks.agree(error)
@@ -298,7 +298,7 @@ def _described(
         seed=0,
         sha256="",
         label_counts={s: label_counts(table, parts) for s, parts in splits.items()},
-        lacking=lacking(table, splits),
+        lacking=missing_inputs(table, splits),
     )
 
 
@@ -324,8 +324,10 @@ def _write_all(
             for i in mine:
                 write_shard(partial[i], table, splits, ranges[i], compression)
                 size, sha256, sums = append_sums(partial[i])
-                flush(partial[i])
-                files[i] = ShardFile(names[i], size, sha256, ranges[i], BLOCK, sums)
+                fsync_path(partial[i])
+                files[i] = ShardFile(
+                    names[i], size, sha256, ranges[i], BLOCK_BYTES, sums
+                )
         except (OSError, RuntimeError, DataError) as caught:
             error = _cannot_write(target, caught)
         ranks.agree(error)
@@ -348,7 +350,7 @@ def _publish(target: Path, partial: Sequence[Path], manifest: Manifest) -> None:
     """Give shards that are written their names, and then write the manifest."""
     with open_new(partial[-1]) as file:
         file.write(encode_manifest(manifest))
-    flush(partial[-1])
+    fsync_path(partial[-1])
     # From here to the last line the directory has no manifest: it is unfinished.
     (target / MANIFEST).unlink(missing_ok=True)
     for old in target.iterdir():
@@ -356,9 +358,9 @@ def _publish(target: Path, partial: Sequence[Path], manifest: Manifest) -> None:
             old.unlink()
     for path in partial[:-1]:
         path.rename(path.with_suffix(""))
-    flush(target)
+    fsync_path(target)
     partial[-1].rename(target / MANIFEST)
-    flush(target)
+    fsync_path(target)
 
 
 def _cannot_write(target: Path, error: Exception) -> DataError:

@@ -17,11 +17,11 @@ from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.atomic_io import file_sha256
 from fedapm_mpi.utils.new_file import open_new, why_not_written
 
-BLOCK = 2**22
+BLOCK_BYTES = 2**22
 """Bytes that are copied and hashed at a time."""
 
 
-def stage(
+def stage_shards(
     manifest: Manifest,
     folder: str,
     rank: int,
@@ -71,7 +71,7 @@ def stage(
     except OSError as error:
         msg = f"stage: cannot make {target} on {_host()}: {error.strerror}"
         raise ConfigError(msg) from error
-    for shard in own_share(shards, rank, nodes):
+    for shard in rank_share(shards, rank, nodes):
         _copy(manifest, target / shard.name, shard)
     return replace(manifest, directory=str(target))
 
@@ -85,7 +85,7 @@ def node_clients(
     return np.flatnonzero(np.asarray(nodes)[host_of] == nodes[rank])
 
 
-def own_share(
+def rank_share(
     shards: Sequence[ShardFile], rank: int, nodes: Sequence[int]
 ) -> Sequence[ShardFile]:
     """Return those of a node's shards that one of its ranks copies or hashes."""
@@ -142,7 +142,7 @@ def _copied(source: Path, part: Path) -> str:
     """Copy a file; return the SHA-256 of what was written."""
     digest = sha256()
     with source.open("rb") as reading, open_new(part) as writing:
-        while block := reading.read(BLOCK):
+        while block := reading.read(BLOCK_BYTES):
             digest.update(block)
             writing.write(block)
     return digest.hexdigest()

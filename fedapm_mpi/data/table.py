@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import SPLITS, InputSpec
-from fedapm_mpi.data.manifest_checks import input_fault
+from fedapm_mpi.data.manifest_checks import input_error
 from fedapm_mpi.errors import DataError
 
 SHARD_BYTES = 256 * 2**20
@@ -103,7 +103,7 @@ def check_description(
     DataError
         If an input cannot be stored, or inputs or classes are missing or there twice.
     """
-    fault = next((found for spec in inputs if (found := input_fault(spec))), None)
+    fault = next((found for spec in inputs if (found := input_error(spec))), None)
     names = [spec.name for spec in inputs]
     if not classes or not all(isinstance(name, str) for name in classes):
         fault = "classes must be named, each by a text"
@@ -198,7 +198,7 @@ def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np
     return np.bincount(cells, minlength=m * classes).reshape(m, classes)
 
 
-def stored_as(table: Table, dtype: Literal["float32", "float16"]) -> Table:
+def cast_storage(table: Table, dtype: Literal["float32", "float16"]) -> Table:
     """Return the table with all floating inputs stored in another precision.
 
     Raises
@@ -230,7 +230,7 @@ def _cast(column: Column, dtype: str) -> Callable[[NDArray[np.int64]], NDArray[A
     return take
 
 
-def lacking(
+def missing_inputs(
     table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
 ) -> dict[str, tuple[int, ...]]:
     """Return, by input, the clients none of whose samples has it, if there are any."""
@@ -248,7 +248,7 @@ def lacking(
     return found
 
 
-def cut(sizes: NDArray[np.int64], shards: int | None) -> list[tuple[int, int]]:
+def shard_ranges(sizes: NDArray[np.int64], shards: int | None) -> list[tuple[int, int]]:
     """Cut clients 0 … m - 1 into contiguous ranges of about equal size.
 
     Parameters
@@ -281,7 +281,7 @@ def cut(sizes: NDArray[np.int64], shards: int | None) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+def iter_blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     """Yield the rows of a column in blocks of some MiB, checked.
 
     Raises
@@ -294,7 +294,7 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     step = max(1, BLOCK_BYTES // max(1, size))
     for start in range(0, len(rows), step):
         wanted = rows[start : start + step]
-        block = taken(column, wanted)
+        block = fetch_checked(column, wanted)
         if block.dtype.kind == "f":
             finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
             if not finite.all():
@@ -304,7 +304,7 @@ def blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
         yield block
 
 
-def taken(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
+def fetch_checked(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
     """Return rows of a column as an array that is as `column` says.
 
     Raises

@@ -13,14 +13,14 @@ from fedapm_mpi.data.manifest import Manifest, ShardFile
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.errors import DataError
 
-MOST_FAULTS = 10
+MAX_FAULTS = 10
 """Faults that are listed one by one."""
 
 OVERLAPPING = "official-"
 """How the names of partitioners begin that give a sample to several clients."""
 
 
-class Repeats(NamedTuple):
+class Duplicates(NamedTuple):
     """Samples that are there more than once, and samples that equal another."""
 
     apart: list[str]
@@ -34,7 +34,7 @@ class Repeats(NamedTuple):
     """Samples that equal one of the same client in the same split."""
 
 
-class _Prints(NamedTuple):
+class _Fingerprints(NamedTuple):
     """A fingerprint of every sample, and where it is."""
 
     values: NDArray[np.uint64]
@@ -48,7 +48,7 @@ class _Prints(NamedTuple):
     """(N,) which sample of the source each is; -1 where that was not written."""
 
 
-def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
+def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Fingerprints]]:
     """Check one shard after the other; yield each with its samples' fingerprints.
 
     Checked are its size and SHA-256, the checksums of its blocks, that it refers to no
@@ -66,7 +66,7 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
     for shard in manifest.files:
         reader.hash(shard)
         faults: list[str] = []
-        prints: list[_Prints] = []
+        prints: list[_Fingerprints] = []
         for client in range(*shard.clients):
             parts = [
                 reader.read(client, split, validate=False) for split in manifest.counts
@@ -76,7 +76,7 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
                 n = len(part.labels)
                 rows = reader.rows(client, split)
                 prints.append(
-                    _Prints(
+                    _Fingerprints(
                         _fingerprints(part),
                         np.full(n, client),
                         np.full(n, k),
@@ -84,8 +84,8 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
                     )
                 )
         if faults:
-            more = len(faults) - MOST_FAULTS
-            told = faults[:MOST_FAULTS] + ([f"and {more} more"] if more > 0 else [])
+            more = len(faults) - MAX_FAULTS
+            told = faults[:MAX_FAULTS] + ([f"and {more} more"] if more > 0 else [])
             msg = (
                 f"{manifest.directory}/{shard.name} is as it was written, but not what "
                 f"the manifest says; prepare the data set again: {'; '.join(told)}"
@@ -95,12 +95,14 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Prints]]:
     reader.close()
 
 
-def join(prints: list[_Prints]) -> _Prints:
+def join(prints: list[_Fingerprints]) -> _Fingerprints:
     """Return the fingerprints of several as one."""
-    return _Prints(*(np.concatenate(column) for column in zip(*prints, strict=True)))
+    return _Fingerprints(
+        *(np.concatenate(column) for column in zip(*prints, strict=True))
+    )
 
 
-def repeats(manifest: Manifest, prints: _Prints) -> Repeats:
+def find_duplicates(manifest: Manifest, prints: _Fingerprints) -> Duplicates:
     """Return which samples are there more than once.
 
     Samples are told apart by the rows of the source that they come from, where these
@@ -128,7 +130,7 @@ def repeats(manifest: Manifest, prints: _Prints) -> Repeats:
     within = (pairs.clients[:, 0] == pairs.clients[:, 1]) & (
         pairs.splits[:, 0] == pairs.splits[:, 1]
     )
-    return Repeats(apart, equal, int(within.sum()))
+    return Duplicates(apart, equal, int(within.sum()))
 
 
 class _Places(NamedTuple):
@@ -139,7 +141,9 @@ class _Places(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def _pairs(prints: _Prints, keys: NDArray[Any], among: NDArray[np.int64]) -> _Places:
+def _pairs(
+    prints: _Fingerprints, keys: NDArray[Any], among: NDArray[np.int64]
+) -> _Places:
     """Return each sample that has the same key as one before it, and that one."""
     order = among[
         np.lexsort((prints.splits[among], prints.clients[among], *keys[among].T))

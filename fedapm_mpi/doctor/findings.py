@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fedapm_mpi.doctor.preflight import Launchers
-from fedapm_mpi.doctor.rank_info import Facts
+from fedapm_mpi.doctor.preflight import InstalledLaunchers
+from fedapm_mpi.doctor.rank_info import RankInfo
 from fedapm_mpi.errors import ConfigError, DataError
 
 Level = Literal["fault", "warning", "note"]
@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderSeen:
+class FilesystemReport:
     """What one rank saw in the folder that all should share."""
 
     refused: str | None = None
@@ -65,7 +65,7 @@ class ShardFault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSeen:
+class DataReport:
     """What one rank saw of a data set."""
 
     rank: int = 0
@@ -95,11 +95,11 @@ class DataSet:
     error: str | None = None
     """Why rank 0 cannot read its manifest."""
 
-    seen: list[DataSeen] = field(default_factory=list)
+    seen: list[DataReport] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class CollectiveTimings:
     """What collectives did."""
 
     wrong: list[str] = field(default_factory=list)
@@ -116,19 +116,19 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
+class Observations:
     """All that was seen; what was not looked at is `None` or empty."""
 
-    ranks: Sequence[Facts]
-    launchers: Launchers = field(default_factory=Launchers)
+    ranks: Sequence[RankInfo]
+    launchers: InstalledLaunchers = field(default_factory=InstalledLaunchers)
     threads: int | None = None
     """Threads of a rank by the configuration."""
 
     device: str = "cpu"
     scratch: str | None = None
     folder: str = ""
-    shared: Sequence[FolderSeen] | None = None
-    measured: Measured | None = None
+    shared: Sequence[FilesystemReport] | None = None
+    measured: CollectiveTimings | None = None
     clocks: Sequence[float] | None = None
     """Of each rank by how many seconds its clock is ahead of rank 0's."""
 
@@ -138,14 +138,14 @@ class Observed:
         """Return the host of a rank."""
         return self.ranks[rank].host
 
-    def nodes(self) -> dict[int, list[Facts]]:
+    def nodes(self) -> dict[int, list[RankInfo]]:
         """Return the ranks of each node."""
-        found: dict[int, list[Facts]] = {}
+        found: dict[int, list[RankInfo]] = {}
         for one in self.ranks:
             found.setdefault(one.node, []).append(one)
         return found
 
-    def workers(self, ranks: Iterable[Facts]) -> list[Facts]:
+    def workers(self, ranks: Iterable[RankInfo]) -> list[RankInfo]:
         """Return those that train: all but the server, which waits without a core."""
         alone = len(self.ranks) == 1
         return [one for one in ranks if one.rank > 0 or alone]

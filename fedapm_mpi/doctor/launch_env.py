@@ -6,7 +6,13 @@ from pathlib import Path
 from fedapm_mpi.cluster.launch import STARTED_BY
 from fedapm_mpi.cluster.launchers.srun import mpi_type
 
-TOLD = ("PMI_", "PMIX_", "PALS_", "SLURM_MPI_TYPE", "SLURM_STEP_NUM_TASKS")
+LAUNCHER_VARIABLES = (
+    "PMI_",
+    "PMIX_",
+    "PALS_",
+    "SLURM_MPI_TYPE",
+    "SLURM_STEP_NUM_TASKS",
+)
 """Beginnings of the variables that tell how ranks find each other."""
 
 LIBRARIES = ("libmpi.so", "libmpich.so", "libmpi_cray.so")
@@ -43,9 +49,11 @@ def pmi_mode(variables: Mapping[str, str]) -> str | None:
     return "pmi" if "PMI_RANK" in variables else None
 
 
-def told(variables: Mapping[str, str]) -> dict[str, str]:
+def launcher_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that tell how ranks find each other."""
-    return {k: variables[k] for k in sorted(variables) if k.startswith(TOLD)}
+    return {
+        k: variables[k] for k in sorted(variables) if k.startswith(LAUNCHER_VARIABLES)
+    }
 
 
 def mismatch(kind: str, launcher: str | None, pmi: str | None) -> str | None:

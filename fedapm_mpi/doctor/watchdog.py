@@ -15,14 +15,14 @@ from fedapm_mpi.comm.launch_env import launched_rank
 from fedapm_mpi.doctor.launch_env import started_by
 from fedapm_mpi.errors import ConfigError
 
-LOOK = 0.1
+POLL_SECONDS = 0.1
 """Seconds between two looks at the time; a new step may have less than the one before.
 """
 
-GRACE = 1.0
+GRACE_SECONDS = 1.0
 """Seconds that other ranks have to say where they stand, before the job ends."""
 
-LAST = 5.0
+LAST_RANK_DELAY = 5.0
 """Seconds that SLURM and MPI have to end the job; they may hang as well."""
 
 CANCELLING = 2
@@ -36,10 +36,12 @@ def cancel_step(variables: Mapping[str, str]) -> None:
     step = f"{variables['SLURM_JOB_ID']}.{variables['SLURM_STEP_ID']}"
     with suppress(OSError, subprocess.TimeoutExpired):
         # By itself, so that it goes on where SLURM is slow and this process has gone.
-        subprocess.Popen(["scancel", step], start_new_session=True).wait(LAST)
+        subprocess.Popen(["scancel", step], start_new_session=True).wait(
+            LAST_RANK_DELAY
+        )
 
 
-class Watch:
+class Watchdog:
     """Ends this process, and with it the job, when a step takes too long.
 
     A thread does it: a collective that blocks in C cannot be interrupted.
@@ -81,7 +83,7 @@ class Watch:
         self._closed.set()
 
     def _run(self) -> None:
-        while not self._closed.wait(LOOK):
+        while not self._closed.wait(POLL_SECONDS):
             if time.monotonic() >= self._deadline:
                 self._end()
 
@@ -94,8 +96,8 @@ class Watch:
         sys.stderr.flush()
         if self._litter is not None:
             shutil.rmtree(self._litter, ignore_errors=True)
-        time.sleep(GRACE)
-        threading.Timer(LAST, os._exit, (ConfigError.exit_code,)).start()
+        time.sleep(GRACE_SECONDS)
+        threading.Timer(LAST_RANK_DELAY, os._exit, (ConfigError.exit_code,)).start()
         if self._rank < CANCELLING:
             cancel_step(os.environ)
         if self._abort is not None:

@@ -28,7 +28,7 @@ class Model(Protocol):
     def write_buffers(self, floats: Tensor, counters: Tensor) -> None: ...  # noqa: D102
 
 
-class _Recorded:
+class _CapturedGraph:
     """One kind of pass, with the places that its rows go to."""
 
     def __init__(
@@ -54,12 +54,12 @@ class _Recorded:
             model.write_buffers(*kept)
 
 
-class Graphs:
+class CudaGraphCache:
     """The recorded passes of one model."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._recorded: dict[Hashable, _Recorded | None] = {}
+        self._recorded: dict[Hashable, _CapturedGraph | None] = {}
 
     def run(
         self, kind: Hashable, body: Pass, sources: Sequence[Tensor], rows: Tensor
@@ -85,7 +85,7 @@ class Graphs:
         """
         if kind not in self._recorded:
             try:
-                recorded = _Recorded(self._model, body, sources, rows)
+                recorded = _CapturedGraph(self._model, body, sources, rows)
             except RuntimeError:  # it does what cannot be recorded
                 recorded = None
             self._recorded[kind] = recorded

@@ -49,7 +49,7 @@ def open_device(kind: str, rank: int, nodes: Sequence[int]) -> torch.device:
             "torch for CUDA, or leave device out"
         )
         raise ConfigError(msg)
-    index = turn(rank, nodes) % torch.cuda.device_count()
+    index = node_local_rank(rank, nodes) % torch.cuda.device_count()
     torch.cuda.set_device(index)
     torch.use_deterministic_algorithms(True)
     # It would fill every new tensor, to find reads of what was not written.
@@ -60,7 +60,7 @@ def open_device(kind: str, rank: int, nodes: Sequence[int]) -> torch.device:
     return torch.device("cuda", index)
 
 
-def turn(rank: int, nodes: Sequence[int]) -> int:
+def node_local_rank(rank: int, nodes: Sequence[int]) -> int:
     """Return how many ranks of its node come before a rank, and take GPUs first."""
     return sum(node == nodes[rank] for node in nodes[:rank])
 

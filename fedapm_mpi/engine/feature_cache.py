@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.models.base import Stage
 
-MOST_BYTES = 2**28
+MAX_CACHE_BYTES = 2**28
 """Room that the features of one client may take; beyond, they are not kept."""
 
-VARYING = (
+STOCHASTIC_LAYERS = (
     nn.modules.batchnorm._NormBase,
     nn.RReLU,
     nn.FractionalMaxPool2d,
@@ -58,7 +58,7 @@ def frozen_stages(module: nn.Module) -> tuple[list[Stage], list[Stage]]:
     worth = 0
     for count, stage in enumerate(stages, start=1):
         parts = [part for top in stage.modules for part in top.modules()]
-        if any(_varies(part, vouched) for part in parts):
+        if any(_is_stochastic_or_batch_dependent(part, vouched) for part in parts):
             break
         if any(True for part in parts for _ in part.parameters(recurse=False)):
             worth = count
@@ -66,19 +66,19 @@ def frozen_stages(module: nn.Module) -> tuple[list[Stage], list[Stage]]:
     return stages[:worth], stages[worth:]
 
 
-def run(stages: Sequence[Stage], features: Tensor) -> Tensor:
+def forward_rest(stages: Sequence[Stage], features: Tensor) -> Tensor:
     """Return what stages after the first give of the one before."""
     for stage in stages:
         features = stage.run(features)
     return features
 
 
-def start(stages: Sequence[Stage], samples: Samples) -> Tensor:
+def forward_stages(stages: Sequence[Stage], samples: Samples) -> Tensor:
     """Return what all these stages, the model's first, give of samples."""
     if samples.stage:
-        return run(stages[samples.stage :], samples.inputs[0])
+        return forward_rest(stages[samples.stage :], samples.inputs[0])
     named = {"lengths": samples.lengths} if samples.lengths else {}
-    return run(stages[1:], stages[0].run(*samples.inputs, **named))
+    return forward_rest(stages[1:], stages[0].run(*samples.inputs, **named))
 
 
 def constant_stages(module: nn.Module) -> list[Stage]:
@@ -89,14 +89,14 @@ def constant_stages(module: nn.Module) -> list[Stage]:
 
 
 @torch.no_grad()
-def enter(ahead: Sequence[Stage], samples: Samples) -> Samples:
+def apply_constant_stages(ahead: Sequence[Stage], samples: Samples) -> Samples:
     """Return samples as they come out of a model's `constant_stages`.
 
     They stay as they are where that would take more room.
     """
     if not ahead or not len(samples.labels):
         return samples
-    found = start(ahead, samples)
+    found = forward_stages(ahead, samples)
     before = sum(x.numel() for x in samples.inputs)
     if not _by_sample(found, samples) or found.numel() > before:
         return samples
@@ -109,16 +109,16 @@ def frozen_features(
 ) -> Tensor | None:
     """Return what stages give of all samples, (n, ...), taken `size` at a time.
 
-    None if that would take more than `MOST_BYTES`, or it is no tensor.
+    None if that would take more than `MAX_CACHE_BYTES`, or it is no tensor.
     """
     kept: Tensor | None = None
     done, n = 0, len(samples.labels)
     for piece in samples.pieces(size):
-        found = start(stages, piece)
+        found = forward_stages(stages, piece)
         if not _by_sample(found, piece):
             return None
         if kept is None:
-            if found[0].numel() * found.element_size() * n > MOST_BYTES:
+            if found[0].numel() * found.element_size() * n > MAX_CACHE_BYTES:
                 return None
             kept = found.new_empty((n, *found.shape[1:]))
         kept[done : done + len(found)] = found
@@ -134,10 +134,12 @@ def _by_sample(found: object, samples: Samples) -> bool:
 def _constant(stage: Stage, vouched: bool) -> bool:
     parts = [part for top in stage.modules for part in top.modules()]
     held = [t for part in parts for t in (*part.parameters(), *part.buffers())]
-    return not held and not any(_varies(part, vouched) for part in parts)
+    return not held and not any(
+        _is_stochastic_or_batch_dependent(part, vouched) for part in parts
+    )
 
 
-def _varies(part: nn.Module, vouched: bool) -> bool:
+def _is_stochastic_or_batch_dependent(part: nn.Module, vouched: bool) -> bool:
     """Return whether a module's output, or what it keeps, may change within a phase.
 
     What a module does that is not torch's, or has hooks or buffers, is known only if
@@ -154,7 +156,7 @@ def _varies(part: nn.Module, vouched: bool) -> bool:
     dropout = getattr(part, "dropout", 0.0)
     drops = isinstance(dropout, float) and dropout > 0
     trained = any(p.requires_grad for p in part.parameters(recurse=False))
-    return trained or drops or isinstance(part, VARYING) or _mixes(part)
+    return trained or drops or isinstance(part, STOCHASTIC_LAYERS) or _mixes(part)
 
 
 def _mixes(part: nn.Module) -> bool:

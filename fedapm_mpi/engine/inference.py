@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.engine.local_objective import EVALUATION_PIECE, scores
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import EVALUATION_CHUNK, scores
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.tasks.classification import client_metrics
 
-CACHED = 2**20
+CACHE_BYTES = 2**20
 """Bytes of inputs in a pass, so that what layers make of them stays near the core."""
 
-SMALLEST_PIECE = 50
+MIN_CHUNK = 50
 
 
-class Evaluated(NamedTuple):
+class ClientEvaluation(NamedTuple):
     """One client's result on its test part; all NaN but `samples` where it has none."""
 
     samples: int
@@ -38,7 +38,9 @@ class Evaluated(NamedTuple):
 
 
 @torch.inference_mode()
-def probabilities(model: SplitModel, samples: Samples) -> tuple[float, torch.Tensor]:
+def probabilities(
+    model: PartitionedModel, samples: Samples
+) -> tuple[float, torch.Tensor]:
     """Return the summed loss and the class probabilities (n, K) of the live model."""
     model.module.eval()
     loss, parts = 0.0, []
@@ -52,7 +54,7 @@ def probabilities(model: SplitModel, samples: Samples) -> tuple[float, torch.Ten
 
 
 @torch.inference_mode()
-def mean_loss(model: SplitModel, samples: Samples) -> float:
+def mean_loss(model: PartitionedModel, samples: Samples) -> float:
     """Return the live model's mean cross-entropy, 0 where there is no sample."""
     n = len(samples.labels)
     model.module.eval()
@@ -66,8 +68,8 @@ def mean_loss(model: SplitModel, samples: Samples) -> float:
 
 
 def evaluate(
-    model: SplitModel, samples: Samples, num_classes: int
-) -> tuple[Evaluated, NDArray[np.float32]]:
+    model: PartitionedModel, samples: Samples, num_classes: int
+) -> tuple[ClientEvaluation, NDArray[np.float32]]:
     """Evaluate the live model on one client's test samples.
 
     Returns
@@ -81,18 +83,18 @@ def evaluate(
     if n == 0:
         nan = float("nan")
         empty = np.zeros((0, num_classes), dtype=np.float32)
-        return Evaluated(0, nan, nan, nan, nan, nan), empty
+        return ClientEvaluation(0, nan, nan, nan, nan, nan), empty
     loss, found = probabilities(model, samples)
     if not isfinite(loss):
         nan = float("nan")
-        return Evaluated(n, loss, nan, nan, nan, nan), found.numpy()
+        return ClientEvaluation(n, loss, nan, nan, nan, nan), found.numpy()
     figures = client_metrics(found.numpy(), samples.labels.cpu().numpy())
-    return Evaluated(n, loss / n, *figures), found.numpy()
+    return ClientEvaluation(n, loss / n, *figures), found.numpy()
 
 
 def _piece(samples: Samples) -> int:
     """Return how many samples to take in a pass, by their shape and where they are."""
     if samples.labels.is_cuda:
-        return EVALUATION_PIECE
+        return EVALUATION_CHUNK
     each = sum(x[:1].numel() * x.element_size() for x in samples.inputs)
-    return max(SMALLEST_PIECE, min(EVALUATION_PIECE, CACHED // max(1, each)))
+    return max(MIN_CHUNK, min(EVALUATION_CHUNK, CACHE_BYTES // max(1, each)))

@@ -8,33 +8,33 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from fedapm_mpi.algorithms.base import Part, Work
+from fedapm_mpi.algorithms.base import Block, LocalBudget
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import autocast, seed_dropout
 from fedapm_mpi.engine.feature_cache import (
+    forward_rest,
+    forward_stages,
     frozen_features,
     frozen_stages,
-    run,
     stages_of,
-    start,
 )
 from fedapm_mpi.engine.model_outputs import checked_scores
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
-from fedapm_mpi.utils.rng import stream, torch_seed
+from fedapm_mpi.utils.rng import generator, torch_seed
 
 PHASES = ("personal", "shared", "joint")
 """The phases of local work; a phase's place in it addresses its random stream."""
 
-EVALUATION_PIECE = 500
+EVALUATION_CHUNK = 500
 """Samples per pass at most where only memory limits how many."""
 
 
-class ClientProblem:
+class LocalObjective:
     r"""The training loss :math:`f_i` of one client in one round.
 
-    The order of samples comes from ``stream(seed, "batches", round, client, phase)``
+    The order of samples comes from ``generator(seed, "batches", round, client, phase)``
     and dropout from a seed addressed likewise, so nothing depends on where or after
     whom a client is trained.
 
@@ -61,7 +61,7 @@ class ClientProblem:
 
     def __init__(
         self,
-        model: SplitModel,
+        model: PartitionedModel,
         samples: Samples,
         *,
         seed: int,
@@ -89,9 +89,12 @@ class ClientProblem:
         seed_dropout(model.device, torch_seed(seed, dropout, round_index, client))
 
     def batches(
-        self, phase: Literal["personal", "shared", "joint"], work: Work, size: int
+        self,
+        phase: Literal["personal", "shared", "joint"],
+        work: LocalBudget,
+        size: int,
     ) -> Iterator[Tensor]:
-        """Yield row indices of mini-batches; see `LocalProblem.batches`."""
+        """Yield row indices of mini-batches; see `Objective.batches`."""
         n = len(self.samples.labels)
         if n == 0:
             return
@@ -102,7 +105,7 @@ class ClientProblem:
         epochs, steps = work.epochs or work.max_epochs, work.steps
         passes = epochs or (steps or 0) * (size or n) / n
         self._features = None
-        self._feature_piece = min(size or n, EVALUATION_PIECE) if passes > 1 else 0
+        self._feature_piece = min(size or n, EVALUATION_CHUNK) if passes > 1 else 0
         self._full = size or n
         sizes = self.model.batching.sizes(n, size)
         used = sum(sizes)
@@ -121,7 +124,7 @@ class ClientProblem:
 
     def _stream(self, phase: str) -> Generator:
         if phase not in self._streams:
-            self._streams[phase] = stream(*self._address, PHASES.index(phase))
+            self._streams[phase] = generator(*self._address, PHASES.index(phase))
         return self._streams[phase]
 
     @property
@@ -129,8 +132,8 @@ class ClientProblem:
         """Sum of the last phase's training losses over samples."""
         return float(self._loss_sum)
 
-    def gradient(self, part: Part, batch: Tensor) -> Tensor:
-        """Return the gradient of a batch's mean loss; see `LocalProblem.gradient`."""
+    def gradient(self, part: Block, batch: Tensor) -> Tensor:
+        """Return the gradient of a batch's mean loss; see `Objective.gradient`."""
         self._keep_features(part)
         if self._may_record(part, batch):
             self._count(self._replay(part, batch), len(batch))
@@ -141,7 +144,7 @@ class ClientProblem:
         return self.model.gradient[self.model.part(part)]
 
     def _descent(
-        self, part: Part, returned: Callable[[], Any], labels: Tensor
+        self, part: Block, returned: Callable[[], Any], labels: Tensor
     ) -> Tensor:
         """Return the loss of a pass, with its gradient where the model has it."""
         self.model.gradient[self.model.part(part)].zero_()
@@ -174,10 +177,10 @@ class ClientProblem:
             )
             raise TrainingError(msg)
 
-    def _in_focus(self, part: Part) -> bool:
+    def _in_focus(self, part: Block) -> bool:
         return part == {"joint": "both"}.get(self._phase, self._phase)
 
-    def _keep_features(self, part: Part) -> None:
+    def _keep_features(self, part: Block) -> None:
         """Compute what frozen stages make of the samples, once in a phase."""
         if not (self._feature_piece and self._in_focus(part)):
             return
@@ -189,16 +192,16 @@ class ClientProblem:
                 )
         self._feature_piece = 0
 
-    def _pass(self, part: Part, batch: Tensor) -> Any:
+    def _pass(self, part: Block, batch: Tensor) -> Any:
         """Return what a batch gives, from features of frozen stages if kept."""
         if self._features is not None and self._in_focus(part):
-            return run(self._rest, self._features.index_select(0, batch))
+            return forward_rest(self._rest, self._features.index_select(0, batch))
         rows = self.samples.rows(batch)
         if rows.stage:
-            return start(self._stages, rows)
+            return forward_stages(self._stages, rows)
         return _call(self.model.module, rows)
 
-    def _may_record(self, part: Part, batch: Tensor) -> bool:
+    def _may_record(self, part: Block, batch: Tensor) -> bool:
         """Return whether a pass is one of many alike, of a model that tells its stages.
 
         Such a model vouches that nothing but torch's own layers is random in it.
@@ -211,7 +214,7 @@ class ClientProblem:
             and bool(stages_of(self.model.module))
         )
 
-    def _replay(self, part: Part, batch: Tensor) -> Tensor:
+    def _replay(self, part: Block, batch: Tensor) -> Tensor:
         """Return the loss of a full batch, by a pass that the GPU has recorded."""
         features, rest = self._features, self._rest
         inputs = self.samples.inputs if features is None else (features,)
@@ -221,22 +224,22 @@ class ClientProblem:
             *own, labels = rows
             found = Samples(tuple(own), {}, labels, stage)
             if features is None:
-                return self._descent(part, lambda: start(every, found), labels)
-            return self._descent(part, lambda: run(rest, own[0]), labels)
+                return self._descent(part, lambda: forward_stages(every, found), labels)
+            return self._descent(part, lambda: forward_rest(rest, own[0]), labels)
 
         shapes = tuple((x.shape[1:], x.dtype) for x in inputs)
         kind = (part, len(batch), stage, len(rest) if features is not None else None)
         sources = [*inputs, self.samples.labels]
         return self.model.graphs.run((*kind, shapes, self._bf16), body, sources, batch)
 
-    def full_gradient(self, part: Part) -> Tensor:
+    def full_gradient(self, part: Block) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""
         gradient = self.model.gradient[self.model.part(part)]
         gradient.zero_()
         self.model.focus(part)
         self.model.module.eval()
         n = len(self.samples.labels)
-        for piece in self.samples.pieces(EVALUATION_PIECE):
+        for piece in self.samples.pieces(EVALUATION_CHUNK):
             loss = nn.functional.cross_entropy(
                 scores(self.model.module, piece), piece.labels, reduction="sum"
             )
@@ -254,7 +257,7 @@ def scores(module: nn.Module, samples: Samples) -> Tensor:
         If it returns something else; see `outputs`.
     """
     if samples.stage:
-        result = start(stages_of(module), samples)
+        result = forward_stages(stages_of(module), samples)
     else:
         result = _call(module, samples)
     return checked_scores(result, samples.labels.shape[0])

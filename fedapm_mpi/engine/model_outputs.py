@@ -9,7 +9,7 @@ from torch import Tensor
 from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.utils.text import one_line
 
-WANTED = (
+EXPECTED = (
     "it must return class scores, a floating Tensor (n, classes), or an object or "
     "mapping that holds them as logits"
 )
@@ -34,9 +34,11 @@ def logits_of(found: Any) -> Tensor:
         logits = found.get("logits")
     if isinstance(logits, Tensor):
         return logits
-    msg = f"the model returned {described(found)}; {WANTED}"
+    msg = f"the model returned {describe_output(found)}; {EXPECTED}"
     if logits is not None:
-        msg = f"the model returned logits that are {described(logits)}; {WANTED}"
+        msg = (
+            f"the model returned logits that are {describe_output(logits)}; {EXPECTED}"
+        )
     raise TrainingError(msg)
 
 
@@ -58,7 +60,7 @@ def checked_scores(found: Any, samples: int) -> Tensor:
     return logits
 
 
-def described(value: Any) -> str:
+def describe_output(value: Any) -> str:
     """Return what a value is, with article: ``a tuple of (Tensor (2, 3), None)``."""
     text = _kind(value)
     if value is not None:

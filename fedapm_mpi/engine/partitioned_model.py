@@ -22,7 +22,7 @@ from fedapm_mpi.engine.buffers import (
     kind_and_shape,
     scatter,
 )
-from fedapm_mpi.engine.cuda_graphs import Graphs
+from fedapm_mpi.engine.cuda_graphs import CudaGraphCache
 from fedapm_mpi.errors import ConfigError, TrainingError
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.registry import did_you_mean
@@ -63,7 +63,7 @@ def by_patterns(
     return chosen
 
 
-class SplitRow(NamedTuple):
+class ParameterInfo(NamedTuple):
     """One line of the table of what is shared."""
 
     name: str
@@ -76,7 +76,7 @@ class SplitRow(NamedTuple):
     """Clients whose model has it."""
 
 
-class SplitModel:
+class PartitionedModel:
     """A module whose parameters and gradients are views of flat vectors.
 
     Parameters
@@ -116,7 +116,7 @@ class SplitModel:
         self.draws = False
         self.buffer_layout = buffer_layout(module)
         self._lay_out()
-        self.graphs = Graphs(self)
+        self.graphs = CudaGraphCache(self)
         self.focus("both")
 
     def _lay_out(self) -> None:
@@ -139,7 +139,7 @@ class SplitModel:
             parameter.grad = None
         self.module.to(device)
         self._lay_out()
-        self.graphs = Graphs(self)
+        self.graphs = CudaGraphCache(self)
 
     @classmethod
     def from_patterns(
@@ -149,7 +149,7 @@ class SplitModel:
         personal: Sequence[str] | None = None,
         shared: Sequence[str] | None = None,
         elsewhere: Collection[str] = (),
-    ) -> "SplitModel":
+    ) -> "PartitionedModel":
         """Split by glob patterns of the personal or of the shared parameters' names.
 
         `elsewhere` are names in other clients' models, which a pattern may be for.
@@ -172,7 +172,7 @@ class SplitModel:
         return cls._checked(module, names, chosen)
 
     @classmethod
-    def from_rule(cls, module: nn.Module, rule: SplitRule) -> "SplitModel":
+    def from_rule(cls, module: nn.Module, rule: SplitRule) -> "PartitionedModel":
         """Split by a callable that says of (name, parameter) whether it is personal."""
         named = trainable(module)
         chosen = {name for name, parameter in named if rule(name, parameter)}
@@ -181,7 +181,7 @@ class SplitModel:
     @classmethod
     def from_position(
         cls, module: nn.Module, *, first: int = 0, last: int = 0
-    ) -> "SplitModel":
+    ) -> "PartitionedModel":
         """Split by place: so many layers at the beginning and the end are personal.
 
         A layer is a module's own parameters, say a weight and its bias; layers come in
@@ -213,7 +213,7 @@ class SplitModel:
     @classmethod
     def _checked(
         cls, module: nn.Module, names: list[str], personal: set[str]
-    ) -> "SplitModel":
+    ) -> "PartitionedModel":
         if not personal or len(personal) == len(names):
             empty = "personal" if not personal else "shared"
             msg = (
@@ -273,7 +273,7 @@ class SplitModel:
             [b for _, b in named if not is_float(b)],
         )
 
-    def table(self, clients: int) -> list[SplitRow]:
+    def table(self, clients: int) -> list[ParameterInfo]:
         """Return one row a parameter and buffer, in the module's order.
 
         `clients` is how many have this model.
@@ -283,7 +283,7 @@ class SplitModel:
             **dict.fromkeys(self.personal_names, "personal"),
         }
         rows = [
-            SplitRow(
+            ParameterInfo(
                 name,
                 tuple(p.shape),
                 count_reals(p),
@@ -295,7 +295,9 @@ class SplitModel:
         for name, b in kept_buffers(self.module, self.buffer_layout):
             block: Literal["buffer", "counter"]
             block = "buffer" if is_float(b) else "counter"
-            rows.append(SplitRow(name, tuple(b.shape), count_reals(b), block, clients))
+            rows.append(
+                ParameterInfo(name, tuple(b.shape), count_reals(b), block, clients)
+            )
         return rows
 
 

@@ -2,8 +2,8 @@
 
 A client lives on one node of the cluster, where a placement put it before anybody was
 drawn. Ranks of a node share what they keep of its clients, so that each round's
-participants can go to whichever rank is free: the largest first. `deal` foretells what
-comes of that.
+participants can go to whichever rank is free: the largest first. `assign` foretells
+what comes of that.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.algorithms.base import Work
+from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.placements.cost import cost as by_cost
 
 
-class Deal(NamedTuple):
+class Assignment(NamedTuple):
     """Clients and the rank that works on each."""
 
     clients: NDArray[np.int64]
@@ -47,12 +47,12 @@ class Deal(NamedTuple):
         return np.argsort(np.argsort(self.ranks, kind="stable"), kind="stable")
 
 
-def deal(
+def assign(
     clients: NDArray[np.int64],
     costs: NDArray[np.int64],
     host_of: NDArray[np.int64],
     nodes: Sequence[int],
-) -> Deal:
+) -> Assignment:
     """Deal clients to the ranks of the nodes on which they live, by cost.
 
     Parameters
@@ -72,10 +72,10 @@ def deal(
     for node in np.unique(homes):
         here, own = np.flatnonzero(homes == node), np.flatnonzero(node_of == node)
         ranks[here] = own[by_cost(costs[clients[here]], len(own))]
-    return Deal(clients, ranks)
+    return Assignment(clients, ranks)
 
 
-def passes(
+def samples_processed(
     algorithm: Any,
     samples: NDArray[np.int64],
     *,
@@ -87,7 +87,7 @@ def passes(
     Parameters
     ----------
     algorithm
-        Its options that are `Work` say how long each phase is.
+        Its options that are `LocalBudget` say how long each phase is.
     samples : (m,)
         Training samples of each client.
     fine_tuning
@@ -99,7 +99,10 @@ def passes(
     total = np.zeros_like(samples)
     epoch = (batching or Batching()).passed(samples, batch_size)
     for name, work in vars(algorithm).items():
-        if not isinstance(work, Work) or name.startswith("fine_tune") != fine_tuning:
+        if (
+            not isinstance(work, LocalBudget)
+            or name.startswith("fine_tune") != fine_tuning
+        ):
             continue
         if work.steps is not None:
             total += work.steps * np.minimum(batch_size or samples, samples)

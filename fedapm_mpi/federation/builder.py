@@ -9,20 +9,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
-from fedapm_mpi.config.schema import Config, Part
+from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
-from fedapm_mpi.engine.partitioned_model import SplitModel, trainable
+from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
 from fedapm_mpi.plugins import loader as ownparts
-from fedapm_mpi.plugins.faults import is_told, part_error
+from fedapm_mpi.plugins.faults import is_expected, plugin_error
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.utils.rng import seeded_globals, torch_seed
 from fedapm_mpi.utils.text import one_line
 
 
-def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
+def build_plugin(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
     """Return a part made from its name and options.
 
     Raises
@@ -37,21 +37,21 @@ def build_part(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too, which a user's own may raise
-        if is_told(error):
+        if is_expected(error):
             raise
         what = ownparts.label(registry.kind, part["name"])
-        raise part_error(what, error, building=True) from error
+        raise plugin_error(what, error, building=True) from error
 
 
 def build_module(
-    config: Config, part: Part, inputs: tuple[InputSpec, ...], num_classes: int
+    config: Config, part: PluginConfig, inputs: tuple[InputSpec, ...], num_classes: int
 ) -> nn.Module:
     """Return a model with its initial parameters, which come from the seed alone."""
     seed, default = torch_seed(config.seed, "initial model"), torch.get_default_dtype()
     with seeded_globals(seed):
         torch.manual_seed(seed)
         try:
-            module: Any = build_part(models, part, inputs, num_classes)
+            module: Any = build_plugin(models, part, inputs, num_classes)
         finally:
             torch.set_default_dtype(default)
     what = ownparts.label("model", part["name"])
@@ -132,7 +132,7 @@ def _dtype(tensor: Tensor) -> str:
 
 def split_module(
     module: nn.Module, config: Config, sharing: str, elsewhere: Collection[str]
-) -> SplitModel:
+) -> PartitionedModel:
     """Return a model split as the algorithm needs it.
 
     Parameters
@@ -147,16 +147,16 @@ def split_module(
         Names of parameters that other clients' models have.
     """
     if sharing == "all":
-        return SplitModel(module, set())
+        return PartitionedModel(module, set())
     if sharing == "none":
-        return SplitModel(module, {name for name, _ in trainable(module)})
+        return PartitionedModel(module, {name for name, _ in trainable(module)})
     assert config.split is not None
     if config.split.rule is not None:
-        return SplitModel.from_rule(module, split_rule(config.split.rule))
+        return PartitionedModel.from_rule(module, split_rule(config.split.rule))
     first, last = config.split.first or 0, config.split.last or 0
     if first or last:
-        return SplitModel.from_position(module, first=first, last=last)
-    return SplitModel.from_patterns(
+        return PartitionedModel.from_position(module, first=first, last=last)
+    return PartitionedModel.from_patterns(
         module,
         personal=config.split.personal,
         shared=config.split.shared,
@@ -172,7 +172,7 @@ def split_rule(name: str) -> Callable[[str, Tensor], bool]:
     ConfigError
         If there is no such function.
     """
-    if not ownparts.is_own(name):
+    if not ownparts.is_user_plugin(name):
         msg = (
             f"split.rule: {one_line(name)!r} must be a function of your own, named "
             "module:function or ./file.py:function"
@@ -184,9 +184,9 @@ def split_rule(name: str) -> Callable[[str, Tensor], bool]:
         try:
             found = rule(parameter, tensor)
         except Exception as error:
-            if is_told(error):
+            if is_expected(error):
                 raise
-            raise part_error(what, error, building=True) from error
+            raise plugin_error(what, error, building=True) from error
         if not isinstance(found, bool | np.bool_):
             msg = (
                 f"{what} gave {one_line(repr(found))} for {parameter!r}; it must "

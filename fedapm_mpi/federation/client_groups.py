@@ -15,17 +15,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
-from fedapm_mpi.config.schema import Config, Group, Part
+from fedapm_mpi.config.schema import Config, Group, PluginConfig
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import check_distinct
-from fedapm_mpi.engine.partitioned_model import SplitModel, SplitRow, trainable
+from fedapm_mpi.engine.partitioned_model import (
+    ParameterInfo,
+    PartitionedModel,
+    trainable,
+)
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.builder import build_module, load_initial, split_module
 from fedapm_mpi.federation.model_trial import try_model
-from fedapm_mpi.federation.shared_layout import SharedSpace
+from fedapm_mpi.federation.shared_layout import SharedLayout
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.utils.text import LONGEST, shown
+from fedapm_mpi.utils.text import MAX_LENGTH, format_value
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class ClientGroup:
     name: str
     """What the configuration calls it, for messages."""
 
-    model: SplitModel
+    model: PartitionedModel
     """The rank's one model of this kind."""
 
     initial: ClientState
@@ -57,14 +61,14 @@ class ClientGroup:
 
 
 @dataclass(frozen=True)
-class Groups:
+class ClientGroups:
     """All groups, and which client is in which."""
 
     members: tuple[ClientGroup, ...]
     of_client: NDArray[np.int64]
     """(m,) the group of each client."""
 
-    space: SharedSpace
+    space: SharedLayout
     _members: dict[tuple[int, ...], NDArray[np.bool_]] = field(default_factory=dict)
 
     def of(self, client: int) -> ClientGroup:
@@ -72,11 +76,11 @@ class Groups:
         return self.members[int(self.of_client[client])]
 
     def take(self, client: int, values: Tensor) -> Tensor:
-        """Return what a client holds of (…, d) values; see `SharedSpace.take`."""
+        """Return what a client holds of (…, d) values; see `SharedLayout.take`."""
         return self.space.take(int(self.of_client[client]), values)
 
     def spread(self, client: int, values: Tensor) -> Tensor:
-        """Return a client's values in the server's places; see `SharedSpace.spread`."""
+        """Return a client's values in the server's layout; `SharedLayout.spread`."""
         return self.space.spread(int(self.of_client[client]), values)
 
     def clients(self, groups: Sequence[int]) -> NDArray[np.bool_]:
@@ -101,10 +105,10 @@ class Groups:
                 total[self.space.places[name]] = group.initial["shared"][local]
         return total
 
-    def table(self) -> list[SplitRow]:
+    def table(self) -> list[ParameterInfo]:
         """Return one row for each parameter and buffer of any model."""
         counts = np.bincount(self.of_client, minlength=len(self.members))
-        rows: dict[tuple[object, ...], SplitRow] = {}
+        rows: dict[tuple[object, ...], ParameterInfo] = {}
         for group, clients in zip(self.members, counts.tolist(), strict=True):
             for row in group.model.table(clients):
                 key = (row.name, row.shape, row.block)
@@ -113,15 +117,15 @@ class Groups:
         return list(rows.values())
 
 
-class _Wanted(NamedTuple):
+class _GroupSpec(NamedTuple):
     """A group as the configuration has it."""
 
     name: str
-    model: Part
+    model: PluginConfig
     inputs: tuple[InputSpec, ...]
 
 
-def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
+def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGroups:
     """Return all groups, with their initial models.
 
     What several groups share starts as the first of them has it.
@@ -132,11 +136,11 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
         If clients cannot be told apart, a model does not fit its inputs, or models do
         not agree on what they share.
     """
-    of_client = assign(config.groups, manifest)
-    wanted = [_Wanted("model", config.model, manifest.inputs)]
+    of_client = assign_groups(config.groups, manifest)
+    wanted = [_GroupSpec("model", config.model, manifest.inputs)]
     for k, group in enumerate(config.groups):
         inputs = _inputs(group, manifest, f"groups[{k}]")
-        wanted.append(_Wanted(f"groups[{k}]", group.model, inputs))
+        wanted.append(_GroupSpec(f"groups[{k}]", group.model, inputs))
     # Of the clients that are in no group there may be none.
     if not (of_client == 0).any():
         del wanted[0]
@@ -156,7 +160,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
             raise _of_group(error, one, config) from error
     shapes = [model.shared_shapes() for model in models]
     _agree([w.name for w in wanted], shapes, config.held_by_some or ())
-    space = SharedSpace(shapes)
+    space = SharedLayout(shapes)
     _share_initial(models)
     members = []
     for one, model in zip(wanted, models, strict=True):
@@ -172,10 +176,10 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> Groups:
         members.append(ClientGroup(one.name, model, initial, one.inputs, outputs))
     if config.buffers == "mean":
         _check_buffers(members)
-    return Groups(tuple(members), of_client, space)
+    return ClientGroups(tuple(members), of_client, space)
 
 
-def assign(groups: Sequence[Group], manifest: Manifest) -> NDArray[np.int64]:
+def assign_groups(groups: Sequence[Group], manifest: Manifest) -> NDArray[np.int64]:
     """Return the group of each client, (m,): 0 for those that no group names.
 
     Raises
@@ -205,14 +209,14 @@ def _chosen(group: Group, manifest: Manifest, where: str) -> list[int]:
     elif group.names is not None:
         chosen = _named(group.names, manifest, f"{where}.names")
     else:
-        return _lacking(group.lacks or (), manifest, f"{where}.lacks")
+        return _missing_inputs(group.lacks or (), manifest, f"{where}.lacks")
     if not chosen:
         msg = f"{where}: it names no client; name some or remove the group"
         raise ConfigError(msg)
     return sorted(chosen)
 
 
-def _lacking(inputs: Sequence[str], manifest: Manifest, where: str) -> list[int]:
+def _missing_inputs(inputs: Sequence[str], manifest: Manifest, where: str) -> list[int]:
     _known_inputs(inputs, manifest, where)
     lacking = {name: set(manifest.lacking.get(name, ())) for name in _names(manifest)}
     chosen = [
@@ -233,10 +237,10 @@ def _named(patterns: Sequence[str], manifest: Manifest, where: str) -> set[int]:
         names = enumerate(manifest.client_names)
         matched = {i for i, name in names if fnmatchcase(name, pattern)}
         if not matched:
-            near = did_you_mean(pattern[:LONGEST], list(manifest.client_names))
+            near = did_you_mean(pattern[:MAX_LENGTH], list(manifest.client_names))
             msg = (
-                f"{where}: no client of {manifest.directory} is called {shown(pattern)}"
-                f"{near}"
+                f"{where}: no client of {manifest.directory} is called "
+                f"{format_value(pattern)}{near}"
             )
             raise ConfigError(msg)
         found |= matched
@@ -252,12 +256,13 @@ def _numbered(items: Sequence[int | str], manifest: Manifest, where: str) -> set
             stop = int(last) if dash else start
         except ValueError:
             msg = (
-                f"{where}: {shown(item)} is neither a number nor a range such as '0-9'"
+                f"{where}: {format_value(item)} is neither a number nor a range such "
+                "as '0-9'"
             )
             raise ConfigError(msg) from None
         if not 0 <= start <= stop < manifest.num_clients:
             msg = (
-                f"{where}: {shown(item)} is not among the clients of "
+                f"{where}: {format_value(item)} is not among the clients of "
                 f"{manifest.directory}, 0 to {manifest.num_clients - 1}"
             )
             raise ConfigError(msg)
@@ -332,7 +337,7 @@ def _agree(
             raise ConfigError(msg)
 
 
-def _share_initial(models: Sequence[SplitModel]) -> None:
+def _share_initial(models: Sequence[PartitionedModel]) -> None:
     """Start what several models share from the values of the first that has it."""
     start: dict[str, Tensor] = {}
     for model in models:
@@ -365,5 +370,5 @@ def _check_buffers(groups: Sequence[ClientGroup]) -> None:
             raise ConfigError(msg)
 
 
-def _of_group(error: ConfigError, wanted: _Wanted, config: Config) -> ConfigError:
+def _of_group(error: ConfigError, wanted: _GroupSpec, config: Config) -> ConfigError:
     return ConfigError(f"{wanted.name}: {error}") if config.groups else error

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedapm_mpi.config.plugin_sources import own_names
-from fedapm_mpi.config.schema import Part
+from fedapm_mpi.config.plugin_sources import user_plugin_names
+from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.buffers import changed_buffer, kept_buffers, kind_and_shape
 from fedapm_mpi.engine.local_objective import scores
-from fedapm_mpi.engine.model_outputs import WANTED
-from fedapm_mpi.engine.partitioned_model import SplitModel, trainable
+from fedapm_mpi.engine.model_outputs import EXPECTED
+from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.faults import cause, place
 from fedapm_mpi.plugins.loader import label
@@ -47,8 +47,8 @@ class Trial(NamedTuple):
 
 
 def try_model(
-    model: SplitModel,
-    part: Part,
+    model: PartitionedModel,
+    part: PluginConfig,
     inputs: Sequence[InputSpec],
     manifest: Manifest,
 ) -> Trial:
@@ -119,7 +119,7 @@ def made_up(inputs: Sequence[InputSpec], count: int, dtype: torch.dtype) -> Samp
 
 
 @contextmanager
-def _copy(model: SplitModel) -> Iterator[nn.Module]:
+def _copy(model: PartitionedModel) -> Iterator[nn.Module]:
     """Yield a copy of a module that shares its parameters alone, to be thrown away.
 
     One that cannot be copied is used itself, and given its buffers back.
@@ -197,7 +197,9 @@ def _brief(error: Exception) -> str:
     return f"{cause(error)}{place(error)}"
 
 
-def _check_scores(found: Tensor, classes: int, model: SplitModel, name: str) -> None:
+def _check_scores(
+    found: Tensor, classes: int, model: PartitionedModel, name: str
+) -> None:
     n = len(found)
     if found.shape != (n, classes):
         msg = (
@@ -206,7 +208,7 @@ def _check_scores(found: Tensor, classes: int, model: SplitModel, name: str) -> 
         )
         raise ConfigError(msg)
     if not found.is_floating_point():
-        msg = f"{name} gives scores of dtype {found.dtype}; {WANTED}"
+        msg = f"{name} gives scores of dtype {found.dtype}; {EXPECTED}"
         raise ConfigError(msg)
     if found.device != model.device:
         msg = (
@@ -229,13 +231,13 @@ def _drawn() -> tuple[bytes, str, object]:
     return torch.get_rng_state().numpy().tobytes(), numpy, random.getstate()
 
 
-def _is_known(module: nn.Module, part: Part) -> bool:
+def _is_known(module: nn.Module, part: PluginConfig) -> bool:
     """Return whether a model is one of the package's that can be trained on any batch.
 
     For these, which may be large, the training passes are spared.
     """
     norms = nn.modules.batchnorm._BatchNorm
-    return not own_names({"model": part}) and not any(
+    return not user_plugin_names({"model": part}) and not any(
         isinstance(one, norms) for one in module.modules()
     )
 

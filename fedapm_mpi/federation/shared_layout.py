@@ -18,14 +18,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Shapes of a model's shared parameters by name, in its order."""
 
 
-class Section(NamedTuple):
+class Segment(NamedTuple):
     """A stretch of the server's vector that is held by the same groups throughout."""
 
     place: slice
     groups: tuple[int, ...]
 
 
-class SharedSpace:
+class SharedLayout:
     """Where each shared parameter lies, at the server and at the clients of a group.
 
     Parameters
@@ -86,11 +86,11 @@ class SharedSpace:
         """Return the groups that hold a parameter."""
         return tuple(g for g, held in enumerate(self._local) if name in held)
 
-    def _sections(self) -> list[Section]:
+    def _sections(self) -> list[Segment]:
         found = []
         for groups, names in groupby(self.places, key=self.holders):
             places = [self.places[name] for name in names]
-            found.append(Section(slice(places[0].start, places[-1].stop), groups))
+            found.append(Segment(slice(places[0].start, places[-1].stop), groups))
         return found
 
     def _joined(self, places: Mapping[str, slice]) -> list[tuple[slice, slice]] | None:

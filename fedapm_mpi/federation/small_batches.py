@@ -5,10 +5,12 @@ import numpy as np
 from fedapm_mpi.algorithms import Algorithm
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.client_groups import Groups
+from fedapm_mpi.federation.client_groups import ClientGroups
 
 
-def check_batches(groups: Groups, manifest: Manifest, algorithm: Algorithm) -> None:
+def check_batches(
+    groups: ClientGroups, manifest: Manifest, algorithm: Algorithm
+) -> None:
     """Raise `ConfigError` naming clients with a batch that their model can't train on.
 
     An algorithm's mini-batches are of its option ``batch_size``.

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 
-def vote(u: Tensor, dual: Tensor, rho: float, share: float = 1.0) -> Tensor:
+def augmented_model(u: Tensor, dual: Tensor, rho: float, share: float = 1.0) -> Tensor:
     r"""Return :math:`z_i = u_i + \pi_i/\rho`, whose mean over all clients is u.
 
     The result is in double precision, so that the difference of two votes of float32
@@ -42,7 +42,7 @@ def vote(u: Tensor, dual: Tensor, rho: float, share: float = 1.0) -> Tensor:
     return u.double().mul(share).add(dual.double(), alpha=1 / rho)
 
 
-def move_consensus(u: Tensor, total: Tensor, before: float, after: float) -> None:
+def update_consensus(u: Tensor, total: Tensor, before: float, after: float) -> None:
     r"""Move the server's u in place by the sum of the participants' changes of vote.
 
     u is kept at :math:`\sum_i z_i / \sum_i \rho_i`, where a vote is
@@ -66,7 +66,7 @@ def relax(u: Tensor, u_server: Tensor, relaxation: float) -> Tensor:
     return torch.lerp(u, u_server, relaxation)
 
 
-def ascend_dual(dual: Tensor, u: Tensor, u_server: Tensor, rho: float) -> None:
+def dual_ascent_step(dual: Tensor, u: Tensor, u_server: Tensor, rho: float) -> None:
     r"""Update in place :math:`\pi_i \leftarrow \pi_i + \rho (u_i - u^t)`.
 
     `u_server` is the u that was broadcast at the start of the round, not the next (or
@@ -196,7 +196,7 @@ class Residuals(NamedTuple):
         )
 
 
-def balanced_penalty(
+def balance_penalty(
     rho: float, primal: float, dual: float, *, ratio: float, factor: float
 ) -> float:
     """Return the penalty that brings two residuals nearer to each other.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Gt
 
-Positive = Annotated[float, Gt(0)]
+PositiveFloat = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Lipschitz:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    u: Positive
+    u: PositiveFloat
     """Of the gradient in u, with respect to u."""
 
-    v: Positive
+    v: PositiveFloat
     """Of the gradient in v, with respect to v."""
 
-    uv: Positive
+    uv: PositiveFloat
     """Of the gradient in u, with respect to v."""
 
 

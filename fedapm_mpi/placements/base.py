@@ -15,6 +15,6 @@ return the host (m,) of each in ``range(hosts)``; a pure function, the same ever
 placements: Registry[Placement] = Registry("placement", __package__)
 
 
-def hosts(size: int) -> range:
+def client_ranks(size: int) -> range:
     """Return the ranks that host clients: all but the server, or the only one."""
     return range(1) if size == 1 else range(1, size)

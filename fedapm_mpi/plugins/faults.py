@@ -25,7 +25,7 @@ PACKAGES = tuple(
 )
 
 
-class PartError(FedAPMError):
+class PluginError(FedAPMError):
     """A user's own part that failed, or returned what it must not, while in use."""
 
 
@@ -43,7 +43,7 @@ class OutOfMemory(FedAPMError):
     """More memory was needed than there is."""
 
 
-class Own(NamedTuple):
+class UserPlugin(NamedTuple):
     """One of a user's own parts that was loaded."""
 
     label: str
@@ -54,7 +54,7 @@ class Own(NamedTuple):
     """Its source, as code objects name it."""
 
 
-OWN: list[Own] = []
+OWN: list[UserPlugin] = []
 """The own parts that this process has loaded, in order."""
 
 
@@ -85,7 +85,7 @@ def place(error: BaseException) -> str:
     return _at(*found[-1]) if found else ""
 
 
-def part_error(
+def plugin_error(
     label: str, error: BaseException, *, building: bool = False
 ) -> FedAPMError:
     """Return the error to raise where an own part failed with `error`."""
@@ -95,13 +95,13 @@ def part_error(
     text = f"{label} {verb}: {cause(error)}{place(error) or last(error)}"
     if isinstance(error, RecursionError):
         text += "; it calls itself without an end"
-    made: FedAPMError = ConfigError(text) if building else PartError(text)
-    return noted(made, error)
+    made: FedAPMError = ConfigError(text) if building else PluginError(text)
+    return add_notes(made, error)
 
 
 @contextmanager
 def using(label: str | None) -> Iterator[None]:
-    """Let whatever an own part raises inside become a `PartError`.
+    """Let whatever an own part raises inside become a `PluginError`.
 
     Parameters
     ----------
@@ -114,9 +114,9 @@ def using(label: str | None) -> Iterator[None]:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # SystemExit too: a part must not end a run
-        if label is None or is_told(error):
+        if label is None or is_expected(error):
             raise
-        raise part_error(label, error) from error
+        raise plugin_error(label, error) from error
 
 
 def classify(error: BaseException, *, building: bool = False) -> FedAPMError:
@@ -130,23 +130,23 @@ def classify(error: BaseException, *, building: bool = False) -> FedAPMError:
         Whether it was raised before training, so that it counts as a configuration
         that cannot be run.
     """
-    if isinstance(error, FedAPMError) and is_told(error):
+    if isinstance(error, FedAPMError) and is_expected(error):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return noted(Interrupted("interrupted"), error)
+        return add_notes(Interrupted("interrupted"), error)
     if _is_out_of_memory(error):
-        return noted(OutOfMemory(_memory(error)), error)
-    part = blamed(error)
+        return add_notes(OutOfMemory(_memory(error)), error)
+    part = culprits(error)
     if part is not None:
-        return part_error(part, error, building=building)
+        return plugin_error(part, error, building=building)
     text = (
         f"internal error: {cause(error)}{last(error)}; please report it, with the "
         f"traceback that {DEBUG}=1 or --debug adds"
     )
-    return noted(InternalError(text), error)
+    return add_notes(InternalError(text), error)
 
 
-def is_told(error: BaseException) -> bool:
+def is_expected(error: BaseException) -> bool:
     """Return whether an error is one of this package's, to be told as it is.
 
     A user's own kind may have any exit code, and may not reach other ranks.
@@ -191,7 +191,7 @@ def _frames(error: BaseException) -> list[tuple[str, int | None]]:
     return found
 
 
-def blamed(error: BaseException) -> str | None:
+def culprits(error: BaseException) -> str | None:
     """Return the own part in which an exception arose, if it was in one."""
     files = [file for file, _ in _frames(error)]
     for file in reversed(files):
@@ -251,7 +251,7 @@ def _memory(error: BaseException) -> str:
     )
 
 
-def noted(made: FedAPMError, error: BaseException) -> FedAPMError:
+def add_notes(made: FedAPMError, error: BaseException) -> FedAPMError:
     """Return an error that remembers where it came from, also on another rank."""
     made.__cause__ = error
     if debugging():

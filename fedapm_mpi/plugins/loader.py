@@ -24,8 +24,8 @@ from fedapm_mpi.plugins import faults
 from fedapm_mpi.plugins.names import (
     absolute,
     is_file,
-    is_own,
     is_there,
+    is_user_plugin,
     label,
     label_of,
     path_of,
@@ -38,8 +38,8 @@ __all__ = [
     "absolute",
     "forbidden",
     "is_file",
-    "is_own",
     "is_there",
+    "is_user_plugin",
     "label",
     "label_of",
     "load",
@@ -232,7 +232,7 @@ def _not_imported(what: str, error: BaseException, file: str | None) -> ConfigEr
     if isinstance(error, RecursionError):
         text += "; it calls itself without an end"
     made = ConfigError(text)
-    faults.noted(made, error)
+    faults.add_notes(made, error)
     return made
 
 
@@ -361,6 +361,6 @@ def _remember(what: str, kind: str, part: Any, file: str | None) -> None:
     """Note whose code it is, so that a failure in it is told as such."""
     code = getattr(inspect.unwrap(part), "__code__", None)
     source = getattr(code, "co_filename", None) or file
-    own = faults.Own(what, kind, source)
+    own = faults.UserPlugin(what, kind, source)
     if own not in faults.OWN:
         faults.OWN.append(own)

@@ -9,7 +9,7 @@ from typing import Any
 from fedapm_mpi.utils.text import one_line
 
 
-def is_own(name: object) -> bool:
+def is_user_plugin(name: object) -> bool:
     """Return whether a name is that of a user's own part."""
     if not isinstance(name, str):
         return False
@@ -42,7 +42,7 @@ def renamed(part: Any, change: Callable[[str], str]) -> Any:
     """Return a part whose name, and those of parts in its options, are changed."""
     if isinstance(part, Mapping):
         found = {key: renamed(value, change) for key, value in part.items()}
-        if is_own(part.get("name")):
+        if is_user_plugin(part.get("name")):
             found["name"] = change(part["name"])
         return found
     if isinstance(part, list):
@@ -66,7 +66,7 @@ def label(kind: str, name: str) -> str:
 
 def label_of(kind: str, name: str) -> str | None:
     """Return what messages call a part if it is the user's own, else `None`."""
-    return label(kind, name) if is_own(name) else None
+    return label(kind, name) if is_user_plugin(name) else None
 
 
 def path_of(where: str) -> Path:

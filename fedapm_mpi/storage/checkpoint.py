@@ -24,21 +24,21 @@ from fedapm_mpi.algorithms.base import ClientState
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.errors import FedAPMError
 from fedapm_mpi.storage.checkpoint_folder import find as find
-from fedapm_mpi.storage.checkpoint_folder import hide, prune, set_aside
+from fedapm_mpi.storage.checkpoint_folder import prune, quarantine, rename_hidden
 from fedapm_mpi.storage.checkpoint_metadata import (
     SERVER_FILE,
     name_of,
     write_description,
 )
-from fedapm_mpi.storage.checkpoint_metadata import Saved as Saved
+from fedapm_mpi.storage.checkpoint_metadata import CheckpointInfo as CheckpointInfo
 from fedapm_mpi.utils.atomic_io import (
-    cannot_write,
+    atomic_write,
     file_sha256,
-    flush,
+    fsync_path,
     open_regular,
     remove,
     stream_sha256,
-    write_whole,
+    write_error,
 )
 
 FILE_BYTES = 2**28
@@ -84,9 +84,9 @@ def write_tensors(
     contiguous = {name: t.detach().contiguous() for name, t in tensors.items()}
     note = None if metadata is None else {"fedapm": metadata}
     try:
-        write_whole(path, lambda part: save_file(contiguous, part, metadata=note))
+        atomic_write(path, lambda part: save_file(contiguous, part, metadata=note))
     except SafetensorError as error:  # how the library reports a full disk
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
 
 
 def save(
@@ -149,20 +149,20 @@ def save(
         }
         try:
             write_description(draft, note)
-            flush(draft)
+            fsync_path(draft)
             before()
-            hide(final)
+            rename_hidden(final)
             draft.rename(final)
-            flush(root)
+            fsync_path(root)
             prune(root, keep)
         except OSError as caught:
-            error = cannot_write(final, caught)
+            error = write_error(final, caught)
         except FedAPMError as caught:
             error = caught
     comm.agree(error)
 
 
-def damage(saved: Saved, names: Iterable[str]) -> str | None:
+def find_corruption(saved: CheckpointInfo, names: Iterable[str]) -> str | None:
     """Return what is wrong with some of a checkpoint's files, or `None`."""
     listed = {entry["name"]: entry for entry in saved.files}
     for name in names:
@@ -184,7 +184,7 @@ def damage(saved: Saved, names: Iterable[str]) -> str | None:
     return None
 
 
-def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
+def load_newest(comm: Communicator, root: Path, notes: list[str]) -> CheckpointInfo:
     """Return the newest undamaged checkpoint, the same on every rank; collective.
 
     Each rank checks a share of the files. Damaged ones are set aside and the one before
@@ -196,7 +196,7 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
         If there is none.
     """
     error: FedAPMError | None = None
-    found: list[Saved] = []
+    found: list[CheckpointInfo] = []
     if comm.rank == SERVER:
         try:
             found = find(root, notes)
@@ -207,7 +207,7 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
     comm.agree(error)
     for saved in comm.share(found):
         names = [entry["name"] for entry in saved.files]
-        faults = comm.gather(damage(saved, names[comm.rank :: comm.size]))
+        faults = comm.gather(find_corruption(saved, names[comm.rank :: comm.size]))
         fault = next((f for f in faults or () if f is not None), None)
         if comm.share((fault,) if comm.rank == SERVER else None) == (None,):
             if saved.format == 1:
@@ -218,7 +218,7 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
             return saved
         if comm.rank == SERVER:
             try:
-                notes.append(set_aside(saved.directory, str(fault)))
+                notes.append(quarantine(saved.directory, str(fault)))
             except FedAPMError as caught:
                 error = caught
         comm.agree(error)
@@ -228,7 +228,9 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> Saved:
     raise error
 
 
-def load_states(saved: Saved, clients: Iterable[int]) -> dict[int, ClientState]:
+def load_states(
+    saved: CheckpointInfo, clients: Iterable[int]
+) -> dict[int, ClientState]:
     """Return the states of those of the given clients that the checkpoint holds.
 
     Raises
@@ -253,7 +255,7 @@ def load_states(saved: Saved, clients: Iterable[int]) -> dict[int, ClientState]:
     return states
 
 
-def load_server(saved: Saved) -> dict[str, Tensor]:
+def load_server(saved: CheckpointInfo) -> dict[str, Tensor]:
     """Return the server's arrays.
 
     Raises
@@ -296,7 +298,7 @@ def _entry(path: Path, clients: list[int]) -> dict[str, Any]:
     try:
         size, digest = path.stat().st_size, file_sha256(path)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
     return {"name": path.name, "bytes": size, "sha256": digest, "clients": clients}
 
 
@@ -306,7 +308,7 @@ def fresh_directory(draft: Path) -> FedAPMError | None:
         remove(draft)
         draft.mkdir(parents=True)
     except OSError as error:
-        return cannot_write(draft, error)
+        return write_error(draft, error)
     return None
 
 
@@ -321,7 +323,7 @@ def _check_clients(path: Path, clients: Iterable[int]) -> None:
                 raise ValueError(msg)
 
 
-def _check_whole(saved: Saved) -> None:
+def _check_whole(saved: CheckpointInfo) -> None:
     """Raise `ValueError` if clients or files are left out; only format 1 needs it."""
     listed = {entry["name"] for entry in saved.files}
     there = {path.name for path in saved.directory.glob("*.safetensors")}

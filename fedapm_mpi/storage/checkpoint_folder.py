@@ -8,8 +8,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from fedapm_mpi.storage.checkpoint_metadata import Saved, read_description, round_of
-from fedapm_mpi.utils.atomic_io import cannot_write, remove
+from fedapm_mpi.storage.checkpoint_metadata import (
+    CheckpointInfo,
+    read_description,
+    round_of,
+)
+from fedapm_mpi.utils.atomic_io import remove, write_error
 
 _LEFT = re.compile(r"\.(?:old-)?(round-[0-9]+)")
 """A draft, or an old checkpoint that was being deleted when the run was killed."""
@@ -31,7 +35,7 @@ def any_ever(root: Path) -> bool:
     return bool(present(root)) or any(_ASIDE.fullmatch(path.name) for path in aside)
 
 
-def find(root: Path, notes: list[str]) -> list[Saved]:
+def find(root: Path, notes: list[str]) -> list[CheckpointInfo]:
     """Return the checkpoints in a directory, the newest first.
 
     One whose description is unusable is set aside, and `notes` told.
@@ -47,13 +51,13 @@ def find(root: Path, notes: list[str]) -> list[Saved]:
             saved.append(read_description(directory))
         except OSError as error:
             fault = f"its description cannot be read: {error.strerror or error}"
-            notes.append(set_aside(directory, fault))
+            notes.append(quarantine(directory, fault))
         except ValueError as error:
-            notes.append(set_aside(directory, f"its description is unusable: {error}"))
+            notes.append(quarantine(directory, f"its description is unusable: {error}"))
     return saved
 
 
-def set_aside(directory: Path, fault: str) -> str:
+def quarantine(directory: Path, fault: str) -> str:
     """Rename a damaged checkpoint, so that it does not count as one; say so.
 
     Raises
@@ -69,11 +73,11 @@ def set_aside(directory: Path, fault: str) -> str:
     try:
         directory.rename(aside)
     except OSError as error:
-        raise cannot_write(aside, error) from error
+        raise write_error(aside, error) from error
     return f"damaged checkpoint {directory.name} set aside as {aside.name}: {fault}"
 
 
-def hide(path: Path) -> None:
+def rename_hidden(path: Path) -> None:
     """Delete a checkpoint; hidden first, so that a crash leaves no half of one."""
     if not path.exists() and not path.is_symlink():
         return
@@ -88,7 +92,7 @@ def prune(root: Path, keep: int) -> None:
     clean(root)
     for old in present(root)[:-keep]:
         with suppress(OSError):
-            hide(old)
+            rename_hidden(old)
 
 
 def clean(root: Path) -> None:

@@ -32,7 +32,7 @@ _ENTRY = {"name", "bytes", "sha256", "clients"}
 
 
 @dataclass(frozen=True)
-class Saved:
+class CheckpointInfo:
     """What a checkpoint says of itself."""
 
     directory: Path
@@ -79,7 +79,7 @@ def write_description(directory: Path, note: Mapping[str, Any]) -> None:
     write_text(directory / FILE, encode({"format": FORMAT, **note}).decode())
 
 
-def read_description(directory: Path) -> Saved:
+def read_description(directory: Path) -> CheckpointInfo:
     """Return what a checkpoint says of itself, once it is known to be undamaged.
 
     Raises
@@ -106,7 +106,7 @@ def read_description(directory: Path) -> Saved:
         raise ConfigError(msg)
     _check_format(kind, note, sealed=sealed)
     _check_values(directory, note)
-    return Saved(
+    return CheckpointInfo(
         directory,
         note["round"],
         note["identity"],

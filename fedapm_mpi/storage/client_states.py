@@ -8,10 +8,10 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms.base import ClientState
 from fedapm_mpi.errors import TrainingError
-from fedapm_mpi.storage.tensor_store import Kept
+from fedapm_mpi.storage.tensor_store import TensorStore
 
 
-class ClientTable:
+class ClientStateStore:
     """States by client; one that has never taken part costs nothing.
 
     Parameters
@@ -33,7 +33,7 @@ class ClientTable:
         hosted: Iterable[int],
         new_client: Sequence[Callable[[], ClientState]],
         group_of: Sequence[int],
-        kept: Kept[ClientState],
+        kept: TensorStore[ClientState],
     ) -> None:
         self.hosted = sorted(hosted)
         self._new_client = new_client
@@ -87,7 +87,7 @@ class ClientTable:
 
     def misfit(self, client: int, state: ClientState) -> str | None:
         """Return how a saved state differs in layout from the client's, or `None`."""
-        return misfit(self._initial[self._group_of[client]], state)
+        return find_mismatch(self._initial[self._group_of[client]], state)
 
     def restore(self, states: Mapping[int, ClientState]) -> None:
         """Keep states of a run that goes on; the other clients stay untouched."""
@@ -106,7 +106,9 @@ class ClientTable:
         return joined.reshape(len(rows), 32)
 
 
-def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+def find_mismatch(
+    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> str | None:
     """Return what differs in names, shapes or dtypes; `None` if nothing does."""
     for name in sorted({*wanted, *found}):
         layouts = [

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.atomic_io import (
-    cannot_write,
     file_sha256,
     open_regular,
     stream_sha256,
+    write_error,
     write_text,
 )
 
@@ -70,7 +70,7 @@ def write_sums(folder: Path, known: Iterable[Mapping[str, str]]) -> None:
             if path.name not in sums:
                 sums[path.name] = file_sha256(path)
     except OSError as error:
-        raise cannot_write(folder / SUMS, error) from error
+        raise write_error(folder / SUMS, error) from error
     lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
     write_text(folder / SUMS, "".join(lines))
 

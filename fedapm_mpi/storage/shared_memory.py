@@ -130,7 +130,7 @@ class MappedFile:
             os.close(self._descriptor)
 
 
-class Turns:
+class TicketCounter:
     """Numbers that processes draw, each once: whoever is free takes the next.
 
     Parameters
@@ -161,7 +161,7 @@ class Turns:
         self._before += count + self._processes
 
 
-class _Entry(NamedTuple):
+class _TensorHeader(NamedTuple):
     """Where a tensor lies in a cell."""
 
     name: str
@@ -171,7 +171,7 @@ class _Entry(NamedTuple):
     start: int
 
 
-class Cells:
+class TensorArena:
     """Sets of named tensors, each in a cell of a mapped file; a cell is filled once.
 
     Its tensors may then be changed in place, by one process at a time.
@@ -185,7 +185,7 @@ class Cells:
     keys
         What each cell is for.
     capacities
-        Bytes of each cell, as `room` or `most_room` say.
+        Bytes of each cell, as `required_bytes` or `max_required_bytes` say.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class Cells:
             length = int(here[:_LENGTH].view(torch.int64))
             text = bytes(here[_LENGTH : _LENGTH + length].numpy())
             values = here[_aligned(_LENGTH + length) :]
-            entries = [_Entry(*entry) for entry in json.loads(text)]
+            entries = [_TensorHeader(*entry) for entry in json.loads(text)]
             self._views[key] = {entry.name: _view(values, entry) for entry in entries}
         return self._views[key]
 
@@ -236,8 +236,9 @@ class Cells:
         """
         k = self._index[key]
         start, capacity = self._starts[k], self._starts[k + 1] - self._starts[k]
-        if room(tensors) > capacity:
-            msg = f"the cell of {key} holds {capacity} bytes, not {room(tensors)}"
+        if required_bytes(tensors) > capacity:
+            needed = required_bytes(tensors)
+            msg = f"the cell of {key} holds {capacity} bytes, not {needed}"
             raise WriteError(msg)
         tensors = _packed(tensors)
         entries = _entries(tensors)
@@ -252,14 +253,16 @@ class Cells:
         return found
 
 
-def room(tensors: Tensors) -> int:
+def required_bytes(tensors: Tensors) -> int:
     """Return the capacity that a cell needs for tensors like these."""
     text = _described(_entries(_packed(tensors)))
     sizes = [t.numel() * t.element_size() for t in tensors.values()]
     return _aligned(_LENGTH + len(text)) + sum(map(_aligned, sizes))
 
 
-def most_room(each: Sequence[int], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def max_required_bytes(
+    each: Sequence[int], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Return capacities that suffice for tensors of at most so many bytes a row.
 
     Parameters
@@ -273,20 +276,22 @@ def most_room(each: Sequence[int], rows: NDArray[np.int64]) -> NDArray[np.int64]
     return sum((_aligned(size * rows) for size in each), np.full_like(rows, head))
 
 
-def _entries(tensors: Tensors) -> list[_Entry]:
+def _entries(tensors: Tensors) -> list[_TensorHeader]:
     entries, start = [], 0
     for name, t in tensors.items():
         dtype = str(t.dtype).removeprefix("torch.")
-        entries.append(_Entry(name, dtype, list(t.shape), list(t.stride()), start))
+        entries.append(
+            _TensorHeader(name, dtype, list(t.shape), list(t.stride()), start)
+        )
         start += _aligned(t.numel() * t.element_size())
     return entries
 
 
-def _described(entries: list[_Entry]) -> bytes:
+def _described(entries: list[_TensorHeader]) -> bytes:
     return json.dumps(entries, separators=(",", ":")).encode()
 
 
-def _view(values: Tensor, entry: _Entry) -> Tensor:
+def _view(values: Tensor, entry: _TensorHeader) -> Tensor:
     dtype: torch.dtype = getattr(torch, entry.dtype)
     length = math.prod(entry.shape) * dtype.itemsize
     flat = values[entry.start : entry.start + length].view(dtype)

@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.storage.shared_memory import Cells, MappedFile, Tensors, Turns
+from fedapm_mpi.storage.shared_memory import (
+    MappedFile,
+    TensorArena,
+    Tensors,
+    TicketCounter,
+)
 from fedapm_mpi.utils.alignment import ALIGNMENT
 from fedapm_mpi.utils.atomic_io import WriteError
 
@@ -29,7 +34,7 @@ MEMORY = Path("/dev/shm")
 Value = TypeVar("Value")
 
 
-class Kept(Protocol[Value]):
+class TensorStore(Protocol[Value]):
     """Tensors by key: those of a client's state, or its samples."""
 
     def __contains__(self, key: Any) -> bool:
@@ -51,7 +56,7 @@ class Kept(Protocol[Value]):
         ...
 
 
-class Own(Generic[Value]):
+class LocalStore(Generic[Value]):
     """What a rank keeps for itself, in its own memory."""
 
     def __init__(self) -> None:
@@ -71,10 +76,10 @@ class Own(Generic[Value]):
         return value
 
 
-class SampleCells:
+class SharedSampleStore:
     """Samples, each as named tensors in a cell."""
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: TensorArena) -> None:
         self._cells = cells
 
     def __contains__(self, key: Any) -> bool:
@@ -95,13 +100,13 @@ class SampleCells:
 class Storage:
     """What a rank has opened; see `open_storage`."""
 
-    states: Kept[Tensors] = field(default_factory=Own[Tensors])
+    states: TensorStore[Tensors] = field(default_factory=LocalStore[Tensors])
     """By client."""
 
-    samples: Kept[Samples] = field(default_factory=Own[Samples])
+    samples: TensorStore[Samples] = field(default_factory=LocalStore[Samples])
     """By client and split."""
 
-    turns: Turns | None = None
+    turns: TicketCounter | None = None
     """By which ranks of a node deal work among them; `None` if this rank has all its
     own."""
 
@@ -113,7 +118,7 @@ class Storage:
     """Why none do, where they were to."""
 
 
-class Room(NamedTuple):
+class Capacity(NamedTuple):
     """Bytes that the clients' cells have."""
 
     states: NDArray[np.int64]
@@ -130,7 +135,7 @@ def open_storage(
     comm: Communicator,
     nodes: Sequence[int],
     host_of: NDArray[np.int64],
-    room: Room,
+    room: Capacity,
     *,
     scratch: str | None = None,
     together: bool = True,
@@ -185,9 +190,9 @@ def open_storage(
         )
     if file is None:
         return Storage(nodes=tuple(nodes))
-    turns = Turns(file, 0, nodes.count(nodes[comm.rank])) if together else None
+    turns = TicketCounter(file, 0, nodes.count(nodes[comm.rank])) if together else None
     states, samples = _cells(file, own, room)
-    return Storage(states, SampleCells(samples), turns, tuple(nodes))
+    return Storage(states, SharedSampleStore(samples), turns, tuple(nodes))
 
 
 def _folder(scratch: str | None) -> Path:
@@ -197,7 +202,7 @@ def _folder(scratch: str | None) -> Path:
 
 
 def _create(
-    folder: Path, clients: NDArray[np.int64], room: Room
+    folder: Path, clients: NDArray[np.int64], room: Capacity
 ) -> tuple[MappedFile | None, Path | None, str | None]:
     """Make a node's file; or say what is in the way."""
     samples = sum(int(sizes[clients].sum()) for sizes in room.samples.values())
@@ -210,7 +215,7 @@ def _create(
                 f"{len(clients)} clients may take {needed / 1e9:.3g} GB"
             )
             return None, None, fault
-        size = ALIGNMENT + sum(Cells.size(c) for _, c in _layout(clients, room))
+        size = ALIGNMENT + sum(TensorArena.size(c) for _, c in _layout(clients, room))
         file, path = MappedFile.create(folder, size)
         try:
             file.write(0, bytes(ALIGNMENT))
@@ -244,7 +249,7 @@ def _reason(error: Exception) -> str:
 
 
 def _layout(
-    clients: NDArray[np.int64], room: Room
+    clients: NDArray[np.int64], room: Capacity
 ) -> list[tuple[list[Any], Sequence[int]]]:
     """Return the keys and capacities of all cells: of states, then of samples."""
     own = clients.tolist()
@@ -254,10 +259,10 @@ def _layout(
 
 
 def _cells(
-    file: MappedFile, clients: NDArray[np.int64], room: Room
-) -> tuple[Cells, Cells]:
+    file: MappedFile, clients: NDArray[np.int64], room: Capacity
+) -> tuple[TensorArena, TensorArena]:
     (whose, states), (keys, samples) = _layout(clients, room)
     return (
-        Cells(file, ALIGNMENT, whose, states),
-        Cells(file, ALIGNMENT + Cells.size(states), keys, samples),
+        TensorArena(file, ALIGNMENT, whose, states),
+        TensorArena(file, ALIGNMENT + TensorArena.size(states), keys, samples),
     )

@@ -139,7 +139,7 @@ def confusion(predicted: Labels, labels: Labels, num_classes: int) -> NDArray[np
     return counts.reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
-def summarise(values: Floats, *, lower_is_worse: bool = True) -> Summary:
+def summarize(values: Floats, *, lower_is_worse: bool = True) -> Summary:
     """Summarise a value over clients.
 
     Parameters

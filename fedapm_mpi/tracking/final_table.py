@@ -5,8 +5,8 @@ from typing import Any
 
 from fedapm_mpi.tracking.progress import print_table
 from fedapm_mpi.tracking.summary import (
+    FINAL_MEAN_WINDOW,
     HIGHER_IS_BETTER,
-    LAST,
     PART_NAMES,
     share_of_clients,
 )
@@ -23,7 +23,7 @@ def print_summary(summary: Mapping[str, Any], split: str) -> None:
         The part of the clients' samples that was evaluated.
     """
     m = summary.get("num_clients")
-    evaluations = min(LAST, summary["evaluations"])
+    evaluations = min(FINAL_MEAN_WINDOW, summary["evaluations"])
     print_table(
         f"Clients' own {PART_NAMES[split]} parts after round "
         f"{summary['last_evaluated_round']}",

@@ -14,7 +14,7 @@ from fedapm_mpi.utils.atomic_io import open_regular
 JOBS = {"SLURM_JOB_ID": "SLURM", "PBS_JOBID": "PBS", "LSB_JOBID": "LSF"}
 """Variables in which schedulers tell a job its number."""
 
-LONGEST = 4096
+MAX_NAME_LENGTH = 4096
 """Bytes of a lock file that are read."""
 
 
@@ -61,7 +61,7 @@ class Holder:
         """Return the holder that a lock file names; `None` if it names none."""
         try:
             with open_regular(path) as file:
-                values = json.loads(file.read(LONGEST).decode("utf-8"))
+                values = json.loads(file.read(MAX_NAME_LENGTH).decode("utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
         return cls(**values) if _is_holder(values) else None

@@ -13,7 +13,7 @@ from fedapm_mpi.tracking.summary import share_of_clients
 from fedapm_mpi.utils import terminal
 
 if TYPE_CHECKING:  # commands that print a table need no torch
-    from fedapm_mpi.engine.partitioned_model import SplitRow
+    from fedapm_mpi.engine.partitioned_model import ParameterInfo
     from fedapm_mpi.tracking.run_directory import Record
 
 ProgressKind = Literal["auto", "live", "lines", "none"]
@@ -23,7 +23,7 @@ LOSSES = {"test": "test loss", "val": "val loss", "train": "loss after training"
 """What a line calls the loss of the evaluated part of a split."""
 
 
-class Display(Protocol):
+class ProgressReporter(Protocol):
     """Shows a run's progress."""
 
     def show(self, record: "Record") -> None:
@@ -35,7 +35,7 @@ class Display(Protocol):
         ...
 
 
-def display(kind: ProgressKind, rounds: int, start: int) -> Display:
+def progress_reporter(kind: ProgressKind, rounds: int, start: int) -> ProgressReporter:
     """Return a display; ``auto`` is live on a terminal and lines elsewhere.
 
     A launcher puts a pipe between rank 0 and the terminal, so whoever starts it must
@@ -44,11 +44,11 @@ def display(kind: ProgressKind, rounds: int, start: int) -> Display:
     if kind == "auto":
         kind = "live" if terminal.stdout().isatty() else "lines"
     if kind == "live":
-        return _Live(rounds, start)
-    return _Lines(rounds) if kind == "lines" else _Silent()
+        return LiveProgress(rounds, start)
+    return LineProgress(rounds) if kind == "lines" else NullProgress()
 
 
-def headline(record: Mapping[str, Any]) -> str:
+def format_metrics(record: Mapping[str, Any]) -> str:
     """Return the few figures of a round that fit on a line."""
     parts = []
     taken = record.get("num_participants")
@@ -81,26 +81,31 @@ def _over(clients: int | None, of: int | None = None) -> str:
     return f" ({share} client{'' if one else 's'})" if share else ""
 
 
-class _Lines:
+class LineProgress:
+    """One line a round."""
+
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
         self._before = time.monotonic()
 
     def show(self, record: "Record") -> None:
+        """Print a round's record as one line."""
         now = time.monotonic()
         width = len(str(self._rounds))
-        say(
+        echo(
             f"round {record['round']:{width}}/{self._rounds}  "
-            f"{headline(record)}  {now - self._before:.2f} s"
+            f"{format_metrics(record)}  {now - self._before:.2f} s"
         )
         self._before = now
-        terminal.tell_lost()
+        terminal.report_lost_output()
 
     def close(self) -> None:
-        pass
+        """Do nothing."""
 
 
-class _Live:
+class LiveProgress:
+    """A live progress bar."""
+
     def __init__(self, rounds: int, start: int) -> None:
         self._latest = ""
         self._progress = Progress(
@@ -118,6 +123,7 @@ class _Live:
         self._progress.start()
 
     def show(self, record: "Record") -> None:
+        """Advance the bar to a round's record."""
         if record.get("accuracy") is not None and record.get("clients") != 0:
             over = share_of_clients(record.get("clients"), record.get("num_clients"))
             over = f"{over} clients, " if over else ""
@@ -134,21 +140,24 @@ class _Live:
         self._progress.update(
             self._task, completed=record["round"], figures=figures, refresh=True
         )
-        terminal.tell_lost()
+        terminal.report_lost_output()
 
     def close(self) -> None:
+        """Leave the bar as it is."""
         self._progress.stop()
 
 
-class _Silent:
+class NullProgress:
+    """No output."""
+
     def show(self, record: "Record") -> None:
-        pass
+        """Ignore a round's record."""
 
     def close(self) -> None:
-        pass
+        """Do nothing."""
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Print a line in one write, so that no other output can come into it.
 
     It never fails: an output that cannot be written does not end a run.
@@ -174,7 +183,7 @@ def print_table(
     stream.flush()
 
 
-def print_split(rows: Sequence["SplitRow"], longest: int = 40) -> None:
+def print_parameter_table(rows: Sequence["ParameterInfo"], longest: int = 40) -> None:
     """Print what is shared and what is personal, with counts."""
     total = sum(row.size for row in rows if row.block in ("shared", "personal"))
     counts = {
@@ -189,7 +198,7 @@ def print_split(rows: Sequence["SplitRow"], longest: int = 40) -> None:
         shown.append((f"… {len(rows) - longest} more", "", "", ""))
     print_table("Model", ("tensor", "shape", "size", "block"), shown)
     for block in ("shared", "personal"):
-        say(f"{block}: {counts[block]:,} of {total:,} ({counts[block] / total:.1%})")
+        echo(f"{block}: {counts[block]:,} of {total:,} ({counts[block] / total:.1%})")
 
 
 def _cell(value: object) -> str:

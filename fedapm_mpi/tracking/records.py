@@ -26,7 +26,7 @@ FILE = "rounds.jsonl"
 
 Record = dict[str, Any]
 
-LARGEST = 2**53
+MAX_ROUND = 2**53
 """Integers beyond it are in no record."""
 
 _CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\r?\n?\Z')
@@ -102,7 +102,7 @@ class Records:
         notes = [f"{self.path}: {fault}" for fault in self.faults]
         if lost:
             count = sum(len(one) for one in lost)
-            told = spans(lost[:10]) + ",..." * (len(lost) > 10)
+            told = format_ranges(lost[:10]) + ",..." * (len(lost) > 10)
             notes.append(
                 f"{self.path} lacks the records of rounds {told} ({count} in all); "
                 "figures are over the others"
@@ -188,7 +188,7 @@ def gaps(rounds: Iterable[int], last: int) -> list[range]:
     return [one for one in found if one]
 
 
-def spans(parts: Iterable[range]) -> str:
+def format_ranges(parts: Iterable[range]) -> str:
     """Return ranges as text, such as ``"0-3,7"``."""
     return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
 
@@ -218,7 +218,7 @@ def _is_record(record: Any) -> bool:
     if not isinstance(record, dict):
         return False
     t = record.get("round")
-    if type(t) is not int or not 0 <= t < LARGEST:
+    if type(t) is not int or not 0 <= t < MAX_ROUND:
         return False
     tables = [record[key] for key in TABLES if record.get(key) is not None]
     if not all(isinstance(table, dict) for table in tables):
@@ -231,4 +231,4 @@ def _is_record(record: Any) -> bool:
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) < LARGEST if isinstance(value, int) else math.isfinite(value)
+    return abs(value) < MAX_ROUND if isinstance(value, int) else math.isfinite(value)

@@ -31,11 +31,11 @@ from fedapm_mpi.tracking.records import Record as Record
 from fedapm_mpi.tracking.records import Records
 from fedapm_mpi.utils.atomic_io import (
     WriteError,
-    cannot_write,
-    flush,
+    atomic_write,
+    fsync_path,
     refuse_links,
+    write_error,
     write_text,
-    write_whole,
 )
 
 WRITTEN = (
@@ -69,7 +69,7 @@ def new_run_directory(parent: Path, stem: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise cannot_write(directory, error) from error
+            raise write_error(directory, error) from error
         return directory
     msg = f"{parent} already holds a thousand runs called {name}"
     raise ConfigError(msg)
@@ -80,7 +80,7 @@ def _check_empty(directory: Path) -> None:
     try:
         names = {path.name for path in directory.iterdir()}
     except OSError as error:
-        raise cannot_write(directory, error) from error
+        raise write_error(directory, error) from error
     if names - {owner.FILE}:
         msg = (
             f"{directory} is not empty; go on with the run in it by --resume, or "
@@ -100,7 +100,7 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(directory, error) from error
+        raise write_error(directory, error) from error
 
 
 def own_directory(
@@ -134,7 +134,7 @@ def own_directory(
     make_directory(directory)
     if not resume and not (directory / owner.FILE).exists():
         _check_empty(directory)  # of somebody else: nothing is written there
-    mine = owner.take(directory, break_lock=break_lock, tell=tell)
+    mine = owner.acquire(directory, break_lock=break_lock, tell=tell)
     try:
         if not resume:  # another run may have come to its end meanwhile
             _check_empty(directory)
@@ -145,7 +145,7 @@ def own_directory(
     return mine
 
 
-class Recorder:
+class RunDirectory:
     """Writes a run's records as they come.
 
     Parameters
@@ -200,7 +200,7 @@ class Recorder:
                         file.write(_line(record))
                         self.last = record
 
-        write_whole(self._rounds, write)
+        atomic_write(self._rounds, write)
         return found.notes(round_index) if round_index >= 0 else []
 
     def records(self) -> Iterator[Record]:
@@ -224,7 +224,7 @@ class Recorder:
             with os.fdopen(os.open(self._rounds, _APPEND, 0o666), "ab") as file:
                 file.write(_line(record).encode())
         except OSError as error:
-            raise cannot_write(self._rounds, error) from error
+            raise write_error(self._rounds, error) from error
 
     def sync(self) -> None:
         """Wait until all records are on disk, so that no checkpoint is newer than they.
@@ -239,11 +239,11 @@ class Recorder:
         if self.owner is not None:
             self.owner.check()
         try:
-            flush(self._rounds)
+            fsync_path(self._rounds)
         except FileNotFoundError:  # deleted by somebody: the summary tells of it
             return
         except OSError as error:
-            raise cannot_write(self._rounds, error) from error
+            raise write_error(self._rounds, error) from error
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file whole."""
@@ -261,7 +261,7 @@ class Recorder:
                 writer.writerow(header)
                 writer.writerows([_cell(value) for value in row] for row in rows)
 
-        write_whole(self.directory / name, write)
+        atomic_write(self.directory / name, write)
 
 
 def finite(values: Any) -> Any:
@@ -283,7 +283,7 @@ def ranges(ids: Iterable[int]) -> str:
             found[-1] = range(found[-1].start, number + 1)
         else:
             found.append(range(number, number + 1))
-    return records.spans(found)
+    return records.format_ranges(found)
 
 
 def _line(record: Record) -> str:

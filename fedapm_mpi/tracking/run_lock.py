@@ -24,7 +24,7 @@ from typing import Literal
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tracking.lock_holder import Holder
-from fedapm_mpi.utils.atomic_io import cannot_write
+from fedapm_mpi.utils.atomic_io import write_error
 from fedapm_mpi.utils.mounts import is_shared, locks_reach_other_hosts
 
 FILE = "fedapm.lock"
@@ -38,7 +38,7 @@ NO_LOCKS = {
 REQUEUED = 30.0
 """Seconds to wait for an earlier start of the same job, which is being ended."""
 
-UNWRITTEN = 1.0
+UNWRITTEN_SECONDS = 1.0
 """Seconds to wait for a holder that has not written its name yet."""
 
 
@@ -47,7 +47,7 @@ class LockError(ConfigError):
 
 
 class Owner:
-    """The claim of this process to a run directory; see `take`."""
+    """The claim of this process to a run directory; see `acquire`."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -84,7 +84,7 @@ class Owner:
             self._descriptor = -1
 
     def _is_ours(self) -> bool:
-        return self._descriptor >= 0 and _leads_to(self.path, self._descriptor)
+        return self._descriptor >= 0 and _is_path_of(self.path, self._descriptor)
 
 
 _held: "weakref.WeakSet[Owner]" = weakref.WeakSet()
@@ -99,7 +99,7 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
-def take(
+def acquire(
     directory: Path,
     *,
     break_lock: bool = False,
@@ -130,11 +130,11 @@ def take(
         try:
             found = _attempt(path, break_lock=break_lock)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
         if isinstance(found, Owner):
             return found
         past = time.monotonic() - start
-        unwritten = found is None and past < UNWRITTEN
+        unwritten = found is None and past < UNWRITTEN_SECONDS
         requeued = found is not None and found.superseded and past < REQUEUED
         if not (unwritten or requeued):
             raise _refusal(directory, found, break_lock=break_lock)
@@ -160,7 +160,7 @@ def _attempt(path: Path, *, break_lock: bool) -> Owner | Holder | None:
                 if not broken:
                     return holder
             elif created or (state == "locked" and _proves(path, holder)):
-                if _leads_to(path, descriptor):
+                if _is_path_of(path, descriptor):
                     Holder.me().write(descriptor)
                     owner = Owner(path, descriptor)
                     descriptor = -1
@@ -168,7 +168,7 @@ def _attempt(path: Path, *, break_lock: bool) -> Owner | Holder | None:
                 continue
             elif not (broken or _is_over(holder)):
                 return holder
-            _set_away(path, descriptor)
+            _move_away(path, descriptor)
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -220,7 +220,7 @@ def _may_break(path: Path, state: str, holder: Holder | None) -> bool:
     return holder is None or holder.is_alive is not True
 
 
-def _leads_to(path: Path, descriptor: int) -> bool:
+def _is_path_of(path: Path, descriptor: int) -> bool:
     try:
         there, ours = path.lstat(), os.fstat(descriptor)
     except OSError:
@@ -228,14 +228,14 @@ def _leads_to(path: Path, descriptor: int) -> bool:
     return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
 
-def _set_away(path: Path, descriptor: int) -> None:
+def _move_away(path: Path, descriptor: int) -> None:
     """Delete the lock file, unless it is another than the one that was looked at."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.rename(aside)
     except FileNotFoundError:
         return
-    if not _leads_to(aside, descriptor):  # somebody was quicker: it is theirs
+    if not _is_path_of(aside, descriptor):  # somebody was quicker: it is theirs
         with suppress(OSError):
             os.link(aside, path)
     aside.unlink(missing_ok=True)

@@ -4,11 +4,11 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedapm_mpi.tracking.records import METRICS, Record, gaps, spans
+from fedapm_mpi.tracking.records import METRICS, Record, format_ranges, gaps
 from fedapm_mpi.tracking.run_directory import ranges
 
 HIGHER_IS_BETTER = {metric: metric != "loss" for metric in METRICS}
-OF_LAST = (
+FINAL_METRICS = (
     "clients",
     "num_clients",
     "clients_with_classes",
@@ -20,14 +20,14 @@ OF_LAST = (
 PART_NAMES = {"test": "test", "val": "validation", "train": "training"}
 """What titles call the parts of a split."""
 
-LAST = 10
+FINAL_MEAN_WINDOW = 10
 """Evaluations in the mean of the last ones."""
 
-ENOUGH = 10
+MIN_CLIENTS = 10
 """Evaluated samples, or clients, below which equal predictions may be chance."""
 
 
-def summarise_run(
+def summarize_run(
     records: Iterable[Record], last_round: int | None = None
 ) -> dict[str, Any]:
     """Return best, last and mean of the last ten evaluations of every metric.
@@ -59,7 +59,7 @@ def summarise_run(
     result: dict[str, Any] = {
         "rounds": rounds,
         "evaluations": len(evaluated),
-        "missing_rounds": spans(missing),
+        "missing_rounds": format_ranges(missing),
         "num_missing_rounds": sum(len(one) for one in missing),
         **taken,
     }
@@ -67,7 +67,7 @@ def summarise_run(
         return result
     last = evaluated[-1]
     result["last_evaluated_round"] = last["round"]
-    result |= {key: last[key] for key in OF_LAST if key in last}
+    result |= {key: last[key] for key in FINAL_METRICS if key in last}
     for metric, higher in HIGHER_IS_BETTER.items():
         result[metric] = _one(evaluated, last, metric, higher)
     if "pooled" in last:
@@ -82,7 +82,7 @@ def _one(
     if not known:
         return {"last": None}
     best = (max if higher else min)(known, key=lambda r: r[metric])
-    tail = known[-LAST:]
+    tail = known[-FINAL_MEAN_WINDOW:]
     counts = [n for r in tail if (n := clients_of(r, metric)) is not None]
     return {
         "last": last.get(metric),
@@ -150,7 +150,7 @@ def remarks(summary: Mapping[str, Any], clients: int) -> list[str]:
     Parameters
     ----------
     summary
-        Of the run, from `summarise_run`.
+        Of the run, from `summarize_run`.
     clients
         How many clients there are.
     """
@@ -162,8 +162,8 @@ def remarks(summary: Mapping[str, Any], clients: int) -> list[str]:
         never = clients - coverage
         found.append(f"{never:,} of {clients:,} clients never took part")
     one, of = summary.get("one_class_clients"), summary.get("clients_with_classes")
-    most = summary.get("one_class_most_samples", ENOUGH)
-    if one and of and (most >= ENOUGH or (one >= ENOUGH and 2 * one >= of)):
+    most = summary.get("one_class_most_samples", MIN_CLIENTS)
+    if one and of and (most >= MIN_CLIENTS or (one >= MIN_CLIENTS and 2 * one >= of)):
         hint = "; inputs may be unscaled (see shift=standardise)"
         found.append(
             f"the models of {one:,} of {of:,} clients predict the same class for every "

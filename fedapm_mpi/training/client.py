@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedapm_mpi.engine.local_objective import ClientProblem
+from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.optim import admm
 from fedapm_mpi.plugins.faults import classify
 from fedapm_mpi.training import plugin_checks as ownchecks
-from fedapm_mpi.training.context import Session
+from fedapm_mpi.training.context import TrainingContext
 
 
-class Local(NamedTuple):
+class LocalUpdates(NamedTuple):
     """What a rank's local work of a round brings."""
 
     clients: list[int]
@@ -31,11 +31,11 @@ class Local(NamedTuple):
     error: FedAPMError | None
 
 
-def local_work(
-    session: Session, t: int, clients: Iterable[int], message: Tensor
-) -> Local:
+def train_clients(
+    session: TrainingContext, t: int, clients: Iterable[int], message: Tensor
+) -> LocalUpdates:
     """Train those of a round's participants that are this rank's."""
-    result = Local([], [], [], 0.0, None)
+    result = LocalUpdates([], [], [], 0.0, None)
     largest = 0.0
     for client in clients:
         begin = perf_counter()
@@ -63,7 +63,7 @@ def local_work(
 
 
 def _train(
-    session: Session, t: int, client: int, message: Tensor
+    session: TrainingContext, t: int, client: int, message: Tensor
 ) -> tuple[NDArray[np.float64], float, int, float]:
     """Do one participant's work: return its increment, loss sum and count, drift."""
     groups, model = session.groups, session.groups.of(client).model
@@ -72,7 +72,7 @@ def _train(
     rows, d = session.algorithm.rows, session.algorithm.rows * session.size
     broadcast = groups.take(client, message[:d].view(rows, session.size))
     broadcast = broadcast.to(model.device)
-    problem = ClientProblem(
+    problem = LocalObjective(
         model,
         session.samples(client, "train").to(model.device),
         seed=session.config.seed,
@@ -88,7 +88,7 @@ def _train(
         )
     follow_dual = session.config.diagnostics.dual_sum
     dual_before = state["dual"].clone().double() if follow_dual else None
-    increment = ownchecks.increment(
+    increment = ownchecks.check_update(
         session.config.algorithm,
         session.algorithm.client_step(
             broadcast, state, problem, float(session.weights[client])

@@ -12,57 +12,57 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedapm_mpi.aggregators import Reduction, reductions
+from fedapm_mpi.aggregators import Aggregator, aggregators
 from fedapm_mpi.algorithms import Algorithm, algorithms
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.config.schema import Config, Part
+from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
-from fedapm_mpi.data.staging import node_clients, own_share, stage
+from fedapm_mpi.data.staging import node_clients, rank_share, stage_shards
 from fedapm_mpi.engine.device import open_device
-from fedapm_mpi.engine.feature_cache import constant_stages, enter
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.federation.assignment import Deal, passes
+from fedapm_mpi.federation.assignment import Assignment, samples_processed
 from fedapm_mpi.federation.builder import (
-    build_part,
+    build_plugin,
     check_diagnostics,
     check_evaluation,
 )
-from fedapm_mpi.federation.client_groups import Groups, build_groups
+from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.federation.small_batches import check_batches
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.participation import Participation, participation
-from fedapm_mpi.placements import hosts, placements
+from fedapm_mpi.placements import client_ranks, placements
 from fedapm_mpi.plugins.faults import classify
 from fedapm_mpi.plugins.loader import label, label_of
-from fedapm_mpi.storage.client_states import ClientTable
-from fedapm_mpi.storage.shared_memory import most_room, room
-from fedapm_mpi.storage.tensor_store import Room, Storage, open_storage
+from fedapm_mpi.storage.client_states import ClientStateStore
+from fedapm_mpi.storage.shared_memory import max_required_bytes, required_bytes
+from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.model_fingerprint import Contents, contents, same_on_all_ranks
-from fedapm_mpi.utils.affinity import fitting_threads, own_cores
+from fedapm_mpi.utils.affinity import available_cores, max_threads_per_rank
 from fedapm_mpi.utils.atomic_io import WriteError
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 MANY_CLIENTS = 10_000
 """Clients a rank from which on residuals in every round take a noticeable time."""
 
 
 @dataclass
-class Session:
-    """A run's parts, ready to train; see `open_session`."""
+class TrainingContext:
+    """A run's parts, ready to train; see `open_context`."""
 
     config: Config
     comm: Communicator
     manifest: Manifest
     algorithm: Algorithm
     participation: Participation
-    reduction: Reduction
-    groups: Groups
+    reduction: Aggregator
+    groups: ClientGroups
     """The clients' models, and what of the shared vector each holds."""
 
     host_of: NDArray[np.int64]
@@ -79,11 +79,11 @@ class Session:
     built: Contents = field(default_factory=dict)
     """What the models hold as they were built; see `builtmodel`."""
 
-    table: ClientTable = field(init=False)
+    table: ClientStateStore = field(init=False)
     """The clients' states."""
 
     def __post_init__(self) -> None:
-        self.table = ClientTable(
+        self.table = ClientStateStore(
             self.homes.of(self.comm.rank),
             [partial(g.new_client, self.algorithm) for g in self.groups.members],
             self.groups.of_client.tolist(),
@@ -131,8 +131,8 @@ class Session:
 
     def participants(self, round_index: int) -> NDArray[np.int64]:
         """Return the participants of a round, the same on every rank."""
-        rng = stream(self.config.seed, "participants", round_index)
-        return ownchecks.chosen(
+        rng = generator(self.config.seed, "participants", round_index)
+        return ownchecks.check_participants(
             self.config.participation, self.participation, self.num_clients, rng
         )
 
@@ -143,9 +143,9 @@ class Session:
         return self.participants(rounds - 1) if rounds else np.zeros(0, np.int64)
 
     @cached_property
-    def homes(self) -> Deal:
+    def homes(self) -> Assignment:
         """All clients, each with the rank on which it lives."""
-        return Deal(np.arange(self.num_clients), self.host_of)
+        return Assignment(np.arange(self.num_clients), self.host_of)
 
     @cached_property
     def _entrances(self) -> list[list[Stage]]:
@@ -156,14 +156,14 @@ class Session:
     def training_costs(self) -> NDArray[np.int64]:
         """Expected work of each client in a round, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
-        costs = passes(self.algorithm, trained, batching=self._batching)
+        costs = samples_processed(self.algorithm, trained, batching=self._batching)
         return costs if costs.any() else trained
 
     @cached_property
     def evaluation_costs(self) -> NDArray[np.int64]:
         """Expected work of each client in an evaluation, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
-        tuning = passes(
+        tuning = samples_processed(
             self.algorithm, trained, fine_tuning=True, batching=self._batching
         )
         # A sample that is trained on takes about three times the work.
@@ -183,7 +183,7 @@ class Session:
         """
         turns = self.storage.turns
         if turns is None or not self.deals:
-            yield from Deal(clients, self.host_of[clients]).of(self.comm.rank)
+            yield from Assignment(clients, self.host_of[clients]).of(self.comm.rank)
             return
         nodes = np.asarray(self.storage.nodes)
         here = clients[nodes[self.host_of[clients]] == nodes[self.comm.rank]]
@@ -202,7 +202,7 @@ class Session:
         if rho is not None and rho != getattr(self.algorithm, "rho", rho):
             self.algorithm = dataclasses.replace(self.algorithm, rho=rho)  # type: ignore[type-var]
 
-    def load(self, client: int) -> SplitModel:
+    def load(self, client: int) -> PartitionedModel:
         """Return the live model of a client, set to its own blocks and buffers."""
         model, state = self.groups.of(client).model, self.table.view(client)
         model.shared.copy_(state["shared"])
@@ -224,13 +224,13 @@ class Session:
         stored = self.reader.read(client, split)
         samples = to_samples(stored, group.inputs, self.dtype)
         ahead = self._entrances[int(self.groups.of_client[client])]
-        samples = enter(ahead, samples)
+        samples = apply_constant_stages(ahead, samples)
         with suppress(WriteError):  # without room they are read anew each time
             return self.storage.samples.put((client, split), samples)
         return samples
 
 
-def open_session(config: Config, comm: Communicator) -> Session:
+def open_context(config: Config, comm: Communicator) -> TrainingContext:
     """Build all parts of a run; a collective call.
 
     What can be wrong with any of them is raised here, on every rank together.
@@ -240,11 +240,11 @@ def open_session(config: Config, comm: Communicator) -> Session:
     FedAPMError
         If the configuration does not fit the data, or the data are damaged.
     """
-    session: Session | None = None
+    session: TrainingContext | None = None
     error: FedAPMError | None = None
     whole = _shared_manifest(config, comm)
     nodes = [
-        node if rank in hosts(comm.size) else -1
+        node if rank in client_ranks(comm.size) else -1
         for rank, node in enumerate(comm.nodes())
     ]
     threads = _threads(config, comm, nodes)
@@ -263,17 +263,19 @@ def open_session(config: Config, comm: Communicator) -> Session:
     try:
         session.groups.move(open_device(config.device, comm.rank, nodes))
         if config.stage is not None:
-            staged = stage(whole, config.stage, comm.rank, nodes, session.host_of)
+            staged = stage_shards(
+                whole, config.stage, comm.rank, nodes, session.host_of
+            )
             session.reader = ShardReader(staged)
             session.reader.trust(whole.files)  # they have been hashed
     except Exception as caught:  # whatever a user's own part raises
         error = classify(caught, building=True)
     comm.agree(error)  # all of a node's shards are there
-    _hash_old_shards(session, nodes)
-    needed: Room | None = None
+    _verify_unhashed_shards(session, nodes)
+    needed: Capacity | None = None
     try:
         session.reader.check(session.table.hosted)
-        needed = _room(session)
+        needed = _required_capacity(session)
     except FedAPMError as caught:
         error = caught
     comm.agree(error)
@@ -293,7 +295,7 @@ def open_session(config: Config, comm: Communicator) -> Session:
     )
 
 
-def _hash_old_shards(session: Session, nodes: list[int]) -> None:
+def _verify_unhashed_shards(session: TrainingContext, nodes: list[int]) -> None:
     """Hash the shards of an old data set before any is opened; a collective call.
 
     New ones have checksums that are compared as they are read. The ranks of a node
@@ -303,7 +305,7 @@ def _hash_old_shards(session: Session, nodes: list[int]) -> None:
     wanted = reader.unhashed(node_clients(rank, nodes, session.host_of))
     error: FedAPMError | None = None
     try:
-        for shard in own_share(wanted, rank, nodes):
+        for shard in rank_share(wanted, rank, nodes):
             reader.hash(shard)
     except FedAPMError as caught:
         error = caught
@@ -311,7 +313,7 @@ def _hash_old_shards(session: Session, nodes: list[int]) -> None:
     reader.trust(wanted)
 
 
-def _agree_on_homes(session: Session) -> None:
+def _agree_on_homes(session: TrainingContext) -> None:
     """Refuse an own placement that is not the same on every rank; collective."""
     what = label_of("placement", session.config.placement["name"])
     if what is None:
@@ -331,8 +333,8 @@ def _threads(config: Config, comm: Communicator, nodes: list[int]) -> int:
     """Return the threads of every rank; a collective call."""
     if config.threads != "auto":
         return config.threads
-    cores = comm.gather(own_cores())
-    return comm.share(None if cores is None else fitting_threads(cores, nodes))
+    cores = comm.gather(available_cores())
+    return comm.share(None if cores is None else max_threads_per_rank(cores, nodes))
 
 
 def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
@@ -347,11 +349,11 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
     return comm.share(manifest)
 
 
-def _build(config: Config, comm: Communicator, whole: Manifest) -> Session:
+def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingContext:
     manifest = first_clients(whole, config.clients)
-    algorithm: Algorithm = build_part(algorithms, config.algorithm)
+    algorithm: Algorithm = build_plugin(algorithms, config.algorithm)
     ownchecks.check_algorithm(config.algorithm, algorithm)
-    chooser: Participation = build_part(participation, config.participation)
+    chooser: Participation = build_plugin(participation, config.participation)
     ownchecks.check_methods(
         "participation", config.participation, chooser, "check", "choose"
     )
@@ -368,11 +370,11 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> Session:
     advise = getattr(algorithm, "warnings", None)
     advice = advise(weights.tolist()) if advise else []
     host_of = place(config.placement, manifest, comm.size)
-    reduction = build_part(reductions, config.reduction)
+    reduction = build_plugin(aggregators, config.reduction)
     ownchecks.check_methods(
         "reduction", config.reduction, reduction, "sum", "bytes_per_element"
     )
-    return Session(
+    return TrainingContext(
         config=config,
         comm=comm,
         manifest=manifest,
@@ -387,7 +389,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> Session:
     )
 
 
-def _room(session: Session) -> Room:
+def _required_capacity(session: TrainingContext) -> Capacity:
     """Return what the clients' states and samples may take."""
     groups, counts = session.groups, session.manifest.counts
     states = np.zeros(session.num_clients, dtype=np.int64)
@@ -395,23 +397,24 @@ def _room(session: Session) -> Room:
     samples = {split: np.zeros_like(states) for split in sorted(splits)}
     for g, group in enumerate(groups.members):
         members = np.flatnonzero(groups.clients([g]))
-        states[members] = room(group.new_client(session.algorithm))
+        states[members] = required_bytes(group.new_client(session.algorithm))
         each = [math.prod(spec.shape) * session.dtype.itemsize for spec in group.inputs]
         each += [8 for spec in group.inputs if spec.ragged]  # lengths
         for split, sizes in samples.items():
-            sizes[members] = most_room([*each, 8], counts[split][members])
+            sizes[members] = max_required_bytes([*each, 8], counts[split][members])
     chosen = len(session.participants(0)) * session.config.rounds
-    return Room(states, samples, min(1.0, chosen / session.num_clients))
+    return Capacity(states, samples, min(1.0, chosen / session.num_clients))
 
 
-def place(placement: Part, manifest: Manifest, size: int) -> NDArray[np.int64]:
+def place(placement: PluginConfig, manifest: Manifest, size: int) -> NDArray[np.int64]:
     """Return the rank on which each client lives, (m,)."""
-    ranks = hosts(size)
+    ranks = client_ranks(size)
     trained = manifest.counts["train"]
-    chosen = build_part(placements, placement, trained, len(ranks))
+    chosen = build_plugin(placements, placement, trained, len(ranks))
     what = label("placement", placement["name"])
     return (
-        ownchecks.placed(what, chosen, manifest.num_clients, len(ranks)) + ranks.start
+        ownchecks.check_placement(what, chosen, manifest.num_clients, len(ranks))
+        + ranks.start
     )
 
 
@@ -431,7 +434,7 @@ def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
 
 def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:
     found = []
-    m, ranks = manifest.num_clients, len(hosts(size))
+    m, ranks = manifest.num_clients, len(client_ranks(size))
     if m // ranks >= MANY_CLIENTS and config.diagnostics.every == 1:
         found.append(
             f"{m // ranks} clients a rank are looked at in every round for residuals; "

@@ -10,17 +10,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.algorithms import Work
+from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.engine.local_objective import ClientProblem
-from fedapm_mpi.federation.assignment import Deal, deal
-from fedapm_mpi.tracking.progress import print_split, print_table, say
-from fedapm_mpi.training.context import Session
+from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.federation.assignment import Assignment, assign
+from fedapm_mpi.tracking.progress import echo, print_parameter_table, print_table
+from fedapm_mpi.training.context import TrainingContext
 
 TRIAL_STEPS = 5
 """Gradient steps that are timed."""
 
-DRAWN = 100
+SAMPLED_ROUNDS = 100
 """Rounds at most whose participants are looked at."""
 
 
@@ -48,14 +48,14 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def measure(session: Session) -> float:
+def measure(session: TrainingContext) -> float:
     """Return this rank's seconds per training sample and pass, 0 if it hosts none."""
     trained = session.manifest.counts["train"]
     client = next((i for i in session.table.hosted if trained[i]), None)
     if client is None:
         return 0.0
     batch_size = getattr(session.algorithm, "batch_size", 0)
-    problem = ClientProblem(
+    problem = LocalObjective(
         session.groups.of(client).model,
         session.samples(client, "train").to(session.groups.of(client).model.device),
         seed=session.config.seed,
@@ -64,7 +64,9 @@ def measure(session: Session) -> float:
         bf16=session.config.precision == "bf16",
     )
     seconds: list[float] = []
-    for batch in problem.batches("joint", Work(steps=TRIAL_STEPS + 1), batch_size):
+    for batch in problem.batches(
+        "joint", LocalBudget(steps=TRIAL_STEPS + 1), batch_size
+    ):
         begin = perf_counter()
         problem.gradient("both", batch)
         _ = problem.loss_sum  # waits for a GPU
@@ -73,16 +75,16 @@ def measure(session: Session) -> float:
 
 
 def print_plan(
-    session: Session, seconds_per_sample: float, memories: list[Memory]
+    session: TrainingContext, seconds_per_sample: float, memories: list[Memory]
 ) -> None:
     """Print the plan, on the server; `memories` are all ranks'."""
     m, comm = session.num_clients, session.comm
     trained = session.manifest.counts["train"]
     first = session.participants(0)
-    loads = drawn_loads(session) * seconds_per_sample
+    loads = sampled_loads(session) * seconds_per_sample
     for text in session.warnings:
-        say(f"note: {text}")
-    print_split(session.groups.table())
+        echo(f"note: {text}")
+    print_parameter_table(session.groups.table())
     rows = []
     for rank in range(comm.size):
         here = session.host_of == rank
@@ -93,44 +95,46 @@ def print_plan(
     print_table("Placement", header, [(str(r[0]), *r[1:]) for r in rows])
     down = session.down_length * session.dtype.itemsize
     up = session.up_length * session.reduction.bytes_per_element
-    say(
+    echo(
         f"per round: {len(first)} of {m} clients (first round), broadcast "
         f"{_size(down)}, sum {_size(up)}"
     )
     most = max(memories, key=lambda memory: memory.total)
-    say(f"memory per rank, at most: {_size(most.total)} ({_parts(most)})")
+    echo(f"memory per rank, at most: {_size(most.total)} ({_parts(most)})")
     slowest = float(loads.max(axis=1).mean())
     total = slowest * session.config.rounds
-    say(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
-    say(f"          {total / 60:.1f} min for {session.config.rounds} rounds")
+    echo(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
+    echo(f"          {total / 60:.1f} min for {session.config.rounds} rounds")
 
 
-def drawn_loads(session: Session) -> NDArray[np.int64]:
+def sampled_loads(session: TrainingContext) -> NDArray[np.int64]:
     """Return each rank's local work in the first rounds, in samples passed, (t, size).
 
     The participants are those whom the run will draw.
     """
     costs, size = session.training_costs, session.comm.size
-    return np.array([one.loads(costs, size) for one in _drawn(session)])
+    return np.array([one.loads(costs, size) for one in _sampled(session)])
 
 
-def _drawn(session: Session) -> list[Deal]:
-    rounds = range(min(session.config.rounds, DRAWN))
+def _sampled(session: TrainingContext) -> list[Assignment]:
+    rounds = range(min(session.config.rounds, SAMPLED_ROUNDS))
     costs = session.training_costs
-    return [foreseen(session, session.participants(t), costs) for t in rounds]
+    return [
+        predicted_assignment(session, session.participants(t), costs) for t in rounds
+    ]
 
 
-def foreseen(
-    session: Session, clients: NDArray[np.int64], costs: NDArray[np.int64]
-) -> Deal:
+def predicted_assignment(
+    session: TrainingContext, clients: NDArray[np.int64], costs: NDArray[np.int64]
+) -> Assignment:
     """Return who will work on which client, were all ranks as fast as each other."""
     nodes = session.storage.nodes
     if nodes is None or not session.deals:
-        return Deal(clients, session.host_of[clients])
-    return deal(clients, costs, session.host_of, nodes)
+        return Assignment(clients, session.host_of[clients])
+    return assign(clients, costs, session.host_of, nodes)
 
 
-class Seen(NamedTuple):
+class ResidentClients(NamedTuple):
     """Which clients a rank comes to see, (m,) each."""
 
     states: NDArray[np.bool_]
@@ -140,10 +144,10 @@ class Seen(NamedTuple):
     """By split, those whose samples it reads."""
 
 
-def seen(session: Session) -> Seen:
+def resident_clients(session: TrainingContext) -> ResidentClients:
     """Return what this rank comes to see; of long runs by the first rounds and more."""
     rank, config, m = session.comm.rank, session.config, session.num_clients
-    drawn = _drawn(session)
+    drawn = _sampled(session)
     touched, own = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
     for one in drawn:
         touched[one.clients] = True
@@ -156,7 +160,7 @@ def seen(session: Session) -> Seen:
     tested = np.zeros(m, dtype=np.bool_)
     if config.evaluation.clients == "all":
         everyone = np.arange(m)
-        evaluated = foreseen(session, everyone, session.evaluation_costs)
+        evaluated = predicted_assignment(session, everyone, session.evaluation_costs)
         tested[evaluated.of(rank)] = True
     else:
         tested = own.copy()
@@ -168,18 +172,18 @@ def seen(session: Session) -> Seen:
     samples = {"train": trained}
     split = config.evaluation.split
     samples[split] = tested | samples.get(split, False)
-    return Seen(touched & (own | hosted), samples)
+    return ResidentClients(touched & (own | hosted), samples)
 
 
-def memory(session: Session) -> Memory:
+def memory(session: TrainingContext) -> Memory:
     """Return what this rank will take, given what it takes now; after `measure`.
 
     What ranks of a node share counts for each that comes to see it.
     """
     groups, counts = session.groups, session.manifest.counts
-    found = seen(session)
+    found = resident_clients(session)
     most = max(
-        one.counts(session.comm.size)[session.comm.rank] for one in _drawn(session)
+        one.counts(session.comm.size)[session.comm.rank] for one in _sampled(session)
     )
     data = reading = states = 0
     for g, group in enumerate(groups.members):
@@ -203,7 +207,7 @@ def memory(session: Session) -> Memory:
     return Memory(base, data, reading, states, updates)
 
 
-def samples_read(session: Session) -> int:
+def samples_read(session: TrainingContext) -> int:
     """Return the bytes of the samples that this rank has read by now."""
     splits = {"train", session.config.evaluation.split}
     found = [

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedapm_mpi.algorithms import ClientState
-from fedapm_mpi.comm.gather import gather_of_clients
+from fedapm_mpi.comm.gather import gather_client_rows
 from fedapm_mpi.engine.device import seed_dropout
 from fedapm_mpi.engine.inference import evaluate
-from fedapm_mpi.engine.local_objective import ClientProblem
-from fedapm_mpi.engine.partitioned_model import SplitModel
+from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
-from fedapm_mpi.tasks.classification import client_metrics, summarise, worst_decile_size
+from fedapm_mpi.tasks.classification import client_metrics, summarize, worst_decile_size
 from fedapm_mpi.tracking.records import METRICS
-from fedapm_mpi.training.context import Session
+from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.rng import torch_seed
 
 COLUMNS = ("samples", *METRICS, "predicted_classes", "label_classes")
@@ -46,7 +46,7 @@ class ClientRow(NamedTuple):
     """Different classes among their labels."""
 
 
-class Survey(NamedTuple):
+class EvaluationResult(NamedTuple):
     """An evaluation of clients."""
 
     record: dict[str, Any]
@@ -57,7 +57,9 @@ class Survey(NamedTuple):
     clients: list[ClientRow]
 
 
-def survey(session: Session, message: Tensor, t: int) -> Survey | None:
+def evaluate_clients(
+    session: TrainingContext, message: Tensor, t: int
+) -> EvaluationResult | None:
     """Evaluate clients after `t` rounds; a collective call.
 
     `message` is the broadcast that holds the shared block u. Returns the result on the
@@ -79,7 +81,7 @@ def survey(session: Session, message: Tensor, t: int) -> Survey | None:
         error = caught
     session.comm.agree(error)
     width = len(COLUMNS)
-    gathered = gather_of_clients(session.comm, clients, figures, width=width)
+    gathered = gather_client_rows(session.comm, clients, figures, width=width)
     pool = _gather_pool(session, scored)
     if gathered is None or not len(chosen):
         return None
@@ -88,11 +90,11 @@ def survey(session: Session, message: Tensor, t: int) -> Survey | None:
         tested = session.manifest.counts[session.config.evaluation.split]
         owner = np.repeat(owners, tested[owners])
         pool = pool[np.argsort(owner, kind="stable")]
-    return _summarise(session, chosen, table[np.argsort(owners)], pool)
+    return _summarize(session, chosen, table[np.argsort(owners)], pool)
 
 
 def client_rows(
-    session: Session, clients: NDArray[np.int64], table: NDArray[np.float64]
+    session: TrainingContext, clients: NDArray[np.int64], table: NDArray[np.float64]
 ) -> list[ClientRow]:
     """Return the rows of ``clients.csv`` from the gathered table, in client order."""
     trained = session.manifest.counts["train"].tolist()
@@ -107,7 +109,7 @@ def client_rows(
 
 
 def _evaluate_client(
-    session: Session, client: int, message: Tensor, t: int
+    session: TrainingContext, client: int, message: Tensor, t: int
 ) -> tuple[list[float], NDArray[np.float32]]:
     groups, model = session.groups, session.groups.of(client).model
     viewed = session.table.view(client)
@@ -122,7 +124,7 @@ def _evaluate_client(
         model.shared.copy_(broadcast[0] if at_server else state["shared"])
         model.personal.copy_(state["personal"])
     else:
-        problem = ClientProblem(
+        problem = LocalObjective(
             model,
             session.samples(client, "train").to(model.device),
             seed=session.config.seed,
@@ -153,7 +155,10 @@ def _evaluate_client(
 
 
 def _load_buffers(
-    session: Session, model: SplitModel, state: ClientState, message: Tensor
+    session: TrainingContext,
+    model: PartitionedModel,
+    state: ClientState,
+    message: Tensor,
 ) -> None:
     """Set the module's buffers to those of the client, or to the averaged ones."""
     if "buffers" not in state and "counters" not in state:
@@ -165,7 +170,7 @@ def _load_buffers(
 
 
 def _gather_pool(
-    session: Session, scored: list[NDArray[np.float32]]
+    session: TrainingContext, scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
     """Return all test samples' probabilities and labels rank by rank, (n, K + 1)."""
     if not session.config.evaluation.pooled:
@@ -176,12 +181,12 @@ def _gather_pool(
     return session.comm.gather_rows(np.ascontiguousarray(mine), counts)
 
 
-def _summarise(
-    session: Session,
+def _summarize(
+    session: TrainingContext,
     chosen: NDArray[np.int64],
     table: NDArray[np.float64],
     pool: NDArray[np.float32] | None,
-) -> Survey:
+) -> EvaluationResult:
     tested = table[:, 0]
     clients = int(np.count_nonzero(tested))
     record: dict[str, Any] = {
@@ -191,7 +196,7 @@ def _summarise(
         "evaluated_split": session.config.evaluation.split,
     }
     for k, metric in enumerate(METRICS, start=1):
-        figures = summarise(table[:, k], lower_is_worse=metric != "loss")
+        figures = summarize(table[:, k], lower_is_worse=metric != "loss")
         known = int(np.count_nonzero(~np.isnan(table[:, k])))
         record[metric] = figures.mean
         # One client has no spread; 0 would say that all clients are alike.
@@ -211,4 +216,4 @@ def _summarise(
         loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
         counts = {"samples": len(pool), "clients": clients}
         record["pooled"] = {"loss": loss, **found, **counts}
-    return Survey(record, client_rows(session, chosen, table))
+    return EvaluationResult(record, client_rows(session, chosen, table))

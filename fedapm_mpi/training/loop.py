@@ -9,32 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedapm_mpi.algorithms import Round
+from fedapm_mpi.algorithms import RoundInfo
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.comm.gather import gather_of_clients
+from fedapm_mpi.comm.gather import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.optim.admm import dot
-from fedapm_mpi.placements import hosts
+from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.faults import using
 from fedapm_mpi.plugins.loader import label_of
 from fedapm_mpi.storage import checkpoint
-from fedapm_mpi.tracking.run_directory import Record, Recorder, ranges
+from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
 from fedapm_mpi.training import plugin_checks as ownchecks
-from fedapm_mpi.training.client import Local, local_work
-from fedapm_mpi.training.context import Session
-from fedapm_mpi.training.evaluation import ClientRow, survey
-from fedapm_mpi.training.preemption import Stop
+from fedapm_mpi.training.client import LocalUpdates, train_clients
+from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.training.evaluation import ClientRow, evaluate_clients
+from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.residuals import (
+    compute_residuals,
     dual_residual,
     lagrangian,
-    measure,
-    resumed_verdict,
+    resumed_status,
 )
-from fedapm_mpi.training.server import Server, restore
-from fedapm_mpi.utils.timers import Clock, Lap
+from fedapm_mpi.training.server import ServerState, restore_server
+from fedapm_mpi.utils.timers import LapTimer, PhaseTimer
 
 
-class Outcome(NamedTuple):
+class TrainingResult(NamedTuple):
     """How a run ended."""
 
     exit_code: int
@@ -43,19 +43,19 @@ class Outcome(NamedTuple):
     round_index: int
     """Rounds done."""
 
-    server: Server
+    server: ServerState
     """The server's state, on the server."""
 
 
 def run(
-    session: Session,
-    recorder: Recorder,
+    session: TrainingContext,
+    recorder: RunDirectory,
     *,
-    resume: checkpoint.Saved | None = None,
+    resume: checkpoint.CheckpointInfo | None = None,
     identity: dict[str, Any],
     tell: Callable[[Record], None],
-    stop: Stop,
-) -> Outcome:
+    stop: PreemptionGuard,
+) -> TrainingResult:
     """Train from the start or from a checkpoint to the last round; a collective call.
 
     Parameters
@@ -74,16 +74,16 @@ def run(
         Whether the run is to stop; looked at in every round.
     """
     config, comm = session.config, session.comm
-    server = restore(session, resume)
+    server = restore_server(session, resume)
     start = resume.round_index if resume else 0
     message = torch.zeros(session.down_length, dtype=session.dtype)
     pending: Record = {"round": start}
-    lap = Lap()
-    verdict = resumed_verdict(session, server, recorder, resume)
+    lap = LapTimer()
+    verdict = resumed_status(session, server, recorder, resume)
 
     stopping = False
     for t in range(start, config.rounds + 1):
-        clock = Clock()
+        clock = PhaseTimer()
         stop.begin_round()
         with clock("broadcast"):
             _pack(session, server, message)
@@ -91,7 +91,7 @@ def run(
 
         if t > start or resume is None:  # what is left to do of the round before
             with clock("consensus"):
-                found, verdict = measure(session, server, message, t)
+                found, verdict = compute_residuals(session, server, message, t)
             pending |= found
             last = t == config.rounds or verdict.converged
             if last or t % config.evaluation.every == 0:
@@ -125,16 +125,17 @@ def run(
                 largest=largest,
                 terms=len(chosen),
             )
-        gathered = gather_of_clients(comm, local.clients, local.statistics, width=4)
+        gathered = gather_client_rows(comm, local.clients, local.statistics, width=4)
         if gathered is not None:
             clients, statistics = gathered
-            total = ownchecks.total(config.reduction, total, session.up_length)
+            total = ownchecks.check_total(config.reduction, total, session.up_length)
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
             pending["seconds"] = {
                 "local": slowest,
-                "local_mean": float(statistics[:, 3].sum()) / len(hosts(comm.size)),
+                "local_mean": float(statistics[:, 3].sum())
+                / len(client_ranks(comm.size)),
                 "reduce": clock.seconds["reduce"],
                 "server": clock.seconds["server"],
             }
@@ -142,24 +143,24 @@ def run(
                 "broadcast": message.numel() * message.element_size(),
                 "reduce": len(total) * session.reduction.bytes_per_element,
             }
-    return Outcome(0 if done else EXIT_RESUMABLE, t, server)
+    return TrainingResult(0 if done else EXIT_RESUMABLE, t, server)
 
 
 def _local(
-    session: Session, t: int, message: Tensor
-) -> tuple[NDArray[np.int64], Local]:
+    session: TrainingContext, t: int, message: Tensor
+) -> tuple[NDArray[np.int64], LocalUpdates]:
     """Return a round's participants, and what this rank's work brings."""
     try:
         chosen = session.participants(t)
     except FedAPMError as error:  # a user's own scheme: the ranks agree on it below
-        return np.zeros(0, np.int64), Local([], [], [], 0.0, error)
+        return np.zeros(0, np.int64), LocalUpdates([], [], [], 0.0, error)
     mine = session.draw(chosen, session.training_costs)
-    return chosen, local_work(session, t, mine, message)
+    return chosen, train_clients(session, t, mine, message)
 
 
 def _server_work(
-    session: Session,
-    server: Server,
+    session: TrainingContext,
+    server: ServerState,
     t: int,
     chosen: NDArray[np.int64],
     total: NDArray[np.float64],
@@ -175,7 +176,7 @@ def _server_work(
         algorithm.server_step(
             server.rows[:, section.place],
             increments[:, section.place],
-            _round(session, server, t, chosen, holders, penalties),
+            _round_info(session, server, t, chosen, holders, penalties),
         )
     ownchecks.check_server(session.config.algorithm, server.rows, t + 1)
     if len(chosen):
@@ -201,14 +202,14 @@ def _server_work(
     return record
 
 
-def _round(
-    session: Session,
-    server: Server,
+def _round_info(
+    session: TrainingContext,
+    server: ServerState,
     t: int,
     chosen: NDArray[np.int64],
     holders: NDArray[np.bool_],
     penalties: Tensor,
-) -> Round:
+) -> RoundInfo:
     """Return what the server's step is told of the clients that hold a section.
 
     `penalties` are those of before the round, (m,).
@@ -223,7 +224,7 @@ def _round(
             both = (penalties, server.penalties)
             before, after = (float((p[holding] / server.rho).sum()) for p in both)
         used = (before, after)
-    return Round(
+    return RoundInfo(
         index=t,
         num_clients=count,
         participants=len(here),
@@ -247,10 +248,14 @@ def _statistics(rows: NDArray[np.float64]) -> Record:
 
 
 def _evaluate(
-    session: Session, recorder: Recorder, t: int, message: Tensor, clock: Clock
+    session: TrainingContext,
+    recorder: RunDirectory,
+    t: int,
+    message: Tensor,
+    clock: PhaseTimer,
 ) -> Record:
     with clock("evaluate"):
-        found = survey(session, message, t)
+        found = evaluate_clients(session, message, t)
         record = {}
         if session.config.diagnostics.lagrangian:
             record = lagrangian(session, message)
@@ -260,7 +265,7 @@ def _evaluate(
     return found.record | record
 
 
-def _pack(session: Session, server: Server, message: Tensor) -> None:
+def _pack(session: TrainingContext, server: ServerState, message: Tensor) -> None:
     if session.comm.rank == SERVER:
         rows, d = session.algorithm.rows, session.size
         message[: rows * d].copy_(server.rows[:rows].reshape(-1))
@@ -269,10 +274,10 @@ def _pack(session: Session, server: Server, message: Tensor) -> None:
 
 
 def _save(
-    session: Session,
-    recorder: Recorder,
+    session: TrainingContext,
+    recorder: RunDirectory,
     t: int,
-    server: Server,
+    server: ServerState,
     identity: dict[str, Any],
     converged: bool,
 ) -> None:

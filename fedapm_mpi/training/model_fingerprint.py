@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.engine.model_tensors import tensors_of
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.federation.client_groups import Groups
+from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.tracking.run_directory import ranges
 from fedapm_mpi.utils.atomic_io import write_text
 
@@ -45,10 +45,10 @@ HARMLESS = (
 FROZEN = ", frozen"
 """What the description of a frozen parameter ends with."""
 
-DEEPEST = 3
+MAX_DEPTH = 3
 """Containers within each other that are looked into."""
 
-LONGEST = 80
+MAX_TEXT_LENGTH = 80
 """Characters of a description; of a longer one the hash is kept."""
 
 OUTPUTS = "outputs of the trial"
@@ -61,7 +61,7 @@ TOLERANCE = 1e-3
 _OF_TORCH = frozenset(vars(nn.Module()))
 
 
-def contents(groups: Groups) -> Contents:
+def contents(groups: ClientGroups) -> Contents:
     """Return what all groups' models hold: parameters, buffers, plain attributes."""
     found: Contents = {}
     for group in groups.members:
@@ -115,7 +115,7 @@ def same_on_all_ranks(comm: Communicator, found: Contents) -> str | None:
     text = None if mine is None else found.get(mine)
     rows = comm.gather((mine, text, _processor(), harmless))
     faults = [] if rows is None else [row for row in rows if not row[3]]
-    error = ConfigError(_told(first, rows, faults)) if rows and faults else None
+    error = ConfigError(_describe(first, rows, faults)) if rows and faults else None
     comm.agree(error)
     if rows is None:
         return None
@@ -246,7 +246,7 @@ _Row = tuple[str | None, str | None, str, bool]
 """Of a rank: the first difference, what it is there, processor, whether harmless."""
 
 
-def _told(first: Contents, rows: list[_Row], faults: list[_Row]) -> str:
+def _describe(first: Contents, rows: list[_Row], faults: list[_Row]) -> str:
     """Return a sentence on the first difference between ranks that does harm."""
     msg = f"the model is not the same on all ranks: {_where(first, rows, faults)}"
     processors = sorted({row[2] for row in rows})
@@ -326,7 +326,7 @@ def _tensor(tensor: Tensor) -> str:
 
 def _plain(value: Any, known: set[int], depth: int = 0) -> str | None:
     """Return what an attribute is; `None` where that is more than plain values."""
-    if id(value) in known or depth > DEEPEST:
+    if id(value) in known or depth > MAX_DEPTH:
         return None
     if isinstance(value, Tensor):
         strided = value.layout == torch.strided and not value.is_quantized
@@ -350,7 +350,7 @@ def _plain(value: Any, known: set[int], depth: int = 0) -> str | None:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"sha256 {_short(text.encode())}"
+    return text if len(text) <= MAX_TEXT_LENGTH else f"sha256 {_short(text.encode())}"
 
 
 def _short(data: Any) -> str:

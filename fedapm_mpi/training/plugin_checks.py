@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedapm_mpi.config.schema import Part
+from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import PartError, using
+from fedapm_mpi.plugins.faults import PluginError, using
 from fedapm_mpi.plugins.loader import label_of
 from fedapm_mpi.utils.text import one_line
 
 SHARING = ("split", "all", "none")
 
 
-def check_algorithm(part: Part, algorithm: Any) -> None:
+def check_algorithm(part: PluginConfig, algorithm: Any) -> None:
     """Raise `ConfigError` unless an own algorithm has what every algorithm has."""
     what = label_of("algorithm", part["name"])
     if what is None:
@@ -33,22 +33,22 @@ def check_algorithm(part: Part, algorithm: Any) -> None:
     _refuse(what, faults)
 
 
-def check_methods(kind: str, part: Part, made: Any, *names: str) -> None:
+def check_methods(kind: str, part: PluginConfig, made: Any, *names: str) -> None:
     """Raise `ConfigError` unless an own part has some methods or attributes."""
     what = label_of(kind, part["name"])
     if what is not None:
         _refuse(what, [f"has no {name}" for name in names if not hasattr(made, name)])
 
 
-def check_state(part: Part, state: Any, shared: int, personal: int) -> None:
+def check_state(part: PluginConfig, state: Any, shared: int, personal: int) -> None:
     """Raise `ConfigError` unless an own algorithm's `new_client` gives a state."""
     what = label_of("algorithm", part["name"])
     if what is None:
         return
     if not isinstance(state, dict):
-        _refuse(what, [f"new_client gave {_told(state)}, not a dict of tensors"])
+        _refuse(what, [f"new_client gave {_describe(state)}, not a dict of tensors"])
     faults = [
-        f"new_client gave {_told(value)} as {name!r}, not a tensor"
+        f"new_client gave {_describe(value)} as {name!r}, not a tensor"
         for name, value in state.items()
         if not isinstance(value, torch.Tensor)
     ]
@@ -57,13 +57,13 @@ def check_state(part: Part, state: Any, shared: int, personal: int) -> None:
         if not faults and shape != (length,):
             faults.append(
                 f"new_client must give {name!r} of shape ({length},), not "
-                f"{_told(state.get(name))}"
+                f"{_describe(state.get(name))}"
             )
     _refuse(what, faults)
 
 
-def chosen(
-    part: Part, scheme: Any, clients: int, rng: np.random.Generator
+def check_participants(
+    part: PluginConfig, scheme: Any, clients: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return a round's participants, checked where the user's own part chooses.
 
@@ -81,21 +81,21 @@ def chosen(
     values = _integers(found)
     if values is None or values.ndim != 1:
         msg = (
-            f"{what}: choose gave {_told(found)}; it must return an array of the ids "
-            "of clients"
+            f"{what}: choose gave {_describe(found)}; it must return an array of the "
+            "ids of clients"
         )
-        raise PartError(msg)
+        raise PluginError(msg)
     ascending = bool((np.diff(values) > 0).all())
     if len(values) and not (ascending and values[0] >= 0 and values[-1] < clients):
         msg = (
             f"{what}: choose must return distinct ids in ascending order from 0 to "
-            f"{clients - 1}, not {_told(found)}"
+            f"{clients - 1}, not {_describe(found)}"
         )
-        raise PartError(msg)
+        raise PluginError(msg)
     return values
 
 
-def increment(part: Part, found: Any, rows: int, width: int) -> torch.Tensor:
+def check_update(part: PluginConfig, found: Any, rows: int, width: int) -> torch.Tensor:
     """Return what a client's step gave, checked in the user's own algorithm.
 
     Raises
@@ -112,16 +112,16 @@ def increment(part: Part, found: Any, rows: int, width: int) -> torch.Tensor:
             or shape != (rows, width)
         ):
             msg = (
-                f"{what}: client_step gave {_told(found)}; it must return a real "
+                f"{what}: client_step gave {_describe(found)}; it must return a real "
                 f"tensor of shape ({rows}, {width})"
             )
-            raise PartError(msg)
+            raise PluginError(msg)
         return found.detach().double()
     taken: torch.Tensor = found
     return taken
 
 
-def total(part: Part, found: Any, length: int) -> NDArray[np.float64]:
+def check_total(part: PluginConfig, found: Any, length: int) -> NDArray[np.float64]:
     """Return the sum of increments, checked where the user's own reduction made it.
 
     Raises
@@ -134,23 +134,25 @@ def total(part: Part, found: Any, length: int) -> NDArray[np.float64]:
         good = isinstance(found, np.ndarray) and found.shape == (length,)
         if not good or found.dtype != np.float64 or not np.isfinite(found).all():
             msg = (
-                f"{what}: sum gave {_told(found)}; it must return, on rank 0, a finite "
-                f"float64 array of shape ({length},)"
+                f"{what}: sum gave {_describe(found)}; it must return, on rank 0, a "
+                f"finite float64 array of shape ({length},)"
             )
-            raise PartError(msg)
+            raise PluginError(msg)
     taken: NDArray[np.float64] = found
     return taken
 
 
-def check_server(part: Part, rows: torch.Tensor, round_index: int) -> None:
-    """Raise `PartError` if an own algorithm's server step left what is not finite."""
+def check_server(part: PluginConfig, rows: torch.Tensor, round_index: int) -> None:
+    """Raise `PluginError` if an own algorithm's server step left what is not finite."""
     what = label_of("algorithm", part["name"])
     if what is not None and not bool(torch.isfinite(rows).all()):
         msg = f"{what}: server_step of round {round_index} gave what is not finite"
-        raise PartError(msg)
+        raise PluginError(msg)
 
 
-def placed(what: str, found: Any, clients: int, hosts: int) -> NDArray[np.int64]:
+def check_placement(
+    what: str, found: Any, clients: int, hosts: int
+) -> NDArray[np.int64]:
     """Return the host of each client, checked.
 
     Raises
@@ -166,7 +168,7 @@ def placed(what: str, found: Any, clients: int, hosts: int) -> NDArray[np.int64]
     ):
         msg = (
             f"{what} must give each of the {clients} clients a host in range({hosts}), "
-            f"not {_told(found)}"
+            f"not {_describe(found)}"
         )
         raise ConfigError(msg)
     return values
@@ -189,7 +191,7 @@ def _refuse(what: str, faults: list[str]) -> None:
         raise ConfigError(msg)
 
 
-def _told(found: Any) -> str:
+def _describe(found: Any) -> str:
     """Return in words what was given."""
     if isinstance(found, torch.Tensor | np.ndarray):
         return f"{type(found).__name__} of shape {tuple(found.shape)}, {found.dtype}"

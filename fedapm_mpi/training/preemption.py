@@ -11,9 +11,9 @@ from typing import Any
 
 from fedapm_mpi.comm.launch_env import launched_rank
 from fedapm_mpi.utils.signals import handled_signals
-from fedapm_mpi.utils.terminal import complain
+from fedapm_mpi.utils.terminal import print_error
 
-RESERVE = 20.0
+GRACE_SECONDS = 20.0
 """Seconds kept for the end: a checkpoint on a slow disk, and ranks that leave."""
 
 SIGNALS = (
@@ -23,7 +23,7 @@ SIGNALS = (
 
 
 @dataclass
-class Stop:
+class PreemptionGuard:
     """Whether a run is to stop at the next round border."""
 
     asked: int = 0
@@ -55,16 +55,16 @@ class Stop:
         """Return 1 if the run is to stop after this round, else 0.
 
         That is if the rest of this round and all of another, either as long as the
-        longest so far, would not end `RESERVE` seconds before the deadline.
+        longest so far, would not end `GRACE_SECONDS` seconds before the deadline.
         """
         now = time.time()
         longest = max(self._longest, now - (self._begun or now))
-        late = now + 2 * longest + RESERVE > self.deadline
+        late = now + 2 * longest + GRACE_SECONDS > self.deadline
         return max(self.asked, int(late))
 
 
 @contextmanager
-def stop_signals() -> Iterator[Stop]:
+def stop_signals() -> Iterator[PreemptionGuard]:
     """Turn SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 into a wish to stop.
 
     The deadline is the end of the scheduler's job, where that is told. A second SIGINT,
@@ -72,14 +72,14 @@ def stop_signals() -> Iterator[Stop]:
     terminal is closed; nohup has it ignored, and so it stays. Afterwards nobody dies of
     a SIGUSR1 or SIGUSR2 that comes late, when the run is over.
     """
-    stop = Stop(deadline=end_of_job())
+    stop = PreemptionGuard(deadline=job_end_time())
 
     def ask(number: int, frame: Any) -> None:
         if number == signal.SIGINT:
             if interrupted:
                 raise KeyboardInterrupt(stop.hint)
             interrupted.append(number)
-            _say_once()
+            _announce_once()
         stop.asked = 1
 
     interrupted: list[int] = []
@@ -100,16 +100,16 @@ def stop_signals() -> Iterator[Stop]:
             signal.signal(number, signal.SIG_IGN if late else handler)
 
 
-def _say_once() -> None:
+def _announce_once() -> None:
     """Tell who pressed Ctrl-C what comes of it; rank 0 alone does."""
     if launched_rank() == 0:
-        complain(
+        print_error(
             "fedapm: stopping at the end of this round; press Ctrl-C again to stop at "
             "once"
         )
 
 
-def end_of_job() -> float:
+def job_end_time() -> float:
     """Return when the SLURM job ends, in seconds since the epoch; else infinity."""
     told = os.environ.get("SLURM_JOB_END_TIME", "")
     return float(told) if told.isdigit() and int(told) > 0 else math.inf

@@ -15,8 +15,8 @@ import torch
 from fedapm_mpi import __version__
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.engine.device import name_of
-from fedapm_mpi.training.context import Session
-from fedapm_mpi.utils.affinity import own_cores
+from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.utils.affinity import available_cores
 
 PACKAGES = (
     "torch",
@@ -30,7 +30,7 @@ PACKAGES = (
 )
 
 
-def gather_ranks(session: Session) -> list[dict[str, Any]] | None:
+def gather_ranks(session: TrainingContext) -> list[dict[str, Any]] | None:
     """Return each rank's host, process, cores and threads on the server."""
     device = session.groups.members[0].model.device
     return session.comm.gather(
@@ -38,7 +38,7 @@ def gather_ranks(session: Session) -> list[dict[str, Any]] | None:
             "rank": session.comm.rank,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "cores": own_cores(),
+            "cores": available_cores(),
             "threads": torch.get_num_threads(),
             "device": name_of(device),
         }
@@ -63,7 +63,7 @@ def processor_model() -> str:
     return ", ".join([name, *(f"{key} {value}" for key, value in found.items())])
 
 
-def provenance(session: Session, ranks: list[dict[str, Any]]) -> dict[str, Any]:
+def provenance(session: TrainingContext, ranks: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of ``provenance.json``."""
     return {
         "fedapm_mpi": __version__,

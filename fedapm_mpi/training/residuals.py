@@ -15,18 +15,18 @@ from torch import Tensor
 from fedapm_mpi.algorithms import ClientState
 from fedapm_mpi.engine.inference import mean_loss
 from fedapm_mpi.errors import FedAPMError, TrainingError
-from fedapm_mpi.federation.shared_layout import SharedSpace
+from fedapm_mpi.federation.shared_layout import SharedLayout
 from fedapm_mpi.optim import admm
-from fedapm_mpi.storage.checkpoint_metadata import Saved
-from fedapm_mpi.tracking.run_directory import Record, Recorder
-from fedapm_mpi.training.context import Session
-from fedapm_mpi.training.server import Server
+from fedapm_mpi.storage.checkpoint_metadata import CheckpointInfo
+from fedapm_mpi.tracking.run_directory import Record, RunDirectory
+from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.training.server import ServerState
 
 COLUMNS = 3
 """Of each client and block: |u_i - u|^2, |u_i|^2, |pi_i|^2."""
 
 
-class Verdict(NamedTuple):
+class ConvergenceStatus(NamedTuple):
     """What follows from the residuals for the rounds to come, the same on all ranks."""
 
     rho: float | None
@@ -36,9 +36,12 @@ class Verdict(NamedTuple):
     """Whether the stop rule is met."""
 
 
-def resumed_verdict(
-    session: Session, server: Server, recorder: Recorder, saved: Saved | None
-) -> Verdict:
+def resumed_status(
+    session: TrainingContext,
+    server: ServerState,
+    recorder: RunDirectory,
+    saved: CheckpointInfo | None,
+) -> ConvergenceStatus:
     """Return what held where a run stopped; the initial state's for a new one.
 
     A collective call for algorithms whose penalty adapts and runs with a stop rule.
@@ -46,15 +49,15 @@ def resumed_verdict(
     converged = bool(recorder.last.get("converged"))
     if saved is not None and saved.converged is not None:
         converged = saved.converged
-    verdict = Verdict(server.rho, converged)
-    if _steered(session):
+    verdict = ConvergenceStatus(server.rho, converged)
+    if _controls_next_round(session):
         verdict = session.comm.share(verdict)
     return verdict
 
 
-def measure(
-    session: Session, server: Server, message: Tensor, t: int
-) -> tuple[Record, Verdict]:
+def compute_residuals(
+    session: TrainingContext, server: ServerState, message: Tensor, t: int
+) -> tuple[Record, ConvergenceStatus]:
     """Measure consensus after `t` rounds; a collective call.
 
     Returns
@@ -66,17 +69,17 @@ def measure(
     """
     algorithm: Any = session.algorithm
     rho: float | None = getattr(algorithm, "rho", None)
-    verdict = Verdict(rho, converged=False)
-    steered = _steered(session)
+    verdict = ConvergenceStatus(rho, converged=False)
+    steered = _controls_next_round(session)
     if not (steered or _due(session, t)):
         return {}, verdict
     blocks = _blocks(session)
     table = _gather(session, message, blocks)
     record: Record = {}
     if table is not None:
-        record, total = _summarise(server, blocks, table)
+        record, total = _summarize(server, blocks, table)
         if steered and server.participants:  # else nothing has moved to judge by
-            verdict = _judge(session, server, total, t)
+            verdict = _check_convergence(session, server, total, t)
             if verdict.converged:
                 record["converged"] = True
     if steered:
@@ -84,7 +87,7 @@ def measure(
     return record, verdict
 
 
-def lagrangian(session: Session, message: Tensor) -> Record:
+def lagrangian(session: TrainingContext, message: Tensor) -> Record:
     """Evaluate the augmented Lagrangian at all clients' own blocks; a collective call.
 
     A pass over all training samples, without dropout. Its record also has the Lyapunov
@@ -109,7 +112,7 @@ def lagrangian(session: Session, message: Tensor) -> Record:
     return {"lagrangian": value, "lyapunov": value + float(sum(excess.tolist()))}
 
 
-def _lagrangians(session: Session, message: Tensor) -> NDArray[np.float64]:
+def _lagrangians(session: TrainingContext, message: Tensor) -> NDArray[np.float64]:
     """Return each hosted client's share of the Lagrangian, and the excess, (n, 2)."""
     algorithm: Any = session.algorithm
     rows = []
@@ -123,31 +126,31 @@ def _lagrangians(session: Session, message: Tensor) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
-def _steered(session: Session) -> bool:
+def _controls_next_round(session: TrainingContext) -> bool:
     """Return whether the residuals of a round decide on the next."""
     balance = getattr(session.algorithm, "balance", None)
     return session.config.tolerance is not None or balance is not None
 
 
-def _due(session: Session, t: int) -> bool:
+def _due(session: TrainingContext, t: int) -> bool:
     every = session.config.diagnostics.every
     return t % every == 0 or t == session.config.rounds
 
 
-def _judge(
-    session: Session, server: Server, residuals: admm.Residuals, t: int
-) -> Verdict:
+def _check_convergence(
+    session: TrainingContext, server: ServerState, residuals: admm.Residuals, t: int
+) -> ConvergenceStatus:
     algorithm: Any = session.algorithm
     adapt = getattr(algorithm, "next_rho", None)
     rho = adapt(residuals, t) if adapt else algorithm.rho
     rule = session.config.tolerance
     if rule is None or not server.seen.all():
         # Clients that never took part agree with the initial model, not with the rest.
-        return Verdict(rho, converged=False)
+        return ConvergenceStatus(rho, converged=False)
     whole = _whole(session).pieces
     entries = sum((at.stop - at.start) * int(held.sum()) for at, held in whole)
     done = residuals.within(rule.absolute, rule.relative, entries)
-    return Verdict(rho, done)
+    return ConvergenceStatus(rho, done)
 
 
 class _Block(NamedTuple):
@@ -158,18 +161,18 @@ class _Block(NamedTuple):
     """Where it lies at the server, cut where its holders change, and these, (m,)."""
 
 
-def dual_residual(session: Session, server: Server) -> float:
+def dual_residual(session: TrainingContext, server: ServerState) -> float:
     """Return the dual residual of the round that the server has just ended."""
     return _dual_residual(server, _whole(session))
 
 
-def _whole(session: Session) -> _Block:
+def _whole(session: TrainingContext) -> _Block:
     groups = session.groups
     sections = groups.space.sections
     return _Block("", [(s.place, groups.clients(s.groups)) for s in sections])
 
 
-def _blocks(session: Session) -> list[_Block]:
+def _blocks(session: TrainingContext) -> list[_Block]:
     """Return the whole shared vector and, if asked for, each of its parameters."""
     found, groups = [_whole(session)], session.groups
     if session.config.diagnostics.blocks:
@@ -180,7 +183,7 @@ def _blocks(session: Session) -> list[_Block]:
 
 
 def _gather(
-    session: Session, message: Tensor, blocks: list[_Block]
+    session: TrainingContext, message: Tensor, blocks: list[_Block]
 ) -> NDArray[np.float64] | None:
     """Return (m, blocks, 3) on the server."""
     groups, u = session.groups, message[: session.size].double()
@@ -206,7 +209,7 @@ def _gather(
     return ordered.reshape(session.num_clients, len(blocks), COLUMNS)
 
 
-def _cuts(space: SharedSpace, group: int, blocks: list[_Block]) -> list[slice]:
+def _cuts(space: SharedLayout, group: int, blocks: list[_Block]) -> list[slice]:
     """Return where the blocks lie in a group's vectors; nothing if it has them not."""
     nothing = slice(0, 0)
     named = [space.local(group, block.name) or nothing for block in blocks[1:]]
@@ -225,8 +228,8 @@ def _row(state: ClientState, u: Tensor, cuts: list[slice]) -> list[float]:
     return row
 
 
-def _summarise(
-    server: Server, blocks: list[_Block], table: NDArray[np.float64]
+def _summarize(
+    server: ServerState, blocks: list[_Block], table: NDArray[np.float64]
 ) -> tuple[Record, admm.Residuals]:
     sums = [
         [float(sum(column)) for column in block.T.tolist()]
@@ -252,7 +255,7 @@ def _summarise(
     return record, total
 
 
-def _residuals(server: Server, block: _Block, sums: list[float]) -> admm.Residuals:
+def _residuals(server: ServerState, block: _Block, sums: list[float]) -> admm.Residuals:
     gaps, copies, duals = sums
     u = server.rows[0]
     spread = sum(int(held.sum()) * admm.dot(u[at], u[at]) for at, held in block.pieces)
@@ -264,7 +267,7 @@ def _residuals(server: Server, block: _Block, sums: list[float]) -> admm.Residua
     )
 
 
-def _dual_residual(server: Server, block: _Block) -> float:
+def _dual_residual(server: ServerState, block: _Block) -> float:
     if not len(server.penalties):
         return 0.0
     return admm.dual_residual(

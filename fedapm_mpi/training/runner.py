@@ -8,31 +8,31 @@ from typing import Any
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources as ownsources
-from fedapm_mpi.config.diff import differences
+from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, FedAPMError
-from fedapm_mpi.placements import hosts
+from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.loader import forbidden
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.storage.checkpoint_folder import any_ever, clean
 from fedapm_mpi.storage.client_states import run_digest
 from fedapm_mpi.storage.final_state import write_sums
 from fedapm_mpi.tracking.run_directory import (
-    Recorder,
+    RunDirectory,
     make_directory,
     new_run_directory,
     own_directory,
 )
-from fedapm_mpi.tracking.summary import remarks, summarise_run
-from fedapm_mpi.training.context import Session, open_session
-from fedapm_mpi.training.loop import Outcome, run
+from fedapm_mpi.tracking.summary import remarks, summarize_run
+from fedapm_mpi.training.context import TrainingContext, open_context
+from fedapm_mpi.training.loop import TrainingResult, run
 from fedapm_mpi.training.model_fingerprint import same_as_begun
-from fedapm_mpi.training.preemption import Stop
+from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.provenance import gather_ranks, provenance
 from fedapm_mpi.training.trust import mark_run
 from fedapm_mpi.utils import affinity as cores
 from fedapm_mpi.utils.atomic_io import WriteError, file_sha256, write_text
-from fedapm_mpi.utils.text import listed
+from fedapm_mpi.utils.text import format_list
 
 
 def train(
@@ -43,7 +43,7 @@ def train(
     out: Path = Path("runs"),
     resume: bool = False,
     progress: str = "auto",
-    stop: Stop | None = None,
+    stop: PreemptionGuard | None = None,
     break_lock: bool = False,
     accept_changed_parts: bool = False,
 ) -> int:
@@ -75,7 +75,7 @@ def train(
     int
         0, or 75 if the run was stopped and can go on.
     """
-    session = open_session(config, comm)
+    session = open_context(config, comm)
     config = session.config  # threads are a number now
     identity = identity_of(config.plain()) | _hashes(session)
     recorder = _open_directory(session, directory, out, resume, break_lock)
@@ -86,7 +86,7 @@ def train(
             identity,
             resume=resume,
             progress=progress,
-            stop=stop or Stop(),
+            stop=stop or PreemptionGuard(),
             accept_changed_parts=accept_changed_parts,
         )
     finally:
@@ -95,13 +95,13 @@ def train(
 
 
 def _train(
-    session: Session,
-    recorder: Recorder,
+    session: TrainingContext,
+    recorder: RunDirectory,
     identity: dict[str, Any],
     *,
     resume: bool,
     progress: str,
-    stop: Stop,
+    stop: PreemptionGuard,
     accept_changed_parts: bool,
 ) -> int:
     """Train in a directory that is this run's."""
@@ -122,7 +122,7 @@ def _train(
         )
     _keep_built_model(session, recorder, resumed=saved is not None)
     sources = identity.get(ownsources.KEY)
-    _begin(session, recorder, saved, notes, progress, (sources, accepted))
+    _write_run_metadata(session, recorder, saved, notes, progress, (sources, accepted))
     display = _display(comm, progress, session.config.rounds, saved)
     try:
         outcome = run(
@@ -136,9 +136,9 @@ def _train(
     finally:
         if display:
             display.close()
-    digest, summary = _finish(session, recorder, outcome)
+    digest, summary = _write_final_state(session, recorder, outcome)
     if comm.rank == SERVER:
-        _farewell(session, recorder, outcome, digest, summary, progress)
+        _report_result(session, recorder, outcome, digest, summary, progress)
     return outcome.exit_code
 
 
@@ -153,7 +153,7 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return identity
 
 
-def _hashes(session: Session) -> dict[str, Any]:
+def _hashes(session: TrainingContext) -> dict[str, Any]:
     """Return the hashes of the files that a run starts from; a collective call."""
     path = session.config.initial_model
     found: str | None = None
@@ -205,7 +205,7 @@ def identity_then(
     return identity_of(whole)
 
 
-def digest_of(session: Session, outcome: Outcome) -> str | None:
+def digest_of(session: TrainingContext, outcome: TrainingResult) -> str | None:
     """Return the digest of the final state, on the server; a collective call."""
     comm, homes = session.comm, session.homes
     rows = comm.gather_rows(session.table.digests(), homes.counts(comm.size))
@@ -217,7 +217,7 @@ def digest_of(session: Session, outcome: Outcome) -> str | None:
 
 def dry_run(comm: Communicator, config: Config) -> int:
     """Check everything and tell what a run would take; a collective call."""
-    session = open_session(config, comm)
+    session = open_context(config, comm)
     from fedapm_mpi.training.dry_run import measure, memory, print_plan
 
     seconds = measure(session)
@@ -229,19 +229,19 @@ def dry_run(comm: Communicator, config: Config) -> int:
 
 
 def _open_directory(
-    session: Session,
+    session: TrainingContext,
     directory: Path | None,
     out: Path,
     resume: bool,
     break_lock: bool,
-) -> Recorder:
+) -> RunDirectory:
     """Make or find the run directory and become its owner; a collective call."""
     comm, config = session.comm, session.config
     error: FedAPMError | None = None
     made = directory
     mine = None
     if comm.rank == SERVER:
-        from fedapm_mpi.tracking.progress import say
+        from fedapm_mpi.tracking.progress import echo
 
         try:
             if made is None:
@@ -252,23 +252,23 @@ def _open_directory(
                 made,
                 resume=resume,
                 break_lock=break_lock,
-                tell=lambda text: say(f"note: {text}"),
+                tell=lambda text: echo(f"note: {text}"),
             )
         except FedAPMError as caught:
             error = caught
     comm.agree(error)
-    return Recorder(comm.share(made), mine)
+    return RunDirectory(comm.share(made), mine)
 
 
 def _checkpoint_of(
-    session: Session,
-    recorder: Recorder,
+    session: TrainingContext,
+    recorder: RunDirectory,
     identity: dict[str, Any],
     notes: list[str],
     *,
     accept_changed_parts: bool,
     accepted: list[str],
-) -> checkpoint.Saved | None:
+) -> checkpoint.CheckpointInfo | None:
     """Return the checkpoint to go on from; `None` if the run has not made one yet."""
     comm, rounds = session.comm, session.config.rounds
     # Damaged ones count, and must be told of; a draft that a crash left does not.
@@ -292,7 +292,7 @@ def _checkpoint_of(
             then = identity_then(then, session.config.plain())
         then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
         now = {key: v for key, v in identity.items() if key != ownsources.KEY}
-        differing = differences(then, now)
+        differing = config_diff(then, now)
         sources = ownsources.changed(
             saved.identity.get(ownsources.KEY), identity.get(ownsources.KEY, {})
         )
@@ -302,7 +302,7 @@ def _checkpoint_of(
         if differing:
             error = ConfigError(
                 f"{recorder.directory} cannot go on under another configuration:\n"
-                + listed(differing)
+                + format_list(differing)
             )
         elif sources and not accept_changed_parts:
             error = ownsources.refusal(recorder.directory, sources)
@@ -315,7 +315,9 @@ def _checkpoint_of(
     return saved
 
 
-def _keep_built_model(session: Session, recorder: Recorder, *, resumed: bool) -> None:
+def _keep_built_model(
+    session: TrainingContext, recorder: RunDirectory, *, resumed: bool
+) -> None:
     """See `builtmodel.same_as_begun`; a collective call."""
     error: FedAPMError | None = None
     if session.comm.rank == SERVER:
@@ -327,10 +329,10 @@ def _keep_built_model(session: Session, recorder: Recorder, *, resumed: bool) ->
     session.comm.agree(error)
 
 
-def _begin(
-    session: Session,
-    recorder: Recorder,
-    saved: checkpoint.Saved | None,
+def _write_run_metadata(
+    session: TrainingContext,
+    recorder: RunDirectory,
+    saved: checkpoint.CheckpointInfo | None,
     notes: list[str],
     progress: str,
     sources: tuple[Any, list[str]],
@@ -340,7 +342,7 @@ def _begin(
     error: FedAPMError | None = None
     if ranks is not None:
         from fedapm_mpi.config.yaml_io import dump
-        from fedapm_mpi.tracking.progress import print_split, say
+        from fedapm_mpi.tracking.progress import echo, print_parameter_table
 
         try:
             make_directory(recorder.checkpoints)
@@ -357,29 +359,32 @@ def _begin(
             recorder.write_csv("split.csv", rows[0]._fields, rows)
         except FedAPMError as caught:
             error = caught
-        idle = set(range(session.comm.size)) - set(hosts(session.comm.size))
+        idle = set(range(session.comm.size)) - set(client_ranks(session.comm.size))
         for text in [*session.warnings, *cores.notes(ranks, idle), *notes]:
-            say(f"note: {text}")
+            echo(f"note: {text}")
         if progress != "none":
-            print_split(session.groups.table())
+            print_parameter_table(session.groups.table())
             goes_on = f", going on after round {saved.round_index}" if saved else ""
-            say(f"run directory: {recorder.directory}{goes_on}")
+            echo(f"run directory: {recorder.directory}{goes_on}")
     session.comm.agree(error)
 
 
 def _display(
-    comm: Communicator, progress: str, rounds: int, saved: checkpoint.Saved | None
+    comm: Communicator,
+    progress: str,
+    rounds: int,
+    saved: checkpoint.CheckpointInfo | None,
 ) -> Any:
     if comm.rank != SERVER:
         return None
-    from fedapm_mpi.tracking.progress import display
+    from fedapm_mpi.tracking.progress import progress_reporter
 
     start = saved.round_index if saved else 0
-    return display(progress, rounds, start)  # type: ignore[arg-type]
+    return progress_reporter(progress, rounds, start)  # type: ignore[arg-type]
 
 
-def _finish(
-    session: Session, recorder: Recorder, outcome: Outcome
+def _write_final_state(
+    session: TrainingContext, recorder: RunDirectory, outcome: TrainingResult
 ) -> tuple[str | None, dict[str, Any]]:
     """Write the final state, unless the run stopped early; a collective call.
 
@@ -410,7 +415,7 @@ def _finish(
             checkpoint.write_tensors(
                 final / "server.safetensors", outcome.server.tensors()
             )
-            summary = summarise_run(recorder.records(), outcome.round_index)
+            summary = summarize_run(recorder.records(), outcome.round_index)
             recorder.write_json("summary.json", summary)
             write_sums(final, everyone)
             write_text(final / "digest.txt", f"{digest}\n")
@@ -420,24 +425,24 @@ def _finish(
     return digest, summary
 
 
-def _farewell(
-    session: Session,
-    recorder: Recorder,
-    outcome: Outcome,
+def _report_result(
+    session: TrainingContext,
+    recorder: RunDirectory,
+    outcome: TrainingResult,
     digest: str | None,
     summary: dict[str, Any],
     progress: str,
 ) -> None:
-    from fedapm_mpi.tracking.progress import say
+    from fedapm_mpi.tracking.progress import echo
 
     if outcome.exit_code == EXIT_RESUMABLE:
-        say(
+        echo(
             f"stopped after round {outcome.round_index} of {session.config.rounds}; go "
             f"on with: fedapm train --resume {recorder.directory}"
         )
         return
     if summary["num_missing_rounds"]:
-        say(
+        echo(
             "note: the summary is without the lost records of rounds "
             f"{summary['missing_rounds']:.200}"
         )
@@ -447,5 +452,5 @@ def _farewell(
 
             print_summary(summary, session.config.evaluation.split)
         for text in remarks(summary, session.num_clients):
-            say(f"note: {text}")
-    say(f"digest {digest}")
+            echo(f"note: {text}")
+    echo(f"digest {digest}")

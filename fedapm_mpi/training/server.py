@@ -11,12 +11,12 @@ from fedapm_mpi.algorithms import ClientState, memory_rows
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.storage import checkpoint
-from fedapm_mpi.storage.client_states import misfit
-from fedapm_mpi.training.context import Session
+from fedapm_mpi.storage.client_states import find_mismatch
+from fedapm_mpi.training.context import TrainingContext
 
 
 @dataclass
-class Server:
+class ServerState:
     """The server's state; what other ranks hold of it is not used."""
 
     rows: Tensor
@@ -65,7 +65,9 @@ class Server:
         }
 
 
-def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
+def restore_server(
+    session: TrainingContext, saved: checkpoint.CheckpointInfo | None
+) -> ServerState:
     """Return the initial state or a saved one, and set the hosted clients' likewise."""
     algorithm, groups = session.algorithm, session.groups
     m, d = session.num_clients, session.size
@@ -74,7 +76,7 @@ def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
     buffers = groups.members[0].initial["buffers"]
     extra = buffers if session.averages_buffers else torch.zeros(0)
     rho: float | None = getattr(algorithm, "rho", None)
-    server = Server(
+    server = ServerState(
         rows=rows,
         buffers=extra.double(),
         seen=np.zeros(m, dtype=np.bool_),
@@ -108,7 +110,7 @@ def restore(session: Session, saved: checkpoint.Saved | None) -> Server:
 
 
 def _read(
-    session: Session, saved: checkpoint.Saved, fresh: Server
+    session: TrainingContext, saved: checkpoint.CheckpointInfo, fresh: ServerState
 ) -> tuple[dict[int, ClientState], dict[str, Tensor]]:
     """Return the hosted clients' states and, on the server, its arrays.
 
@@ -125,7 +127,7 @@ def _read(
     faults = list(whose)
     if session.comm.rank == SERVER:
         tensors = checkpoint.load_server(saved)
-        faults.insert(0, ("the server", misfit(fresh.tensors(), tensors)))
+        faults.insert(0, ("the server", find_mismatch(fresh.tensors(), tensors)))
     for name, fault in faults:
         if fault is not None:
             msg = (

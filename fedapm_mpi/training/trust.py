@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fedapm_mpi.comm.launch_env import launched_size
-from fedapm_mpi.config.plugin_sources import own_names, own_parts
+from fedapm_mpi.config.plugin_sources import user_plugin_names, user_plugins
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.atomic_io import write_text
 from fedapm_mpi.utils.text import one_line
@@ -45,7 +45,7 @@ def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
     str or None
         A sentence, where no mark can be made.
     """
-    if not own_names(config):
+    if not user_plugin_names(config):
         return None
     try:
         key = _key(make=True)
@@ -58,7 +58,7 @@ def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
             f"{directory} cannot be marked as made here, since the key {key_file()} "
             f"cannot be used ({reason}): reading it later needs {FLAG}"
         )
-    note = {"own_parts": own_names(config), "mark": _mark(key, config)}
+    note = {"own_parts": user_plugin_names(config), "mark": _mark(key, config)}
     write_text(directory / MARK, json.dumps(note, indent=1) + "\n")
     return None
 
@@ -104,7 +104,7 @@ def require(
     ConfigError
         If it was not made here and the user does not trust it.
     """
-    names = own_names(config)
+    names = user_plugin_names(config)
     if not names or trusted or made_here(directory, config):
         return
     shown = ", ".join(one_line(name) for name in names[:5])
@@ -134,7 +134,7 @@ def _ask(text: str) -> bool:
 
 def _mark(key: bytes, config: Mapping[str, Any]) -> str:
     """Return the mark of a configuration's own parts with all their options."""
-    text = json.dumps(own_parts(config), sort_keys=True, default=repr)
+    text = json.dumps(user_plugins(config), sort_keys=True, default=repr)
     return hmac.new(key, text.encode(), sha256).hexdigest()
 
 

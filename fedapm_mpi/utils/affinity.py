@@ -5,13 +5,13 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
-def own_cores() -> list[int]:
+def available_cores() -> list[int]:
     """Return the cores that this process may use; none where that is not told."""
     affinity = getattr(os, "sched_getaffinity", None)
     return sorted(affinity(0)) if affinity else []
 
 
-def fitting_threads(cores: Sequence[Sequence[int]], nodes: Sequence[int]) -> int:
+def max_threads_per_rank(cores: Sequence[Sequence[int]], nodes: Sequence[int]) -> int:
     """Return the most threads a rank can have without two of them sharing a core.
 
     Parameters
@@ -37,7 +37,7 @@ def fitting_threads(cores: Sequence[Sequence[int]], nodes: Sequence[int]) -> int
     return max(1, min(fitting, default=1))
 
 
-class Crowd(NamedTuple):
+class Oversubscription(NamedTuple):
     """Ranks of a host with more threads than cores that they may all use."""
 
     ranks: list[int]
@@ -45,11 +45,11 @@ class Crowd(NamedTuple):
     cores: list[int]
 
 
-def crowded(
+def find_oversubscription(
     cores: Mapping[int, Sequence[int]],
     threads: Mapping[int, int],
     hosts: Mapping[int, Hashable],
-) -> list[Crowd]:
+) -> list[Oversubscription]:
     """Return the ranks that are most in each other's way on each host, if any.
 
     Parameters
@@ -68,12 +68,14 @@ def crowded(
             among = [rank for rank in own if set(cores[rank]) <= mask]
             needed = sum(threads[rank] for rank in among)
             if needed > len(mask) > 0:
-                found.append(Crowd(among, needed, sorted(mask)))
+                found.append(Oversubscription(among, needed, sorted(mask)))
                 break
     return found
 
 
-def bound(cores: Mapping[int, Sequence[int]], threads: Mapping[int, int]) -> list[int]:
+def underprovisioned(
+    cores: Mapping[int, Sequence[int]], threads: Mapping[int, int]
+) -> list[int]:
     """Return the ranks that may use fewer cores than they have threads."""
     return [rank for rank, own in cores.items() if 0 < len(own) < threads[rank]]
 
@@ -92,7 +94,7 @@ def notes(ranks: Sequence[Mapping[str, Any]], idle: Collection[int]) -> list[str
     cores = {rank: one["cores"] for rank, one in training.items()}
     threads = {rank: one["threads"] for rank, one in training.items()}
     hosts = {rank: one["host"] for rank, one in training.items()}
-    narrow = bound(cores, threads)
+    narrow = underprovisioned(cores, threads)
     found = []
     if narrow:
         first = narrow[0]
@@ -102,7 +104,7 @@ def notes(ranks: Sequence[Mapping[str, Any]], idle: Collection[int]) -> list[str
             f"core(s) of {hosts[first]}: bind no rank to one core (--bind-to none), or "
             "give each as many as it has threads"
         )
-    for crowd in crowded(cores, threads, hosts):
+    for crowd in find_oversubscription(cores, threads, hosts):
         if len(crowd.ranks) > 1:
             found.append(
                 f"{len(crowd.ranks)} training ranks on {hosts[crowd.ranks[0]]} have "

@@ -22,7 +22,7 @@ class WriteError(FedAPMError):
     """A file of the run that cannot be written, say because the disk is full."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file beside `path`, flush it to disk and rename it to `path`.
 
     A crash at any moment leaves the old file or the new one, never half of one.
@@ -36,22 +36,22 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     try:
         open_new(part).close()
         write(part)
-        flush(part)
+        fsync_path(part)
         part.replace(path)
     except BaseException as error:
         with suppress(OSError):
             part.unlink()
         if isinstance(error, OSError):
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
         raise
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a small text file whole."""
-    write_whole(path, lambda part: _write_text(part, text))
+    atomic_write(path, lambda part: _write_text(part, text))
 
 
-def flush(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Wait until a file, or a directory's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -122,7 +122,7 @@ def stream_sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def cannot_write(path: Path, error: Exception) -> WriteError:
+def write_error(path: Path, error: Exception) -> WriteError:
     """Return the error to raise where a file cannot be written."""
     reason, remedy = why_not_written(error)
     return WriteError(

@@ -8,7 +8,7 @@ from zlib import crc32
 import numpy as np
 
 
-def stream(seed: int, purpose: str, *key: int) -> np.random.Generator:
+def generator(seed: int, purpose: str, *key: int) -> np.random.Generator:
     """Return the generator of one purpose at one address.
 
     It depends on the seed, the purpose and the key (say, the round and the client)
@@ -36,8 +36,8 @@ def stream(seed: int, purpose: str, *key: int) -> np.random.Generator:
 
 
 def torch_seed(seed: int, purpose: str, *key: int) -> int:
-    """Return a seed in [0, 2^63) for torch, addressed like `stream`."""
-    return int(stream(seed, purpose, *key).integers(2**63))
+    """Return a seed in [0, 2^63) for torch, addressed like `generator`."""
+    return int(generator(seed, purpose, *key).integers(2**63))
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.utils.text import shown
+from fedapm_mpi.utils.text import format_value
 
 CHECKSUM = "checksum"
 """The last key of a sealed file: the SHA-256 of all that stands before its line."""
 
-LARGEST = sys.float_info.max
+MAX_INTEGER = sys.float_info.max
 
-MOST_DEPTH = 32
+MAX_DEPTH = 32
 """Levels of nesting that `check_plain` accepts."""
 
 _LAST_LINE = re.compile(rb'\n"checksum": "([0-9a-f]{64})"\n\}\n\Z')
@@ -61,7 +61,7 @@ def decode(raw: bytes) -> tuple[dict[str, Any], bool]:
         msg = f"it is not valid JSON: {error}"
         raise ValueError(msg) from None
     if not isinstance(tree, dict):
-        msg = f"it is {shown(tree)}, not an object"
+        msg = f"it is {format_value(tree)}, not an object"
         raise ValueError(msg)
     if not sealed and CHECKSUM in tree:
         msg = "it has changed since it was written: its checksum is not the last line"
@@ -75,8 +75,8 @@ def check_plain(value: Any, depth: int = 0) -> None:
 
     That is what is nested too deeply, or has text that UTF-8 cannot hold.
     """
-    if depth > MOST_DEPTH:
-        msg = f"it is nested more than {MOST_DEPTH} levels deep"
+    if depth > MAX_DEPTH:
+        msg = f"it is nested more than {MAX_DEPTH} levels deep"
         raise ValueError(msg)
     if isinstance(value, dict):
         for name in value:
@@ -92,15 +92,15 @@ def check_plain(value: Any, depth: int = 0) -> None:
 def whole(value: Any, what: str, least: int = 0) -> int:
     """Return an integer, at least so large and no boolean; or raise `ValueError`."""
     if type(value) is not int or not least <= value < 2**63:
-        msg = f"{what} is {shown(value)}, not an integer from {least} on"
+        msg = f"{what} is {format_value(value)}, not an integer from {least} on"
         raise ValueError(msg)
     return value
 
 
 def number(value: Any, what: str) -> float:
     """Return a finite number, or raise `ValueError`."""
-    if type(value) not in (int, float) or not abs(value) <= LARGEST:
-        msg = f"{what} is {shown(value)}, not a finite number"
+    if type(value) not in (int, float) or not abs(value) <= MAX_INTEGER:
+        msg = f"{what} is {format_value(value)}, not a finite number"
         raise ValueError(msg)
     return float(value)
 
@@ -108,16 +108,16 @@ def number(value: Any, what: str) -> float:
 def text(value: Any, what: str) -> str:
     """Return a string that can be written as UTF-8, or raise `ValueError`."""
     if type(value) is not str:
-        msg = f"{what} is {shown(value)}, not a text"
+        msg = f"{what} is {format_value(value)}, not a text"
         raise ValueError(msg)
     value.encode()
     return value
 
 
-def several(value: Any, what: str) -> list[Any]:
+def list_of(value: Any, what: str) -> list[Any]:
     """Return a list, or raise `ValueError`."""
     if type(value) is not list:
-        msg = f"{what} is {shown(value)}, not a list"
+        msg = f"{what} is {format_value(value)}, not a list"
         raise ValueError(msg)
     return value
 
@@ -125,7 +125,7 @@ def several(value: Any, what: str) -> list[Any]:
 def mapping(value: Any, what: str) -> dict[str, Any]:
     """Return an object, or raise `ValueError`."""
     if type(value) is not dict:
-        msg = f"{what} is {shown(value)}, not an object"
+        msg = f"{what} is {format_value(value)}, not an object"
         raise ValueError(msg)
     return value
 
@@ -140,13 +140,13 @@ def integers(value: Any, what: str, levels: int = 1) -> NDArray[np.int64]:
     OverflowError
         If an integer has more than 64 bits.
     """
-    rows = [several(value, what)]
+    rows = [list_of(value, what)]
     if levels == 2:
-        rows = [several(row, f"an entry of {what}") for row in value]
+        rows = [list_of(row, f"an entry of {what}") for row in value]
     for row in rows:
         for kind in set(map(type, row)) - {int}:
             first = next(one for one in row if type(one) is kind)
-            msg = f"{what} has {shown(first)}, not an integer"
+            msg = f"{what} has {format_value(first)}, not an integer"
             raise ValueError(msg)
     return np.array(value, np.int64)
 
@@ -156,7 +156,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            msg = f"the key {shown(key)} is given twice"
+            msg = f"the key {format_value(key)} is given twice"
             raise ValueError(msg)
         found[key] = value
     return found

@@ -32,7 +32,7 @@ LOOK_ALIKES = {
 PATIENCE = 5.0
 """Seconds that a pipe which does not block may be full, until text is dropped."""
 
-BLOCK = 2**13
+BLOCK_BYTES = 2**13
 """Characters of a line that are kept at most until its end comes."""
 
 DIRECTIONS = frozenset(
@@ -139,7 +139,7 @@ class Stream(io.TextIOBase):
         """Take up text, and write it once a line is complete."""
         if self.error is None:
             self._pending += text
-            if "\n" in text or len(self._pending) > BLOCK:
+            if "\n" in text or len(self._pending) > BLOCK_BYTES:
                 self.flush()
         return len(text)
 
@@ -182,14 +182,14 @@ def stderr() -> Stream:
     return _stream(sys.stderr)
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print text on standard error, in one write that never fails."""
     stream = stderr()
     stream.write(printable(text, lines=True) + "\n")
     stream.flush()
 
 
-def tell_lost() -> None:
+def report_lost_output() -> None:
     """Say once, on standard error, that standard output is no longer written."""
     out, err = _protected[-1] if _protected else (None, None)
     if out is None or err is None or out.error is None or out.told:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from time import perf_counter
 
 
-class Clock:
+class PhaseTimer:
     """Seconds spent in named phases of a round."""
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - begin
 
 
-class Lap:
+class LapTimer:
     """Seconds from one call to the next."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.storage.shared_memory import Cells, room
-from fedapm_mpi.storage.tensor_store import MEMORY, Own, Room, open_storage
+from fedapm_mpi.storage.shared_memory import TensorArena, required_bytes
+from fedapm_mpi.storage.tensor_store import MEMORY, Capacity, LocalStore, open_storage
 
 pytestmark = pytest.mark.mpi
 
@@ -37,12 +37,12 @@ def nodes(world):
     return [-1] * first + world.nodes()[first:]
 
 
-EACH = max(room(tensors(0)), room(samples(0).tensors()))
+EACH = max(required_bytes(tensors(0)), required_bytes(samples(0).tensors()))
 
 
 def needs(size=EACH, touched=1.0):
     each = np.full(CLIENTS, size)
-    return Room(each, {"train": each.copy()}, touched)
+    return Capacity(each, {"train": each.copy()}, touched)
 
 
 def open_files():
@@ -55,13 +55,13 @@ def test_each_rank_sees_what_others_put(world, in_folder, folder):
     found = open_storage(world, nodes(world), placed(world), needs(), scratch=scratch)
     several = world.size > 2
     if not in_folder and not several:
-        assert isinstance(found.states, Own)
+        assert isinstance(found.states, LocalStore)
         assert found.nodes is None
         return
     assert found.note is None
     assert list(found.nodes) == [*[-1] * (world.size > 1), *world.nodes()][: world.size]
     if found.nodes[world.rank] < 0:
-        assert isinstance(found.states, Own)
+        assert isinstance(found.states, LocalStore)
     for turn in range(world.size):
         world.wait()
         if world.rank == turn:
@@ -71,7 +71,7 @@ def test_each_rank_sees_what_others_put(world, in_folder, folder):
         world.wait()
         if found.nodes[world.rank] < 0:
             continue
-        assert isinstance(found.states, Cells)
+        assert isinstance(found.states, TensorArena)
         for client, home in enumerate(placed(world).tolist()):
             assert (client in found.states) == (home <= turn)
             if home <= turn:
@@ -101,7 +101,7 @@ def test_in_turns_ranks_change_the_same_state(world, folder):
 
 def test_those_who_stay_apart_share_nothing(world):
     found = open_storage(world, nodes(world), placed(world), needs(), together=False)
-    assert isinstance(found.states, Own)
+    assert isinstance(found.states, LocalStore)
     assert found.nodes is None
     assert not open_files()
 
@@ -115,7 +115,7 @@ def test_a_folder_that_is_not_there_is_an_error_on_every_rank(world, folder):
 
 def test_too_little_room_in_memory_is_told_and_each_keeps_its_own(world):
     found = open_storage(world, nodes(world), placed(world), needs(size=2**50))
-    assert isinstance(found.states, Own)
+    assert isinstance(found.states, LocalStore)
     assert found.nodes is None
     if world.size > 2:
         assert "/dev/shm has" in found.note

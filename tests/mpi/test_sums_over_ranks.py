@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fedapm_mpi.aggregators import reductions
+from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.comm import SERVER
 
 pytestmark = pytest.mark.mpi
@@ -102,7 +102,7 @@ def summed(comm, name, values, host_of):
     """Return a reduction's result where each rank brings its clients' increments."""
     mine = [values[i] for i in np.flatnonzero(host_of == comm.rank)]
     largest = comm.maximum([max((float(np.abs(x).max()) for x in mine), default=0.0)])
-    return reductions.get(name)().sum(
+    return aggregators.get(name)().sum(
         comm, mine, length=LENGTH, largest=largest[0], terms=len(values)
     )
 

@@ -45,7 +45,8 @@ class Launcher(Protocol):
         job
             What to start.
         library
-            Kind of the ranks' MPI library, see `fedapm_mpi.cluster.launch.kind_of`.
+            Kind of the ranks' MPI library, see
+            `fedapm_mpi.cluster.launch.mpi_implementation`.
         """
         ...
 

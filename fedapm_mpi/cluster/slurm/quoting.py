@@ -12,7 +12,7 @@ from typing import Any
 from fedapm_mpi.cluster.site import Site
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.terminal import printable
-from fedapm_mpi.utils.text import shown
+from fedapm_mpi.utils.text import format_value
 
 VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})", re.ASCII)
 """What the shell of the job replaces where variables are allowed."""
@@ -30,8 +30,8 @@ def check_values(values: Mapping[str, Any]) -> None:
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str) and printable(text) != text:
                 msg = (
-                    f"{what}: {shown(text)} holds a line break or another control "
-                    "character, which no line of a job script may hold"
+                    f"{what}: {format_value(text)} holds a line break or another "
+                    "control character, which no line of a job script may hold"
                 )
                 raise ConfigError(msg)
 
@@ -49,8 +49,8 @@ def check_name(name: str) -> str:
     """Return a job's name if it can be part of a file's; raise `ConfigError` if not."""
     if NAME.fullmatch(name) is None:
         msg = (
-            f"--job-name {shown(name)}: give a letter, digit or _ and then letters, "
-            "digits and _ . + = , @ : - only, 100 in all at most"
+            f"--job-name {format_value(name)}: give a letter, digit or _ and then "
+            "letters, digits and _ . + = , @ : - only, 100 in all at most"
         )
         raise ConfigError(msg)
     return name

@@ -24,7 +24,7 @@ TEMPLATES = ("train", "step")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
+class JobResources:
     """The nodes and tasks of a job."""
 
     nodes: int
@@ -42,7 +42,7 @@ class Shape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainJob:
     """A run to train, or the cells of a sweep."""
 
     name: str
@@ -62,7 +62,7 @@ class Training:
     """Whether each start begins anew, for timings; else a run goes on where it was."""
 
 
-def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
+def render_training(site: Site, shape: JobResources, run: TrainJob, out: str) -> str:
     """Return the script that trains.
 
     Parameters
@@ -100,7 +100,7 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
     return _fill(
         site.template or "train",
         site,
-        title=f"Train {run.config} {_told_of(shape.ranks)}.",
+        title=f"Train {run.config} {_describe(shape.ranks)}.",
         name=directive_word(run.name),
         nodes=shape.nodes,
         tasks=shape.tasks,
@@ -119,7 +119,7 @@ def render_training(site: Site, shape: Shape, run: Training, out: str) -> str:
     )
 
 
-def _told_of(ranks: int) -> str:
+def _describe(ranks: int) -> str:
     """Return what the tasks of a job do."""
     if ranks == 1:
         return "on 1 task, which is the server and trains all clients as well"
@@ -230,12 +230,12 @@ def _options(site: Site) -> list[str]:
     return given + site.options
 
 
-def _per_node(shape: Shape) -> int | None:
+def _per_node(shape: JobResources) -> int | None:
     """Return the most tasks of a node; `None` leaves it to SLURM."""
     return shape.tasks_per_node or (None if shape.tasks else 1)
 
 
-def _launch_options(site: Site, shape: Shape, *, requeue: bool) -> list[str]:
+def _launch_options(site: Site, shape: JobResources, *, requeue: bool) -> list[str]:
     """Return what ``fedapm launch`` is told."""
     words = [f"--ranks={shape.ranks}"]
     if shape.tasks is None:  # else the allocation says how many each node has

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedapm_mpi.cluster.site import Site
 from fedapm_mpi.cluster.slurm.quoting import path_word
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.utils.atomic_io import cannot_write, write_text
+from fedapm_mpi.utils.atomic_io import write_error, write_text
 
 
 class SubmitError(FedAPMError):
@@ -28,7 +28,7 @@ def check_site(site: Site) -> None:
         raise ConfigError(msg)
 
 
-def submit(script: str, path: Path, logs: str, after: Sequence[str] = ()) -> str:
+def submit_script(script: str, path: Path, logs: str, after: Sequence[str] = ()) -> str:
     """Write a job script, submit it, and return the job's number.
 
     Parameters
@@ -59,7 +59,7 @@ def submit(script: str, path: Path, logs: str, after: Sequence[str] = ()) -> str
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(folder, error) from error
+            raise write_error(folder, error) from error
     write_text(path, script)
     command = [sbatch, "--parsable"]
     if after:

@@ -19,9 +19,9 @@ from fedapm_mpi.doctor.checks.mpi import (
     singletons,
 )
 from fedapm_mpi.doctor.checks.versions import versions
-from fedapm_mpi.doctor.findings import LEVELS, Finding, Observed
+from fedapm_mpi.doctor.findings import LEVELS, Finding, Observations
 
-Check = Callable[[Observed], Iterable[Finding]]
+Check = Callable[[Observations], Iterable[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     no_library,
@@ -45,7 +45,7 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def examine(observed: Observed) -> list[Finding]:
+def run_checks(observed: Observations) -> list[Finding]:
     """Return what all checks find, the worst first."""
     found = [finding for check in CHECKS for finding in check(observed)]
     return sorted(found, key=lambda one: LEVELS.index(one.level))

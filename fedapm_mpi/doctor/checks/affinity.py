@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
-from fedapm_mpi.doctor.findings import Finding, Observed, names, numbers
-from fedapm_mpi.doctor.rank_info import Facts
-from fedapm_mpi.engine.device import turn
-from fedapm_mpi.placements.base import hosts
-from fedapm_mpi.utils.affinity import bound, crowded
+from fedapm_mpi.doctor.findings import Finding, Observations, names, numbers
+from fedapm_mpi.doctor.rank_info import RankInfo
+from fedapm_mpi.engine.device import node_local_rank
+from fedapm_mpi.placements.base import client_ranks
+from fedapm_mpi.utils.affinity import find_oversubscription, underprovisioned
 
-CROWD = 4
+OVERSUBSCRIBED = 4
 """Ranks on one GPU from which on they are in each other's way."""
 
 
-def planned_threads(observed: Observed, one: Facts) -> int:
+def planned_threads(observed: Observations, one: RankInfo) -> int:
     """Return with how many threads a rank is to compute.
 
     The configuration says so; without one, ``OMP_NUM_THREADS``; else one.
@@ -20,13 +20,13 @@ def planned_threads(observed: Observed, one: Facts) -> int:
     return observed.threads or one.omp_threads or 1
 
 
-def oversubscription(observed: Observed) -> Iterator[Finding]:
+def oversubscription(observed: Observations) -> Iterator[Finding]:
     """Tell where ranks have more threads than cores that they may all use.
 
     The server does not count: it waits without a core while others train.
     """
     every = observed.workers(observed.ranks)
-    crowds = crowded(
+    crowds = find_oversubscription(
         {one.rank: one.cores for one in every},
         {one.rank: planned_threads(observed, one) for one in every},
         {one.rank: one.node for one in every},
@@ -46,10 +46,10 @@ def oversubscription(observed: Observed) -> Iterator[Finding]:
         yield Finding("warning", "over-subscription", what, mend)
 
 
-def binding(observed: Observed) -> Iterator[Finding]:
+def binding(observed: Observations) -> Iterator[Finding]:
     """Tell which ranks' threads are bound to fewer cores than they are."""
     every = observed.workers(observed.ranks)
-    found = bound(
+    found = underprovisioned(
         {one.rank: one.cores for one in every},
         {one.rank: planned_threads(observed, one) for one in every},
     )
@@ -69,20 +69,20 @@ def binding(observed: Observed) -> Iterator[Finding]:
     yield Finding("warning", "bound threads", what, mend)
 
 
-def gpu_map(observed: Observed) -> list[str | None]:
+def gpu_map(observed: Observations) -> list[str | None]:
     """Return of each rank the GPU that it would train on; `None` for its processor."""
     size = len(observed.ranks)
-    working = hosts(size)
+    working = client_ranks(size)
     nodes = [one.node if one.rank in working else -1 for one in observed.ranks]
     return [
-        one.gpus[turn(rank, nodes) % len(one.gpus)]
+        one.gpus[node_local_rank(rank, nodes) % len(one.gpus)]
         if one.gpus and nodes[rank] >= 0
         else None
         for rank, one in enumerate(observed.ranks)
     ]
 
 
-def gpu_sharing(observed: Observed) -> Iterator[Finding]:
+def gpu_sharing(observed: Observations) -> Iterator[Finding]:
     """Tell where ranks take one GPU, or find none where there should be one."""
     mapped = gpu_map(observed)
     if observed.device == "cuda":
@@ -96,7 +96,7 @@ def gpu_sharing(observed: Observed) -> Iterator[Finding]:
                 "ask for one (--gres=gpu:1), install a torch for CUDA, or use the cpu"
             )
             yield Finding("fault", "no GPU", what, mend)
-    users: dict[tuple[str, str], list[Facts]] = {}
+    users: dict[tuple[str, str], list[RankInfo]] = {}
     for one, gpu in zip(observed.ranks, mapped, strict=True):
         if gpu is not None:
             users.setdefault((one.host, gpu), []).append(one)
@@ -105,7 +105,7 @@ def gpu_sharing(observed: Observed) -> Iterator[Finding]:
         return
     gpu = mapped[most[0].rank]
     what = f"{len(most)} ranks take one GPU: {_ranks(most)}, {gpu} on {most[0].host}"
-    if len(most) < CROWD:
+    if len(most) < OVERSUBSCRIBED:
         mend = "that is fine for small models; the server takes none"
         yield Finding("note", "shared GPU", what, mend)
     else:
@@ -116,6 +116,6 @@ def gpu_sharing(observed: Observed) -> Iterator[Finding]:
         yield Finding("warning", "shared GPU", what, mend)
 
 
-def _ranks(some: Sequence[Facts]) -> str:
+def _ranks(some: Sequence[RankInfo]) -> str:
     word = "rank" if len(some) == 1 else "ranks"
     return f"{word} {numbers(one.rank for one in some)}"

@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 
 from fedapm_mpi.doctor.findings import (
-    DataSeen,
+    DataReport,
     DataSet,
     Finding,
     Level,
-    Observed,
+    Observations,
     ShardFault,
     names,
 )
 
-COPY = "copy it there, or use a folder that all nodes share"
-MENDS: dict[str, tuple[Level, str, str]] = {
-    "missing": ("fault", "missing shard", COPY),
+COPY_REMEDY = "copy it there, or use a folder that all nodes share"
+REMEDIES: dict[str, tuple[Level, str, str]] = {
+    "missing": ("fault", "missing shard", COPY_REMEDY),
     "other": (
         "fault",
         "damaged shard",
@@ -36,7 +36,7 @@ MENDS: dict[str, tuple[Level, str, str]] = {
 """By kind of fault: level, name of the finding, and what to do."""
 
 
-def manifests(observed: Observed) -> Iterator[Finding]:
+def manifests(observed: Observations) -> Iterator[Finding]:
     """Tell where a data set is absent, or another one."""
     for data in observed.data:
         if data.error is not None:
@@ -47,12 +47,12 @@ def manifests(observed: Observed) -> Iterator[Finding]:
         without = _hosts(observed, [one for one in looked if not one.folder])
         if without:
             what = f"{without} has no folder {data.directory}"
-            yield Finding("fault", "missing data", what, COPY, "data")
+            yield Finding("fault", "missing data", what, COPY_REMEDY, "data")
         there = [one for one in looked if one.folder]
         lacking = _hosts(observed, [one for one in there if one.manifest is None])
         if lacking:
             what = f"{lacking} has no manifest in {data.directory}"
-            yield Finding("warning", "missing manifest", what, COPY, "data")
+            yield Finding("warning", "missing manifest", what, COPY_REMEDY, "data")
         other = _hosts(
             observed, [one for one in there if one.manifest not in (None, data.sha256)]
         )
@@ -65,10 +65,10 @@ def manifests(observed: Observed) -> Iterator[Finding]:
             yield Finding("fault", "other data set", what, mend, "data")
 
 
-def shards(observed: Observed) -> Iterator[Finding]:
+def shards(observed: Observations) -> Iterator[Finding]:
     """Tell which shards are missing, damaged or locked where ranks need them."""
     for data in observed.data:
-        for kind, (level, name, mend) in MENDS.items():
+        for kind, (level, name, mend) in REMEDIES.items():
             for host, faults in _faults(observed, data, kind).items():
                 told = names((one.shard for one in faults[1:]), 3)
                 what = f"on {host}, {faults[0].text}"
@@ -78,7 +78,7 @@ def shards(observed: Observed) -> Iterator[Finding]:
 
 
 def _faults(
-    observed: Observed, data: DataSet, kind: str
+    observed: Observations, data: DataSet, kind: str
 ) -> dict[str, list[ShardFault]]:
     found: dict[str, list[ShardFault]] = {}
     for seen in data.seen:
@@ -90,5 +90,5 @@ def _faults(
     return found
 
 
-def _hosts(observed: Observed, seen: list[DataSeen]) -> str:
+def _hosts(observed: Observations, seen: list[DataReport]) -> str:
     return names(observed.host(one.rank) for one in seen)

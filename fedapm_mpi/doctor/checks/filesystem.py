@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from fedapm_mpi.doctor.findings import Finding, Observed, names, numbers
+from fedapm_mpi.doctor.findings import Finding, Observations, names, numbers
 
-SLOW = 2.0
+SLOW_SECONDS = 2.0
 """Seconds after which others should see what one rank wrote."""
 
 
-def writing(observed: Observed) -> Iterator[Finding]:
+def writing(observed: Observations) -> Iterator[Finding]:
     """Tell which ranks cannot write, as all must."""
     refused = {
         rank: seen.refused
@@ -25,7 +25,7 @@ def writing(observed: Observed) -> Iterator[Finding]:
         yield Finding("fault", "no write permission", what, mend)
 
 
-def file_system(observed: Observed) -> Iterator[Finding]:
+def file_system(observed: Observations) -> Iterator[Finding]:
     """Tell which hosts do not see what rank 0 writes, or see it late."""
     if not observed.shared or observed.shared[0].refused:
         return
@@ -50,7 +50,7 @@ def file_system(observed: Observed) -> Iterator[Finding]:
         )
         yield Finding("fault", "rename", what, mend)
     late = max((max(s.seconds or 0, s.renamed or 0) for s in seen.values()), default=0)
-    if late > SLOW:
+    if late > SLOW_SECONDS:
         what = (
             f"what one host writes to {observed.folder} others see {late:.0f} s later"
         )
@@ -58,7 +58,7 @@ def file_system(observed: Observed) -> Iterator[Finding]:
         yield Finding("note", "slow file system", what, mend)
 
 
-def locks(observed: Observed) -> Iterator[Finding]:
+def locks(observed: Observations) -> Iterator[Finding]:
     """Tell where files cannot be locked, or others' locks do not count."""
     seen = dict(enumerate(observed.shared or ()))
     none = [rank for rank, one in seen.items() if one.lock == "none"]

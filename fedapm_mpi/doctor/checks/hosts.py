@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from statistics import median
 
-from fedapm_mpi.doctor.findings import Finding, Observed, names
+from fedapm_mpi.doctor.findings import Finding, Observations, names
 from fedapm_mpi.storage.tensor_store import MEMORY
 
-LEAST = 256e6
+MIN_MEMORY_SHARE = 256e6
 """Bytes that MPI and small data sets take; containers often have 64 MB."""
 
-LEAST_SECONDS = 1.0
+MIN_CLOCK_OFFSET = 1.0
 """By which clocks may differ."""
 
 
-def memory(observed: Observed) -> Iterator[Finding]:
+def memory(observed: Observations) -> Iterator[Finding]:
     """Tell where the folder of files in memory is too small, or absent."""
     needed: dict[int, float] = {}
     for dataset in observed.data:
@@ -23,7 +23,7 @@ def memory(observed: Observed) -> Iterator[Finding]:
             needed[node] = max(needed.get(node, 0), own)
     absent, small = [], []
     for node, ranks in observed.nodes().items():
-        free, wanted = ranks[0].memory_free, max(LEAST, needed.get(node, 0))
+        free, wanted = ranks[0].memory_free, max(MIN_MEMORY_SHARE, needed.get(node, 0))
         if free is None:
             absent.append(ranks[0].host)
         elif free < wanted:
@@ -43,7 +43,7 @@ def memory(observed: Observed) -> Iterator[Finding]:
         yield Finding("warning", "memory files", what, mend)
 
 
-def clocks(observed: Observed) -> Iterator[Finding]:
+def clocks(observed: Observations) -> Iterator[Finding]:
     """Tell whose clocks differ from most."""
     if observed.clocks is None:
         return
@@ -51,7 +51,7 @@ def clocks(observed: Observed) -> Iterator[Finding]:
     wrong = {
         observed.host(rank): ahead - middle
         for rank, ahead in enumerate(observed.clocks)
-        if abs(ahead - middle) > LEAST_SECONDS
+        if abs(ahead - middle) > MIN_CLOCK_OFFSET
     }
     if wrong:
         told = names(

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedapm_mpi.cluster.launch import STARTED_BY, kind_of
+from fedapm_mpi.cluster.launch import STARTED_BY, mpi_implementation
 from fedapm_mpi.cluster.launchers.srun import mpi_type
-from fedapm_mpi.doctor.findings import Finding, Observed, names
+from fedapm_mpi.doctor.findings import Finding, Observations, names
 from fedapm_mpi.doctor.launch_env import mismatch, name_of
 
 INSTALL = "load your cluster's MPI module, or install one: pip install mpich"
 
 
-def no_library(observed: Observed) -> Iterator[Finding]:
+def no_library(observed: Observations) -> Iterator[Finding]:
     """Tell where there is no MPI to load: many processes cannot train then."""
     lacking = [one for one in observed.ranks if one.library is None]
     if not lacking:
@@ -26,7 +26,7 @@ def no_library(observed: Observed) -> Iterator[Finding]:
         yield Finding("warning", "no MPI", why, mend)
 
 
-def singletons(observed: Observed) -> Iterator[Finding]:
+def singletons(observed: Observations) -> Iterator[Finding]:
     """Tell why ranks that were started together do not see each other."""
     one = observed.ranks[0]
     if one.library is None or one.launched == one.size:
@@ -34,7 +34,7 @@ def singletons(observed: Observed) -> Iterator[Finding]:
     alone = "each is alone" if one.size == 1 else f"MPI knows of {one.size}"
     if one.launched == 1:  # say, by a launcher of which nothing is known
         return
-    kind = kind_of(one.library)
+    kind = mpi_implementation(one.library)
     what = f"{_started(observed)} {one.launched} ranks ({one.launched_by}), but {alone}"
     told = mismatch(kind, one.launcher, one.pmi)
     under = f" under {told}" if told else ""
@@ -42,7 +42,7 @@ def singletons(observed: Observed) -> Iterator[Finding]:
     yield Finding("fault", "singletons", what, _way(observed, kind))
 
 
-def loaded_libraries(observed: Observed) -> Iterator[Finding]:
+def loaded_libraries(observed: Observations) -> Iterator[Finding]:
     """Tell where two MPI libraries are loaded at once."""
     several = [one for one in observed.ranks if len(one.libraries) > 1]
     if several:
@@ -54,14 +54,14 @@ def loaded_libraries(observed: Observed) -> Iterator[Finding]:
             "from PyPI, which needs none"
         )
         yield Finding("fault", "two MPI libraries", what, mend)
-    kinds = {kind_of(one.library) for one in observed.ranks if one.library}
+    kinds = {mpi_implementation(one.library) for one in observed.ranks if one.library}
     if len(kinds) > 1:
         what = f"ranks load different MPI libraries ({names(sorted(kinds))})"
         mend = "load the same module and the same environment on every host"
         yield Finding("fault", "two MPI libraries", what, mend)
 
 
-def installed_libraries(observed: Observed) -> Iterator[Finding]:
+def installed_libraries(observed: Observations) -> Iterator[Finding]:
     """Tell where two packages that bring an MPI are installed."""
     for one in observed.ranks:
         if len(one.wheels) > 1:
@@ -75,7 +75,7 @@ def installed_libraries(observed: Observed) -> Iterator[Finding]:
             return
 
 
-def shadowed_libraries(observed: Observed) -> Iterator[Finding]:
+def shadowed_libraries(observed: Observations) -> Iterator[Finding]:
     """Tell where a module offers another MPI library than Python loads."""
     for one in observed.ranks:
         folders = {str(Path(path).parent) for path in one.libraries}
@@ -93,12 +93,12 @@ def shadowed_libraries(observed: Observed) -> Iterator[Finding]:
             return
 
 
-def launchers(observed: Observed) -> Iterator[Finding]:
+def launchers(observed: Observations) -> Iterator[Finding]:
     """Tell where the launcher at hand is of another MPI than the library."""
     told, seen = observed.launchers.library, observed.launchers
     if told is None or observed.ranks[0].launched > 1:  # one has done its work
         return
-    kind = kind_of(told)
+    kind = mpi_implementation(told)
     suiting = (*STARTED_BY.get(kind, (kind,)), "unknown")
     fit = [path for path, maker in seen.programs if maker in suiting]
     first = dict(seen.programs).get(seen.first or "", "unknown")
@@ -116,14 +116,14 @@ def launchers(observed: Observed) -> Iterator[Finding]:
         yield Finding("warning", "other launcher", what, mend)
 
 
-def _started(observed: Observed) -> str:
+def _started(observed: Observations) -> str:
     launcher = observed.ranks[0].launcher
     if launcher == "srun":
         return "srun started"
     return f"mpiexec of {name_of(launcher)} started" if launcher else "there should be"
 
 
-def _way(observed: Observed, kind: str) -> str:
+def _way(observed: Observations, kind: str) -> str:
     """Return how ranks of a kind of library are to be started here."""
     known, wanted = observed.launchers.slurm_types, mpi_type(kind)
     suiting = STARTED_BY.get(kind, (kind,))

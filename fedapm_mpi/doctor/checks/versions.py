@@ -3,16 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from fedapm_mpi.doctor.findings import Finding, Observed, names, numbers
-from fedapm_mpi.doctor.rank_info import Facts
+from fedapm_mpi.doctor.findings import Finding, Observations, names, numbers
+from fedapm_mpi.doctor.rank_info import RankInfo
 
-MEND = (
+REMEDY = (
     "let all hosts use one environment, on a file system that all of them see, or "
     "install the same versions on each"
 )
 
 
-def versions(observed: Observed) -> Iterator[Finding]:
+def versions(observed: Observations) -> Iterator[Finding]:
     """Tell which ranks have another version, or another source of this package."""
     known = list(dict.fromkeys(key for one in observed.ranks for key in one.versions))
     for key in known:
@@ -27,12 +27,12 @@ def versions(observed: Observed) -> Iterator[Finding]:
     )
 
 
-def _source(one: Facts) -> str:
+def _source(one: RankInfo) -> str:
     return f"{one.source} ({one.revision[:8]})" if one.revision else one.source
 
 
 def _skew(
-    observed: Observed, what: str, values: Sequence[str | None]
+    observed: Observations, what: str, values: Sequence[str | None]
 ) -> Iterator[Finding]:
     counts = Counter(values)
     if len(counts) == 1:
@@ -47,4 +47,4 @@ def _skew(
         word = "rank" if len(ranks) == 1 else "ranks"
         parts.append(f"{value or 'none'} on {word} {numbers(ranks)} ({where})")
     text = f"{what} is not the same on all ranks: {usual or 'none'}, but {names(parts)}"
-    yield Finding("fault", "version skew", text, MEND)
+    yield Finding("fault", "version skew", text, REMEDY)

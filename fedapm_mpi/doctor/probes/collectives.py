@@ -7,17 +7,19 @@ from statistics import median
 import numpy as np
 
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.doctor.findings import Measured
-from fedapm_mpi.doctor.watchdog import Watch
+from fedapm_mpi.doctor.findings import CollectiveTimings
+from fedapm_mpi.doctor.watchdog import Watchdog
 
-SMALL = 1000
+SMALL_BYTES = 1000
 """Numbers in the collectives that are checked."""
 
 OFTEN, SELDOM = 15, 5
 """How often a small and a large collective are timed."""
 
 
-def measure(comm: Communicator, megabytes: float, watch: Watch) -> Measured | None:
+def measure(
+    comm: Communicator, megabytes: float, watch: Watchdog
+) -> CollectiveTimings | None:
     """Check and time collectives; return what was measured on the server.
 
     Parameters
@@ -34,12 +36,12 @@ def measure(comm: Communicator, megabytes: float, watch: Watch) -> Measured | No
     if found is None:
         return None
     wrong = [text for own in found for text in own]
-    return Measured(
+    return CollectiveTimings(
         wrong=wrong, seconds=seconds, bytes_per_second=rates, megabytes=megabytes
     )
 
 
-def clock_offsets(comm: Communicator, watch: Watch) -> list[float] | None:
+def clock_offsets(comm: Communicator, watch: Watchdog) -> list[float] | None:
     """Return by how many seconds each rank's clock is ahead, on the server.
 
     All look at their clocks as they leave a barrier; of several times the best counts.
@@ -58,10 +60,10 @@ def clock_offsets(comm: Communicator, watch: Watch) -> list[float] | None:
     ]
 
 
-def _wrong(comm: Communicator, watch: Watch) -> list[str]:
+def _wrong(comm: Communicator, watch: Watchdog) -> list[str]:
     """Return what this rank got that is not what the closed form says."""
     rank, size = comm.rank, comm.size
-    steps = np.arange(SMALL, dtype=np.int64)
+    steps = np.arange(SMALL_BYTES, dtype=np.int64)
     wrong = []
 
     watch.step("broadcast")
@@ -87,7 +89,7 @@ def _wrong(comm: Communicator, watch: Watch) -> list[str]:
     return wrong
 
 
-def _small(comm: Communicator, watch: Watch) -> dict[str, float]:
+def _small(comm: Communicator, watch: Watchdog) -> dict[str, float]:
     number = np.zeros(1, np.int64)
     collectives: dict[str, Callable[[], None]] = {
         "barrier": comm.wait,
@@ -98,7 +100,7 @@ def _small(comm: Communicator, watch: Watch) -> dict[str, float]:
     }
 
 
-def _large(comm: Communicator, megabytes: float, watch: Watch) -> dict[str, float]:
+def _large(comm: Communicator, megabytes: float, watch: Watchdog) -> dict[str, float]:
     array = np.zeros(max(1, int(megabytes * 1e6 / 8)), np.int64)
     collectives: dict[str, Callable[[], None]] = {
         "broadcast": lambda: comm.broadcast(array),
@@ -116,7 +118,7 @@ def _time(
     name: str,
     run: Callable[[], None],
     times: int,
-    watch: Watch,
+    watch: Watchdog,
 ) -> float:
     """Return the median time of a collective on the rank where it takes longest.
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.config.schema import Part
+from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.hdf5 import open_with_locks
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, ShardFile, read_manifest
 from fedapm_mpi.data.reader import ShardReader
-from fedapm_mpi.doctor.findings import DataSeen, DataSet, ShardFault
-from fedapm_mpi.doctor.watchdog import Watch
+from fedapm_mpi.doctor.findings import DataReport, DataSet, ShardFault
+from fedapm_mpi.doctor.watchdog import Watchdog
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.training.context import place
 from fedapm_mpi.utils.atomic_io import file_sha256
@@ -24,12 +24,12 @@ SAMPLE = 4
 """Bytes of a number of a sample in memory, as float32."""
 
 
-def look(
+def probe(
     comm: Communicator,
     directory: str,
-    placement: Part,
+    placement: PluginConfig,
     clients: int | None,
-    watch: Watch,
+    watch: Watchdog,
 ) -> DataSet | None:
     """Look on every host for the shards that its ranks need; all as the server saw.
 
@@ -63,7 +63,7 @@ def look(
         watch.step(f"looking at {directory}/{shard.name}")
         faults += _faults(whole, shard)
     path = Path(directory)
-    seen = DataSeen(
+    seen = DataReport(
         rank=comm.rank,
         manifest=_sha256(path / MANIFEST) if turn == 0 else None,
         looked=turn == 0,

@@ -12,18 +12,20 @@ from typing import Literal
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.data.hdf5 import open_with_locks, write_empty
-from fedapm_mpi.doctor.findings import FolderSeen
-from fedapm_mpi.doctor.watchdog import Watch
+from fedapm_mpi.doctor.findings import FilesystemReport
+from fedapm_mpi.doctor.watchdog import Watchdog
 
 PATIENCE = 10.0
 """Seconds after which a file that cannot be seen counts as not there."""
 
-NAP = 0.02
+POLL_SECONDS = 0.02
 
 Lock = Literal["seen", "not seen", "none"]
 
 
-def look(comm: Communicator, folder: Path, watch: Watch) -> list[FolderSeen] | None:
+def probe(
+    comm: Communicator, folder: Path, watch: Watchdog
+) -> list[FilesystemReport] | None:
     """Write files on rank 0 and look for them everywhere; return what each saw there.
 
     Parameters
@@ -39,12 +41,12 @@ def look(comm: Communicator, folder: Path, watch: Watch) -> list[FolderSeen] | N
     place, refused = _make(folder) if comm.rank == SERVER else (None, None)
     place, refused = comm.share((place, refused))
     if place is None:
-        own = FolderSeen(refused=refused if comm.rank == SERVER else None)
+        own = FilesystemReport(refused=refused if comm.rank == SERVER else None)
         return comm.gather(own)
     if comm.rank == SERVER:
         watch.removes(place)
     try:
-        return comm.gather(_look(comm, place, watch))
+        return comm.gather(_probe(comm, place, watch))
     finally:
         if comm.rank == SERVER:
             shutil.rmtree(place, ignore_errors=True)
@@ -63,7 +65,7 @@ def _make(folder: Path) -> tuple[Path | None, str | None]:
     return place, None
 
 
-def _look(comm: Communicator, place: Path, watch: Watch) -> FolderSeen:
+def _probe(comm: Communicator, place: Path, watch: Watchdog) -> FilesystemReport:
     token = place / "token"
     watch.step(f"looking for a file in {place.parent}")
     patience = min(PATIENCE, watch.seconds / 2)
@@ -82,7 +84,7 @@ def _look(comm: Communicator, place: Path, watch: Watch) -> FolderSeen:
     lock = _lock(comm, place / "lock", seen=seconds is not None)
     watch.step(f"opening an HDF5 file in {place.parent}")
     hdf5 = _hdf5(comm, place / "small.h5", seen=seconds is not None)
-    return FolderSeen(
+    return FilesystemReport(
         refused=refused, seconds=seconds, renamed=renamed, lock=lock, hdf5=hdf5
     )
 
@@ -95,7 +97,7 @@ def _until(seen: Callable[[], bool], patience: float) -> float | None:
                 return time.monotonic() - start
         if time.monotonic() - start > patience:
             return None
-        time.sleep(NAP)
+        time.sleep(POLL_SECONDS)
 
 
 def _write(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.analysis.run import open_records
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.studies.scaling.points import Point
-from fedapm_mpi.tracking.progress import say
+from fedapm_mpi.tracking.progress import echo
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ PHASES = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """A finished point, its rounds after the warm-up."""
 
     point: Point
@@ -70,7 +70,7 @@ class Measured:
 
 def read_points(
     points: Sequence[Point], warm_up: int
-) -> tuple[list[Measured], list[Point]]:
+) -> tuple[list[Measurements], list[Point]]:
     """Return what finished points took, and the points that are not finished.
 
     Raises
@@ -82,7 +82,7 @@ def read_points(
     return found, [point for point in points if not point.finished]
 
 
-def read_point(point: Point, warm_up: int) -> Measured:
+def read_point(point: Point, warm_up: int) -> Measurements:
     """Read one finished point.
 
     Raises
@@ -97,10 +97,10 @@ def read_point(point: Point, warm_up: int) -> Measured:
         raise DataError(msg) from error
 
 
-def _read_point(point: Point, warm_up: int) -> Measured:
+def _read_point(point: Point, warm_up: int) -> Measurements:
     reader = open_records(point.run)
     for note in reader.notes():
-        say(f"note: {note}")
+        echo(f"note: {note}")
     records = [
         record
         for record in reader
@@ -115,14 +115,14 @@ def _read_point(point: Point, warm_up: int) -> Measured:
     shares = origin["nodes_that_share"] or range(point.ranks)
     nodes = tuple(-1 if rank == 0 else node for rank, node in enumerate(shares))
     ends = [r for r in records if "evaluate" in r["seconds"]]
-    return Measured(
+    return Measurements(
         point=point,
         digest=digest.read_text("utf-8", "replace").strip(),
         clients=sum(origin["clients_per_rank"]),
         broadcast_bytes=sizes["broadcast"],
         reduce_bytes=sizes["reduce"],
         nodes=nodes,
-        crowd=_crowd(origin["ranks"]),
+        crowd=_oversubscription(origin["ranks"]),
         rounds=np.array([r["round"] - 1 for r in records]),
         participants=np.array([r["num_participants"] for r in records], float),
         phases=_phases(records),
@@ -153,7 +153,7 @@ def _origin(path: Path) -> dict[str, Any]:
     return values
 
 
-def _crowd(ranks: Sequence[dict[str, Any]]) -> float:
+def _oversubscription(ranks: Sequence[dict[str, Any]]) -> float:
     """Return by how much ranks that train are more than the cores of their host."""
     cores: dict[str, set[int]] = {}
     training: dict[str, int] = {}

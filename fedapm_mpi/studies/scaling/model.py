@@ -33,24 +33,24 @@ from typing import NamedTuple
 import numpy as np
 
 from fedapm_mpi.studies.scaling import schedule as draws
-from fedapm_mpi.studies.scaling.model_fit import Fitted, fit
+from fedapm_mpi.studies.scaling.model_fit import LinearFit, fit
 from fedapm_mpi.studies.scaling.model_terms import (
-    Drawn,
-    Setting,
+    SampledRounds,
+    Scenario,
     evaluation_terms,
     terms_of,
     work_terms,
 )
 from fedapm_mpi.studies.scaling.schedule import Floats, Ints
 
-FITTED = ("broadcast", "work", "spread", "reduce", "server", "consensus", "idle")
+FITTED_PHASES = ("broadcast", "work", "spread", "reduce", "server", "consensus", "idle")
 """What is fitted of every round; `spread` is the part of imbalance not foreseen."""
 
-ON_ITS_WAY = ("L*D", "S*D")
+OVERLAPPED = ("L*D", "S*D")
 """Terms of idle time that are of the broadcast: the server goes on while what it has
 sent is still on its way, and waits for that later."""
 
-SPAN = 4
+SPAN_RATIO = 4
 """Largest over smallest number of ranks, below which nothing is said to grow with P."""
 
 ROW_BYTES = 40
@@ -64,7 +64,7 @@ class Sample:
     case: str
     """The same for repetitions."""
 
-    setting: Setting
+    setting: Scenario
     participants: list[Ints]
     """Of each round that was measured."""
 
@@ -84,10 +84,10 @@ class Sample:
     """Whom each evaluation looked at."""
 
 
-class Known(NamedTuple):
+class FittedCase(NamedTuple):
     """What takes long to find out of a case, and does not depend on timings much."""
 
-    drawn: Drawn
+    drawn: SampledRounds
     evaluation: dict[str, float]
     """Terms of an evaluation; empty where there was none."""
 
@@ -96,26 +96,26 @@ class Known(NamedTuple):
 class Model:
     """Coefficients of every phase."""
 
-    parts: Mapping[str, Fitted]
+    parts: Mapping[str, LinearFit]
 
-    def seconds_of(self, setting: Setting, clients: Ints) -> Floats:
+    def seconds_of(self, setting: Scenario, clients: Ints) -> Floats:
         """Return the seconds of local work of each of some clients."""
         costs = setting.workload.costs[clients].astype(np.float64)
         return self._work_seconds(setting, costs, np.ones_like(costs))
 
-    def draw(self, setting: Setting, participants: Sequence[Ints]) -> Drawn:
+    def draw(self, setting: Scenario, participants: Sequence[Ints]) -> SampledRounds:
         """Return how the work of some rounds falls to ranks."""
         workload = setting.workload
-        host_of = draws.homes(workload, setting.client_ranks)
+        host_of = draws.home_assignment(workload, setting.client_ranks)
         loads = [
             draws.load(workload, c, self.seconds_of(setting, c), host_of, setting.nodes)
             for c in participants
         ]
         passed = [float(workload.costs[c].sum()) for c in participants]
         hosted = workload.clients / setting.client_ranks
-        return Drawn(loads, passed, [len(c) for c in participants], hosted)
+        return SampledRounds(loads, passed, [len(c) for c in participants], hosted)
 
-    def again(self, setting: Setting, drawn: Drawn) -> Drawn:
+    def again(self, setting: Scenario, drawn: SampledRounds) -> SampledRounds:
         """Return what another model has drawn, in the seconds of this one.
 
         Participants stay with the rank to which they were dealt.
@@ -128,22 +128,22 @@ class Model:
             loads.append(load._replace(slowest=load.slowest * ratio, mean=mean))
         return drawn._replace(loads=loads)
 
-    def phases(self, setting: Setting, drawn: Drawn) -> dict[str, float]:
+    def phases(self, setting: Scenario, drawn: SampledRounds) -> dict[str, float]:
         """Return the seconds of each phase of a round, medians over those drawn."""
         terms = terms_of(setting, drawn)
         work = median([load.mean for load in drawn.loads])
         slowest = median([load.slowest for load in drawn.loads])
-        found = {name: self.parts[name].at(terms[name]) for name in FITTED[2:]}
+        found = {name: self.parts[name].at(terms[name]) for name in FITTED_PHASES[2:]}
         found["broadcast"] = self.parts["broadcast"].at(terms["broadcast"])
         found["work"] = work
         found["imbalance"] = slowest - work + found.pop("spread")
         idle = self.parts["idle"].coefficients
-        late = sum(idle.get(name, 0.0) * terms["idle"][name] for name in ON_ITS_WAY)
+        late = sum(idle.get(name, 0.0) * terms["idle"][name] for name in OVERLAPPED)
         found["broadcast"] += late
         found["idle"] += self.gathering(drawn) - late
         return found
 
-    def gathering(self, drawn: Drawn) -> float:
+    def gathering(self, drawn: SampledRounds) -> float:
         """Return the seconds in which the figures of a round's participants come in.
 
         At the price of a byte in the collectives of vectors, the higher of the two.
@@ -153,11 +153,13 @@ class Model:
         byte = max(byte, down.get("L*D", 0.0), down.get("S*D", 0.0))
         return byte * ROW_BYTES * fmean(drawn.counts)
 
-    def evaluation(self, setting: Setting, who: Sequence[Ints]) -> float:
+    def evaluation(self, setting: Scenario, who: Sequence[Ints]) -> float:
         """Return the seconds of an evaluation, in the mean over some."""
         return self.parts["evaluation"].at(evaluation_terms(setting, who))
 
-    def _work_seconds(self, setting: Setting, passed: Floats, counts: Floats) -> Floats:
+    def _work_seconds(
+        self, setting: Scenario, passed: Floats, counts: Floats
+    ) -> Floats:
         down = np.full_like(passed, setting.broadcast_bytes)
         terms = work_terms(passed, counts, down, np.full_like(passed, setting.crowd))
         total = np.zeros_like(passed)
@@ -167,7 +169,7 @@ class Model:
 
 
 def fit_model(
-    samples: Sequence[Sample], known: Mapping[str, Known] | None = None
+    samples: Sequence[Sample], known: Mapping[str, FittedCase] | None = None
 ) -> Model:
     """Fit all phases to what was measured.
 
@@ -179,31 +181,31 @@ def fit_model(
     known = known or knowledge(begun, samples)
     drawn = {s.case: begun.again(s.setting, known[s.case].drawn) for s in samples}
     rows = [terms_of(s.setting, drawn[s.case]) for s in samples]
-    for name in FITTED:
+    for name in FITTED_PHASES:
         if name == "work":
             continue
         target = np.array([_target(name, s, drawn[s.case], begun) for s in samples])
         parts[name] = _fit([row[name] for row in rows], target)
     tested = [s for s in samples if s.evaluation == s.evaluation]
-    parts["evaluation"] = Fitted({}, [])
+    parts["evaluation"] = LinearFit({}, [])
     if tested:
         terms = [known[s.case].evaluation for s in tested]
         parts["evaluation"] = _fit(terms, np.array([s.evaluation for s in tested]))
     return Model(parts)
 
 
-def knowledge(model: Model, samples: Sequence[Sample]) -> dict[str, Known]:
+def knowledge(model: Model, samples: Sequence[Sample]) -> dict[str, FittedCase]:
     """Draw and deal the participants of every case."""
-    found: dict[str, Known] = {}
+    found: dict[str, FittedCase] = {}
     for s in samples:
         if s.case not in found:
             drawn = model.draw(s.setting, s.participants)
             tested = evaluation_terms(s.setting, s.evaluated) if s.evaluated else {}
-            found[s.case] = Known(drawn, tested)
+            found[s.case] = FittedCase(drawn, tested)
     return found
 
 
-def _fit_work(samples: Sequence[Sample]) -> Fitted:
+def _fit_work(samples: Sequence[Sample]) -> LinearFit:
     costs, counts, bytes_, crowds, work = [], [], [], [], []
     for sample in samples:
         known = sample.setting.workload.costs
@@ -216,7 +218,7 @@ def _fit_work(samples: Sequence[Sample]) -> Fitted:
     return fit(columns, np.array(work))
 
 
-def _target(name: str, sample: Sample, drawn: Drawn, model: Model) -> float:
+def _target(name: str, sample: Sample, drawn: SampledRounds, model: Model) -> float:
     if name == "idle":
         return max(0.0, sample.phases[name] - model.gathering(drawn))
     if name != "spread":
@@ -225,7 +227,7 @@ def _target(name: str, sample: Sample, drawn: Drawn, model: Model) -> float:
     return max(0.0, sample.phases["imbalance"] - foreseen)
 
 
-def _fit(rows: Sequence[Mapping[str, float]], target: Floats) -> Fitted:
+def _fit(rows: Sequence[Mapping[str, float]], target: Floats) -> LinearFit:
     """Fit a phase, without terms that something else looks like in these rows."""
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     hidden = []
@@ -235,7 +237,7 @@ def _fit(rows: Sequence[Mapping[str, float]], target: Floats) -> Fitted:
             # Of one size of message, what a byte takes is not known.
             hidden += [f"L*{byte}", f"S*{byte}"]
     columns = {name: v for name, v in columns.items() if name not in hidden}
-    if "P" in columns and columns["P"].max() < SPAN * columns["P"].min():
+    if "P" in columns and columns["P"].max() < SPAN_RATIO * columns["P"].min():
         hidden.append("P")
         del columns["P"]
     if "crowd" in columns and columns["crowd"].any():

@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ALIKE = 0.05
+COLLINEAR = 0.05
 """Sine of the angle to a term before it, below which a term cannot be told."""
 
-FLOOR = 0.02
+RELATIVE_FLOOR = 0.02
 """A time below this share of the largest counts as if it were this share, so that the
 smallest, which are mostly noise, do not count most."""
 
 
-EXACT = 1e-3
+EXACT_FIT = 1e-3
 """Relative error below which a fit is not told from an exact one."""
 
 
-MOST = 4
+MAX_NONZERO_TERMS = 4
 """Terms of a sum at most that are not zero."""
 
 
-class Fitted(NamedTuple):
+class LinearFit(NamedTuple):
     """Coefficients of the terms of a sum."""
 
     coefficients: dict[str, float]
@@ -40,7 +40,7 @@ class Fitted(NamedTuple):
         return sum(value * terms[name] for name, value in self.coefficients.items())
 
 
-def fit(terms: Mapping[str, Floats], target: Floats) -> Fitted:
+def fit(terms: Mapping[str, Floats], target: Floats) -> LinearFit:
     """Fit ``target = sum of coefficient * term`` with nonnegative coefficients.
 
     Relative errors are made small, not absolute ones. A term that is zero throughout,
@@ -53,14 +53,14 @@ def fit(terms: Mapping[str, Floats], target: Floats) -> Fitted:
     target : (n,)
         What was measured.
     """
-    weights = 1 / np.maximum(target, max(FLOOR * float(target.max()), 1e-12))
-    kept, dropped = _told_apart({name: v * weights for name, v in terms.items()})
+    weights = 1 / np.maximum(target, max(RELATIVE_FLOOR * float(target.max()), 1e-12))
+    kept, dropped = _identifiable({name: v * weights for name, v in terms.items()})
     names = list(kept)
     matrix = np.stack([kept[name] for name in names], axis=1) if names else None
     if matrix is None:
-        return Fitted({}, dropped)
+        return LinearFit({}, dropped)
     found = nonnegative(matrix, target * weights)
-    return Fitted(dict(zip(names, found.tolist(), strict=True)), dropped)
+    return LinearFit(dict(zip(names, found.tolist(), strict=True)), dropped)
 
 
 def nonnegative(matrix: Floats, target: Floats) -> Floats:
@@ -76,7 +76,7 @@ def nonnegative(matrix: Floats, target: Floats) -> Floats:
     scale[scale == 0] = 1
     scaled = matrix / scale
     best, least = np.zeros(k), _criterion(target, 0)
-    for count in range(1, min(k, MOST) + 1):
+    for count in range(1, min(k, MAX_NONZERO_TERMS) + 1):
         for chosen in combinations(range(k), count):
             columns = list(chosen)
             part, *_ = np.linalg.lstsq(scaled[:, columns], target, rcond=None)
@@ -93,17 +93,19 @@ def nonnegative(matrix: Floats, target: Floats) -> Floats:
 
 def _criterion(gap: Floats, unknowns: int) -> float:
     n = len(gap)
-    return n * log(float(gap @ gap) / n + EXACT**2) + unknowns * log(n)
+    return n * log(float(gap @ gap) / n + EXACT_FIT**2) + unknowns * log(n)
 
 
-def _told_apart(columns: Mapping[str, Floats]) -> tuple[dict[str, Floats], list[str]]:
+def _identifiable(columns: Mapping[str, Floats]) -> tuple[dict[str, Floats], list[str]]:
     """Return the columns that differ in direction from each before, and the others."""
     kept: dict[str, Floats] = {}
     dropped = []
     for name, column in columns.items():
         length = float(np.linalg.norm(column))
         unit = column / (length or 1.0)
-        if length == 0 or any(_sine(unit, other) < ALIKE for other in kept.values()):
+        if length == 0 or any(
+            _sine(unit, other) < COLLINEAR for other in kept.values()
+        ):
             dropped.append(name)
         else:
             kept[name] = unit

@@ -9,14 +9,14 @@ from typing import Any
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.studies.scaling import schedule as draws
 from fedapm_mpi.studies.scaling import tables as telling
-from fedapm_mpi.studies.scaling.measurements import PHASES, Measured, read_points
+from fedapm_mpi.studies.scaling.measurements import PHASES, Measurements, read_points
 from fedapm_mpi.studies.scaling.model import Sample
-from fedapm_mpi.studies.scaling.model_terms import Setting
+from fedapm_mpi.studies.scaling.model_terms import Scenario
 from fedapm_mpi.studies.scaling.plots import draw_model
 from fedapm_mpi.studies.scaling.points import open_study
 from fedapm_mpi.studies.scaling.predict import (
     Ensemble,
-    Held,
+    HeldOutPoint,
     Prediction,
     crossover,
     ensemble,
@@ -27,9 +27,9 @@ from fedapm_mpi.studies.scaling.report import made
 from fedapm_mpi.studies.scaling.schedule import Ints
 from fedapm_mpi.studies.scaling.summary import Row, rows_of
 from fedapm_mpi.studies.scaling.workload import samples_of
-from fedapm_mpi.tracking.progress import print_table, say
+from fedapm_mpi.tracking.progress import echo, print_table
 from fedapm_mpi.utils.atomic_io import write_text
-from fedapm_mpi.utils.text import shown
+from fedapm_mpi.utils.text import format_value
 
 NAMES = {"imbalance": "straggler"}
 """What phases are called that limit."""
@@ -41,7 +41,7 @@ COLUMNS = (
 """Of predictions.csv."""
 
 
-def fit_study(root: Path) -> tuple[list[Measured], list[Sample]]:
+def fit_study(root: Path) -> tuple[list[Measurements], list[Sample]]:
     """Read a study and return what a model of it is fitted to.
 
     Raises
@@ -52,7 +52,7 @@ def fit_study(root: Path) -> tuple[list[Measured], list[Sample]]:
     study, points = open_study(root)
     measured, missing = read_points(points, study.warm_up)
     if missing:
-        say(telling.unfinished(missing))
+        echo(telling.unfinished(missing))
     if len({one.point.case for one in measured}) < 2:
         msg = f"{root}: a model needs at least two finished points; run more of them"
         raise DataError(msg)
@@ -65,19 +65,19 @@ def model(
     """Fit, validate, foretell; print it and write it; return the exit code."""
     measured, samples = fit_study(root)
     if any(one.crowd for one in measured):
-        say(
+        echo(
             "note: some points had fewer cores than client ranks. What that costs is "
             "told apart, and not foretold for machines with a core for each rank; what "
             "grows with the number of ranks, P, cannot be told from it"
         )
     fitted = ensemble(samples)
-    _tell_terms(fitted)
+    _report_terms(fitted)
     held = hold_out(samples, largest(measured))
-    _tell_held(held)
+    _report_validation(held)
     per_node = per_node or ranks_per_node(samples)
     predictions = _predictions(fitted, samples, measured, ranks, clients, per_node)
-    _tell_predictions(predictions, per_node)
-    _tell_crossover(fitted, samples, max(ranks), per_node)
+    _report_predictions(predictions, per_node)
+    _report_crossover(fitted, samples, max(ranks), per_node)
     folder = made(root / "model")
     files = [folder / "model.json", folder / "predictions.csv"]
     text = json.dumps(_plain(fitted, held, per_node), indent=1)
@@ -87,11 +87,11 @@ def model(
     if curves:
         rows = rows_of(measured)
         files += draw_model(rows, curves, fitted.fitted, folder / "model")
-    say(f"in {folder}: {', '.join(path.name for path in files)}")
+    echo(f"in {folder}: {', '.join(path.name for path in files)}")
     return 0
 
 
-def largest(measured: Sequence[Measured]) -> list[str]:
+def largest(measured: Sequence[Measurements]) -> list[str]:
     """Return the cases with most ranks, or bytes, of each study."""
     found = []
     for kind in telling.WAYS:
@@ -117,7 +117,7 @@ def base_of(samples: Sequence[Sample]) -> Sample:
     )
 
 
-def rounds_for(sample: Sample, setting: Setting, rounds: int) -> list[Ints]:
+def rounds_for(sample: Sample, setting: Scenario, rounds: int) -> list[Ints]:
     """Return the participants of some rounds, as many as are quickly drawn.
 
     They are those of the sample's rounds, where it has as many clients.
@@ -126,11 +126,11 @@ def rounds_for(sample: Sample, setting: Setting, rounds: int) -> list[Ints]:
     if workload.clients == sample.setting.workload.clients:
         return sample.participants[:rounds]
     first = workload.participants(0)
-    count = draws.few(rounds, len(first))
+    count = draws.max_sampled_rounds(rounds, len(first))
     return [first, *(workload.participants(t) for t in range(1, count))]
 
 
-def with_clients(setting: Setting, count: int) -> Setting:
+def with_clients(setting: Scenario, count: int) -> Scenario:
     """Return the same experiment with another number of clients."""
     if count == setting.workload.clients:
         return setting
@@ -140,7 +140,7 @@ def with_clients(setting: Setting, count: int) -> Setting:
 def _predictions(
     fitted: Ensemble,
     samples: Sequence[Sample],
-    measured: Sequence[Measured],
+    measured: Sequence[Measurements],
     ranks: Sequence[int],
     clients: Sequence[int],
     per_node: int,
@@ -184,7 +184,7 @@ def _curves(
     return curves
 
 
-def _tell_terms(fitted: Ensemble) -> None:
+def _report_terms(fitted: Ensemble) -> None:
     rows = []
     for phase, part in fitted.model.parts.items():
         for term, value in part.coefficients.items():
@@ -201,12 +201,12 @@ def _tell_terms(fitted: Ensemble) -> None:
     for phase, part in fitted.model.parts.items():
         terms = ", ".join(name for name in part.dropped if "crowd" not in name)
         if terms:
-            say(f"{phase}: the study cannot tell what comes of {terms}; left out")
+            echo(f"{phase}: the study cannot tell what comes of {terms}; left out")
 
 
-def _tell_held(held: Sequence[Held]) -> None:
+def _report_validation(held: Sequence[HeldOutPoint]) -> None:
     if not held:
-        say("too few points to leave the largest out and foretell it")
+        echo("too few points to leave the largest out and foretell it")
         return
     rows = [
         (
@@ -222,7 +222,7 @@ def _tell_held(held: Sequence[Held]) -> None:
     print_table("Foretold by a fit to all other points", header, rows)
 
 
-def _tell_predictions(found: Sequence[Prediction], per_node: int) -> None:
+def _report_predictions(found: Sequence[Prediction], per_node: int) -> None:
     header = ("client ranks", "clients", "participants", "s/round", "95 %", "limit")
     rows = [
         (
@@ -238,7 +238,7 @@ def _tell_predictions(found: Sequence[Prediction], per_node: int) -> None:
     print_table(f"Foretold, {per_node} ranks a node", header, rows)
 
 
-def _tell_crossover(
+def _report_crossover(
     fitted: Ensemble, samples: Sequence[Sample], most: int, per_node: int
 ) -> None:
     sample = base_of(samples)
@@ -246,10 +246,10 @@ def _tell_crossover(
     found = crossover(fitted.model, base, sample.participants, most, per_node)
     m = base.workload.clients
     if found is None:
-        say(f"with {m:,} clients, work is most of a round up to {most:,} client ranks")
+        echo(f"with {m:,} clients, work is most of a round up to {most:,} client ranks")
     else:
         ranks, leading = found
-        say(
+        echo(
             f"with {m:,} clients, from {ranks:,} client ranks on less than half of a "
             f"round is work; first of the rest is {_name(leading)}"
         )
@@ -265,7 +265,9 @@ def _cells(one: Prediction) -> list[Any]:
     return [*head, one.seconds, one.low, one.high, *phases, _name(one.limit)]
 
 
-def _plain(fitted: Ensemble, held: Sequence[Held], per_node: int) -> dict[str, Any]:
+def _plain(
+    fitted: Ensemble, held: Sequence[HeldOutPoint], per_node: int
+) -> dict[str, Any]:
     return {
         "seconds": {
             phase: {"coefficients": part.coefficients, "dropped": part.dropped}
@@ -280,7 +282,7 @@ def _plain(fitted: Ensemble, held: Sequence[Held], per_node: int) -> dict[str, A
     }
 
 
-def numbers(text: str, what: str) -> list[int]:
+def as_numbers(text: str, what: str) -> list[int]:
     """Return whole numbers above 0 that a user has written with commas.
 
     Raises
@@ -293,6 +295,8 @@ def numbers(text: str, what: str) -> list[int]:
     except (ValueError, OverflowError):
         found = []
     if not found or min(found) < 1:
-        msg = f"{what} must be numbers above 0 such as 100,1000, not {shown(text)}"
+        msg = (
+            f"{what} must be numbers above 0 such as 100,1000, not {format_value(text)}"
+        )
         raise ConfigError(msg)
     return found

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedapm_mpi.comm.backoff import nap
+from fedapm_mpi.comm.backoff import poll_interval
 from fedapm_mpi.studies.scaling import schedule as draws
 from fedapm_mpi.studies.scaling.schedule import Floats, Ints, Load, Workload
 
 
 @dataclass(frozen=True)
-class Setting:
+class Scenario:
     """An experiment on some ranks."""
 
     workload: Workload
@@ -42,7 +42,7 @@ class Setting:
         return ceil(log2(self.ranks))
 
 
-class Drawn(NamedTuple):
+class SampledRounds(NamedTuple):
     """What the participants of some rounds amount to, on some ranks."""
 
     loads: list[Load]
@@ -58,13 +58,13 @@ class Drawn(NamedTuple):
     """Clients of a rank that trains."""
 
 
-def terms_of(setting: Setting, drawn: Drawn) -> dict[str, dict[str, float]]:
+def terms_of(setting: Scenario, drawn: SampledRounds) -> dict[str, dict[str, float]]:
     """Return the value of each term of each phase but work."""
     depth, ranks = float(setting.depth), float(setting.ranks)
     halves = 2 * (ranks - 1) / ranks
     down, up = float(setting.broadcast_bytes), float(setting.reduce_bytes)
     work = median([load.mean for load in drawn.loads])
-    rest = nap(median([load.slowest for load in drawn.loads]))
+    rest = poll_interval(median([load.slowest for load in drawn.loads]))
     most = median([load.most for load in drawn.loads])
     m, n = float(setting.workload.clients), fmean(drawn.counts)
     crowd = setting.crowd
@@ -106,10 +106,10 @@ def work_terms(
     }  # fmt: skip
 
 
-def evaluation_terms(setting: Setting, who: Sequence[Ints]) -> dict[str, float]:
+def evaluation_terms(setting: Scenario, who: Sequence[Ints]) -> dict[str, float]:
     """Return the terms of an evaluation, in samples passed, means over several."""
     workload = setting.workload
-    host_of = draws.homes(workload, setting.client_ranks)
+    host_of = draws.home_assignment(workload, setting.client_ranks)
     loads = [
         draws.load(
             workload, c, workload.tested[c].astype(float), host_of, setting.nodes

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge, Gt
 
 from fedapm_mpi.config import loader as configfile
-from fedapm_mpi.config.schema import STRICT, Positive
+from fedapm_mpi.config.schema import STRICT, PositiveInt
 
-MOST = 100_000_000
+MAX_NODES = 100_000_000
 """Ranks, and clients, that a simulation may have; each takes some bytes."""
 
 
@@ -19,8 +19,8 @@ class Platform:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    nodes: Positive
-    ranks_per_node: Positive
+    nodes: PositiveInt
+    ranks_per_node: PositiveInt
     """The server is one of the first node's."""
 
     latency_us: Annotated[float, Ge(0)]
@@ -32,10 +32,10 @@ class Platform:
     core_speed: Annotated[float, Gt(0)] = 1.0
     """How many times as fast a core is as one of the machine that was measured."""
 
-    clients: Positive | None = None
+    clients: PositiveInt | None = None
     """Clients of the run; `None` for those of the study."""
 
-    rounds: Positive | None = None
+    rounds: PositiveInt | None = None
     """Rounds of the run; `None` for those of the study."""
 
     def __post_init__(self) -> None:
@@ -43,8 +43,8 @@ class Platform:
             msg = "nodes and ranks_per_node give one rank, but a server needs another"
             raise ValueError(msg)
         for what, count in (("ranks", self.ranks), ("clients", self.clients or 0)):
-            if count > MOST:
-                msg = f"{count} {what} are more than the {MOST} that can be simulated"
+            if count > MAX_NODES:
+                msg = f"{count} {what}: at most {MAX_NODES} can be simulated"
                 raise ValueError(msg)
 
     @property

@@ -10,18 +10,18 @@ from typing import Any
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config import loader as configfile
-from fedapm_mpi.config.diff import differences
+from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.studies.scaling.study import Study, put, read
-from fedapm_mpi.utils.atomic_io import cannot_write, write_text
-from fedapm_mpi.utils.text import listed
+from fedapm_mpi.utils.atomic_io import write_error, write_text
+from fedapm_mpi.utils.text import format_list
 
 STUDY = "study.yaml"
 """The resolved study in its directory."""
 
-LONGEST = 40
+MAX_NAME_LENGTH = 40
 """Letters of a value at most that are part of a file's name."""
 
 
@@ -120,7 +120,7 @@ def check(points: Sequence[Point]) -> None:
     FedAPMError
         If an experiment does not fit the data, or there are fewer clients than ranks.
     """
-    from fedapm_mpi.training.context import open_session
+    from fedapm_mpi.training.context import open_context
 
     seen: dict[str, int] = {}
     for point in points:
@@ -131,7 +131,7 @@ def check(points: Sequence[Point]) -> None:
         key = json.dumps(config.plain(), sort_keys=True)
         try:
             if key not in seen:
-                seen[key] = open_session(config, Serial()).num_clients
+                seen[key] = open_context(config, Serial()).num_clients
         except FedAPMError as error:
             msg = f"{point.case}: {error}"
             raise type(error)(msg) from error
@@ -166,7 +166,7 @@ def lay_out(study: Study, root: Path) -> list[Point]:
         for folder in (root / "points", root / "configs"):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(root, error) from error
+        raise write_error(root, error) from error
     for point in points:
         _dump(point.config_path, point.config.plain())
     _dump(file, study.plain())
@@ -215,7 +215,7 @@ def _config(kind: str, values: Mapping[str, Any]) -> Config:
 def _labels(values: Sequence[Any]) -> list[str]:
     """Return a name for each value that can be part of a file's."""
     texts = [re.sub(r"[^\w.]+", "_", json.dumps(value)).strip("_") for value in values]
-    usable = all(0 < len(text) <= LONGEST for text in texts)
+    usable = all(0 < len(text) <= MAX_NAME_LENGTH for text in texts)
     if usable and len(set(texts)) == len(texts):
         return texts
     return [f"value{k}" for k in range(len(values))]
@@ -223,11 +223,11 @@ def _labels(values: Sequence[Any]) -> list[str]:
 
 def _refuse_another(study: Study, file: Path) -> None:
     there, wanted = read(file).plain(), study.plain()
-    differing = differences(there, wanted)
+    differing = config_diff(there, wanted)
     if differing:
         msg = (
             f"{file.parent} holds another study; name another folder by --out:\n"
-            f"{listed(differing)}"
+            f"{format_list(differing)}"
         )
         raise ConfigError(msg)
 

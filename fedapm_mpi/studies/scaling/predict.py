@@ -8,14 +8,14 @@ import numpy as np
 
 from fedapm_mpi.studies.scaling import schedule as draws
 from fedapm_mpi.studies.scaling.model import Model, Sample, fit_model, knowledge
-from fedapm_mpi.studies.scaling.model_terms import Setting
+from fedapm_mpi.studies.scaling.model_terms import Scenario
 from fedapm_mpi.studies.scaling.schedule import Floats, Ints
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 REPLICATES = 200
 """Samples of the repetitions, each with a model of its own."""
 
-INSIDE = (2.5, 97.5)
+COVERAGE = (2.5, 97.5)
 """Percentiles between which an interval lies."""
 
 
@@ -36,7 +36,7 @@ class Prediction(NamedTuple):
         return max(self.phases, key=lambda name: self.phases[name])
 
 
-class Held(NamedTuple):
+class HeldOutPoint(NamedTuple):
     """A point that the model was not fitted to."""
 
     case: str
@@ -63,7 +63,7 @@ class Ensemble:
     fitted: Mapping[str, float]
     """Seconds of a round of every case, by the model."""
 
-    def predict(self, setting: Setting, rounds: Sequence[Ints]) -> Prediction:
+    def predict(self, setting: Scenario, rounds: Sequence[Ints]) -> Prediction:
         """Foretell a setting, given the participants of some rounds.
 
         The interval covers what repetitions differ by and how far the model is from
@@ -72,13 +72,13 @@ class Ensemble:
         drawn = self.model.draw(setting, rounds)
         phases = self.model.phases(setting, drawn)
         seconds = sum(phases.values())
-        rng = stream(0, "scaling misfits")
+        rng = generator(0, "scaling misfits")
         spread = [
             sum(one.phases(setting, one.again(setting, drawn)).values())
             * float(rng.choice(self.misfits))
             for one in self.others
         ]
-        low, high = np.percentile(spread, INSIDE) if spread else (np.nan, np.nan)
+        low, high = np.percentile(spread, COVERAGE) if spread else (np.nan, np.nan)
         return Prediction(
             client_ranks=setting.client_ranks,
             clients=setting.workload.clients,
@@ -99,7 +99,7 @@ def ensemble(samples: Sequence[Sample], replicates: int = REPLICATES) -> Ensembl
         by_case.setdefault(sample.case, []).append(sample)
     others = []
     for k in range(replicates):
-        rng = stream(0, "scaling bootstrap", k)
+        rng = generator(0, "scaling bootstrap", k)
         chosen = [
             own[int(index)]
             for own in by_case.values()
@@ -116,7 +116,7 @@ def ensemble(samples: Sequence[Sample], replicates: int = REPLICATES) -> Ensembl
 
 def hold_out(
     samples: Sequence[Sample], held: Sequence[str], replicates: int = REPLICATES
-) -> list[Held]:
+) -> list[HeldOutPoint]:
     """Fit to all cases but some, and foretell those; nothing if none are left."""
     rest = [sample for sample in samples if sample.case not in held]
     if len({sample.case for sample in rest}) < 2:
@@ -127,17 +127,17 @@ def hold_out(
         own = [sample for sample in samples if sample.case == case]
         there = fitted.predict(own[0].setting, own[0].participants)
         measured = float(np.mean([sample.seconds for sample in own]))
-        found.append(Held(case, there.seconds, there.low, there.high, measured))
+        found.append(HeldOutPoint(case, there.seconds, there.low, there.high, measured))
     return found
 
 
-def on_ranks(setting: Setting, client_ranks: int, per_node: int) -> Setting:
+def on_ranks(setting: Scenario, client_ranks: int, per_node: int) -> Scenario:
     """Return the same experiment on another number of ranks, with a core for each."""
     return replace(setting, nodes=draws.layout(client_ranks, per_node), crowd=0.0)
 
 
 def crossover(
-    model: Model, setting: Setting, rounds: Sequence[Ints], most: int, per_node: int
+    model: Model, setting: Scenario, rounds: Sequence[Ints], most: int, per_node: int
 ) -> tuple[int, str] | None:
     """Return from how many client ranks on work is less than all else, and what leads.
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.studies.scaling import tables as telling
-from fedapm_mpi.studies.scaling.measurements import Measured, read_points
+from fedapm_mpi.studies.scaling.measurements import Measurements, read_points
 from fedapm_mpi.studies.scaling.plots import draw_phases, draw_speed_up
 from fedapm_mpi.studies.scaling.points import open_study
 from fedapm_mpi.studies.scaling.summary import differing, rows_of
-from fedapm_mpi.tracking.progress import print_table, say
-from fedapm_mpi.utils.atomic_io import cannot_write
+from fedapm_mpi.tracking.progress import echo, print_table
+from fedapm_mpi.utils.atomic_io import write_error
 
 
 def report(root: Path) -> int:
@@ -17,7 +17,7 @@ def report(root: Path) -> int:
     study, points = open_study(root)
     measured, missing = read_points(points, study.warm_up)
     if missing:
-        say(telling.unfinished(missing))
+        echo(telling.unfinished(missing))
     rows = rows_of(measured)
     if not rows:
         msg = f"{root}: no point is finished yet; go on with: fedapm scale run"
@@ -28,14 +28,14 @@ def report(root: Path) -> int:
             print_table(f"{kind}: {way}", *telling.figures_table(found))
             print_table("ms a round, medians", *telling.phases_table(found))
     for text in telling.sentences(rows, measured):
-        say(f"note: {text}")
+        echo(f"note: {text}")
     folder = made(root / "report")
     files = [folder / "scaling.csv"]
     telling.write_csv(files[0], telling.COLUMNS, [telling.cells(row) for row in rows])
     if any(row.scaled for row in rows):
         files += draw_speed_up(rows, folder / "speed-up")
     files += draw_phases(rows, folder / "phases")
-    say(f"in {folder}: {', '.join(path.name for path in files)}")
+    echo(f"in {folder}: {', '.join(path.name for path in files)}")
     return _judge(measured)
 
 
@@ -44,19 +44,19 @@ def made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_error(folder, error) from error
     return folder
 
 
-def _judge(measured: list[Measured]) -> int:
+def _judge(measured: list[Measurements]) -> int:
     told = differing(measured)
     for text in told:
-        say(f"error: {text}")
+        echo(f"error: {text}")
     if told:
-        say("results must not depend on ranks or repetitions: find out why before use")
+        echo("results must not depend on ranks or repetitions: find out why before use")
         return FedAPMError.exit_code
     digests = {one.digest for one in measured if one.point.kind == "strong"}
     where = "over all rank counts and repetitions" if digests else "over repetitions"
     if len(measured) > 1:
-        say(f"digests agree {where}: every run trained the same, bit for bit")
+        echo(f"digests agree {where}: every run trained the same, bit for bit")
     return 0

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from fedapm_mpi.cluster.launch import command
 from fedapm_mpi.cluster.launchers import Job
-from fedapm_mpi.cluster.supervisor import supervise
+from fedapm_mpi.cluster.supervisor import run_launcher
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.studies.scaling.points import Point
 from fedapm_mpi.studies.scaling.study import Study
-from fedapm_mpi.tracking.progress import say
-from fedapm_mpi.tracking.run_lock import take
-from fedapm_mpi.utils.atomic_io import cannot_write, remove
+from fedapm_mpi.tracking.progress import echo
+from fedapm_mpi.tracking.run_lock import acquire
+from fedapm_mpi.utils.atomic_io import remove, write_error
 
 
 class PointError(FedAPMError):
@@ -43,12 +43,12 @@ def run_points(study: Study, points: Sequence[Point]) -> None:
     for k, point in enumerate(points, 1):
         where = f"[{k:{width}}/{len(points)}] {point.name}:"
         if point.finished:
-            say(f"{where} finished before")
+            echo(f"{where} finished before")
             continue
         begin = time.monotonic()
         run_point(study, point)
         took = time.monotonic() - begin
-        say(f"{where} {point.ranks} ranks, {took:.1f} s")
+        echo(f"{where} {point.ranks} ranks, {took:.1f} s")
 
 
 def run_point(study: Study, point: Point) -> None:
@@ -57,7 +57,7 @@ def run_point(study: Study, point: Point) -> None:
     words = _command(study, point.ranks, point.words)
     environment = {"OMP_NUM_THREADS": str(study.cores), **os.environ}
     with point.log.open("wb") as log:
-        ended = supervise(
+        ended = run_launcher(
             words,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -78,11 +78,11 @@ def _clear(directory: Path) -> None:
     """Delete what was begun of a point, unless another job is at it."""
     if not directory.is_dir():
         return
-    owner = take(directory)
+    owner = acquire(directory)
     try:
         remove(directory)
     except OSError as error:
-        raise cannot_write(directory, error) from error
+        raise write_error(directory, error) from error
     finally:
         owner.release()
 

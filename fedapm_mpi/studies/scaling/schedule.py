@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.placements.cost import cost as by_cost
-from fedapm_mpi.utils.rng import stream
+from fedapm_mpi.utils.rng import generator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-EXACT = 200_000
+EXACT_ASSIGNMENT_LIMIT = 200_000
 """Clients at most that are dealt, or placed, one by one."""
 
-TICK = 1e-9
+TICK_SECONDS = 1e-9
 """Seconds of a unit of work, where work must be a whole number."""
 
 
@@ -69,7 +69,7 @@ class Workload:
 
     def participants(self, t: int) -> Ints:
         """Return who takes part in round t, from 0."""
-        return self.choose(self.clients, stream(self.seed, "participants", t))
+        return self.choose(self.clients, generator(self.seed, "participants", t))
 
 
 class Load(NamedTuple):
@@ -92,11 +92,11 @@ def layout(client_ranks: int, per_node: int) -> Ints:
     return nodes
 
 
-def homes(workload: Workload, client_ranks: int) -> Ints:
+def home_assignment(workload: Workload, client_ranks: int) -> Ints:
     """Return the rank on which each client lives, (m,)."""
     trained = workload.trained
-    if workload.places_by_cost and len(trained) > EXACT:
-        placed = _to_and_fro(trained, client_ranks)
+    if workload.places_by_cost and len(trained) > EXACT_ASSIGNMENT_LIMIT:
+        placed = _serpentine_order(trained, client_ranks)
     else:
         placed = np.asarray(workload.place(trained, client_ranks), dtype=np.int64)
     return placed + 1
@@ -133,14 +133,14 @@ def load(
         taken = np.bincount(ranks, seconds, minlength=size)
         return Load(float(taken.max()), mean, float(np.bincount(ranks).max()))
     node_of = nodes[host_of[clients]]
-    if len(clients) <= EXACT:
-        found = _dealt(seconds, node_of, nodes)
+    if len(clients) <= EXACT_ASSIGNMENT_LIMIT:
+        found = _assigned(seconds, node_of, nodes)
     else:
-        found = _bound(seconds, node_of, nodes)
+        found = _lower_bound(seconds, node_of, nodes)
     return Load(max(found[0], mean), mean, found[1])
 
 
-def _dealt(seconds: Floats, node_of: Ints, nodes: Ints) -> tuple[float, float]:
+def _assigned(seconds: Floats, node_of: Ints, nodes: Ints) -> tuple[float, float]:
     """Deal clients one by one; return the longest time and the most clients."""
     order = np.argsort(node_of, kind="stable")
     labels, starts = np.unique(node_of[order], return_index=True)
@@ -149,14 +149,14 @@ def _dealt(seconds: Floats, node_of: Ints, nodes: Ints) -> tuple[float, float]:
     slowest = most = 0.0
     groups = np.split(order, starts[1:])
     for label, group in zip(labels.tolist(), groups, strict=True):
-        ticks = np.rint(seconds[group] / TICK).astype(np.int64)
+        ticks = np.rint(seconds[group] / TICK_SECONDS).astype(np.int64)
         taken = by_cost(ticks, held[label])
         slowest = max(slowest, float(np.bincount(taken, seconds[group]).max()))
         most = max(most, float(np.bincount(taken).max()))
     return slowest, most
 
 
-def _bound(seconds: Floats, node_of: Ints, nodes: Ints) -> tuple[float, float]:
+def _lower_bound(seconds: Floats, node_of: Ints, nodes: Ints) -> tuple[float, float]:
     """Return the least that any dealing can reach, and the mean number of clients."""
     places, ranks = np.unique(nodes[1:], return_counts=True)
     at = np.searchsorted(places, node_of)
@@ -165,7 +165,7 @@ def _bound(seconds: Floats, node_of: Ints, nodes: Ints) -> tuple[float, float]:
     return max(float(sums.max()), float(seconds.max())), float(counts.max())
 
 
-def _to_and_fro(costs: Ints, hosts: int) -> Ints:
+def _serpentine_order(costs: Ints, hosts: int) -> Ints:
     """Deal clients, the largest first, to the hosts forth and back again."""
     turn, place = np.divmod(np.arange(len(costs)), hosts)
     placed = np.empty(len(costs), dtype=np.int64)
@@ -174,7 +174,7 @@ def _to_and_fro(costs: Ints, hosts: int) -> Ints:
     return placed
 
 
-def few(rounds: int, clients: int) -> int:
+def max_sampled_rounds(rounds: int, clients: int) -> int:
     """Return how many of so many rounds to draw, that it take no more than seconds."""
     return max(1, min(rounds, 20, max(3, 2_000_000 // max(1, clients))))
 

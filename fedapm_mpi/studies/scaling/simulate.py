@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from fedapm_mpi.studies.scaling import schedule as draws
 from fedapm_mpi.studies.scaling.model import Model
-from fedapm_mpi.studies.scaling.model_terms import Drawn, Setting
+from fedapm_mpi.studies.scaling.model_terms import SampledRounds, Scenario
 from fedapm_mpi.studies.scaling.schedule import Ints, Workload
 
-SMALL = 4
+SMALL_BYTES = 4
 """Collectives of a few numbers in a round, beside broadcast, sum and evaluation."""
 
 
@@ -36,7 +36,7 @@ class Schedule:
     """Rounds between residuals."""
 
 
-class Round(NamedTuple):
+class SimulatedRound(NamedTuple):
     """A round of the timeline, in seconds."""
 
     round: int
@@ -59,11 +59,11 @@ class Round(NamedTuple):
 
 def replay(
     model: Model,
-    setting: Setting,
+    setting: Scenario,
     schedule: Schedule,
     machine: Machine,
     drawn_rounds: Sequence[Ints],
-) -> list[Round]:
+) -> list[SimulatedRound]:
     """Return the timeline of a run.
 
     Broadcast and sum go along a binomial tree, each of its ceil(log2 P) steps a message
@@ -89,7 +89,7 @@ def replay(
     evaluations: dict[int, float] = {}
     for t in range(schedule.rounds):
         k = t % len(drawn_rounds)
-        one = Drawn(
+        one = SampledRounds(
             [drawn.loads[k]], [drawn.passed[k]], [drawn.counts[k]], drawn.hosted
         )
         phases = _on(machine, model, setting, one)
@@ -103,7 +103,7 @@ def replay(
             evaluation = evaluations[k]
         end = now + sum(phases.values()) + evaluation
         found.append(
-            Round(
+            SimulatedRound(
                 round=t + 1,
                 start=now,
                 evaluation=evaluation,
@@ -116,7 +116,7 @@ def replay(
     return found
 
 
-def waiting(rounds: Sequence[Round]) -> float:
+def waiting(rounds: Sequence[SimulatedRound]) -> float:
     """Return the share of their time for which ranks that train do not."""
     busy = sum(one.work + one.evaluation for one in rounds)
     return 1 - busy / rounds[-1].end
@@ -130,7 +130,7 @@ def first_rounds(workload: Workload, rounds: int, most: int = 30_000_000) -> lis
 
 
 def _on(
-    machine: Machine, model: Model, setting: Setting, drawn: Drawn
+    machine: Machine, model: Model, setting: Scenario, drawn: SampledRounds
 ) -> dict[str, float]:
     """Return a round's phases on the machine, from those on the one measured."""
     phases = {n: v / machine.speed for n, v in model.phases(setting, drawn).items()}
@@ -140,5 +140,5 @@ def _on(
     busiest = drawn.loads[0].most * setting.reduce_bytes
     phases["reduce"] = step + byte * setting.reduce_bytes
     phases["reduce"] += convert * busiest / machine.speed
-    phases["idle"] += SMALL * step
+    phases["idle"] += SMALL_BYTES * step
     return phases

@@ -12,13 +12,13 @@ from fedapm_mpi.studies.scaling.platform import load
 from fedapm_mpi.studies.scaling.report import made
 from fedapm_mpi.studies.scaling.simulate import (
     Machine,
-    Round,
     Schedule,
+    SimulatedRound,
     first_rounds,
     replay,
     waiting,
 )
-from fedapm_mpi.tracking.progress import print_table, say
+from fedapm_mpi.tracking.progress import echo, print_table
 
 
 def simulate(root: Path, file: Path) -> int:
@@ -45,19 +45,21 @@ def simulate(root: Path, file: Path) -> int:
     )
     rounds = first_rounds(setting.workload, schedule.rounds)
     if len(rounds) < schedule.rounds:
-        say(f"note: the participants of {len(rounds)} rounds come again and again")
+        echo(f"note: the participants of {len(rounds)} rounds come again and again")
     model = fit_model(samples)
     if not model.parts["evaluation"].coefficients:
-        say("note: no measured round ends with an evaluation, so none takes time here")
+        echo("note: no measured round ends with an evaluation, so none takes time here")
     timeline = replay(model, setting, schedule, machine, rounds)
-    _tell(timeline, platform.nodes, platform.ranks, setting.workload.clients)
+    _report(timeline, platform.nodes, platform.ranks, setting.workload.clients)
     path = made(root / "simulate") / f"{file.stem}.csv"
-    telling.write_csv(path, Round._fields, timeline)
-    say(f"in {path.parent}: {path.name}")
+    telling.write_csv(path, SimulatedRound._fields, timeline)
+    echo(f"in {path.parent}: {path.name}")
     return 0
 
 
-def _tell(timeline: list[Round], nodes: int, ranks: int, clients: int) -> None:
+def _report(
+    timeline: list[SimulatedRound], nodes: int, ranks: int, clients: int
+) -> None:
     total = timeline[-1].end
     rows = []
     for name in (*PHASES, "evaluation"):
@@ -67,12 +69,12 @@ def _tell(timeline: list[Round], nodes: int, ranks: int, clients: int) -> None:
     title = f"{len(timeline)} rounds, {clients:,} clients, {ranks:,} ranks"
     print_table(title, ("phase", "seconds", "a round", "share"), rows)
     most = max(timeline, key=lambda one: one.end - one.start)
-    say(
+    echo(
         f"{_clock(total)} in all, the longest round {most.round} with "
         f"{most.end - most.start:.4g} s"
     )
-    say(f"ranks that train wait for {waiting(timeline):.1%} of their time")
-    say(f"{nodes * total / 3600:.4g} node-hours on {nodes:,} nodes")
+    echo(f"ranks that train wait for {waiting(timeline):.1%} of their time")
+    echo(f"{nodes * total / 3600:.4g} node-hours on {nodes:,} nodes")
 
 
 def _clock(seconds: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import atan, cos, pi, sin, sqrt
 from typing import NamedTuple
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
 """Probability with which a band holds the true value."""
 
 
@@ -16,7 +16,7 @@ class Band(NamedTuple):
     high: float
 
 
-def band(values: Sequence[float], level: float = LEVEL) -> Band:
+def band(values: Sequence[float], level: float = CONFIDENCE) -> Band:
     """Return the mean of independent values and its confidence band."""
     n = len(values)
     mean = sum(values) / n if n else float("nan")
@@ -27,7 +27,7 @@ def band(values: Sequence[float], level: float = LEVEL) -> Band:
     return Band(mean, mean - half, mean + half)
 
 
-def t_quantile(freedom: int, level: float = LEVEL) -> float:
+def t_quantile(freedom: int, level: float = CONFIDENCE) -> float:
     """Return t such that Student's variable lies in (-t, t) with a probability."""
     low, high = 0.0, 1.0
     while t_within(high, freedom) < level:

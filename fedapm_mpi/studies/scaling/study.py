@@ -11,9 +11,9 @@ from annotated_types import Ge
 
 from fedapm_mpi.config import loader as configfile
 from fedapm_mpi.config.overrides import merge, nested_at
-from fedapm_mpi.config.schema import STRICT, Positive
+from fedapm_mpi.config.schema import STRICT, PositiveInt
 
-MOST_POINTS = 10_000
+MAX_POINTS = 10_000
 """Runs that a study may have; each is checked before the first."""
 
 
@@ -23,7 +23,7 @@ class Strong:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    client_ranks: list[Positive]
+    client_ranks: list[PositiveInt]
     """Numbers of ranks that train; the server is one more."""
 
     def __post_init__(self) -> None:
@@ -36,8 +36,8 @@ class Weak:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    client_ranks: list[Positive]
-    clients_per_rank: Positive
+    client_ranks: list[PositiveInt]
+    clients_per_rank: PositiveInt
 
     def __post_init__(self) -> None:
         check_distinct("client_ranks", self.client_ranks)
@@ -49,7 +49,7 @@ class Size:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    client_ranks: Positive
+    client_ranks: PositiveInt
     key: str
     """With dots, such as ``model.hidden``."""
 
@@ -75,13 +75,13 @@ class Study:
     weak: Weak | None = None
     size: Size | None = None
 
-    repetitions: Positive = 3
+    repetitions: PositiveInt = 3
     """How often each point is run; all points once, then all of them again."""
 
     warm_up: Annotated[int, Ge(0)] = 2
     """First rounds of a run that are left out of the figures."""
 
-    cores: Positive = 1
+    cores: PositiveInt = 1
     """Cores for each rank."""
 
     launcher: str = "auto"
@@ -94,10 +94,10 @@ class Study:
         cases = [part.client_ranks for part in (self.strong, self.weak) if part]
         cases += [self.size.values] if self.size else []
         count = sum(map(len, cases)) * self.repetitions
-        if count > MOST_POINTS:
+        if count > MAX_POINTS:
             msg = (
                 f"{count} runs, of which {self.repetitions} repetitions, are more than "
-                f"the {MOST_POINTS} that a study may have"
+                f"the {MAX_POINTS} that a study may have"
             )
             raise ValueError(msg)
 
@@ -112,8 +112,8 @@ def check_distinct(name: str, values: Sequence[Any]) -> None:
     if not values:
         msg = f"{name} is empty"
         raise ValueError(msg)
-    if len(values) > MOST_POINTS:
-        msg = f"{name} has {len(values)} values, more than {MOST_POINTS}"
+    if len(values) > MAX_POINTS:
+        msg = f"{name} has {len(values)} values, more than {MAX_POINTS}"
         raise ValueError(msg)
     if any(value in values[:k] for k, value in enumerate(values)):
         msg = f"{name} has a value twice"

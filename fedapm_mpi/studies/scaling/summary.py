@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedapm_mpi.studies.scaling import speedup
-from fedapm_mpi.studies.scaling.measurements import PHASES, Measured
+from fedapm_mpi.studies.scaling.measurements import PHASES, Measurements
 from fedapm_mpi.studies.scaling.speedup import Scaled
 from fedapm_mpi.studies.scaling.statistics import Band, band
 
@@ -50,9 +50,9 @@ class Row:
         return self.participants / self.seconds.mean
 
 
-def rows_of(measured: Sequence[Measured]) -> list[Row]:
+def rows_of(measured: Sequence[Measurements]) -> list[Row]:
     """Return a row for each point that has a finished repetition."""
-    cases: dict[str, list[Measured]] = defaultdict(list)
+    cases: dict[str, list[Measurements]] = defaultdict(list)
     for one in measured:
         cases[one.point.case].append(one)
     rows = [_row(found, _scaled(measured, found[0])) for found in cases.values()]
@@ -60,7 +60,7 @@ def rows_of(measured: Sequence[Measured]) -> list[Row]:
     return sorted(rows, key=lambda row: (kinds.index(row.kind), row.client_ranks))
 
 
-def differing(measured: Sequence[Measured]) -> list[str]:
+def differing(measured: Sequence[Measurements]) -> list[str]:
     """Return a sentence for each point or study that has ended with several digests.
 
     Within a strong study all must be equal; elsewhere those of one point.
@@ -78,7 +78,7 @@ def differing(measured: Sequence[Measured]) -> list[str]:
     return told
 
 
-def _row(found: Sequence[Measured], scaled: Scaled | None) -> Row:
+def _row(found: Sequence[Measurements], scaled: Scaled | None) -> Row:
     first = found[0]
     phases = {
         phase: float(np.mean([one.median(phase) for one in found])) for phase in PHASES
@@ -100,7 +100,7 @@ def _row(found: Sequence[Measured], scaled: Scaled | None) -> Row:
     )
 
 
-def _scaled(measured: Sequence[Measured], one: Measured) -> Scaled | None:
+def _scaled(measured: Sequence[Measurements], one: Measurements) -> Scaled | None:
     kind = one.point.kind
     if kind == "size":
         return None

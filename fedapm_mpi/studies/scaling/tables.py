@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.studies.scaling.measurements import PHASES, Measured
+from fedapm_mpi.studies.scaling.measurements import PHASES, Measurements
 from fedapm_mpi.studies.scaling.points import Point
 from fedapm_mpi.studies.scaling.statistics import Band
 from fedapm_mpi.studies.scaling.summary import Row
-from fedapm_mpi.utils.atomic_io import write_whole
+from fedapm_mpi.utils.atomic_io import atomic_write
 
 COLUMNS = (
     "kind", "client_ranks", "value", "clients", "participants", "repetitions",
@@ -70,7 +70,7 @@ def phases_table(rows: Sequence[Row]) -> Table:
     return header, table
 
 
-def sentences(rows: Sequence[Row], measured: Sequence[Measured]) -> list[str]:
+def sentences(rows: Sequence[Row], measured: Sequence[Measurements]) -> list[str]:
     """Return what a reader of the tables should know."""
     told = []
     crowded = sorted({one.hosts for one in measured if one.crowd})
@@ -106,7 +106,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
             writer.writerow(header)
             writer.writerows([_cell(value) for value in row] for row in rows)
 
-    write_whole(path, write)
+    atomic_write(path, write)
 
 
 def cells(row: Row) -> list[Any]:

@@ -10,16 +10,16 @@ import numpy as np
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.builder import build_part
+from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.placements import placements
-from fedapm_mpi.studies.scaling.measurements import Measured
+from fedapm_mpi.studies.scaling.measurements import Measurements
 from fedapm_mpi.studies.scaling.model import Sample
-from fedapm_mpi.studies.scaling.model_terms import Setting
+from fedapm_mpi.studies.scaling.model_terms import Scenario
 from fedapm_mpi.studies.scaling.schedule import Ints, Workload
-from fedapm_mpi.training.context import Session, open_session
+from fedapm_mpi.training.context import TrainingContext, open_context
 
 
-def samples_of(measured: Sequence[Measured]) -> list[Sample]:
+def samples_of(measured: Sequence[Measurements]) -> list[Sample]:
     """Return the samples of all finished points; their data sets must be there.
 
     Raises
@@ -39,7 +39,7 @@ def samples_of(measured: Sequence[Measured]) -> list[Sample]:
 
 def workload_of(config: Config) -> Workload:
     """Return what an experiment's configuration and data say of its clients."""
-    session = open_session(dataclasses.replace(config, device="cpu"), Serial())
+    session = open_context(dataclasses.replace(config, device="cpu"), Serial())
     return Workload(
         trained=session.manifest.counts["train"],
         costs=session.training_costs,
@@ -53,8 +53,8 @@ def workload_of(config: Config) -> Workload:
     )
 
 
-def _sample(one: Measured, workload: Workload) -> Sample:
-    setting = Setting(
+def _sample(one: Measurements, workload: Workload) -> Sample:
+    setting = Scenario(
         workload=workload,
         nodes=np.array(one.nodes, np.int64),
         broadcast_bytes=one.broadcast_bytes,
@@ -77,7 +77,7 @@ def _sample(one: Measured, workload: Workload) -> Sample:
     )
 
 
-def _choose(session: Session, clients: int, rng: np.random.Generator) -> Ints:
+def _choose(session: TrainingContext, clients: int, rng: np.random.Generator) -> Ints:
     try:
         session.participation.check(clients)
     except ConfigError as error:
@@ -87,5 +87,5 @@ def _choose(session: Session, clients: int, rng: np.random.Generator) -> Ints:
 
 
 def _place(part: dict[str, Any], costs: Ints, hosts: int) -> Ints:
-    placed: Ints = build_part(placements, part, costs, hosts)
+    placed: Ints = build_plugin(placements, part, costs, hosts)
     return placed

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from fedapm_mpi.config.diff import differences
+from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import read_as, read_yaml, validate_merged
 from fedapm_mpi.config.overrides import merge, nested_at
 from fedapm_mpi.config.schema import STRICT
@@ -17,12 +17,12 @@ from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.training.runner import identity_of, identity_then
 from fedapm_mpi.utils.atomic_io import write_text
-from fedapm_mpi.utils.text import cut, listed
+from fedapm_mpi.utils.text import format_list, truncate
 
-MOST_CELLS = 10_000
+MAX_CELLS = 10_000
 """Cells that a sweep may have; each is a run, and is checked before the first."""
 
-LONGEST_NAME = 100
+MAX_NAME_LENGTH = 100
 """Characters of a cell's name; file systems allow 255."""
 
 
@@ -51,20 +51,20 @@ class Sweep:
             raise ValueError(msg)
         both = sorted(set(self.grid) & set(self.zip))
         if both:
-            msg = f"{cut(both[0])} is in grid and in zip"
+            msg = f"{truncate(both[0])} is in grid and in zip"
             raise ValueError(msg)
         empty = [key for key, values in (self.grid | self.zip).items() if not values]
         if empty:
-            msg = f"{cut(empty[0])} has no values"
+            msg = f"{truncate(empty[0])} has no values"
             raise ValueError(msg)
         lengths = {key: len(values) for key, values in self.zip.items()}
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{key} has {count}" for key, count in lengths.items())
-            msg = f"zip needs as many values for each key, but {cut(counts, 200)}"
+            msg = f"zip needs as many values for each key, but {truncate(counts, 200)}"
             raise ValueError(msg)
-        if self.count > MOST_CELLS:
+        if self.count > MAX_CELLS:
             msg = (
-                f"{self.count} cells are more than the {MOST_CELLS} that a sweep may "
+                f"{self.count} cells are more than the {MAX_CELLS} that a sweep may "
                 "have; make several sweeps of it, or fewer values"
             )
             raise ValueError(msg)
@@ -161,7 +161,7 @@ def name_of(values: Mapping[str, Any]) -> str:
     """
     pairs = {key: _plain(value) for key, value in values.items()}
     whole = ",".join(f"{key.split('.')[-1]}={text}" for key, text in pairs.items())
-    name = re.sub(r"[^\w.,=+-]+", "_", whole)[:LONGEST_NAME]
+    name = re.sub(r"[^\w.,=+-]+", "_", whole)[:MAX_NAME_LENGTH]
     shortened = len({key.split(".")[-1] for key in pairs}) < len(pairs)
     if name == whole and not shortened:
         return name
@@ -199,12 +199,12 @@ def _refuse_another(cell: Cell) -> None:
     then = read_yaml(path)
     now = identity_of(cell.config)
     try:
-        differing = differences(identity_then(then, cell.config), now)
+        differing = config_diff(identity_then(then, cell.config), now)
     except (LookupError, TypeError, FedAPMError):
         differing = [f"{path} is not the configuration of a run"]
     if differing:
         msg = (
             f"{cell.run} was trained with another configuration than its cell has now; "
-            f"move it away, or give the sweep another out:\n{listed(differing)}"
+            f"move it away, or give the sweep another out:\n{format_list(differing)}"
         )
         raise ConfigError(msg)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.analysis.comparison import COLUMNS, MORE_COLUMNS
+from fedapm_mpi.analysis.comparison import COLUMNS, OPTIONAL_COLUMNS
 from fedapm_mpi.analysis.run import last_round
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.storage.final_state import read_digest
@@ -14,9 +14,9 @@ from fedapm_mpi.tracking.records import FILE, Records
 from fedapm_mpi.tracking.summary import (
     HIGHER_IS_BETTER,
     share_of_clients,
-    summarise_run,
+    summarize_run,
 )
-from fedapm_mpi.utils.atomic_io import write_whole
+from fedapm_mpi.utils.atomic_io import atomic_write
 
 
 def row_of(cell: Cell) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
         raise DataError(msg) from error
     last = last_round(cell.run, reader)
     if last >= 0 or cell.finished:
-        summary = summarise_run(records, last if last >= 0 else None)
+        summary = summarize_run(records, last if last >= 0 else None)
         row["missing_rounds"] = summary["num_missing_rounds"]
         row["rounds"] = summary["rounds"]
         row["state"] = "finished" if cell.finished else "not finished"
@@ -53,7 +53,7 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             writer.writeheader()
             writer.writerows(rows)
 
-    write_whole(path, write)
+    atomic_write(path, write)
 
 
 def shown(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
@@ -74,7 +74,7 @@ def _figures(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         f"{metric}_{column}": summary.get(metric, {}).get(key)
         for metric in HIGHER_IS_BETTER
-        for column, key in (COLUMNS | MORE_COLUMNS).items()
+        for column, key in (COLUMNS | OPTIONAL_COLUMNS).items()
     }
 
 
