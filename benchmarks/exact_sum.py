@@ -26,10 +26,10 @@ BAR = 1.3
 
 def timed(comm: Communicator, work: Callable[[], object]) -> float:
     """Return the seconds that the slowest rank takes."""
-    comm.wait()
+    comm.barrier()
     begin = time.perf_counter()
     work()
-    return comm.maximum([time.perf_counter() - begin])[0]
+    return comm.allreduce_max([time.perf_counter() - begin])[0]
 
 
 def risen(work: Callable[[], object]) -> int:
@@ -59,14 +59,16 @@ def main(words: Sequence[str] | None = None) -> None:
     rng = np.random.default_rng(comm.rank)
     hosts = comm.rank != SERVER or comm.size == 1
     increments = [rng.normal(size=args.length)] if hosts else []
-    largest = comm.maximum([max((np.abs(x).max() for x in increments), default=0.0)])[0]
+    largest = comm.allreduce_max(
+        [max((np.abs(x).max() for x in increments), default=0.0)]
+    )[0]
     terms = max(1, comm.size - 1)
     doubles = np.zeros(args.length)
     exact = aggregators.get("exact")()
 
     def plain() -> None:
         doubles[:] = increments[0] if increments else 0.0
-        comm.sum_to_server(doubles)
+        comm.reduce_sum(doubles)
 
     def ours() -> None:
         exact.sum(
@@ -76,7 +78,9 @@ def main(words: Sequence[str] | None = None) -> None:
     plain()
     ours()  # what MPI keeps from now on is no part of a sum
     rise = risen(ours) / (8 * args.length)
-    of_server, of_clients = comm.maximum([rise * (comm.rank == SERVER), rise * hosts])
+    of_server, of_clients = comm.allreduce_max(
+        [rise * (comm.rank == SERVER), rise * hosts]
+    )
     pairs = [(timed(comm, plain), timed(comm, ours)) for _ in range(args.repeats)]
     if comm.rank != SERVER:
         return

@@ -47,7 +47,7 @@ class Watch(PreemptionGuard):
         self.found: list[int] = []
 
     @property
-    def asked(self) -> bool:  # type: ignore[override]
+    def requested(self) -> bool:  # type: ignore[override]
         """Return that it is not to stop."""
         self.found.append(resident())
         return False
@@ -57,9 +57,9 @@ def trained(session: TrainingContext) -> list[int]:
     """Train; return this rank's resident bytes in each round."""
     watch = Watch()
     with tempfile.TemporaryDirectory() as name:
-        recorder = RunDirectory(Path(session.comm.share(name)))
+        recorder = RunDirectory(Path(session.comm.bcast_object(name)))
         run(session, recorder, identity={}, tell=ignore, stop=watch)
-        session.comm.wait()
+        session.comm.barrier()
     return watch.found
 
 
@@ -76,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> None:
     args = parser.parse_args(words)
     comm = open_communicator()
     data = w1.prepare(args.data, "W1") if comm.rank == SERVER else None
-    values = w1.configuration(comm.share(data), "fedapm", ROUNDS)
+    values = w1.configuration(comm.bcast_object(data), "fedapm", ROUNDS)
     values["evaluation"] = {"every": 2}
     session = open_context(validate(values, "benchmark"), comm)
     measure(session)
@@ -84,15 +84,15 @@ def main(words: Sequence[str] | None = None) -> None:
     trained(session)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(comm.share(name))
+        folder = Path(comm.bcast_object(name))
         small = startup.configuration(folder) if comm.rank == SERVER else None
-        small = comm.share(small)
+        small = comm.bcast_object(small)
         ends = {"rounds": args.rounds, "checkpoint": {"every": args.rounds}}
         few = {"participation": {"name": "random", "fraction": 0.2}}
         seldom = {"evaluation": {"every": args.rounds // 10}}
         growing = small | ends | few | seldom
         after = trained(open_context(validate(growing, "benchmark"), comm))
-    told = comm.gather([planned, peak, after[args.rounds // 10], after[-1]])
+    told = comm.gather_object([planned, peak, after[args.rounds // 10], after[-1]])
     if told is None:
         return
     print(machine())

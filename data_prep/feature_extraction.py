@@ -71,7 +71,7 @@ def extract(
     """
     items = _begin(comm, extractor, directory, identity)
     number = -(-len(items.names) // CHUNK)
-    missing: list[int] = comm.share(
+    missing: list[int] = comm.bcast_object(
         [c for c in range(number) if not _chunk(directory, c).exists()]
         if comm.rank == SERVER
         else None
@@ -87,7 +87,7 @@ def extract(
                 )
             except Exception as caught:  # whatever a user's own extractor raises
                 error = classify(caught)
-        comm.agree(error)
+        comm.raise_collectively(error)
     return _finish(comm, extractor, directory, items, number, tell)
 
 
@@ -107,8 +107,8 @@ def _begin(
             _claim(directory, json.dumps(asked, indent=1) + "\n")
         except Exception as caught:  # whatever a user's own extractor raises
             error = classify(caught)
-    comm.agree(error)
-    return comm.share(items)
+    comm.raise_collectively(error)
+    return comm.bcast_object(items)
 
 
 def _claim(directory: Path, asked: str) -> None:
@@ -243,8 +243,8 @@ def _finish(
             write_text(directory / FEATURES, json.dumps(summary) + "\n")
         except FedAPMError as caught:
             error = caught
-    comm.agree(error)
-    return comm.share(summary)
+    comm.raise_collectively(error)
+    return comm.bcast_object(summary)
 
 
 def _summary(

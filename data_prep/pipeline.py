@@ -268,7 +268,7 @@ def prepare(
         found = _ready(wanted, origin, directory, force, told)
     except Exception as caught:  # whatever a user's own part raises
         error = classify(caught)
-    ranks.agree(error)
+    ranks.raise_collectively(error)
     if isinstance(found, Manifest):
         return found, False
     return write_dataset(directory, **found, force=force, comm=ranks), True

@@ -140,8 +140,8 @@ def _table(where: str, table: Any) -> Table:
 def _column(where: str, column: Any, number: int) -> Column:
     if not isinstance(column, Column) or not isinstance(column.spec, InputSpec):
         _refuse(where, f"each input must be a Column, not {kind_of(column)}")
-    if not callable(column.take):
-        _refuse(where, f"take must be a function of rows, not {kind_of(column.take)}")
+    if not callable(column.fetch):
+        _refuse(where, f"take must be a function of rows, not {kind_of(column.fetch)}")
     spec = column.spec
     fault = input_error(spec)
     if fault:

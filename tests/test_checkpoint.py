@@ -143,14 +143,14 @@ def table(hosted) -> ClientStateStore:
 def test_an_untouched_client_costs_nothing_and_counts_in_the_digest():
     t = table([3, 1, 2])
     assert t.hosted == [1, 2, 3]
-    assert t.touched() == {}
-    t.touch(2)["shared"].fill_(5.0)
-    assert list(t.touched()) == [2]
-    assert (t.view(1)["shared"] == 0).all()
+    assert t.materialized() == {}
+    t.checkout(2)["shared"].fill_(5.0)
+    assert list(t.materialized()) == [2]
+    assert (t.peek(1)["shared"] == 0).all()
     digests = t.digests()
     assert digests.shape == (3, 32)
     assert (digests[0] == digests[2]).all()
-    assert digests[1].tobytes() == state_digest(t.view(2))
+    assert digests[1].tobytes() == state_digest(t.peek(2))
 
 
 @pytest.mark.parametrize("change", ["value", "name", "dtype", "shape", "client"])

@@ -187,7 +187,7 @@ def test_sitting_out_changes_nothing_and_the_rest_is_frozen_only_to_spare_work(n
         def __init__(self, problem):
             self.shared, self.personal = problem.shared, problem.personal
             self.batches, self.gradient = problem.batches, problem.gradient
-            problem.model.focus = lambda part: None
+            problem.model.set_trainable = lambda part: None
 
     sparing, plain = Package(make(name)), Package(make(name), NoModel)
     before = deepcopy(sparing.clients[1])

@@ -44,26 +44,26 @@ def test_counters_count_every_step_of_every_round(toy, buffers):
     s = session(toy["features"], buffers=buffers)
     work(s, 0, 1, 2)
     work(s, 1, 1)
-    assert s.table.view(1)["counters"].tolist() == [2 * steps_of(s, 1)]
-    assert s.table.view(2)["counters"].tolist() == [steps_of(s, 2)]
-    assert s.table.view(0)["counters"].tolist() == [0]
+    assert s.table.peek(1)["counters"].tolist() == [2 * steps_of(s, 1)]
+    assert s.table.peek(2)["counters"].tolist() == [steps_of(s, 2)]
+    assert s.table.peek(0)["counters"].tolist() == [0]
 
 
 def test_statistics_stay_with_their_client(toy):
     s = session(toy["features"])
     work(s, 0, 1)
-    moved = s.table.view(1)["buffers"].clone()
+    moved = s.table.peek(1)["buffers"].clone()
     assert not torch.equal(moved, initial(s)["buffers"])
     work(s, 0, 2)  # on the same model
-    assert torch.equal(s.table.view(1)["buffers"], moved)
-    assert torch.equal(s.table.view(0)["buffers"], initial(s)["buffers"])
+    assert torch.equal(s.table.peek(1)["buffers"], moved)
+    assert torch.equal(s.table.peek(0)["buffers"], initial(s)["buffers"])
 
 
 def test_averaged_statistics_ride_behind_the_increment(toy):
     s = session(toy["features"], buffers="mean")
     local = work(s, 0, 1)
     (increment,) = local.increments
-    change = s.table.view(1)["buffers"].double() - initial(s)["buffers"].double()
+    change = s.table.peek(1)["buffers"].double() - initial(s)["buffers"].double()
     assert len(increment) == s.size + len(change)
     np.testing.assert_array_equal(increment[s.size :], change.numpy())
 
@@ -71,11 +71,11 @@ def test_averaged_statistics_ride_behind_the_increment(toy):
 def test_those_who_sit_out_are_bit_identical_and_cost_nothing(toy):
     s = session(toy["features"])
     work(s, 0, 1)
-    before = {name: tensor.clone() for name, tensor in s.table.view(1).items()}
+    before = {name: tensor.clone() for name, tensor in s.table.peek(1).items()}
     local = work(s, 1, 0, 3)
     assert len(local.increments) == 2
-    assert sorted(s.table.touched()) == [0, 1, 3]
-    for name, tensor in s.table.view(1).items():
+    assert sorted(s.table.materialized()) == [0, 1, 3]
+    for name, tensor in s.table.peek(1).items():
         assert torch.equal(tensor, before[name])
 
 
@@ -87,7 +87,7 @@ def test_the_largest_magnitude_is_that_of_all_increments(toy):
 
 def test_an_update_that_is_not_finite_names_client_and_round(toy):
     s = session(toy["features"])
-    s.table.touch(2)["dual"].fill_(float("inf"))
+    s.table.checkout(2)["dual"].fill_(float("inf"))
     local = work(s, 4, 2)
     assert "client 2" in str(local.error)
     assert "round 5" in str(local.error)

@@ -225,7 +225,7 @@ def test_states_stay_where_every_rank_can_reach_them(toy):
     values = experiment(toy["features"], device="cuda")
     session = open_context(validate(values, "test"), Serial())
     assert session.groups.members[0].model.device.type == "cuda"
-    assert session.table.touch(0)["shared"].device.type == "cpu"
+    assert session.table.checkout(0)["shared"].device.type == "cpu"
 
 
 def test_half_precision_trains_and_evaluates_in_single(toy, tmp_path):

@@ -133,7 +133,7 @@ def test_no_mpi(launched, level):
     finding = only(Observations(ranks=[alone]))
     assert (finding.level, finding.name) == (level, "no MPI")
     assert "cannot load" in finding.what
-    assert "pip install mpich" in finding.mend
+    assert "pip install mpich" in finding.remedy
 
 
 TWO = {
@@ -242,7 +242,7 @@ def test_threads_bound_to_one_core():
     findings = run_checks(Observations(ranks=some, threads=4))
     (finding,) = [one for one in findings if one.name == "bound threads"]
     assert "rank 1 may use 1 core(s), 3 on n1, for 4 threads" in finding.what
-    assert "--bind-to none" in finding.mend
+    assert "--bind-to none" in finding.remedy
 
 
 def test_ranks_take_the_gpus_of_their_node_in_turn_and_the_server_none():
@@ -528,8 +528,8 @@ def test_a_process_that_hangs_says_where_and_ends():
     code = (
         "import time\n"
         "from fedapm_mpi.doctor import watchdog as watch\n"
-        "watch.LAST = 0.2\n"
-        "watch = watch.Watch(60)\n"
+        "watch.LAST_RANK_DELAY = 0.2\n"
+        "watch = watch.Watchdog(60)\n"
         "watch.knows(3, 4, lambda code: time.sleep(60))\n"  # the end hangs as well
         "watch.step('sum', 0.1)\n"
         "time.sleep(60)"

@@ -374,7 +374,7 @@ def test_a_run_goes_on_with_the_bits_of_an_unbroken_one(toy, tmp_path):
 
     whole = go(tmp_path / "whole", toy["features"], algorithm=FEDAPM)
     stop = PreemptionGuard()
-    stop.asked = True
+    stop.requested = True
     go(tmp_path / "broken", toy["features"], algorithm=FEDAPM, stop=stop)
     again = go(tmp_path / "broken", toy["features"], algorithm=FEDAPM, resume=True)
     assert digest_of(again) == digest_of(whole)

@@ -25,7 +25,7 @@ def test_the_first_asks_and_the_second_interrupts(capsys):
     with stop_signals() as stop:
         stop.hint = "go on with: fedapm train --resume runs/a"
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.due() == 1
+        assert stop.should_stop() == 1
         with pytest.raises(KeyboardInterrupt, match="--resume runs/a"):
             os.kill(os.getpid(), signal.SIGINT)
     assert capsys.readouterr().err == STOPPING
@@ -35,7 +35,7 @@ def test_a_first_one_after_a_sigterm_does_not_interrupt(capsys):
     with stop_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.due() == 1
+        assert stop.should_stop() == 1
     assert capsys.readouterr().err == STOPPING
 
 
@@ -45,7 +45,7 @@ def test_a_closed_terminal_asks_unless_nohup_was_there(handler, due):
     try:
         with stop_signals() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert stop.due() == due
+            assert stop.should_stop() == due
         assert signal.getsignal(signal.SIGHUP) is handler
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -60,7 +60,7 @@ def test_a_library_that_takes_a_signal_does_not_keep_it(handler):
             signal.signal(signal.SIGHUP, lambda number, frame: None)
             stop.install()
             os.kill(os.getpid(), signal.SIGHUP)
-            assert stop.asked == (handler == signal.SIG_DFL)
+            assert stop.requested == (handler == signal.SIG_DFL)
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -153,4 +153,4 @@ def test_a_terminals_interrupt_reaches_a_launcher_once(monkeypatch, tmp_path):
         ended = supervising.run_launcher([sys.executable, "-c", code, seconds])
         killer.wait()
         assert ended == supervising.LauncherExit(code_then, frozenset({signal.SIGINT}))
-        assert not ended.goes_on
+        assert not ended.resumable

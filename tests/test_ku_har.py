@@ -79,8 +79,12 @@ def test_windows_labels_and_subjects(folder, as_zip):
                 (source.ids == client) & (source.table.labels == label)
             )
             rows = np.round(rows_of(name, subject), 5)[: 5 * 128].reshape(5, 128, 8)
-            np.testing.assert_allclose(acc.take(own), scores(rows[..., 1:4]), atol=1e-4)
-            np.testing.assert_allclose(gyro.take(own), scores(rows[..., 5:]), atol=1e-4)
+            np.testing.assert_allclose(
+                acc.fetch(own), scores(rows[..., 1:4]), atol=1e-4
+            )
+            np.testing.assert_allclose(
+                gyro.fetch(own), scores(rows[..., 5:]), atol=1e-4
+            )
             assert len(np.unique(source.groups[own])) == 1
     assert len(np.unique(source.groups)) == 15
     assert read(folder, group="none").groups is None
@@ -97,7 +101,7 @@ def test_the_paper_s_windows(tmp_path, number, windows):
     own = np.flatnonzero(source.table.labels == 0)
     assert len(own) == windows
     rows = np.round(rows_of("0.Stand", "1", number), 5)
-    for k, window in enumerate(source.table.columns[0].take(own)):
+    for k, window in enumerate(source.table.columns[0].fetch(own)):
         raw = rows[256 * k : 256 * k + 128 : 2, 1:4]
         assert len(raw) == 64
         np.testing.assert_allclose(window, scores(raw[None])[0], atol=1e-4)
@@ -181,7 +185,7 @@ def test_windows_end_where_the_shorter_sensor_does(folder, sensor):
     for column, part in zip(
         source.table.columns, (cut[..., 1:4], cut[..., 5:]), strict=True
     ):
-        np.testing.assert_allclose(column.take(own), scores(part), atol=1e-4)
+        np.testing.assert_allclose(column.fetch(own), scores(part), atol=1e-4)
     assert len(source.table.labels) == 14 * (ROWS // 128) + end // 128
 
 
@@ -210,7 +214,7 @@ def test_copies_of_recordings(folder):
         "1.Sit/1001_A_2.csv", "5.Lay/1002_A_1.csv", "5.Lay/1002_A_2.csv",
         "5.Lay/1101_B_1.csv",
     )  # fmt: skip
-    x = source.table.columns[0].take(np.arange(len(source.table.labels)))
+    x = source.table.columns[0].fetch(np.arange(len(source.table.labels)))
     assert len(np.unique(x, axis=0)) == len(x) == 14 * (ROWS // 128)
     assert len(read(folder, clean=False).table.labels) == 18 * (ROWS // 128)
 

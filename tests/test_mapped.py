@@ -155,7 +155,7 @@ def test_another_process_sees_it(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from fedapm_mpi.storage.shared_memory import TensorArena, MappedFile\n"
-        f"cells = Cells(MappedFile.open(Path(sys.argv[1])), 0, 'abc', {capacities})\n"
+        f"cells = TensorArena(MappedFile.open(Path(sys.argv[1])), 0, 'abc', {capacities})\n"
         "found = cells.get('a')['shared']\n"
         "assert (found == 2).all()\n"
         "found.add_(1)\n"

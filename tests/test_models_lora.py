@@ -112,7 +112,7 @@ def test_chosen_layers_and_frozen_parameters():
     blocks = {row.name: row.block for row in split.table(1)}
     assert blocks["head.weight"] == blocks["body.0.weight"] == "frozen"
     assert len(split.shared) + len(split.personal) == len(split.gradient)
-    split.focus("both")
+    split.set_trainable("both")
     trained = {n for n, p in module.named_parameters() if p.requires_grad}
     assert trained == {*split.shared_names, *split.personal_names}
 

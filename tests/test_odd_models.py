@@ -86,14 +86,14 @@ class Ranks(Serial):
         self.others = others
         self.own = None
 
-    def maximum(self, values):
+    def allreduce_max(self, values):
         return [value + 1 for value in values]
 
-    def share(self, item):
+    def bcast_object(self, item):
         self.own = item
         return item
 
-    def gather(self, item):
+    def gather_object(self, item):
         rows = [item]
         for found in self.others:
             name, harmless = builtmodel._difference(self.own, found)

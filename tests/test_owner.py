@@ -23,7 +23,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from fedapm_mpi.tracking.run_lock import acquire
-held = take(Path(sys.argv[1]))
+held = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -32,7 +32,7 @@ HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path
 from fedapm_mpi.tracking.run_lock import acquire
-held = take(Path(sys.argv[1]))
+held = acquire(Path(sys.argv[1]))
 program = subprocess.Popen(["sleep", "60"], close_fds=False)
 forked = os.fork()
 if forked:

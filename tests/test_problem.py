@@ -75,7 +75,7 @@ def test_a_client_without_samples_does_no_step():
 def test_gradient_is_of_the_mean_loss_in_each_part():
     p = problem()
     batch = torch.tensor([1, 4, 7])
-    p.model.focus("both")
+    p.model.set_trainable("both")
     both = p.gradient("both", batch).clone()
     data = samples().rows(batch)
     module = p.model.module
@@ -83,8 +83,10 @@ def test_gradient_is_of_the_mean_loss_in_each_part():
     expected = torch.autograd.grad(loss, list(module.parameters()))
     torch.testing.assert_close(both, torch.cat([g.reshape(-1) for g in expected]))
     for part in ("shared", "personal"):
-        p.model.focus(part)
-        torch.testing.assert_close(p.gradient(part, batch), both[p.model.part(part)])
+        p.model.set_trainable(part)
+        torch.testing.assert_close(
+            p.gradient(part, batch), both[p.model.block_slice(part)]
+        )
 
 
 def test_full_gradient_is_that_of_all_samples_without_dropout(monkeypatch):

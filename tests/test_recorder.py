@@ -47,7 +47,7 @@ def test_going_on_drops_later_rounds_and_a_line_cut_off(tmp_path):
     with (tmp_path / "rounds.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"round": 5, "lo')
     again = RunDirectory(tmp_path)
-    again.keep_until(2)
+    again.truncate_after(2)
     again.add({"round": 3, "new": True})
     lines = (tmp_path / "rounds.jsonl").read_text("utf-8").splitlines()
     kept = [json.loads(line) for line in lines]

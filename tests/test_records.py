@@ -142,7 +142,7 @@ def test_a_wrong_round_of_an_older_version_does_not_cost_its_neighbours(tmp_path
 def test_going_on_gives_old_records_check_values(tmp_path):
     write(tmp_path, ['{"round": 0, "loss": 1.5}\n', '{"round": 1}\n{"round": 2}\n'])
     recorder = RunDirectory(tmp_path)
-    assert recorder.keep_until(1) == []
+    assert recorder.truncate_after(1) == []
     recorder.add({"round": 2})
     raw = (tmp_path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
     assert all(parse(one).checked for one in raw)
@@ -154,12 +154,12 @@ def test_going_on_gives_old_records_check_values(tmp_path):
 def test_going_on_says_which_records_are_lost(tmp_path):
     write(tmp_path, [*lines(0, 1), b"\xff\n", *lines(5, 6, 7, 9)])
     recorder = RunDirectory(tmp_path)
-    damaged, lost = recorder.keep_until(8)
+    damaged, lost = recorder.truncate_after(8)
     assert "damaged lines, left out: 1 (line 3)" in damaged
     assert "lacks the records of rounds 2-4,8 (4 in all)" in lost
     assert rounds(Records(tmp_path)) == [0, 1, 5, 6, 7]
     assert recorder.last["round"] == 7
-    assert recorder.keep_until(-1) == []
+    assert recorder.truncate_after(-1) == []
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe", "link"])
@@ -170,7 +170,7 @@ def test_something_else_by_the_name_is_one_sentence(tmp_path, kind):
     else:
         (os.mkdir if kind == "directory" else os.mkfifo)(path)
     with pytest.raises(WriteError, match="cannot read"):
-        RunDirectory(tmp_path).keep_until(3)
+        RunDirectory(tmp_path).truncate_after(3)
     with pytest.raises(DataError, match="is not a run directory"):
         read_records(tmp_path)
     if kind != "pipe":

@@ -84,7 +84,7 @@ def test_what_is_written_is_read_back(made, table, splits):
             assert got.labels.dtype == np.int64
             np.testing.assert_array_equal(got.labels, table.labels[rows])
             for c in table.columns:
-                expected = c.take(everything)[rows]
+                expected = c.fetch(everything)[rows]
                 assert got.inputs[c.spec.name].dtype == expected.dtype
                 np.testing.assert_array_equal(got.inputs[c.spec.name], expected)
             assert list(got.lengths) == ["sound"]

@@ -162,9 +162,9 @@ def test_noise_does_not_depend_on_the_order_of_reading():
     """A sample's noise is its own; no two samples or inputs have the same."""
     c = shift("noise").table.columns[0]
     rows = np.arange(N)
-    whole = c.take(rows)
+    whole = c.fetch(rows)
     for some in (rows[::-1], rows[100:101], rows[::7]):
-        np.testing.assert_array_equal(c.take(some), whole[some])
+        np.testing.assert_array_equal(c.fetch(some), whole[some])
     noisy = whole[(whole != 0).all(axis=1)]
     assert len(np.unique(noisy, axis=0)) == len(noisy)
     table = shift("noise").table
@@ -248,7 +248,7 @@ def test_samples_lack_inputs_at_the_rate_given_that_one_remains(rate):
     np.testing.assert_array_equal(after.labels, before.labels)
     for c, old, lack in zip(after.columns, before.columns, lacks.T, strict=True):
         assert c.spec.ragged
-        x, known = c.take(np.arange(N)), old.take(np.arange(N))
+        x, known = c.fetch(np.arange(N)), old.fetch(np.arange(N))
         assert (x[lack] == 0).all()
         np.testing.assert_array_equal(x[~lack], known[~lack])
     np.testing.assert_array_equal(after.columns[0].lengths, 3 * ~lacks[:, 0])

@@ -32,7 +32,7 @@ def read(name, path, **options):
 def everything(source):
     """Return the stored inputs by name."""
     rows = np.arange(len(source.table.labels))
-    return {c.spec.name: c.take(rows) for c in source.table.columns}
+    return {c.spec.name: c.fetch(rows) for c in source.table.columns}
 
 
 def spec(source, name):

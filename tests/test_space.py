@@ -46,12 +46,12 @@ def test_take_and_spread_go_by_name(held):
     assert all(torch.equal(named[name], everything[name]) for name in everything)
     for g, own in enumerate(held):
         mine = joined({name: everything[name] for name in own})
-        assert torch.equal(space.take(g, vector), mine)
+        assert torch.equal(space.restrict(g, vector), mine)
         both = torch.stack([vector, -vector])
-        assert torch.equal(space.take(g, both), torch.stack([mine, -mine]))
+        assert torch.equal(space.restrict(g, both), torch.stack([mine, -mine]))
         expected = {n: x if n in own else 0 * x for n, x in everything.items()}
-        assert torch.equal(space.spread(g, mine), joined(expected))
-        again = space.spread(g, torch.stack([mine, 2 * mine]))
+        assert torch.equal(space.extend(g, mine), joined(expected))
+        again = space.extend(g, torch.stack([mine, 2 * mine]))
         assert torch.equal(again[1], 2 * joined(expected))
         for name in SHAPES:
             place = space.local(g, name)
@@ -83,5 +83,5 @@ def test_sections_are_the_whole_and_have_the_same_holders_throughout(held):
 def test_one_group_is_the_whole_and_nothing_is_copied():
     space = SharedLayout([SHAPES])
     vector = torch.arange(float(space.size))
-    assert space.take(0, vector) is space.spread(0, vector) is vector
+    assert space.restrict(0, vector) is space.extend(0, vector) is vector
     assert len(space.sections) == 1

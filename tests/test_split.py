@@ -58,13 +58,13 @@ def test_gradients_are_views_and_equal_autograd():
     )
     shared = torch.cat([parts[n].reshape(-1) for n in split.shared_names])
     personal = torch.cat([parts[n].reshape(-1) for n in split.personal_names])
-    torch.testing.assert_close(split.gradient[split.part("shared")], shared)
-    torch.testing.assert_close(split.gradient[split.part("personal")], personal)
+    torch.testing.assert_close(split.gradient[split.block_slice("shared")], shared)
+    torch.testing.assert_close(split.gradient[split.block_slice("personal")], personal)
 
 
 def test_a_frozen_front_costs_no_backward_work():
     split = PartitionedModel.from_patterns(network(), personal=["3.*"])
-    split.focus("personal")
+    split.set_trainable("personal")
     visited: list[str] = []
     for name, layer in split.module.named_children():
         layer.register_forward_hook(
@@ -75,8 +75,8 @@ def test_a_frozen_front_costs_no_backward_work():
     split.gradient.zero_()
     split.module(torch.randn(3, 4)).sum().backward()
     assert visited == ["0:False", "1:False", "2:False", "3:True"]
-    assert split.gradient[split.part("shared")].abs().max() == 0
-    assert split.gradient[split.part("personal")].abs().max() > 0
+    assert split.gradient[split.block_slice("shared")].abs().max() == 0
+    assert split.gradient[split.block_slice("personal")].abs().max() > 0
 
 
 def test_named_gives_back_every_tensor():

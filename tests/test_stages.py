@@ -113,7 +113,7 @@ def test_stages_that_never_change_are_applied_once(name):
 
 def test_what_a_phase_freezes_is_not_left_behind_for_good():
     model, own = built("cnn")
-    model.focus("personal")
+    model.set_trainable("personal")
     assert (
         stages.apply_constant_stages(stages.constant_stages(model.module), own).stage
         == 1
@@ -223,7 +223,7 @@ def test_nothing_is_kept_for_a_single_pass(monkeypatch):
     batch = next(iter(p.batches("personal", LocalBudget(epochs=1), SIZE)))
     found = p.gradient("personal", batch).clone()
     fresh = LocalObjective(model, own, seed=3, round_index=0, client=0)
-    model.focus("personal")
+    model.set_trainable("personal")
     assert torch.equal(found, fresh.gradient("personal", batch))
 
 
@@ -233,12 +233,12 @@ def test_an_algorithm_may_ask_for_another_part_than_the_phase_is_for():
     p = LocalObjective(model, own, seed=3, round_index=0, client=0)
     batch = next(iter(p.batches("personal", LocalBudget(epochs=2), SIZE)))
     kept = p.gradient("personal", batch).clone()
-    model.focus("both")
+    model.set_trainable("both")
     both = p.gradient("both", batch).clone()
     fresh = LocalObjective(model, own, seed=3, round_index=0, client=0)
     torch.testing.assert_close(both, fresh.gradient("both", batch))
-    assert both[model.part("shared")].any()
-    torch.testing.assert_close(kept, both[model.part("personal")])
+    assert both[model.block_slice("shared")].any()
+    torch.testing.assert_close(kept, both[model.block_slice("personal")])
 
 
 def test_little_is_kept_of_what_would_be_large(monkeypatch):

@@ -43,9 +43,9 @@ def test_other_limits_are_refused(limit):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_signals_ask(number):
     with stop_signals() as stop:
-        assert stop.due() == 0
+        assert stop.should_stop() == 0
         os.kill(os.getpid(), number)
-        assert stop.due() == 1
+        assert stop.should_stop() == 1
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_run_stops_when_another_round_would_not_end_in_time(clock):
     while True:
         stop.begin_round()
         clock[0] += 4
-        due = stop.due()
+        due = stop.should_stop()
         clock[0] += 6
         done += 1
         if due:
@@ -76,9 +76,9 @@ def test_the_first_round_counts_with_what_it_took_so_far(clock):
     stop = PreemptionGuard(deadline=1000 + 100 + GRACE_SECONDS)
     stop.begin_round()
     clock[0] += 32
-    assert stop.due() == 0
+    assert stop.should_stop() == 0
     clock[0] += 3
-    assert stop.due() == 1
+    assert stop.should_stop() == 1
 
 
 def test_the_longest_round_counts(clock):
@@ -86,9 +86,9 @@ def test_the_longest_round_counts(clock):
     for seconds in (30, 1, 1):
         stop.begin_round()
         clock[0] += seconds
-    assert stop.due() == 0
+    assert stop.should_stop() == 0
     clock[0] += 9
-    assert stop.due() == 1
+    assert stop.should_stop() == 1
 
 
 @pytest.mark.parametrize(

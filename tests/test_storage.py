@@ -52,13 +52,13 @@ def test_states_and_samples_lie_in_the_scratch_folder(toy, tmp_path):
     own = opened(toy["features"]).samples(2, "train")
     assert torch.equal(first.inputs[0], own.inputs[0])
     assert torch.equal(first.labels, own.labels)
-    assert not session.table.is_touched(3)
-    state = session.table.touch(3)
+    assert not session.table.is_materialized(3)
+    state = session.table.checkout(3)
     state["dual"].fill_(2.0)
-    session.table.settle(3, state)
-    assert session.table.is_touched(3)
-    assert (session.table.view(3)["dual"] == 2).all()
-    assert list(session.table.touched()) == [3]
+    session.table.commit(3, state)
+    assert session.table.is_materialized(3)
+    assert (session.table.peek(3)["dual"] == 2).all()
+    assert list(session.table.materialized()) == [3]
     assert not list(tmp_path.iterdir()), "the file has no name by now"
 
 
@@ -102,11 +102,11 @@ def test_cells_have_room_for_every_client(toy, tmp_path, name):
     model = {"name": "mlp", "hidden": [8]}
     session = opened(toy[name], scratch=str(tmp_path), model=model)
     for client in range(session.num_clients):
-        session.table.touch(client)
+        session.table.checkout(client)
         for split in ("train", "test"):
             session.samples(client, split)
             assert (client, split) in session.storage.samples
-    assert len(session.table.touched()) == session.num_clients
+    assert len(session.table.materialized()) == session.num_clients
 
 
 def table(kept=None):
@@ -116,11 +116,11 @@ def table(kept=None):
 
 def test_a_tensor_that_was_replaced_is_kept():
     states = table()
-    state = states.touch(1)
+    state = states.checkout(1)
     state["shared"] = torch.ones(3)
-    states.settle(1, state)
-    assert (states.view(1)["shared"] == 1).all()
-    assert (states.view(0)["shared"] == 0).all()
+    states.commit(1, state)
+    assert (states.peek(1)["shared"] == 1).all()
+    assert (states.peek(0)["shared"] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -134,10 +134,10 @@ def test_a_tensor_that_was_replaced_is_kept():
 )
 def test_a_state_of_another_layout_is_refused(change, name):
     states = table()
-    state = states.touch(0)
+    state = states.checkout(0)
     change(state)
     with pytest.raises(TrainingError, match=f"client 0 left '{name}'.*new_client"):
-        states.settle(0, state)
+        states.commit(0, state)
 
 
 def test_costs_follow_the_work(toy):
@@ -174,9 +174,9 @@ class Untold:
 )
 def test_only_sums_in_any_order_let_participants_move(toy, changes, dealt):
     session = opened(toy["features"], **changes)
-    assert session.deals == dealt
+    assert session.dynamic == dealt
     session.reduction = Untold()
-    assert not session.deals
+    assert not session.dynamic
 
 
 def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypatch):
@@ -193,11 +193,11 @@ def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypa
 
 def test_the_largest_are_drawn_first(toy):
     class Turns:
-        def draw(self, count):
+        def take(self, count):
             return range(count)
 
     alone = opened(toy["odd"])
-    shared = Storage(turns=Turns(), nodes=(0,))
+    shared = Storage(tickets=Turns(), nodes=(0,))
     session = dataclasses.replace(alone, storage=shared)
     counts = session.manifest.counts["train"]
     chosen = np.array([0, 2, 3, 5, 6])

@@ -30,8 +30,8 @@ time.sleep(30)
 WATCH = """
 import sys
 from fedapm_mpi.cluster.supervisor import run_launcher
-ended = supervise([sys.executable, "-c", sys.argv[1]])
-print(ended.code, sorted(ended.told), ended.goes_on)
+ended = run_launcher([sys.executable, "-c", sys.argv[1]])
+print(ended.code, sorted(ended.signals), ended.resumable)
 """
 
 
@@ -52,7 +52,7 @@ print(ended.code, sorted(ended.told), ended.goes_on)
     ],
 )
 def test_when_a_run_goes_on(code, told, goes_on):
-    assert LauncherExit(code, frozenset(told)).goes_on is goes_on
+    assert LauncherExit(code, frozenset(told)).resumable is goes_on
 
 
 @pytest.mark.parametrize("number", [USR1, USR2])

@@ -106,24 +106,24 @@ class _MixedUp:
     ) -> Tensor:
         """Load, train, and return the change of what the mean is taken of."""
         (server,) = broadcast
-        own, before = client["shared"], self.vote(client)
+        own, before = client["shared"], self.augmented_model(client)
         problem.personal.copy_(client["personal"])  # empty
         problem.shared.copy_(own)
         problem.shared[self.dense].copy_(server[self.dense])
         self.train(server, client, problem, weight)
         own.copy_(problem.shared)
-        self.ascend(server, client)
-        return (self.vote(client) - before)[None]
+        self.update_dual(server, client)
+        return (self.augmented_model(client) - before)[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Keep the mean over all clients, whether they took part or not."""
         server.add_(total, alpha=1 / round_.num_clients)
 
-    def vote(self, client: ClientState) -> Tensor:
+    def augmented_model(self, client: ClientState) -> Tensor:
         """Return what the server takes the mean of, a copy in float64."""
         return client["shared"].to(torch.float64, copy=True)
 
-    def ascend(self, server: Tensor, client: ClientState) -> None:
+    def update_dual(self, server: Tensor, client: ClientState) -> None:
         """Update what else the client keeps."""
 
     def train(
@@ -173,11 +173,15 @@ class FedAPM(_MixedUp):
             "dual": torch.zeros_like(shared),
         }
 
-    def vote(self, client: ClientState) -> Tensor:
+    def augmented_model(self, client: ClientState) -> Tensor:
         r"""Return :math:`\theta_i + \pi_i/\rho`, in float64."""
-        return super().vote(client).add_(client["dual"].double(), alpha=1 / self.rho)
+        return (
+            super()
+            .augmented_model(client)
+            .add_(client["dual"].double(), alpha=1 / self.rho)
+        )
 
-    def ascend(self, server: Tensor, client: ClientState) -> None:
+    def update_dual(self, server: Tensor, client: ClientState) -> None:
         """Update the dual, with what was broadcast before the round."""
         client["dual"].add_(client["shared"] - server, alpha=self.rho)
 

@@ -191,7 +191,7 @@ def cut_series(path: Path) -> dict[str, np.ndarray]:
     kept = np.flatnonzero(split >= 0)
     table = source.table
     return {
-        **{f"x_{c.spec.name}": c.take(kept) for c in table.columns},
+        **{f"x_{c.spec.name}": c.fetch(kept) for c in table.columns},
         "y": table.labels[kept],
         "client": np.array(source.id_names)[source.ids[kept]],
         "split": split[kept],
@@ -203,7 +203,7 @@ def segment_means(path: Path) -> dict[str, np.ndarray]:
     """Return the means of eight equal parts of each of the watch's windows."""
     source = sources.get("watch")(path)
     rows = np.arange(len(source.table.labels))
-    signals = [c.take(rows).astype(np.float64) for c in source.table.columns]
+    signals = [c.fetch(rows).astype(np.float64) for c in source.table.columns]
     parts = [x.reshape(len(x), SEGMENTS, -1, x.shape[2]).mean(2) for x in signals]
     features = np.concatenate(parts, axis=2).reshape(len(rows), -1)
     scaled = (features - features.mean(0)) / features.std(0)

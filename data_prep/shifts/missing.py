@@ -100,7 +100,7 @@ def _emptied(column: Column, without: NDArray[np.bool_]) -> Column:
     return replace(
         column,
         spec=replace(column.spec, ragged=True),
-        take=_blanked(column.take, without),
+        fetch=_blanked(column.fetch, without),
         lengths=np.where(without, 0, lengths),
         optional=True,
     )

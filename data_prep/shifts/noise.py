@@ -53,7 +53,7 @@ def noise(
     chosen = chosen_inputs(table, inputs)
     spread = level * strengths(clients.number, generator(clients.seed, "noise-levels"))
     columns = [
-        replace(c, take=_noisy(c, number, spread[clients.owner], clients.seed))
+        replace(c, fetch=_noisy(c, number, spread[clients.owner], clients.seed))
         if c.spec.name in chosen
         else c
         for number, c in enumerate(table.columns)
@@ -70,7 +70,7 @@ def _noisy(
     kind = np.dtype(spec.dtype)
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        block = column.take(rows).astype(np.float64)
+        block = column.fetch(rows).astype(np.float64)
         for place, row in enumerate(rows.tolist()):
             length = spec.shape[0] if spec.shape else 1
             if column.lengths is not None:

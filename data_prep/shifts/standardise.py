@@ -92,7 +92,7 @@ def _standardised(column: Column, clients: Clients, over: str) -> Column:
         return scores.astype(np.float32).reshape(len(rows), *column.spec.shape)
 
     spec = replace(column.spec, dtype="float32", scale=1.0, shift=0.0)
-    return replace(column, spec=spec, take=take)
+    return replace(column, spec=spec, fetch=take)
 
 
 def _steps(

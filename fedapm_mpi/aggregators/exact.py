@@ -86,7 +86,7 @@ class Exact:
             block = slice(start, min(start + BLOCK_ELEMENTS, length))
             size = block.stop - block.start
             part = encode([x[block] for x in increments], size, exponent)
-            comm.sum_to_server(part)
+            comm.reduce_sum(part)
             if here:
                 decode(part, exponent, total[block])
         return total

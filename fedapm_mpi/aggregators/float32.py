@@ -30,5 +30,5 @@ class Float32:
         total = np.zeros(length, dtype=np.float32)
         for increment in increments:
             total += increment.astype(np.float32)
-        comm.sum_to_server(total)
+        comm.reduce_sum(total)
         return total.astype(np.float64)

@@ -145,7 +145,7 @@ class FederatedAveraging(LocalTraining):
         """Return the client's own copies of both blocks."""
         return {"shared": shared.clone(), "personal": personal.clone()}
 
-    def send(
+    def make_update(
         self, u: Tensor, u_server: Tensor, client: ClientState, weight: float
     ) -> Tensor:
         """Make `u` the client's own shared block; return the increment, (1, d)."""

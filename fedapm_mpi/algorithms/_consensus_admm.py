@@ -122,13 +122,13 @@ class ConsensusADMM:
     ) -> Tensor:
         """Solve, ascend the dual, and return the change of the vote, (1, d)."""
         (u_server,) = broadcast
-        vote_before = self.vote(client)
-        anchor = self.anchor(u_server, client)
+        vote_before = self.augmented_model(client)
+        anchor = self.prox_center(u_server, client)
         self.solve(u_server, anchor, client, problem, weight)
-        self.ascend(anchor, client)
+        self.update_dual(anchor, client)
         if self.balance is not None:
             client["rho"].fill_(self.rho)
-        return (self.vote(client) - vote_before)[None]
+        return (self.augmented_model(client) - vote_before)[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Move u to the minimiser of the augmented Lagrangian in it."""
@@ -147,14 +147,14 @@ class ConsensusADMM:
         """Do the local work: update "shared" and "personal" of the client."""
         raise NotImplementedError
 
-    def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
+    def prox_center(self, u_server: Tensor, client: ClientState) -> Tensor:
         """Return what penalty and dual hold the client to in this round, (d,)."""
         return u_server
 
-    def ascend(self, anchor: Tensor, client: ClientState) -> None:
+    def update_dual(self, anchor: Tensor, client: ClientState) -> None:
         """Make the dual step of a round; nothing if `solve` makes them."""
 
-    def vote(self, client: ClientState) -> Tensor:
+    def augmented_model(self, client: ClientState) -> Tensor:
         r"""Return :math:`(\rho_i u_i + \pi_i)/\rho`, (d,) in float64."""
         share = 1.0 if self.balance is None else float(client["rho"]) / self.rho
         return admm.augmented_model(client["shared"], client["dual"], self.rho, share)
@@ -236,12 +236,12 @@ class RelaxedADMM(ConsensusADMM):
                 msg = f"{name} must lie between 0 and {limit:.4g}, got {value}"
                 raise ValueError(msg)
 
-    def ascend(self, anchor: Tensor, client: ClientState) -> None:
+    def update_dual(self, anchor: Tensor, client: ClientState) -> None:
         """Make the dual step, of this method's length."""
         length = self.rho * self.dual_step
         admm.dual_ascent_step(client["dual"], client["shared"], anchor, length)
 
-    def anchor(self, u_server: Tensor, client: ClientState) -> Tensor:
+    def prox_center(self, u_server: Tensor, client: ClientState) -> Tensor:
         """Return the broadcast u, relaxed."""
         if self.relaxation == 1:
             return u_server

@@ -34,7 +34,7 @@ class LocalTraining:
                 forbid_criterion(**{field.name: work})
                 object.__setattr__(self, field.name, work)
 
-    def descend(
+    def minimize(
         self,
         problem: Objective,
         part: Block,
@@ -42,7 +42,7 @@ class LocalTraining:
         lr: float,
         adjust_shared: Callable[[Tensor, Tensor], object] | None = None,
     ) -> None:
-        """Take SGD steps; see `base.descend`."""
+        """Take SGD steps; see `base.minimize`."""
         minimize(
             problem,
             part,

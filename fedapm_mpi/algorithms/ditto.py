@@ -69,10 +69,10 @@ class Ditto(FederatedAveraging):
         (w_server,) = broadcast
         problem.shared.copy_(w_server)
         # FedAvg's phase, and the first to draw: its batches and dropout are FedAvg's.
-        self.descend(problem, "both", self.global_work, self.lr_global)
-        increment = self.send(problem.shared, w_server, client, weight)
+        self.minimize(problem, "both", self.global_work, self.lr_global)
+        increment = self.make_update(problem.shared, w_server, client, weight)
         problem.shared.copy_(client["own"])
-        self.descend(
+        self.minimize(
             problem,
             "shared",
             self.personal_work,

@@ -54,7 +54,7 @@ class FedAlt(FederatedAveraging):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        self.descend(problem, "personal", self.personal_work, self.lr_personal)
-        self.descend(problem, "shared", self.shared_work, self.lr_shared)
+        self.minimize(problem, "personal", self.personal_work, self.lr_personal)
+        self.minimize(problem, "shared", self.shared_work, self.lr_shared)
         client["personal"].copy_(problem.personal)
-        return self.send(problem.shared, u_server, client, weight)
+        return self.make_update(problem.shared, u_server, client, weight)

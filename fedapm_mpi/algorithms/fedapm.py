@@ -182,16 +182,16 @@ class FedAPM(RelaxedADMM):
             state["xi"] = torch.tensor([self.shared_work.xi], dtype=torch.float64)
         return state
 
-    def vote(self, client: ClientState) -> Tensor:
+    def augmented_model(self, client: ClientState) -> Tensor:
         r"""Return :math:`z_i`, or :math:`\pi_i/\rho`: it changes as :math:`u_i - u`."""
         if self.server_average == "all":
-            return super().vote(client)
+            return super().augmented_model(client)
         return admm.augmented_model(
             client["shared"], client["dual"], self.rho, share=0.0
         )
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
-        """Move u to the mean; `total` holds the changes of what `vote` returns."""
+        """Move u to the mean; `total` holds the changes of `augmented_model`."""
         if self.server_average == "all":
             super().server_step(server, total, round_)
         elif round_.participants:

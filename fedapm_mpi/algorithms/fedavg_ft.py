@@ -50,4 +50,4 @@ class FedAvgFT(FedAvg):
         """Fine-tune the global model, all of which is shared."""
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
-        self.descend(problem, "both", self.fine_tune_work, self.lr_fine_tune)
+        self.minimize(problem, "both", self.fine_tune_work, self.lr_fine_tune)

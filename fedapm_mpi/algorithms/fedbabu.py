@@ -70,8 +70,8 @@ class FedBABU(FederatedAveraging):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])  # the initial head, for good
-        self.descend(problem, "shared", self.work, self.lr)
-        return self.send(problem.shared, u_server, client, weight)
+        self.minimize(problem, "shared", self.work, self.lr)
+        return self.make_update(problem.shared, u_server, client, weight)
 
     def personalise(
         self,
@@ -84,7 +84,7 @@ class FedBABU(FederatedAveraging):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        self.descend(
+        self.minimize(
             problem,
             FINE_TUNED_BLOCKS[self.fine_tune],
             self.fine_tune_work,

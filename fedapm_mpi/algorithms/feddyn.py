@@ -86,7 +86,7 @@ class FedDyn(LocalTraining):
             slope.sub_(own).add_(at - server, alpha=self.penalty)
 
         problem.shared.copy_(server)
-        self.descend(problem, "both", self.work, self.lr, regularise)
+        self.minimize(problem, "both", self.work, self.lr, regularise)
         theta.copy_(problem.shared)
         own.sub_(theta - server, alpha=self.penalty)
         return weighted_delta(theta, server, weight)

@@ -54,5 +54,5 @@ class FedProx(FedSim):
             slope.add_(w - w_server, alpha=self.mu)
 
         problem.shared.copy_(w_server)
-        self.descend(problem, "both", self.work, self.lr, pull)
-        return self.send(problem.shared, w_server, client, weight)
+        self.minimize(problem, "both", self.work, self.lr, pull)
+        return self.make_update(problem.shared, w_server, client, weight)

@@ -63,7 +63,7 @@ class FedRep(FederatedAveraging):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        self.descend(problem, "personal", self.head_work, self.lr_head)
-        self.descend(problem, "shared", self.body_work, self.lr_body)
+        self.minimize(problem, "personal", self.head_work, self.lr_head)
+        self.minimize(problem, "shared", self.body_work, self.lr_body)
         client["personal"].copy_(problem.personal)
-        return self.send(problem.shared, u_server, client, weight)
+        return self.make_update(problem.shared, u_server, client, weight)

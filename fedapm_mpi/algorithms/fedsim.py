@@ -47,6 +47,6 @@ class FedSim(FederatedAveraging):
         (u_server,) = broadcast
         problem.shared.copy_(u_server)
         problem.personal.copy_(client["personal"])
-        self.descend(problem, "both", self.work, self.lr)
+        self.minimize(problem, "both", self.work, self.lr)
         client["personal"].copy_(problem.personal)
-        return self.send(problem.shared, u_server, client, weight)
+        return self.make_update(problem.shared, u_server, client, weight)

@@ -89,7 +89,7 @@ class Flame(LocalTraining):
         w, dual, theta = client["shared"], client["dual"], client["own"]
         vote_before = admm.augmented_model(w, dual, self.rho)
         problem.shared.copy_(theta)
-        self.descend(
+        self.minimize(
             problem,
             "both",
             self.personal_work,

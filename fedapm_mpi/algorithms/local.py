@@ -49,7 +49,7 @@ class LocalOnly(LocalTraining):
     ) -> Tensor:
         """Train; the increment is empty."""
         problem.personal.copy_(client["personal"])
-        self.descend(problem, "both", self.work, self.lr)
+        self.minimize(problem, "both", self.work, self.lr)
         client["personal"].copy_(problem.personal)
         return torch.zeros(self.rows, len(problem.shared), dtype=torch.float64)
 

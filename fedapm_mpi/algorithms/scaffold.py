@@ -93,7 +93,7 @@ class Scaffold(LocalTraining):
             slope.add_(correction)
 
         problem.shared.copy_(x)
-        self.descend(problem, "both", self.work, self.lr, correct)
+        self.minimize(problem, "both", self.work, self.lr, correct)
         y.copy_(problem.shared)
 
         before = control.clone()

@@ -177,7 +177,7 @@ def load_client_model(
         _personalize(final, client, state, run)
     else:
         at_server = final.config.evaluation.shared == "server"
-        u = final.groups.take(client, server["rows"][0])
+        u = final.groups.restrict(client, server["rows"][0])
         model.shared.copy_(u if at_server else state["shared"])
         model.personal.copy_(state["personal"])
     module: nn.Module = model.module.eval()
@@ -279,7 +279,7 @@ def _personalize(final: _Final, client: int, state: ClientState, run: Path) -> N
         bf16=config.precision == "bf16",
     )
     rows = final.server["rows"][: final.algorithm.rows]
-    broadcast = final.groups.take(client, rows).to(group.model.dtype)
+    broadcast = final.groups.restrict(client, rows).to(group.model.dtype)
     weight = 1 / m if uniform else float(counts[client] / counts.sum())
     final.algorithm.personalise(broadcast, state, problem, weight)
 

@@ -120,7 +120,7 @@ def _examine(
     watch.step("loading torch", max(patience, LOADING_SECONDS))
     from fedapm_mpi.doctor.runner import observe, run_all_checks
 
-    comm.wait()  # in this step, which may take longer than others
+    comm.barrier()  # in this step, which may take longer than others
     watch.step("reading the command line", patience)
     order = run_on_server(comm, lambda: _read_order(argv))
     if isinstance(order, int):
@@ -133,8 +133,8 @@ def _examine(
             code = run_all_checks(observed, order)
         except FedAPMError as caught:
             error = caught
-    comm.agree(error)
-    return comm.share((code,))[0]
+    comm.raise_collectively(error)
+    return comm.bcast_object((code,))[0]
 
 
 def _examine_alone(

@@ -102,7 +102,7 @@ def _extractor(
         check_methods("extractor", {"name": order.name}, made, *needed)
     except Exception as caught:
         error = classify(caught, building=True)
-    comm.agree(error)
+    comm.raise_collectively(error)
     return made
 
 

@@ -175,7 +175,7 @@ def run(args: argparse.Namespace) -> int:
     relay_outputs()
     if args.requeue:
         ended = run_launcher(chosen)
-        if ended.goes_on:
+        if ended.resumable:
             requeue()
         else:
             report_failure(ended)

@@ -58,7 +58,7 @@ def _run_cells(args: argparse.Namespace) -> int:
         words = ["train", str(config), "--run-dir", str(cell.run), "--resume"]
         words += ["--progress", "none"]
         ended = run_launcher(command(job_of(args), words, launcher=args.launcher))
-        if ended.told or ended.code == EXIT_RESUMABLE:
+        if ended.signals or ended.code == EXIT_RESUMABLE:
             return ended.code or EXIT_RESUMABLE
         report_failure(ended)
         codes.append(ended.code)

@@ -36,20 +36,20 @@ class LauncherExit(NamedTuple):
     code: int
     """Its exit code; 128 more than the signal that ended it."""
 
-    told: frozenset[int]
+    signals: frozenset[int]
     """Signals that came meanwhile."""
 
     @property
-    def goes_on(self) -> bool:
+    def resumable(self) -> bool:
         """Whether its run is to go on in another start.
 
         Not if it was cancelled or has failed. Ranks that stop leave with 75; a launcher
         that ends the last of them on their way out may report a signal instead.
         """
         ending = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        if self.told & ending or self.code in FINAL_EXIT_CODES:
+        if self.signals & ending or self.code in FINAL_EXIT_CODES:
             return False
-        return self.code == EXIT_RESUMABLE or bool(self.told)
+        return self.code == EXIT_RESUMABLE or bool(self.signals)
 
 
 def run_launcher(command: Sequence[str], **options: Any) -> LauncherExit:
@@ -114,7 +114,7 @@ def _in_foreground() -> bool:
 
 def report_failure(ended: LauncherExit) -> None:
     """Say how to go on after ranks that could not: those that were killed are mute."""
-    if ended.code not in (*FINAL_EXIT_CODES, EXIT_RESUMABLE) and not ended.told:
+    if ended.code not in (*FINAL_EXIT_CODES, EXIT_RESUMABLE) and not ended.signals:
         _report(
             f"the launcher ended with exit code {ended.code}, so a rank was killed or "
             "has failed; a run with a checkpoint goes on with --resume"

@@ -29,18 +29,18 @@ class Communicator(Protocol):
         """Overwrite a contiguous `array` on every rank with the server's."""
         ...
 
-    def sum_to_server(self, array: Array) -> None:
+    def reduce_sum(self, array: Array) -> None:
         """Overwrite the server's contiguous `array` with the sum over ranks.
 
         What other ranks' `array` holds afterwards is undefined.
         """
         ...
 
-    def maximum(self, values: Sequence[float]) -> list[float]:
+    def allreduce_max(self, values: Sequence[float]) -> list[float]:
         """Return the elementwise maximum over ranks of a few numbers, on every rank."""
         ...
 
-    def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
+    def gatherv(self, rows: Array, counts: Sequence[int]) -> Array | None:
         """Return every rank's rows, in rank order, on the server; `None` elsewhere.
 
         Parameters
@@ -52,19 +52,19 @@ class Communicator(Protocol):
         """
         ...
 
-    def counts(self, number: int) -> list[int]:
+    def allgather_int(self, number: int) -> list[int]:
         """Return every rank's number, on every rank."""
         ...
 
-    def share(self, item: T | None) -> T:
+    def bcast_object(self, item: T | None) -> T:
         """Return the server's small object on every rank."""
         ...
 
-    def gather(self, item: T) -> list[T] | None:
+    def gather_object(self, item: T) -> list[T] | None:
         """Return every rank's small object on the server; `None` elsewhere."""
         ...
 
-    def agree(self, error: FedAPMError | None) -> None:
+    def raise_collectively(self, error: FedAPMError | None) -> None:
         """Raise on every rank if any rank brings an error.
 
         The error of the lowest rank that brings one is raised everywhere, marked as
@@ -76,11 +76,11 @@ class Communicator(Protocol):
         """Return of each rank the lowest rank that can share memory with it."""
         ...
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Return when every rank has come here."""
         ...
 
-    def close(self) -> None:
+    def finalize(self) -> None:
         """Return when every rank has come here; none calls another method after it."""
         ...
 
@@ -98,26 +98,26 @@ class Serial:
     def broadcast(self, array: Array) -> None:
         """Do nothing."""
 
-    def sum_to_server(self, array: Array) -> None:
+    def reduce_sum(self, array: Array) -> None:
         """Do nothing."""
 
-    def maximum(self, values: Sequence[float]) -> list[float]:
+    def allreduce_max(self, values: Sequence[float]) -> list[float]:
         return list(values)
 
-    def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
+    def gatherv(self, rows: Array, counts: Sequence[int]) -> Array | None:
         return rows
 
-    def counts(self, number: int) -> list[int]:
+    def allgather_int(self, number: int) -> list[int]:
         return [number]
 
-    def share(self, item: T | None) -> T:
+    def bcast_object(self, item: T | None) -> T:
         assert item is not None
         return item
 
-    def gather(self, item: T) -> list[T] | None:
+    def gather_object(self, item: T) -> list[T] | None:
         return [item]
 
-    def agree(self, error: FedAPMError | None) -> None:
+    def raise_collectively(self, error: FedAPMError | None) -> None:
         if error is not None:
             error.agreed = True
             raise error
@@ -125,10 +125,10 @@ class Serial:
     def nodes(self) -> list[int]:
         return [SERVER]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
+    def finalize(self) -> None:
         """Do nothing."""
 
     def abort(self, exit_code: int) -> NoReturn:

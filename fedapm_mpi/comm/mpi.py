@@ -50,12 +50,12 @@ class MPICommunicator:
         self.size: int = self._comm.size
 
     def broadcast(self, array: Array) -> None:
-        self.wait()
+        self.barrier()
         vector = flat_view(array)
         for piece in chunks(len(vector), self._piece):
             self._comm.Bcast(vector[piece], root=SERVER)
 
-    def sum_to_server(self, array: Array) -> None:
+    def reduce_sum(self, array: Array) -> None:
         vector = flat_view(array)
         for piece in chunks(len(vector), self._piece):
             if self.rank == SERVER:
@@ -63,15 +63,15 @@ class MPICommunicator:
             else:
                 self._comm.Reduce(vector[piece], None, op=MPI.SUM, root=SERVER)
 
-    def maximum(self, values: Sequence[float]) -> list[float]:
+    def allreduce_max(self, values: Sequence[float]) -> list[float]:
         sent = np.array(values, dtype=np.float64)
         found = np.empty_like(sent)
-        self._finish(self._comm.Iallreduce(sent, found, op=MPI.MAX))
+        self._wait_polling(self._comm.Iallreduce(sent, found, op=MPI.MAX))
         result: list[float] = found.tolist()
         return result
 
-    def gather_rows(self, rows: Array, counts: Sequence[int]) -> Array | None:
-        self.wait()
+    def gatherv(self, rows: Array, counts: Sequence[int]) -> Array | None:
+        self.barrier()
         width = rows.shape[1]
         # A rank sends its rows in turns of at most `step`, so that counts stay small,
         # and so do the server's displacements, which add up over ranks.
@@ -85,42 +85,42 @@ class MPICommunicator:
             self._gather_turn(mine, found, share, ends[:-1] + turn * step, step)
         return found
 
-    def counts(self, number: int) -> list[int]:
+    def allgather_int(self, number: int) -> list[int]:
         sent = np.array([number], dtype=np.int64)
         found = np.empty(self.size, dtype=np.int64)
-        self._finish(self._comm.Iallgather(sent, found))
+        self._wait_polling(self._comm.Iallgather(sent, found))
         result: list[int] = found.tolist()
         return result
 
-    def share(self, item: T | None) -> T:
-        self.wait()
+    def bcast_object(self, item: T | None) -> T:
+        self.barrier()
         shared: T = self._comm.bcast(item, root=SERVER)
         return shared
 
-    def gather(self, item: T) -> list[T] | None:
-        self.wait()
+    def gather_object(self, item: T) -> list[T] | None:
+        self.barrier()
         return self._comm.gather(item, root=SERVER)
 
-    def agree(self, error: FedAPMError | None) -> None:
-        self.wait()
+    def raise_collectively(self, error: FedAPMError | None) -> None:
+        self.barrier()
         errors = [e for e in self._comm.allgather(error) if e is not None]
         if errors:
             errors[0].agreed = True
             raise errors[0]
 
     def nodes(self) -> list[int]:
-        self.wait()
+        self.barrier()
         node = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         lowest = node.bcast(self.rank)
         node.Free()
         found: list[int] = self._comm.allgather(lowest)
         return found
 
-    def wait(self) -> None:
-        self._finish(self._comm.Ibarrier())
+    def barrier(self) -> None:
+        self._wait_polling(self._comm.Ibarrier())
 
-    def close(self) -> None:
-        self.wait()
+    def finalize(self) -> None:
+        self.barrier()
         _finalize()
 
     def abort(self, exit_code: int) -> NoReturn:
@@ -147,7 +147,7 @@ class MPICommunicator:
             found[where : where + n] = landing[start : start + n]
             start += n
 
-    def _finish(self, request: MPI.Request) -> None:
+    def _wait_polling(self, request: MPI.Request) -> None:
         # A blocking collective spins: the idle server would take a core from a
         # training rank, and Python's signal handlers would not run. So test and nap.
         start = time.monotonic()

@@ -125,10 +125,10 @@ def _leave(comm: Communicator, exit_code: int) -> int:
     if exit_code == 0 or comm.size == 1:
         return exit_code
     if "SLURM_STEP_ID" not in os.environ:
-        comm.wait()  # none leaves with an error before it has been told
+        comm.barrier()  # none leaves with an error before it has been told
         return exit_code
     sys.stdout.flush()
-    comm.close()
+    comm.finalize()
     if comm.rank != SERVER:
         return 0
     time.sleep(LAST_RANK_DELAY)
@@ -150,8 +150,10 @@ def run_on_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
             error = caught
         except SystemExit as leaving:
             found = int(leaving.code or 0)
-    comm.agree(error)
-    boxed: Any = comm.share((found,))  # so that there is something to share anywhere
+    comm.raise_collectively(error)
+    boxed: Any = comm.bcast_object(
+        (found,)
+    )  # so that there is something to share anywhere
     shared: T | int = boxed[0]
     return shared
 

@@ -261,9 +261,9 @@ def write_dataset(
         ranges = shard_ranges(sizes, shards)
     except DataError as caught:
         error = caught
-    ranks.agree(error)
+    ranks.raise_collectively(error)
     _write_all(target, table, splits, ranges, manifest, compression, ranks)
-    return ranks.share(read_manifest(target) if ranks.rank == SERVER else None)
+    return ranks.bcast_object(read_manifest(target) if ranks.rank == SERVER else None)
 
 
 def _described(
@@ -330,8 +330,8 @@ def _write_all(
                 )
         except (OSError, RuntimeError, DataError) as caught:
             error = _cannot_write(target, caught)
-        ranks.agree(error)
-        gathered = ranks.gather(files)
+        ranks.raise_collectively(error)
+        gathered = ranks.gather_object(files)
         if gathered is not None:
             try:
                 every = {i: file for own in gathered for i, file in own.items()}
@@ -339,7 +339,7 @@ def _write_all(
                 _publish(target, partial, replace(manifest, files=ordered))
             except (OSError, RuntimeError) as caught:
                 error = _cannot_write(target, caught)
-        ranks.agree(error)
+        ranks.raise_collectively(error)
     finally:
         for path in [*(partial[i] for i in mine), *partial[-1:]]:
             with contextlib.suppress(OSError):

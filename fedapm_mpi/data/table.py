@@ -33,7 +33,7 @@ class Column:
     """
 
     spec: InputSpec
-    take: Callable[[NDArray[np.int64]], NDArray[Any]]
+    fetch: Callable[[NDArray[np.int64]], NDArray[Any]]
     lengths: NDArray[Any] | None = None
     optional: bool = False
 
@@ -207,7 +207,7 @@ def cast_storage(table: Table, dtype: Literal["float32", "float16"]) -> Table:
         When a sample is fetched that has a value beyond what it can hold.
     """
     columns = [
-        replace(c, spec=replace(c.spec, dtype=dtype), take=_cast(c, dtype))
+        replace(c, spec=replace(c.spec, dtype=dtype), fetch=_cast(c, dtype))
         if np.dtype(c.spec.dtype).kind == "f"
         else c
         for c in table.columns
@@ -217,7 +217,7 @@ def cast_storage(table: Table, dtype: Literal["float32", "float16"]) -> Table:
 
 def _cast(column: Column, dtype: str) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        values = column.take(rows)
+        values = column.fetch(rows)
         largest = np.finfo(dtype).max
         if (np.abs(values) > largest).any():
             msg = (
@@ -312,7 +312,7 @@ def fetch_checked(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
     DataError
         If it is of another shape or type, or has masked values.
     """
-    spec, found = column.spec, column.take(rows)
+    spec, found = column.spec, column.fetch(rows)
     block = np.asarray(found)
     if block.shape != (len(rows), *spec.shape) or block.dtype != spec.dtype:
         msg = (

@@ -26,13 +26,13 @@ class Finding:
     what: str
     """What is wrong, and where."""
 
-    mend: str
+    remedy: str
     """What to do about it."""
 
     about: Literal["environment", "data"] = "environment"
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.what}; {self.mend}"
+        return f"{self.level}: {self.what}; {self.remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,7 +88,7 @@ def _threads(order: DoctorOptions, ranks: Sequence[RankInfo]) -> int | None:
 def gather_rank_info(comm: Communicator, watch: Watchdog) -> list[RankInfo] | None:
     """Return what every rank tells of itself, on the server; a collective call."""
     watch.step("telling of itself")
-    told = comm.gather(collect(comm).plain())
+    told = comm.gather_object(collect(comm).plain())
     return (
         [RankInfo.from_plain(one) for one in told]
         if comm.rank == SERVER and told

@@ -100,7 +100,7 @@ class LocalObjective:
             return
         if phase != self._phase:
             self._phase, self._loss_sum, self.loss_count = phase, 0.0, 0
-        self.model.focus("both" if phase == "joint" else phase)
+        self.model.set_trainable("both" if phase == "joint" else phase)
         self.model.module.train()
         epochs, steps = work.epochs or work.max_epochs, work.steps
         passes = epochs or (steps or 0) * (size or n) / n
@@ -141,13 +141,13 @@ class LocalObjective:
             labels = self.samples.labels.index_select(0, batch)
             loss = self._descent(part, lambda: self._pass(part, batch), labels)
             self._count(loss, len(batch))
-        return self.model.gradient[self.model.part(part)]
+        return self.model.gradient[self.model.block_slice(part)]
 
     def _descent(
         self, part: Block, returned: Callable[[], Any], labels: Tensor
     ) -> Tensor:
         """Return the loss of a pass, with its gradient where the model has it."""
-        self.model.gradient[self.model.part(part)].zero_()
+        self.model.gradient[self.model.block_slice(part)].zero_()
         with autocast(self.model.device, enabled=self._bf16):
             found = checked_scores(returned(), labels.shape[0])
         loss = nn.functional.cross_entropy(found.to(self.model.dtype), labels)
@@ -234,9 +234,9 @@ class LocalObjective:
 
     def full_gradient(self, part: Block) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""
-        gradient = self.model.gradient[self.model.part(part)]
+        gradient = self.model.gradient[self.model.block_slice(part)]
         gradient.zero_()
-        self.model.focus(part)
+        self.model.set_trainable(part)
         self.model.module.eval()
         n = len(self.samples.labels)
         for piece in self.samples.pieces(EVALUATION_CHUNK):

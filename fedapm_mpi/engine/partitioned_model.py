@@ -115,11 +115,11 @@ class PartitionedModel:
         self.batching = Batching()
         self.draws = False
         self.buffer_layout = buffer_layout(module)
-        self._lay_out()
+        self._flatten_parameters()
         self.graphs = CudaGraphCache(self)
-        self.focus("both")
+        self.set_trainable("both")
 
-    def _lay_out(self) -> None:
+    def _flatten_parameters(self) -> None:
         """Lay all parameters side by side, and their gradients."""
         ordered = self._shared + self._personal
         vector = torch.cat([p.detach().reshape(-1) for p in ordered])
@@ -138,7 +138,7 @@ class PartitionedModel:
         for parameter in self._shared + self._personal:
             parameter.grad = None
         self.module.to(device)
-        self._lay_out()
+        self._flatten_parameters()
         self.graphs = CudaGraphCache(self)
 
     @classmethod
@@ -224,7 +224,7 @@ class PartitionedModel:
             raise ConfigError(msg)
         return cls(module, personal)
 
-    def focus(self, part: Literal["shared", "personal", "both"]) -> None:
+    def set_trainable(self, part: Literal["shared", "personal", "both"]) -> None:
         """Let gradients be computed for one part only; the rest is frozen.
 
         Autograd then does no work for parameters of the frozen part, nor for layers
@@ -235,7 +235,7 @@ class PartitionedModel:
         for parameter in self._personal:
             parameter.requires_grad_(part != "shared")
 
-    def part(self, part: Literal["shared", "personal", "both"]) -> slice:
+    def block_slice(self, part: Literal["shared", "personal", "both"]) -> slice:
         """Return where a part lies in the flat vector."""
         cut = self.size_shared
         return {

@@ -26,7 +26,7 @@ class Assignment(NamedTuple):
     ranks: NDArray[np.int64]
     """(k,)."""
 
-    def of(self, rank: int) -> list[int]:
+    def clients_of(self, rank: int) -> list[int]:
         """Return a rank's clients, in their order."""
         found: list[int] = self.clients[self.ranks == rank].tolist()
         return found

@@ -75,13 +75,13 @@ class ClientGroups:
         """Return a client's group."""
         return self.members[int(self.of_client[client])]
 
-    def take(self, client: int, values: Tensor) -> Tensor:
+    def restrict(self, client: int, values: Tensor) -> Tensor:
         """Return what a client holds of (…, d) values; see `SharedLayout.take`."""
-        return self.space.take(int(self.of_client[client]), values)
+        return self.space.restrict(int(self.of_client[client]), values)
 
-    def spread(self, client: int, values: Tensor) -> Tensor:
+    def extend(self, client: int, values: Tensor) -> Tensor:
         """Return a client's values in the server's layout; `SharedLayout.spread`."""
-        return self.space.spread(int(self.of_client[client]), values)
+        return self.space.extend(int(self.of_client[client]), values)
 
     def clients(self, groups: Sequence[int]) -> NDArray[np.bool_]:
         """Return which clients are in these groups, (m,); not to be changed."""

@@ -60,7 +60,7 @@ class SharedLayout:
         """Return where a parameter lies in the vectors of a group, if it is there."""
         return self._local[group].get(name)
 
-    def take(self, group: int, values: Tensor) -> Tensor:
+    def restrict(self, group: int, values: Tensor) -> Tensor:
         """Return what a group holds of (…, d) values; a view if that is all of them."""
         moves = self._moves[group]
         if moves is None:
@@ -68,7 +68,7 @@ class SharedLayout:
         parts = [values[..., server] for _, server in moves]
         return torch.cat([values[..., :0], *parts], dim=-1)
 
-    def spread(self, group: int, values: Tensor) -> Tensor:
+    def extend(self, group: int, values: Tensor) -> Tensor:
         """Return values of a group in the server's places, (…, d), and 0 elsewhere."""
         moves = self._moves[group]
         if moves is None:

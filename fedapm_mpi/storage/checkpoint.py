@@ -129,7 +129,7 @@ def save(
     error: FedAPMError | None = None
     if comm.rank == SERVER:
         error = fresh_directory(draft)
-    comm.agree(error)
+    comm.raise_collectively(error)
     written: list[dict[str, Any]] = []
     try:
         written = write_states(draft, comm.rank, states)
@@ -138,8 +138,8 @@ def save(
             written.append(_entry(draft / SERVER_FILE, []))
     except FedAPMError as caught:
         error = caught
-    comm.agree(error)
-    everyone = comm.gather(written)
+    comm.raise_collectively(error)
+    everyone = comm.gather_object(written)
     if everyone is not None:
         note = {
             "round": round_index,
@@ -159,7 +159,7 @@ def save(
             error = write_error(final, caught)
         except FedAPMError as caught:
             error = caught
-    comm.agree(error)
+    comm.raise_collectively(error)
 
 
 def find_corruption(saved: CheckpointInfo, names: Iterable[str]) -> str | None:
@@ -204,12 +204,14 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> CheckpointI
             error = CheckpointError(f"cannot read {root}: {caught.strerror or caught}")
         except FedAPMError as caught:
             error = caught
-    comm.agree(error)
-    for saved in comm.share(found):
+    comm.raise_collectively(error)
+    for saved in comm.bcast_object(found):
         names = [entry["name"] for entry in saved.files]
-        faults = comm.gather(find_corruption(saved, names[comm.rank :: comm.size]))
+        faults = comm.gather_object(
+            find_corruption(saved, names[comm.rank :: comm.size])
+        )
         fault = next((f for f in faults or () if f is not None), None)
-        if comm.share((fault,) if comm.rank == SERVER else None) == (None,):
+        if comm.bcast_object((fault,) if comm.rank == SERVER else None) == (None,):
             if saved.format == 1:
                 notes.append(
                     f"checkpoint {saved.directory.name} is of an older version, which "
@@ -221,10 +223,10 @@ def load_newest(comm: Communicator, root: Path, notes: list[str]) -> CheckpointI
                 notes.append(quarantine(saved.directory, str(fault)))
             except FedAPMError as caught:
                 error = caught
-        comm.agree(error)
+        comm.raise_collectively(error)
     msg = f"no usable checkpoint in {root}" + "".join(f"; {note}" for note in notes)
     error = CheckpointError(msg)
-    comm.agree(error)  # all raise the server's, which knows the notes
+    comm.raise_collectively(error)  # all raise the server's, which knows the notes
     raise error
 
 

@@ -41,15 +41,15 @@ class ClientStateStore:
         self._initial = [new() for new in new_client]
         self._kept = kept
 
-    def view(self, client: int) -> ClientState:
+    def peek(self, client: int) -> ClientState:
         """Return a client's state for reading only."""
         return self._kept.get(client) or self._initial[self._group_of[client]]
 
-    def is_touched(self, client: int) -> bool:
+    def is_materialized(self, client: int) -> bool:
         """Return whether a client's state is no longer the initial one."""
         return client in self._kept
 
-    def touch(self, client: int) -> ClientState:
+    def checkout(self, client: int) -> ClientState:
         """Return a client's state to change, and then to `settle`."""
         state = self._kept.get(client)
         if state is None:
@@ -57,7 +57,7 @@ class ClientStateStore:
             state = self._kept.put(client, state)
         return dict(state)
 
-    def settle(self, client: int, state: ClientState) -> None:
+    def commit(self, client: int, state: ClientState) -> None:
         """Keep what became of a state that `touch` returned.
 
         Raises
@@ -80,7 +80,7 @@ class ClientStateStore:
             if tensor is not kept[name]:
                 kept[name].copy_(tensor)
 
-    def touched(self) -> dict[int, ClientState]:
+    def materialized(self) -> dict[int, ClientState]:
         """Return the hosted clients' states that are no longer the initial one."""
         found = ((client, self._kept.get(client)) for client in self.hosted)
         return {client: state for client, state in found if state is not None}
@@ -97,7 +97,7 @@ class ClientStateStore:
     def digests(self) -> np.ndarray:
         """Return the SHA-256 of each hosted client's state, (hosted, 32) bytes."""
         untouched = [state_digest(initial) for initial in self._initial]
-        touched = self.touched()
+        touched = self.materialized()
         rows = [
             state_digest(touched[i]) if i in touched else untouched[self._group_of[i]]
             for i in self.hosted

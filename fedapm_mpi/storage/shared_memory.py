@@ -106,7 +106,7 @@ class MappedFile:
             )
             raise WriteError(msg) from error
 
-    def next_number(self, start: int) -> int:
+    def fetch_and_add(self, start: int) -> int:
         """Return the number at a place, 8 bytes, and leave there the next.
 
         Processes that ask at the same time are given different ones.
@@ -149,13 +149,13 @@ class TicketCounter:
         self._processes = processes
         self._before = 0
 
-    def draw(self, count: int) -> Iterator[int]:
+    def take(self, count: int) -> Iterator[int]:
         """Yield what this process draws of ``range(count)``.
 
         All processes must draw to the end, with the same count, and meet in a
         collective before any of them draws again.
         """
-        while (k := self._file.next_number(self._start) - self._before) < count:
+        while (k := self._file.fetch_and_add(self._start) - self._before) < count:
             yield k
         # Everybody drew one number too many, to see that none was left.
         self._before += count + self._processes

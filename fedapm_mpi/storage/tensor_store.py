@@ -106,7 +106,7 @@ class Storage:
     samples: TensorStore[Samples] = field(default_factory=LocalStore[Samples])
     """By client and split."""
 
-    turns: TicketCounter | None = None
+    tickets: TicketCounter | None = None
     """By which ranks of a node deal work among them; `None` if this rank has all its
     own."""
 
@@ -174,15 +174,15 @@ def open_storage(
     file, path, fault = None, None, None
     if first:
         file, path, fault = _create(folder, own, room)
-    paths = comm.share(comm.gather(path))
+    paths = comm.bcast_object(comm.gather_object(path))
     if here and not first and (path := paths[nodes.index(nodes[comm.rank])]):
         file, fault = _open(path)
-    faults = comm.share(comm.gather(fault))
+    faults = comm.bcast_object(comm.gather_object(fault))
     if first and path:  # only now, when everybody has opened it
         path.unlink()
     found = next((fault for fault in faults if fault), None)
     if found and scratch is not None:
-        comm.agree(ConfigError(f"scratch: {found}"))
+        comm.raise_collectively(ConfigError(f"scratch: {found}"))
     if found:
         return Storage(
             note=f"participants stay with their rank, which may wait for others: "
@@ -237,7 +237,7 @@ def _open(path: Path) -> tuple[MappedFile | None, str | None]:
 def _locked(file: MappedFile) -> str | None:
     """Return what is in the way of drawing numbers from a file's beginning."""
     try:
-        number = file.next_number(0)
+        number = file.fetch_and_add(0)
         file.write(0, bytes(ALIGNMENT))
     except OSError as error:
         return f"{file.folder} knows no locks ({_reason(error)})"

@@ -171,7 +171,7 @@ class RunDirectory:
         """Directory of the run's checkpoints."""
         return self.directory / "checkpoints"
 
-    def keep_until(self, round_index: int) -> list[str]:
+    def truncate_after(self, round_index: int) -> list[str]:
         """Take up the records of an interrupted run, up to a round, and drop the rest.
 
         Damaged lines, and one that was cut off by a crash, are dropped with them.

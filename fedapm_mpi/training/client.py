@@ -67,10 +67,10 @@ def _train(
 ) -> tuple[NDArray[np.float64], float, int, float]:
     """Do one participant's work: return its increment, loss sum and count, drift."""
     groups, model = session.groups, session.groups.of(client).model
-    touched = session.table.touch(client)
+    touched = session.table.checkout(client)
     state = {name: tensor.to(model.device) for name, tensor in touched.items()}
     rows, d = session.algorithm.rows, session.algorithm.rows * session.size
-    broadcast = groups.take(client, message[:d].view(rows, session.size))
+    broadcast = groups.restrict(client, message[:d].view(rows, session.size))
     broadcast = broadcast.to(model.device)
     problem = LocalObjective(
         model,
@@ -95,7 +95,7 @@ def _train(
         ),
         *broadcast.shape,
     )
-    parts = [groups.spread(client, increment.cpu()).reshape(-1)]
+    parts = [groups.extend(client, increment.cpu()).reshape(-1)]
     if "buffers" in state or "counters" in state:
         floats, counters = model.read_buffers()
         if "buffers" in state:
@@ -106,8 +106,8 @@ def _train(
             parts.append(floats.cpu().double() - message[d:].double())
     if dual_before is not None:
         change = state["dual"].double() - dual_before
-        parts.append(groups.spread(client, change.cpu()))
-    session.table.settle(client, state)
+        parts.append(groups.extend(client, change.cpu()))
+    session.table.commit(client, state)
     drift = admm.squared_distance(state["shared"], broadcast[0])
     joined = torch.cat(parts).numpy()
     return joined, problem.loss_sum, problem.loss_count, drift

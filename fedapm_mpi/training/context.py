@@ -65,7 +65,7 @@ class TrainingContext:
     groups: ClientGroups
     """The clients' models, and what of the shared vector each holds."""
 
-    host_of: NDArray[np.int64]
+    home_ranks: NDArray[np.int64]
     """(m,) rank on which each client lives."""
 
     weights: NDArray[np.float64]
@@ -84,7 +84,7 @@ class TrainingContext:
 
     def __post_init__(self) -> None:
         self.table = ClientStateStore(
-            self.homes.of(self.comm.rank),
+            self.homes.clients_of(self.comm.rank),
             [partial(g.new_client, self.algorithm) for g in self.groups.members],
             self.groups.of_client.tolist(),
             self.storage.states,
@@ -145,7 +145,7 @@ class TrainingContext:
     @cached_property
     def homes(self) -> Assignment:
         """All clients, each with the rank on which it lives."""
-        return Assignment(np.arange(self.num_clients), self.host_of)
+        return Assignment(np.arange(self.num_clients), self.home_ranks)
 
     @cached_property
     def _entrances(self) -> list[list[Stage]]:
@@ -181,18 +181,20 @@ class TrainingContext:
         Ranks that share a node's clients take the one with the most work left, whenever
         they are free; all must draw to the end. Others have those that live with them.
         """
-        turns = self.storage.turns
-        if turns is None or not self.deals:
-            yield from Assignment(clients, self.host_of[clients]).of(self.comm.rank)
+        turns = self.storage.tickets
+        if turns is None or not self.dynamic:
+            yield from Assignment(clients, self.home_ranks[clients]).clients_of(
+                self.comm.rank
+            )
             return
         nodes = np.asarray(self.storage.nodes)
-        here = clients[nodes[self.host_of[clients]] == nodes[self.comm.rank]]
+        here = clients[nodes[self.home_ranks[clients]] == nodes[self.comm.rank]]
         ordered = here[np.argsort(-costs[here], kind="stable")].tolist()
-        for k in turns.draw(len(ordered)):
+        for k in turns.take(len(ordered)):
             yield ordered[k]
 
     @property
-    def deals(self) -> bool:
+    def dynamic(self) -> bool:
         """Whether work goes to any rank of a node; only sums in any order allow it."""
         any_order = getattr(self.reduction, "any_order", False)
         return any_order and self.config.dealing == "node"
@@ -204,7 +206,7 @@ class TrainingContext:
 
     def load(self, client: int) -> PartitionedModel:
         """Return the live model of a client, set to its own blocks and buffers."""
-        model, state = self.groups.of(client).model, self.table.view(client)
+        model, state = self.groups.of(client).model, self.table.peek(client)
         model.shared.copy_(state["shared"])
         model.personal.copy_(state["personal"])
         if "buffers" in state or "counters" in state:
@@ -255,7 +257,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         session.built = contents(session.groups)
     except Exception as caught:  # whatever a user's own part raises
         error = classify(caught, building=True)
-    comm.agree(error)
+    comm.raise_collectively(error)
     assert session is not None
     differing = same_on_all_ranks(comm, session.built)
     if differing:
@@ -264,13 +266,13 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         session.groups.move(open_device(config.device, comm.rank, nodes))
         if config.stage is not None:
             staged = stage_shards(
-                whole, config.stage, comm.rank, nodes, session.host_of
+                whole, config.stage, comm.rank, nodes, session.home_ranks
             )
             session.reader = ShardReader(staged)
             session.reader.trust(whole.files)  # they have been hashed
     except Exception as caught:  # whatever a user's own part raises
         error = classify(caught, building=True)
-    comm.agree(error)  # all of a node's shards are there
+    comm.raise_collectively(error)  # all of a node's shards are there
     _verify_unhashed_shards(session, nodes)
     needed: Capacity | None = None
     try:
@@ -278,16 +280,16 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         needed = _required_capacity(session)
     except FedAPMError as caught:
         error = caught
-    comm.agree(error)
+    comm.raise_collectively(error)
     assert needed is not None
     _agree_on_homes(session)
     storage = open_storage(
         comm,
         nodes,
-        session.host_of,
+        session.home_ranks,
         needed,
         scratch=config.scratch,
-        together=session.deals,
+        together=session.dynamic,
     )
     notes = [storage.note] if storage.note else []
     return dataclasses.replace(
@@ -302,14 +304,14 @@ def _verify_unhashed_shards(session: TrainingContext, nodes: list[int]) -> None:
     divide its shards among them.
     """
     rank, reader = session.comm.rank, session.reader
-    wanted = reader.unhashed(node_clients(rank, nodes, session.host_of))
+    wanted = reader.unhashed(node_clients(rank, nodes, session.home_ranks))
     error: FedAPMError | None = None
     try:
         for shard in rank_share(wanted, rank, nodes):
             reader.hash(shard)
     except FedAPMError as caught:
         error = caught
-    session.comm.agree(error)
+    session.comm.raise_collectively(error)
     reader.trust(wanted)
 
 
@@ -318,7 +320,7 @@ def _agree_on_homes(session: TrainingContext) -> None:
     what = label_of("placement", session.config.placement["name"])
     if what is None:
         return
-    found = session.comm.gather(sha256(session.host_of.tobytes()).hexdigest())
+    found = session.comm.gather_object(sha256(session.home_ranks.tobytes()).hexdigest())
     error: FedAPMError | None = None
     if found is not None and len(set(found)) > 1:
         other = next(r for r, digest in enumerate(found) if digest != found[0])
@@ -326,15 +328,17 @@ def _agree_on_homes(session: TrainingContext) -> None:
             f"{what} gave one placement on rank 0 and another on rank {other}; it must "
             "be a pure function of its arguments"
         )
-    session.comm.agree(error)
+    session.comm.raise_collectively(error)
 
 
 def _threads(config: Config, comm: Communicator, nodes: list[int]) -> int:
     """Return the threads of every rank; a collective call."""
     if config.threads != "auto":
         return config.threads
-    cores = comm.gather(available_cores())
-    return comm.share(None if cores is None else max_threads_per_rank(cores, nodes))
+    cores = comm.gather_object(available_cores())
+    return comm.bcast_object(
+        None if cores is None else max_threads_per_rank(cores, nodes)
+    )
 
 
 def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
@@ -345,8 +349,8 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
             manifest = read_manifest(config.data)
         except FedAPMError as caught:
             error = caught
-    comm.agree(error)
-    return comm.share(manifest)
+    comm.raise_collectively(error)
+    return comm.bcast_object(manifest)
 
 
 def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingContext:
@@ -382,7 +386,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
         participation=chooser,
         reduction=reduction,
         groups=groups,
-        host_of=host_of,
+        home_ranks=host_of,
         weights=weights,
         reader=ShardReader(whole),
         warnings=_warnings(config, manifest, comm.size) + advice,

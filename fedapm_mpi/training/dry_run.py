@@ -87,7 +87,7 @@ def print_plan(
     print_parameter_table(session.groups.table())
     rows = []
     for rank in range(comm.size):
-        here = session.host_of == rank
+        here = session.home_ranks == rank
         role = "server" if rank == SERVER and comm.size > 1 else "clients"
         local = float(loads[:, rank].mean())
         rows.append((rank, role, int(here.sum()), int(trained[here].sum()), local))
@@ -129,9 +129,9 @@ def predicted_assignment(
 ) -> Assignment:
     """Return who will work on which client, were all ranks as fast as each other."""
     nodes = session.storage.nodes
-    if nodes is None or not session.deals:
-        return Assignment(clients, session.host_of[clients])
-    return assign(clients, costs, session.host_of, nodes)
+    if nodes is None or not session.dynamic:
+        return Assignment(clients, session.home_ranks[clients])
+    return assign(clients, costs, session.home_ranks, nodes)
 
 
 class ResidentClients(NamedTuple):
@@ -151,17 +151,17 @@ def resident_clients(session: TrainingContext) -> ResidentClients:
     touched, own = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
     for one in drawn:
         touched[one.clients] = True
-        own[one.of(rank)] = True
-    hosted = session.host_of == rank
+        own[one.clients_of(rank)] = True
+    hosted = session.home_ranks == rank
     if config.rounds > len(drawn):  # sooner or later everybody
         nodes = np.asarray(session.storage.nodes or range(session.comm.size))
-        own = nodes[session.host_of] == nodes[rank]
+        own = nodes[session.home_ranks] == nodes[rank]
         touched[:] = True
     tested = np.zeros(m, dtype=np.bool_)
     if config.evaluation.clients == "all":
         everyone = np.arange(m)
         evaluated = predicted_assignment(session, everyone, session.evaluation_costs)
-        tested[evaluated.of(rank)] = True
+        tested[evaluated.clients_of(rank)] = True
     else:
         tested = own.copy()
     trained = own.copy()

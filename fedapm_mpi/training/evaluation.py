@@ -79,7 +79,7 @@ def evaluate_clients(
                 scored.append(pooled)
     except FedAPMError as caught:
         error = caught
-    session.comm.agree(error)
+    session.comm.raise_collectively(error)
     width = len(COLUMNS)
     gathered = gather_client_rows(session.comm, clients, figures, width=width)
     pool = _gather_pool(session, scored)
@@ -112,10 +112,10 @@ def _evaluate_client(
     session: TrainingContext, client: int, message: Tensor, t: int
 ) -> tuple[list[float], NDArray[np.float32]]:
     groups, model = session.groups, session.groups.of(client).model
-    viewed = session.table.view(client)
+    viewed = session.table.peek(client)
     state = {name: tensor.to(model.device) for name, tensor in viewed.items()}
     rows, d = session.algorithm.rows, session.size
-    broadcast = groups.take(client, message[: rows * d].view(rows, d))
+    broadcast = groups.restrict(client, message[: rows * d].view(rows, d))
     broadcast = broadcast.to(model.device)
     _load_buffers(session, model, state, message)
     personalise = getattr(session.algorithm, "personalise", None)
@@ -177,8 +177,8 @@ def _gather_pool(
         return None
     width = session.num_classes + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
-    counts = session.comm.counts(len(mine))
-    return session.comm.gather_rows(np.ascontiguousarray(mine), counts)
+    counts = session.comm.allgather_int(len(mine))
+    return session.comm.gatherv(np.ascontiguousarray(mine), counts)
 
 
 def _summarize(

@@ -111,12 +111,17 @@ def run(
 
         with clock("local"):
             chosen, local = _local(session, t, message)
-        largest, failed, slowest, asked = comm.maximum(
-            [local.largest, bool(local.error), clock.seconds["local"], stop.due()]
+        largest, failed, slowest, asked = comm.allreduce_max(
+            [
+                local.largest,
+                bool(local.error),
+                clock.seconds["local"],
+                stop.should_stop(),
+            ]
         )
         stopping = asked > 0
         if failed:
-            comm.agree(local.error)
+            comm.raise_collectively(local.error)
         with clock("reduce"), using(label_of("reduction", config.reduction["name"])):
             total = session.reduction.sum(
                 comm,
@@ -287,7 +292,7 @@ def _save(
         t,
         identity=identity,
         server=server.tensors(),
-        states=session.table.touched(),
+        states=session.table.materialized(),
         keep=session.config.checkpoint.keep,
         converged=converged,
         before=recorder.sync,

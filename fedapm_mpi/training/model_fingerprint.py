@@ -107,16 +107,16 @@ def same_on_all_ranks(comm: Communicator, found: Contents) -> str | None:
         On every rank, with the first difference and the ranks that have it.
     """
     words = np.frombuffer(sha256_of(found), dtype=np.uint16).astype(float).tolist()
-    most = comm.maximum([*words, *(-word for word in words)])
+    most = comm.allreduce_max([*words, *(-word for word in words)])
     if most[: len(words)] == [-word for word in most[len(words) :]]:
         return None
-    first = comm.share(found)
+    first = comm.bcast_object(found)
     mine, harmless = _difference(first, found)
     text = None if mine is None else found.get(mine)
-    rows = comm.gather((mine, text, _processor(), harmless))
+    rows = comm.gather_object((mine, text, _processor(), harmless))
     faults = [] if rows is None else [row for row in rows if not row[3]]
     error = ConfigError(_describe(first, rows, faults)) if rows and faults else None
-    comm.agree(error)
+    comm.raise_collectively(error)
     if rows is None:
         return None
     return f"{_where(first, rows, rows)}{HARMLESS}"

@@ -26,7 +26,7 @@ SIGNALS = (
 class PreemptionGuard:
     """Whether a run is to stop at the next round border."""
 
-    asked: int = 0
+    requested: int = 0
     """0 or 1; a number, since ranks agree on it by a maximum."""
 
     deadline: float = math.inf
@@ -51,7 +51,7 @@ class PreemptionGuard:
             self._longest = max(self._longest, now - self._begun)
         self._begun = now
 
-    def due(self) -> int:
+    def should_stop(self) -> int:
         """Return 1 if the run is to stop after this round, else 0.
 
         That is if the rest of this round and all of another, either as long as the
@@ -60,7 +60,7 @@ class PreemptionGuard:
         now = time.time()
         longest = max(self._longest, now - (self._begun or now))
         late = now + 2 * longest + GRACE_SECONDS > self.deadline
-        return max(self.asked, int(late))
+        return max(self.requested, int(late))
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def stop_signals() -> Iterator[PreemptionGuard]:
                 raise KeyboardInterrupt(stop.hint)
             interrupted.append(number)
             _announce_once()
-        stop.asked = 1
+        stop.requested = 1
 
     interrupted: list[int] = []
     before: dict[int, Any] = {

@@ -33,7 +33,7 @@ PACKAGES = (
 def gather_ranks(session: TrainingContext) -> list[dict[str, Any]] | None:
     """Return each rank's host, process, cores and threads on the server."""
     device = session.groups.members[0].model.device
-    return session.comm.gather(
+    return session.comm.gather_object(
         {
             "rank": session.comm.rank,
             "host": socket.gethostname(),
@@ -86,7 +86,7 @@ def provenance(session: TrainingContext, ranks: list[dict[str, Any]]) -> dict[st
         "ranks": ranks,
         "nodes_that_share": session.storage.nodes,
         "clients_per_rank": [
-            int((session.host_of == rank).sum()) for rank in range(session.comm.size)
+            int((session.home_ranks == rank).sum()) for rank in range(session.comm.size)
         ],
     }
 

@@ -51,7 +51,7 @@ def resumed_status(
         converged = saved.converged
     verdict = ConvergenceStatus(server.rho, converged)
     if _controls_next_round(session):
-        verdict = session.comm.share(verdict)
+        verdict = session.comm.bcast_object(verdict)
     return verdict
 
 
@@ -83,7 +83,7 @@ def compute_residuals(
             if verdict.converged:
                 record["converged"] = True
     if steered:
-        verdict = session.comm.share(verdict)
+        verdict = session.comm.bcast_object(verdict)
     return record, verdict
 
 
@@ -99,9 +99,9 @@ def lagrangian(session: TrainingContext, message: Tensor) -> Record:
         mine = _lagrangians(session, message)
     except FedAPMError as caught:  # samples that are damaged, say
         error = caught
-    session.comm.agree(error)
+    session.comm.raise_collectively(error)
     homes = session.homes
-    table = session.comm.gather_rows(mine, homes.counts(session.comm.size))
+    table = session.comm.gatherv(mine, homes.counts(session.comm.size))
     if table is None:
         return {}
     shares, excess = table[homes.client_order()].T
@@ -117,11 +117,11 @@ def _lagrangians(session: TrainingContext, message: Tensor) -> NDArray[np.float6
     algorithm: Any = session.algorithm
     rows = []
     for client in session.table.hosted:
-        state, weight = session.table.view(client), float(session.weights[client])
+        state, weight = session.table.peek(client), float(session.weights[client])
         model = session.load(client)
         samples = session.samples(client, "train").to(model.device)
         loss = mean_loss(model, samples)
-        u = session.groups.take(client, message[: session.size])
+        u = session.groups.restrict(client, message[: session.size])
         rows.append(algorithm.lagrangian(state, u, loss, weight))
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -193,16 +193,16 @@ def _gather(
     rows = []
     for client in session.table.hosted:
         g = int(groups.of_client[client])
-        row = None if session.table.is_touched(client) else untouched.get(g)
+        row = None if session.table.is_materialized(client) else untouched.get(g)
         if row is None:
-            state = session.table.view(client)
-            row = _row(state, groups.space.take(g, u), cuts[g])
-            if not session.table.is_touched(client):
+            state = session.table.peek(client)
+            row = _row(state, groups.space.restrict(g, u), cuts[g])
+            if not session.table.is_materialized(client):
                 untouched[g] = row
         rows.append(row)
     mine = np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS * len(blocks))
     homes = session.homes
-    table = session.comm.gather_rows(mine, homes.counts(session.comm.size))
+    table = session.comm.gatherv(mine, homes.counts(session.comm.size))
     if table is None:
         return None
     ordered = table[homes.client_order()]

@@ -167,11 +167,13 @@ def _hashes(session: TrainingContext) -> dict[str, Any]:
             error = ConfigError(f"cannot read {path}: {caught.strerror or caught}")
         except FedAPMError as caught:
             error = caught
-    session.comm.agree(error)
+    session.comm.raise_collectively(error)
     hashes: dict[str, Any] = {"manifest": session.manifest.sha256}
     if path is not None:
-        hashes["initial_model_sha256"] = session.comm.share(found)
-    sources = session.comm.share(sources if session.comm.rank == SERVER else None)
+        hashes["initial_model_sha256"] = session.comm.bcast_object(found)
+    sources = session.comm.bcast_object(
+        sources if session.comm.rank == SERVER else None
+    )
     return hashes | ({ownsources.KEY: sources} if sources else {})
 
 
@@ -208,7 +210,7 @@ def identity_then(
 def digest_of(session: TrainingContext, outcome: TrainingResult) -> str | None:
     """Return the digest of the final state, on the server; a collective call."""
     comm, homes = session.comm, session.homes
-    rows = comm.gather_rows(session.table.digests(), homes.counts(comm.size))
+    rows = comm.gatherv(session.table.digests(), homes.counts(comm.size))
     if rows is None:
         return None
     server = outcome.server
@@ -221,8 +223,8 @@ def dry_run(comm: Communicator, config: Config) -> int:
     from fedapm_mpi.training.dry_run import measure, memory, print_plan
 
     seconds = measure(session)
-    slowest = comm.maximum([seconds])[0]
-    memories = comm.gather(memory(session))
+    slowest = comm.allreduce_max([seconds])[0]
+    memories = comm.gather_object(memory(session))
     if memories is not None:
         print_plan(session, slowest, memories)
     return 0
@@ -256,8 +258,8 @@ def _open_directory(
             )
         except FedAPMError as caught:
             error = caught
-    comm.agree(error)
-    return RunDirectory(comm.share(made), mine)
+    comm.raise_collectively(error)
+    return RunDirectory(comm.bcast_object(made), mine)
 
 
 def _checkpoint_of(
@@ -279,8 +281,8 @@ def _checkpoint_of(
             there = any_ever(recorder.checkpoints)
         except OSError as caught:
             error = WriteError(f"cannot read {recorder.checkpoints}: {caught.strerror}")
-    comm.agree(error)
-    if not comm.share((there,))[0]:
+    comm.raise_collectively(error)
+    if not comm.bcast_object((there,))[0]:
         notes.append("no checkpoint yet: starting from the beginning")
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
@@ -311,7 +313,7 @@ def _checkpoint_of(
                 f"{recorder.directory} has done {saved.round_index} rounds, more than "
                 f"the {rounds} asked for; to do fewer, start a new run"
             )
-    comm.agree(error)
+    comm.raise_collectively(error)
     return saved
 
 
@@ -326,7 +328,7 @@ def _keep_built_model(
             session.warnings.extend([note] if note else [])
         except FedAPMError as caught:
             error = caught
-    session.comm.agree(error)
+    session.comm.raise_collectively(error)
 
 
 def _write_run_metadata(
@@ -347,7 +349,7 @@ def _write_run_metadata(
         try:
             make_directory(recorder.checkpoints)
             clean(recorder.checkpoints)
-            notes += recorder.keep_until(saved.round_index if saved else -1)
+            notes += recorder.truncate_after(saved.round_index if saved else -1)
             text = dump(session.config.plain())
             write_text(recorder.directory / "config.yaml", text)
             origin = provenance(session, ranks)
@@ -366,7 +368,7 @@ def _write_run_metadata(
             print_parameter_table(session.groups.table())
             goes_on = f", going on after round {saved.round_index}" if saved else ""
             echo(f"run directory: {recorder.directory}{goes_on}")
-    session.comm.agree(error)
+    session.comm.raise_collectively(error)
 
 
 def _display(
@@ -398,15 +400,17 @@ def _write_final_state(
     error: FedAPMError | None = None
     if comm.rank == SERVER:
         error = checkpoint.fresh_directory(final)
-    comm.agree(error)
+    comm.raise_collectively(error)
     sums: dict[str, str] = {}
     try:
-        written = checkpoint.write_states(final, comm.rank, session.table.touched())
+        written = checkpoint.write_states(
+            final, comm.rank, session.table.materialized()
+        )
         sums = {entry["name"]: entry["sha256"] for entry in written}
     except FedAPMError as caught:
         error = caught
-    comm.agree(error)
-    everyone = comm.gather(sums)
+    comm.raise_collectively(error)
+    everyone = comm.gather_object(sums)
     try:
         if everyone is not None:
             u = outcome.server.rows[0].to(session.dtype)
@@ -421,7 +425,7 @@ def _write_final_state(
             write_text(final / "digest.txt", f"{digest}\n")
     except FedAPMError as caught:
         error = caught
-    comm.agree(error)
+    comm.raise_collectively(error)
     return digest, summary
 
 

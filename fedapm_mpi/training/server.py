@@ -94,7 +94,7 @@ def restore_server(
             states, tensors = _read(session, saved, server)
         except FedAPMError as caught:
             error = caught
-        session.comm.agree(error)
+        session.comm.raise_collectively(error)
         session.table.restore(states)
         if session.comm.rank == SERVER:
             server = replace(

@@ -95,9 +95,9 @@ def world():
 def folder(world):
     """Return a folder for all ranks; pytest's own are one for each, and collide."""
     made = Path(tempfile.mkdtemp()) if world.rank == 0 else None
-    found = world.share(made)
+    found = world.bcast_object(made)
     yield found
-    world.wait()
+    world.barrier()
     if made:
         shutil.rmtree(made)
 

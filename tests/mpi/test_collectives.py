@@ -35,7 +35,7 @@ def test_broadcast(limited, length, dtype):
 def test_sum_to_server(limited, length, dtype):
     comm = limited(LIMIT)
     array = pattern(length, comm.rank, dtype)
-    comm.sum_to_server(array)
+    comm.reduce_sum(array)
     if comm.rank == SERVER:
         every = [pattern(length, rank, dtype) for rank in range(comm.size)]
         assert (array == np.sum(every, axis=0)).all()
@@ -45,7 +45,7 @@ def test_sum_to_server(limited, length, dtype):
 def test_sum_near_the_largest_integer(world):
     share = (2**62 - 1) // world.size
     array = np.array([share, -share, world.rank], np.int64)
-    world.sum_to_server(array)
+    world.reduce_sum(array)
     if world.rank == SERVER:
         total = share * world.size
         assert array.tolist() == [total, -total, sum(range(world.size))]
@@ -60,17 +60,19 @@ def test_an_array_of_several_axes(limited):
 
 def test_an_array_with_gaps_is_refused(world):
     with pytest.raises(ValueError, match="not contiguous"):
-        world.sum_to_server(np.zeros((4, 4))[:, ::2])
+        world.reduce_sum(np.zeros((4, 4))[:, ::2])
 
 
 def test_maximum(world):
     largest = world.size - 1
-    found = world.maximum([world.rank, -world.rank, 1e-300, float(world.rank == 1)])
+    found = world.allreduce_max(
+        [world.rank, -world.rank, 1e-300, float(world.rank == 1)]
+    )
     assert found == [largest, 0, 1e-300, float(world.size > 1)]
 
 
 def test_maximum_of_infinity(world):
-    found = world.maximum([np.inf if world.rank == world.size - 1 else 0.0])
+    found = world.allreduce_max([np.inf if world.rank == world.size - 1 else 0.0])
     assert found == [np.inf]
 
 
@@ -97,7 +99,7 @@ def test_gather_rows(limited, kind, width, dtype):
         pattern(n * width, rank, dtype).reshape(n, width)
         for rank, n in enumerate(counts)
     ]
-    found = comm.gather_rows(every[comm.rank], counts)
+    found = comm.gatherv(every[comm.rank], counts)
     if comm.rank == SERVER:
         assert found.dtype == dtype
         assert (found == np.concatenate(every)).all()
@@ -108,15 +110,18 @@ def test_gather_rows(limited, kind, width, dtype):
 def test_rows_longer_than_the_limit_travel_alone(world):
     world._piece = 3
     rows = np.full((2, 5), world.rank, np.float32)
-    found = world.gather_rows(rows, [2] * world.size)
+    found = world.gatherv(rows, [2] * world.size)
     if world.rank == SERVER:
         assert found[:, 0].tolist() == np.repeat(np.arange(world.size), 2).tolist()
 
 
 def test_share_and_gather(world):
-    assert world.share({"from": world.rank, "text": "ü"}) == {"from": 0, "text": "ü"}
-    assert world.share(world.rank if world.rank == SERVER else None) == SERVER
-    found = world.gather(("rank", world.rank))
+    assert world.bcast_object({"from": world.rank, "text": "ü"}) == {
+        "from": 0,
+        "text": "ü",
+    }
+    assert world.bcast_object(world.rank if world.rank == SERVER else None) == SERVER
+    found = world.gather_object(("rank", world.rank))
     if world.rank == SERVER:
         assert found == [("rank", rank) for rank in range(world.size)]
     else:
@@ -124,7 +129,7 @@ def test_share_and_gather(world):
 
 
 def test_agree_when_all_is_well(world):
-    assert world.agree(None) is None
+    assert world.raise_collectively(None) is None
 
 
 @pytest.mark.parametrize("at", ["first", "last"])
@@ -132,7 +137,7 @@ def test_an_error_on_one_rank_is_raised_on_all(world, at):
     culprit = 0 if at == "first" else world.size - 1
     error = DataError(f"from rank {world.rank}") if world.rank == culprit else None
     with pytest.raises(DataError, match=rf"^from rank {culprit}$") as caught:
-        world.agree(error)
+        world.raise_collectively(error)
     assert caught.value.agreed
     assert caught.value.exit_code == 3
 
@@ -141,7 +146,7 @@ def test_the_error_of_the_lowest_rank_is_raised(world):
     errors = [DataError, ConfigError, FedAPMError]
     error = errors[world.rank % 3](f"from rank {world.rank}")
     with pytest.raises(DataError, match=r"^from rank 0$"):
-        world.agree(error)
+        world.raise_collectively(error)
 
 
 def test_what_is_raised_alone_is_not_agreed():
@@ -149,4 +154,6 @@ def test_what_is_raised_alone_is_not_agreed():
 
 
 def test_counts_are_known_everywhere(world):
-    assert world.counts(7 * world.rank + 1) == [7 * r + 1 for r in range(world.size)]
+    assert world.allgather_int(7 * world.rank + 1) == [
+        7 * r + 1 for r in range(world.size)
+    ]

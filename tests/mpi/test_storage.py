@@ -63,12 +63,12 @@ def test_each_rank_sees_what_others_put(world, in_folder, folder):
     if found.nodes[world.rank] < 0:
         assert isinstance(found.states, LocalStore)
     for turn in range(world.size):
-        world.wait()
+        world.barrier()
         if world.rank == turn:
             for client in np.flatnonzero(placed(world) == turn).tolist():
                 found.states.put(client, tensors(client))
                 found.samples.put((client, "train"), samples(-client))
-        world.wait()
+        world.barrier()
         if found.nodes[world.rank] < 0:
             continue
         assert isinstance(found.states, TensorArena)
@@ -78,7 +78,7 @@ def test_each_rank_sees_what_others_put(world, in_folder, folder):
                 assert (found.states.get(client)["shared"] == client).all()
                 own = found.samples.get((client, "train"))
                 assert (own.inputs[0] == -client).all()
-    world.wait()
+    world.barrier()
     assert not list(folder.iterdir()), "no file has a name"
 
 
@@ -88,13 +88,13 @@ def test_in_turns_ranks_change_the_same_state(world, folder):
     )
     if world.rank == placed(world)[0]:
         found.states.put(0, tensors(0))
-    world.wait()
+    world.barrier()
     working = range(min(1, world.size - 1), world.size)
     for turn in working:
-        world.wait()
+        world.barrier()
         if world.rank == turn:
             found.states.get(0)["shared"].add_(1)
-        world.wait()
+        world.barrier()
     if world.rank in working:
         assert (found.states.get(0)["shared"] == len(working)).all()
 
@@ -120,7 +120,7 @@ def test_too_little_room_in_memory_is_told_and_each_keeps_its_own(world):
     if world.size > 2:
         assert "/dev/shm has" in found.note
         assert "scratch" in found.note
-    world.wait()
+    world.barrier()
     assert not open_files()
 
 
@@ -142,7 +142,7 @@ def test_a_rank_that_cannot_open_the_file_makes_all_stay_apart(world, monkeypatc
     assert found.nodes is None
     if world.size > 2:
         assert "cannot be mapped by another rank (No such file" in found.note
-    world.wait()
+    world.barrier()
     assert not open_files()
 
 
@@ -150,26 +150,26 @@ def test_every_number_is_drawn_once(world):
     found = open_storage(world, nodes(world), placed(world), needs())
     working = range(min(1, world.size - 1), world.size)
     if len(working) == 1:
-        assert found.turns is None
+        assert found.tickets is None
         return
     for count in (0, 1, 7, 500):
-        mine = [] if found.turns is None else list(found.turns.draw(count))
+        mine = [] if found.tickets is None else list(found.tickets.take(count))
         assert mine == sorted(mine)
-        drawn = world.gather(mine)
+        drawn = world.gather_object(mine)
         if drawn is not None:
             assert sorted(k for own in drawn for k in own) == list(range(count))
             assert not drawn[0]
-        world.wait()
+        world.barrier()
 
 
 def test_a_rank_that_is_busy_draws_less(world):
     found = open_storage(world, nodes(world), placed(world), needs())
     mine = 0
-    for _ in () if found.turns is None else found.turns.draw(40):
+    for _ in () if found.tickets is None else found.tickets.take(40):
         mine += 1
         time.sleep(0.05 if world.rank == 1 else 0.005)
     if world.size < 3:
         return
-    busy = world.maximum([mine if world.rank == 1 else 0])[0]
-    free = world.maximum([0 if world.rank == 1 else mine])[0]
+    busy = world.allreduce_max([mine if world.rank == 1 else 0])[0]
+    free = world.allreduce_max([0 if world.rank == 1 else mine])[0]
     assert 0 < busy < free

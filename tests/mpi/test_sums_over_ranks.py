@@ -101,7 +101,9 @@ def deals(size):
 def summed(comm, name, values, host_of):
     """Return a reduction's result where each rank brings its clients' increments."""
     mine = [values[i] for i in np.flatnonzero(host_of == comm.rank)]
-    largest = comm.maximum([max((float(np.abs(x).max()) for x in mine), default=0.0)])
+    largest = comm.allreduce_max(
+        [max((float(np.abs(x).max()) for x in mine), default=0.0)]
+    )
     return aggregators.get(name)().sum(
         comm, mine, length=LENGTH, largest=largest[0], terms=len(values)
     )

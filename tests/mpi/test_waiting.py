@@ -18,7 +18,7 @@ def late(world):
     """Return whether this rank comes late; all ranks start together."""
     if world.size == 1:
         pytest.skip("nobody to wait for")
-    world.wait()
+    world.barrier()
     return world.rank == world.size - 1
 
 
@@ -28,10 +28,10 @@ def test_waiting_burns_no_core(world, late, collective):
 
     array = np.zeros(10)
     call = {
-        "wait": world.wait,
+        "wait": world.barrier,
         "broadcast": lambda: world.broadcast(array),
-        "maximum": lambda: world.maximum([1.0]),
-        "agree": lambda: world.agree(None),
+        "maximum": lambda: world.allreduce_max([1.0]),
+        "agree": lambda: world.raise_collectively(None),
     }[collective]
     if late:
         time.sleep(LATE)
@@ -51,7 +51,7 @@ def test_signal_handlers_run_while_waiting(world, late):
         timer.start()
         if late:
             time.sleep(LATE)
-        world.wait()
+        world.barrier()
         over = time.monotonic()
     finally:
         timer.join()

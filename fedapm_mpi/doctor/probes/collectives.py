@@ -31,7 +31,7 @@ def measure(
     watch
         Is told of every step.
     """
-    found = comm.gather(_wrong(comm, watch))
+    found = comm.gather_object(_wrong(comm, watch))
     seconds, rates = _small(comm, watch), _large(comm, megabytes, watch)
     if found is None:
         return None
@@ -49,9 +49,9 @@ def clock_offsets(comm: Communicator, watch: Watchdog) -> list[float] | None:
     watch.step("looking at clocks")
     own = []
     for _ in range(SELDOM):
-        comm.wait()
+        comm.barrier()
         own.append(time.time())
-    every = comm.gather(own)
+    every = comm.gather_object(own)
     if every is None:
         return None
     first = every[SERVER]
@@ -74,17 +74,17 @@ def _wrong(comm: Communicator, watch: Watchdog) -> list[str]:
 
     watch.step("sum")
     summed = (rank + 1) * steps
-    comm.sum_to_server(summed)
+    comm.reduce_sum(summed)
     if rank == SERVER and not np.array_equal(summed, size * (size + 1) // 2 * steps):
         wrong.append("an exact sum over ranks is wrong")
 
     watch.step("gather")
-    every = comm.gather(rank)
+    every = comm.gather_object(rank)
     if rank == SERVER and every != list(range(size)):
         wrong.append(f"gathering ranks gave {every}")
 
     watch.step("maximum")
-    if comm.maximum([rank, -rank]) != [size - 1, 0]:
+    if comm.allreduce_max([rank, -rank]) != [size - 1, 0]:
         wrong.append(f"rank {rank} got another maximum over ranks")
     return wrong
 
@@ -92,7 +92,7 @@ def _wrong(comm: Communicator, watch: Watchdog) -> list[str]:
 def _small(comm: Communicator, watch: Watchdog) -> dict[str, float]:
     number = np.zeros(1, np.int64)
     collectives: dict[str, Callable[[], None]] = {
-        "barrier": comm.wait,
+        "barrier": comm.barrier,
         "broadcast of 8 bytes": lambda: comm.broadcast(number),
     }
     return {
@@ -104,7 +104,7 @@ def _large(comm: Communicator, megabytes: float, watch: Watchdog) -> dict[str, f
     array = np.zeros(max(1, int(megabytes * 1e6 / 8)), np.int64)
     collectives: dict[str, Callable[[], None]] = {
         "broadcast": lambda: comm.broadcast(array),
-        "sum": lambda: comm.sum_to_server(array),
+        "sum": lambda: comm.reduce_sum(array),
     }
     return {
         name: array.nbytes
@@ -127,8 +127,8 @@ def _time(
     found = []
     for k in range(times + 1):
         watch.step(f"{name}, {k} of {times}")
-        comm.wait()
+        comm.barrier()
         start = time.perf_counter()
         run()
-        found += comm.maximum([time.perf_counter() - start])
+        found += comm.allreduce_max([time.perf_counter() - start])
     return max(median(found[1:]), 1e-9)

@@ -53,7 +53,7 @@ def probe(
         host_of = place(placement, manifest, comm.size)
     except FedAPMError as caught:
         error = caught
-    comm.agree(error)
+    comm.raise_collectively(error)
     mine = np.asarray(nodes)[host_of] == nodes[comm.rank]
     needed = shards_of(whole, np.flatnonzero(mine))
     own = [rank for rank, node in enumerate(nodes) if node == nodes[comm.rank]]
@@ -73,7 +73,7 @@ def probe(
         sample_bytes=_bytes(manifest, mine),
     )
     watch.step(f"gathering what was seen of {directory}")
-    every = comm.gather(seen)
+    every = comm.gather_object(seen)
     if every is None:
         return None
     return DataSet(directory=directory, sha256=whole.sha256, seen=every)
@@ -93,7 +93,7 @@ def _manifest(comm: Communicator, directory: str) -> tuple[Manifest | None, str 
             found = read_manifest(directory), None
         except DataError as error:
             found = None, str(error)
-    return comm.share(found)
+    return comm.bcast_object(found)
 
 
 def _faults(manifest: Manifest, shard: ShardFile) -> list[ShardFault]:

@@ -39,14 +39,14 @@ def probe(
     """
     watch.step(f"writing to {folder}")
     place, refused = _make(folder) if comm.rank == SERVER else (None, None)
-    place, refused = comm.share((place, refused))
+    place, refused = comm.bcast_object((place, refused))
     if place is None:
         own = FilesystemReport(refused=refused if comm.rank == SERVER else None)
-        return comm.gather(own)
+        return comm.gather_object(own)
     if comm.rank == SERVER:
         watch.removes(place)
     try:
-        return comm.gather(_probe(comm, place, watch))
+        return comm.gather_object(_probe(comm, place, watch))
     finally:
         if comm.rank == SERVER:
             shutil.rmtree(place, ignore_errors=True)
@@ -70,12 +70,12 @@ def _probe(comm: Communicator, place: Path, watch: Watchdog) -> FilesystemReport
     watch.step(f"looking for a file in {place.parent}")
     patience = min(PATIENCE, watch.seconds / 2)
     seconds = _until(lambda: token.read_text("utf-8") == "first", patience)
-    comm.wait()
+    comm.barrier()
     if comm.rank == SERVER:
         (place / "token.part").write_text("second", "utf-8")
         (place / "token.part").replace(token)
     watch.step(f"looking for a renamed file in {place.parent}")
-    comm.wait()
+    comm.barrier()
     renamed = None
     if seconds is not None:
         renamed = _until(lambda: token.read_text("utf-8") == "second", patience)
@@ -116,7 +116,7 @@ def _lock(comm: Communicator, path: Path, *, seen: bool) -> Lock:
             with suppress(OSError):  # that it cannot write here is told elsewhere
                 file = stack.enter_context(path.open("r+"))
         held = _try(file.fileno()) if file and comm.rank == SERVER else False
-        if not comm.share(held):
+        if not comm.bcast_object(held):
             return "none"
         found: Lock = "seen"
         if file and comm.rank != SERVER:
@@ -124,7 +124,7 @@ def _lock(comm: Communicator, path: Path, *, seen: bool) -> Lock:
                 found = "not seen" if _try(file.fileno()) else "none"
             except BlockingIOError:
                 found = "seen"
-        comm.wait()
+        comm.barrier()
     return found
 
 
@@ -153,10 +153,10 @@ def _hdf5(comm: Communicator, path: Path, *, seen: bool) -> str | None:
             write_empty(path)
         except OSError as caught:
             fault = str(caught)
-    fault = comm.share((fault,))[0]
+    fault = comm.bcast_object((fault,))[0]
     if fault is not None or not seen:
-        comm.wait()
+        comm.barrier()
         return fault
     with open_with_locks(path) as error:
-        comm.wait()  # so that all have it open at once
+        comm.barrier()  # so that all have it open at once
     return None if error is None else str(error)

@@ -115,7 +115,7 @@ class Model:
         hosted = workload.clients / setting.client_ranks
         return SampledRounds(loads, passed, [len(c) for c in participants], hosted)
 
-    def again(self, setting: Scenario, drawn: SampledRounds) -> SampledRounds:
+    def resample(self, setting: Scenario, drawn: SampledRounds) -> SampledRounds:
         """Return what another model has drawn, in the seconds of this one.
 
         Participants stay with the rank to which they were dealt.
@@ -179,7 +179,7 @@ def fit_model(
     parts = {"work": _fit_work(samples)}
     begun = Model(parts)
     known = known or knowledge(begun, samples)
-    drawn = {s.case: begun.again(s.setting, known[s.case].drawn) for s in samples}
+    drawn = {s.case: begun.resample(s.setting, known[s.case].drawn) for s in samples}
     rows = [terms_of(s.setting, drawn[s.case]) for s in samples]
     for name in FITTED_PHASES:
         if name == "work":

@@ -74,7 +74,7 @@ class Ensemble:
         seconds = sum(phases.values())
         rng = generator(0, "scaling misfits")
         spread = [
-            sum(one.phases(setting, one.again(setting, drawn)).values())
+            sum(one.phases(setting, one.resample(setting, drawn)).values())
             * float(rng.choice(self.misfits))
             for one in self.others
         ]

@@ -64,7 +64,7 @@ def run_point(study: Study, point: Point) -> None:
             stderr=subprocess.STDOUT,
             env=environment,
         )
-    if ended.code == EXIT_RESUMABLE or (ended.told and not point.finished):
+    if ended.code == EXIT_RESUMABLE or (ended.signals and not point.finished):
         msg = f"stopped in {point.name}; the same command goes on with the study"
         raise PointError(msg, EXIT_RESUMABLE)
     if ended.code or not point.finished:

@@ -48,7 +48,7 @@ def workload_of(config: Config) -> Workload:
         place=partial(_place, config.placement),
         places_by_cost=config.placement["name"] == "cost",
         seed=config.seed,
-        together=session.deals,
+        together=session.dynamic,
         tests_all=config.evaluation.clients == "all",
     )
 
