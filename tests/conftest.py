@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-import toy_data
+
+from tests.support.data import toy_data
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,7 +4,8 @@ import re
 
 import pytest
 import yaml
-from training import (
+
+from tests.support.processes.cli_runs import (
     assert_same_run,
     digest_of,
     experiment,

@@ -8,21 +8,27 @@ import time
 from pathlib import Path
 
 import h5py
-import launching
 import pytest
-from training import TIMEOUT, experiment, fedapm, user_path, write_config
 
 import fedapm_mpi
 from fedapm_mpi.data.manifest import read_manifest
+from tests.support import PROCESSES
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import (
+    TIMEOUT,
+    experiment,
+    fedapm,
+    user_path,
+    write_config,
+)
 
-HERE = Path(__file__).parents[1]
-FAULTS = str(HERE / "doctor_faults.py")
+FAULTS = str(PROCESSES / "doctor_faults.py")
 RANKS = 3
 
 
 def doctor(ranks, *words, env=None, **more):
     command = fedapm("doctor", *words)
-    return launching.run(ranks, command, timeout=TIMEOUT, env=env, **more)
+    return mpiexec.run(ranks, command, timeout=TIMEOUT, env=env, **more)
 
 
 def copy(data, to):
@@ -50,7 +56,7 @@ def test_a_healthy_job(toy, tmp_path):
     looked = [sum(one["shards"] for one in data["seen"]) for data in seen["data"]]
     assert looked == [3, 2], "every shard once, by one of the ranks of the node"
     assert all(one["lock"] == "seen" for one in seen["shared"])
-    launcher = launching.find_mpiexec()[1]
+    launcher = mpiexec.find_mpiexec()[1]
     assert {one["launcher"] for one in seen["ranks"]} == {launcher}
     assert f"which started {RANKS} rank(s); it suits the library" in ended.stdout
     assert left_in(tmp_path) == [config.name, told.name]
@@ -101,7 +107,7 @@ def test_faults_of_ranks_of_one_job_are_all_named(toy, tmp_path):
     own, before = os.sched_getaffinity(0), user_path()
     os.sched_setaffinity(0, {min(own)})  # as taskset does
     try:
-        ended = launching.run(RANKS, argv, timeout=TIMEOUT, env=before, cwd=tmp_path)
+        ended = mpiexec.run(RANKS, argv, timeout=TIMEOUT, env=before, cwd=tmp_path)
     finally:
         os.sched_setaffinity(0, own)
     assert ended.returncode == 2, ended
@@ -119,7 +125,7 @@ def test_faults_of_ranks_of_one_job_are_all_named(toy, tmp_path):
 def test_a_rank_that_hangs_ends_the_job_with_where_each_stands(step, tmp_path):
     argv = [FAULTS, "stop", step, "--timeout", "3"]
     start = time.monotonic()
-    ended = launching.run(RANKS, argv, timeout=TIMEOUT, env=user_path(), cwd=tmp_path)
+    ended = mpiexec.run(RANKS, argv, timeout=TIMEOUT, env=user_path(), cwd=tmp_path)
     assert ended.returncode not in (0, None), ended
     assert time.monotonic() - start < TIMEOUT / 2
     assert not ended.left_behind
@@ -137,7 +143,7 @@ def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path):
         "mpich": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"},
         "openmpi": {"PMI_SIZE": "4", "PMI_RANK": "0", "MPI_LOCALNRANKS": "4"},
     }
-    maker = launching.find_mpiexec()[1]
+    maker = mpiexec.find_mpiexec()[1]
     if maker not in other:
         pytest.skip(f"no environment is known that misleads {maker}")
     ended = doctor(None, "--json", "told.json", env=other[maker], cwd=tmp_path)

@@ -1,11 +1,10 @@
 """``fedapm extract`` under mpiexec: the same bytes on any number of ranks."""
 
-from pathlib import Path
-
-import archives
-import launching
 import pytest
-from training import HERE
+
+from tests.support import ROOT
+from tests.support.data import archives
+from tests.support.processes import mpiexec
 
 pytestmark = pytest.mark.slow
 
@@ -31,8 +30,8 @@ def extract(ranks, root, to):
     words = ["extract", "crema_d", "--from", root / "crema", "--to", to]
     words += [f"weights={root / 'pictures'}"]
     argv = [str(root / "extract.py"), *map(str, words)]
-    path = {"PYTHONPATH": str(Path(HERE).parent)}
-    return launching.run(ranks, argv, timeout=120, env=path)
+    path = {"PYTHONPATH": str(ROOT)}
+    return mpiexec.run(ranks, argv, timeout=120, env=path)
 
 
 def contents(folder):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import h5py
 import pytest
-import user_parts
-from resealing import make_old, reseal
-from training import (
+
+from tests.support.data.resealing import make_old, reseal
+from tests.support.plugins import user_parts
+from tests.support.processes.cli_runs import (
     ABORTED,
     FEDAPM,
     FEDSIM,

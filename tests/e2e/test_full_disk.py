@@ -4,8 +4,9 @@ import os
 import subprocess
 
 import pytest
-import user_parts
-from training import (
+
+from tests.support.plugins import user_parts
+from tests.support.processes.cli_runs import (
     ABORTED,
     assert_same_run,
     experiment,

@@ -7,13 +7,12 @@ import random
 import signal
 import time
 
-import launching
 import pytest
-from crashing import CRASH_AT, CRASH_IN
-from launching import Job, find_mpiexec
-from training import (
+
+from tests.support import PROCESSES
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import (
     FEDAPM,
-    HERE,
     TIMEOUT,
     assert_same_run,
     experiment,
@@ -22,6 +21,8 @@ from training import (
     user_path,
     write_config,
 )
+from tests.support.processes.fault_injection import CRASH_AT, CRASH_IN
+from tests.support.processes.mpiexec import Job, find_mpiexec
 
 ROUNDS = 40
 EXIT_RESUMABLE = 75
@@ -142,9 +143,9 @@ def test_killed_at_every_second_file_operation(toy, tmp_path):
             checkpoint={"every": 1, "keep": 1},
         ),
     )
-    ended = launching.run(
+    ended = mpiexec.run(
         None,
-        [str(HERE / "crash_points.py"), str(config), str(tmp_path)],
+        [str(PROCESSES / "crash_points.py"), str(config), str(tmp_path)],
         timeout=280,
         env=user_path(),
     )

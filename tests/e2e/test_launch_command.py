@@ -6,10 +6,18 @@ import signal
 import time
 from pathlib import Path
 
-import launching
 import pytest
-from launching import find_mpiexec
-from training import TIMEOUT, experiment, fedapm, train, user_path, write_config
+
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import (
+    TIMEOUT,
+    experiment,
+    fedapm,
+    train,
+    user_path,
+    write_config,
+)
+from tests.support.processes.mpiexec import find_mpiexec
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +36,7 @@ def digest(config, tmp_path_factory):
 
 
 def launch(*words, **env):
-    return launching.run(
+    return mpiexec.run(
         None, fedapm("launch", *words), timeout=TIMEOUT, env=user_path(**env)
     )
 
@@ -95,7 +103,7 @@ def test_a_watched_launcher_passes_signals_on(toy, tmp_path):
     config = write_config(tmp_path / "long.yaml", values)
     run = tmp_path / "run"
     words = ("launch", "-n", 3, "--requeue", "train", config, "--run-dir", run)
-    with launching.Job(None, fedapm(*words), env=user_path()) as job:
+    with mpiexec.Job(None, fedapm(*words), env=user_path()) as job:
         end = time.monotonic() + TIMEOUT
         while not (run / "rounds.jsonl").exists() and time.monotonic() < end:
             time.sleep(0.05)

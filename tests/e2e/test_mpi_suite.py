@@ -2,21 +2,22 @@
 
 import shutil
 
-import launching
 import pytest
-from training import HERE
+
+from tests.support import ROOT, TESTS
+from tests.support.processes import mpiexec
 
 pytestmark = pytest.mark.slow
 
 
 def pytest_on(ranks, folder, cwd):
     words = ["-m", "pytest", "--with-mpi", "-q", "-p", "no:cacheprovider", str(folder)]
-    return launching.run(ranks, words, timeout=150, cwd=cwd)
+    return mpiexec.run(ranks, words, timeout=150, cwd=cwd)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
 def test_the_suite_passes(ranks):
-    ended = pytest_on(ranks, HERE / "mpi", HERE.parent)
+    ended = pytest_on(ranks, TESTS / "mpi", ROOT)
     assert ended.returncode == 0, ended
     assert " passed" in ended.stdout
     assert ended.stdout.count(" passed") == 1, "only rank 0 reports"
@@ -24,7 +25,7 @@ def test_the_suite_passes(ranks):
 
 def test_a_failure_on_one_rank_ends_the_suite(tmp_path):
     """The control: a test that fails on rank 1 alone, while others wait for it."""
-    shutil.copy(HERE / "mpi" / "conftest.py", tmp_path)
+    shutil.copy(TESTS / "mpi" / "conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(
         "import pytest\n\n"
         "pytestmark = pytest.mark.mpi\n\n\n"

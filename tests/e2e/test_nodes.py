@@ -6,9 +6,17 @@ import signal
 import time
 from pathlib import Path
 
-import launching
 import pytest
-from training import assert_same_run, experiment, fedapm, train, user_path, write_config
+
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import (
+    assert_same_run,
+    experiment,
+    fedapm,
+    train,
+    user_path,
+    write_config,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +29,7 @@ def shared_files():
 
 
 @pytest.mark.skipif(
-    launching.find_mpiexec()[1] != "mpich", reason="only MPICH can imitate nodes"
+    mpiexec.find_mpiexec()[1] != "mpich", reason="only MPICH can imitate nodes"
 )
 @pytest.mark.parametrize("ranks", [4, 7])
 def test_participants_are_dealt_within_their_node(toy, tmp_path, ranks):
@@ -51,7 +59,7 @@ def test_killed_ranks_leave_nothing_in_memory(toy, tmp_path):
     )
     run = tmp_path / "run"
     words = fedapm("train", config, "--run-dir", run)
-    with launching.Job(3, words, env=user_path()) as job:
+    with mpiexec.Job(3, words, env=user_path()) as job:
         record = run / "rounds.jsonl"
         patience = time.monotonic() + 60
         while not (record.exists() and record.read_text().count("\n") > 3):

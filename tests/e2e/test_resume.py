@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from training import (
+
+from tests.support.processes.cli_runs import (
     assert_same_run,
     digest_of,
     experiment,

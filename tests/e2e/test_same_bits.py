@@ -5,8 +5,13 @@ from tempfile import gettempdir
 
 import numpy as np
 import pytest
-from algorithm_options import SHARING_ALL, SHARING_PART
-from training import (
+
+from fedapm_mpi.algorithms import algorithms
+from fedapm_mpi.analysis.run import recompute_digest
+from fedapm_mpi.participation import participation
+from fedapm_mpi.placements import placements
+from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
+from tests.support.processes.cli_runs import (
     FEDAPM,
     FEDSIM,
     assert_same_run,
@@ -17,11 +22,6 @@ from training import (
     train_many,
     write_config,
 )
-
-from fedapm_mpi.algorithms import algorithms
-from fedapm_mpi.analysis.run import recompute_digest
-from fedapm_mpi.participation import participation
-from fedapm_mpi.placements import placements
 
 pytestmark = pytest.mark.slow
 
@@ -311,9 +311,9 @@ def test_other_experiments_have_other_digests(runs):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_digest_is_that_of_the_state_in_final(runs, name, monkeypatch):
-    from training import HERE
+    from tests.support import PLUGINS
 
-    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.syspath_prepend(PLUGINS)
     run = runs(3) / name
     assert recompute_digest(run) == digest_of(run)
 

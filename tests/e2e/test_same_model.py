@@ -1,11 +1,16 @@
 """Every rank builds the same model, or all end before training."""
 
 import pytest
-from training import digest_of, experiment, train_many, write_config
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.training.runner import train
+from tests.support.processes.cli_runs import (
+    digest_of,
+    experiment,
+    train_many,
+    write_config,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -3,12 +3,12 @@
 import csv
 import json
 
-import launching
 import pytest
-from scaling_study import laid_out, pretend, write_study
-from training import TIMEOUT, digest_of, fedapm
 
 from fedapm_mpi.cli import main as cli
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import TIMEOUT, digest_of, fedapm
+from tests.support.scaling_study import laid_out, pretend, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def study(toy, tmp_path_factory):
 
     def run():
         words = fedapm("scale", "run", path, "--out", out)
-        return launching.run(None, words, timeout=2 * TIMEOUT)
+        return mpiexec.run(None, words, timeout=2 * TIMEOUT)
 
     ended = run()
     assert ended.returncode == 0, ended

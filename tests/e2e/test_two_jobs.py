@@ -5,11 +5,11 @@ import os
 import signal
 import time
 
-import launching
 import pytest
-from launching import Job
-from training import (
-    HERE,
+
+from tests.support import PROCESSES
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import (
     TIMEOUT,
     assert_same_run,
     digest_of,
@@ -19,6 +19,7 @@ from training import (
     user_path,
     write_config,
 )
+from tests.support.processes.mpiexec import Job
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +40,9 @@ def prepared(toy, tmp_path_factory):
 @pytest.mark.parametrize("kind", ["new", "resume"])
 def test_exactly_one_trains(prepared, tmp_path, kind):
     config, root = prepared
-    words = [HERE / "two_jobs.py", config, tmp_path, REPETITIONS]
+    words = [PROCESSES / "two_jobs.py", config, tmp_path, REPETITIONS]
     words += [root / "begun"] if kind == "resume" else []
-    ended = launching.run(None, [*map(str, words)], timeout=TIMEOUT, env=user_path())
+    ended = mpiexec.run(None, [*map(str, words)], timeout=TIMEOUT, env=user_path())
     assert ended.returncode == 0, ended
     found = json.loads(ended.stdout)
     assert found["faults"] == {}

@@ -6,11 +6,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import launching
 import numpy as np
 import pytest
-from slurm_box import NOT_TO_BE_HAD, PATIENCE, Cluster, call_script
-from training import FEDAPM, experiment, fedapm, write_config
+
+from tests.slurm.slurm_box import NOT_TO_BE_HAD, PATIENCE, Cluster, call_script
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import FEDAPM, experiment, fedapm, write_config
 
 PMI2 = "mpi/pmi2: value not properly terminated in client request"
 """What slurmstepd says when it has broken the start of MPICH: see docs/slurm.md."""
@@ -36,7 +37,7 @@ def folder(tmp_path_factory) -> Path:
     x[np.arange(400), labels] += 2
     np.savez(folder / "toy.npz", x_a=x, y=labels, client=np.arange(400) % 10)
     words = ("prepare", "arrays", "--from", "toy.npz", "--to", "data", "test=0.25")
-    done = launching.run(None, fedapm(*words), timeout=PATIENCE, cwd=folder)
+    done = mpiexec.run(None, fedapm(*words), timeout=PATIENCE, cwd=folder)
     assert done.returncode == 0, done
     # Small batches, so that there is time to do something to a job.
     algorithm = {**FEDAPM, "batch_size": 2}
@@ -56,7 +57,7 @@ def local_digest(folder) -> Callable[..., str]:
             run = folder / "runs" / f"local-{len(known)}"
             words = ("train", "config.yaml", f"rounds={rounds}", *changes)
             words = (*words, "--run-dir", run)
-            done = launching.run(None, fedapm(*words), timeout=PATIENCE, cwd=folder)
+            done = mpiexec.run(None, fedapm(*words), timeout=PATIENCE, cwd=folder)
             assert done.returncode == 0, done
             known[key] = (run / "final" / "digest.txt").read_text()
         return known[key]

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import launching
 import pytest
-from training import fedapm
+
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import fedapm
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parents[1] / "launch" / "train.sbatch"
@@ -172,7 +173,7 @@ def environment(**variables: str) -> dict[str, str]:
     }
     path = {"PATH": f"{os.environ['PATH']}:/usr/sbin"}
     mine = {"FEDAPM_VENV": sys.prefix}
-    return launching.environment({**root, **path, **mine, **variables})
+    return mpiexec.environment({**root, **path, **mine, **variables})
 
 
 def call_script(
@@ -182,7 +183,7 @@ def call_script(
     with tempfile.TemporaryFile("w+") as told:
         done = subprocess.run(
             ["bash", str(HERE / name), str(box)],
-            env=launching.environment(variables),
+            env=mpiexec.environment(variables),
             stdin=subprocess.DEVNULL,
             stdout=told,
             stderr=told,

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from slurm_box import PATIENCE, environment
-from training import fedapm
+
+from tests.slurm.slurm_box import PATIENCE, environment
+from tests.support import PROCESSES
+from tests.support.processes.cli_runs import fedapm
 
 LOCAL = Path("/dev/shm/fedapm-doctor-data")
 """A folder that every node has for itself."""
@@ -110,7 +112,7 @@ def test_a_folder_that_is_not_shared(cluster):
 
 
 def test_a_rank_that_hangs_ends_the_step(cluster):
-    faults = Path(__file__).parents[1] / "doctor_faults.py"
+    faults = PROCESSES / "doctor_faults.py"
     words = (sys.executable, str(faults), "stop", "sum", "--timeout=3")
     done = srun(cluster, *words, tasks=("--ntasks=3",))  # which goes on by itself
     assert done.returncode not in (0, None), done

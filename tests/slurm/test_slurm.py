@@ -6,10 +6,11 @@ import signal
 import subprocess
 import time
 
-import launching
 import pytest
-from slurm_box import PATIENCE, SCRIPT, environment
-from training import fedapm
+
+from tests.slurm.slurm_box import PATIENCE, SCRIPT, environment
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import fedapm
 
 LONG = 60
 """Rounds of a run that something is done to while it runs."""
@@ -76,7 +77,7 @@ def test_a_killed_rank_ends_the_job_and_loses_no_checkpoint(cluster, local_diges
     assert seconds < 10
     assert 2 <= last_checkpoint(cluster, job) < LONG
     words = fedapm("train", "--resume", cluster.run_directory(job))
-    done = launching.run(None, words, timeout=PATIENCE, cwd=cluster.folder)
+    done = mpiexec.run(None, words, timeout=PATIENCE, cwd=cluster.folder)
     assert done.returncode == 0, done
     assert digest(cluster, job) == local_digest(LONG)
 

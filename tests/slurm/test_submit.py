@@ -8,7 +8,8 @@ import signal
 
 import pytest
 import yaml
-from slurm_box import rounds_in
+
+from tests.slurm.slurm_box import rounds_in
 
 SLOW = """
 import time

@@ -1,0 +1,32 @@
+"""Consensus ADMM whose local problems on quadratics are solved by linear algebra."""
+
+import torch
+
+from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
+from tests.support.oracles.quadratic import DIM_U, DIM_V
+
+
+class Exact(RelaxedADMM):
+    """The plain method of multipliers: v_i and u_i by one linear solve."""
+
+    def solve(self, u_server, anchor, client, problem, weight):
+        if not hasattr(problem, "whole"):
+            problem.whole = affine(problem)
+        slope, offset = problem.whole
+        matrix, target = weight * slope, -weight * offset
+        matrix[:DIM_U, :DIM_U] += self.rho * torch.eye(DIM_U, dtype=torch.float64)
+        target[:DIM_U] += self.rho * anchor - client["dual"]
+        found = torch.linalg.solve(matrix, target)
+        client["shared"].copy_(found[:DIM_U])
+        client["personal"].copy_(found[DIM_U:])
+
+
+def affine(problem):
+    """Return the matrix and the constant of a problem's gradient."""
+    points = torch.cat([torch.zeros(1, DIM_U + DIM_V), torch.eye(DIM_U + DIM_V)])
+    slopes = []
+    for point in points:
+        problem.shared.copy_(point[:DIM_U])
+        problem.personal.copy_(point[DIM_U:])
+        slopes.append(problem.full_gradient("both").clone())
+    return torch.stack(slopes[1:], dim=1) - slopes[0][:, None], slopes[0]

@@ -1,0 +1,213 @@
+"""What becomes of a file's values when others are given for them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedapm_mpi.config.loader import load
+from fedapm_mpi.config.overrides import parse_overrides
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.studies.scaling.study import load as load_study
+from fedapm_mpi.studies.scaling.study import nested, put
+from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep
+from tests.support.processes.cli_runs import experiment, write_config
+from tests.unit.config.test_loader import VALID, changed
+
+MLP = {"name": "mlp", "hidden": [64, 32]}
+
+
+@pytest.fixture
+def resolved(tmp_path, monkeypatch):
+    """Return what a file and overrides give."""
+    monkeypatch.chdir(tmp_path)
+
+    def resolve(overrides, **values):
+        Path("c.yaml").write_text(yaml.safe_dump(changed(**{"model": MLP} | values)))
+        return load("c.yaml", overrides)
+
+    return resolve
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model={name: cnn}"],
+        ["model=cnn"],
+        ["model.name=cnn"],
+        ["model={name: cnn, channels: [8, 16]}"],
+        ["model.channels=[8, 16]", "model.name=cnn"],
+        ["model.name=cnn", "model.channels=[8, 16]"],
+        ["model.channels=[8, 16]", "model=cnn"],
+        ["model.hidden=[3]", "model={name: mlp, hidden: [4]}", "model=cnn"],
+    ],
+)
+def test_a_model_of_another_name_starts_afresh(resolved, overrides):
+    found = resolved(overrides).model
+    assert found["name"] == "cnn"
+    if "channels" in str(overrides):
+        assert tuple(found["channels"]) == (8, 16)
+    else:
+        assert found["hidden"] != (64, 32), "the default of cnn"
+
+
+@pytest.mark.parametrize(
+    "overrides", [["model={name: mlp}"], ["model=mlp"], ["model.name=mlp"]]
+)
+def test_a_model_of_the_same_name_keeps_its_options(resolved, overrides):
+    assert resolved(overrides).model == {"name": "mlp", "hidden": (64, 32)}
+
+
+def test_every_kind_of_part_starts_afresh(resolved):
+    fedavg = "{name: fedavg, lr: 0.5, batch_size: 4, work: {epochs: 2}}"
+    found = resolved(
+        [
+            f"algorithm={fedavg}",
+            "split=null",
+            "participation.name=full",
+            "placement={name: contiguous}",
+            "reduction=float32",
+        ],
+        participation={"name": "random", "fraction": 0.5},
+    )
+    assert (found.algorithm["name"], found.algorithm["lr"]) == ("fedavg", 0.5)
+    assert "rho" not in found.algorithm
+    assert found.participation == {"name": "full"}
+    assert found.placement["name"] == "contiguous"
+    assert found.reduction["name"] == "float32"
+
+
+def test_the_models_of_groups_follow_that_of_the_rest(resolved):
+    groups = [
+        {"clients": [0], "model": {"name": "mlp", "hidden": [3]}},
+        {"clients": [1], "model": {"channels": [8, 16]}},
+    ]
+    found = resolved(["model={name: cnn}"], groups=groups)
+    assert found.groups[0].model == {"name": "mlp", "hidden": (3,)}
+    assert found.groups[1].model == {**found.model, "channels": (8, 16)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "shared", "personal"),
+    [
+        (["split={shared: ['*']}"], ["*"], None),
+        (["split.personal=[a]", "split={shared: ['*']}"], ["*"], None),
+        (["split={shared: ['*']}", "split={personal: [b]}"], None, ["b"]),
+        (["split.personal=[b, c]"], None, ["b", "c"]),
+        (["split.personal=null", "split.shared=[b]"], ["b"], None),
+    ],
+)
+def test_a_split_given_whole_replaces_the_files(resolved, overrides, shared, personal):
+    split = resolved(overrides).split
+    assert (split.shared, split.personal) == (shared, personal)
+
+
+def test_two_ways_to_split_are_refused_with_the_way_out(resolved):
+    with pytest.raises(ConfigError, match=r"exactly one of .*split={shared: "):
+        resolved(["split.shared=[b]"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "algorithm.personal_work={steps: 7}",
+        "algorithm={personal_work: {steps: 7}}",
+        "algorithm={name: fedapm, personal_work: {steps: 7}}",
+    ],
+)
+def test_local_work_given_whole_replaces_the_files(resolved, override):
+    found = resolved([override]).algorithm
+    assert (found["personal_work"]["steps"], found["personal_work"]["epochs"]) == (
+        7, None,
+    )  # fmt: skip
+    assert found["shared_work"]["steps"] == 4, "the other is the file's"
+
+
+def test_other_mappings_are_merged(resolved):
+    found = resolved(["evaluation={every: 5}"], evaluation={"clients": "participants"})
+    assert (found.evaluation.every, found.evaluation.clients) == (5, "participants")
+
+
+def test_of_a_key_given_twice_the_last_counts():
+    assert parse_overrides(["rounds=1", "rounds=2"]) == {"rounds": 2}
+
+
+@pytest.mark.parametrize("item", [".a=1", "a..b=1", "a.=1", "=1", "a"])
+def test_a_path_with_nothing_in_it_is_refused(item):
+    with pytest.raises(ConfigError, match="key=value"):
+        parse_overrides([item])
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"model": [{"name": "cnn"}, "mlp"]},
+        {"model.name": ["cnn", "mlp"]},
+    ],
+)
+def test_cells_of_a_sweep_start_afresh_as_well(resolved, grid):
+    resolved([])
+    grid |= {"split": [{"shared": ["*"]}, {"first": 1}]}
+    Path("s.yaml").write_text(yaml.safe_dump({"config": "c.yaml", "grid": grid}))
+    cells, _ = read_sweep(Path("s.yaml"))
+    assert [cell.config["model"]["name"] for cell in cells] == ["cnn"] * 2 + ["mlp"] * 2
+    assert cells[2].config["model"]["hidden"] == (64, 32)
+    assert cells[0].config["model"]["hidden"] != (64, 32)
+    assert [cell.config["split"]["first"] for cell in cells] == [None, 1] * 2
+
+
+def test_the_order_of_a_sweeps_keys_does_not_count(resolved):
+    resolved([])
+    grid = {"model.channels": [[8, 16]], "model.name": ["cnn"]}
+    Path("s.yaml").write_text(
+        yaml.safe_dump({"config": "c.yaml", "grid": grid}, sort_keys=False)
+    )
+    ((cell,), _) = read_sweep(Path("s.yaml"))
+    assert cell.config["model"]["channels"] == (8, 16)
+
+
+def test_a_study_changes_its_experiment_by_the_same_rules(resolved):
+    resolved([])
+    values = {
+        "config": "c.yaml",
+        "change": {"model": {"name": "cnn"}, "split": {"shared": ["*"]}},
+        "strong": {"client_ranks": [1]},
+    }
+    Path("s.yaml").write_text(yaml.safe_dump(values))
+    config = load_study(Path("s.yaml")).config
+    assert config["model"]["name"] == "cnn"
+    assert config["split"]["shared"] == ["*"]
+    assert config["split"]["personal"] is None
+    assert put({"model": MLP}, "model.name", "cnn") == {"model": {"name": "cnn"}}
+    assert put({"model": MLP}, "model.hidden", [1])["model"] == MLP | {"hidden": [1]}
+    assert put({"a": 1}, "b.c", 2) == {"a": 1, "b": {"c": 2}}
+    assert nested({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+    assert VALID["split"] == {"personal": ["head.*"]}
+
+
+def test_options_that_a_name_drops_are_said(tmp_path, toy):
+    """An optional one would otherwise change the result without a word."""
+    sgd = {"lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
+    algorithm = {"name": "fedavg", **sgd, "weight_decay": 0.01}
+    config = experiment(toy["features"], algorithm=algorithm, split=None)
+    path = write_config(tmp_path / "c.yaml", config)
+    words = ["algorithm.name=local", *(f"algorithm.{k}={v}" for k, v in sgd.items())]
+    words[-1] = "algorithm.work={epochs: 1}"
+    said: list[str] = []
+    assert load(path, words, said.append).algorithm["weight_decay"] == 0
+    assert said == [
+        "algorithm: 'local' replaces 'fedavg' of the file, whose options are not used: "
+        "weight_decay"
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load(path, ["algorithm=local"])
+    assert "algorithm 'local': lr: missing" in str(caught.value)
+    assert "not used: lr, batch_size, work, weight_decay" in str(caught.value)
+    for unchanged in ([], ["algorithm.lr=0.2"], ["algorithm.name=fedavg"]):
+        load(path, unchanged, said.append)
+    assert len(said) == 1
+    sweep = {"config": "c.yaml", "zip": {
+        "algorithm": [algorithm, {"name": "local", **sgd}], "seed": [1, 2],
+    }}  # fmt: skip
+    write_config(tmp_path / "s.yaml", sweep)
+    assert notes_on(read_sweep(tmp_path / "s.yaml")[0]) == said

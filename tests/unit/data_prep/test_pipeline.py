@@ -1,0 +1,467 @@
+"""`fedapm prepare` and `fedapm inspect` from end to end."""
+
+import argparse
+import re
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from data_prep import pipeline
+from data_prep.pipeline import Settings, plan
+from fedapm_mpi.analysis import partition_plot as partition
+from fedapm_mpi.cli import download as download_command
+from fedapm_mpi.cli import inspect as inspect_command
+from fedapm_mpi.cli import prepare as prepare_command
+from fedapm_mpi.data.reader import ShardReader, read_manifest, verify_checksums
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
+from tests.unit.data_prep.test_sources import write_cifar, write_fashion
+
+
+def command(module, *words):
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return module.run(parser.parse_args([str(word) for word in words]))
+
+
+def prepare(source, origin, directory, *options):
+    code = command(
+        prepare_command, source, "--from", origin, "--to", directory, *options
+    )
+    assert code == 0
+    manifest = read_manifest(directory)
+    verify_checksums(manifest)
+    return manifest
+
+
+def everyone(manifest):
+    """Return split name to what each client holds."""
+    reader = ShardReader(manifest)
+    reader.check(range(manifest.num_clients))
+    held = {
+        split: [reader.read(client, split) for client in range(manifest.num_clients)]
+        for split in manifest.counts
+    }
+    reader.close()
+    return held
+
+
+N = 120
+
+
+@pytest.fixture
+def origin(tmp_path):
+    """Make a source in which a sample's number can be told from its input."""
+    path = tmp_path / "made.npz"
+    np.savez(
+        path,
+        x_number=np.arange(N)[:, None],
+        y=np.arange(N) % 3,
+        client=np.arange(N) // 20 + 100,
+        segment=np.arange(N) // 4,
+        split=(np.arange(N) % 5 == 0).astype(int),
+    )
+    return path
+
+
+PARTITIONERS = [
+    (),
+    ("clients=3",),
+    ("partitioner=iid", "clients=7"),
+    ("partitioner=dirichlet", "partitioner.beta=0.3", "clients=5"),
+    ("partitioner=shards", "partitioner.labels=2", "clients=6"),
+]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [("split=random",), ("split=random", "val=0.1"), (), ("split=own", "shards=3")],
+)
+@pytest.mark.parametrize("options", PARTITIONERS)
+@pytest.mark.parametrize("group", [(), ("group=segment",)])
+def test_every_sample_once_and_groups_whole(origin, tmp_path, options, extra, group):
+    manifest = prepare("arrays", origin, tmp_path / "to", *options, *extra, *group)
+    own = "split=random" not in extra
+    seen, places = [], {}
+    for split, clients in everyone(manifest).items():
+        for client, arrays in enumerate(clients):
+            numbers = arrays.inputs["number"][:, 0]
+            np.testing.assert_array_equal(arrays.labels, numbers % 3)
+            seen += numbers.tolist()
+            for number in numbers.tolist():
+                place = client if own else (client, split)
+                if group:
+                    assert places.setdefault(number // 4, place) == place
+                if own:
+                    assert split == ("test" if number % 5 == 0 else "train")
+    assert sorted(seen) == list(range(N))
+    assert manifest.preparation["split"] == ("own" if own else "random")
+    assert ("val" in manifest.counts) == ("val=0.1" in extra)
+    assert len(manifest.files) == (3 if "shards=3" in extra else 1)
+
+
+def test_natural_clients_keep_their_names(origin, tmp_path):
+    manifest = prepare("arrays", origin, tmp_path / "a")
+    assert manifest.client_names == ("100", "101", "102", "103", "104", "105")
+    merged = prepare("arrays", origin, tmp_path / "b", "clients=2")
+    assert merged.client_names == ("100 + 102 + 104", "101 + 103 + 105")
+    one = prepare("arrays", origin, tmp_path / "c", "clients=1")
+    assert one.client_names == ("100 + 101 + 102 + 103 + 2 more",)
+    mixed = prepare("arrays", origin, tmp_path / "d", "clients=2", "partitioner=iid")
+    assert mixed.client_names == ("client 0", "client 1")
+
+
+def test_same_preparation_is_not_done_twice(origin, tmp_path, capsys):
+    first = prepare("arrays", origin, tmp_path / "to", "seed=3")
+    shard = tmp_path / "to" / first.files[0].name
+    before = shard.stat().st_mtime_ns
+    capsys.readouterr()
+    again = prepare("arrays", origin, tmp_path / "to", "seed=3")
+    assert "nothing to do" in capsys.readouterr().out
+    assert again.sha256 == first.sha256
+    assert shard.stat().st_mtime_ns == before
+
+
+def test_same_preparation_elsewhere_gives_the_same_bytes(origin, tmp_path):
+    moved = tmp_path / "other" / "made.npz"
+    moved.parent.mkdir()
+    shutil.copy(origin, moved)
+    options = (
+        "partitioner=dirichlet", "clients=4", "seed=5", "split=random", "val=0.1",
+        "shards=2",
+    )  # fmt: skip
+    first = prepare("arrays", origin, tmp_path / "a", *options)
+    second = prepare("arrays", moved, tmp_path / "b", *options)
+    assert first.sha256 == second.sha256
+    other = prepare("arrays", moved, tmp_path / "c", *options, "seed=6")
+    assert first.files[0].sha256 != other.files[0].sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [("seed=4", "seed"), ("test=0.3", "test"), ("clients=3", "clients")],
+)
+def test_another_preparation_is_refused(origin, tmp_path, change, differs):
+    options = ("split=random",)
+    first = prepare("arrays", origin, tmp_path / "to", *options)
+    with pytest.raises(DataError, match=rf"differ in: {differs}\)"):
+        prepare("arrays", origin, tmp_path / "to", *options, change)
+    assert read_manifest(tmp_path / "to").sha256 == first.sha256
+    forced = prepare("arrays", origin, tmp_path / "to", *options, change, "--force")
+    assert forced.sha256 != first.sha256
+
+
+def test_changed_source_is_another_preparation(origin, tmp_path):
+    prepare("arrays", origin, tmp_path / "to")
+    np.savez(origin, x_number=np.zeros((N, 1)), y=np.zeros(N, int), client=np.ones(N))
+    with pytest.raises(DataError, match="differ in: files"):
+        prepare("arrays", origin, tmp_path / "to")
+
+
+def test_same_preparation_with_a_shard_gone(origin, tmp_path):
+    first = prepare("arrays", origin, tmp_path / "to")
+    (tmp_path / "to" / first.files[0].name).unlink()
+    with pytest.raises(DataError, match="--force prepares it again"):
+        prepare("arrays", origin, tmp_path / "to")
+    assert prepare("arrays", origin, tmp_path / "to", "--force").sha256 == first.sha256
+
+
+def test_words_may_stand_anywhere(origin, tmp_path):
+    for i, words in enumerate(
+        [
+            ("arrays", "seed=2", "--from", origin, "--to", "{}"),
+            ("--from", origin, "--to", "{}", "arrays", "seed=2"),
+            ("arrays", "--from", origin, "seed=2", "--to", "{}"),
+        ]
+    ):
+        to = tmp_path / f"{i}"
+        command(prepare_command, *(to if word == "{}" else word for word in words))
+        assert read_manifest(to).seed == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "needs SOURCE, --from PATH, --to DIR"),
+        (("arrays",), "needs --from PATH, --to DIR"),
+        (("arrays", "--from", "a", "--to", "b", "c"), "'c' is not of the form"),
+        (("array", "--from", "a", "--to", "b"), "did you mean 'arrays'"),
+        (("arrays", "--from", "a", "--to", "b", "=1"), "is not of the form"),
+    ],
+)
+def test_command_line_errors(words, message):
+    with pytest.raises(ConfigError, match=message):
+        command(prepare_command, *words)
+
+
+def test_every_error_is_told_at_once():
+    values = {
+        "clint": 3,
+        "normalize": "window",
+        "test": "much",
+        "partitioner": {"name": "dirichlet", "bta": 1},
+        "normalise": "all",
+    }
+    with pytest.raises(ConfigError) as caught:
+        plan("arrays", values)
+    message = str(caught.value)
+    for part in (
+        "clint: unknown key; did you mean 'clients'?",
+        "normalize: unknown key; did you mean 'normalise'?",
+        "'much'",
+        "did you mean 'beta'?",
+        "'all'",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"test": 1.0}, "leave something for training"),
+        ({"test": -0.1}, "leave something for training"),
+        ({"test": 0.5, "val": 0.5}, "leave something for training"),
+        ({"clients": 0}, "clients must be at least 1"),
+        ({"shards": 0}, "shards must be at least 1"),
+        ({"seed": -1}, "seed must not be negative"),
+        ({"split": "mine"}, "split"),
+        ({"partitioner": {"beta": 1}}, "needs a name"),
+        ({"partitioner": 3}, "needs a name"),
+        ({"partitioner": "dirichle"}, "did you mean 'dirichlet'"),
+    ],
+)
+def test_settings_are_checked(values, message):
+    with pytest.raises(ConfigError, match=message):
+        plan("arrays", values)
+
+
+def test_defaults_are_those_of_settings():
+    assert plan("fashion_mnist", {}).settings == Settings()
+    assert plan("fashion_mnist", {}).source == "fashion-mnist"
+
+
+def test_source_without_clients_needs_a_partitioner(tmp_path):
+    write_fashion(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"\(partitioners: dirichlet, [a-z, -]*, shards\)"
+    ):
+        prepare("fashion-mnist", tmp_path, tmp_path / "to")
+    with pytest.raises(ConfigError, match="clients=N"):
+        prepare("fashion-mnist", tmp_path, tmp_path / "to", "partitioner=iid")
+    assert not (tmp_path / "to").exists()
+
+
+def test_own_split_must_exist(tmp_path):
+    path = tmp_path / "made.npz"
+    np.savez(path, x_a=np.zeros((9, 1)), y=np.zeros(9, int), client=np.zeros(9))
+    with pytest.raises(ConfigError, match="brings no split"):
+        prepare("arrays", path, tmp_path / "to", "split=own")
+
+
+def test_fractions_without_effect_are_refused(origin, tmp_path):
+    with pytest.raises(ConfigError, match="test and val would have no effect"):
+        prepare("arrays", origin, tmp_path / "to", "split=own", "test=0.3", "val=0.1")
+    with pytest.raises(ConfigError, match=r"val would have no effect.* split=random"):
+        prepare("arrays", origin, tmp_path / "to", "val=0.1")
+
+
+def test_client_without_training_samples(tmp_path):
+    path = tmp_path / "made.npz"
+    np.savez(
+        path,
+        x_a=np.zeros((4, 1)),
+        y=np.zeros(4, int),
+        client=[0, 0, 1, 1],
+        split=[0, 1, 1, 1],
+    )
+    message = r"1 \(client 1\) has no training sample: .* all 2 samples .* as test"
+    with pytest.raises(DataError, match=message) as caught:
+        prepare("arrays", path, tmp_path / "to", "split=own")
+    assert "split=random" in str(caught.value)
+    assert "min_samples" not in str(caught.value)
+
+
+def test_bad_value_names_its_sample(tmp_path):
+    path = tmp_path / "made.npz"
+    x = np.zeros((6, 2), np.float32)
+    x[4, 1] = np.inf
+    np.savez(path, x_a=x, y=np.zeros(6, int), client=np.zeros(6))
+    with pytest.raises(DataError, match="input 'a' of sample 4 is NaN or infinite"):
+        prepare("arrays", path, tmp_path / "to")
+    assert not list((tmp_path / "to").iterdir())
+
+
+def own_partitioner(pool, num_clients, rng, *, twice: bool = False):
+    """Cut the samples in two, as a user's own part may."""
+    half = len(pool.labels) // 2
+    return [np.arange(half + twice), np.arange(half, len(pool.labels))]
+
+
+def test_a_users_own_partitioner(origin, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine", sys.modules[__name__])
+    name = "partitioner=mine:own_partitioner"
+    assert prepare("arrays", origin, tmp_path / "to", name).num_clients == 2
+    with pytest.raises(DataError, match="sample 60 to 2 clients"):
+        prepare("arrays", origin, tmp_path / "b", name, "partitioner.twice=true")
+
+
+def test_cifar10_and_fashion_mnist_from_their_own_layouts(tmp_path):
+    (tmp_path / "fashion").mkdir()
+    write_fashion(tmp_path / "fashion")
+    write_cifar(tmp_path)
+    options = ("clients=3", "partitioner=dirichlet", "partitioner.min_samples=4")
+    for source, shape, n in (
+        ("cifar10", (3, 32, 32), 24),
+        ("fashion_mnist", (1, 28, 28), 40),
+    ):
+        folder = tmp_path if source == "cifar10" else tmp_path / "fashion"
+        manifest = prepare(source, folder, tmp_path / f"to-{source}", *options)
+        (image,) = manifest.inputs
+        assert (image.shape, image.dtype) == (shape, "uint8")
+        held = everyone(manifest)
+        assert sum(len(c.labels) for s in held.values() for c in s) == n
+        seen = held["train"][0].inputs["image"] * image.scale + image.shift
+        x = held["train"][0].inputs["image"] / 255
+        np.testing.assert_allclose(seen, (x - 0.5) / 0.5, atol=1e-6)
+        assert min(sum(manifest.counts.values())) >= 4
+
+
+def test_watch_keeps_its_split_in_time(tmp_path, monkeypatch):
+    from data_prep.sources import watch
+    from tests.unit.data_prep.test_sources import watch_data
+
+    np.save(tmp_path / watch.FILE, np.array(watch_data(), dtype=object))
+    monkeypatch.setattr(watch, "SHA256", pipeline.file_sha256(tmp_path / watch.FILE))
+    manifest = prepare("watch", tmp_path, tmp_path / "to", "test=0.3", "window=50")
+    source = watch.watch(tmp_path, test=0.3, window=50)
+    assert manifest.counts["train"].sum() == (source.split == 0).sum()
+    assert manifest.client_names[1] == "subject 2 left"
+    with pytest.raises(ConfigError, match="val would have no effect"):
+        prepare("watch", tmp_path, tmp_path / "b", "val=0.1")
+
+
+def test_lists_its_parts(capsys):
+    assert command(prepare_command, "--list") == 0
+    out = capsys.readouterr().out
+    for name in ("arrays", "cifar10", "fashion-mnist", "watch"):
+        assert f"\n  {name} " in out
+    for name in ("natural", "iid", "dirichlet", "shards"):
+        assert f"\n  {name} " in out
+    assert "Deal samples at random" in out
+
+
+def test_summary(origin, tmp_path, capsys):
+    prepare(
+        "arrays", origin, tmp_path / "to", "partitioner=dirichlet", "clients=9",
+        "partitioner.beta=0.01",
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    moved = read_manifest(tmp_path / "to").partitioner["moved"]
+    assert moved > 0
+    assert f"{moved} samples moved" in out
+    assert "dirichlet (beta=0.01, min_samples=10)" in out
+    assert "clients        9" in out
+    assert "Jensen-Shannon" in out
+
+
+def test_inspect(origin, tmp_path, capsys):
+    prepare("arrays", origin, tmp_path / "to")
+    capsys.readouterr()
+    assert command(inspect_command, tmp_path / "to") == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    manifest = read_manifest(tmp_path / "to")
+    for client in range(6):
+        counts = manifest.label_counts["train"][client]
+        train, test = (manifest.counts[s][client] for s in ("train", "test"))
+        row = [client, 100 + client, *counts, train, test]
+        assert [str(cell) for cell in row] in lines
+    assert re.search(r"effective number of classes +2\.9\d of 3", out)
+
+
+def test_inspect_of_many_clients_and_classes(tmp_path, capsys):
+    path = tmp_path / "made.npz"
+    y = np.random.default_rng(0).integers(0, 40, 6000)
+    np.savez(path, x_a=np.zeros((6000, 1), np.int8), y=y)
+    prepare(
+        "arrays", path, tmp_path / "to", "partitioner=iid", "clients=200", "test=0.25"
+    )
+    capsys.readouterr()
+    command(inspect_command, tmp_path / "to")
+    out = capsys.readouterr().out
+    assert "(30 of 200 clients, evenly by size)" in out
+    assert "50 % 22" in out
+    assert "15, … (24 more)" in out
+    table = out[out.index("training samples by client") :].splitlines()
+    assert len(table) == 2 + 30 + 2
+    for line in table[2:32]:
+        cells = line.split()
+        assert sum(map(int, cells[3:-2])) == int(cells[-2])
+
+
+def test_download_command_of_what_pip_has(tmp_path, monkeypatch, capsys):
+    from data_prep.sources import watch
+
+    monkeypatch.setattr(watch, "fetch", lambda to: to / "watch.npy")
+    assert command(download_command, "watch", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert f"fedapm prepare watch --from {tmp_path / 'watch.npy'}" in out
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Return the figures that are written, as they are written."""
+    pytest.importorskip("matplotlib")
+    figures = []
+    write = partition.write_figure
+
+    def keep(figure, kind, path):
+        figures.append(figure)
+        write(figure, kind, path)
+
+    monkeypatch.setattr(partition, "write_figure", keep)
+    return figures
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+def test_the_picture_shows_every_client_and_class(origin, tmp_path, drawn, kind):
+    manifest = prepare("arrays", origin, tmp_path / "to", "partitioner=quantity-power",
+                       "clients=4", "partitioner.min_samples=5")  # fmt: skip
+    paths = [tmp_path / f"{number}.{kind}" for number in (1, 2)]
+    for path in paths:
+        command(inspect_command, tmp_path / "to", "--picture", path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    labels, bars = drawn[0].axes[:2]
+    counts = manifest.label_counts["train"]
+    np.testing.assert_allclose(
+        labels.images[0].get_array() * manifest.counts["train"][:, None], counts
+    )
+    assert [bar.get_width() for bar in bars.patches] == counts.sum(axis=1).tolist()
+    assert [t.get_text() for t in labels.get_xticklabels()] == list(manifest.classes)
+    assert [t.get_text() for t in labels.get_yticklabels()] == [
+        f"client {i}" for i in range(4)
+    ]
+
+
+def test_the_picture_of_very_many_clients_has_no_names(tmp_path, drawn):
+    path = tmp_path / "many.npz"
+    np.savez(path, x_number=np.arange(800)[:, None], y=np.arange(800) % 3,
+             client=np.arange(800) // 2)  # fmt: skip
+    prepare("arrays", path, tmp_path / "to")
+    command(inspect_command, tmp_path / "to", "--picture", tmp_path / "many.png")
+    labels = drawn[0].axes[0]
+    assert labels.images[0].get_array().shape == (400, 3)
+    assert "client 7" not in [t.get_text() for t in labels.get_yticklabels()]
+    assert drawn[0].get_figheight() < 10
+
+
+def test_a_picture_that_can_not_be_drawn(origin, tmp_path):
+    prepare("arrays", origin, tmp_path / "to")
+    for name in ("x.jpg", "x"):
+        with pytest.raises(ConfigError, match=r"is written as \.png, \.svg, \.pdf"):
+            command(inspect_command, tmp_path / "to", "--picture", tmp_path / name)
+    with pytest.raises(FedAPMError, match="cannot write"):
+        command(
+            inspect_command, tmp_path / "to", "--picture", tmp_path / "no" / "x.png"
+        )

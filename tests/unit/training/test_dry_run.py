@@ -1,0 +1,101 @@
+"""What ``--dry-run`` says of memory, counted by hand."""
+
+import numpy as np
+import pytest
+
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.training.context import open_context
+from fedapm_mpi.training.dry_run import Memory, memory, samples_read
+from tests.support.processes.cli_runs import experiment
+
+FEATURES = 6
+
+
+def opened(data, **changes):
+    return open_context(validate(experiment(data, **changes), "test"), Serial())
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_memory_by_hand(toy, split):
+    session = opened(toy["features"], evaluation={"split": split}, rounds=101)
+    counts = session.manifest.counts
+    found = memory(session)
+    looked_at = {"train", split}
+    samples = sum(int(counts[s].sum()) for s in looked_at)
+    assert found.data == samples * FEATURES * 4
+    largest = max(int(counts[s].max()) for s in looked_at)
+    assert found.reading == largest * FEATURES * 4
+    # A body of 8, a head of 3 classes; u, v and the dual of u, for 8 clients.
+    shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
+    assert found.states == 8 * 4 * (2 * shared + personal)
+    assert found.updates == 4 * 8 * shared  # half of the clients, in doubles
+    assert found.total == sum(found)
+    assert found.base > 10e6
+
+
+def test_memory_counts_what_is_there_already_once(toy):
+    session = opened(toy["features"])
+    before = samples_read(session)
+    kept = session.samples(0, "train")
+    labels = kept.labels.numel() * kept.labels.element_size()
+    assert before == 0
+    assert samples_read(session) == kept.labels.numel() * FEATURES * 4 + labels
+
+
+def test_doubles_and_bytes(toy, tmp_path):
+    """A model sees other numbers than are stored; reading takes the larger."""
+    from fedapm_mpi.data.reader import Table, column, write_dataset
+
+    x = np.zeros((20, 50), np.uint8)
+    rows = [np.arange(0, 8), np.arange(8, 16)]
+    tests = [np.arange(16, 18), np.arange(18, 20)]
+    table = Table("bytes", [column("x", x)], np.arange(20) % 2, ("a", "b"))
+    write_dataset(tmp_path / "data", table, {"train": rows, "test": tests})
+    full = {"participation": "full"}
+    found = memory(opened(tmp_path / "data", dtype="float64", **full))
+    assert found.data == 20 * 50 * 8
+    assert found.reading == 8 * 50 * 8
+
+
+@pytest.mark.parametrize("who", ["all", "participants"])
+def test_a_short_run_sees_those_whom_it_draws(toy, who):
+    session = opened(toy["features"], rounds=2, evaluation={"clients": who})
+    counts = session.manifest.counts
+    drawn = sorted({*session.participants(0), *session.participants(1)})
+    assert len(drawn) < session.num_clients
+    tested = drawn if who == "participants" else range(session.num_clients)
+    samples = sum(int(counts["train"][i]) for i in drawn)
+    samples += sum(int(counts["test"][i]) for i in tested)
+    found = memory(session)
+    assert found.data == samples * FEATURES * 4
+    shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
+    assert found.states == len(drawn) * 4 * (2 * shared + personal)
+
+
+def test_a_run_longer_than_is_looked_at_sees_everybody(toy, monkeypatch):
+    monkeypatch.setattr("fedapm_mpi.training.dry_run.SAMPLED_ROUNDS", 1)
+    session = opened(toy["features"], rounds=2)
+    counts = session.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    assert memory(session).data == whole * FEATURES * 4
+
+
+def test_tuning_before_an_evaluation_reads_training_samples(toy):
+    tuned = {"name": "fedavg-ft", "lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
+    tuned |= {"fine_tune_work": {"epochs": 1}, "lr_fine_tune": 0.1}
+    session = opened(toy["features"], rounds=1, algorithm=tuned, split=None)
+    counts = session.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    assert memory(session).data == whole * FEATURES * 4
+
+
+def test_what_looks_at_all_training_samples_counts_them(toy):
+    looking = opened(toy["features"], rounds=1, diagnostics={"lagrangian": True})
+    counts = looking.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    assert memory(looking).data == whole * FEATURES * 4
+
+
+def test_the_total_is_that_of_all_parts():
+    assert Memory(1, 20, 300, 4000, 50000).total == 54321
