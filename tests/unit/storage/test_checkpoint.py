@@ -5,7 +5,8 @@ import torch
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.storage import checkpoint
-from fedapm_mpi.storage.client_states import ClientStateStore, run_digest, state_digest
+from fedapm_mpi.storage.client_states import ClientStateStore
+from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.tensor_store import LocalStore
 from fedapm_mpi.utils.atomic_io import WriteError, write_text
 
