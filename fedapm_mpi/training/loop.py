@@ -76,7 +76,7 @@ def run(
     config, comm = session.config, session.comm
     server = restore_server(session, resume)
     start = resume.round_index if resume else 0
-    message = torch.zeros(session.down_length, dtype=session.dtype)
+    message = torch.zeros(session.payload.down_length, dtype=session.dtype)
     pending: Record = {"round": start}
     lap = LapTimer()
     verdict = resumed_status(session, server, recorder, resume)
@@ -125,14 +125,16 @@ def run(
             total = session.reduction.sum(
                 comm,
                 local.increments,
-                length=session.up_length,
+                length=session.payload.up_length,
                 largest=largest,
                 terms=len(chosen),
             )
         gathered = gather_client_rows(comm, local.clients, local.statistics, width=4)
         if gathered is not None:
             clients, statistics = gathered
-            total = ownchecks.check_total(config.reduction, total, session.up_length)
+            total = ownchecks.check_total(
+                config.reduction, total, session.payload.up_length
+            )
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
@@ -171,9 +173,9 @@ def _server_work(
 ) -> Record:
     """Update the server's state; return the first part of the round's record."""
     algorithm, u_before = session.algorithm, server.rows[0].clone()
-    rows, d = algorithm.rows, session.size
+    payload = session.payload
     summed = torch.from_numpy(total)
-    increments = summed[: rows * d].view(rows, d)
+    increments = payload.model(summed)
     penalties = server.use_penalty(chosen)
     for section in session.groups.space.sections:
         holders = session.groups.clients(section.groups)
@@ -184,8 +186,7 @@ def _server_work(
         )
     ownchecks.check_server(session.config.algorithm, server.rows, t + 1)
     if len(chosen):
-        buffers = summed[rows * d :][: len(server.buffers)]
-        server.buffers.add_(buffers, alpha=1 / len(chosen))
+        server.buffers.add_(payload.buffers(summed), alpha=1 / len(chosen))
     server.seen[chosen] = True
     server.change = server.rows[0] - u_before
     server.participants = len(chosen)
@@ -201,7 +202,7 @@ def _server_work(
     if server.rho is not None:
         record["dual_residual"] = dual_residual(session, server)
     if len(server.dual_sum):
-        server.dual_sum.add_(summed[-d:])
+        server.dual_sum.add_(payload.dual_change(summed))
         record["dual_sum"] = sqrt(dot(server.dual_sum, server.dual_sum))
     return record
 
@@ -271,10 +272,7 @@ def _evaluate(
 
 def _pack(session: TrainingContext, server: ServerState, message: Tensor) -> None:
     if session.comm.rank == SERVER:
-        rows, d = session.algorithm.rows, session.size
-        message[: rows * d].copy_(server.rows[:rows].reshape(-1))
-        if session.averages_buffers:
-            message[rows * d :].copy_(server.buffers)
+        session.payload.pack(server.rows, server.buffers, message)
 
 
 def _save(
