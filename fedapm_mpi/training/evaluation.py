@@ -4,18 +4,17 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedapm_mpi.algorithms import ClientState
+from fedapm_mpi.algorithms import Algorithm
 from fedapm_mpi.comm.gather import gather_client_rows
+from fedapm_mpi.config.schema import Config
 from fedapm_mpi.engine.device import seed_dropout
 from fedapm_mpi.engine.inference import evaluate, measure
-from fedapm_mpi.engine.local_objective import LocalObjective
-from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.tasks import LOSS, Task
+from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.rng import torch_seed
 from fedapm_mpi.utils.statistics import summarize, worst_decile_size
@@ -99,29 +98,18 @@ def client_rows(
 def _evaluate_client(
     session: TrainingContext, client: int, message: Tensor, t: int
 ) -> tuple[list[float], NDArray[np.float32]]:
-    groups, model = session.groups, session.groups.of(client).model
-    viewed = session.table.peek(client)
-    state = {name: tensor.to(model.device) for name, tensor in viewed.items()}
-    rows, d = session.algorithm.rows, session.size
-    broadcast = groups.restrict(client, message[: rows * d].view(rows, d))
-    broadcast = broadcast.to(model.device)
-    _load_buffers(session, model, state, message)
-    personalise = getattr(session.algorithm, "personalise", None)
-    if personalise is None:
-        at_server = session.config.evaluation.shared == "server"
-        model.shared.copy_(broadcast[0] if at_server else state["shared"])
-        model.personal.copy_(state["personal"])
-    else:
-        problem = LocalObjective(
-            model,
-            session.samples(client, "train").to(model.device),
-            seed=session.config.seed,
-            round_index=t,
-            client=client,
-            purpose="personalise",
-            bf16=session.config.precision == "bf16",
-        )
-        personalise(broadcast, state, problem, float(session.weights[client]))
+    opened = open_client(
+        session,
+        client,
+        session.table.peek(client),
+        message,
+        purpose="personalise",
+        round_index=t,
+    )
+    load_evaluated_model(
+        session.config, session.algorithm, opened, float(session.weights[client])
+    )
+    model = opened.model
     samples = session.samples(client, session.config.evaluation.split)
     there = samples.to(model.device)
     if model.draws:
@@ -142,19 +130,21 @@ def _evaluate_client(
     return [float(value) for value in row], scored
 
 
-def _load_buffers(
-    session: TrainingContext,
-    model: PartitionedModel,
-    state: ClientState,
-    message: Tensor,
+def load_evaluated_model(
+    config: Config, algorithm: Algorithm, opened: OpenClient, weight: float
 ) -> None:
-    """Set the module's buffers to those of the client, or to the averaged ones."""
-    if "buffers" not in state and "counters" not in state:
+    """Set an open client's model to the parameters that an evaluation looks at.
+
+    They are the shared block and the client's personal one, or what the algorithm
+    makes for the client. `weight` is the client's alpha_i.
+    """
+    personalise = getattr(algorithm, "personalise", None)
+    if personalise is not None:
+        personalise(opened.broadcast, opened.state, opened.objective, weight)
         return
-    buffers = state.get("buffers", torch.zeros(0))
-    if session.averages_buffers and session.config.evaluation.shared == "server":
-        buffers = message[session.algorithm.rows * session.size :]
-    model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
+    at_server, state = config.evaluation.shared == "server", opened.state
+    opened.model.shared.copy_(opened.broadcast[0] if at_server else state["shared"])
+    opened.model.personal.copy_(state["personal"])
 
 
 def _gather_pool(

@@ -7,7 +7,7 @@ from typing import Any
 from fedapm_mpi.analysis.plots import COLOURS, STYLE, pyplot, save
 from fedapm_mpi.studies.scaling.measurements import PHASES
 from fedapm_mpi.studies.scaling.predict import Prediction
-from fedapm_mpi.studies.scaling.statistics import Band
+from fedapm_mpi.studies.scaling.speedup import Band
 from fedapm_mpi.studies.scaling.summary import Row
 from fedapm_mpi.studies.scaling.tables import WAYS
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from fedapm_mpi.studies.scaling import speedup
 from fedapm_mpi.studies.scaling.measurements import PHASES, Measurements
-from fedapm_mpi.studies.scaling.speedup import Scaled
-from fedapm_mpi.studies.scaling.statistics import Band, band
+from fedapm_mpi.studies.scaling.speedup import Band, Scaled, band
 
 
 @dataclass(frozen=True)

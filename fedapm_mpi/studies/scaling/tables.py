@@ -7,7 +7,7 @@ from typing import Any
 
 from fedapm_mpi.studies.scaling.measurements import PHASES, Measurements
 from fedapm_mpi.studies.scaling.points import Point
-from fedapm_mpi.studies.scaling.statistics import Band
+from fedapm_mpi.studies.scaling.speedup import Band
 from fedapm_mpi.studies.scaling.summary import Row
 from fedapm_mpi.utils.atomic_io import atomic_write
 

@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.studies.scaling import speedup
 from fedapm_mpi.studies.scaling.measurements import read_points
-from fedapm_mpi.studies.scaling.statistics import band, t_quantile
+from fedapm_mpi.studies.scaling.speedup import band, t_quantile
 from fedapm_mpi.studies.scaling.summary import differing, rows_of
 from tests.support.scaling_study import laid_out, pretend
 
