@@ -1,5 +1,6 @@
 """A whole job: from a configuration to a finished run directory."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.storage.checkpoint_folder import any_ever, clean
 from fedapm_mpi.storage.digest import run_digest
 from fedapm_mpi.storage.final_state import write_sums
+from fedapm_mpi.tracking.base import ProgressKind
 from fedapm_mpi.tracking.run_directory import (
     RunDirectory,
     make_directory,
@@ -26,6 +28,7 @@ from fedapm_mpi.training.identity import (
     check_same_run,
     run_identity,
 )
+from fedapm_mpi.training.loggers import open_loggers
 from fedapm_mpi.training.loop import TrainingResult, run
 from fedapm_mpi.training.model_fingerprint import same_as_begun
 from fedapm_mpi.training.preemption import PreemptionGuard
@@ -42,7 +45,7 @@ def train(
     directory: Path | None = None,
     out: Path = Path("runs"),
     resume: bool = False,
-    progress: str = "auto",
+    progress: ProgressKind = "auto",
     stop: PreemptionGuard | None = None,
     break_lock: bool = False,
     accept_changed_parts: bool = False,
@@ -100,7 +103,7 @@ def _train(
     identity: dict[str, Any],
     *,
     resume: bool,
-    progress: str,
+    progress: ProgressKind,
     stop: PreemptionGuard,
     accept_changed_parts: bool,
 ) -> int:
@@ -123,19 +126,26 @@ def _train(
     _keep_built_model(session, recorder, resumed=saved is not None)
     sources = identity.get(ownsources.KEY)
     _write_run_metadata(session, recorder, saved, notes, progress, (sources, accepted))
-    display = _display(comm, progress, session.config.rounds, saved)
+    loggers = open_loggers(
+        session,
+        recorder,
+        first_round=saved.round_index if saved else 0,
+        progress=progress,
+    )
     try:
         outcome = run(
             session,
             recorder,
             resume=saved,
             identity=identity,
-            tell=display.show if display else lambda record: None,
+            logger=loggers,
             stop=stop,
         )
-    finally:
-        if display:
-            display.close()
+    except BaseException:
+        with suppress(Exception):  # the first failure is the one to report
+            loggers.close()
+        raise
+    loggers.close()
     digest, summary = _write_final_state(session, recorder, outcome)
     if comm.rank == SERVER:
         _report_result(session, recorder, outcome, digest, summary, progress)
@@ -178,7 +188,7 @@ def _open_directory(
     made = directory
     mine = None
     if comm.rank == SERVER:
-        from fedapm_mpi.tracking.progress import echo
+        from fedapm_mpi.utils.terminal import echo
 
         try:
             if made is None:
@@ -270,7 +280,8 @@ def _write_run_metadata(
     error: FedAPMError | None = None
     if ranks is not None:
         from fedapm_mpi.config.yaml_io import dump
-        from fedapm_mpi.tracking.progress import echo, print_parameter_table
+        from fedapm_mpi.tracking.tables import print_parameter_table
+        from fedapm_mpi.utils.terminal import echo
 
         try:
             make_directory(recorder.checkpoints)
@@ -295,20 +306,6 @@ def _write_run_metadata(
             goes_on = f", going on after round {saved.round_index}" if saved else ""
             echo(f"run directory: {recorder.directory}{goes_on}")
     session.comm.raise_collectively(error)
-
-
-def _display(
-    comm: Communicator,
-    progress: str,
-    rounds: int,
-    saved: checkpoint.CheckpointInfo | None,
-) -> Any:
-    if comm.rank != SERVER:
-        return None
-    from fedapm_mpi.tracking.progress import progress_reporter
-
-    start = saved.round_index if saved else 0
-    return progress_reporter(progress, rounds, start)  # type: ignore[arg-type]
 
 
 def _write_final_state(
@@ -361,7 +358,7 @@ def _report_result(
     summary: dict[str, Any],
     progress: str,
 ) -> None:
-    from fedapm_mpi.tracking.progress import echo
+    from fedapm_mpi.utils.terminal import echo
 
     if outcome.exit_code == EXIT_RESUMABLE:
         echo(
@@ -376,7 +373,7 @@ def _report_result(
         )
     if progress != "none":
         if summary["evaluations"]:
-            from fedapm_mpi.tracking.final_table import print_summary
+            from fedapm_mpi.tracking.tables import print_summary
 
             print_summary(summary, session.config.evaluation.split)
         for text in remarks(summary, session.num_clients):
