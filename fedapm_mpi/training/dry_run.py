@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.federation.assignment import Assignment, assign
-from fedapm_mpi.tracking.progress import echo, print_parameter_table, print_table
+from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.utils.terminal import echo, print_table
 
 TRIAL_STEPS = 5
 """Gradient steps that are timed."""

@@ -1,6 +1,5 @@
 """The round loop. Every rank runs all of it; read this file first."""
 
-from collections.abc import Callable
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -11,18 +10,19 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms import RoundInfo
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.comm.gather import gather_client_rows
+from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.faults import using
 from fedapm_mpi.plugins.loader import label_of
 from fedapm_mpi.storage import checkpoint
+from fedapm_mpi.tracking.base import MetricsLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.client import LocalUpdates, train_clients
 from fedapm_mpi.training.context import TrainingContext
-from fedapm_mpi.training.evaluation import ClientRow, evaluate_clients
+from fedapm_mpi.training.evaluation import client_columns, evaluate_clients
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.residuals import (
     compute_residuals,
@@ -53,7 +53,7 @@ def run(
     *,
     resume: checkpoint.CheckpointInfo | None = None,
     identity: dict[str, Any],
-    tell: Callable[[Record], None],
+    logger: MetricsLogger,
     stop: PreemptionGuard,
 ) -> TrainingResult:
     """Train from the start or from a checkpoint to the last round; a collective call.
@@ -68,8 +68,8 @@ def run(
         The checkpoint to go on from.
     identity
         What a later run must share with this one to go on from its checkpoints.
-    tell
-        Called on rank 0 with every round's record, to show progress.
+    logger
+        Gets the record of every round, on rank 0; what writes ``rounds.jsonl`` is one.
     stop
         Whether the run is to stop; looked at in every round.
     """
@@ -99,8 +99,7 @@ def run(
             if comm.rank == SERVER:
                 pending["seconds"] = clock.seconds | pending.get("seconds", {})
                 pending["wall_seconds"] = lap()
-                recorder.add(pending)
-                tell(pending)
+                logger.log(pending, t)
             server.rho = verdict.rho
             if stopping or last or (t > 0 and t % config.checkpoint.every == 0):
                 _save(session, recorder, t, server, identity, verdict.converged)
@@ -267,7 +266,7 @@ def _evaluate(
             record = lagrangian(session, message)
     if found is None:
         return record
-    recorder.write_csv("clients.csv", ClientRow._fields, found.clients)
+    recorder.write_csv("clients.csv", client_columns(session.task), found.clients)
     return found.record | record
 
 

@@ -27,8 +27,8 @@ from fedapm_mpi.studies.scaling.report import made
 from fedapm_mpi.studies.scaling.schedule import Ints
 from fedapm_mpi.studies.scaling.summary import Row, rows_of
 from fedapm_mpi.studies.scaling.workload import samples_of
-from fedapm_mpi.tracking.progress import echo, print_table
 from fedapm_mpi.utils.atomic_io import write_text
+from fedapm_mpi.utils.terminal import echo, print_table
 from fedapm_mpi.utils.text import format_value
 
 NAMES = {"imbalance": "straggler"}
