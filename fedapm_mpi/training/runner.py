@@ -415,7 +415,9 @@ def _write_final_state(
             checkpoint.write_tensors(
                 final / "server.safetensors", outcome.server.tensors()
             )
-            summary = summarize_run(recorder.records(), outcome.round_index)
+            summary = summarize_run(
+                recorder.records(), session.task.metric_set(), outcome.round_index
+            )
             recorder.write_json("summary.json", summary)
             write_sums(final, everyone)
             write_text(final / "digest.txt", f"{digest}\n")
@@ -446,11 +448,13 @@ def _report_result(
             "note: the summary is without the lost records of rounds "
             f"{summary['missing_rounds']:.200}"
         )
+    metrics = session.task.metric_set()
     if progress != "none":
         if summary["evaluations"]:
             from fedapm_mpi.tracking.tables import print_summary
 
-            print_summary(summary, session.config.evaluation.split)
-        for text in remarks(summary, session.num_clients):
+            print_summary(summary, session.config.evaluation.split, metrics.names)
+        found = remarks(summary, metrics.headline, session.num_clients)
+        for text in [*found, *session.task.remarks(summary)]:
             echo(f"note: {text}")
     echo(f"digest {digest}")
