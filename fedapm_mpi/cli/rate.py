@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the rate of each figure; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
     from fedapm_mpi.analysis.run import last_round, open_records
-    from fedapm_mpi.tracking.progress import echo, print_table
+    from fedapm_mpi.utils.terminal import echo, print_table
 
     reader = open_records(args.run)
     records = list(reader)

@@ -139,7 +139,7 @@ def _train(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.config.loader import load
-    from fedapm_mpi.tracking.progress import echo
+    from fedapm_mpi.utils.terminal import echo
 
     if args.config is None:
         msg = "name a configuration, or a sweep by --sweep"
@@ -185,8 +185,8 @@ def _sweep(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
-    from fedapm_mpi.tracking.progress import echo
     from fedapm_mpi.tracking.run_directory import ranges
+    from fedapm_mpi.utils.terminal import echo
 
     cells, folder = read_sweep(args.sweep)
     for note in notes_on(cells):
@@ -233,7 +233,7 @@ def _study(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.studies.scaling.points import lay_out, points_of
     from fedapm_mpi.studies.scaling.study import load
-    from fedapm_mpi.tracking.progress import echo
+    from fedapm_mpi.utils.terminal import echo
 
     study = load(args.study)
     _shape(args)

@@ -41,7 +41,7 @@ def _run_cells(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.output_relay import relay_outputs
     from fedapm_mpi.cluster.supervisor import report_failure, run_launcher
     from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
-    from fedapm_mpi.tracking.progress import echo
+    from fedapm_mpi.utils.terminal import echo
 
     cells, out = read_sweep(args.sweep)
     for note in notes_on(cells):
@@ -72,8 +72,8 @@ def _run_cells(args: argparse.Namespace) -> int:
 def _table(path: Path) -> int:
     from fedapm_mpi.studies.sweep.grid import read_sweep
     from fedapm_mpi.studies.sweep.table import row_of, shown, write_table
-    from fedapm_mpi.tracking.progress import echo, print_table
     from fedapm_mpi.tracking.summary import evaluated_parts
+    from fedapm_mpi.utils.terminal import echo, print_table
 
     cells, out = read_sweep(path)
     if not out.is_dir():

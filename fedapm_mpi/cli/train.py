@@ -150,8 +150,8 @@ def _train(comm: Communicator, argv: Sequence[str], stop: PreemptionGuard) -> in
 def _read_options(argv: Sequence[str]) -> TrainOptions | int:
     from fedapm_mpi.config.loader import load
     from fedapm_mpi.config.yaml_io import dump, read_mapping
-    from fedapm_mpi.tracking.progress import echo
     from fedapm_mpi.training import trust
+    from fedapm_mpi.utils.terminal import echo
 
     parser = Parser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
@@ -211,7 +211,7 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
 def _newest_run(out: Path, config: dict[str, Any]) -> Path:
     """Return the newest run in `out` that can go on under this configuration."""
     from fedapm_mpi.config.yaml_io import read
-    from fedapm_mpi.training.runner import identity_of, identity_then
+    from fedapm_mpi.training.identity import identity_of, identity_then
 
     wanted = identity_of(config)
     found = []

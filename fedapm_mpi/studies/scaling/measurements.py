@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.analysis.run import open_records
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.studies.scaling.points import Point
-from fedapm_mpi.tracking.progress import echo
+from fedapm_mpi.utils.terminal import echo
 
 Array = NDArray[np.float64]
 

@@ -28,8 +28,8 @@ from fedapm_mpi.studies.scaling.report import make_folder
 from fedapm_mpi.studies.scaling.summary import rows_of
 from fedapm_mpi.studies.scaling.tables import unfinished, write_csv
 from fedapm_mpi.studies.scaling.workload import samples_of
-from fedapm_mpi.tracking.progress import echo, print_table
 from fedapm_mpi.utils.atomic_io import write_text
+from fedapm_mpi.utils.terminal import echo, print_table
 from fedapm_mpi.utils.text import format_value
 
 LIMIT_NAMES = {"imbalance": "straggler"}

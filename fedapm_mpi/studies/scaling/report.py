@@ -8,8 +8,8 @@ from fedapm_mpi.studies.scaling.measurements import Measurements, read_points
 from fedapm_mpi.studies.scaling.plots import draw_phases, draw_speed_up
 from fedapm_mpi.studies.scaling.points import open_study
 from fedapm_mpi.studies.scaling.summary import differing, rows_of
-from fedapm_mpi.tracking.progress import echo, print_table
 from fedapm_mpi.utils.atomic_io import write_error
+from fedapm_mpi.utils.terminal import echo, print_table
 
 
 def report(root: Path) -> int:

@@ -12,9 +12,9 @@ from fedapm_mpi.cluster.supervisor import run_launcher
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.studies.scaling.points import Point
 from fedapm_mpi.studies.scaling.study import Study
-from fedapm_mpi.tracking.progress import echo
 from fedapm_mpi.tracking.run_lock import acquire
 from fedapm_mpi.utils.atomic_io import remove, write_error
+from fedapm_mpi.utils.terminal import echo
 
 
 class PointError(FedAPMError):

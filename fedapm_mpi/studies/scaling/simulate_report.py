@@ -17,7 +17,7 @@ from fedapm_mpi.studies.scaling.simulate import (
     waiting,
 )
 from fedapm_mpi.studies.scaling.tables import write_csv
-from fedapm_mpi.tracking.progress import echo, print_table
+from fedapm_mpi.utils.terminal import echo, print_table
 
 
 def simulate(root: Path, file: Path) -> int:

@@ -16,8 +16,8 @@ def whole(values):
 
 def test_a_deal_by_hand():
     found = Assignment(whole([2, 3, 5, 8]), whole([4, 1, 4, 2]))
-    assert found.of(4) == [2, 5]
-    assert found.of(0) == []
+    assert found.clients_of(4) == [2, 5]
+    assert found.clients_of(0) == []
     assert found.counts(6) == [0, 1, 1, 0, 2, 0]
     costs = np.arange(10) * 10
     assert found.loads(costs, 6).tolist() == [0, 30, 80, 0, 70, 0]
