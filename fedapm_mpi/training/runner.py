@@ -34,7 +34,10 @@ from fedapm_mpi.training.provenance import gather_ranks, provenance
 from fedapm_mpi.training.trust import mark_run
 from fedapm_mpi.utils import affinity as cores
 from fedapm_mpi.utils.atomic_io import WriteError, file_sha256, write_text
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.text import format_list
+
+log = get_logger(__name__)
 
 
 def train(
@@ -252,8 +255,6 @@ def _open_directory(
     made = directory
     mine = None
     if comm.rank == SERVER:
-        from fedapm_mpi.utils.terminal import echo
-
         try:
             if made is None:
                 algorithm = config.algorithm["name"].rpartition(":")[2]
@@ -263,7 +264,7 @@ def _open_directory(
                 made,
                 resume=resume,
                 break_lock=break_lock,
-                tell=lambda text: echo(f"note: {text}"),
+                tell=lambda text: log.info("%s", text),
             )
         except FedAPMError as caught:
             error = caught
@@ -373,7 +374,7 @@ def _write_run_metadata(
             error = caught
         idle = set(range(session.comm.size)) - set(client_ranks(session.comm.size))
         for text in [*session.warnings, *cores.notes(ranks, idle), *notes]:
-            echo(f"note: {text}")
+            log.info("%s", text)
         if progress != "none":
             print_parameter_table(session.groups.table())
             goes_on = f", going on after round {saved.round_index}" if saved else ""
@@ -442,9 +443,9 @@ def _report_result(
         )
         return
     if summary["num_missing_rounds"]:
-        echo(
-            "note: the summary is without the lost records of rounds "
-            f"{summary['missing_rounds']:.200}"
+        log.info(
+            "the summary is without the lost records of rounds %.200s",
+            summary["missing_rounds"],
         )
     if progress != "none":
         if summary["evaluations"]:
@@ -452,5 +453,5 @@ def _report_result(
 
             print_summary(summary, session.config.evaluation.split)
         for text in remarks(summary, session.num_clients):
-            echo(f"note: {text}")
+            log.info("%s", text)
     echo(f"digest {digest}")

@@ -28,8 +28,11 @@ from fedapm_mpi.studies.scaling.schedule import Ints
 from fedapm_mpi.studies.scaling.summary import Row, rows_of
 from fedapm_mpi.studies.scaling.workload import samples_of
 from fedapm_mpi.utils.atomic_io import write_text
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
 from fedapm_mpi.utils.text import format_value
+
+log = get_logger(__name__)
 
 NAMES = {"imbalance": "straggler"}
 """What phases are called that limit."""
@@ -65,8 +68,8 @@ def model(
     """Fit, validate, foretell; print it and write it; return the exit code."""
     measured, samples = fit_study(root)
     if any(one.crowd for one in measured):
-        echo(
-            "note: some points had fewer cores than client ranks. What that costs is "
+        log.info(
+            "some points had fewer cores than client ranks. What that costs is "
             "told apart, and not foretold for machines with a core for each rank; what "
             "grows with the number of ranks, P, cannot be told from it"
         )

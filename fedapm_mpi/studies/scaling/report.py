@@ -9,7 +9,10 @@ from fedapm_mpi.studies.scaling.plots import draw_phases, draw_speed_up
 from fedapm_mpi.studies.scaling.points import open_study
 from fedapm_mpi.studies.scaling.summary import differing, rows_of
 from fedapm_mpi.utils.atomic_io import write_error
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
+
+log = get_logger(__name__)
 
 
 def report(root: Path) -> int:
@@ -28,7 +31,7 @@ def report(root: Path) -> int:
             print_table(f"{kind}: {way}", *telling.figures_table(found))
             print_table("ms a round, medians", *telling.phases_table(found))
     for text in telling.sentences(rows, measured):
-        echo(f"note: {text}")
+        log.info("%s", text)
     folder = made(root / "report")
     files = [folder / "scaling.csv"]
     telling.write_csv(files[0], telling.COLUMNS, [telling.cells(row) for row in rows])

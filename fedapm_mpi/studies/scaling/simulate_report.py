@@ -18,7 +18,10 @@ from fedapm_mpi.studies.scaling.simulate import (
     replay,
     waiting,
 )
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
+
+log = get_logger(__name__)
 
 
 def simulate(root: Path, file: Path) -> int:
@@ -45,10 +48,10 @@ def simulate(root: Path, file: Path) -> int:
     )
     rounds = first_rounds(setting.workload, schedule.rounds)
     if len(rounds) < schedule.rounds:
-        echo(f"note: the participants of {len(rounds)} rounds come again and again")
+        log.info("the participants of %d rounds come again and again", len(rounds))
     model = fit_model(samples)
     if not model.parts["evaluation"].coefficients:
-        echo("note: no measured round ends with an evaluation, so none takes time here")
+        log.info("no measured round ends with an evaluation, so none takes time here")
     timeline = replay(model, setting, schedule, machine, rounds)
     _report(timeline, platform.nodes, platform.ranks, setting.workload.clients)
     path = made(root / "simulate") / f"{file.stem}.csv"
