@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from fedapm_mpi.analysis.run import open_records
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.studies.scaling.points import Point
-from fedapm_mpi.utils.terminal import echo
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -100,7 +102,7 @@ def read_point(point: Point, warm_up: int) -> Measurements:
 def _read_point(point: Point, warm_up: int) -> Measurements:
     reader = open_records(point.run)
     for note in reader.notes():
-        echo(f"note: {note}")
+        log.info("%s", note)
     records = [
         record
         for record in reader

@@ -29,8 +29,11 @@ from fedapm_mpi.studies.scaling.summary import rows_of
 from fedapm_mpi.studies.scaling.tables import unfinished, write_csv
 from fedapm_mpi.studies.scaling.workload import samples_of
 from fedapm_mpi.utils.atomic_io import write_text
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
 from fedapm_mpi.utils.text import format_value
+
+log = get_logger(__name__)
 
 LIMIT_NAMES = {"imbalance": "straggler"}
 """Names of phases that limit, where they differ from the phase's."""
@@ -89,8 +92,8 @@ def model(
     """
     measured, samples = read_samples(root)
     if any(one.oversubscription for one in measured):
-        echo(
-            "note: some points had fewer cores than client ranks. Their cost is a "
+        log.info(
+            "some points had fewer cores than client ranks. Their cost is a "
             "separate term and is excluded from predictions for one core per rank; "
             "costs that grow with the number of ranks, P, are not identifiable then"
         )

@@ -9,7 +9,10 @@ from fedapm_mpi.studies.scaling.plots import draw_phases, draw_speed_up
 from fedapm_mpi.studies.scaling.points import open_study
 from fedapm_mpi.studies.scaling.summary import differing, rows_of
 from fedapm_mpi.utils.atomic_io import write_error
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
+
+log = get_logger(__name__)
 
 
 def report(root: Path) -> int:
@@ -40,7 +43,7 @@ def report(root: Path) -> int:
             print_table(f"{kind}: {description}", *tables.speedup_table(found))
             print_table("Milliseconds per round, medians", *tables.phases_table(found))
     for text in tables.notes(rows, measured):
-        echo(f"note: {text}")
+        log.info("%s", text)
     folder = make_folder(root / "report")
     files = [folder / "scaling.csv"]
     tables.write_csv(files[0], tables.COLUMNS, [tables.cells(row) for row in rows])

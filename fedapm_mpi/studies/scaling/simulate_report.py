@@ -17,7 +17,10 @@ from fedapm_mpi.studies.scaling.simulate import (
     waiting,
 )
 from fedapm_mpi.studies.scaling.tables import write_csv
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
+
+log = get_logger(__name__)
 
 
 def simulate(root: Path, file: Path) -> int:
@@ -56,10 +59,10 @@ def simulate(root: Path, file: Path) -> int:
     )
     rounds = replayed_rounds(scenario.workload, schedule.rounds)
     if len(rounds) < schedule.rounds:
-        echo(f"note: the participants of the first {len(rounds)} rounds are repeated")
+        log.info("the participants of the first %d rounds are repeated", len(rounds))
     model = fit_model(samples)
     if not model.parts["evaluation"].coefficients:
-        echo("note: no measured round ends with an evaluation, so none takes time here")
+        log.info("no measured round ends with an evaluation, so none takes time here")
     timeline = replay(model, scenario, schedule, machine, rounds)
     _report(timeline, platform.nodes, platform.ranks, scenario.workload.clients)
     path = make_folder(root / "simulate") / f"{file.stem}.csv"
