@@ -13,6 +13,9 @@ import argparse
 from pathlib import Path
 
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 HELP = "train all cells of a sweep, or gather their results in one table"
 
@@ -45,7 +48,7 @@ def _run_cells(args: argparse.Namespace) -> int:
 
     cells, out = read_sweep(args.sweep)
     for note in notes_on(cells):
-        echo(f"note: {note}")
+        log.info("%s", note)
     write_cells(cells, out)
     relay_outputs()
     codes = []
@@ -89,9 +92,11 @@ def _table(path: Path) -> int:
     write_table(out / "sweep.csv", rows)
     for row in rows:
         if row["missing_rounds"]:
-            echo(
-                f"note: cell {row['cell']}: records are missing "
-                f"(rounds: {row['missing_rounds']}); its figures are over the others"
+            log.info(
+                "cell %s: records are missing (rounds: %s); its figures are over the "
+                "others",
+                row["cell"],
+                row["missing_rounds"],
             )
     finished = sum(row["state"] == "finished" for row in rows)
     echo(f"{finished} of {len(rows)} cells finished; in {out / 'sweep.csv'}")
