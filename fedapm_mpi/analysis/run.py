@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from fedapm_mpi.algorithms import ClientState, algorithms
+from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
 from fedapm_mpi.data.client_subset import first_clients
@@ -173,7 +173,7 @@ def load_client_model(
     model.write_buffers(
         none if buffers is None else buffers, state.get("counters", none)
     )
-    if hasattr(final.algorithm, "personalise"):
+    if final.algorithm.has_personal_model:
         _personalize(final, client, state, run)
     else:
         at_server = final.config.evaluation.shared == "server"
@@ -242,7 +242,7 @@ class _Final(NamedTuple):
 
     config: Config
     manifest: Manifest
-    algorithm: Any
+    algorithm: Algorithm
     groups: ClientGroups
     server: dict[str, Tensor]
 
@@ -251,7 +251,7 @@ def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
     manifest = first_clients(read_manifest(config.data), config.clients)
-    algorithm = build_plugin(algorithms, config.algorithm)
+    algorithm = adapt(build_plugin(algorithms, config.algorithm))
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
     if not path.exists():
@@ -281,7 +281,7 @@ def _personalize(final: _Final, client: int, state: ClientState, run: Path) -> N
     rows = final.server["rows"][: final.algorithm.rows]
     broadcast = final.groups.restrict(client, rows).to(group.model.dtype)
     weight = 1 / m if uniform else float(counts[client] / counts.sum())
-    final.algorithm.personalise(broadcast, state, problem, weight)
+    final.algorithm.load_personal_model(broadcast, state, problem, weight)
 
 
 def _states(run: Path) -> dict[int, ClientState]:

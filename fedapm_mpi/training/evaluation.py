@@ -118,8 +118,7 @@ def _evaluate_client(
     broadcast = groups.restrict(client, message[: rows * d].view(rows, d))
     broadcast = broadcast.to(model.device)
     _load_buffers(session, model, state, message)
-    personalise = getattr(session.algorithm, "personalise", None)
-    if personalise is None:
+    if not session.algorithm.has_personal_model:
         at_server = session.config.evaluation.shared == "server"
         model.shared.copy_(broadcast[0] if at_server else state["shared"])
         model.personal.copy_(state["personal"])
@@ -133,7 +132,8 @@ def _evaluate_client(
             purpose="personalise",
             bf16=session.config.precision == "bf16",
         )
-        personalise(broadcast, state, problem, float(session.weights[client]))
+        weight = float(session.weights[client])
+        session.algorithm.load_personal_model(broadcast, state, problem, weight)
     samples = session.samples(client, session.config.evaluation.split)
     there = samples.to(model.device)
     if model.draws:
