@@ -27,6 +27,8 @@ from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from fedapm_mpi.plugins import loader as ownparts
 from fedapm_mpi.registry import Registry, did_you_mean
+from fedapm_mpi.tasks import tasks
+from fedapm_mpi.tracking.base import loggers
 from fedapm_mpi.utils.text import format_list, format_value, truncate
 
 T = TypeVar("T")
@@ -34,6 +36,7 @@ T = TypeVar("T")
 REGISTRIES: dict[str, Registry[Any]] = {
     "model": models,
     "algorithm": algorithms,
+    "task": tasks,
     "participation": participation,
     "placement": placements,
     "reduction": aggregators,
@@ -41,8 +44,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
 MAX_SENTENCE_LENGTH = 1000
 """Characters of what is told of one part."""
 
-POSITIONAL = {"model": 2, "placement": 2}
-"""Arguments that the package itself passes to a part, ahead of its options."""
+POSITIONAL = {"model": 2, "placement": 2, "logger": 1}
+"""By kind: arguments that the package itself passes to a part, ahead of its options."""
 
 
 def load(
@@ -193,6 +196,10 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for key in PLUGIN_KINDS:
         if isinstance(plain.get(key), str):
             plain[key] = {"name": plain[key]}
+    if isinstance(plain.get("loggers"), list):
+        plain["loggers"] = [
+            {"name": one} if isinstance(one, str) else one for one in plain["loggers"]
+        ]
     plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
     errors: list[str] = []
     config: Config | None = None
@@ -210,6 +217,9 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for k, group in enumerate(config.groups if config else ()):
         model, found = check_plugin(f"groups[{k}].model", models, group.model)
         groups.append(dataclasses.replace(group, model=model))
+        errors += found
+    if config:
+        checked["loggers"], found = _check_loggers(config.loggers)
         errors += found
     if errors or config is None:
         msg = f"{where}:\n{format_list(errors)}"
@@ -242,10 +252,30 @@ def check_plugin(
     except ConfigError as error:
         text = truncate(str(error), MAX_SENTENCE_LENGTH)
         return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
-    positional = POSITIONAL.get(key.rpartition(".")[2], 0)
+    positional = POSITIONAL.get(registry.kind, 0)
     what = f"{key} {format_value(ownparts.shown(name))}"
     checked, errors = validate_options(what, factory, options, positional)
     return {"name": name, **checked}, errors
+
+
+def _check_loggers(
+    parts: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return loggers with their defaults filled in, and sentences on what is wrong."""
+    checked: list[dict[str, Any]] = []
+    errors: list[str] = []
+    for k, part in enumerate(parts):
+        logger, found = check_plugin(f"loggers[{k}]", loggers, part)
+        errors += found
+        if logger and logger in checked:
+            errors.append(f"loggers[{k}]: {part['name']!r} is named twice; remove one")
+        checked.append(logger)
+    if all(part.get("name") != "jsonl" for part in parts):
+        errors.append(
+            "loggers: jsonl cannot be left out: --resume, summary.json and reports "
+            "read the rounds.jsonl that it writes; add it"
+        )
+    return checked, errors
 
 
 def _with_models(groups: Any, base: Any) -> Any:

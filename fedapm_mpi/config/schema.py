@@ -188,6 +188,9 @@ class Config:
     algorithm: PluginConfig
     """Algorithm and its hyper-parameters."""
 
+    task: PluginConfig = field(default_factory=lambda: {"name": "classification"})
+    """Loss, predictions and metrics; ``module:name`` for your own."""
+
     initial_model: str | None = None
     """File of tensors by name (safetensors) that models start from, such as another
     run's ``final/shared.safetensors``; what it does not hold starts from the seed."""
@@ -268,6 +271,11 @@ class Config:
     reduction: PluginConfig = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
 
+    loggers: list[PluginConfig] = field(
+        default_factory=lambda: [{"name": "jsonl"}, {"name": "progress"}]
+    )
+    """Who gets the metrics of each round; ``jsonl`` writes ``rounds.jsonl``."""
+
     def __post_init__(self) -> None:
         if self.precision == "bf16" and self.dtype != "float32":
             msg = "precision 'bf16' needs dtype 'float32'"
@@ -298,7 +306,14 @@ class Config:
         return asdict(self)
 
 
-PLUGIN_KINDS = ("model", "algorithm", "participation", "placement", "reduction")
+PLUGIN_KINDS = (
+    "model",
+    "algorithm",
+    "task",
+    "participation",
+    "placement",
+    "reduction",
+)
 """Keys whose values are parts, found by name and built with their options."""
 
 RESULT_NEUTRAL = (
@@ -310,7 +325,8 @@ RESULT_NEUTRAL = (
     "checkpoint",
     "data",
     "initial_model",
+    "loggers",
 )
 """Keys in which a resumed run may differ from its first start: they change how far it
-goes, where clients live or what is kept, but no bit of any round. (`data` and
+goes, where clients live or what is kept or shown, but no bit of any round. (`data` and
 `initial_model` may move; the manifest's and the file's hash are compared instead.)"""

@@ -42,8 +42,10 @@ from fedapm_mpi.plugins.loader import label, label_of
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import max_required_bytes, required_bytes
 from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.model_fingerprint import Contents, contents, same_on_all_ranks
+from fedapm_mpi.training.payload import PayloadLayout
 from fedapm_mpi.utils.affinity import available_cores, max_threads_per_rank
 from fedapm_mpi.utils.atomic_io import WriteError
 from fedapm_mpi.utils.rng import generator
@@ -101,6 +103,11 @@ class TrainingContext:
         return len(self.manifest.classes)
 
     @property
+    def task(self) -> Task:
+        """What models are trained for."""
+        return self.groups.task
+
+    @property
     def size(self) -> int:
         """Length d of the server's shared vector."""
         return self.groups.space.size
@@ -116,18 +123,10 @@ class TrainingContext:
         """Whether floating buffers are replaced by the participants' mean."""
         return self.config.buffers == "mean"
 
-    @property
-    def down_length(self) -> int:
-        """Numbers in a round's broadcast: the server's rows, then buffers."""
-        buffers = self.groups.members[0].initial["buffers"]
-        extra = len(buffers) if self.averages_buffers else 0
-        return self.algorithm.rows * self.size + extra
-
-    @property
-    def up_length(self) -> int:
-        """Numbers in an increment: changes of the broadcast's, then of the dual."""
-        follows_dual = self.config.diagnostics.dual_sum
-        return self.down_length + follows_dual * self.size
+    @cached_property
+    def payload(self) -> PayloadLayout:
+        """Layout of what the server broadcasts and of what clients send back."""
+        return payload_layout(self.config, self.algorithm, self.groups)
 
     def participants(self, round_index: int) -> NDArray[np.int64]:
         """Return the participants of a round, the same on every rank."""
@@ -302,6 +301,19 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     notes = [storage.note] if storage.note else []
     return dataclasses.replace(
         session, storage=storage, warnings=session.warnings + notes
+    )
+
+
+def payload_layout(
+    config: Config, algorithm: Algorithm, groups: ClientGroups
+) -> PayloadLayout:
+    """Return the layout of what is sent in a round."""
+    averaged = config.buffers == "mean"
+    return PayloadLayout(
+        rows=algorithm.rows,
+        shared_length=groups.space.size,
+        buffer_length=len(groups.members[0].initial["buffers"]) if averaged else 0,
+        dual_sum=config.diagnostics.dual_sum,
     )
 
 

@@ -118,7 +118,7 @@ def _lagrangians(session: TrainingContext, message: Tensor) -> NDArray[np.float6
         model = session.load(client)
         samples = session.samples(client, "train").to(model.device)
         loss = mean_loss(model, samples)
-        u = session.groups.restrict(client, message[: session.size])
+        u = session.groups.restrict(client, session.payload.shared(message))
         rows.append(session.algorithm.lagrangian(state, u, loss, weight))
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
@@ -180,7 +180,7 @@ def _gather(
     session: TrainingContext, message: Tensor, blocks: list[_Block]
 ) -> NDArray[np.float64] | None:
     """Return (m, blocks, 3) on the server."""
-    groups, u = session.groups, message[: session.size].double()
+    groups, u = session.groups, session.payload.shared(message).double()
     cuts = [_cuts(groups.space, g, blocks) for g in range(len(groups.members))]
     # All of a group who have never taken part are alike.
     untouched: dict[int, list[float]] = {}

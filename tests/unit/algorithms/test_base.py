@@ -216,7 +216,7 @@ def test_methods_of_a_class_that_does_not_inherit_count():
 
 
 def test_a_field_that_hides_an_ability_is_refused():
-    with pytest.raises(TypeError, match="Bad.warnings: an algorithm has a method"):
+    with pytest.raises(TypeError, match=r"Bad\.warnings: an algorithm has a method"):
 
         @dataclass(frozen=True, kw_only=True)
         class Bad(FedSim):

@@ -1,15 +1,36 @@
-"""The table with which a run ends."""
+"""The tables of a run: its model's parameters, and how it ended."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.tracking.progress import print_table
 from fedapm_mpi.tracking.summary import (
     FINAL_MEAN_WINDOW,
     HIGHER_IS_BETTER,
     PART_NAMES,
     share_of_clients,
 )
+from fedapm_mpi.utils.terminal import echo, print_table
+
+if TYPE_CHECKING:  # tables need no torch
+    from fedapm_mpi.engine.partitioned_model import ParameterInfo
+
+
+def print_parameter_table(rows: Sequence["ParameterInfo"], longest: int = 40) -> None:
+    """Print what is shared and what is personal, with counts."""
+    total = sum(row.size for row in rows if row.block in ("shared", "personal"))
+    counts = {
+        block: sum(row.size for row in rows if row.block == block)
+        for block in ("shared", "personal", "frozen", "buffer", "counter")
+    }
+    shown: list[Sequence[object]] = [
+        (row.name, "×".join(map(str, row.shape)) or "1", row.size, row.block)
+        for row in rows[:longest]
+    ]
+    if len(rows) > longest:
+        shown.append((f"… {len(rows) - longest} more", "", "", ""))
+    print_table("Model", ("tensor", "shape", "size", "block"), shown)
+    for block in ("shared", "personal"):
+        echo(f"{block}: {counts[block]:,} of {total:,} ({counts[block] / total:.1%})")
 
 
 def print_summary(summary: Mapping[str, Any], split: str) -> None:
