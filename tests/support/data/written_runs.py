@@ -3,7 +3,9 @@
 import csv
 import json
 
-from fedapm_mpi.tracking.summary import HIGHER_IS_BETTER
+from fedapm_mpi.tasks.classification import Classification
+
+HIGHER_IS_BETTER = Classification.metric_set().higher_is_better
 
 SHA = "a" * 64
 
