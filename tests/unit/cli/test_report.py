@@ -5,8 +5,7 @@ import csv
 import pytest
 
 from fedapm_mpi.cli import main as cli
-from fedapm_mpi.tracking.summary import HIGHER_IS_BETTER
-from tests.support.data.written_runs import write_run
+from tests.support.data.written_runs import HIGHER_IS_BETTER, write_run
 
 
 @pytest.fixture(autouse=True)
