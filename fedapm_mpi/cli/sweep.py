@@ -74,7 +74,8 @@ def _run_cells(args: argparse.Namespace) -> int:
 
 def _table(path: Path) -> int:
     from fedapm_mpi.studies.sweep.grid import read_sweep
-    from fedapm_mpi.studies.sweep.table import row_of, shown, write_table
+    from fedapm_mpi.studies.sweep.table import headline_of, row_of, shown, write_table
+    from fedapm_mpi.tasks import LOSS
     from fedapm_mpi.tracking.summary import evaluated_parts
     from fedapm_mpi.utils.terminal import echo, print_table
 
@@ -83,10 +84,11 @@ def _table(path: Path) -> int:
         msg = f"{out} does not exist: no cell of {path} was trained from this folder"
         raise ConfigError(msg)
     rows = [row_of(cell) for cell in cells]
-    header = [*cells[0].values, "state", "rounds", "clients", "accuracy"]
-    header += ["worst decile", "its clients", "loss"]
+    metric = headline_of(cells)
+    header = [*cells[0].values, "state", "rounds", "clients", metric]
+    header += ["worst decile", "its clients", LOSS]
     parts = evaluated_parts(cell.config["evaluation"]["split"] for cell in cells)
-    print_table(f"Clients' own {parts} parts", header, shown(cells, rows))
+    print_table(f"Clients' own {parts} parts", header, shown(cells, rows, metric))
     write_table(out / "sweep.csv", rows)
     for row in rows:
         if row["missing_rounds"]:

@@ -55,7 +55,7 @@ def measure(session: TrainingContext) -> float:
     client = next((i for i in session.table.hosted if trained[i]), None)
     if client is None:
         return 0.0
-    batch_size = getattr(session.algorithm, "batch_size", 0)
+    batch_size = session.algorithm.mini_batch_size() or 0
     groups = session.groups
     group = groups.of(client)
     problem = open_client(
@@ -168,7 +168,7 @@ def resident_clients(session: TrainingContext) -> ResidentClients:
     else:
         tested = own.copy()
     trained = own.copy()
-    if hasattr(session.algorithm, "personalise"):
+    if session.algorithm.has_personal_model:
         trained |= tested
     if config.diagnostics.lagrangian:
         trained |= hosted

@@ -341,7 +341,8 @@ def _write_final_state(
             named = session.groups.space.named(u)
             write_tensors(final / "shared.safetensors", named)
             write_tensors(final / "server.safetensors", outcome.server.tensors())
-            summary = summarize_run(recorder.records(), outcome.round_index)
+            metrics = session.task.metric_set()
+            summary = summarize_run(recorder.records(), metrics, outcome.round_index)
             recorder.write_json("summary.json", summary)
             write_sums(final, everyone)
             write_text(final / "digest.txt", f"{digest}\n")
@@ -372,11 +373,13 @@ def _report_result(
             "the summary is without the lost records of rounds %.200s",
             summary["missing_rounds"],
         )
+    metrics = session.task.metric_set()
     if progress != "none":
         if summary["evaluations"]:
             from fedapm_mpi.tracking.tables import print_summary
 
-            print_summary(summary, session.config.evaluation.split)
-        for text in remarks(summary, session.num_clients):
+            print_summary(summary, session.config.evaluation.split, metrics.names)
+        found = remarks(summary, metrics.headline, session.num_clients)
+        for text in [*found, *session.task.remarks(summary)]:
             log.info("%s", text)
     echo(f"digest {digest}")
