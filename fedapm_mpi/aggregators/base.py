@@ -49,4 +49,4 @@ class Aggregator(Protocol):
         ...
 
 
-aggregators: Registry[Callable[[], Aggregator]] = Registry("reduction", __package__)
+aggregators: Registry[Callable[[], Aggregator]] = Registry("aggregator", __package__)

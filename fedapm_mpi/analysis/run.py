@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import ClientState, algorithms
+from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
 from fedapm_mpi.data.client_subset import first_clients
@@ -20,7 +21,7 @@ from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import to_samples
 from fedapm_mpi.engine.local_objective import LocalObjective
-from fedapm_mpi.errors import DataError, FedAPMError
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.registry import did_you_mean
@@ -42,9 +43,12 @@ def read_config(run: Path) -> Config:
     path = run / "config.yaml"
     try:
         with open_regular(path) as file:
-            config = Config.from_plain(parse(file.read().decode("utf-8")))
+            values, _ = with_new_names(parse(file.read().decode("utf-8")))
+            config = Config.from_plain(values)
         _check_config(config)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError,
+    ) as error:  # fmt: skip
         why = one_line(str(error))
         msg = f"cannot read {path} ({why}): {run} is not a run directory"
         raise DataError(msg) from error
@@ -176,7 +180,7 @@ def load_client_model(
     if hasattr(final.algorithm, "personalise"):
         _personalize(final, client, state, run)
     else:
-        at_server = final.config.evaluation.shared == "server"
+        at_server = final.config.evaluation.shared_block == "server"
         u = final.groups.restrict(client, server["rows"][0])
         model.shared.copy_(u if at_server else state["shared"])
         model.personal.copy_(state["personal"])

@@ -159,7 +159,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
         except ConfigError as error:
             raise _of_group(error, one, config) from error
     shapes = [model.shared_shapes() for model in models]
-    _agree([w.name for w in wanted], shapes, config.held_by_some or ())
+    _agree([w.name for w in wanted], shapes, config.partially_shared or ())
     space = SharedLayout(shapes)
     _share_initial(models)
     members = []
@@ -209,7 +209,9 @@ def _chosen(group: Group, manifest: Manifest, where: str) -> list[int]:
     elif group.names is not None:
         chosen = _named(group.names, manifest, f"{where}.names")
     else:
-        return _missing_inputs(group.lacks or (), manifest, f"{where}.lacks")
+        return _missing_inputs(
+            group.missing_inputs or (), manifest, f"{where}.missing_inputs"
+        )
     if not chosen:
         msg = f"{where}: it names no client; name some or remove the group"
         raise ConfigError(msg)
@@ -273,7 +275,7 @@ def _numbered(items: Sequence[int | str], manifest: Manifest, where: str) -> set
 def _inputs(group: Group, manifest: Manifest, where: str) -> tuple[InputSpec, ...]:
     """Return what a group's model is given."""
     if group.inputs is None:
-        kept = set(_names(manifest)) - set(group.lacks or ())
+        kept = set(_names(manifest)) - set(group.missing_inputs or ())
     else:
         _known_inputs(group.inputs, manifest, f"{where}.inputs")
         kept = set(group.inputs)
@@ -301,7 +303,7 @@ def _known_inputs(names: Iterable[str], manifest: Manifest, where: str) -> None:
 def _agree(
     names: Sequence[str],
     shapes: Sequence[dict[str, tuple[int, ...]]],
-    held_by_some: Sequence[str],
+    partially_shared: Sequence[str],
 ) -> None:
     """Raise `ConfigError` where groups share different things; name the first."""
     first: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -320,19 +322,20 @@ def _agree(
         for group, own in zip(names, shapes, strict=True)
         if name not in own
     ]
-    for pattern in held_by_some:
+    for pattern in partially_shared:
         if not any(fnmatchcase(name, pattern) for name, _ in partial):
+            hint = did_you_mean(pattern, [name for name, _ in partial])
             msg = (
-                f"held_by_some: {pattern!r} matches no shared parameter that only some "
-                f"groups have{did_you_mean(pattern, [name for name, _ in partial])}"
+                f"partially_shared: {pattern!r} matches no shared parameter that only "
+                f"some groups have{hint}"
             )
             raise ConfigError(msg)
     for name, group in partial:
-        if not any(fnmatchcase(name, pattern) for pattern in held_by_some):
+        if not any(fnmatchcase(name, pattern) for pattern in partially_shared):
             msg = (
                 f"{first[name][0]} has the shared parameter {name!r}, but {group} does "
                 "not; make it personal, name it alike in both, or put it under "
-                "held_by_some to average it over those that have it"
+                "partially_shared to average it over those that have it"
             )
             raise ConfigError(msg)
 

@@ -197,7 +197,7 @@ class TrainingContext:
     def dynamic(self) -> bool:
         """Whether work goes to any rank of a node; only sums in any order allow it."""
         any_order = getattr(self.reduction, "any_order", False)
-        return any_order and self.config.dealing == "node"
+        return any_order and self.config.scheduling == "dynamic"
 
     def adapt(self, rho: float | None) -> None:
         """Go on with another penalty, where the algorithm's adapts."""
@@ -264,9 +264,9 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         session.warnings.append(differing)
     try:
         session.groups.move(open_device(config.device, comm.rank, nodes))
-        if config.stage is not None:
+        if config.stage_dir is not None:
             staged = stage_shards(
-                whole, config.stage, comm.rank, nodes, session.home_ranks
+                whole, config.stage_dir, comm.rank, nodes, session.home_ranks
             )
             session.reader = ShardReader(staged)
             session.reader.trust(whole.files)  # they have been hashed
@@ -374,9 +374,9 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
     advise = getattr(algorithm, "warnings", None)
     advice = advise(weights.tolist()) if advise else []
     host_of = place(config.placement, manifest, comm.size)
-    reduction = build_plugin(aggregators, config.reduction)
+    reduction = build_plugin(aggregators, config.aggregator)
     ownchecks.check_methods(
-        "reduction", config.reduction, reduction, "sum", "bytes_per_element"
+        "aggregator", config.aggregator, reduction, "sum", "bytes_per_element"
     )
     return TrainingContext(
         config=config,

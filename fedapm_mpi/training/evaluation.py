@@ -120,7 +120,7 @@ def _evaluate_client(
     _load_buffers(session, model, state, message)
     personalise = getattr(session.algorithm, "personalise", None)
     if personalise is None:
-        at_server = session.config.evaluation.shared == "server"
+        at_server = session.config.evaluation.shared_block == "server"
         model.shared.copy_(broadcast[0] if at_server else state["shared"])
         model.personal.copy_(state["personal"])
     else:
@@ -164,7 +164,7 @@ def _load_buffers(
     if "buffers" not in state and "counters" not in state:
         return
     buffers = state.get("buffers", torch.zeros(0))
-    if session.averages_buffers and session.config.evaluation.shared == "server":
+    if session.averages_buffers and session.config.evaluation.shared_block == "server":
         buffers = message[session.algorithm.rows * session.size :]
     model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
 

@@ -122,7 +122,7 @@ def run(
         stopping = asked > 0
         if failed:
             comm.raise_collectively(local.error)
-        with clock("reduce"), using(label_of("reduction", config.reduction["name"])):
+        with clock("reduce"), using(label_of("aggregator", config.aggregator["name"])):
             total = session.reduction.sum(
                 comm,
                 local.increments,
@@ -133,7 +133,7 @@ def run(
         gathered = gather_client_rows(comm, local.clients, local.statistics, width=4)
         if gathered is not None:
             clients, statistics = gathered
-            total = ownchecks.check_total(config.reduction, total, session.up_length)
+            total = ownchecks.check_total(config.aggregator, total, session.up_length)
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
@@ -224,7 +224,7 @@ def _round_info(
     used = None
     if server.rho is not None:
         before = after = float(count)
-        if getattr(session.algorithm, "balance", None) is not None:
+        if getattr(session.algorithm, "residual_balancing", None) is not None:
             holding = torch.from_numpy(holders)
             both = (penalties, server.penalties)
             before, after = (float((p[holding] / server.rho).sum()) for p in both)

@@ -128,7 +128,7 @@ def _lagrangians(session: TrainingContext, message: Tensor) -> NDArray[np.float6
 
 def _controls_next_round(session: TrainingContext) -> bool:
     """Return whether the residuals of a round decide on the next."""
-    balance = getattr(session.algorithm, "balance", None)
+    balance = getattr(session.algorithm, "residual_balancing", None)
     return session.config.tolerance is not None or balance is not None
 
 

@@ -50,7 +50,7 @@ def fit_study(root: Path) -> tuple[list[Measurements], list[Sample]]:
         If too little is finished to fit anything to.
     """
     study, points = open_study(root)
-    measured, missing = read_points(points, study.warm_up)
+    measured, missing = read_points(points, study.warmup_rounds)
     if missing:
         echo(telling.unfinished(missing))
     if len({one.point.case for one in measured}) < 2:

@@ -15,7 +15,7 @@ from fedapm_mpi.utils.atomic_io import write_error
 def report(root: Path) -> int:
     """Print tables and write figures; return 70 if digests differ that must not."""
     study, points = open_study(root)
-    measured, missing = read_points(points, study.warm_up)
+    measured, missing = read_points(points, study.warmup_rounds)
     if missing:
         echo(telling.unfinished(missing))
     rows = rows_of(measured)

@@ -39,7 +39,7 @@ def write_run(
         "algorithm": {"name": algorithm},
         "rounds": rounds,
         "split": None,
-        "evaluation": {"every": 1, "shared": "server", "pooled": False},
+        "evaluation": {"every": 1, "shared_block": "server", "pooled": False},
         "checkpoint": {"every": 10, "keep": 2},
     }
     # YAML holds JSON.
@@ -92,7 +92,7 @@ def test_runs_stand_side_by_side_and_files_are_written(tmp_path, capsys):
     first = write_run(tmp_path / "a")
     second = write_run(tmp_path / "b", algorithm="local", clients=(0.4, 0.9, 1.0, 1.0))
     folder = tmp_path / "new" / "folder"
-    assert cli.main(["report", str(first), str(second), "--to", str(folder)]) == 0
+    assert cli.main(["report", str(first), str(second), "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert "fedapm is better than local for 1 of 4, worse for 1" in printed
     assert "0.8000" in printed
@@ -121,7 +121,8 @@ def test_runs_that_evaluated_other_clients(tmp_path, capsys):
         lines = path.read_text().splitlines()
         path.write_text("\n".join(lines[: dropped + 1] + lines[dropped + 2 :]))
     assert (
-        cli.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
+        cli.main(["report", str(first), str(second), "--out", str(tmp_path / "to")])
+        == 0
     )
     assert "better than local for 1 of 2, worse for 1" in capsys.readouterr().out
     drawn = (tmp_path / "to" / "clients.svg").read_text()
@@ -138,7 +139,7 @@ def test_a_single_run_is_reported_into_its_own_folder(tmp_path):
 def test_the_same_runs_give_the_same_files(tmp_path):
     run = write_run(tmp_path / "run")
     for name in ("one", "two"):
-        assert cli.main(["report", str(run), "--to", str(tmp_path / name)]) == 0
+        assert cli.main(["report", str(run), "--out", str(tmp_path / name)]) == 0
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
