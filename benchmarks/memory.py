@@ -21,7 +21,8 @@ from benchmarks._common import keep, machine
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.comm.runtime import open_communicator
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.tracking.run_directory import Record, RunDirectory
+from fedapm_mpi.tracking.loggers.jsonl import JsonlLogger
+from fedapm_mpi.tracking.run_directory import RunDirectory
 from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.dry_run import measure, memory
 from fedapm_mpi.training.loop import run
@@ -58,13 +59,10 @@ def trained(session: TrainingContext) -> list[int]:
     watch = Watch()
     with tempfile.TemporaryDirectory() as name:
         recorder = RunDirectory(Path(session.comm.bcast_object(name)))
-        run(session, recorder, identity={}, tell=ignore, stop=watch)
+        logger = JsonlLogger(recorder)
+        run(session, recorder, identity={}, logger=logger, stop=watch)
         session.comm.barrier()
     return watch.found
-
-
-def ignore(record: Record) -> None:
-    """Show nothing."""
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -22,6 +22,8 @@ from benchmarks._common import keep, machine
 from benchmarks.reference_loops import Loop, Style
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
+from fedapm_mpi.tracking.base import LoggerList, MetricsLogger
+from fedapm_mpi.tracking.loggers.jsonl import JsonlLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.loop import run
@@ -35,7 +37,7 @@ BARS = {
 """Ratios that the package must stay below."""
 
 
-class Race:
+class Race(MetricsLogger):
     """Takes the time of the package's rounds, and has every loop do the same ones."""
 
     def __init__(self, loops: dict[str, Loop]) -> None:
@@ -44,10 +46,10 @@ class Race:
         self.seconds |= {name: [] for name in loops}
         self._began = time.process_time()
 
-    def show(self, record: Record) -> None:
+    def log(self, record: Record, step: int) -> None:
         """Note the package's time for a round, then do it with every loop."""
         taken = time.process_time() - self._began
-        t = record["round"] - 1
+        t = step - 1
         if t >= 0:
             self.seconds["fedapm_mpi"].append(taken)
             for name, loop in self.loops.items():
@@ -70,11 +72,12 @@ def race(algorithm: str, work: str, data: Path, rounds: int) -> dict[str, list[f
     config = validate(w1.configuration(w1.prepare(data, work), algorithm, rounds), work)
     session = open_context(config, Serial())
     with tempfile.TemporaryDirectory() as folder:
+        directory = RunDirectory(Path(folder))
         run(
             session,
-            RunDirectory(Path(folder)),
+            directory,
             identity={},
-            tell=taken.show,
+            logger=LoggerList([(None, JsonlLogger(directory)), (None, taken)]),
             stop=PreemptionGuard(),
         )
     return taken.seconds

@@ -24,7 +24,7 @@ from fedapm_mpi.data.reader import (
     write_dataset,
 )
 from fedapm_mpi.data.table import cast_storage
-from fedapm_mpi.tracking.progress import print_table
+from fedapm_mpi.utils.terminal import print_table
 
 WAYS: tuple[tuple[str, Compression | None, bool], ...] = (
     ("as it is", None, False),

@@ -23,13 +23,4 @@ def own_state(tmp_path_factory):
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> dict[str, Path]:
     """Prepared data sets by name; not to be changed by a test."""
-    root = tmp_path_factory.mktemp("toy-data")
-    toy_data.write_features(root / "features")
-    toy_data.write_features(
-        root / "odd", constant=[2], untested=[3], untrained=[4], files=2
-    )
-    toy_data.write_features(root / "alone", clients=1, files=1)
-    toy_data.write_motion(root / "motion")
-    toy_data.write_motion(root / "ragged", ragged=True)
-    toy_data.write_motion(root / "lacking", lacking={"acc": [4], "gyro": [1, 3]})
-    return {path.name: path for path in root.iterdir()}
+    return toy_data.write_all(tmp_path_factory.mktemp("toy-data"))

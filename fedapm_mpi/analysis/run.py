@@ -5,31 +5,34 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from fedapm_mpi.algorithms import ClientState, algorithms
+from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
 from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
-from fedapm_mpi.data.samples import to_samples
-from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.data.samples import Samples, to_samples
+from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.storage.client_states import run_digest, state_digest
+from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
 from fedapm_mpi.tracking.records import FILE, MAX_ROUND, Record, Records
 from fedapm_mpi.tracking.summary import PART_NAMES
+from fedapm_mpi.training.client import open_client
+from fedapm_mpi.training.context import client_weights, payload_layout
+from fedapm_mpi.training.evaluation import load_evaluated_model
 from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
+from fedapm_mpi.training.payload import PayloadLayout
 from fedapm_mpi.training.trust import require
 from fedapm_mpi.utils.atomic_io import open_regular
 from fedapm_mpi.utils.text import one_line
@@ -164,27 +167,27 @@ def load_client_model(
     """
     run = Path(run)
     final = _final(run, trusted=trust, way="trust=True")
-    server = final.server
     client = find_client(run, final.manifest.client_names, client)
-    group = final.groups.of(client)
-    model = group.model
     states = _states(run)
     same_as_trained(run, contents(final.groups), touched=client in states)
-    state = states.get(client, group.new_client(final.algorithm))
-    none = torch.zeros(0)
-    averaged = final.config.buffers == "mean"
-    buffers = server["buffers"] if averaged else state.get("buffers")
-    model.write_buffers(
-        none if buffers is None else buffers, state.get("counters", none)
+    group = final.groups.of(client)
+    config, algorithm = final.config, final.algorithm
+    rounds = 0  # without a random stream, that is of no account
+    if algorithm.has_personal_model:
+        rounds = read_records(run)[-1]["round"]
+    payload = torch.zeros(final.payload.down_length, dtype=group.model.dtype)
+    final.payload.pack(final.server["rows"], final.server["buffers"], payload)
+    opened = open_client(
+        final,
+        client,
+        states.get(client, group.new_client(algorithm)),
+        payload,
+        purpose="personalise",
+        round_index=rounds,
     )
-    if hasattr(final.algorithm, "personalise"):
-        _personalize(final, client, state, run)
-    else:
-        at_server = final.config.evaluation.shared_block == "server"
-        u = final.groups.restrict(client, server["rows"][0])
-        model.shared.copy_(u if at_server else state["shared"])
-        model.personal.copy_(state["personal"])
-    module: nn.Module = model.module.eval()
+    weight = float(client_weights(config, final.manifest)[client])
+    load_evaluated_model(config, algorithm, opened, weight)
+    module: nn.Module = opened.model.module.eval()
     return module
 
 
@@ -242,50 +245,39 @@ def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
 
 
 class _Final(NamedTuple):
-    """What a finished run left, beside its clients' states."""
+    """What a finished run left, without its clients' states."""
 
     config: Config
     manifest: Manifest
-    algorithm: Any
+    algorithm: Algorithm
     groups: ClientGroups
     server: dict[str, Tensor]
+
+    @property
+    def payload(self) -> PayloadLayout:
+        """Layout of what the server broadcasts."""
+        return payload_layout(self.config, self.algorithm, self.groups)
+
+    def samples(self, client: int, split: str) -> Samples:
+        """Return a client's samples, read from the data set."""
+        group = self.groups.of(client)
+        reader = ShardReader(read_manifest(self.config.data))
+        stored = reader.read(client, split)
+        reader.close()
+        return to_samples(stored, group.inputs, group.model.dtype)
 
 
 def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
     manifest = first_clients(read_manifest(config.data), config.clients)
-    algorithm = build_plugin(algorithms, config.algorithm)
+    algorithm = adapt(build_plugin(algorithms, config.algorithm))
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
     if not path.exists():
         msg = f"{run} is not finished; go on with it by: fedapm train --resume {run}"
         raise DataError(msg)
     return _Final(config, manifest, algorithm, groups, _tensors(path))
-
-
-def _personalize(final: _Final, client: int, state: ClientState, run: Path) -> None:
-    """Set the live model to what the algorithm makes for a client."""
-    config, group = final.config, final.groups.of(client)
-    reader = ShardReader(read_manifest(config.data))
-    stored = reader.read(client, "train")
-    reader.close()
-    counts = final.manifest.counts["train"]
-    m = final.manifest.num_clients
-    uniform = config.client_weights == "uniform"
-    problem = LocalObjective(
-        group.model,
-        to_samples(stored, group.inputs, group.model.dtype),
-        seed=config.seed,
-        round_index=read_records(run)[-1]["round"],
-        client=client,
-        purpose="personalise",
-        bf16=config.precision == "bf16",
-    )
-    rows = final.server["rows"][: final.algorithm.rows]
-    broadcast = final.groups.restrict(client, rows).to(group.model.dtype)
-    weight = 1 / m if uniform else float(counts[client] / counts.sum())
-    final.algorithm.personalise(broadcast, state, problem, weight)
 
 
 def _states(run: Path) -> dict[int, ClientState]:
@@ -300,8 +292,7 @@ def _states(run: Path) -> dict[int, ClientState]:
 def _tensors(path: Path) -> dict[str, Tensor]:
     check_sum(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        return read_tensors(path)
+    except READ_ERRORS as error:
         msg = f"{path} is damaged ({str(error)[:200]}); {AGAIN} {path.parent.parent}"
         raise DataError(msg) from error

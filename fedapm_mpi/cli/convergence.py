@@ -9,6 +9,9 @@ from fedapm_mpi.analysis.convergence import Rate, fit_rate
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 HELP = "classify how fast a run converges, by its residuals or any other metric"
 
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the rate of each metric; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
     from fedapm_mpi.analysis.run import last_round, open_records
-    from fedapm_mpi.tracking.progress import echo, print_table
+    from fedapm_mpi.utils.terminal import echo, print_table
 
     reader = open_records(args.run)
     records = list(reader)
@@ -61,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     for key, rate in rates.items():
         echo(f"{key} {rate.describe()}")
     for note in notes:
-        echo(f"note: {note}")
+        log.info("%s", note)
     return 0
 
 

@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     from fedapm_mpi.analysis.comparison import notes, table_rows, write_comparison
     from fedapm_mpi.analysis.plots import draw_clients, draw_curves
     from fedapm_mpi.analysis.run_data import read_runs
-    from fedapm_mpi.tracking.progress import echo, print_table
     from fedapm_mpi.tracking.summary import evaluated_parts
+    from fedapm_mpi.utils.terminal import echo, print_table
 
     runs = read_runs(args.runs)
     parts = evaluated_parts(run.split for run in runs)

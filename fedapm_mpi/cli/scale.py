@@ -102,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
     from fedapm_mpi.studies.scaling.points import lay_out
     from fedapm_mpi.studies.scaling.runner import run_points
     from fedapm_mpi.studies.scaling.study import load
-    from fedapm_mpi.tracking.progress import echo
+    from fedapm_mpi.utils.terminal import echo
 
     study = load(args.study)
     root: Path = args.out or Path("runs") / args.study.stem

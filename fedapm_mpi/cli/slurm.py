@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 from fedapm_mpi.cli.arguments import Parser, split_words
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 if TYPE_CHECKING:
     from fedapm_mpi.cluster.slurm.scripts import JobResources
@@ -145,7 +148,7 @@ def _train(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.config.loader import load, print_note
-    from fedapm_mpi.tracking.progress import echo
+    from fedapm_mpi.utils.terminal import echo
 
     if args.config is None:
         msg = "name a configuration, or a sweep by --sweep"
@@ -193,12 +196,12 @@ def _sweep(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
-    from fedapm_mpi.tracking.progress import echo
     from fedapm_mpi.tracking.run_directory import ranges
+    from fedapm_mpi.utils.terminal import echo
 
     cells, folder = read_sweep(args.sweep)
     for note in notes_on(cells):
-        echo(f"note: {note}")
+        log.info("%s", note)
     out: str = args.out or "runs"
     todo = [k for k, cell in enumerate(cells) if not cell.finished]
     if not todo:
@@ -241,7 +244,7 @@ def _study(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.studies.scaling.points import lay_out, points_of
     from fedapm_mpi.studies.scaling.study import load
-    from fedapm_mpi.tracking.progress import echo
+    from fedapm_mpi.utils.terminal import echo
 
     study = load(args.study)
     _shape(args)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from fedapm_mpi.aggregators import aggregators
-from fedapm_mpi.algorithms import algorithms
+from fedapm_mpi.algorithms.base import algorithms, declared_sharing
 from fedapm_mpi.config.overrides import merge, parse_overrides
 from fedapm_mpi.config.renamed_keys import (
     algorithm_name,
@@ -33,14 +33,19 @@ from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from fedapm_mpi.plugins import loader as ownparts
 from fedapm_mpi.registry import Registry, did_you_mean
-from fedapm_mpi.utils.terminal import print_error
+from fedapm_mpi.tasks import tasks
+from fedapm_mpi.tracking.base import loggers
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.text import format_list, format_value, truncate
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "model": models,
     "algorithm": algorithms,
+    "task": tasks,
     "participation": participation,
     "placement": placements,
     "aggregator": aggregators,
@@ -48,8 +53,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
 MAX_SENTENCE_LENGTH = 1000
 """Characters of an error on one plug-in."""
 
-POSITIONAL = {"model": 2, "placement": 2}
-"""Arguments that the package itself passes to a plug-in, ahead of its options."""
+POSITIONAL = {"model": 2, "placement": 2, "logger": 1}
+"""By kind: arguments that the package itself passes ahead of a plug-in's options."""
 
 Notify = Callable[[str], None]
 """Called with a sentence that the user should read."""
@@ -60,8 +65,8 @@ def silent(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """Print a note on standard error."""
-    print_error(f"fedapm: note: {text}")
+    """Print a note on standard error, for commands whose output is read by others."""
+    log.warning("note: %s", text)
 
 
 def load(
@@ -286,6 +291,10 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for key in PLUGIN_KINDS:
         if isinstance(plain.get(key), str):
             plain[key] = {"name": plain[key]}
+    if isinstance(plain.get("loggers"), list):
+        plain["loggers"] = [
+            {"name": one} if isinstance(one, str) else one for one in plain["loggers"]
+        ]
     plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
     errors: list[str] = []
     config: Config | None = None
@@ -303,6 +312,9 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for k, group in enumerate(config.groups if config else ()):
         model, found = check_plugin(f"groups[{k}].model", models, group.model)
         groups.append(dataclasses.replace(group, model=model))
+        errors += found
+    if config:
+        checked["loggers"], found = _check_loggers(config.loggers)
         errors += found
     if errors or config is None:
         msg = f"{where}:\n{format_list(errors)}"
@@ -337,10 +349,30 @@ def check_plugin(
         return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
     if key == "algorithm" and ownparts.is_user_plugin(name):
         options = with_new_options(options, parameter_names(factory))
-    positional = POSITIONAL.get(key.rpartition(".")[2], 0)
+    positional = POSITIONAL.get(registry.kind, 0)
     what = f"{key} {format_value(ownparts.shown(name))}"
     checked, errors = validate_options(what, factory, options, positional)
     return {"name": name, **checked}, errors
+
+
+def _check_loggers(
+    parts: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return loggers with their defaults filled in, and sentences on what is wrong."""
+    checked: list[dict[str, Any]] = []
+    errors: list[str] = []
+    for k, part in enumerate(parts):
+        logger, found = check_plugin(f"loggers[{k}]", loggers, part)
+        errors += found
+        if logger and logger in checked:
+            errors.append(f"loggers[{k}]: {part['name']!r} is named twice; remove one")
+        checked.append(logger)
+    if all(part.get("name") != "jsonl" for part in parts):
+        errors.append(
+            "loggers: jsonl cannot be left out: --resume, summary.json and reports "
+            "read the rounds.jsonl that it writes; add it"
+        )
+    return checked, errors
 
 
 def _with_models(groups: Any, base: Any) -> Any:
@@ -370,8 +402,7 @@ def _split_errors(config: Config) -> list[str]:
     name = config.algorithm["name"]
     if ownparts.is_user_plugin(name) and not ownparts.may_import():
         return []
-    algorithm = algorithms.get(name)
-    sharing = getattr(algorithm, "sharing", "split")
+    sharing = declared_sharing(algorithms.get(name))
     if sharing == "split" and config.split is None:
         return [
             f"split: algorithm {name!r} needs to know which parameters are personal, "

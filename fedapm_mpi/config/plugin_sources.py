@@ -31,7 +31,9 @@ KEY = "own_parts"
 FLAG = "--accept-changed-parts"
 
 
-def user_plugins(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]:
+def user_plugins(
+    config: Mapping[str, Any], *, deep: bool = True, loggers: bool = True
+) -> dict[str, Any]:
     """Return the own parts that a plain configuration names, by their places in it.
 
     Each with its options. Tolerates what is no configuration.
@@ -42,6 +44,8 @@ def user_plugins(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, A
         The configuration.
     deep
         Whether parts count that are an option of another, such as lora's ``base``.
+    loggers
+        Whether loggers count, which change no result.
     """
     found: dict[str, Any] = {}
 
@@ -67,12 +71,15 @@ def user_plugins(config: Mapping[str, Any], *, deep: bool = True) -> dict[str, A
     split = config.get("split")
     if isinstance(split, Mapping):
         look("split.rule", split.get("rule"))
+    named = config.get("loggers") if loggers else None
+    for k, logger in enumerate(named if isinstance(named, list | tuple) else ()):
+        look(f"loggers[{k}]", logger)
     return found
 
 
-def user_plugin_names(config: Mapping[str, Any]) -> list[str]:
+def user_plugin_names(config: Mapping[str, Any], *, loggers: bool = True) -> list[str]:
     """Return the names of the own parts that a plain configuration names."""
-    parts = user_plugins(config).values()
+    parts = user_plugins(config, loggers=loggers).values()
     return sorted({p["name"] if isinstance(p, Mapping) else p for p in parts})
 
 
@@ -111,8 +118,8 @@ def with_defaults(
     from fedapm_mpi.config.loader import REGISTRIES, check_plugin
 
     found = {**values, "groups": [dict(group) for group in values["groups"]]}
-    named = user_plugins(config, deep=False)
-    for key, part in user_plugins(values, deep=False).items():
+    named = user_plugins(config, deep=False, loggers=False)
+    for key, part in user_plugins(values, deep=False, loggers=False).items():
         if isinstance(part, Mapping):  # not a split rule, which has no options
             where, _, kind = key.rpartition(".")
             name = {"name": named[key]["name"]}
@@ -150,8 +157,11 @@ def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hashes(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of every source file of a configuration's own parts."""
-    return hashes_of(user_plugin_names(config))
+    """Return the SHA-256 of every source file of a configuration's own parts.
+
+    Those of loggers are left out: a run may be resumed with others.
+    """
+    return hashes_of(user_plugin_names(config, loggers=False))
 
 
 def hashes_of(names: Iterable[str]) -> dict[str, str]:

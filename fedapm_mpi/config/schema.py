@@ -192,6 +192,9 @@ class Config:
     algorithm: PluginConfig
     """Algorithm and its hyper-parameters."""
 
+    task: PluginConfig = field(default_factory=lambda: {"name": "classification"})
+    """Loss, predictions and metrics; ``module:name`` for your own."""
+
     initial_model: str | None = None
     """File of tensors by name (safetensors) that models start from, such as another
     run's ``final/shared.safetensors``; what it does not hold starts from the seed."""
@@ -272,6 +275,11 @@ class Config:
     aggregator: PluginConfig = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
 
+    loggers: list[PluginConfig] = field(
+        default_factory=lambda: [{"name": "jsonl"}, {"name": "progress"}]
+    )
+    """Who gets the metrics of each round; ``jsonl`` writes ``rounds.jsonl``."""
+
     def __post_init__(self) -> None:
         if self.precision == "bf16" and self.dtype != "float32":
             msg = "precision 'bf16' needs dtype 'float32'"
@@ -302,7 +310,14 @@ class Config:
         return asdict(self)
 
 
-PLUGIN_KINDS = ("model", "algorithm", "participation", "placement", "aggregator")
+PLUGIN_KINDS = (
+    "model",
+    "algorithm",
+    "task",
+    "participation",
+    "placement",
+    "aggregator",
+)
 """Keys whose values are parts, found by name and built with their options."""
 
 RESULT_NEUTRAL = (
@@ -314,7 +329,8 @@ RESULT_NEUTRAL = (
     "checkpoint",
     "data",
     "initial_model",
+    "loggers",
 )
 """Keys in which a resumed run may differ from its first start: they change how far it
-goes, where clients live or what is kept, but no bit of any round. (`data` and
+goes, where clients live or what is kept or shown, but no bit of any round. (`data` and
 `initial_model` may move; the manifest's and the file's hash are compared instead.)"""

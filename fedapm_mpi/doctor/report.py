@@ -11,8 +11,8 @@ from fedapm_mpi.doctor.checks.affinity import gpu_map
 from fedapm_mpi.doctor.findings import LEVELS, Finding, Observations, exit_code, numbers
 from fedapm_mpi.doctor.launch_env import mismatch, name_of
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.tracking.progress import echo, print_table
 from fedapm_mpi.utils.atomic_io import WriteError, write_text
+from fedapm_mpi.utils.terminal import echo, print_table
 
 MAX_LINE_LENGTH = 40
 """Rows of a table that are printed."""

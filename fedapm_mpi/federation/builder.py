@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
@@ -14,6 +13,7 @@ from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
+from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
 from fedapm_mpi.plugins import loader as ownparts
@@ -82,9 +82,8 @@ def load_initial(modules: Sequence[nn.Module], path: str) -> None:
         If it can't be read, or one of its tensors is of no model, or of another shape.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        tensors = read_tensors(path)
+    except READ_ERRORS as error:
         msg = f"initial_model: cannot read {path} as safetensors ({error})"
         raise ConfigError(msg) from error
     known: dict[str, list[Tensor]] = {}
@@ -210,7 +209,7 @@ def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -
             f"samples; prepare it again with {split}=0.2, say"
         )
         raise ConfigError(msg)
-    if config.evaluation.shared_block == "client" and hasattr(algorithm, "personalise"):
+    if config.evaluation.shared_block == "client" and algorithm.has_personal_model:
         msg = (
             f"evaluation.shared_block is 'client', but {config.algorithm['name']} "
             "evaluates the models that it makes for its clients; remove the key"
@@ -225,10 +224,10 @@ def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) 
         (key, what)
         for key, what, wanted, known in (
             ("tolerance", "duals and a penalty", config.tolerance is not None,
-             has_dual and hasattr(algorithm, "rho")),
+             has_dual and algorithm.admm_penalty() is not None),
             ("diagnostics.dual_sum", "duals", asked.dual_sum, has_dual),
             ("diagnostics.lagrangian", "an augmented Lagrangian", asked.lagrangian,
-             hasattr(algorithm, "lagrangian")),
+             algorithm.has_lagrangian),
         )
         if wanted and not known
     ]  # fmt: skip

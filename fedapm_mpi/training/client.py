@@ -1,20 +1,75 @@
 """A rank's share of a round: the local work of the participants that it hosts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, partial
 from time import perf_counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedapm_mpi.algorithms import ClientState
+from fedapm_mpi.config.schema import Config
+from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
+from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
 from fedapm_mpi.plugins.faults import classify
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.training.payload import PayloadLayout
+
+Purpose = Literal["batches", "personalise"]
+"""What a client is opened for: training, or an evaluation of its own model."""
+
+
+class ClientSource(Protocol):
+    """What a client is opened from; a `TrainingContext` is one."""
+
+    @property
+    def config(self) -> Config:
+        """The experiment."""
+        ...
+
+    @property
+    def groups(self) -> ClientGroups:
+        """The clients' models."""
+        ...
+
+    @property
+    def payload(self) -> PayloadLayout:
+        """Layout of the broadcast."""
+        ...
+
+    def samples(self, client: int, split: str) -> Samples:
+        """Return a client's samples of one part of its data."""
+        ...
+
+
+@dataclass(frozen=True)
+class OpenClient:
+    """A client on the device, made ready by `open_client`."""
+
+    model: PartitionedModel
+    """The rank's one model of the client's group, with the client's buffers."""
+
+    state: ClientState
+    """The client's state; aliases what was passed where the device is the CPU."""
+
+    broadcast: Tensor
+    """(rows, d_group) the server's rows, in the layout of the client's model."""
+
+    make_objective: Callable[[], LocalObjective]
+
+    @cached_property
+    def objective(self) -> LocalObjective:
+        """The client's training loss; its samples are read at the first access."""
+        return self.make_objective()
 
 
 class LocalUpdates(NamedTuple):
@@ -66,26 +121,12 @@ def _train(
     session: TrainingContext, t: int, client: int, message: Tensor
 ) -> tuple[NDArray[np.float64], float, int, float]:
     """Do one participant's work: return its increment, loss sum and count, drift."""
-    groups, model = session.groups, session.groups.of(client).model
-    touched = session.table.checkout(client)
-    state = {name: tensor.to(model.device) for name, tensor in touched.items()}
-    rows, d = session.algorithm.rows, session.algorithm.rows * session.size
-    broadcast = groups.restrict(client, message[:d].view(rows, session.size))
-    broadcast = broadcast.to(model.device)
-    problem = LocalObjective(
-        model,
-        session.samples(client, "train").to(model.device),
-        seed=session.config.seed,
-        round_index=t,
-        client=client,
-        bf16=session.config.precision == "bf16",
+    extend = partial(session.groups.extend, client)
+    stored = session.table.checkout(client)
+    opened = open_client(
+        session, client, stored, message, purpose="batches", round_index=t
     )
-    if "buffers" in state or "counters" in state:
-        if session.averages_buffers:
-            state["buffers"].copy_(message[d:])
-        model.write_buffers(
-            state.get("buffers", torch.zeros(0)), state.get("counters", torch.zeros(0))
-        )
+    state, broadcast, problem = opened.state, opened.broadcast, opened.objective
     follow_dual = session.config.diagnostics.dual_sum
     dual_before = state["dual"].clone().double() if follow_dual else None
     increment = ownchecks.check_update(
@@ -95,19 +136,89 @@ def _train(
         ),
         *broadcast.shape,
     )
-    parts = [groups.extend(client, increment.cpu()).reshape(-1)]
+    _keep_buffers(opened)
+    buffers = dual = None
+    if session.averages_buffers:
+        received = session.payload.buffers(message).double()
+        buffers = state["buffers"].cpu().double() - received
+    if dual_before is not None:
+        dual = extend((state["dual"].double() - dual_before).cpu())
+    session.table.commit(client, state)
+    drift = admm.squared_distance(state["shared"], broadcast[0])
+    update = session.payload.pack_update(extend(increment.cpu()), buffers, dual)
+    return update, problem.loss_sum, problem.loss_count, drift
+
+
+def _keep_buffers(opened: OpenClient) -> None:
+    """Write the buffers of the model to the client's state."""
+    state = opened.state
     if "buffers" in state or "counters" in state:
-        floats, counters = model.read_buffers()
+        floats, counters = opened.model.read_buffers()
         if "buffers" in state:
             state["buffers"].copy_(floats)
         if "counters" in state:
             state["counters"].copy_(counters)
-        if session.averages_buffers:
-            parts.append(floats.cpu().double() - message[d:].double())
-    if dual_before is not None:
-        change = state["dual"].double() - dual_before
-        parts.append(groups.extend(client, change.cpu()))
-    session.table.commit(client, state)
-    drift = admm.squared_distance(state["shared"], broadcast[0])
-    joined = torch.cat(parts).numpy()
-    return joined, problem.loss_sum, problem.loss_count, drift
+
+
+def open_client(
+    source: ClientSource,
+    client: int,
+    state: ClientState,
+    payload: Tensor,
+    *,
+    purpose: Purpose,
+    round_index: int,
+) -> OpenClient:
+    """Set the model of a client's group to the client; the one way to do it.
+
+    The model's parameters are left as they are: what they become is up to the
+    algorithm.
+
+    Parameters
+    ----------
+    source
+        Configuration, models and samples.
+    client
+        The client.
+    state
+        Its state. In training, averaged buffers are written to it.
+    payload : (down_length,)
+        What the server has broadcast.
+    purpose
+        ``batches`` to train, ``personalise`` to evaluate: it addresses the random
+        streams of the objective.
+    round_index
+        Rounds before this one.
+    """
+    group, layout = source.groups.of(client), source.payload
+    model = group.model
+    state = {name: tensor.to(model.device) for name, tensor in state.items()}
+    broadcast = source.groups.restrict(client, layout.model(payload)).to(model.device)
+    training = purpose == "batches"
+    buffers = state.get("buffers", torch.zeros(0))
+    if layout.buffer_length:
+        if training:
+            buffers.copy_(layout.buffers(payload))
+        elif source.config.evaluation.shared_block == "server":
+            buffers = layout.buffers(payload)
+    if "buffers" in state or "counters" in state:
+        model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
+    make_objective = partial(
+        _objective, source, client, purpose=purpose, round_index=round_index
+    )
+    return OpenClient(model, state, broadcast, make_objective)
+
+
+def _objective(
+    source: ClientSource, client: int, *, purpose: Purpose, round_index: int
+) -> LocalObjective:
+    model, config = source.groups.of(client).model, source.config
+    return LocalObjective(
+        model,
+        source.samples(client, "train").to(model.device),
+        seed=config.seed,
+        round_index=round_index,
+        client=client,
+        purpose=purpose,
+        bf16=config.precision == "bf16",
+    )

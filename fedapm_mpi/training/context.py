@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedapm_mpi.aggregators import Aggregator, aggregators
-from fedapm_mpi.algorithms import Algorithm, algorithms
+from fedapm_mpi.algorithms import Algorithm, adapt, algorithms
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.client_subset import first_clients
@@ -42,8 +42,10 @@ from fedapm_mpi.plugins.loader import label, label_of
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import max_required_bytes, required_bytes
 from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.model_fingerprint import Contents, contents, same_on_all_ranks
+from fedapm_mpi.training.payload import PayloadLayout
 from fedapm_mpi.utils.affinity import available_cores, max_threads_per_rank
 from fedapm_mpi.utils.atomic_io import WriteError
 from fedapm_mpi.utils.rng import generator
@@ -101,6 +103,11 @@ class TrainingContext:
         return len(self.manifest.classes)
 
     @property
+    def task(self) -> Task:
+        """What models are trained for."""
+        return self.groups.task
+
+    @property
     def size(self) -> int:
         """Length d of the server's shared vector."""
         return self.groups.space.size
@@ -116,18 +123,10 @@ class TrainingContext:
         """Whether floating buffers are replaced by the participants' mean."""
         return self.config.buffers == "mean"
 
-    @property
-    def down_length(self) -> int:
-        """Numbers in a round's broadcast: the server's rows, then buffers."""
-        buffers = self.groups.members[0].initial["buffers"]
-        extra = len(buffers) if self.averages_buffers else 0
-        return self.algorithm.rows * self.size + extra
-
-    @property
-    def up_length(self) -> int:
-        """Numbers in an increment: changes of the broadcast's, then of the dual."""
-        follows_dual = self.config.diagnostics.dual_sum
-        return self.down_length + follows_dual * self.size
+    @cached_property
+    def payload(self) -> PayloadLayout:
+        """Layout of what the server broadcasts and of what clients send back."""
+        return payload_layout(self.config, self.algorithm, self.groups)
 
     def participants(self, round_index: int) -> NDArray[np.int64]:
         """Return the participants of a round, the same on every rank."""
@@ -156,7 +155,12 @@ class TrainingContext:
     def training_costs(self) -> NDArray[np.int64]:
         """Expected work of each client in a round, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
-        costs = samples_processed(self.algorithm, trained, batching=self._batching)
+        costs = samples_processed(
+            self.algorithm.local_budgets(),
+            self.algorithm.mini_batch_size(),
+            trained,
+            batching=self._batching,
+        )
         return costs if costs.any() else trained
 
     @cached_property
@@ -164,7 +168,10 @@ class TrainingContext:
         """Expected work of each client in an evaluation, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
         tuning = samples_processed(
-            self.algorithm, trained, fine_tuning=True, batching=self._batching
+            self.algorithm.fine_tuning_budgets(),
+            self.algorithm.mini_batch_size(),
+            trained,
+            batching=self._batching,
         )
         # A sample that is trained on takes about three times the work.
         return self.manifest.counts[self.config.evaluation.split] + 3 * tuning
@@ -201,8 +208,8 @@ class TrainingContext:
 
     def adapt(self, rho: float | None) -> None:
         """Go on with another penalty, where the algorithm's adapts."""
-        if rho is not None and rho != getattr(self.algorithm, "rho", rho):
-            self.algorithm = dataclasses.replace(self.algorithm, rho=rho)  # type: ignore[type-var]
+        if rho is not None and rho != self.algorithm.admm_penalty():
+            self.algorithm = adapt(self.algorithm.with_penalty(rho))
 
     def load(self, client: int) -> PartitionedModel:
         """Return the live model of a client, set to its own blocks and buffers."""
@@ -297,6 +304,19 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     )
 
 
+def payload_layout(
+    config: Config, algorithm: Algorithm, groups: ClientGroups
+) -> PayloadLayout:
+    """Return the layout of what is sent in a round."""
+    averaged = config.buffers == "mean"
+    return PayloadLayout(
+        rows=algorithm.rows,
+        shared_length=groups.space.size,
+        buffer_length=len(groups.members[0].initial["buffers"]) if averaged else 0,
+        dual_sum=config.diagnostics.dual_sum,
+    )
+
+
 def _verify_unhashed_shards(session: TrainingContext, nodes: list[int]) -> None:
     """Hash the shards of an old data set before any is opened; a collective call.
 
@@ -355,8 +375,9 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
 
 def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingContext:
     manifest = first_clients(whole, config.clients)
-    algorithm: Algorithm = build_plugin(algorithms, config.algorithm)
-    ownchecks.check_algorithm(config.algorithm, algorithm)
+    made = build_plugin(algorithms, config.algorithm)
+    ownchecks.check_algorithm(config.algorithm, made)
+    algorithm = adapt(made)
     chooser: Participation = build_plugin(participation, config.participation)
     ownchecks.check_methods(
         "participation", config.participation, chooser, "check", "choose"
@@ -371,8 +392,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
         ownchecks.check_state(config.algorithm, state, *sizes)
     check_diagnostics(config, algorithm, states[0])
     weights = client_weights(config, manifest)
-    advise = getattr(algorithm, "warnings", None)
-    advice = advise(weights.tolist()) if advise else []
+    advice = algorithm.warnings(weights.tolist())
     host_of = place(config.placement, manifest, comm.size)
     reduction = build_plugin(aggregators, config.aggregator)
     ownchecks.check_methods(

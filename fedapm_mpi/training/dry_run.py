@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.federation.assignment import Assignment, assign
-from fedapm_mpi.tracking.progress import echo, print_parameter_table, print_table
+from fedapm_mpi.tracking.tables import print_parameter_table
+from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.utils.log import get_logger
+from fedapm_mpi.utils.terminal import echo, print_table
+
+log = get_logger(__name__)
 
 TRIAL_STEPS = 5
 """Gradient steps that are timed."""
@@ -54,15 +58,17 @@ def measure(session: TrainingContext) -> float:
     client = next((i for i in session.table.hosted if trained[i]), None)
     if client is None:
         return 0.0
-    batch_size = getattr(session.algorithm, "batch_size", 0)
-    problem = LocalObjective(
-        session.groups.of(client).model,
-        session.samples(client, "train").to(session.groups.of(client).model.device),
-        seed=session.config.seed,
+    batch_size = session.algorithm.mini_batch_size() or 0
+    groups = session.groups
+    group = groups.of(client)
+    problem = open_client(
+        session,
+        client,
+        group.new_client(session.algorithm),
+        session.payload.initial(groups.initial_shared(), group.initial["buffers"]),
+        purpose="batches",
         round_index=0,
-        client=client,
-        bf16=session.config.precision == "bf16",
-    )
+    ).objective
     seconds: list[float] = []
     for batch in problem.batches(
         "joint", LocalBudget(steps=TRIAL_STEPS + 1), batch_size
@@ -83,7 +89,7 @@ def print_plan(
     first = session.participants(0)
     loads = sampled_loads(session) * seconds_per_sample
     for text in session.warnings:
-        echo(f"note: {text}")
+        log.info("%s", text)
     print_parameter_table(session.groups.table())
     rows = []
     for rank in range(comm.size):
@@ -93,8 +99,8 @@ def print_plan(
         rows.append((rank, role, int(here.sum()), int(trained[here].sum()), local))
     header = ("rank", "role", "clients", "train samples", "local s/round")
     print_table("Placement", header, [(str(r[0]), *r[1:]) for r in rows])
-    down = session.down_length * session.dtype.itemsize
-    up = session.up_length * session.reduction.bytes_per_element
+    down = session.payload.down_length * session.dtype.itemsize
+    up = session.payload.up_length * session.reduction.bytes_per_element
     echo(
         f"per round: {len(first)} of {m} clients (first round), broadcast "
         f"{_size(down)}, sum {_size(up)}"
@@ -165,7 +171,7 @@ def resident_clients(session: TrainingContext) -> ResidentClients:
     else:
         tested = own.copy()
     trained = own.copy()
-    if hasattr(session.algorithm, "personalise"):
+    if session.algorithm.has_personal_model:
         trained |= tested
     if config.diagnostics.lagrangian:
         trained |= hosted
@@ -202,7 +208,7 @@ def memory(session: TrainingContext) -> Memory:
         state = group.new_client(session.algorithm).values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in state)
         states += int((members & found.states).sum()) * size
-    updates = most * 8 * session.up_length
+    updates = most * 8 * session.payload.up_length
     base = _resident() - samples_read(session)
     return Memory(base, data, reading, states, updates)
 

@@ -1,6 +1,5 @@
 """The round loop. Every rank runs all of it; read this file first."""
 
-from collections.abc import Callable
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -11,18 +10,19 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms import RoundInfo
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.comm.gather import gather_client_rows
+from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.faults import using
 from fedapm_mpi.plugins.loader import label_of
 from fedapm_mpi.storage import checkpoint
+from fedapm_mpi.tracking.base import MetricsLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.client import LocalUpdates, train_clients
 from fedapm_mpi.training.context import TrainingContext
-from fedapm_mpi.training.evaluation import ClientRow, evaluate_clients
+from fedapm_mpi.training.evaluation import client_columns, evaluate_clients
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.residuals import (
     compute_residuals,
@@ -53,7 +53,7 @@ def run(
     *,
     resume: checkpoint.CheckpointInfo | None = None,
     identity: dict[str, Any],
-    tell: Callable[[Record], None],
+    logger: MetricsLogger,
     stop: PreemptionGuard,
 ) -> TrainingResult:
     """Train from the start or from a checkpoint to the last round; a collective call.
@@ -68,15 +68,15 @@ def run(
         The checkpoint to go on from.
     identity
         What a later run must share with this one to go on from its checkpoints.
-    tell
-        Called on rank 0 with every round's record, to show progress.
+    logger
+        Gets the record of every round, on rank 0; what writes ``rounds.jsonl`` is one.
     stop
         Whether the run is to stop; looked at in every round.
     """
     config, comm = session.config, session.comm
     server = restore_server(session, resume)
     start = resume.round_index if resume else 0
-    message = torch.zeros(session.down_length, dtype=session.dtype)
+    message = torch.zeros(session.payload.down_length, dtype=session.dtype)
     pending: Record = {"round": start}
     lap = LapTimer()
     verdict = resumed_status(session, server, recorder, resume)
@@ -99,8 +99,7 @@ def run(
             if comm.rank == SERVER:
                 pending["seconds"] = clock.seconds | pending.get("seconds", {})
                 pending["wall_seconds"] = lap()
-                recorder.add(pending)
-                tell(pending)
+                logger.log(pending, t)
             server.rho = verdict.rho
             if stopping or last or (t > 0 and t % config.checkpoint.every == 0):
                 _save(session, recorder, t, server, identity, verdict.converged)
@@ -126,14 +125,16 @@ def run(
             total = session.reduction.sum(
                 comm,
                 local.increments,
-                length=session.up_length,
+                length=session.payload.up_length,
                 largest=largest,
                 terms=len(chosen),
             )
         gathered = gather_client_rows(comm, local.clients, local.statistics, width=4)
         if gathered is not None:
             clients, statistics = gathered
-            total = ownchecks.check_total(config.aggregator, total, session.up_length)
+            total = ownchecks.check_total(
+                config.aggregator, total, session.payload.up_length
+            )
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
@@ -172,9 +173,9 @@ def _server_work(
 ) -> Record:
     """Update the server's state; return the first part of the round's record."""
     algorithm, u_before = session.algorithm, server.rows[0].clone()
-    rows, d = algorithm.rows, session.size
+    payload = session.payload
     summed = torch.from_numpy(total)
-    increments = summed[: rows * d].view(rows, d)
+    increments = payload.model(summed)
     penalties = server.use_penalty(chosen)
     for section in session.groups.space.sections:
         holders = session.groups.clients(section.groups)
@@ -185,8 +186,7 @@ def _server_work(
         )
     ownchecks.check_server(session.config.algorithm, server.rows, t + 1)
     if len(chosen):
-        buffers = summed[rows * d :][: len(server.buffers)]
-        server.buffers.add_(buffers, alpha=1 / len(chosen))
+        server.buffers.add_(payload.buffers(summed), alpha=1 / len(chosen))
     server.seen[chosen] = True
     server.change = server.rows[0] - u_before
     server.participants = len(chosen)
@@ -202,7 +202,7 @@ def _server_work(
     if server.rho is not None:
         record["dual_residual"] = dual_residual(session, server)
     if len(server.dual_sum):
-        server.dual_sum.add_(summed[-d:])
+        server.dual_sum.add_(payload.dual_change(summed))
         record["dual_sum"] = sqrt(dot(server.dual_sum, server.dual_sum))
     return record
 
@@ -224,7 +224,7 @@ def _round_info(
     used = None
     if server.rho is not None:
         before = after = float(count)
-        if getattr(session.algorithm, "residual_balancing", None) is not None:
+        if session.algorithm.adapts_penalty():
             holding = torch.from_numpy(holders)
             both = (penalties, server.penalties)
             before, after = (float((p[holding] / server.rho).sum()) for p in both)
@@ -266,16 +266,13 @@ def _evaluate(
             record = lagrangian(session, message)
     if found is None:
         return record
-    recorder.write_csv("clients.csv", ClientRow._fields, found.clients)
+    recorder.write_csv("clients.csv", client_columns(session.task), found.clients)
     return found.record | record
 
 
 def _pack(session: TrainingContext, server: ServerState, message: Tensor) -> None:
     if session.comm.rank == SERVER:
-        rows, d = session.algorithm.rows, session.size
-        message[: rows * d].copy_(server.rows[:rows].reshape(-1))
-        if session.averages_buffers:
-            message[rows * d :].copy_(server.buffers)
+        session.payload.pack(server.rows, server.buffers, message)
 
 
 def _save(

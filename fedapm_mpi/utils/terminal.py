@@ -14,9 +14,13 @@ import select
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 LOOK_ALIKES = {
     "×": "x", "·": "*", "±": "+/-", "–": "-", "—": "-", "−": "-", "…": "...",
@@ -189,6 +193,35 @@ def print_error(text: str) -> None:
     stream.flush()
 
 
+def echo(text: str) -> None:
+    """Print a line in one write, so that no other output can come into it.
+
+    It never fails: an output that cannot be written does not end a run.
+    """
+    stream = stdout()
+    stream.write(printable(text, lines=True) + "\n")
+    stream.flush()
+
+
+def print_table(
+    title: str, header: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Print a table; its first column is left-aligned, the others right."""
+    from rich.table import Table  # not on ranks that only train
+    from rich.text import Text
+
+    named = Text(printable(title), style="table.title")
+    table = Table(title=named, title_justify="left")
+    for k, name in enumerate(header):
+        table.add_column(_literal(name), justify="left" if k == 0 else "right")
+    for row in rows:
+        table.add_row(*[_literal(_cell(value)) for value in row])
+    stream = stdout()
+    width = None if stream.isatty() else 120
+    rich_console(stream, width=width).print(table)
+    stream.flush()
+
+
 def report_lost_output() -> None:
     """Say once, on standard error, that standard output is no longer written."""
     out, err = _protected[-1] if _protected else (None, None)
@@ -266,3 +299,27 @@ def _occupy_descriptors() -> None:
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
             os.set_inheritable(number, True)  # as all that a launcher gets
         os.close(number)
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        return str(value)
+    return f"{value:,}"
+
+
+def rich_console(stream: Stream, **options: Any) -> "Console":
+    """Return a console of rich that prints to a stream."""
+    from rich.console import Console
+
+    return Console(file=cast("IO[str]", stream), **options)
+
+
+def _literal(text: str) -> "Text":
+    """Return text that is shown as it is, with its square brackets and colons."""
+    from rich.text import Text
+
+    return Text(printable(text))

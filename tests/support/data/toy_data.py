@@ -24,6 +24,17 @@ def sizes(clients: int) -> NDArray[np.int64]:
     return np.array([10 + 6 * (3 * i % 5) for i in range(clients)])
 
 
+def write_all(root: Path) -> dict[str, Path]:
+    """Write every small data set that tests train on; return its folder by name."""
+    write_features(root / "features")
+    write_features(root / "odd", constant=[2], untested=[3], untrained=[4], files=2)
+    write_features(root / "alone", clients=1, files=1)
+    write_motion(root / "motion")
+    write_motion(root / "ragged", ragged=True)
+    write_motion(root / "lacking", lacking={"acc": [4], "gyro": [1, 3]})
+    return {path.name: path for path in root.iterdir()}
+
+
 def write_features(
     directory: Path,
     *,

@@ -59,7 +59,7 @@ def test_features_are_means_of_eight_parts_of_each_window(raw):
     source = watch.watch(raw)
     found = data.segment_means(raw)
     rows = np.arange(len(source.table.labels))
-    acc, gyro = (c.take(rows).astype(np.float64) for c in source.table.columns)
+    acc, gyro = (c.fetch(rows).astype(np.float64) for c in source.table.columns)
     both = np.concatenate([acc, gyro], axis=2)
     assert found["x_features"].shape == (len(rows), 8 * 6)
     assert found["y"].tolist() == source.table.labels.tolist()

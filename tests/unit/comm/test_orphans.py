@@ -17,7 +17,7 @@ class Never:
 
 communicator = MPICommunicator(MPI.COMM_WORLD)  # which notes its parent
 print("ready", flush=True)
-communicator._finish(Never())
+communicator._wait_polling(Never())
 """
 
 

@@ -60,7 +60,7 @@ def test_a_sweep_counts_its_cells():
         ({"strong": {"client_ranks": [1, 1]}}, "has a value twice"),
         (
             {"size": {"client_ranks": 1, "key": "a", "values": list(range(9000))}},
-            "27000 runs, of which 3 repetitions",
+            "27000 runs, with 3 repetitions",
         ),
     ],
 )

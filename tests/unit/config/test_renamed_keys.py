@@ -20,6 +20,7 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.studies.scaling import study as scaling
 from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep
 from fedapm_mpi.training.runner import train
+from tests.support.old_names import old_names
 from tests.support.processes.cli_runs import digest_of, experiment
 
 OLD = {
@@ -49,21 +50,6 @@ NEW = {
         "residual_balancing": {"ratio": 3.0, "rho_min": 0.1, "rho_max": 2.0},
     },
 }
-
-
-def old_names(values):
-    """Return a resolved configuration as the version with the old names had it."""
-    values = json.loads(json.dumps(values))
-    for key in reversed(RENAMED_KEYS["configuration"]):
-        *parents, last = key.path.split(".")
-        branch = values
-        for step in parents:
-            branch = branch.get(step) if isinstance(branch, dict) else None
-        if isinstance(branch, dict) and key.name in branch:
-            back = {new: old for old, new in key.values.items()}
-            value = branch.pop(key.name)
-            branch[last] = back.get(value, value) if isinstance(value, str) else value
-    return values
 
 
 def test_every_old_key_has_its_new_name():

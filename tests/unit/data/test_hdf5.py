@@ -120,9 +120,9 @@ def test_half_precision(raw, tmp_path):
 def test_values_that_half_precision_can_not_hold():
     x = np.array([[65504.0], [65520.0]], np.float32)
     table = cast_storage(Table("t", [column("x", x)], np.zeros(2), ["a"]), "float16")
-    assert table.columns[0].take(np.array([0])).dtype == np.float16
+    assert table.columns[0].fetch(np.array([0])).dtype == np.float16
     with pytest.raises(DataError, match="leave out store=float16"):
-        table.columns[0].take(np.array([0, 1]))
+        table.columns[0].fetch(np.array([0, 1]))
 
 
 def test_samples_written_one_by_one(tmp_path):

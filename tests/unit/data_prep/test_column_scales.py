@@ -204,7 +204,7 @@ def test_many_values_are_looked_at_in_bounded_room():
         return np.zeros((len(rows), 2**20), np.uint8)
 
     spec = replace(column("x", np.zeros((1, 2**20), np.uint8)).spec)
-    made = replace(column("x", np.zeros((1, 2))), spec=spec, take=take)
+    made = replace(column("x", np.zeros((1, 2))), spec=spec, fetch=take)
     unscaled(table(made), [np.arange(N)])
     assert asked == [4]
 

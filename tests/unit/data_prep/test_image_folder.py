@@ -118,7 +118,7 @@ def test_kinds_of_pictures(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(root / "a" / "5.png", exif=exif)
-    x = read(root, size=8).table.columns[0].take(np.arange(5))
+    x = read(root, size=8).table.columns[0].fetch(np.arange(5))
     assert np.unique(x[0]).tolist() == [99]
     assert x[1][:, 0, 0].tolist() == [204, 0, 0]
     assert x[2][:, 0, 0].tolist() == [0, 50, 0]

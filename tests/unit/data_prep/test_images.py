@@ -57,7 +57,7 @@ def folder(tmp_path, **files):
 def read(root, size=32, colours="grey", **options):
     source = sources.get("image-folder")(root, size=size, colours=colours, **options)
     column = source.table.columns[0]
-    return source, column.take(np.arange(len(source.table.labels)))
+    return source, column.fetch(np.arange(len(source.table.labels)))
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_other_characters_are_told_apart_from_leaf_s(tmp_path):
     write(tmp_path / "all_data.json", {"A": ([text] * 2, ["ß", "}"])})
     source = sources.get("shakespeare")(tmp_path)
     assert source.split is None
-    assert source.table.columns[0].take(np.array([0]))[0, :6].tolist() == [80] * 5 + [
+    assert source.table.columns[0].fetch(np.array([0]))[0, :6].tolist() == [80] * 5 + [
         79
     ]
     assert source.table.labels.tolist() == [80, 79]
@@ -135,7 +135,7 @@ def test_words_are_hashed_and_cut(tmp_path):
     source = sources.get("sent140")(tmp_path, words=10, vocabulary=500)
     column = source.table.columns[0]
     assert column.lengths.tolist() == [5, 1, 10]
-    x = column.take(np.arange(3))
+    x = column.fetch(np.arange(3))
     assert x[0].tolist() == [*encode("i don't , you ?", 500), *[0] * 5]
     assert x[1].tolist() == [0] * 10
     assert x[2].tolist() == encode(long, 500)[:10]

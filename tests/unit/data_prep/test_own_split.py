@@ -186,7 +186,7 @@ def own_source(path: Path) -> Source:
 
 
 def test_a_users_own_source_keeps_its_split(tmp_path):
-    wanted = plan("test_own_split:own_source", {})
+    wanted = plan("tests.unit.data_prep.test_own_split:own_source", {})
     manifest, _ = prepare_data(wanted, tmp_path, tmp_path / "to")
     assert manifest.counts["test"].tolist() == [1, 1]
     assert manifest.preparation["split"] == "own"

@@ -503,7 +503,7 @@ def test_a_fault_of_this_package_says_so():
         told = faults.classify(error)
     assert told.exit_code == 70
     assert re.fullmatch(
-        r"internal error: KeyError: 'x' \(test_own_parts.py, line \d+\); please report "
+        r"internal error: KeyError: 'x' \(test_loader.py, line \d+\); please report "
         r"it, with the traceback that FEDAPM_DEBUG=1 or --debug adds",
         str(told),
     )

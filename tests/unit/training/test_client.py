@@ -27,7 +27,7 @@ def initial(s: TrainingContext):
 
 
 def work(s: TrainingContext, t: int, *clients: int):
-    message = torch.zeros(s.down_length, dtype=s.dtype)
+    message = torch.zeros(s.payload.down_length, dtype=s.dtype)
     message[: s.size] = initial(s)["shared"]
     if s.averages_buffers:
         message[s.size :] = initial(s)["buffers"]

@@ -191,7 +191,7 @@ class AskedInRound(PreemptionGuard):
         super().__init__()
         self.left = t
 
-    def due(self):
+    def should_stop(self):
         self.left -= 1
         return int(self.left <= 0)
 

@@ -27,6 +27,7 @@ WHOLE = (
     "tolerance",
     "aggregator",
     "client_weights",
+    "task",
     "last_batch",
 )
 

@@ -16,7 +16,6 @@ from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
-from fedapm_mpi.tracking import progress as console
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils import terminal
 from fedapm_mpi.utils.terminal import Stream, printable, protected, short
@@ -68,7 +67,7 @@ def test_file_names_that_are_not_utf8_can_be_shown():
 def test_a_table_in_ascii(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", text_file(raw, "ascii"))
-    console.print_table("Shapes – all", ("name", "shape"), [("a…", "2×3")])
+    terminal.print_table("Shapes – all", ("name", "shape"), [("a…", "2×3")])
     shown = raw.getvalue().decode("ascii")
     assert "Shapes - all" in shown
     assert "2x3" in shown
@@ -270,8 +269,8 @@ def test_commands_whose_result_is_printed_fail_where_it_is_not(
     "name", ["[bold]x[/bold]", "[/]", "[red", ":smile:", "a[/b]c", "\\[x]"]
 )
 def test_names_are_shown_as_they_are(name, capsys):
-    console.print_table(name, (name, "n"), [(name, 1)])
-    console.echo(name)
+    terminal.print_table(name, (name, "n"), [(name, 1)])
+    terminal.echo(name)
     shown = capsys.readouterr().out
     assert shown.count(name) == 4
 
@@ -283,8 +282,8 @@ def test_names_cannot_control_the_terminal(capsys):
     assert printable("a\nb\t", lines=True) == "a\nb\t"
     assert printable("a\nb") == r"a\nb"
     assert printable("é中😀 می‌خواهم") == "é中😀 می‌خواهم"
-    console.print_table("t", ("name",), [(evil,)])
-    console.echo(evil)
+    terminal.print_table("t", ("name",), [(evil,)])
+    terminal.echo(evil)
     shown = capsys.readouterr()
     assert shown.out.count(seen) == 2
     assert "\x1b" not in shown.out
@@ -306,7 +305,7 @@ def test_clients_of_a_hostile_data_set_are_inspected(toy, tmp_path, capsys):
 
 
 def test_numbers_and_long_names_in_tables(capsys):
-    console.print_table(
+    terminal.print_table(
         "t", ("a", "b"), [(float("nan"), 1234567), (None, 0.5), (True, "x")]
     )
     shown = capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""Metrics loggers, one a file; see `fedapm_mpi.tracking.base`."""

@@ -1,0 +1,242 @@
+"""Small experiments that between them use every part of the package there is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
+from tests.support.processes.cli_runs import FEDAPM, FEDSIM, experiment
+
+SMALL_HAR: dict[str, Any] = {
+    "name": "har",
+    "filters": 4,
+    "hidden": 6,
+    "heads": 2,
+    "attention": 8,
+    "classifier": 6,
+    "dropout": 0.3,
+}
+ALTERNATING: dict[str, Any] = {
+    "lr_personal": 0.1,
+    "lr_shared": 0.1,
+    "batch_size": 8,
+    "personal_work": {"steps": 3},
+    "shared_work": {"epochs": 1},
+    "weight_decay": 0.01,
+}
+JOINT: dict[str, Any] = {
+    key: v for key, v in FEDAPM.items() if not key.endswith("_work")
+} | {
+    "block_order": "joint",
+    "joint_work": {"epochs": 1},
+}
+BALANCED: dict[str, Any] = FEDAPM | {
+    "rho": 1e-3,
+    "residual_balancing": {"ratio": 2.0},
+    "relaxation": 1.6,
+}
+LOOKING = {"blocks": True, "dual_sum": True, "lagrangian": True}
+EMPTY_ONLY = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+
+GROUPS: dict[str, Any] = {
+    "model": {"name": "user_parts:towers", "sides": {"x": 3, "y": 2}},
+    "split": {"personal": ["inlet.*"]},
+    "groups": [
+        {"clients": [0, "5-6"], "model": {"hidden": 5, "sides": {"y": 2}}},
+        {"names": ["client 3"], "model": {"hidden": 2, "sides": {"x": 3}}},
+    ],
+    "partially_shared": ["side_*"],
+}
+
+
+def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return the experiments by name; between them they use every part there is."""
+    features, odd = toy["features"], toy["odd"]
+    normed = {
+        "model": "user_parts:batch_norm",
+        "split": {"personal": ["3.*"]},
+        "participation": {"name": "random", "count": 3},
+    }
+    return {
+        "plain": experiment(features),
+        "contiguous": experiment(features, placement="contiguous"),
+        "round-robin": experiment(features, placement="round-robin"),
+        "own-placement": experiment(features, placement="user_parts:all_on_last"),
+        "staying": experiment(features, scheduling="static"),
+        "scratch": experiment(features, scratch=gettempdir()),
+        "dropout": experiment(
+            toy["motion"],
+            model=SMALL_HAR,
+            split={"personal": ["*_conv.*"]},
+            participation="full",
+        ),
+        "ragged": experiment(
+            toy["ragged"],
+            model=SMALL_HAR,
+            split={"shared": ["fuse_att.*", "classifier.*"]},
+            participation={"name": "probability", "probability": 0.6},
+        ),
+        "float64": experiment(
+            features,
+            dtype="float64",
+            participation={
+                "name": "probability",
+                "probability": [0.0, 1.0, 0.5, 0.5, 0.2, 0.9, 0.9, 0.1],
+            },
+            algorithm=FEDAPM | {"weight_decay": 0.01, "alpha_in_v_step": False},
+        ),
+        "criterion": experiment(
+            odd,
+            client_weights="samples",
+            split={"rule": "user_parts:is_head"},
+            algorithm=FEDAPM
+            | {"shared_work": {"xi": 0.01, "decay": 0.5, "max_epochs": 4}},
+        ),
+        "buffers-local": experiment(
+            features, **normed, algorithm=FEDAPM | {"v_step_at": "local"}
+        ),
+        "buffers-mean": experiment(
+            features, **normed, buffers="mean", algorithm=FEDAPM | {"u_init": "local"}
+        ),
+        "full-batch": experiment(
+            odd,
+            model="logistic",
+            split={"personal": ["linear.bias"]},
+            participation="full",
+            algorithm=FEDAPM | {"batch_size": 0},
+            evaluation={"every": 1, "shared_block": "client", "pooled": False},
+        ),
+        "frozen-front": experiment(
+            features,
+            algorithm=FEDAPM | {"personal_work": {"epochs": 3}},
+            evaluation={"every": 1, "clients": "participants"},
+        ),
+        "fedalt": experiment(features, algorithm={"name": "fedalt"} | ALTERNATING),
+        "fedsim": experiment(features, algorithm={"name": "fedsim"} | FEDSIM),
+        "fedavg": experiment(
+            odd,
+            split=None,
+            client_weights="samples",
+            algorithm={"name": "fedavg"} | FEDSIM,
+        ),
+        "local": experiment(
+            features, split=None, algorithm={"name": "local"} | FEDSIM
+        ),
+        "only-the-empty": experiment(
+            odd,
+            split=None,
+            client_weights="samples",
+            participation={"name": "probability", "probability": EMPTY_ONLY},
+            algorithm={"name": "fedavg"} | FEDSIM,
+        ),
+        "nobody": experiment(
+            features, participation={"name": "probability", "probability": 1e-12}
+        ),
+        "joint": experiment(odd, algorithm=JOINT | {"weight_decay": 0.01}),
+        "participants": experiment(
+            features,
+            participation={"name": "probability", "probability": 0.3},
+            algorithm=FEDAPM | {"server_average": "participants", "dual_step": 0.3},
+            diagnostics=LOOKING,
+        ),
+        "balance": experiment(features, rounds=6, algorithm=BALANCED),
+        "balance-down": experiment(
+            features,
+            rounds=6,
+            dtype="float64",
+            algorithm=JOINT
+            | {"rho": 30.0, "lr_shared": 0.02}
+            | {
+                "residual_balancing": {
+                    "ratio": 1.1,
+                    "factor": 1.5,
+                    "residuals": "relative",
+                }
+            },
+        ),
+        "diagnostics": experiment(
+            odd,
+            client_weights="samples",
+            diagnostics=LOOKING,
+            algorithm=FEDAPM
+            | {"shared_work": {"xi": 0.01, "decay": 0.5, "max_epochs": 2}}
+            | {"weight_decay": 0.02},
+        ),
+        "diagnostics-buffers": experiment(
+            features,
+            **normed,
+            buffers="mean",
+            algorithm=BALANCED,
+            diagnostics=LOOKING,
+        ),
+        "tolerance": experiment(
+            features,
+            rounds=20,
+            model="logistic",
+            split={"personal": ["linear.bias"]},
+            participation="full",
+            algorithm=FEDAPM
+            | {"batch_size": 0, "weight_decay": 0.1}
+            | {"lr_shared": 1.0, "lr_personal": 1.0}
+            | {"personal_work": {"steps": 8}, "shared_work": {"steps": 8}},
+            tolerance={"relative": 0.2},
+            diagnostics={"blocks": True},
+        ),
+        "groups": experiment(
+            features, **GROUPS, algorithm=BALANCED, diagnostics=LOOKING
+        ),
+        "groups-all-shared": experiment(
+            features,
+            **GROUPS
+            | {
+                "split": None,
+                "groups": [{"clients": [1, "4-5"], "model": {"sides": {"y": 2}}}],
+            },
+            algorithm=SHARING_ALL["scaffold"],
+            client_weights="samples",
+        ),
+        "adapters": experiment(
+            features,
+            model={
+                "name": "lora",
+                "base": {"name": "mlp", "hidden": [8, 6]},
+                "frozen": ["body.0.*"],
+            },
+            split={"shared": ["*.lora_*"]},
+        ),
+        "ends": experiment(
+            features,
+            model={"name": "mlp", "hidden": [8, 6]},
+            split={"first": 1, "last": 1},
+        ),
+        "lacking": experiment(
+            toy["lacking"],
+            model={"name": "har", "filters": 2, "hidden": 4, "attention": 4},
+            split={"personal": ["*_conv.*"]},
+            groups=[{"missing_inputs": ["gyro"]}, {"missing_inputs": ["acc"]}],
+            partially_shared=["acc_rnn.*", "gyro_rnn.*"],
+            algorithm=FEDAPM | {"server_average": "participants"},
+        ),
+        **{
+            name: experiment(features, split=None, algorithm=algorithm)
+            for name, algorithm in SHARING_ALL.items()
+        },
+        **{
+            name: experiment(features, algorithm=algorithm)
+            for name, algorithm in SHARING_PART.items()
+        },
+    }  # fmt: skip
+
+
+TOYS = ("features", "odd", "motion", "ragged", "lacking")
+NAMES = tuple(experiments(dict.fromkeys(TOYS, Path())))
+SAME = (
+    "plain",
+    "contiguous",
+    "round-robin",
+    "own-placement",
+    "staying",
+    "scratch",
+)
+"""They differ only in where clients live, are worked on and are kept."""
