@@ -191,8 +191,12 @@ def _dataclass_fields(factory: Any) -> tuple[dataclasses.Field[Any], ...]:
 def format_findings(
     error: pydantic.ValidationError, schema: Any, prefix: str = ""
 ) -> list[str]:
-    """Return one sentence for each error of a validation, the nearest key in it."""
+    """Return one sentence for each error of a validation, the nearest key in it.
+
+    The keys that are known at a place are listed once.
+    """
     found = []
+    listed: list[list[str]] = []
     every = error.errors(include_url=False)
     for item in every[:MAX_ITEMS]:
         path = truncate(_path([step for step in item["loc"] if not _is_kind(step)]))
@@ -203,7 +207,8 @@ def format_findings(
             *parents, last = (str(step) for step in item["loc"])
             known = _known_keys(schema, parents)
             text = f"unknown key{did_you_mean(last[:MAX_KEY_LENGTH], known)}"
-            if known:
+            if known and known not in listed:
+                listed.append(known)
                 text += f" (known: {', '.join(known)})"
         elif item["type"] in ("missing", "missing_argument"):
             text = "missing"

@@ -359,8 +359,8 @@ class Sum:
     def __init__(self, give):
         self.give = give
 
-    def sum(self, comm, increments, *, length, largest, terms):
-        return self.give(length)
+    def sum(self, comm, updates, context):
+        return self.give(context.length)
 
 
 def summed(give):
