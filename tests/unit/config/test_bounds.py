@@ -72,8 +72,8 @@ def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"nodes": 10**9, "ranks_per_node": 8}, "8000000000 ranks: at most"),
-        ({"nodes": 2, "ranks_per_node": 8, "clients": 10**12}, "clients: at most"),
+        ({"nodes": 10**9, "ranks_per_node": 8}, "8000000000 ranks: give at most"),
+        ({"nodes": 2, "ranks_per_node": 8, "clients": 10**12}, "clients: give at most"),
         ({"nodes": True, "ranks_per_node": 8}, "nodes: input should be a valid int"),
     ],
 )
