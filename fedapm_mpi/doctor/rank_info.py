@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -20,8 +19,8 @@ from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.doctor import launch_env as environment
 from fedapm_mpi.doctor.preflight import mpi_library
 from fedapm_mpi.storage.tensor_store import MEMORY
-from fedapm_mpi.training.provenance import git_revision
 from fedapm_mpi.utils.affinity import available_cores
+from fedapm_mpi.utils.system_info import git_revision, package_version
 
 PACKAGES = ("torch", "numpy", "mpi4py", "h5py", "safetensors")
 """Packages of which all ranks should have the same version."""
@@ -126,7 +125,7 @@ def collect(comm: Communicator) -> RankInfo:
         library_error=error,
         libraries=_mapped(),
         offered=environment.libraries_in(os.environ.get("LD_LIBRARY_PATH", "")),
-        wheels={k: v for k in WHEELS if (v := _version(k)) is not None},
+        wheels={k: v for k in WHEELS if (v := package_version(k)) is not None},
         cores=available_cores() or list(range(os.cpu_count() or 1)),
         omp_threads=_number(os.environ.get("OMP_NUM_THREADS")),
         torch_threads=torch.get_num_threads(),
@@ -169,14 +168,7 @@ def _gpus() -> list[str]:
 
 def _versions() -> dict[str, str | None]:
     versions = {"python": platform.python_version(), "fedapm_mpi": __version__}
-    return {**versions, **{name: _version(name) for name in PACKAGES}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    return {**versions, **{name: package_version(name) for name in PACKAGES}}
 
 
 def _number(text: str | None) -> int | None:
