@@ -119,9 +119,7 @@ def test_names_include_the_installed_ones(site):
     assert sys.modules.get("shelf.plugins") is None  # only metadata were read
     assert algorithms.get("renamed").__name__ == "Renamed"
     assert tasks.get("smooth").__name__ == "Classification"
-    with pytest.raises(
-        ConfigError, match=r"unknown model 'plane'; did you mean 'plain"
-    ):
+    with pytest.raises(ConfigError, match="'plane'; did you mean 'plain'"):
         models.get("plane")
 
 
@@ -216,9 +214,7 @@ def test_commands_besides_train_take_installed_ones(site, tmp_path, capsys):
     assert launchers.resolve("aprun") == "shelf.plugins:plain"
     assert cli.main(["algorithms"]) == 0
     told = capsys.readouterr().out
-    assert re.search(
-        r"^renamed +installed by shelf 1\.2: shelf\.plugins:Ren", told, re.M
-    )
+    assert re.search(r"^renamed +installed by shelf 1\.2: shelf\.", told, re.M)
     assert re.search(r"^fedavg +Fed", told, re.M)
     assert "shelf.plugins:Renamed, hidden by the built-in fedavg" in told
 
