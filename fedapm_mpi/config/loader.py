@@ -27,6 +27,7 @@ from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from fedapm_mpi.plugins import loader as ownparts
 from fedapm_mpi.registry import Registry, did_you_mean
+from fedapm_mpi.tasks import tasks
 from fedapm_mpi.tracking.base import loggers
 from fedapm_mpi.utils.text import format_list, format_value, truncate
 
@@ -35,6 +36,7 @@ T = TypeVar("T")
 REGISTRIES: dict[str, Registry[Any]] = {
     "model": models,
     "algorithm": algorithms,
+    "task": tasks,
     "participation": participation,
     "placement": placements,
     "reduction": aggregators,

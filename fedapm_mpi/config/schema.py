@@ -188,6 +188,9 @@ class Config:
     algorithm: PluginConfig
     """Algorithm and its hyper-parameters."""
 
+    task: PluginConfig = field(default_factory=lambda: {"name": "classification"})
+    """Loss, predictions and metrics; ``module:name`` for your own."""
+
     initial_model: str | None = None
     """File of tensors by name (safetensors) that models start from, such as another
     run's ``final/shared.safetensors``; what it does not hold starts from the seed."""
@@ -303,7 +306,14 @@ class Config:
         return asdict(self)
 
 
-PLUGIN_KINDS = ("model", "algorithm", "participation", "placement", "reduction")
+PLUGIN_KINDS = (
+    "model",
+    "algorithm",
+    "task",
+    "participation",
+    "placement",
+    "reduction",
+)
 """Keys whose values are parts, found by name and built with their options."""
 
 RESULT_NEUTRAL = (

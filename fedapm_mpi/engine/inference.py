@@ -1,98 +1,112 @@
-"""Evaluation of clients' models on their own test parts."""
+"""Evaluation of clients' models on their own samples."""
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.engine.local_objective import EVALUATION_CHUNK, scores
+from fedapm_mpi.engine.local_objective import EVALUATION_CHUNK, outputs_of
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
-from fedapm_mpi.tasks.classification import client_metrics
+from fedapm_mpi.errors import TrainingError
+from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks.base import Floats, Labels
 
 CACHE_BYTES = 2**20
-"""Bytes of inputs in a pass, so that what layers make of them stays near the core."""
+"""Bytes of inputs in a pass, so that activations stay in the core's cache."""
 
 MIN_CHUNK = 50
+"""Samples in a pass at least."""
 
 
 class ClientEvaluation(NamedTuple):
-    """One client's result on its test part; all NaN but `samples` where it has none."""
+    """One client's result on its samples of the evaluated split."""
 
     samples: int
     loss: float
-    """Mean cross-entropy per sample."""
+    """Mean loss per sample; NaN without samples, and what is not finite as it is."""
 
-    accuracy: float
-    f1: float
-    """Weighted by the support of each class."""
-
-    auroc: float
-    """One-vs-rest, mean over the classes present; NaN with a single class."""
-
-    auroc_absent_zero: float
-    """The paper's rule: classes without a test sample count 0."""
+    metrics: Mapping[str, float]
+    """The task's metrics; all NaN where the loss is not finite."""
 
 
 @torch.inference_mode()
-def probabilities(
+def predictions(
     model: PartitionedModel, samples: Samples
 ) -> tuple[float, torch.Tensor]:
-    """Return the summed loss and the class probabilities (n, K) of the live model."""
+    """Return the summed loss and the live model's predictions (n, predictions)."""
     model.module.eval()
     loss, parts = 0.0, []
-    for piece in samples.pieces(_piece(samples)):
-        logits = scores(model.module, piece)
-        loss += float(
-            nn.functional.cross_entropy(logits.double(), piece.labels, reduction="sum")
-        )
-        parts.append(logits.double().softmax(dim=1).float())
+    for chunk in samples.pieces(_chunk_size(samples)):
+        outputs = outputs_of(model.module, chunk, model.task).double()
+        loss += float(model.task.loss(outputs, chunk.labels, "sum"))
+        parts.append(model.task.predict(outputs).float())
     return loss, torch.cat(parts).cpu()
 
 
 @torch.inference_mode()
 def mean_loss(model: PartitionedModel, samples: Samples) -> float:
-    """Return the live model's mean cross-entropy, 0 where there is no sample."""
+    """Return the live model's mean loss per sample, 0 where there is no sample."""
     n = len(samples.labels)
     model.module.eval()
     total = 0.0
-    for piece in samples.pieces(_piece(samples)):
-        logits = scores(model.module, piece).double()
-        total += float(
-            nn.functional.cross_entropy(logits, piece.labels, reduction="sum")
-        )
+    for chunk in samples.pieces(_chunk_size(samples)):
+        outputs = outputs_of(model.module, chunk, model.task).double()
+        total += float(model.task.loss(outputs, chunk.labels, "sum"))
     return total / n if n else 0.0
 
 
 def evaluate(
     model: PartitionedModel, samples: Samples, num_classes: int
 ) -> tuple[ClientEvaluation, NDArray[np.float32]]:
-    """Evaluate the live model on one client's test samples.
+    """Evaluate the live model on one client's samples.
 
     Returns
     -------
-    Evaluated
-        The figures.
-    (n, K) array
-        Class probabilities, for figures pooled over clients.
+    ClientEvaluation
+        The loss and the metrics.
+    (n, predictions) array
+        The predictions, for metrics pooled over clients.
     """
-    n = len(samples.labels)
+    task, n = model.task, len(samples.labels)
+    undefined = dict.fromkeys(task.higher_is_better, float("nan"))
     if n == 0:
-        nan = float("nan")
-        empty = np.zeros((0, num_classes), dtype=np.float32)
-        return ClientEvaluation(0, nan, nan, nan, nan, nan), empty
-    loss, found = probabilities(model, samples)
+        empty = np.zeros((0, task.prediction_size(num_classes)), dtype=np.float32)
+        return ClientEvaluation(0, float("nan"), undefined), empty
+    loss, tensor = predictions(model, samples)
+    predicted: NDArray[np.float32] = tensor.numpy()
     if not isfinite(loss):
-        nan = float("nan")
-        return ClientEvaluation(n, loss, nan, nan, nan, nan), found.numpy()
-    figures = client_metrics(found.numpy(), samples.labels.cpu().numpy())
-    return ClientEvaluation(n, loss / n, *figures), found.numpy()
+        return ClientEvaluation(n, loss, undefined), predicted
+    metrics = measure(task, predicted, samples.labels.cpu().numpy())
+    return ClientEvaluation(n, loss / n, metrics), predicted
 
 
-def _piece(samples: Samples) -> int:
+def measure(task: Task, predictions: Floats, targets: Labels) -> dict[str, float]:
+    """Return a task's metrics in the order in which it names them.
+
+    Raises
+    ------
+    TrainingError
+        If it gives others than it names, or one that is no number.
+    """
+    found = task.metrics(predictions, targets)
+    if set(found) != set(task.higher_is_better):
+        msg = (
+            f"metrics gave {sorted(found)}, but higher_is_better names "
+            f"{sorted(task.higher_is_better)}; both must be the same"
+        )
+        raise TrainingError(msg)
+    try:
+        return {name: float(found[name]) for name in task.higher_is_better}
+    except (TypeError, ValueError) as error:
+        msg = f"metrics gave a value that is no number: {error}"
+        raise TrainingError(msg) from error
+
+
+def _chunk_size(samples: Samples) -> int:
     """Return how many samples to take in a pass, by their shape and where they are."""
     if samples.labels.is_cuda:
         return EVALUATION_CHUNK

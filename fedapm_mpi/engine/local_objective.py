@@ -18,10 +18,11 @@ from fedapm_mpi.engine.feature_cache import (
     frozen_stages,
     stages_of,
 )
-from fedapm_mpi.engine.model_outputs import checked_scores
+from fedapm_mpi.engine.model_outputs import checked_outputs
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.utils.rng import generator, torch_seed
 
 PHASES = ("personal", "shared", "joint")
@@ -149,13 +150,13 @@ class LocalObjective:
         """Return the loss of a pass, with its gradient where the model has it."""
         self.model.gradient[self.model.block_slice(part)].zero_()
         with autocast(self.model.device, enabled=self._bf16):
-            found = checked_scores(returned(), labels.shape[0])
-        loss = nn.functional.cross_entropy(found.to(self.model.dtype), labels)
+            outputs = checked_outputs(returned(), labels.shape[0], self.model.task)
+        loss = self.model.task.loss(outputs.to(self.model.dtype), labels)
         if not loss.requires_grad:
             msg = (
-                f"no class score depends on a {part} parameter ({self._where}), so "
-                "that there is nothing to train; look at the split, or at the model's "
-                "forward"
+                f"none of the {self.model.task.outputs} depends on a {part} parameter "
+                f"({self._where}), so there is nothing to train; look at the split, or "
+                "at the model's forward"
             )
             raise TrainingError(msg)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -208,6 +209,7 @@ class LocalObjective:
         """
         return (
             batch.is_cuda
+            and self.model.task.graph_safe
             and len(batch) == self._full
             and self._in_focus(part)
             and not self.samples.lengths
@@ -240,27 +242,26 @@ class LocalObjective:
         self.model.module.eval()
         n = len(self.samples.labels)
         for piece in self.samples.pieces(EVALUATION_CHUNK):
-            loss = nn.functional.cross_entropy(
-                scores(self.model.module, piece), piece.labels, reduction="sum"
-            )
+            outputs = outputs_of(self.model.module, piece, self.model.task)
+            loss = self.model.task.loss(outputs, piece.labels, "sum")
             (loss / n).backward()  # type: ignore[no-untyped-call]
         self.model.module.train()
         return gradient
 
 
-def scores(module: nn.Module, samples: Samples) -> Tensor:
-    """Return the module's class scores, (n, K).
+def outputs_of(module: nn.Module, samples: Samples, task: Task) -> Tensor:
+    """Return the module's outputs, (n, outputs); class scores (n, K), for example.
 
     Raises
     ------
     TrainingError
-        If it returns something else; see `outputs`.
+        If it returns something else; see `checked_outputs`.
     """
     if samples.stage:
         result = forward_stages(stages_of(module), samples)
     else:
         result = _call(module, samples)
-    return checked_scores(result, samples.labels.shape[0])
+    return checked_outputs(result, samples.labels.shape[0], task)
 
 
 def _call(module: nn.Module, samples: Samples) -> Any:

@@ -1,4 +1,4 @@
-"""Class scores, taken from what a model returns."""
+"""A model's outputs, taken from what it returns."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,17 +7,20 @@ import numpy as np
 from torch import Tensor
 
 from fedapm_mpi.errors import TrainingError
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.utils.text import one_line
 
-EXPECTED = (
-    "it must return class scores, a floating Tensor (n, classes), or an object or "
-    "mapping that holds them as logits"
-)
-"""What a model must return, for messages."""
+
+def expected(task: Task) -> str:
+    """Return what a model must return, for messages."""
+    return (
+        f"it must return {task.expects}, or an object or mapping that holds them as "
+        "logits"
+    )
 
 
-def logits_of(found: Any) -> Tensor:
-    """Return the class scores in what a model returned.
+def logits_of(found: Any, task: Task) -> Tensor:
+    """Return the tensor of outputs in what a model returned.
 
     A tensor is taken as it is; of an object the attribute ``logits`` is taken, of a
     mapping the item ``"logits"``.
@@ -34,30 +37,27 @@ def logits_of(found: Any) -> Tensor:
         logits = found.get("logits")
     if isinstance(logits, Tensor):
         return logits
-    msg = f"the model returned {describe_output(found)}; {EXPECTED}"
+    msg = f"the model returned {describe_output(found)}; {expected(task)}"
     if logits is not None:
-        msg = (
-            f"the model returned logits that are {describe_output(logits)}; {EXPECTED}"
-        )
+        described = describe_output(logits)
+        msg = f"the model returned logits that are {described}; {expected(task)}"
     raise TrainingError(msg)
 
 
-def checked_scores(found: Any, samples: int) -> Tensor:
-    """Return the class scores (n, classes) in what a model returned for `samples`.
+def checked_outputs(found: Any, samples: int, task: Task) -> Tensor:
+    """Return the outputs (n, outputs) in what a model returned for `samples` samples.
 
     Raises
     ------
     TrainingError
-        If there are none, or they are not one row for each sample.
+        If there are none, or the task cannot use their shape.
     """
-    logits = logits_of(found)
-    if logits.ndim != 2 or logits.shape[0] != samples:
-        msg = (
-            f"the model returned scores of shape {tuple(logits.shape)} for {samples} "
-            f"sample(s); it must be ({samples}, classes), one row for each sample"
-        )
+    outputs = logits_of(found, task)
+    fault = task.check_outputs(outputs.shape, samples)
+    if fault:
+        msg = f"the model returned {fault}"
         raise TrainingError(msg)
-    return logits
+    return outputs
 
 
 def describe_output(value: Any) -> str:

@@ -26,6 +26,8 @@ from fedapm_mpi.engine.cuda_graphs import CudaGraphCache
 from fedapm_mpi.errors import ConfigError, TrainingError
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks.classification import Classification
 
 
 def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -93,6 +95,8 @@ class PartitionedModel:
         The live parameters; writing to them changes the module.
     gradient : (d_shared + d_personal,)
         Gradients of the last backward pass, shared part first.
+    task : Task
+        What it is trained for: its loss and predictions.
     batching : Batching
         How an epoch of its training is cut into batches.
     draws : bool
@@ -112,6 +116,7 @@ class PartitionedModel:
         self._personal = [p for _, p in personal]
         self.dtype = _one_dtype(named)
         self.size_shared = sum(p.numel() for p in self._shared)
+        self.task: Task = Classification()
         self.batching = Batching()
         self.draws = False
         self.buffer_layout = buffer_layout(module)

@@ -24,11 +24,17 @@ from fedapm_mpi.engine.partitioned_model import (
     trainable,
 )
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.builder import build_module, load_initial, split_module
+from fedapm_mpi.federation.builder import (
+    build_module,
+    load_initial,
+    split_module,
+)
 from fedapm_mpi.federation.model_trial import try_model
 from fedapm_mpi.federation.shared_layout import SharedLayout
+from fedapm_mpi.federation.task_builder import build_task
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.utils.text import MAX_LENGTH, format_value
 
 
@@ -69,6 +75,9 @@ class ClientGroups:
     """(m,) the group of each client."""
 
     space: SharedLayout
+    task: Task
+    """What all models are trained for."""
+
     _members: dict[tuple[int, ...], NDArray[np.bool_]] = field(default_factory=dict)
 
     def of(self, client: int) -> ClientGroup:
@@ -158,6 +167,9 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
             models.append(split_module(module, config, sharing, names))
         except ConfigError as error:
             raise _of_group(error, one, config) from error
+    task = build_task(config.task, len(manifest.classes))
+    for model in models:
+        model.task = task
     shapes = [model.shared_shapes() for model in models]
     _agree([w.name for w in wanted], shapes, config.held_by_some or ())
     space = SharedLayout(shapes)
@@ -176,7 +188,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
         members.append(ClientGroup(one.name, model, initial, one.inputs, outputs))
     if config.buffers == "mean":
         _check_buffers(members)
-    return ClientGroups(tuple(members), of_client, space)
+    return ClientGroups(tuple(members), of_client, space, task)
 
 
 def assign_groups(groups: Sequence[Group], manifest: Manifest) -> NDArray[np.int64]:

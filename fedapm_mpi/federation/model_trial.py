@@ -1,7 +1,7 @@
 """One evaluation pass and two training passes of a model, before anything is trained.
 
 They show what would otherwise end a run in the middle: a model that does not take the
-data, returns something else than class scores, or cannot be trained on one sample.
+data, returns other outputs than the task needs, or cannot be trained on one sample.
 """
 
 import copy
@@ -21,12 +21,13 @@ from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.buffers import changed_buffer, kept_buffers, kind_and_shape
-from fedapm_mpi.engine.local_objective import scores
-from fedapm_mpi.engine.model_outputs import EXPECTED
+from fedapm_mpi.engine.local_objective import outputs_of
+from fedapm_mpi.engine.model_outputs import expected
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.faults import cause, place
 from fedapm_mpi.plugins.loader import label
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.utils.rng import seeded_globals
 
 
@@ -57,10 +58,11 @@ def try_model(
     Raises
     ------
     ConfigError
-        If it does not turn these inputs into class scores, or cannot be trained on two
-        samples.
+        If it does not turn these inputs into the task's outputs, or cannot be trained
+        on two samples.
     """
     name, classes = label("model", part["name"]), len(manifest.classes)
+    task = model.task
     shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
     where = f"the inputs of {manifest.directory} ({shapes})"
     two = made_up(inputs, 2, model.dtype)
@@ -68,21 +70,21 @@ def try_model(
         torch.default_generator.manual_seed(0)
         module.eval()
         before = _drawn()
-        found = _scores(module, two, name, f"cannot take {where}")
-        _check_scores(found, classes, model, name)
+        found = _outputs(module, two, task, name, f"cannot take {where}")
+        _check_outputs(found, classes, model, name)
         draws = _drawn() != before
         outputs = _figures(found)
         if _is_known(module, part):
             return Trial(1, "", draws, outputs)
         module.train()
-        found = _scores(module, two, name, f"cannot be trained on {where}")
-        _check_scores(found, classes, model, name)
+        found = _outputs(module, two, task, name, f"cannot be trained on {where}")
+        _check_outputs(found, classes, model, name)
         outputs += _figures(found)
         if not found.requires_grad:
             msg = (
-                f"{name} returned scores that depend on no parameter that is trained, "
-                "so there is nothing to train; look at its forward for detach, no_grad "
-                "or values taken out of torch"
+                f"{name} returned {task.outputs} that depend on no parameter that is "
+                "trained, so there is nothing to train; look at its forward for "
+                "detach, no_grad or values taken out of torch"
             )
             raise ConfigError(msg)
         kept = kept_buffers(module, model.buffer_layout)
@@ -90,10 +92,11 @@ def try_model(
         if layout != model.buffer_layout:
             msg = f"{name}: {changed_buffer(model.buffer_layout, layout)}"
             raise ConfigError(msg)
-        reason = _fault_on(module, two.rows(torch.tensor([0])))
+        reason = _fault_on(module, two.rows(torch.tensor([0])), task)
         if reason is not None:
             try:
-                tells = _finite(module, scores(module, two), two.labels)
+                found = outputs_of(module, two, task)
+                tells = _finite(module, found, two.labels, task)
             except Exception as error:
                 msg = f"{name} cannot be trained on {where}: {_brief(error)}"
                 raise ConfigError(msg) from error
@@ -149,10 +152,12 @@ def _copy(model: PartitionedModel) -> Iterator[nn.Module]:
                 buffer.data.copy_(values)
 
 
-def _scores(module: nn.Module, samples: Samples, name: str, fault: str) -> Tensor:
+def _outputs(
+    module: nn.Module, samples: Samples, task: Task, name: str, fault: str
+) -> Tensor:
     try:
         with torch.set_grad_enabled(module.training), _watched(module):
-            return scores(module, samples)
+            return outputs_of(module, samples, task)
     except FedAPMError as error:
         text = str(error)
         own = text.removeprefix("the model")
@@ -197,23 +202,21 @@ def _brief(error: Exception) -> str:
     return f"{cause(error)}{place(error)}"
 
 
-def _check_scores(
+def _check_outputs(
     found: Tensor, classes: int, model: PartitionedModel, name: str
 ) -> None:
-    n = len(found)
-    if found.shape != (n, classes):
-        msg = (
-            f"{name} gives scores of shape {tuple(found.shape)} for {n} samples; it "
-            f"must be ({n}, {classes}), one score for each class"
-        )
+    task = model.task
+    fault = task.check_outputs(found.shape, len(found), classes)
+    if fault:
+        msg = f"{name} gives {fault}"
         raise ConfigError(msg)
     if not found.is_floating_point():
-        msg = f"{name} gives scores of dtype {found.dtype}; {EXPECTED}"
+        msg = f"{name} gives {task.outputs} of dtype {found.dtype}; {expected(task)}"
         raise ConfigError(msg)
     if found.device != model.device:
         msg = (
-            f"{name} gives scores on {found.device} for inputs on {model.device}; its "
-            "forward must stay on the device of its inputs"
+            f"{name} gives {task.outputs} on {found.device} for inputs on "
+            f"{model.device}; its forward must stay on the device of its inputs"
         )
         raise ConfigError(msg)
 
@@ -242,19 +245,19 @@ def _is_known(module: nn.Module, part: PluginConfig) -> bool:
     )
 
 
-def _fault_on(module: nn.Module, one: Samples) -> str | None:
+def _fault_on(module: nn.Module, one: Samples, task: Task) -> str | None:
     """Return why a model cannot be trained on a single sample."""
     try:
-        found = scores(module, one)
-        finite = _finite(module, found, one.labels)
+        found = outputs_of(module, one, task)
+        finite = _finite(module, found, one.labels, task)
     except Exception as error:
         return _brief(error)
     return None if finite else "its loss or gradient is not finite there"
 
 
-def _finite(module: nn.Module, found: Tensor, labels: Tensor) -> bool:
+def _finite(module: nn.Module, found: Tensor, labels: Tensor, task: Task) -> bool:
     """Return whether a loss and its gradient are finite."""
-    loss = nn.functional.cross_entropy(found, labels)
+    loss = task.loss(found, labels)
     trained = [p for _, p in trainable(module)]
     slopes = torch.autograd.grad(loss, trained, allow_unused=True)
     values = [loss, *(slope for slope in slopes if slope is not None)]

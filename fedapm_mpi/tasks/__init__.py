@@ -1,1 +1,5 @@
-"""What is predicted and how predictions are measured."""
+"""What models predict: the loss, the predictions and their metrics."""
+
+from fedapm_mpi.tasks.base import LOSS, MetricSet, Task, tasks
+
+__all__ = ["LOSS", "MetricSet", "Task", "tasks"]

@@ -1,14 +1,19 @@
-"""How well a model does on a client, and how that spreads over clients."""
+"""Classification: cross-entropy, accuracy, F1 and area under the ROC curve."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from fedapm_mpi.errors import DataError, TrainingError
+from fedapm_mpi.tasks.base import Floats, Labels, Task, tasks
 
-Floats = NDArray[np.floating[Any]]
-Labels = NDArray[np.integer[Any]]
+MIN_SAMPLES = 10
+"""Evaluated samples, or clients, below which equal predictions may be chance."""
 
 
 class ClientMetrics(NamedTuple):
@@ -32,17 +37,77 @@ class ClientMetrics(NamedTuple):
     over all classes, absent ones count as 0, and it is 0 for a single label."""
 
 
-class Summary(NamedTuple):
-    """Spread of a value over clients; all are NaN if no client has one."""
+@tasks.register("classification")
+@dataclass(frozen=True, kw_only=True)
+class Classification(Task):
+    """One class for each sample, by the largest of K scores (logits).
 
-    mean: float
-    """Mean over the clients, each with the same weight."""
+    A task with another loss or other metrics is best derived from it: the inherited
+    methods need nothing but scores (n, K) and labels in [0, K).
+    """
 
-    std: float
-    """Population standard deviation; 0 for one client."""
+    outputs = "scores"
+    expects = "class scores, a floating Tensor (n, classes)"
+    higher_is_better: ClassVar[Mapping[str, bool]] = dict.fromkeys(
+        ClientMetrics._fields, True
+    )
+    displayed = ("accuracy", "f1", "auroc", "loss")
+    partial = ("auroc",)
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {"accuracy": (0.0, 1.0)}
+    client_counts = ("predicted_classes", "label_classes")
+    statistics = ("clients_with_classes", "one_class_clients", "one_class_most_samples")
+    graph_safe = True
 
-    worst_decile: float
-    """Mean over the worst tenth of the clients, rounded up to whole clients."""
+    def output_size(self, num_classes: int) -> int:
+        """Return one score for each class, K."""
+        return num_classes
+
+    def loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Tensor:
+        """Return the cross-entropy of scores (n, K) and labels (n,)."""
+        return cross_entropy(outputs, targets, reduction=reduction)
+
+    def predict(self, outputs: Tensor) -> Tensor:
+        """Return class probabilities, (n, K)."""
+        return outputs.softmax(dim=1)
+
+    def metrics(self, predictions: Floats, targets: Labels) -> Mapping[str, float]:
+        """Return the fields of `ClientMetrics`."""
+        return client_metrics(predictions, targets)._asdict()
+
+    def counts(self, predictions: Floats, targets: Labels) -> tuple[int, int]:
+        """Return the numbers of different classes among predictions and labels."""
+        predicted = predictions.argmax(axis=1)
+        return len(np.unique(predicted)), len(np.unique(targets))
+
+    def record_statistics(self, samples: Floats, counts: Floats) -> dict[str, int]:
+        """Count the clients whose model predicts one class for samples of several."""
+        predicted, present = counts.T
+        constant = (predicted == 1) & (present > 1)
+        return {
+            "clients_with_classes": int((present > 1).sum()),
+            "one_class_clients": int(constant.sum()),
+            "one_class_most_samples": int(samples[constant].max(initial=0)),
+        }
+
+    def remarks(self, summary: Mapping[str, Any]) -> list[str]:
+        """Report models that predict the same class for every sample."""
+        one, of = summary.get("one_class_clients"), summary.get("clients_with_classes")
+        most = summary.get("one_class_most_samples", MIN_SAMPLES)
+        if not one or not of:
+            return []
+        if most < MIN_SAMPLES and (one < MIN_SAMPLES or 2 * one < of):
+            return []
+        hint = "; inputs may be unscaled (see shift=standardise)" * (2 * one >= of)
+        return [
+            f"the models of {one:,} of {of:,} clients predict the same class for every "
+            f"evaluated sample, though these clients have samples of several classes"
+            f"{hint}"
+        ]
 
 
 def client_metrics(probabilities: Floats, labels: Labels) -> ClientMetrics:
@@ -137,32 +202,6 @@ def confusion(predicted: Labels, labels: Labels, num_classes: int) -> NDArray[np
     cells = np.asarray(labels, dtype=np.int64) * num_classes + predicted
     counts = np.bincount(cells, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes).astype(np.int64, copy=False)
-
-
-def summarize(values: Floats, *, lower_is_worse: bool = True) -> Summary:
-    """Summarise a value over clients.
-
-    Parameters
-    ----------
-    values
-        ``(m,)``, one per client; NaN for a client where it is undefined, which is
-        left out.
-    lower_is_worse
-        Whether the worst clients have the lowest values, as for an accuracy, or the
-        highest, as for a loss.
-    """
-    known = np.asarray(values, dtype=np.float64)
-    known = np.sort(known[~np.isnan(known)])
-    if not len(known):
-        return Summary(np.nan, np.nan, np.nan)
-    tenth = worst_decile_size(len(known))
-    worst = known[:tenth] if lower_is_worse else known[-tenth:]
-    return Summary(float(known.mean()), float(known.std()), float(worst.mean()))
-
-
-def worst_decile_size(clients: int) -> int:
-    """Return how many of so many clients are in the worst decile."""
-    return -(-clients // 10)
 
 
 def _check(probabilities: Floats, labels: Labels) -> None:

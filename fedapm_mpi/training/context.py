@@ -42,6 +42,7 @@ from fedapm_mpi.plugins.loader import label, label_of
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import max_required_bytes, required_bytes
 from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.model_fingerprint import Contents, contents, same_on_all_ranks
 from fedapm_mpi.training.payload import PayloadLayout
@@ -100,6 +101,11 @@ class TrainingContext:
     def num_classes(self) -> int:
         """Classes of the labels, K."""
         return len(self.manifest.classes)
+
+    @property
+    def task(self) -> Task:
+        """What models are trained for."""
+        return self.groups.task
 
     @property
     def size(self) -> int:

@@ -11,38 +11,13 @@ from fedapm_mpi.algorithms import Algorithm
 from fedapm_mpi.comm.gather import gather_client_rows
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.engine.device import seed_dropout
-from fedapm_mpi.engine.inference import evaluate
+from fedapm_mpi.engine.inference import evaluate, measure
 from fedapm_mpi.errors import FedAPMError, TrainingError
-from fedapm_mpi.tasks.classification import client_metrics, summarize, worst_decile_size
-from fedapm_mpi.tracking.records import METRICS
+from fedapm_mpi.tasks import LOSS, Task
 from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.rng import torch_seed
-
-COLUMNS = ("samples", *METRICS, "predicted_classes", "label_classes")
-"""What is gathered of each client."""
-
-
-class ClientRow(NamedTuple):
-    """One row of ``clients.csv``."""
-
-    client: int
-    name: str
-    train_samples: int
-    test_samples: int
-    loss: float
-    accuracy: float
-    f1: float
-    auroc: float
-    auroc_absent_zero: float
-    evaluated_samples: int
-    """Samples of the part that was evaluated, which `evaluation.split` names."""
-
-    predicted_classes: int
-    """Different classes that the client's model predicts for these samples."""
-
-    label_classes: int
-    """Different classes among their labels."""
+from fedapm_mpi.utils.statistics import summarize, worst_decile_size
 
 
 class EvaluationResult(NamedTuple):
@@ -53,7 +28,18 @@ class EvaluationResult(NamedTuple):
     over clients, the number of clients in each, and figures pooled over all evaluated
     samples."""
 
-    clients: list[ClientRow]
+    clients: list[tuple[Any, ...]]
+    """Rows of ``clients.csv``, under `client_columns`."""
+
+
+def client_columns(task: Task) -> list[str]:
+    """Return the header of ``clients.csv``.
+
+    `evaluated_samples` are those of the part that `evaluation.split` names.
+    """
+    start = ["client", "name", "train_samples", "test_samples"]
+    metrics = task.metric_set().names
+    return [*start, *metrics, "evaluated_samples", *task.client_counts]
 
 
 def evaluate_clients(
@@ -79,7 +65,8 @@ def evaluate_clients(
     except FedAPMError as caught:
         error = caught
     session.comm.raise_collectively(error)
-    width = len(COLUMNS)
+    # Of each client: samples, metrics, counts.
+    width = 1 + len(session.task.metric_set().names) + len(session.task.client_counts)
     gathered = gather_client_rows(session.comm, clients, figures, width=width)
     pool = _gather_pool(session, scored)
     if gathered is None or not len(chosen):
@@ -94,16 +81,17 @@ def evaluate_clients(
 
 def client_rows(
     session: TrainingContext, clients: NDArray[np.int64], table: NDArray[np.float64]
-) -> list[ClientRow]:
+) -> list[tuple[Any, ...]]:
     """Return the rows of ``clients.csv`` from the gathered table, in client order."""
     trained = session.manifest.counts["train"].tolist()
     tested = session.manifest.counts["test"].tolist()
     names = session.manifest.client_names
+    metrics = len(session.task.metric_set().names)
     rows = []
     for i, (samples, *values) in zip(clients.tolist(), table.tolist(), strict=True):
-        figures, counts = values[: len(METRICS)], values[len(METRICS) :]
-        whole = map(int, (samples, *counts))
-        rows.append(ClientRow(i, names[i], trained[i], tested[i], *figures, *whole))
+        whole = map(int, (samples, *values[metrics:]))
+        row = (i, names[i], trained[i], tested[i], *values[:metrics], *whole)
+        rows.append(row)
     return rows
 
 
@@ -127,7 +115,7 @@ def _evaluate_client(
     if model.draws:
         address = torch_seed(session.config.seed, "dropout evaluate", t, client)
         seed_dropout(model.device, address)
-    found, probabilities = evaluate(model, there, session.num_classes)
+    found, predictions = evaluate(model, there, session.num_classes)
     if found.samples and not isfinite(found.loss):
         msg = (
             f"the {session.config.evaluation.split} loss of client {client} is "
@@ -136,10 +124,10 @@ def _evaluate_client(
         )
         raise TrainingError(msg)
     labels = samples.labels.numpy()
-    predicted = probabilities.argmax(axis=1)
-    classes = [float(len(np.unique(values))) for values in (predicted, labels)]
-    scored = np.hstack([probabilities, labels.astype(np.float32)[:, None]])
-    return [*map(float, found), *classes], scored
+    counts = session.task.counts(predictions, labels)
+    scored = np.hstack([predictions, labels.astype(np.float32)[:, None]])
+    row = [found.samples, found.loss, *found.metrics.values(), *counts]
+    return [float(value) for value in row], scored
 
 
 def load_evaluated_model(
@@ -162,10 +150,10 @@ def load_evaluated_model(
 def _gather_pool(
     session: TrainingContext, scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
-    """Return all test samples' probabilities and labels rank by rank, (n, K + 1)."""
+    """Return all samples' predictions and targets rank by rank, (n, size + 1)."""
     if not session.config.evaluation.pooled:
         return None
-    width = session.num_classes + 1
+    width = session.task.prediction_size(session.num_classes) + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
     counts = session.comm.allgather_int(len(mine))
     return session.comm.gatherv(np.ascontiguousarray(mine), counts)
@@ -185,25 +173,21 @@ def _summarize(
         "num_clients": session.num_clients,
         "evaluated_split": session.config.evaluation.split,
     }
-    for k, metric in enumerate(METRICS, start=1):
-        figures = summarize(table[:, k], lower_is_worse=metric != "loss")
+    task, metrics = session.task, session.task.metric_set()
+    for k, (metric, higher) in enumerate(metrics.higher_is_better.items(), start=1):
+        figures = summarize(table[:, k], lower_is_worse=higher)
         known = int(np.count_nonzero(~np.isnan(table[:, k])))
         record[metric] = figures.mean
         # One client has no spread; 0 would say that all clients are alike.
         record[f"{metric}_std"] = figures.std if known > 1 else None
         record[f"{metric}_worst_decile"] = figures.worst_decile
-        if metric == "auroc":  # the only one that tested clients may not have
-            record["auroc_clients"] = known
-            record["auroc_worst_decile_clients"] = worst_decile_size(known)
-    predicted, present = table[:, -2], table[:, -1]
-    record["clients_with_classes"] = int((present > 1).sum())
-    constant = (predicted == 1) & (present > 1)
-    record["one_class_clients"] = int(constant.sum())
-    record["one_class_most_samples"] = int(tested[constant].max(initial=0))
+        if metric in metrics.partial:
+            record[f"{metric}_clients"] = known
+            record[f"{metric}_worst_decile_clients"] = worst_decile_size(known)
+    record |= task.record_statistics(tested, table[:, 1 + len(metrics.names) :])
     if pool is not None and len(pool):
-        labels = pool[:, -1].astype(np.int64)
-        found = client_metrics(pool[:, :-1], labels)._asdict()
+        pooled = measure(task, pool[:, :-1], pool[:, -1].astype(task.target_dtype))
         loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
         counts = {"samples": len(pool), "clients": clients}
-        record["pooled"] = {"loss": loss, **found, **counts}
+        record["pooled"] = {LOSS: loss, **pooled, **counts}
     return EvaluationResult(record, client_rows(session, chosen, table))

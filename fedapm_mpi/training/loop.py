@@ -22,7 +22,7 @@ from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.client import LocalUpdates, train_clients
 from fedapm_mpi.training.context import TrainingContext
-from fedapm_mpi.training.evaluation import ClientRow, evaluate_clients
+from fedapm_mpi.training.evaluation import client_columns, evaluate_clients
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.residuals import (
     compute_residuals,
@@ -266,7 +266,7 @@ def _evaluate(
             record = lagrangian(session, message)
     if found is None:
         return record
-    recorder.write_csv("clients.csv", ClientRow._fields, found.clients)
+    recorder.write_csv("clients.csv", client_columns(session.task), found.clients)
     return found.record | record
 
 

@@ -10,14 +10,19 @@ from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine import feature_cache as stages
 from fedapm_mpi.engine import local_objective as problem_module
 from fedapm_mpi.engine.feature_cache import frozen_stages, stages_of
-from fedapm_mpi.engine.local_objective import LocalObjective, scores
+from fedapm_mpi.engine.local_objective import LocalObjective, outputs_of
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.models import models
 from fedapm_mpi.models.base import Stage
+from fedapm_mpi.tasks.classification import Classification
 
 N, SIZE = 22, 8
 PICTURE = InputSpec("image", (3, 8, 8), "float32")
 VECTOR = InputSpec("x", (5,), "float32")
+
+
+def scores(module, samples):
+    return outputs_of(module, samples, Classification())
 
 
 def samples(spec):

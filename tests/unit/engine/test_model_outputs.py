@@ -8,10 +8,13 @@ import torch
 from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.engine.model_outputs import checked_scores, describe_output, logits_of
+from fedapm_mpi.engine.model_outputs import checked_outputs, describe_output, logits_of
 from fedapm_mpi.errors import ConfigError, FedAPMError, TrainingError
+from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.training.runner import dry_run, train
 from tests.support.processes.cli_runs import digest_of, experiment
+
+CLASSES = Classification()
 
 WANTED = r"; it must return class scores, a floating Tensor \(n, classes\), or an "
 
@@ -36,7 +39,7 @@ def test_logits_are_taken_out_of_what_holds_them(toy, tmp_path, plain, kind):
     assert digest_of(tmp_path / "run") == digest_of(plain)
     found = load_client_model(tmp_path / "run", 0)(torch.ones(2, 6))
     expected = load_client_model(plain, 0)(torch.ones(2, 6))
-    assert torch.equal(logits_of(found), expected)
+    assert torch.equal(logits_of(found, CLASSES), expected)
     for name in ("clients.csv", "summary.json"):
         assert (tmp_path / "run" / name).read_bytes() == (plain / name).read_bytes()
 
@@ -51,7 +54,7 @@ def test_logits_are_taken_out_of_what_holds_them(toy, tmp_path, plain, kind):
         ("numpy", r"returned a NumPy array \(2, 3\)" + WANTED),
         ("logits", "returned logits that are a list of .*" + WANTED),
         ("flat", r"returned scores of shape \(6,\) for 2 sample"),
-        ("narrow", r"gives scores of shape \(2, 2\) for 2 samples; .* \(2, 3\)"),
+        ("narrow", r"gives scores of shape \(2, 2\) for 2 sample\(s\); .* \(2, 3\)"),
         ("whole", r"gives scores of dtype torch.int64" + WANTED),
         ("detached", "returned scores that depend on no parameter that is trained"),
         ("training", r"returned a tuple of \(Tensor \(2, 3\), Tensor \(2, 4\)\)"),
@@ -68,14 +71,14 @@ def test_scores_that_one_part_does_not_reach_are_named_in_use(toy, tmp_path):
     split = {"personal": ["extra.bias"]}
     model = {"name": "odd_models:unusual", "kind": "tied"}
     wanted = experiment(toy["features"], model=model, split=split)
-    with pytest.raises(FedAPMError, match="no class score depends on a personal param"):
+    with pytest.raises(FedAPMError, match="none of the scores depends on"):
         train(Serial(), validate(wanted, "test"), directory=tmp_path / "run")
 
 
 def test_a_lost_axis_of_a_single_sample_is_named():
-    assert checked_scores(torch.zeros(1, 3), 1).shape == (1, 3)
+    assert checked_outputs(torch.zeros(1, 3), 1, CLASSES).shape == (1, 3)
     with pytest.raises(TrainingError, match=r"shape \(3,\) for 1 sample"):
-        checked_scores(torch.zeros(3), 1)
+        checked_outputs(torch.zeros(3), 1, CLASSES)
 
 
 def test_descriptions_are_short():

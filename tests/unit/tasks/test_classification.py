@@ -1,4 +1,4 @@
-"""The metrics of a client, and their summary over clients."""
+"""The metrics of classification on one set of samples."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics as sk
 
 from fedapm_mpi.errors import DataError, TrainingError
-from fedapm_mpi.tasks.classification import (
-    Summary,
-    client_metrics,
-    confusion,
-    summarize,
-)
+from fedapm_mpi.tasks.classification import client_metrics, confusion
 
 
 def softmax(logits):
@@ -27,9 +22,6 @@ def draw(seed, n=60, num_classes=5, present=None, dtype=np.float64):
     labels = rng.choice(present or num_classes, size=n)
     logits = rng.normal(size=(n, num_classes)) + np.eye(num_classes)[labels]
     return softmax(logits).astype(dtype), labels
-
-
-# --- one client
 
 
 def test_a_case_by_hand():
@@ -165,9 +157,6 @@ def test_refuses(probabilities, labels, error, message):
         client_metrics(probabilities, labels)
 
 
-# --- all clients
-
-
 def test_confusion():
     labels = np.array([0, 0, 1, 2, 2, 2])
     predicted = np.array([0, 1, 1, 0, 2, 2])
@@ -191,36 +180,3 @@ def test_confusion_of_small_integers_does_not_overflow(dtype):
 def test_confusion_of_nothing():
     nothing = np.empty(0, dtype=np.int64)
     assert_array_equal(confusion(nothing, nothing, 3), np.zeros((3, 3)))
-
-
-def test_summary_of_one_client():
-    assert summarize(np.array([0.7])) == Summary(0.7, 0.0, 0.7)
-
-
-def test_summary_of_twenty_clients():
-    values = np.random.default_rng(0).permutation(20) / 20
-    found = summarize(values)
-    assert_allclose(found, (9.5 / 20, np.std(values), 0.5 / 20))
-    assert_allclose(summarize(values, lower_is_worse=False).worst_decile, 18.5 / 20)
-
-
-@pytest.mark.parametrize(("m", "worst"), [(10, 0.0), (11, 0.5), (20, 0.5), (21, 1.0)])
-def test_a_decile_is_rounded_up_to_whole_clients(m, worst):
-    assert summarize(np.arange(m)).worst_decile == worst
-    assert summarize(-np.arange(m), lower_is_worse=False).worst_decile == -worst
-
-
-def test_summary_leaves_out_what_is_undefined():
-    values = np.array([np.nan, 1.0, 3.0, np.nan])
-    assert summarize(values) == Summary(2.0, 1.0, 1.0)
-    assert summarize(values, lower_is_worse=False).worst_decile == 3.0
-
-
-@pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
-def test_summary_of_nothing(values):
-    assert np.isnan(summarize(np.array(values))).all()
-
-
-def test_summary_does_not_depend_on_the_order_of_clients():
-    values = np.random.default_rng(1).random(101)
-    assert summarize(values) == summarize(values[::-1])

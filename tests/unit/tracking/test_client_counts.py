@@ -13,10 +13,10 @@ from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.tasks.classification import worst_decile_size
 from fedapm_mpi.tracking.loggers.progress import format_metrics
 from fedapm_mpi.tracking.summary import remarks, summarize_run
 from fedapm_mpi.training.runner import train
+from fedapm_mpi.utils.statistics import worst_decile_size
 from tests.support.data import toy_data
 from tests.support.processes.cli_runs import experiment, rounds_of
 from tests.unit.analysis.test_comparison import write_run

@@ -27,6 +27,7 @@ WHOLE = (
     "tolerance",
     "reduction",
     "client_weights",
+    "task",
     "last_batch",
 )
 

@@ -1,0 +1,262 @@
+"""The interface of a task: its loss, what it predicts, and how that is measured."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.registry import Registry
+
+if TYPE_CHECKING:  # who only reads metrics needs no torch
+    from torch import Tensor
+
+Floats = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+
+LOSS = "loss"
+"""The metric that every task has: the mean of its loss over samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSet:
+    """The metrics of an evaluation: their names, and which way they are better.
+
+    It is all that tables, plots and summaries know of a task, and a run directory
+    keeps it, so that results can be read without the task's code.
+    """
+
+    higher_is_better: Mapping[str, bool]
+    """Every metric, the loss included, in the order of tables."""
+
+    headline: str
+    """The metric that progress lines, tables of sweeps and plots show."""
+
+    displayed: tuple[str, ...]
+    """Metrics of a comparison's table; its CSV file has all."""
+
+    partial: tuple[str, ...] = ()
+    """Metrics that may be undefined for a client with samples; records state for how
+    many clients they are known."""
+
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and largest value of metrics that have both."""
+
+    statistics: tuple[str, ...] = ()
+    """Further keys of a record, from `Task.record_statistics`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All metrics, in the order of tables."""
+        return tuple(self.higher_is_better)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the same as plain values, for a JSON file."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: Any) -> "MetricSet":
+        """Return what `plain` gave, read from a file.
+
+        Raises
+        ------
+        ValueError
+            If the values describe no metrics.
+        """
+        try:
+            higher = {str(k): bool(v) for k, v in values["higher_is_better"].items()}
+            found = cls(
+                higher_is_better=higher,
+                headline=str(values["headline"]),
+                displayed=_names(values["displayed"]),
+                partial=_names(values["partial"]),
+                bounds={
+                    str(k): (float(low), float(high))
+                    for k, (low, high) in values["bounds"].items()
+                },
+                statistics=_names(values["statistics"]),
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            msg = f"no description of metrics ({error!r})"
+            raise ValueError(msg) from error
+        used = {found.headline, *found.displayed, *found.partial, *found.bounds}
+        if LOSS not in higher or not used <= set(higher):
+            msg = f"metrics {sorted(used)} are not all among {sorted(higher)}"
+            raise ValueError(msg)
+        return found
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple):
+        msg = f"{values!r} is no list of names"
+        raise TypeError(msg)
+    return tuple(map(str, values))
+
+
+class Task(ABC):
+    """What models are trained for; subclasses are registered in `tasks`.
+
+    An instance is shared by all clients of a rank. It holds its options and no state:
+    results must not depend on the order in which clients are trained.
+    """
+
+    target_dtype: ClassVar[str] = "int64"
+    """NumPy's name for the type of the targets."""
+
+    outputs: ClassVar[str] = "outputs"
+    """What a model's outputs are called, for messages."""
+
+    expects: ClassVar[str] = "outputs, a floating Tensor (n, outputs)"
+    """What a model must return for a batch of n samples, for messages."""
+
+    higher_is_better: ClassVar[Mapping[str, bool]] = {}
+    """The metrics besides the loss, in the order of tables; at least one."""
+
+    headline: ClassVar[str | None] = None
+    """The most important metric; `None` for the first."""
+
+    displayed: ClassVar[tuple[str, ...] | None] = None
+    """Metrics of a comparison's table; `None` for all, the loss last."""
+
+    partial: ClassVar[tuple[str, ...]] = ()
+    """Metrics that `metrics` may leave undefined (NaN) for some clients."""
+
+    bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Least and largest value of metrics that have both, for plots."""
+
+    client_counts: ClassVar[tuple[str, ...]] = ()
+    """Names of the whole numbers that `counts` gives; columns of ``clients.csv``."""
+
+    statistics: ClassVar[tuple[str, ...]] = ()
+    """Keys that `record_statistics` adds to the record of an evaluation."""
+
+    graph_safe: ClassVar[bool] = False
+    """Whether `loss` may be captured in a CUDA graph: it launches the same kernels for
+    all values, and depends on nothing but its arguments and the options."""
+
+    @classmethod
+    def metric_set(cls) -> MetricSet:
+        """Return the metrics' names and directions, the loss first."""
+        first = next(iter(cls.higher_is_better), LOSS)
+        return MetricSet(
+            higher_is_better={LOSS: False, **cls.higher_is_better},
+            headline=cls.headline or first,
+            displayed=cls.displayed or (*cls.higher_is_better, LOSS),
+            partial=cls.partial,
+            bounds=cls.bounds,
+            statistics=cls.statistics,
+        )
+
+    @abstractmethod
+    def output_size(self, num_classes: int) -> int:
+        """Return how many outputs a model has for each sample.
+
+        Parameters
+        ----------
+        num_classes
+            Classes of the data set's labels, K.
+        """
+
+    def prediction_size(self, num_classes: int) -> int:
+        """Return how many numbers `predict` gives for each sample."""
+        return self.output_size(num_classes)
+
+    def check_outputs(
+        self, shape: Sequence[int], samples: int, num_classes: int | None = None
+    ) -> str:
+        """Return what is wrong with the shape of a model's outputs; empty if nothing.
+
+        Parameters
+        ----------
+        shape
+            Of the outputs.
+        samples
+            Samples n in the batch; there must be one row for each.
+        num_classes
+            Classes K, where they are known: then the number of outputs counts as well.
+        """
+        size = None if num_classes is None else self.output_size(num_classes)
+        if len(shape) == 2 and shape[0] == samples and size in (None, shape[1]):
+            return ""
+        return (
+            f"{self.outputs} of shape {tuple(shape)} for {samples} sample(s); it must "
+            f"be ({samples}, {self.outputs if size is None else size}), one row for "
+            "each sample"
+        )
+
+    @abstractmethod
+    def loss(
+        self,
+        outputs: "Tensor",
+        targets: "Tensor",
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> "Tensor":
+        """Return the loss of a batch, a Tensor () that gradients can go through.
+
+        Parameters
+        ----------
+        outputs : (n, outputs)
+            Of the model.
+        targets : (n,)
+            Of the samples, in `target_dtype`.
+        reduction
+            Whether it is the mean or the sum over the samples.
+        """
+
+    @abstractmethod
+    def predict(self, outputs: "Tensor") -> "Tensor":
+        """Return what outputs (n, outputs) predict, (n, predictions)."""
+
+    @abstractmethod
+    def metrics(self, predictions: Floats, targets: Labels) -> Mapping[str, float]:
+        """Return every metric of `higher_is_better` on a set of samples.
+
+        Called for each client, and once for the samples of all clients together.
+
+        Parameters
+        ----------
+        predictions : (n, predictions)
+            From `predict`, in float32; n is at least 1.
+        targets : (n,)
+            Of the same samples.
+
+        Returns
+        -------
+        Mapping
+            From a metric's name to its value; NaN where it is undefined.
+        """
+
+    def counts(self, predictions: Floats, targets: Labels) -> Sequence[int]:
+        """Return a client's `client_counts`; the arguments may be empty."""
+        return ()
+
+    def record_statistics(
+        self,
+        samples: Floats,
+        counts: Floats,
+    ) -> Mapping[str, int]:
+        """Return what the record of an evaluation has under the keys `statistics`.
+
+        Parameters
+        ----------
+        samples : (m,)
+            Evaluated samples of each client.
+        counts : (m, len(client_counts))
+            What `counts` gave for each client.
+        """
+        return {}
+
+    def remarks(self, summary: Mapping[str, Any]) -> list[str]:
+        """Return what a reader of a finished run's metrics should know.
+
+        Parameters
+        ----------
+        summary
+            Of the run; it has the last record's `statistics`.
+        """
+        return []
+
+
+tasks: Registry[Callable[..., Task]] = Registry("task", __package__)
