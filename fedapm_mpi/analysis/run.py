@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import ClientState, algorithms
@@ -19,11 +18,12 @@ from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
+from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.registry import did_you_mean
-from fedapm_mpi.storage.client_states import run_digest, state_digest
+from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
 from fedapm_mpi.tracking.records import FILE, MAX_ROUND, Record, Records
 from fedapm_mpi.tracking.summary import PART_NAMES
@@ -288,8 +288,7 @@ def _states(run: Path) -> dict[int, ClientState]:
 def _tensors(path: Path) -> dict[str, Tensor]:
     check_sum(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        return read_tensors(path)
+    except READ_ERRORS as error:
         msg = f"{path} is damaged ({str(error)[:200]}); {AGAIN} {path.parent.parent}"
         raise DataError(msg) from error

@@ -211,7 +211,7 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
 def _newest_run(out: Path, config: dict[str, Any]) -> Path:
     """Return the newest run in `out` that can go on under this configuration."""
     from fedapm_mpi.config.yaml_io import read
-    from fedapm_mpi.training.runner import identity_of, identity_then
+    from fedapm_mpi.training.identity import identity_of, identity_then
 
     wanted = identity_of(config)
     found = []

@@ -89,50 +89,23 @@ class Communicator(Protocol):
         ...
 
 
-class Serial:
-    """One process that is the server and the host of every client."""
+def gather_client_rows(
+    comm: Communicator,
+    clients: Sequence[int],
+    rows: Sequence[Sequence[float]],
+    *,
+    width: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Return all ranks' clients and a row of each, rank by rank, on the server.
 
-    rank = SERVER
-    size = 1
-
-    def broadcast(self, array: Array) -> None:
-        """Do nothing."""
-
-    def reduce_sum(self, array: Array) -> None:
-        """Do nothing."""
-
-    def allreduce_max(self, values: Sequence[float]) -> list[float]:
-        return list(values)
-
-    def gatherv(self, rows: Array, counts: Sequence[int]) -> Array | None:
-        return rows
-
-    def allgather_int(self, number: int) -> list[int]:
-        return [number]
-
-    def bcast_object(self, item: T | None) -> T:
-        assert item is not None
-        return item
-
-    def gather_object(self, item: T) -> list[T] | None:
-        return [item]
-
-    def raise_collectively(self, error: FedAPMError | None) -> None:
-        if error is not None:
-            error.agreed = True
-            raise error
-
-    def nodes(self) -> list[int]:
-        return [SERVER]
-
-    def barrier(self) -> None:
-        """Do nothing."""
-
-    def finalize(self) -> None:
-        """Do nothing."""
-
-    def abort(self, exit_code: int) -> NoReturn:
-        raise SystemExit(exit_code)
+    A collective call; `None` elsewhere. Each row has `width` numbers.
+    """
+    mine = np.array(rows, dtype=np.float64).reshape(-1, width)
+    named = np.column_stack([np.array(clients, dtype=np.float64), mine])
+    found = comm.gatherv(named, comm.allgather_int(len(clients)))
+    if found is None:
+        return None
+    return found[:, 0].astype(np.int64), found[:, 1:]
 
 
 def chunks(length: int, limit: int) -> list[slice]:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from fedapm_mpi.comm import interrupts
-from fedapm_mpi.comm.base import SERVER, Communicator, Serial
+from fedapm_mpi.comm.base import SERVER, Communicator
 from fedapm_mpi.comm.launch_env import launched_rank, launched_size
+from fedapm_mpi.comm.serial import Serial
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.faults import classify, culprits, debugging
 from fedapm_mpi.utils import terminal

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
@@ -13,6 +12,7 @@ from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
+from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
 from fedapm_mpi.plugins import loader as ownparts
@@ -79,9 +79,8 @@ def load_initial(modules: Sequence[nn.Module], path: str) -> None:
         If it can't be read, or one of its tensors is of no model, or of another shape.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+        tensors = read_tensors(path)
+    except READ_ERRORS as error:
         msg = f"initial_model: cannot read {path} as safetensors ({error})"
         raise ConfigError(msg) from error
     known: dict[str, list[Tensor]] = {}

@@ -11,17 +11,21 @@ dot is therefore complete, and what is damaged later is found by its checksum.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import ClientState
 from fedapm_mpi.comm import SERVER, Communicator
+from fedapm_mpi.engine.tensor_files import (
+    READ_ERRORS,
+    read_tensors,
+    tensor_names,
+    write_tensors,
+)
 from fedapm_mpi.errors import FedAPMError
 from fedapm_mpi.storage.checkpoint_folder import find as find
 from fedapm_mpi.storage.checkpoint_folder import prune, quarantine, rename_hidden
@@ -32,7 +36,6 @@ from fedapm_mpi.storage.checkpoint_metadata import (
 )
 from fedapm_mpi.storage.checkpoint_metadata import CheckpointInfo as CheckpointInfo
 from fedapm_mpi.utils.atomic_io import (
-    atomic_write,
     file_sha256,
     fsync_path,
     open_regular,
@@ -72,21 +75,6 @@ def write_states(
         write_tensors(path, tensors)
         written.append(_entry(path, clients))
     return written
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: str | None = None
-) -> None:
-    """Write a safetensors file whole, with at most one string of metadata.
-
-    One key only: the order of several is not fixed, and neither are then the bytes.
-    """
-    contiguous = {name: t.detach().contiguous() for name, t in tensors.items()}
-    note = None if metadata is None else {"fedapm": metadata}
-    try:
-        atomic_write(path, lambda part: save_file(contiguous, part, metadata=note))
-    except SafetensorError as error:  # how the library reports a full disk
-        raise write_error(path, error) from error
 
 
 def save(
@@ -148,18 +136,25 @@ def save(
             "files": [entry for files in everyone for entry in files],
         }
         try:
-            write_description(draft, note)
-            fsync_path(draft)
-            before()
-            rename_hidden(final)
-            draft.rename(final)
-            fsync_path(root)
+            _publish(draft, final, note, before)
             prune(root, keep)
         except OSError as caught:
             error = write_error(final, caught)
         except FedAPMError as caught:
             error = caught
     comm.raise_collectively(error)
+
+
+def _publish(
+    draft: Path, final: Path, note: Mapping[str, Any], before: Callable[[], None]
+) -> None:
+    """Describe a draft and give it its name, under which it counts."""
+    write_description(draft, note)
+    fsync_path(draft)
+    before()
+    rename_hidden(final)
+    draft.rename(final)
+    fsync_path(final.parent)
 
 
 def find_corruption(saved: CheckpointInfo, names: Iterable[str]) -> str | None:
@@ -246,15 +241,15 @@ def load_states(
         here = wanted.intersection(entry["clients"])
         if not here:
             continue
-        with _opened(saved.directory / entry["name"]) as file:
-            for key in file.keys():  # noqa: SIM118  (not a mapping)
-                client, _, name = key.partition("/")
-                if int(client) in here:
-                    # A copy of its own, since the file is mapped into memory.
-                    states.setdefault(int(client), {})[name] = _own(
-                        file.get_tensor(key)
-                    )
+        tensors = _read(saved.directory / entry["name"], partial(_is_of, here))
+        for key, tensor in tensors.items():
+            client, _, name = key.partition("/")
+            states.setdefault(int(client), {})[name] = tensor
     return states
+
+
+def _is_of(clients: set[int], key: str) -> bool:
+    return int(key.partition("/")[0]) in clients
 
 
 def load_server(saved: CheckpointInfo) -> dict[str, Tensor]:
@@ -265,22 +260,15 @@ def load_server(saved: CheckpointInfo) -> dict[str, Tensor]:
     CheckpointError
         If they cannot be read.
     """
-    with _opened(saved.directory / SERVER_FILE) as file:
-        return {key: _own(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118
+    return _read(saved.directory / SERVER_FILE)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _read(path: Path, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
+        return read_tensors(path, wanted, copy=True)
+    except READ_ERRORS as error:
         msg = f"cannot read {path}: {str(error)[:200]}"
         raise CheckpointError(msg) from error
-
-
-def _own(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor).copy_(tensor)
 
 
 def _portions(states: Mapping[int, ClientState]) -> Iterator[list[int]]:
@@ -317,12 +305,11 @@ def fresh_directory(draft: Path) -> FedAPMError | None:
 def _check_clients(path: Path, clients: Iterable[int]) -> None:
     """Raise `ValueError` if a file holds tensors of clients other than the listed."""
     listed = set(clients)
-    with safe_open(path, framework="pt") as file:
-        for key in file.keys():  # noqa: SIM118  (not a mapping)
-            found = _KEY.fullmatch(key)
-            if found is None or int(found[1]) not in listed:
-                msg = f"tensor {key!r} belongs to none of the clients that are listed"
-                raise ValueError(msg)
+    for key in tensor_names(path):
+        found = _KEY.fullmatch(key)
+        if found is None or int(found[1]) not in listed:
+            msg = f"tensor {key!r} belongs to none of the clients that are listed"
+            raise ValueError(msg)
 
 
 def _check_whole(saved: CheckpointInfo) -> None:
@@ -333,8 +320,8 @@ def _check_whole(saved: CheckpointInfo) -> None:
         msg = f"the files beside it are not those listed: {min(there ^ listed)}"
         raise ValueError(msg)
     clients = {client for entry in saved.files for client in entry["clients"]}
-    with safe_open(saved.directory / SERVER_FILE, framework="pt") as file:
-        seen = file.get_tensor("seen") if "seen" in file.keys() else None  # noqa: SIM118
+    server = saved.directory / SERVER_FILE
+    seen = read_tensors(server, lambda name: name == "seen", copy=True).get("seen")
     if seen is not None and set(seen.nonzero().flatten().tolist()) != clients:
         msg = "the clients that took part are not those listed"
         raise ValueError(msg)

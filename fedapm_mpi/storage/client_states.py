@@ -1,13 +1,13 @@
-"""The states of the clients that a rank hosts, and the digest of a whole run."""
+"""The states of the clients that a rank hosts."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from hashlib import sha256
 
 import numpy as np
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import ClientState
 from fedapm_mpi.errors import TrainingError
+from fedapm_mpi.storage.digest import state_digest
 from fedapm_mpi.storage.tensor_store import TensorStore
 
 
@@ -120,36 +120,3 @@ def find_mismatch(
         if layouts[0] != layouts[1]:
             return f"{name!r} is {layouts[1]}, not {layouts[0]},"
     return None
-
-
-def state_digest(state: ClientState) -> bytes:
-    """Return the SHA-256 of a client's state: its tensors by name, in sorted order."""
-    digest = sha256()
-    for name in sorted(state):
-        tensor = state[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor_bytes(tensor))
-    return digest.digest()
-
-
-def run_digest(server: Iterable[Tensor], clients: np.ndarray) -> str:
-    """Return the digest of a run: SHA-256 of the server's state and all clients'.
-
-    Parameters
-    ----------
-    server
-        The server's arrays, row 0 of the first being u.
-    clients : (m, 32)
-        Each client's `state_digest`, in client order.
-    """
-    digest = sha256(b"fedapm digest 1\n")
-    for tensor in server:
-        digest.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor_bytes(tensor))
-    digest.update(np.ascontiguousarray(clients).tobytes())
-    return digest.hexdigest()
-
-
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """Return a tensor's values as they lie in memory."""
-    return tensor.detach().reshape(-1).numpy().data.cast("B")

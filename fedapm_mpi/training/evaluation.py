@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedapm_mpi.algorithms import Algorithm
-from fedapm_mpi.comm.gather import gather_client_rows
+from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.engine.device import seed_dropout
 from fedapm_mpi.engine.inference import evaluate, measure

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms import RoundInfo
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.comm.gather import gather_client_rows
+from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import client_ranks

@@ -1,21 +1,18 @@
 """A whole job: from a configuration to a finished run directory."""
 
-import json
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources as ownsources
-from fedapm_mpi.config.diff import config_diff
-from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
+from fedapm_mpi.config.schema import Config
+from fedapm_mpi.engine.tensor_files import write_tensors
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, FedAPMError
 from fedapm_mpi.placements import client_ranks
-from fedapm_mpi.plugins.loader import forbidden
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.storage.checkpoint_folder import any_ever, clean
-from fedapm_mpi.storage.client_states import run_digest
+from fedapm_mpi.storage.digest import run_digest
 from fedapm_mpi.storage.final_state import write_sums
 from fedapm_mpi.tracking.base import ProgressKind
 from fedapm_mpi.tracking.run_directory import (
@@ -26,6 +23,11 @@ from fedapm_mpi.tracking.run_directory import (
 )
 from fedapm_mpi.tracking.summary import remarks, summarize_run
 from fedapm_mpi.training.context import TrainingContext, open_context
+from fedapm_mpi.training.identity import (
+    changed_sources,
+    check_same_run,
+    run_identity,
+)
 from fedapm_mpi.training.loggers import open_loggers
 from fedapm_mpi.training.loop import TrainingResult, run
 from fedapm_mpi.training.model_fingerprint import same_as_begun
@@ -33,8 +35,7 @@ from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.provenance import gather_ranks, provenance
 from fedapm_mpi.training.trust import mark_run
 from fedapm_mpi.utils import affinity as cores
-from fedapm_mpi.utils.atomic_io import WriteError, file_sha256, write_text
-from fedapm_mpi.utils.text import format_list
+from fedapm_mpi.utils.atomic_io import WriteError, write_text
 
 
 def train(
@@ -79,7 +80,7 @@ def train(
     """
     session = open_context(config, comm)
     config = session.config  # threads are a number now
-    identity = identity_of(config.plain()) | _hashes(session)
+    identity = run_identity(comm, config, session.manifest.sha256)
     recorder = _open_directory(session, directory, out, resume, break_lock)
     try:
         return _train(
@@ -149,71 +150,6 @@ def _train(
     if comm.rank == SERVER:
         _report_result(session, recorder, outcome, digest, summary, progress)
     return outcome.exit_code
-
-
-def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what two runs must have in common for one to go on from the other.
-
-    As plain JSON, which has lists only, so that it equals itself once read back.
-    """
-    whole = ownsources.portable(config)
-    kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
-    identity: dict[str, Any] = json.loads(json.dumps(kept))
-    return identity
-
-
-def _hashes(session: TrainingContext) -> dict[str, Any]:
-    """Return the hashes of the files that a run starts from; a collective call."""
-    path = session.config.initial_model
-    found: str | None = None
-    sources: dict[str, str] = {}
-    error: FedAPMError | None = None
-    if session.comm.rank == SERVER:
-        try:
-            sources = ownsources.hashes(session.config.plain())
-            found = None if path is None else file_sha256(Path(path))
-        except OSError as caught:
-            error = ConfigError(f"cannot read {path}: {caught.strerror or caught}")
-        except FedAPMError as caught:
-            error = caught
-    session.comm.raise_collectively(error)
-    hashes: dict[str, Any] = {"manifest": session.manifest.sha256}
-    if path is not None:
-        hashes["initial_model_sha256"] = session.comm.bcast_object(found)
-    sources = session.comm.bcast_object(
-        sources if session.comm.rank == SERVER else None
-    )
-    return hashes | ({ownsources.KEY: sources} if sources else {})
-
-
-def identity_then(
-    values: Mapping[str, Any], config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the identity of a saved configuration, with options that came after it.
-
-    They count with their defaults, which do what was done before there was a choice:
-    so a run can go on after an upgrade.
-
-    Parameters
-    ----------
-    values
-        What was saved; keys that are neutral to results may be missing.
-    config
-        Under which the run is to go on.
-    """
-    from fedapm_mpi.config.loader import validate
-
-    whole = {**values, **{key: config[key] for key in RESULT_NEUTRAL}}
-    # A saved configuration may be anybody's. It never has a part imported, nor its
-    # options given to a user's own code. Where it is no configuration at all, it is
-    # compared as it is.
-    with suppress(ConfigError, LookupError, TypeError, ValueError):
-        with forbidden("a saved configuration names it"):
-            whole = validate(whole, "saved").plain()
-        whole = ownsources.with_defaults(whole, config)
-    if config["threads"] == "auto":  # whatever number came of it then
-        whole["threads"] = "auto"
-    return identity_of(whole)
 
 
 def digest_of(session: TrainingContext, outcome: TrainingResult) -> str | None:
@@ -296,32 +232,23 @@ def _checkpoint_of(
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
     if comm.rank == SERVER:
-        hashes = ("manifest", "initial_model_sha256")
-        left_out = (*hashes, ownsources.KEY)
-        then = {key: v for key, v in saved.identity.items() if key not in left_out}
-        with suppress(LookupError, TypeError, AttributeError, ValueError):
-            then = identity_then(then, session.config.plain())
-        then |= {key: saved.identity[key] for key in hashes if key in saved.identity}
-        now = {key: v for key, v in identity.items() if key != ownsources.KEY}
-        differing = config_diff(then, now)
-        sources = ownsources.changed(
-            saved.identity.get(ownsources.KEY), identity.get(ownsources.KEY, {})
-        )
+        config = session.config
+        sources = changed_sources(saved.identity, identity)
         if accept_changed_parts:
             notes += [f"{one}: accepted by {ownsources.FLAG}" for one in sources]
             accepted += sources
-        if differing:
-            error = ConfigError(
-                f"{recorder.directory} cannot go on under another configuration:\n"
-                + format_list(differing)
-            )
-        elif sources and not accept_changed_parts:
-            error = ownsources.refusal(recorder.directory, sources)
-        elif saved.round_index > rounds:
-            error = ConfigError(
-                f"{recorder.directory} has done {saved.round_index} rounds, more than "
-                f"the {rounds} asked for; to do fewer, start a new run"
-            )
+        try:
+            check_same_run(recorder.directory, saved.identity, identity, config)
+            if sources and not accept_changed_parts:
+                raise ownsources.refusal(recorder.directory, sources)
+            if saved.round_index > rounds:
+                msg = (
+                    f"{recorder.directory} has done {saved.round_index} rounds, more "
+                    f"than the {rounds} asked for; to do fewer, start a new run"
+                )
+                raise ConfigError(msg)
+        except FedAPMError as caught:
+            error = caught
     comm.raise_collectively(error)
     return saved
 
@@ -411,10 +338,8 @@ def _write_final_state(
         if everyone is not None:
             u = outcome.server.rows[0].to(session.dtype)
             named = session.groups.space.named(u)
-            checkpoint.write_tensors(final / "shared.safetensors", named)
-            checkpoint.write_tensors(
-                final / "server.safetensors", outcome.server.tensors()
-            )
+            write_tensors(final / "shared.safetensors", named)
+            write_tensors(final / "server.safetensors", outcome.server.tensors())
             summary = summarize_run(recorder.records(), outcome.round_index)
             recorder.write_json("summary.json", summary)
             write_sums(final, everyone)

@@ -15,7 +15,7 @@ from fedapm_mpi.config.overrides import merge, nested_at
 from fedapm_mpi.config.schema import STRICT
 from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.training.runner import identity_of, identity_then
+from fedapm_mpi.training.identity import identity_of, identity_then
 from fedapm_mpi.utils.atomic_io import write_text
 from fedapm_mpi.utils.text import format_list, truncate
 

@@ -13,7 +13,7 @@ from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.context import open_context
-from fedapm_mpi.training.runner import identity_of
+from fedapm_mpi.training.identity import identity_of
 from tests.support.data.recorded import go
 from tests.support.processes.cli_runs import (
     assert_same_run,

@@ -18,7 +18,7 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.config.schema import Group
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.client_groups import assign_groups
+from fedapm_mpi.federation.client_selection import assign_groups
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 from tests.support.data.recorded import KEEP_ALL, ids

@@ -5,9 +5,10 @@ import torch
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.storage import checkpoint
-from fedapm_mpi.storage.client_states import ClientStateStore, run_digest, state_digest
+from fedapm_mpi.storage.client_states import ClientStateStore
+from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.tensor_store import LocalStore
-from fedapm_mpi.utils.atomic_io import WriteError, write_text
+from fedapm_mpi.utils.atomic_io import WriteError, atomic_write, write_text
 
 
 def state(value: float) -> dict[str, torch.Tensor]:
@@ -120,7 +121,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(WriteError, match="No space left"):
-        checkpoint.atomic_write(path, full)
+        atomic_write(path, full)
     assert path.read_text("utf-8") == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["note.json"]
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
+from fedapm_mpi.engine import tensor_files
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.storage import checkpoint_metadata as descriptions
@@ -401,7 +402,7 @@ def test_a_disk_that_is_full_of_tensors_is_told_with_its_remedy(tmp_path, monkey
     def fail(*args, **kwargs):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
+    monkeypatch.setattr(tensor_files, "save_file", fail)
     with pytest.raises(WriteError, match="No space left on device; free some space"):
-        checkpoint.write_tensors(tmp_path / "a", {"x": torch.zeros(1)})
+        tensor_files.write_tensors(tmp_path / "a", {"x": torch.zeros(1)})
     assert list(tmp_path.iterdir()) == []

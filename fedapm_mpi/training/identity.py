@@ -1,0 +1,138 @@
+"""The identity of a run: what must be equal for one run to continue another."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fedapm_mpi.comm import SERVER, Communicator
+from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config.diff import config_diff
+from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
+from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.plugins.loader import forbidden
+from fedapm_mpi.utils.atomic_io import file_sha256
+from fedapm_mpi.utils.text import format_list
+
+FILE_HASHES = ("manifest", "initial_model_sha256")
+"""Keys of an identity that are hashes of files, not keys of the configuration."""
+
+
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two runs must have in common for one to go on from the other.
+
+    As plain JSON, which has lists only, so that it equals itself once read back.
+    """
+    whole = ownsources.portable(config)
+    kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
+    identity: dict[str, Any] = json.loads(json.dumps(kept))
+    return identity
+
+
+def run_identity(comm: Communicator, config: Config, manifest: str) -> dict[str, Any]:
+    """Return the identity of a run that is about to start; a collective call.
+
+    It is that of the configuration, with the SHA-256 of the files from which the run
+    starts.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    config
+        The experiment.
+    manifest
+        SHA-256 of the data's manifest.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read.
+    """
+    path = config.initial_model
+    found: str | None = None
+    sources: dict[str, str] = {}
+    error: FedAPMError | None = None
+    if comm.rank == SERVER:
+        try:
+            sources = ownsources.hashes(config.plain())
+            found = None if path is None else file_sha256(Path(path))
+        except OSError as caught:
+            error = ConfigError(f"cannot read {path}: {caught.strerror or caught}")
+        except FedAPMError as caught:
+            error = caught
+    comm.raise_collectively(error)
+    hashes: dict[str, Any] = {"manifest": manifest}
+    if path is not None:
+        hashes["initial_model_sha256"] = comm.bcast_object(found)
+    sources = comm.bcast_object(sources if comm.rank == SERVER else None)
+    whole = identity_of(config.plain()) | hashes
+    return whole | ({ownsources.KEY: sources} if sources else {})
+
+
+def identity_then(
+    values: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the identity of a saved configuration, with options that came after it.
+
+    They count with their defaults, which do what was done before there was a choice:
+    so a run can go on after an upgrade.
+
+    Parameters
+    ----------
+    values
+        What was saved; keys that are neutral to results may be missing.
+    config
+        Under which the run is to go on.
+    """
+    from fedapm_mpi.config.loader import validate
+
+    whole = {**values, **{key: config[key] for key in RESULT_NEUTRAL}}
+    # A saved configuration may be anybody's. It never has a part imported, nor its
+    # options given to a user's own code. Where it is no configuration at all, it is
+    # compared as it is.
+    with suppress(ConfigError, LookupError, TypeError, ValueError):
+        with forbidden("a saved configuration names it"):
+            whole = validate(whole, "saved").plain()
+        whole = ownsources.with_defaults(whole, config)
+    if config["threads"] == "auto":  # whatever number came of it then
+        whole["threads"] = "auto"
+    return identity_of(whole)
+
+
+def check_same_run(
+    run: Path, saved: Mapping[str, Any], now: Mapping[str, Any], config: Config
+) -> None:
+    """Check that a run may continue from a checkpoint; sources are not compared.
+
+    Parameters
+    ----------
+    run
+        Its directory, for the message.
+    saved, now
+        Identity of the checkpoint and of the present run.
+    config
+        The present run's configuration.
+
+    Raises
+    ------
+    ConfigError
+        If they differ; the message lists each difference.
+    """
+    left_out = (*FILE_HASHES, ownsources.KEY)
+    then = {key: v for key, v in saved.items() if key not in left_out}
+    with suppress(LookupError, TypeError, AttributeError, ValueError):
+        then = identity_then(then, config.plain())
+    then |= {key: saved[key] for key in FILE_HASHES if key in saved}
+    differing = config_diff(
+        then, {key: v for key, v in now.items() if key != ownsources.KEY}
+    )
+    if differing:
+        msg = f"{run} cannot go on under another configuration:\n"
+        raise ConfigError(msg + format_list(differing))
+
+
+def changed_sources(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each user's own source file that has changed since."""
+    return ownsources.changed(saved.get(ownsources.KEY), now.get(ownsources.KEY, {}))
