@@ -79,7 +79,7 @@ def _try(task: Task, what: str, num_classes: int) -> None:
             )
             raise ConfigError(msg)
     with torch.inference_mode():
-        found = call(task.predict, outputs)
+        found = call(task.predict, outputs.detach())
     expected = (2, call(task.prediction_size, num_classes))
     if not isinstance(found, Tensor) or found.shape != expected:
         msg = f"{what}: predict must return a Tensor {expected}, not {_shown(found)}"

@@ -1,0 +1,91 @@
+"""The examples do what their docstrings say, with the commands that these print."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader
+from tests.support import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working directory with the examples, their data prepared."""
+    path = tmp_path_factory.mktemp("examples")
+    (path / "examples").symlink_to(EXAMPLES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        run_module("my_source.py", "recordings")
+        assert cli.main(command("my_source.py", "prepare")) == 0
+    return path
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def command(file, name):
+    """Return the words of the command ``fedapm NAME ...`` in a file's docstring."""
+    text = (EXAMPLES / file).read_text("utf-8").replace("\\\n", " ")
+    lines = (line.lstrip("# ") for line in text.splitlines())
+    (found,) = (line for line in lines if line.startswith(f"fedapm {name}"))
+    return shlex.split(found, comments=True)[1:]
+
+
+def run_module(file, *words):
+    code = compile((EXAMPLES / file).read_text("utf-8"), file, "exec")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [file, *words])
+        exec(code, {"__name__": "__main__"})
+
+
+def train(here, file, *words):
+    run = here / "runs" / Path(file).stem
+    assert cli.main([*command(file, "train"), "--run-dir", str(run), *words]) == 0
+    lines = (run / "rounds.jsonl").read_text("utf-8").splitlines()
+    return run, [json.loads(line) for line in lines]
+
+
+def test_my_source(here):
+    manifest = read_manifest("data/sensors")
+    assert manifest.client_names == tuple(f"person-{k}" for k in range(6))
+    assert manifest.classes == ("still", "walking", "running")
+    assert [(spec.name, spec.shape) for spec in manifest.inputs] == [("features", (4,))]
+    assert list(manifest.preparation["own_parts"]) == ["my_source.py"]
+    parts = [ShardReader(manifest).read(1, split) for split in ("train", "test")]
+    values = np.concatenate([part.inputs["features"] for part in parts])
+    wanted = np.loadtxt("recordings/person-1.csv", delimiter=",")[:, :-1]
+    assert sorted(values.tolist()) == sorted(wanted.astype(np.float32).tolist())
+
+
+def test_the_experiment(here):
+    _, records = train(here, "sensors.yaml")
+    assert records[-1]["accuracy"] > 0.8
+
+
+def test_my_model(here):
+    run, records = train(here, "my_model.py")
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert "body.1.layers.2.weight" in (run / "split.csv").read_text("utf-8")
+
+
+def test_my_task(here):
+    _, records = train(here, "my_task.py")
+    assert records[-1]["mae"] < records[0]["mae"]
+    assert "accuracy" not in records[-1]
+
+
+def test_my_logger(here):
+    run, records = train(here, "my_logger.py")
+    lines = (run / "metric.csv").read_text("utf-8").splitlines()
+    evaluated = [one for one in records if "loss" in one]
+    assert lines == ["round,loss"] + [f"{r['round']},{r['loss']}" for r in evaluated]
