@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.plugins.loader import load
 from tests.support import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -67,6 +69,18 @@ def test_my_source(here):
     assert sorted(values.tolist()) == sorted(wanted.astype(np.float32).tolist())
 
 
+def test_my_source_with_an_option(here, capsys):
+    words = command("my_source.py", "prepare")
+    there = [word.replace("data/sensors", "data/other") for word in words]
+    assert cli.main([*there, "scale=0.5"]) == 0
+    files = [ShardReader(read_manifest(f"data/{one}")) for one in ("sensors", "other")]
+    whole, half = (file.read(2, "train").inputs["features"] for file in files)
+    assert np.array_equal(whole / 2, half)
+    Path("empty").mkdir()
+    assert cli.main([word.replace("recordings", "empty") for word in there]) == 3
+    assert "empty holds no .csv file" in capsys.readouterr().err
+
+
 def test_the_experiment(here):
     _, records = train(here, "sensors.yaml")
     assert records[-1]["accuracy"] > 0.8
@@ -89,3 +103,38 @@ def test_my_logger(here):
     lines = (run / "metric.csv").read_text("utf-8").splitlines()
     evaluated = [one for one in records if "loss" in one]
     assert lines == ["round,loss"] + [f"{r['round']},{r['loss']}" for r in evaluated]
+
+
+def test_my_algorithm(here):
+    _, records = train(here, "my_algorithm.py")
+    assert records[-1]["accuracy"] > 0.8
+    assert "dual_relative" not in records[-1], "a field rho makes no ADMM method"
+    assert records[-1].get("rho") is None
+
+
+def test_my_algorithm_takes_the_steps_of_its_formula():
+    sam = load("algorithm", f"{EXAMPLES}/my_algorithm.py:FedSAM")
+    fedsam = sam(lr=0.1, rho=0.5, batch_size=0, work={"steps": 1})
+    torch.manual_seed(0)
+    a, u, v = torch.randn(5, 5), torch.randn(3), torch.randn(2)
+    state = fedsam.new_client(u, v)
+    problem = Quadratic(a, u, v)
+    update = fedsam.client_step(u[None], state, problem, 0.25)
+    w = torch.cat([u, v])
+    g = a.T @ a @ w
+    w = w - 0.1 * (a.T @ a @ (w + 0.5 * g / g.norm()))
+    torch.testing.assert_close(torch.cat([state["shared"], state["personal"]]), w)
+    torch.testing.assert_close(update[0].float(), 0.25 * (w[:3] - u))
+
+
+class Quadratic:
+    """The loss |a w|^2 / 2 of w = (shared, personal)."""
+
+    def __init__(self, a, shared, personal):
+        self.a, self.shared, self.personal = a, shared.clone(), personal.clone()
+
+    def batches(self, phase, work, size):
+        return range(work.steps)
+
+    def gradient(self, part, batch):
+        return self.a.T @ self.a @ torch.cat([self.shared, self.personal])
