@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
+    Algorithm,
     BatchSize,
     ClientState,
     LocalBudget,
@@ -44,7 +45,7 @@ from fedapm_mpi.algorithms.base import (
     PositiveFloat,
     RoundInfo,
     Sharing,
-    as_options,
+    convert_mappings,
     forbid_criterion,
 )
 from fedapm_mpi.errors import ConfigError
@@ -54,7 +55,7 @@ Pull = Callable[[Tensor, Tensor], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _MixedUp:
+class _MixedUp(Algorithm):
     """What all of them have in common."""
 
     lr: PositiveFloat
@@ -74,14 +75,21 @@ class _MixedUp:
     convolutions. 5 088 is that of the model ``cnn`` on colour pictures."""
 
     sharing: ClassVar[Sharing] = "all"
-    rows: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "work", as_options(LocalBudget, self.work))
+        convert_mappings(self)
         forbid_criterion(work=self.work)
         if self.conv_size < 1:
             msg = f"conv_size must be at least 1, got {self.conv_size}"
             raise ValueError(msg)
+
+    def mini_batch_size(self) -> int:
+        """Return the option."""
+        return self.batch_size
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the length of a phase, which is the same for all."""
+        return [self.work]
 
     @property
     def convs(self) -> slice:
@@ -165,6 +173,10 @@ class FedAPM(_MixedUp):
 
     sigma: NonNegativeFloat
     r"""Proximal coefficient :math:`\sigma` of v."""
+
+    def admm_penalty(self) -> float:
+        """Return the option rho."""
+        return self.rho
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return the client's own model and a dual for all of it."""

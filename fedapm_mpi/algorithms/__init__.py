@@ -6,8 +6,8 @@ from fedapm_mpi.algorithms.base import (
     LocalBudget,
     Objective,
     RoundInfo,
+    adapt,
     algorithms,
-    memory_rows,
 )
 
 __all__ = [
@@ -16,6 +16,6 @@ __all__ = [
     "LocalBudget",
     "Objective",
     "RoundInfo",
+    "adapt",
     "algorithms",
-    "memory_rows",
 ]

@@ -19,7 +19,6 @@ from fedapm_mpi.algorithms._sgd import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
     RoundInfo,
-    as_options,
     weighted_delta,
 )
 
@@ -124,21 +123,17 @@ class FederatedAveraging(LocalTraining):
     server_optimizer: ServerOptimizer = field(default_factory=ServerOptimizer)
     """What the server makes of the mean change."""
 
-    rows: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        optimizer = as_options(ServerOptimizer, self.server_optimizer)
-        object.__setattr__(self, "server_optimizer", optimizer)
-        if self.server_average == "all" and not optimizer.plain:
+        if self.server_average == "all" and not self.server_optimizer.plain:
             msg = (
                 "server_average: all is a mean of models, not a change to step along; "
                 "leave server_optimizer out, or average participants"
             )
             raise ValueError(msg)
 
-    @property
-    def memory_rows(self) -> int:
+    def server_memory_rows(self) -> int:
+        """Return the rows that the server optimizer keeps."""
         return self.server_optimizer.memory_rows
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:

@@ -11,7 +11,8 @@ all. Since duals are unscaled, a new penalty leaves them alone; it takes effect 
 client when that takes part.
 """
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,11 +21,12 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
+    Algorithm,
     ClientState,
     Objective,
     PositiveFloat,
     RoundInfo,
-    as_options,
+    convert_mappings,
 )
 from fedapm_mpi.optim import admm
 
@@ -83,7 +85,7 @@ class ResidualBalancing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsensusADMM:
+class ConsensusADMM(Algorithm):
     """The dual's side of an algorithm; subclasses solve the local problems."""
 
     rho: PositiveFloat
@@ -92,12 +94,8 @@ class ConsensusADMM:
     balance: ResidualBalancing | None = None
     """Let the penalty adapt to the residuals; constant unless given."""
 
-    rows: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
-        if self.balance is not None:
-            balance = as_options(ResidualBalancing, self.balance)
-            object.__setattr__(self, "balance", balance)
+        convert_mappings(self)
         if self.balance is not None and self.balance.bounded(self.rho) != self.rho:
             msg = f"rho {self.rho:g} is not between balance's smallest and largest"
             raise ValueError(msg)
@@ -136,6 +134,7 @@ class ConsensusADMM:
         before, after = round_.penalties or (m, m)
         admm.update_consensus(server[0], total[0], before, after)
 
+    @abstractmethod
     def solve(
         self,
         u_server: Tensor,
@@ -145,7 +144,10 @@ class ConsensusADMM:
         weight: float,
     ) -> None:
         """Do the local work: update "shared" and "personal" of the client."""
-        raise NotImplementedError
+
+    def loss_decay(self) -> float:
+        """Return the L2 decay of the clients' losses."""
+        return 0.0
 
     def prox_center(self, u_server: Tensor, client: ClientState) -> Tensor:
         """Return what penalty and dual hold the client to in this round, (d,)."""
@@ -163,7 +165,19 @@ class ConsensusADMM:
         r"""Return :math:`\rho_i`, the penalty that the client last worked with."""
         return self.rho if self.balance is None else float(client["rho"])
 
-    def next_rho(self, residuals: admm.Residuals, round_index: int) -> float:
+    def admm_penalty(self) -> float:
+        """Return the option rho, which a client works with when it next takes part."""
+        return self.rho
+
+    def adapts_penalty(self) -> bool:
+        """Return whether residuals are balanced."""
+        return self.balance is not None
+
+    def with_penalty(self, penalty: float) -> "ConsensusADMM":
+        """Return the same algorithm with another rho."""
+        return replace(self, rho=penalty)
+
+    def next_penalty(self, residuals: admm.Residuals, round_index: int) -> float:
         """Return the penalty after `round_index` rounds, given their residuals."""
         balance = self.balance
         if balance is None or round_index % balance.every:
@@ -196,7 +210,6 @@ class ConsensusADMM:
         weight
             Its weight.
         """
-        decay: float = getattr(self, "weight_decay", 0.0)
         share = admm.lagrangian_share(
             loss,
             client["shared"],
@@ -204,7 +217,7 @@ class ConsensusADMM:
             client["dual"],
             u_server,
             weight=weight,
-            weight_decay=decay,
+            weight_decay=self.loss_decay(),
             rho=self.penalty_of(client),
         )
         return share, 0.0

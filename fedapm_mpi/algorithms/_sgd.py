@@ -1,25 +1,27 @@
 """What algorithms that train by plain SGD have in common."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
+    Algorithm,
     BatchSize,
     Block,
     LocalBudget,
     NonNegativeFloat,
     Objective,
-    as_options,
+    budgets,
+    convert_mappings,
     forbid_criterion,
     minimize,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalTraining:
-    """Options of SGD on a client; a subclass's phases are fields that end in "work"."""
+class LocalTraining(Algorithm):
+    """Options of SGD on a client; a subclass adds fields and phases of its own."""
 
     batch_size: BatchSize
     """Samples in a mini-batch, in every phase; 0 is the full batch."""
@@ -28,11 +30,12 @@ class LocalTraining:
     """L2 decay of whatever is trained, as a part of its loss."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if field.name.endswith("work"):
-                work = as_options(LocalBudget, getattr(self, field.name))
-                forbid_criterion(**{field.name: work})
-                object.__setattr__(self, field.name, work)
+        convert_mappings(self)
+        forbid_criterion(**budgets(self))
+
+    def mini_batch_size(self) -> int:
+        """Return the option."""
+        return self.batch_size
 
     def minimize(
         self,

@@ -10,13 +10,16 @@ shared model, further rows whatever else an algorithm sends down. Every uplink i
 that communication must do.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from annotated_types import Ge, Gt
 from torch import Tensor
 
+from fedapm_mpi.optim.admm import Residuals
 from fedapm_mpi.registry import Registry
 
 ClientState = dict[str, Tensor]
@@ -26,7 +29,6 @@ Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its 
 `new_client`. Names, shapes and dtypes are then the same for good.
 """
 
-T = TypeVar("T")
 Block = Literal["shared", "personal", "both"]
 Sharing = Literal["split", "all", "none"]
 
@@ -146,22 +148,50 @@ class RoundInfo:
     """Sum of all clients' weights."""
 
 
-class Algorithm(Protocol):
-    """One federated algorithm; its fields are its hyper-parameters."""
+class Algorithm(ABC):
+    """One federated algorithm; its fields are its hyper-parameters.
+
+    A subclass must have `sharing` and the three abstract methods. Every other method is
+    an optional ability with a default: override it to have the ability. No field has a
+    meaning beside its own, whatever it is called.
+    """
 
     sharing: ClassVar[Sharing]
     """Whether the configuration's split counts, or everything or nothing is shared."""
 
-    rows: ClassVar[int]
-    """Rows of the server's array and of an increment."""
+    rows: ClassVar[int] = 1
+    """Rows of the server's array that are broadcast, and of an increment."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a field that would hide an ability.
+
+        Raises
+        ------
+        TypeError
+            If a field has the name of a method of `Algorithm`.
+        """
+        super().__init_subclass__(**kwargs)
+        methods = {*REQUIRED_METHODS, *ABILITIES}
+        for name in inspect.get_annotations(cls).keys() & methods:
+            msg = (
+                f"{cls.__name__}.{name}: an algorithm has a method of this name; give "
+                "the field another name"
+            )
+            raise TypeError(msg)
+
+    @abstractmethod
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return the state of a client that has not taken part yet.
 
-        The vectors are the initial model's; copy what is going to change.
+        Parameters
+        ----------
+        shared : (d_shared,)
+            Shared block of the initial model; copy what is going to change.
+        personal : (d_personal,)
+            Personal block of the initial model, likewise.
         """
-        ...
 
+    @abstractmethod
     def client_step(
         self,
         broadcast: Tensor,
@@ -185,40 +215,70 @@ class Algorithm(Protocol):
         Returns
         -------
         (rows, d_shared) Tensor, float64
-            What it adds to the sum that the server receives.
+            The client's term of the sum that the server receives.
         """
-        ...
 
+    @abstractmethod
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Update the server's array, or some columns of it, in place; float64.
 
-        Entry by entry: what becomes of one must not depend on others.
+        Columns are independent: the update of one entry must not depend on others.
 
         Parameters
         ----------
-        server : (rows + memory_rows, d_shared)
-            What is broadcast, then what the server keeps for itself.
+        server : (rows + server_memory_rows(), d_shared)
+            The rows that are broadcast, then those that the server keeps for itself.
         total : (rows, d_shared)
             Sum of the participants' increments.
         round_
             The round.
         """
-        ...
 
+    def server_memory_rows(self) -> int:
+        """Return the number of rows that the server keeps for itself, zero at first."""
+        return 0
 
-class Remembers(Protocol):
-    """What an algorithm also has if its server keeps more than it sends."""
+    def mini_batch_size(self) -> int | None:
+        """Return the samples in a mini-batch: 0 for all, `None` if unknown."""
+        return None
+
+    def local_budgets(self) -> Sequence[LocalBudget]:
+        """Return the length of each phase of a participant's local work.
+
+        Ranks share work by it; nothing that is computed depends on it.
+        """
+        return ()
+
+    def fine_tuning_budgets(self) -> Sequence[LocalBudget]:
+        """Return the length of each phase of training in `load_personal_model`."""
+        return ()
+
+    def admm_penalty(self) -> float | None:
+        r"""Return the penalty :math:`\rho` of consensus ADMM; `None` for other methods.
+
+        With a penalty, a run records it and the dual residual, and the server keeps the
+        penalty that each client last worked with.
+        """
+        return None
+
+    def adapts_penalty(self) -> bool:
+        """Return whether the penalty may change from round to round."""
+        return False
+
+    def next_penalty(self, residuals: Residuals, round_index: int) -> float | None:
+        """Return the penalty after `round_index` rounds, given their residuals."""
+        return self.admm_penalty()
+
+    def with_penalty(self, penalty: float) -> "Algorithm":
+        """Return the same algorithm with another penalty; needed if it adapts."""
+        raise NotImplementedError
 
     @property
-    def memory_rows(self) -> int:
-        """Rows of the server's array that are never broadcast, zero at first."""
-        ...
+    def has_personal_model(self) -> bool:
+        """Whether a client's model is another than (u, v_i)."""
+        return type(self).load_personal_model is not Algorithm.load_personal_model
 
-
-class Personalises(Protocol):
-    """What an algorithm also has if a client does not just use (u, v_i)."""
-
-    def personalise(
+    def load_personal_model(
         self,
         broadcast: Tensor,
         client: ClientState,
@@ -229,30 +289,149 @@ class Personalises(Protocol):
 
         Called before an evaluation, in which every client takes part; it may train
         (fine-tuning), but must leave `client` and `broadcast` as they are. Both
-        vectors hold the last evaluated client's model when it is called.
+        vectors hold the last evaluated client's model when it is called. Parameters are
+        those of `client_step`.
         """
-        ...
+        raise NotImplementedError
 
+    @property
+    def has_lagrangian(self) -> bool:
+        """Whether the method has an augmented Lagrangian."""
+        return type(self).lagrangian is not Algorithm.lagrangian
 
-class Advises(Protocol):
-    """What an algorithm also has if some settings deserve a warning."""
+    def lagrangian(
+        self, client: ClientState, u_server: Tensor, loss: float, weight: float
+    ) -> tuple[float, float]:
+        """Return a client's share of the augmented Lagrangian, and Lyapunov's extra.
+
+        Parameters
+        ----------
+        client
+            The client's state.
+        u_server : (d_shared,)
+            The server's u.
+        loss
+            The client's mean training loss at its own blocks.
+        weight
+            The client's weight in the objective.
+
+        Returns
+        -------
+        share, excess
+            Terms of the sums over clients that are the augmented Lagrangian, and the
+            Lyapunov function minus it.
+        """
+        raise NotImplementedError
 
     def warnings(self, weights: Sequence[float]) -> list[str]:
-        """Return one sentence for each thing to think over, given all weights."""
-        ...
+        """Return one sentence for each questionable setting, given all weights."""
+        return []
 
 
-def memory_rows(algorithm: Algorithm) -> int:
-    """Return how many rows an algorithm's server keeps for itself; see `Remembers`."""
-    return int(getattr(algorithm, "memory_rows", 0))
+REQUIRED_METHODS = ("new_client", "client_step", "server_step")
+ABILITIES = (
+    "server_memory_rows", "mini_batch_size", "local_budgets", "fine_tuning_budgets",
+    "admm_penalty", "adapts_penalty", "next_penalty", "with_penalty",
+    "load_personal_model", "lagrangian", "warnings",
+)  # fmt: skip
+"""Optional methods of `Algorithm`."""
+
+RENAMED_ABILITIES = {
+    "personalise": "load_personal_model",
+    "next_rho": "next_penalty",
+    "memory_rows": "server_memory_rows()",
+}
+"""Former names of optional abilities, and their present ones."""
+
+
+def interface_faults(algorithm: object) -> list[str]:
+    """Return what keeps an object from being an algorithm, in words.
+
+    Parameters
+    ----------
+    algorithm
+        An instance of a user's class, whether it inherits from `Algorithm` or not.
+    """
+    faults = [
+        f"has no method {name}"
+        for name in REQUIRED_METHODS
+        if not callable(getattr(algorithm, name, None))
+    ]
+    if getattr(algorithm, "sharing", None) not in get_args(Sharing):
+        known = ", ".join(get_args(Sharing))
+        faults.append(f"needs an attribute sharing, one of {known}")
+    rows = getattr(algorithm, "rows", None)
+    if type(rows) is not int or rows < 1:
+        faults.append("needs an attribute rows, an integer from 1 on")
+    # Without this, a class written for an older release would silently lose an ability.
+    faults += [
+        f"has {old}, which is now {new}: rename it"
+        for old, new in RENAMED_ABILITIES.items()
+        if hasattr(type(algorithm), old)
+    ]
+    return faults
+
+
+def declared_sharing(factory: Callable[..., Any]) -> Sharing:
+    """Return the sharing of an algorithm that is not made yet.
+
+    Of a factory that does not declare it, a function say, it is taken for "split".
+    """
+    found: Sharing = getattr(factory, "sharing", "split")
+    return found
+
+
+def adapt(algorithm: Any) -> Algorithm:
+    """Return an algorithm, or a user's object of another class as one.
+
+    Of an object that does not inherit from `Algorithm`, `sharing`, `rows` and methods
+    with the names of those of `Algorithm` count; all other attributes are its own.
+
+    Parameters
+    ----------
+    algorithm
+        An object without `interface_faults`.
+    """
+    if isinstance(algorithm, Algorithm):
+        return algorithm
+    # The one place where abilities are found by name: methods, never values.
+    found = {
+        name: staticmethod(method)
+        for name in (*REQUIRED_METHODS, *ABILITIES)
+        if callable(method := getattr(algorithm, name, None))
+    }
+    attributes = {"sharing": algorithm.sharing, "rows": algorithm.rows, **found}
+    kind = type(type(algorithm).__name__, (Algorithm,), attributes)
+    adapted: Algorithm = kind()
+    return adapted
 
 
 algorithms: Registry[Callable[..., Algorithm]] = Registry("algorithm", __package__)
 
 
-def as_options(kind: type[T], value: "T | dict[str, Any]") -> T:
-    """Return nested options from themselves or from plain values, as a file's."""
-    return kind(**value) if isinstance(value, dict) else value
+def convert_mappings(options: Any) -> None:
+    """Turn mappings in a dataclass's fields into the dataclasses that they stand for.
+
+    That is how a configuration file gives nested options. The type of a field says
+    which dataclass, as in ``work: LocalBudget | None``.
+    """
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, Mapping):
+            hint = field.type
+            if isinstance(hint, str):  # from __future__ import annotations
+                hint = get_type_hints(type(options))[field.name]
+            kinds = (hint, *get_args(hint))
+            kind = next((kind for kind in kinds if is_dataclass(kind)), None)
+            if kind is not None:
+                made: Any = kind
+                object.__setattr__(options, field.name, made(**value))
+
+
+def budgets(options: Any) -> dict[str, LocalBudget]:
+    """Return a dataclass's fields that hold a `LocalBudget`, by name."""
+    values = ((field.name, getattr(options, field.name)) for field in fields(options))
+    return {name: value for name, value in values if isinstance(value, LocalBudget)}
 
 
 def forbid_criterion(**works: LocalBudget) -> None:

@@ -55,6 +55,10 @@ class Ditto(FederatedAveraging):
 
     sharing: ClassVar[Sharing] = "all"
 
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return both phases, in their order."""
+        return [self.global_work, self.personal_work]
+
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return the client's copies of the global model, and its own model."""
         return {**super().new_client(shared, personal), "own": shared.clone()}
@@ -82,7 +86,7 @@ class Ditto(FederatedAveraging):
         client["own"].copy_(problem.shared)
         return increment
 
-    def personalise(
+    def load_personal_model(
         self,
         broadcast: Tensor,
         client: ClientState,

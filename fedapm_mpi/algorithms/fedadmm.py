@@ -32,6 +32,7 @@ Reference: Gong, Li and Freris, "FedADMM: A robust federated deep learning frame
 with adaptivity to system heterogeneity", ICDE 2022, algorithm 1.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -48,7 +49,6 @@ from fedapm_mpi.algorithms.base import (
     RoundInfo,
     Sharing,
     algorithms,
-    as_options,
     forbid_criterion,
 )
 from fedapm_mpi.optim import admm
@@ -74,12 +74,23 @@ class FullModelADMM(ConsensusADMM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "work", as_options(LocalBudget, self.work))
         forbid_criterion(work=self.work)
 
+    def mini_batch_size(self) -> int:
+        """Return the option."""
+        return self.batch_size
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.work]
+
+    def loss_decay(self) -> float:
+        """Return the option."""
+        return self.weight_decay
+
+    @abstractmethod
     def step_size(self, weight: float) -> float:
         """Return the size of a client's local steps, given its weight."""
-        raise NotImplementedError
 
     def after_step(self, anchor: Tensor, client: ClientState, w: Tensor) -> None:
         """Do what follows each local step, which led to `w`; nothing by default."""

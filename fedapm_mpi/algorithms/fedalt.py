@@ -44,6 +44,10 @@ class FedAlt(FederatedAveraging):
 
     sharing: ClassVar[Sharing] = "split"
 
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return both phases, in their order."""
+        return [self.personal_work, self.shared_work]
+
     def client_step(
         self,
         broadcast: Tensor,

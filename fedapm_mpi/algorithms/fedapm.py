@@ -31,6 +31,7 @@ References: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this packa
 The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -48,7 +49,7 @@ from fedapm_mpi.algorithms.base import (
     RoundInfo,
     Sharing,
     algorithms,
-    as_options,
+    budgets,
     forbid_criterion,
 )
 from fedapm_mpi.optim import admm
@@ -116,30 +117,36 @@ class FedAPM(RelaxedADMM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        nested = {"lipschitz": Lipschitz} | dict.fromkeys(
-            ("personal_work", "shared_work", "joint_work"), LocalBudget
-        )
-        for name, kind in nested.items():
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, as_options(kind, getattr(self, name)))
         self._check_order()
         self._check_average()
 
-    @property
-    def memory_rows(self) -> int:
-        r"""One if the server keeps all clients' mean of :math:`\pi_i/\rho`."""
+    def mini_batch_size(self) -> int:
+        """Return the option."""
+        return self.batch_size
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the phases of the block order."""
+        return list(budgets(self).values())
+
+    def loss_decay(self) -> float:
+        """Return the option."""
+        return self.weight_decay
+
+    def server_memory_rows(self) -> int:
+        r"""Return 1 if the server keeps all clients' mean of :math:`\pi_i/\rho`."""
         return int(self.server_average == "participants")
 
     def _check_order(self) -> None:
         joint = self.block_order == "joint"
         needed = ("joint_work",) if joint else ("personal_work", "shared_work")
         foreign = ("personal_work", "shared_work") if joint else ("joint_work",)
+        given = budgets(self)
         for name in needed:
-            if getattr(self, name) is None:
+            if name not in given:
                 msg = f"block_order {self.block_order!r} needs {name}"
                 raise ValueError(msg)
         for name in foreign:
-            if getattr(self, name) is not None:
+            if name in given:
                 msg = (
                     f"{name} has no effect with block_order {self.block_order!r}, "
                     f"which takes {' and '.join(needed)}; leave it out"
@@ -151,10 +158,8 @@ class FedAPM(RelaxedADMM):
                 "stepped at the moving u; leave it out"
             )
             raise ValueError(msg)
-        for name in ("personal_work", "joint_work"):
-            work = getattr(self, name)
-            if work is not None:
-                forbid_criterion(**{name: work})
+        given.pop("shared_work", None)
+        forbid_criterion(**given)
 
     def _check_average(self) -> None:
         foreign = {
@@ -169,7 +174,7 @@ class FedAPM(RelaxedADMM):
                 )
                 raise ValueError(msg)
 
-    def warnings(self, weights: list[float]) -> list[str]:
+    def warnings(self, weights: Sequence[float]) -> list[str]:
         """Return which conditions of the theory are not met, if constants are given."""
         if self.lipschitz is None:
             return []

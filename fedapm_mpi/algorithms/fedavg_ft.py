@@ -40,7 +40,11 @@ class FedAvgFT(FedAvg):
     fine_tune_work: LocalBudget
     """Length of fine-tuning, which every client does for every evaluation."""
 
-    def personalise(
+    def fine_tuning_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.fine_tune_work]
+
+    def load_personal_model(
         self,
         broadcast: Tensor,
         client: ClientState,

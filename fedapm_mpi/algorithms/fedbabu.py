@@ -60,6 +60,10 @@ class FedBABU(FederatedAveraging):
 
     sharing: ClassVar[Sharing] = "split"
 
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.work]
+
     def client_step(
         self,
         broadcast: Tensor,
@@ -73,7 +77,11 @@ class FedBABU(FederatedAveraging):
         self.minimize(problem, "shared", self.work, self.lr)
         return self.make_update(problem.shared, u_server, client, weight)
 
-    def personalise(
+    def fine_tuning_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.fine_tune_work]
+
+    def load_personal_model(
         self,
         broadcast: Tensor,
         client: ClientState,

@@ -61,9 +61,14 @@ class FedDyn(LocalTraining):
     """Length of the local phase."""
 
     sharing: ClassVar[Sharing] = "all"
-    rows: ClassVar[int] = 1
-    memory_rows: ClassVar[int] = 1
-    """The server's h, in row 1."""
+
+    def server_memory_rows(self) -> int:
+        """Return 1, for the server's h."""
+        return 1
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.work]
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {

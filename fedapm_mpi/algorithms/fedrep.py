@@ -53,6 +53,10 @@ class FedRep(FederatedAveraging):
 
     sharing: ClassVar[Sharing] = "split"
 
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return both phases, in their order."""
+        return [self.head_work, self.body_work]
+
     def client_step(
         self,
         broadcast: Tensor,

@@ -37,6 +37,10 @@ class FedSim(FederatedAveraging):
 
     sharing: ClassVar[Sharing] = "split"
 
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.work]
+
     def client_step(
         self,
         broadcast: Tensor,

@@ -68,7 +68,14 @@ class Flame(LocalTraining):
     """Length of the personal model's training."""
 
     sharing: ClassVar[Sharing] = "all"
-    rows: ClassVar[int] = 1
+
+    def admm_penalty(self) -> float:
+        """Return the option rho."""
+        return self.rho
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.personal_work]
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {
@@ -107,7 +114,7 @@ class Flame(LocalTraining):
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         server.add_(total, alpha=1 / round_.num_clients)
 
-    def personalise(
+    def load_personal_model(
         self,
         broadcast: Tensor,
         client: ClientState,

@@ -34,7 +34,10 @@ class LocalOnly(LocalTraining):
     """Length of a participant's work."""
 
     sharing: ClassVar[Sharing] = "none"
-    rows: ClassVar[int] = 1
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.work]
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return the client's own copy of the model; `shared` is empty."""

@@ -70,7 +70,10 @@ class PFedMe(LocalTraining):
     r"""Step size :math:`\beta` of the server; 1 is the plain mean."""
 
     sharing: ClassVar[Sharing] = "all"
-    rows: ClassVar[int] = 1
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.work]
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {
@@ -104,7 +107,7 @@ class PFedMe(LocalTraining):
         if round_.weight_sum > 0:  # not so where all participants are empty
             server[0].add_(total[0], alpha=self.beta / round_.weight_sum)
 
-    def personalise(
+    def load_personal_model(
         self,
         broadcast: Tensor,
         client: ClientState,

@@ -68,6 +68,10 @@ class Scaffold(LocalTraining):
     sharing: ClassVar[Sharing] = "all"
     rows: ClassVar[int] = 2
 
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the one phase."""
+        return [self.work]
+
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         return {
             "shared": shared.clone(),

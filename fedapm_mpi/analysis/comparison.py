@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.analysis.run_data import Run, side_by_side
+from fedapm_mpi.analysis.run_data import Run, common_headline, side_by_side
 from fedapm_mpi.tracking.summary import (
-    HIGHER_IS_BETTER,
     partial_counts,
     share_of_clients,
 )
@@ -33,9 +32,6 @@ OPTIONAL_COLUMNS = {
 }
 """Columns of CSV files only."""
 
-DISPLAYED_COLUMNS = ("accuracy", "f1", "auroc", "loss")
-"""Metrics of the table; the CSV file has all."""
-
 
 def summary_metrics(
     run: Run, metric: str, columns: Mapping[str, str] = COLUMNS
@@ -49,7 +45,8 @@ def table_rows(runs: Sequence[Run]) -> list[list[Any]]:
     """Return the rows of the table, the runs of each metric next to each other."""
     place = list(COLUMNS).index("clients")
     rows = []
-    for metric in DISPLAYED_COLUMNS:
+    shown = (metric for run in runs for metric in run.metrics.displayed)
+    for metric in dict.fromkeys(shown):
         for k, run in enumerate(runs):
             cells = summary_metrics(run, metric)
             share = share_of_clients(cells[place], run.summary.get("num_clients"))
@@ -71,20 +68,25 @@ def notes(runs: Sequence[Run]) -> list[str]:
             )
         if not run.summary["evaluations"]:
             lines.append(f"{run.label}: not evaluated yet")
-        lines += [f"{run.label}: {text}" for text in partial_counts(run.summary)]
+        lines += [
+            f"{run.label}: {text}"
+            for text in partial_counts(run.summary, run.metrics.headline)
+        ]
         lines += [f"note: {note}" for note in run.notes]
     lines += _differing(runs)
     first = runs[0]
     for other in runs[1:]:
+        metric = common_headline([first, other])
+        sign = 1 if first.metrics.higher_is_better[metric] else -1
         ours, theirs = (run.clients for run in side_by_side([first, other]))
         pairs = zip(ours, theirs, strict=True)
-        gains = [a["accuracy"] - b["accuracy"] for a, b in pairs]
+        gains = [sign * (a[metric] - b[metric]) for a, b in pairs]
         better, worse = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
         if gains:
             undefined = sum(g != g for g in gains)
             without = f", not known for {undefined}" if undefined else ""
             lines.append(
-                f"accuracy, client by client: {first.label} is better than "
+                f"{metric}, client by client: {first.label} is better than "
                 f"{other.label} for {better} of {len(gains)}, worse for {worse}"
                 f"{without}"
             )
@@ -122,7 +124,7 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
             for run in runs:
                 start = [run.label, run.directory, run.algorithm, run.summary["rounds"]]
                 start.append(run.summary.get("num_clients"))
-                for metric in HIGHER_IS_BETTER:
+                for metric in run.metrics.names:
                     values = summary_metrics(run, metric, COLUMNS | OPTIONAL_COLUMNS)
                     writer.writerow([*start, metric, *values])
 

@@ -7,8 +7,9 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.analysis.run_data import Run, side_by_side
+from fedapm_mpi.analysis.run_data import Run, common_headline, side_by_side
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.tasks import LOSS
 from fedapm_mpi.tracking.summary import evaluated_parts
 from fedapm_mpi.utils.atomic_io import atomic_write
 from fedapm_mpi.utils.terminal import printable, short
@@ -51,8 +52,10 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
     ConfigError
         If matplotlib is not installed.
     """
+    metric = common_headline(runs)
+    headline = partial(_metric, metric=metric)
     panels: list[tuple[str, Panel]] = [
-        ("Accuracy, mean over clients (dotted: worst decile)", _accuracy),
+        (f"{metric.capitalize()}, mean over clients (dotted: worst decile)", headline),
         ("Test loss, mean over clients", _test_loss),
         ("Training loss of the participants", _train_loss),
     ]
@@ -79,7 +82,7 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
 
 
 def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
-    """Draw the accuracy in each run of clients evaluated in all; return the files.
+    """Draw a metric of the clients that all runs evaluated; return the files.
 
     Few clients are named, and sorted by the first run so that runs can be compared
     client by client. Many are sorted in each run for itself.
@@ -90,44 +93,47 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
         If matplotlib is not installed.
     """
     plt = pyplot()
-    runs = _defined(side_by_side(runs))
+    metric = common_headline(runs)
+    runs = _defined(side_by_side(runs), metric)
     first = runs[0].clients
     named = len(first) <= NAMED
-    order = _sorted(runs[0])
+    order = _sorted(runs[0], metric)
     part = evaluated_parts(run.split for run in runs)
     with plt.rc_context(STYLE):
         width = min(12.0, max(6.0, 0.36 * len(first) + 1.5)) if named else 7.0
         figure, ax = plt.subplots(figsize=(width, 4.2), layout="constrained")
         for k, run in enumerate(runs):
-            places = order if named else _sorted(run)
-            accuracies = [run.clients[i]["accuracy"] for i in places]
+            places = order if named else _sorted(run, metric)
+            values = [run.clients[i][metric] for i in places]
             marks: dict[str, Any] = {"marker": "o", "linestyle": "none", "alpha": 0.85}
             colour = COLOURS[k % len(COLOURS)]
-            ax.plot(accuracies, color=colour, **(marks if named else {}))
-            mean = sum(accuracies) / max(1, len(accuracies))
+            ax.plot(values, color=colour, **(marks if named else {}))
+            mean = sum(values) / max(1, len(values))
             ax.axhline(mean, color=colour, linewidth=1, linestyle="--", alpha=0.7)
         if named:
             if len(runs) > 1:
-                _connect(ax, runs, order)
+                _connect(ax, runs, order, metric)
             names = [plain(short(first[i]["name"])) for i in order]
             ax.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=8)
             ax.grid(visible=False, axis="x")
         else:
             ax.set_xlabel("clients, sorted in each run")
         mean_of = f"dashed: mean over {len(first):,} client{'s' * (len(first) != 1)}"
-        ax.set(title=f"Accuracy on the client's own {part} part ({mean_of})")
+        title = f"{metric.capitalize()} on the client's own {part} part ({mean_of})"
+        ax.set(title=title)
         _legend(figure, runs)
         return save(figure, stem)
 
 
-def _accuracy(ax: "Axes", run: Run, colour: str) -> None:
-    ax.plot(*run.curve("accuracy"), color=colour, marker=".")
-    ax.plot(*run.curve("accuracy_worst_decile"), color=colour, linestyle=":")
-    ax.set_ylim(0, 1)
+def _metric(ax: "Axes", run: Run, colour: str, metric: str) -> None:
+    ax.plot(*run.curve(metric), color=colour, marker=".")
+    ax.plot(*run.curve(f"{metric}_worst_decile"), color=colour, linestyle=":")
+    if metric in run.metrics.bounds:
+        ax.set_ylim(*run.metrics.bounds[metric])
 
 
 def _test_loss(ax: "Axes", run: Run, colour: str) -> None:
-    ax.plot(*run.curve("loss"), color=colour, marker=".")
+    ax.plot(*run.curve(LOSS), color=colour, marker=".")
     ax.set_ylim(bottom=0)
 
 
@@ -151,23 +157,25 @@ def _has_residuals(run: Run) -> bool:
     return any(value > 0 for value in run.curve("dual_residual")[1])
 
 
-def _defined(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs with those clients only whose accuracy is defined in all."""
+def _defined(runs: Sequence[Run], metric: str) -> list[Run]:
+    """Return the runs with only those clients whose metric is defined in all."""
     columns = zip(*(run.clients for run in runs), strict=True)
-    kept = [all(row["accuracy"] == row["accuracy"] for row in rows) for rows in columns]
+    kept = [all(row[metric] == row[metric] for row in rows) for rows in columns]
     return [replace(run, clients=list(compress(run.clients, kept))) for run in runs]
 
 
-def _sorted(run: Run) -> list[int]:
-    """Return the clients in ascending order of accuracy."""
-    accuracy = [client["accuracy"] for client in run.clients]
-    return sorted(range(len(accuracy)), key=lambda i: (accuracy[i], i))
+def _sorted(run: Run, metric: str) -> list[int]:
+    """Return the clients in ascending order of a metric."""
+    values = [client[metric] for client in run.clients]
+    return sorted(range(len(values)), key=lambda i: (values[i], i))
 
 
-def _connect(ax: "Axes", runs: Sequence[Run], order: Sequence[int]) -> None:
-    """Draw a line from the lowest to the highest accuracy of each client."""
+def _connect(
+    ax: "Axes", runs: Sequence[Run], order: Sequence[int], metric: str
+) -> None:
+    """Draw a line from the lowest to the highest value of each client."""
     for place, i in enumerate(order):
-        values = [run.clients[i]["accuracy"] for run in runs]
+        values = [run.clients[i][metric] for run in runs]
         ax.vlines(place, min(values), max(values), color="#bbbbbb", zorder=0)
 
 

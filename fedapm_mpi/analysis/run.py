@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedapm_mpi.algorithms import ClientState, algorithms
+from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
 from fedapm_mpi.data.client_subset import first_clients
@@ -169,7 +169,7 @@ def load_client_model(
     group = final.groups.of(client)
     config, algorithm = final.config, final.algorithm
     rounds = 0  # without a random stream, that is of no account
-    if hasattr(algorithm, "personalise"):
+    if algorithm.has_personal_model:
         rounds = read_records(run)[-1]["round"]
     payload = torch.zeros(final.payload.down_length, dtype=group.model.dtype)
     final.payload.pack(final.server["rows"], final.server["buffers"], payload)
@@ -245,7 +245,7 @@ class _Final(NamedTuple):
 
     config: Config
     manifest: Manifest
-    algorithm: Any
+    algorithm: Algorithm
     groups: ClientGroups
     server: dict[str, Tensor]
 
@@ -267,7 +267,7 @@ def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
     manifest = first_clients(read_manifest(config.data), config.clients)
-    algorithm = build_plugin(algorithms, config.algorithm)
+    algorithm = adapt(build_plugin(algorithms, config.algorithm))
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
     if not path.exists():

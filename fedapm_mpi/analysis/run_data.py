@@ -11,9 +11,10 @@ from typing import Any
 
 from fedapm_mpi.analysis.run import last_round, open_records, read_config
 from fedapm_mpi.errors import DataError
+from fedapm_mpi.tasks import LOSS, MetricSet
+from fedapm_mpi.tracking.metric_set import read_metric_set
 from fedapm_mpi.tracking.records import Record
 from fedapm_mpi.tracking.summary import (
-    HIGHER_IS_BETTER,
     clients_of,
     share_of_clients,
     summarize_run,
@@ -39,6 +40,9 @@ class Run:
     """The last evaluation, in client order; numbers as float, those that are not
     defined as NaN."""
 
+    metrics: MetricSet
+    """The metrics of its task."""
+
     notes: Sequence[str] = ()
     """What is damaged or missing, a sentence each."""
 
@@ -47,8 +51,8 @@ class Run:
 
     def evaluated(self) -> str:
         """Return how many clients' evaluations curves are over, such as "18 of 20"."""
-        tested = [r for r in self.records if r.get("loss") is not None]
-        counts = [clients_of(r, "accuracy") for r in tested]
+        tested = [r for r in self.records if r.get(LOSS) is not None]
+        counts = [clients_of(r, self.metrics.headline) for r in tested]
         known = [n for n in counts if n is not None]
         if not known:
             return ""
@@ -70,6 +74,15 @@ def side_by_side(runs: Sequence[Run]) -> list[Run]:
         replace(run, clients=[row for row in run.clients if row["client"] in common])
         for run in runs
     ]
+
+
+def common_headline(runs: Sequence[Run]) -> str:
+    """Return the first run's most important metric that all runs have."""
+    first = runs[0].metrics
+    wanted = (first.headline, *first.displayed)
+    return next(
+        (m for m in wanted if all(m in run.metrics.names for run in runs)), LOSS
+    )
 
 
 def read_runs(directories: Sequence[Path]) -> list[Run]:
@@ -97,14 +110,16 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
     for k, directory in enumerate(directories):
         reader = open_records(directory)
         records, last = list(reader), last_round(directory, reader)
+        metrics = read_metric_set(directory)
         run = Run(
             label=labels[k],
             directory=directory,
             algorithm=names[k],
             rounds=configs[k].rounds,
             records=records,
-            summary=summarize_run(records, last if last >= 0 else None),
-            clients=_clients(directory),
+            summary=summarize_run(records, metrics, last if last >= 0 else None),
+            clients=_clients(directory, metrics),
+            metrics=metrics,
             notes=reader.notes(last),
             split=configs[k].evaluation.split,
         )
@@ -133,19 +148,19 @@ def _data(run: Path) -> tuple[str, str]:
         raise DataError(msg) from error
 
 
-def _clients(run: Path) -> list[dict[str, Any]]:
+def _clients(run: Path, metrics: MetricSet) -> list[dict[str, Any]]:
     path = run / "clients.csv"
     if not os.path.lexists(path):  # not evaluated yet
         return []
     try:
         with open_regular(path) as raw:
             file = io.TextIOWrapper(raw, encoding="utf-8", newline="")
-            return [_client(row) for row in csv.DictReader(file)]
+            return [_client(row, metrics) for row in csv.DictReader(file)]
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         msg = f"cannot read {path} ({error}); was it edited?"
         raise DataError(msg) from error
 
 
-def _client(row: Mapping[str, str]) -> dict[str, Any]:
-    figures = {key: float(row[key] or "nan") for key in HIGHER_IS_BETTER}
+def _client(row: Mapping[str, str], metrics: MetricSet) -> dict[str, Any]:
+    figures = {key: float(row[key] or "nan") for key in metrics.names}
     return {"client": int(row["client"]), "name": row["name"], **figures}

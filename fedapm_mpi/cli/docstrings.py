@@ -64,13 +64,16 @@ def options(module: str, name: str) -> dict[str, bool]:
 def _shadow(module: str, name: str) -> type:
     """Return an empty class that inherits as one of the package does."""
     imported: dict[str, str] = {}
+    own = {node.name for node in tree(module).body if isinstance(node, ast.ClassDef)}
     for node in tree(module).body:
         if isinstance(node, ast.ImportFrom) and node.module:
-            where = node.module.removeprefix("fedapm_mpi.")
-            imported |= {alias.name: where for alias in node.names}
+            package, _, where = node.module.partition(".")
+            if package == "fedapm_mpi":
+                imported |= {alias.name: where for alias in node.names}
         if isinstance(node, ast.ClassDef) and node.name == name:
             above = [base.id for base in node.bases if isinstance(base, ast.Name)]
-            bases = tuple(_shadow(imported.get(one, module), one) for one in above)
+            known = [one for one in above if one in imported or one in own]
+            bases = tuple(_shadow(imported.get(one, module), one) for one in known)
             return type(name, bases, {"fields": _fields(node)})
     msg = f"{module} has no class {name}"
     raise LookupError(msg)

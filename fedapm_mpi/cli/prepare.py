@@ -11,7 +11,10 @@ from fedapm_mpi.cli.arguments import Parser, is_override
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.runtime import on_ranks, run_on_server
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import printable, short
+
+log = get_logger(__name__)
 
 HELP = "turn raw data into the shards that 'fedapm train' reads, on any number of ranks"
 
@@ -93,7 +96,7 @@ def _prepare(comm: Communicator, order: PrepareOptions) -> int:
 
 
 def _told(note: str) -> None:
-    sys.stdout.write(f"note: {printable(short(note, MAX_NOTE_LENGTH))}\n")
+    log.info("%s", printable(short(note, MAX_NOTE_LENGTH)))
 
 
 def _read_options(args: argparse.Namespace) -> PrepareOptions | int:

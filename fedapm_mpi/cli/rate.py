@@ -8,6 +8,9 @@ from typing import Any, Literal
 from fedapm_mpi.analysis.convergence import Rate, fit_rate
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 HELP = "say how fast a run converges, by its residuals or any other figure"
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     for key, rate in rates.items():
         echo(f"{key} {rate.describe()}")
     for note in notes:
-        echo(f"note: {note}")
+        log.info("%s", note)
     return 0
 
 

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 from fedapm_mpi.cli.arguments import split_words
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 if TYPE_CHECKING:
     from fedapm_mpi.cluster.slurm.scripts import JobResources
@@ -190,7 +193,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
     cells, folder = read_sweep(args.sweep)
     for note in notes_on(cells):
-        echo(f"note: {note}")
+        log.info("%s", note)
     out: str = args.out or "runs"
     todo = [k for k, cell in enumerate(cells) if not cell.finished]
     if not todo:

@@ -13,6 +13,9 @@ import argparse
 from pathlib import Path
 
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 HELP = "train all cells of a sweep, or gather their results in one table"
 
@@ -45,7 +48,7 @@ def _run_cells(args: argparse.Namespace) -> int:
 
     cells, out = read_sweep(args.sweep)
     for note in notes_on(cells):
-        echo(f"note: {note}")
+        log.info("%s", note)
     write_cells(cells, out)
     relay_outputs()
     codes = []
@@ -71,7 +74,8 @@ def _run_cells(args: argparse.Namespace) -> int:
 
 def _table(path: Path) -> int:
     from fedapm_mpi.studies.sweep.grid import read_sweep
-    from fedapm_mpi.studies.sweep.table import row_of, shown, write_table
+    from fedapm_mpi.studies.sweep.table import headline_of, row_of, shown, write_table
+    from fedapm_mpi.tasks import LOSS
     from fedapm_mpi.tracking.summary import evaluated_parts
     from fedapm_mpi.utils.terminal import echo, print_table
 
@@ -80,16 +84,19 @@ def _table(path: Path) -> int:
         msg = f"{out} does not exist: no cell of {path} was trained from this folder"
         raise ConfigError(msg)
     rows = [row_of(cell) for cell in cells]
-    header = [*cells[0].values, "state", "rounds", "clients", "accuracy"]
-    header += ["worst decile", "its clients", "loss"]
+    metric = headline_of(cells)
+    header = [*cells[0].values, "state", "rounds", "clients", metric]
+    header += ["worst decile", "its clients", LOSS]
     parts = evaluated_parts(cell.config["evaluation"]["split"] for cell in cells)
-    print_table(f"Clients' own {parts} parts", header, shown(cells, rows))
+    print_table(f"Clients' own {parts} parts", header, shown(cells, rows, metric))
     write_table(out / "sweep.csv", rows)
     for row in rows:
         if row["missing_rounds"]:
-            echo(
-                f"note: cell {row['cell']}: records are missing "
-                f"(rounds: {row['missing_rounds']}); its figures are over the others"
+            log.info(
+                "cell %s: records are missing (rounds: %s); its figures are over the "
+                "others",
+                row["cell"],
+                row["missing_rounds"],
             )
     finished = sum(row["state"] == "finished" for row in rows)
     echo(f"{finished} of {len(rows)} cells finished; in {out / 'sweep.csv'}")

@@ -12,7 +12,10 @@ from fedapm_mpi.comm.runtime import on_ranks, run_on_server
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.preemption import PreemptionGuard, stop_signals
 from fedapm_mpi.utils.duration import parse_duration
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.text import truncate
+
+log = get_logger(__name__)
 
 HELP = "train an experiment, on one process or under mpiexec or srun"
 
@@ -151,7 +154,6 @@ def _read_options(argv: Sequence[str]) -> TrainOptions | int:
     from fedapm_mpi.config.loader import load
     from fedapm_mpi.config.yaml_io import dump, read_mapping
     from fedapm_mpi.training import trust
-    from fedapm_mpi.utils.terminal import echo
 
     parser = Parser(prog="fedapm train", description=__doc__)
     add_arguments(parser)
@@ -172,7 +174,7 @@ def _read_options(argv: Sequence[str]) -> TrainOptions | int:
         print(dump(config.plain()), end="")  # noqa: T201
         return 0
     for text in told:
-        echo(f"note: {text}")
+        log.info("%s", text)
     if resume and directory is None:
         directory = _newest_run(args.out, config.plain())
     return TrainOptions(

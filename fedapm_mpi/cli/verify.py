@@ -6,7 +6,10 @@ from pathlib import Path
 
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import printable
+
+log = get_logger(__name__)
 
 HELP = "check a prepared data set, sample by sample"
 
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     for sentence in found.apart:
         sys.stdout.write(f"{printable(sentence)}\n")
     for sentence in found.equal:
-        sys.stdout.write(f"note: {printable(sentence)}: possible leakage\n")
+        log.info("%s: possible leakage", printable(sentence))
     if (every.rows < 0).any():
         sys.stdout.write(
             "where samples come from was not written: whether parts are disjoint is "

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, FedAPMError
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.signals import handled_signals
-from fedapm_mpi.utils.terminal import print_error
+
+log = get_logger(__name__)
 
 FINAL_EXIT_CODES = (
     0,
@@ -143,4 +145,4 @@ def _call(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _report(text: str) -> None:
-    print_error(f"fedapm: {text}")
+    log.warning("%s", text)

@@ -27,6 +27,7 @@ def report_interrupt(hint: str = "") -> None:
     where = ""
     if launched_size()[0] > 1 and (rank := launched_rank()):
         where = f"rank {rank}: "
+    # Not logged: an interrupt may have come in the middle of `logging` itself.
     print_error(f"fedapm: error: {where}interrupted{f'; {hint}' if hint else ''}")
 
 

@@ -15,6 +15,9 @@ from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.faults import classify, culprits, debugging
 from fedapm_mpi.utils import terminal
 from fedapm_mpi.utils.early_interrupt import INTERRUPTED
+from fedapm_mpi.utils.log import get_logger, only_errors
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 ABORT_PATIENCE = 5.0
@@ -78,6 +81,8 @@ def on_ranks(
     except FedAPMError as error:
         (alone or _print_error_once)(error)
         return error.exit_code
+    if comm.rank != SERVER:
+        only_errors()
     try:
         return _leave(comm, body(comm))
     except FedAPMError as error:
@@ -176,4 +181,4 @@ def print_error(error: Exception, where: str = "") -> None:
     if debugging():
         kept = getattr(error, "trace", "")
         trace = kept or "".join(traceback.format_exception(error))
-    terminal.print_error(f"{trace}fedapm: error: {where}{error}")
+    log.error("%s%s", where, error, extra={"trace": trace})

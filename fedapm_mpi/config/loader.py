@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from fedapm_mpi.aggregators import aggregators
-from fedapm_mpi.algorithms import algorithms
+from fedapm_mpi.algorithms.base import algorithms, declared_sharing
 from fedapm_mpi.config.overrides import (
     MAX_KEY_LENGTH,
     as_json,
@@ -302,8 +302,7 @@ def _split_errors(config: Config) -> list[str]:
     name = config.algorithm["name"]
     if ownparts.is_user_plugin(name) and not ownparts.may_import():
         return []
-    algorithm = algorithms.get(name)
-    sharing = getattr(algorithm, "sharing", "split")
+    sharing = declared_sharing(algorithms.get(name))
     if sharing == "split" and config.split is None:
         return [
             f"split: algorithm {name!r} needs to know which parameters are personal, "

@@ -7,7 +7,7 @@ what comes of that.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,36 +76,30 @@ def assign(
 
 
 def samples_processed(
-    algorithm: Any,
+    budgets: Sequence[LocalBudget],
+    batch_size: int | None,
     samples: NDArray[np.int64],
     *,
-    fine_tuning: bool = False,
     batching: Batching | None = None,
 ) -> NDArray[np.int64]:
     """Return how many samples a client's local work goes over, (m,), at most.
 
     Parameters
     ----------
-    algorithm
-        Its options that are `LocalBudget` say how long each phase is.
+    budgets
+        Length of each phase.
+    batch_size
+        Samples in a mini-batch; 0, or `None` if unknown, for the full batch.
     samples : (m,)
         Training samples of each client.
-    fine_tuning
-        Whether the work before an evaluation is meant, not that of a round.
     batching
         What becomes of an epoch's last batch.
     """
-    batch_size = getattr(algorithm, "batch_size", 0)
     total = np.zeros_like(samples)
-    epoch = (batching or Batching()).passed(samples, batch_size)
-    for name, work in vars(algorithm).items():
-        if (
-            not isinstance(work, LocalBudget)
-            or name.startswith("fine_tune") != fine_tuning
-        ):
-            continue
-        if work.steps is not None:
-            total += work.steps * np.minimum(batch_size or samples, samples)
+    epoch = (batching or Batching()).passed(samples, batch_size or 0)
+    for budget in budgets:
+        if budget.steps is not None:
+            total += budget.steps * np.minimum(batch_size or samples, samples)
         else:
-            total += (work.epochs or work.max_epochs or 1) * epoch
+            total += (budget.epochs or budget.max_epochs or 1) * epoch
     return total

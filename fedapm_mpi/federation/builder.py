@@ -206,7 +206,7 @@ def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -
             f"samples; prepare it again with {split}=0.2, say"
         )
         raise ConfigError(msg)
-    if config.evaluation.shared == "client" and hasattr(algorithm, "personalise"):
+    if config.evaluation.shared == "client" and algorithm.has_personal_model:
         msg = (
             f"evaluation.shared is 'client', but {config.algorithm['name']} evaluates "
             "the models that it makes for its clients; remove the key"
@@ -221,10 +221,10 @@ def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) 
         (key, what)
         for key, what, wanted, known in (
             ("tolerance", "duals and a penalty", config.tolerance is not None,
-             has_dual and hasattr(algorithm, "rho")),
+             has_dual and algorithm.admm_penalty() is not None),
             ("diagnostics.dual_sum", "duals", asked.dual_sum, has_dual),
             ("diagnostics.lagrangian", "an augmented Lagrangian", asked.lagrangian,
-             hasattr(algorithm, "lagrangian")),
+             algorithm.has_lagrangian),
         )
         if wanted and not known
     ]  # fmt: skip

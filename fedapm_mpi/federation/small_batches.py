@@ -11,12 +11,15 @@ from fedapm_mpi.federation.client_groups import ClientGroups
 def check_batches(
     groups: ClientGroups, manifest: Manifest, algorithm: Algorithm
 ) -> None:
-    """Raise `ConfigError` naming clients with a batch that their model can't train on.
+    """Check every client's batches against the smallest one that its model trains on.
 
-    An algorithm's mini-batches are of its option ``batch_size``.
+    Raises
+    ------
+    ConfigError
+        If a batch is too small; the message names the clients.
     """
-    size = getattr(algorithm, "batch_size", None)
-    if not isinstance(size, int):
+    size = algorithm.mini_batch_size()
+    if size is None:
         return
     samples = manifest.counts["train"]
     for g, group in enumerate(groups.members):

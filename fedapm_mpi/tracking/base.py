@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fedapm_mpi.plugins.faults import using
 from fedapm_mpi.registry import Registry
+from fedapm_mpi.tasks import MetricSet
 from fedapm_mpi.tracking.records import Record
 from fedapm_mpi.tracking.run_directory import RunDirectory
 
@@ -25,6 +26,9 @@ class RunInfo:
 
     config: Mapping[str, Any]
     """The resolved configuration, as plain values."""
+
+    metrics: MetricSet
+    """Names and directions of the metrics of an evaluation."""
 
     first_round: int = 0
     """Rounds that were done when the run was resumed; 0 for a new run. Records of

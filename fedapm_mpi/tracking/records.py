@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from zlib import crc32
 
+from fedapm_mpi.tasks import MetricSet
+from fedapm_mpi.tracking.metric_set import read_metric_set
 from fedapm_mpi.utils.atomic_io import open_regular
 
 FILE = "rounds.jsonl"
@@ -33,15 +35,17 @@ _CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\r?\n?\Z')
 TABLES = ("seconds", "bytes", "pooled")
 """Keys under which a record holds numbers by name."""
 
-METRICS = ("loss", "accuracy", "f1", "auroc", "auroc_absent_zero")
-"""Figures of an evaluation, each with mean, spread and worst decile over clients."""
-
 NUMBERS = (
-    *(f"{metric}{end}" for metric in METRICS for end in ("", "_std", "_worst_decile")),
     *("train_loss", "drift", "rho", "primal_residual", "dual_residual", "dual_sum"),
     *("wall_seconds", "num_participants", "coverage", "lagrangian", "lyapunov"),
 )
-"""Keys under which a record holds a number, or null."""
+"""Keys under which a record holds a number, or null, besides those of its metrics."""
+
+
+def metric_keys(metrics: MetricSet) -> list[str]:
+    """Return the keys of an evaluation: of each metric mean, spread, worst decile."""
+    ends = ("", "_std", "_worst_decile")
+    return [f"{name}{end}" for name in metrics.names for end in ends]
 
 
 class Line(NamedTuple):
@@ -76,6 +80,7 @@ class Records:
         """Rounds of the sound records, ascending."""
 
         self._places = array("q")
+        self._numbers = (*NUMBERS, *metric_keys(read_metric_set(run)))
         if os.path.lexists(self.path):
             with open_regular(self.path) as file:
                 self._scan(file)
@@ -87,7 +92,7 @@ class Records:
         with open_regular(self.path) as file:
             for place, t in zip(self._places, self.rounds, strict=True):
                 file.seek(place)
-                record = parse(file.readline()).record
+                record = parse(file.readline(), self._numbers).record
                 if record is not None and record["round"] == t:
                     yield record
 
@@ -119,7 +124,7 @@ class Records:
             if not raw:
                 break
             number += 1
-            line = parse(raw)
+            line = parse(raw, self._numbers)
             if line.record is not None:
                 rounds.append(line.record["round"])
                 places.append(place)
@@ -161,8 +166,11 @@ def line(record: Mapping[str, Any]) -> str:
     return f'{text[:-1]}, "check": "{crc32(text.encode()):08x}"}}\n'
 
 
-def parse(raw: bytes) -> Line:
-    """Return the record in a line, `None` if it is not a sound one."""
+def parse(raw: bytes, numbers: Iterable[str] = NUMBERS) -> Line:
+    """Return the record in a line, `None` if it is not a sound one.
+
+    `numbers` are the keys under which it must hold a number, or null.
+    """
     found = _CHECK.search(raw, max(0, len(raw) - 30))
     if found is not None:
         raw = raw[: found.start()] + b"}"
@@ -172,7 +180,7 @@ def parse(raw: bytes) -> Line:
         record = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
         return Line(None, checked=False)
-    if not _is_record(record):
+    if not _is_record(record, numbers):
         return Line(None, checked=False)
     record.pop("check", None)
     return Line(record, checked=found is not None)
@@ -213,7 +221,7 @@ def rising(numbers: list[int]) -> list[int]:
     return chain[::-1]
 
 
-def _is_record(record: Any) -> bool:
+def _is_record(record: Any, numbers: Iterable[str]) -> bool:
     """Return whether the values that are computed with are of the right types."""
     if not isinstance(record, dict):
         return False
@@ -223,9 +231,9 @@ def _is_record(record: Any) -> bool:
     tables = [record[key] for key in TABLES if record.get(key) is not None]
     if not all(isinstance(table, dict) for table in tables):
         return False
-    numbers = [record.get(key) for key in NUMBERS]
-    numbers += [value for table in tables for value in table.values()]
-    return all(value is None or _is_number(value) for value in numbers)
+    values = [record.get(key) for key in numbers]
+    values += [value for table in tables for value in table.values()]
+    return all(value is None or _is_number(value) for value in values)
 
 
 def _is_number(value: Any) -> bool:

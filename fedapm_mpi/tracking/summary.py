@@ -4,18 +4,13 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedapm_mpi.tracking.records import METRICS, Record, format_ranges, gaps
+from fedapm_mpi.tasks import LOSS, MetricSet
+from fedapm_mpi.tracking.records import Record, format_ranges, gaps
 from fedapm_mpi.tracking.run_directory import ranges
 
-HIGHER_IS_BETTER = {metric: metric != "loss" for metric in METRICS}
-FINAL_METRICS = (
-    "clients",
-    "num_clients",
-    "clients_with_classes",
-    "one_class_clients",
-    "one_class_most_samples",
-)
-"""What the summary takes from the last evaluation as it is."""
+CLIENT_COUNTS = ("clients", "num_clients")
+"""What the summary takes from the last evaluation as it is, besides the statistics of
+the task."""
 
 PART_NAMES = {"test": "test", "val": "validation", "train": "training"}
 """What titles call the parts of a split."""
@@ -23,12 +18,9 @@ PART_NAMES = {"test": "test", "val": "validation", "train": "training"}
 FINAL_MEAN_WINDOW = 10
 """Evaluations in the mean of the last ones."""
 
-MIN_CLIENTS = 10
-"""Evaluated samples, or clients, below which equal predictions may be chance."""
-
 
 def summarize_run(
-    records: Iterable[Record], last_round: int | None = None
+    records: Iterable[Record], metrics: MetricSet, last_round: int | None = None
 ) -> dict[str, Any]:
     """Return best, last and mean of the last ten evaluations of every metric.
 
@@ -41,6 +33,8 @@ def summarize_run(
     ----------
     records
         In the order of their rounds.
+    metrics
+        The metrics of the run.
     last_round
         Rounds done; that of the last record unless given.
     """
@@ -52,7 +46,7 @@ def summarize_run(
             empty = int(not record["num_participants"])
             taken["empty_rounds"] = taken.get("empty_rounds", 0) + empty
             taken["coverage"] = record.get("coverage")
-        if record.get("loss") is not None and record["round"] > 0:
+        if record.get(LOSS) is not None and record["round"] > 0:
             evaluated.append(record)
     rounds = last_round if last_round is not None else known[-1] if known else 0
     missing = gaps(known, rounds) if known or last_round is not None else []
@@ -67,8 +61,9 @@ def summarize_run(
         return result
     last = evaluated[-1]
     result["last_evaluated_round"] = last["round"]
-    result |= {key: last[key] for key in FINAL_METRICS if key in last}
-    for metric, higher in HIGHER_IS_BETTER.items():
+    taken_over = (*CLIENT_COUNTS, *metrics.statistics)
+    result |= {key: last[key] for key in taken_over if key in last}
+    for metric, higher in metrics.higher_is_better.items():
         result[metric] = _one(evaluated, last, metric, higher)
     if "pooled" in last:
         result["pooled"] = last["pooled"]
@@ -106,7 +101,9 @@ def evaluated_parts(splits: Iterable[str]) -> str:
     return " or ".join(dict.fromkeys(PART_NAMES[split] for split in splits))
 
 
-def clients_of(record: Record, metric: str, what: str = "clients") -> int | None:
+def clients_of(
+    record: Mapping[str, Any], metric: str, what: str = "clients"
+) -> int | None:
     """Return over how many clients a record has a metric; `None` in old records.
 
     `what` may be ``"worst_decile_clients"`` for the number in the worst decile.
@@ -122,13 +119,13 @@ def share_of_clients(clients: int | None, of: int | None) -> str:
     return f"{clients:,}" if of is None else f"{clients:,} of {of:,}"
 
 
-def partial_counts(summary: Mapping[str, Any]) -> list[str]:
-    """Return over how many clients a run's accuracies are, where that is not all."""
+def partial_counts(summary: Mapping[str, Any], metric: str) -> list[str]:
+    """Return over how many clients a run has a metric, where that is not all."""
     found = []
-    m, accuracy = summary.get("num_clients"), summary.get("accuracy", {})
-    last, best = accuracy.get("last_clients"), accuracy.get("best_clients")
-    fewest = accuracy.get("mean_of_last_ten_fewest_clients")
-    most = accuracy.get("mean_of_last_ten_most_clients")
+    m, values = summary.get("num_clients"), summary.get(metric, {})
+    last, best = values.get("last_clients"), values.get("best_clients")
+    fewest = values.get("mean_of_last_ten_fewest_clients")
+    most = values.get("mean_of_last_ten_most_clients")
     if m is not None and last is not None and last < m:
         found.append(
             f"the last evaluation is over {share_of_clients(last, m)} clients; the "
@@ -136,38 +133,31 @@ def partial_counts(summary: Mapping[str, Any]) -> list[str]:
         )
     if fewest is not None and not fewest == most == last:
         found.append(
-            f"the mean of the last {accuracy['mean_of_last_ten_evaluations']} "
+            f"the mean of the last {values['mean_of_last_ten_evaluations']} "
             f"evaluations is over {fewest:,} to {most:,} clients"
         )
     if best is not None and best != last:
-        found.append(f"the best accuracy is over {share_of_clients(best, m)} clients")
+        found.append(f"the best {metric} is over {share_of_clients(best, m)} clients")
     return found
 
 
-def remarks(summary: Mapping[str, Any], clients: int) -> list[str]:
+def remarks(summary: Mapping[str, Any], metric: str, clients: int) -> list[str]:
     """Return what somebody who reads the figures of a finished run must know.
 
     Parameters
     ----------
     summary
         Of the run, from `summarize_run`.
+    metric
+        The task's headline metric.
     clients
         How many clients there are.
     """
-    found = partial_counts(summary)
+    found = partial_counts(summary, metric)
     if empty := summary.get("empty_rounds"):
         found.append(f"nobody took part in {empty:,} of {summary['rounds']:,} rounds")
     coverage = summary.get("coverage")
     if coverage is not None and coverage < clients:
         never = clients - coverage
         found.append(f"{never:,} of {clients:,} clients never took part")
-    one, of = summary.get("one_class_clients"), summary.get("clients_with_classes")
-    most = summary.get("one_class_most_samples", MIN_CLIENTS)
-    if one and of and (most >= MIN_CLIENTS or (one >= MIN_CLIENTS and 2 * one >= of)):
-        hint = "; inputs may be unscaled (see shift=standardise)"
-        found.append(
-            f"the models of {one:,} of {of:,} clients predict the same class for every "
-            "evaluated sample, though these clients have samples of several classes"
-            + (hint if 2 * one >= of else "")
-        )
     return found

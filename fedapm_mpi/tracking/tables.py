@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from fedapm_mpi.tracking.summary import (
     FINAL_MEAN_WINDOW,
-    HIGHER_IS_BETTER,
     PART_NAMES,
     share_of_clients,
 )
@@ -33,7 +32,9 @@ def print_parameter_table(rows: Sequence["ParameterInfo"], longest: int = 40) ->
         echo(f"{block}: {counts[block]:,} of {total:,} ({counts[block] / total:.1%})")
 
 
-def print_summary(summary: Mapping[str, Any], split: str) -> None:
+def print_summary(
+    summary: Mapping[str, Any], split: str, metrics: Sequence[str]
+) -> None:
     """Print what `summarise_run` made of a run's evaluations.
 
     Parameters
@@ -42,6 +43,8 @@ def print_summary(summary: Mapping[str, Any], split: str) -> None:
         Of a run with an evaluation.
     split
         The part of the clients' samples that was evaluated.
+    metrics
+        Names of the metrics, a row each.
     """
     m = summary.get("num_clients")
     evaluations = min(FINAL_MEAN_WINDOW, summary["evaluations"])
@@ -59,7 +62,7 @@ def print_summary(summary: Mapping[str, Any], split: str) -> None:
             "best",
             "round",
         ),
-        [_row(metric, summary[metric], m) for metric in HIGHER_IS_BETTER],
+        [_row(metric, summary[metric], m) for metric in metrics],
     )
 
 

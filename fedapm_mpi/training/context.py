@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedapm_mpi.aggregators import Aggregator, aggregators
-from fedapm_mpi.algorithms import Algorithm, algorithms
+from fedapm_mpi.algorithms import Algorithm, adapt, algorithms
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.client_subset import first_clients
@@ -155,7 +155,12 @@ class TrainingContext:
     def training_costs(self) -> NDArray[np.int64]:
         """Expected work of each client in a round, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
-        costs = samples_processed(self.algorithm, trained, batching=self._batching)
+        costs = samples_processed(
+            self.algorithm.local_budgets(),
+            self.algorithm.mini_batch_size(),
+            trained,
+            batching=self._batching,
+        )
         return costs if costs.any() else trained
 
     @cached_property
@@ -163,7 +168,10 @@ class TrainingContext:
         """Expected work of each client in an evaluation, in samples passed, (m,)."""
         trained = self.manifest.counts["train"]
         tuning = samples_processed(
-            self.algorithm, trained, fine_tuning=True, batching=self._batching
+            self.algorithm.fine_tuning_budgets(),
+            self.algorithm.mini_batch_size(),
+            trained,
+            batching=self._batching,
         )
         # A sample that is trained on takes about three times the work.
         return self.manifest.counts[self.config.evaluation.split] + 3 * tuning
@@ -200,8 +208,8 @@ class TrainingContext:
 
     def adapt(self, rho: float | None) -> None:
         """Go on with another penalty, where the algorithm's adapts."""
-        if rho is not None and rho != getattr(self.algorithm, "rho", rho):
-            self.algorithm = dataclasses.replace(self.algorithm, rho=rho)  # type: ignore[type-var]
+        if rho is not None and rho != self.algorithm.admm_penalty():
+            self.algorithm = adapt(self.algorithm.with_penalty(rho))
 
     def load(self, client: int) -> PartitionedModel:
         """Return the live model of a client, set to its own blocks and buffers."""
@@ -367,8 +375,9 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
 
 def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingContext:
     manifest = first_clients(whole, config.clients)
-    algorithm: Algorithm = build_plugin(algorithms, config.algorithm)
-    ownchecks.check_algorithm(config.algorithm, algorithm)
+    made = build_plugin(algorithms, config.algorithm)
+    ownchecks.check_algorithm(config.algorithm, made)
+    algorithm = adapt(made)
     chooser: Participation = build_plugin(participation, config.participation)
     ownchecks.check_methods(
         "participation", config.participation, chooser, "check", "choose"
@@ -383,8 +392,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
         ownchecks.check_state(config.algorithm, state, *sizes)
     check_diagnostics(config, algorithm, states[0])
     weights = client_weights(config, manifest)
-    advise = getattr(algorithm, "warnings", None)
-    advice = advise(weights.tolist()) if advise else []
+    advice = algorithm.warnings(weights.tolist())
     host_of = place(config.placement, manifest, comm.size)
     reduction = build_plugin(aggregators, config.reduction)
     ownchecks.check_methods(

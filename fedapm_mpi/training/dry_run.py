@@ -16,7 +16,10 @@ from fedapm_mpi.federation.assignment import Assignment, assign
 from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
+
+log = get_logger(__name__)
 
 TRIAL_STEPS = 5
 """Gradient steps that are timed."""
@@ -55,7 +58,7 @@ def measure(session: TrainingContext) -> float:
     client = next((i for i in session.table.hosted if trained[i]), None)
     if client is None:
         return 0.0
-    batch_size = getattr(session.algorithm, "batch_size", 0)
+    batch_size = session.algorithm.mini_batch_size() or 0
     groups = session.groups
     group = groups.of(client)
     problem = open_client(
@@ -86,7 +89,7 @@ def print_plan(
     first = session.participants(0)
     loads = sampled_loads(session) * seconds_per_sample
     for text in session.warnings:
-        echo(f"note: {text}")
+        log.info("%s", text)
     print_parameter_table(session.groups.table())
     rows = []
     for rank in range(comm.size):
@@ -168,7 +171,7 @@ def resident_clients(session: TrainingContext) -> ResidentClients:
     else:
         tested = own.copy()
     trained = own.copy()
-    if hasattr(session.algorithm, "personalise"):
+    if session.algorithm.has_personal_model:
         trained |= tested
     if config.diagnostics.lagrangian:
         trained |= hosted

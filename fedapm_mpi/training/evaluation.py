@@ -138,9 +138,10 @@ def load_evaluated_model(
     They are the shared block and the client's personal one, or what the algorithm
     makes for the client. `weight` is the client's alpha_i.
     """
-    personalise = getattr(algorithm, "personalise", None)
-    if personalise is not None:
-        personalise(opened.broadcast, opened.state, opened.objective, weight)
+    if algorithm.has_personal_model:
+        algorithm.load_personal_model(
+            opened.broadcast, opened.state, opened.objective, weight
+        )
         return
     at_server, state = config.evaluation.shared == "server", opened.state
     opened.model.shared.copy_(opened.broadcast[0] if at_server else state["shared"])

@@ -48,7 +48,8 @@ def open_loggers(
     opened: list[tuple[str | None, MetricsLogger]] = []
     error: FedAPMError | None = None
     if session.comm.rank == SERVER:
-        run = RunInfo(directory, session.config.plain(), first_round, progress)
+        metrics = session.task.metric_set()
+        run = RunInfo(directory, session.config.plain(), metrics, first_round, progress)
         try:
             for part in session.config.loggers:
                 opened.append((label_of("logger", part["name"]), _build(part, run)))

@@ -224,7 +224,7 @@ def _round_info(
     used = None
     if server.rho is not None:
         before = after = float(count)
-        if getattr(session.algorithm, "balance", None) is not None:
+        if session.algorithm.adapts_penalty():
             holding = torch.from_numpy(holders)
             both = (penalties, server.penalties)
             before, after = (float((p[holding] / server.rho).sum()) for p in both)

@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedapm_mpi.algorithms.base import interface_faults
 from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins.faults import PluginError, using
 from fedapm_mpi.plugins.loader import label_of
 from fedapm_mpi.utils.text import one_line
-
-SHARING = ("split", "all", "none")
 
 
 def check_algorithm(part: PluginConfig, algorithm: Any) -> None:
@@ -20,17 +19,7 @@ def check_algorithm(part: PluginConfig, algorithm: Any) -> None:
     what = label_of("algorithm", part["name"])
     if what is None:
         return
-    rows = getattr(algorithm, "rows", None)
-    faults = [
-        f"has no method {name}"
-        for name in ("new_client", "client_step", "server_step")
-        if not callable(getattr(algorithm, name, None))
-    ]
-    if getattr(algorithm, "sharing", None) not in SHARING:
-        faults.append(f"needs an attribute sharing, one of {', '.join(SHARING)}")
-    if type(rows) is not int or rows < 1:
-        faults.append("needs an attribute rows, an integer from 1 on")
-    _refuse(what, faults)
+    _refuse(what, interface_faults(algorithm))
 
 
 def check_methods(kind: str, part: PluginConfig, made: Any, *names: str) -> None:

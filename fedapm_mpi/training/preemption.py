@@ -103,7 +103,7 @@ def stop_signals() -> Iterator[PreemptionGuard]:
 def _announce_once() -> None:
     """Tell who pressed Ctrl-C what comes of it; rank 0 alone does."""
     if launched_rank() == 0:
-        print_error(
+        print_error(  # in a handler of a signal, which must not log; see `utils.log`
             "fedapm: stopping at the end of this round; press Ctrl-C again to stop at "
             "once"
         )

@@ -15,6 +15,7 @@ import torch
 from fedapm_mpi import __version__
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.engine.device import name_of
+from fedapm_mpi.tracking.metric_set import KEY as METRICS_KEY
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.affinity import available_cores
 
@@ -83,6 +84,7 @@ def provenance(session: TrainingContext, ranks: list[dict[str, Any]]) -> dict[st
             "dataset": session.manifest.dataset,
             "sha256": session.manifest.sha256,
         },
+        METRICS_KEY: session.task.metric_set().plain(),
         "ranks": ranks,
         "nodes_that_share": session.storage.nodes,
         "clients_per_rank": [

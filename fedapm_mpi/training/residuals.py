@@ -5,7 +5,7 @@ are gathered, in client order, so that the figures are the same on any number of
 """
 
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -67,9 +67,7 @@ def compute_residuals(
     Verdict
         On every rank.
     """
-    algorithm: Any = session.algorithm
-    rho: float | None = getattr(algorithm, "rho", None)
-    verdict = ConvergenceStatus(rho, converged=False)
+    verdict = ConvergenceStatus(session.algorithm.admm_penalty(), converged=False)
     steered = _controls_next_round(session)
     if not (steered or _due(session, t)):
         return {}, verdict
@@ -114,7 +112,6 @@ def lagrangian(session: TrainingContext, message: Tensor) -> Record:
 
 def _lagrangians(session: TrainingContext, message: Tensor) -> NDArray[np.float64]:
     """Return each hosted client's share of the Lagrangian, and the excess, (n, 2)."""
-    algorithm: Any = session.algorithm
     rows = []
     for client in session.table.hosted:
         state, weight = session.table.peek(client), float(session.weights[client])
@@ -122,14 +119,13 @@ def _lagrangians(session: TrainingContext, message: Tensor) -> NDArray[np.float6
         samples = session.samples(client, "train").to(model.device)
         loss = mean_loss(model, samples)
         u = session.groups.restrict(client, session.payload.shared(message))
-        rows.append(algorithm.lagrangian(state, u, loss, weight))
+        rows.append(session.algorithm.lagrangian(state, u, loss, weight))
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
 def _controls_next_round(session: TrainingContext) -> bool:
     """Return whether the residuals of a round decide on the next."""
-    balance = getattr(session.algorithm, "balance", None)
-    return session.config.tolerance is not None or balance is not None
+    return session.config.tolerance is not None or session.algorithm.adapts_penalty()
 
 
 def _due(session: TrainingContext, t: int) -> bool:
@@ -140,9 +136,7 @@ def _due(session: TrainingContext, t: int) -> bool:
 def _check_convergence(
     session: TrainingContext, server: ServerState, residuals: admm.Residuals, t: int
 ) -> ConvergenceStatus:
-    algorithm: Any = session.algorithm
-    adapt = getattr(algorithm, "next_rho", None)
-    rho = adapt(residuals, t) if adapt else algorithm.rho
+    rho = session.algorithm.next_penalty(residuals, t)
     rule = session.config.tolerance
     if rule is None or not server.seen.all():
         # Clients that never took part agree with the initial model, not with the rest.

@@ -36,6 +36,9 @@ from fedapm_mpi.training.provenance import gather_ranks, provenance
 from fedapm_mpi.training.trust import mark_run
 from fedapm_mpi.utils import affinity as cores
 from fedapm_mpi.utils.atomic_io import WriteError, write_text
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 
 def train(
@@ -188,8 +191,6 @@ def _open_directory(
     made = directory
     mine = None
     if comm.rank == SERVER:
-        from fedapm_mpi.utils.terminal import echo
-
         try:
             if made is None:
                 algorithm = config.algorithm["name"].rpartition(":")[2]
@@ -199,7 +200,7 @@ def _open_directory(
                 made,
                 resume=resume,
                 break_lock=break_lock,
-                tell=lambda text: echo(f"note: {text}"),
+                tell=lambda text: log.info("%s", text),
             )
         except FedAPMError as caught:
             error = caught
@@ -300,7 +301,7 @@ def _write_run_metadata(
             error = caught
         idle = set(range(session.comm.size)) - set(client_ranks(session.comm.size))
         for text in [*session.warnings, *cores.notes(ranks, idle), *notes]:
-            echo(f"note: {text}")
+            log.info("%s", text)
         if progress != "none":
             print_parameter_table(session.groups.table())
             goes_on = f", going on after round {saved.round_index}" if saved else ""
@@ -340,7 +341,8 @@ def _write_final_state(
             named = session.groups.space.named(u)
             write_tensors(final / "shared.safetensors", named)
             write_tensors(final / "server.safetensors", outcome.server.tensors())
-            summary = summarize_run(recorder.records(), outcome.round_index)
+            metrics = session.task.metric_set()
+            summary = summarize_run(recorder.records(), metrics, outcome.round_index)
             recorder.write_json("summary.json", summary)
             write_sums(final, everyone)
             write_text(final / "digest.txt", f"{digest}\n")
@@ -367,15 +369,17 @@ def _report_result(
         )
         return
     if summary["num_missing_rounds"]:
-        echo(
-            "note: the summary is without the lost records of rounds "
-            f"{summary['missing_rounds']:.200}"
+        log.info(
+            "the summary is without the lost records of rounds %.200s",
+            summary["missing_rounds"],
         )
+    metrics = session.task.metric_set()
     if progress != "none":
         if summary["evaluations"]:
             from fedapm_mpi.tracking.tables import print_summary
 
-            print_summary(summary, session.config.evaluation.split)
-        for text in remarks(summary, session.num_clients):
-            echo(f"note: {text}")
+            print_summary(summary, session.config.evaluation.split, metrics.names)
+        found = remarks(summary, metrics.headline, session.num_clients)
+        for text in [*found, *session.task.remarks(summary)]:
+            log.info("%s", text)
     echo(f"digest {digest}")

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedapm_mpi.algorithms import ClientState, memory_rows
+from fedapm_mpi.algorithms import ClientState
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.storage import checkpoint
@@ -20,7 +20,8 @@ class ServerState:
     """The server's state; what other ranks hold of it is not used."""
 
     rows: Tensor
-    """(rows + memory_rows, d_shared) float64: row 0 is u, the first `rows` are sent."""
+    """(rows + server_memory_rows, d_shared) float64: row 0 is u, and the first `rows`
+    are broadcast."""
 
     buffers: Tensor
     """(d_buffers,) float64 mean of the participants' buffers."""
@@ -71,11 +72,12 @@ def restore_server(
     """Return the initial state or a saved one, and set the hosted clients' likewise."""
     algorithm, groups = session.algorithm, session.groups
     m, d = session.num_clients, session.size
-    rows = torch.zeros(algorithm.rows + memory_rows(algorithm), d, dtype=torch.float64)
+    height = algorithm.rows + algorithm.server_memory_rows()
+    rows = torch.zeros(height, d, dtype=torch.float64)
     rows[0] = groups.initial_shared()
     buffers = groups.members[0].initial["buffers"]
     extra = buffers if session.averages_buffers else torch.zeros(0)
-    rho: float | None = getattr(algorithm, "rho", None)
+    rho = algorithm.admm_penalty()
     server = ServerState(
         rows=rows,
         buffers=extra.double(),

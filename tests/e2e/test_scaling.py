@@ -76,7 +76,7 @@ def test_a_model_and_what_it_foretells(study, capsys):
     words = ["scale", "model", str(out), "--predict", "16,10000"]
     assert cli.main(words) == 0
     told = capsys.readouterr().out
-    assert "Foretold by a fit to all other points" in told
+    assert "Hold-out validation: predicted by a fit to the other points" in told
     values = json.loads((out / "model" / "model.json").read_text())
     assert values["seconds"]["work"]["coefficients"]["q"] >= 0
     assert {one["case"] for one in values["held_out"]} == {"strong-4", "weak-4"}

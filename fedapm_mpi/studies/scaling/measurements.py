@@ -1,4 +1,4 @@
-"""What the finished points of a study took, read from their run directories."""
+"""Measurements of the finished points of a study, from their run directories."""
 
 import json
 from collections.abc import Sequence
@@ -12,50 +12,52 @@ from numpy.typing import NDArray
 from fedapm_mpi.analysis.run import open_records
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.studies.scaling.points import Point
-from fedapm_mpi.utils.terminal import echo
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 Array = NDArray[np.float64]
 
 PHASES = (
     "broadcast", "work", "imbalance", "reduce", "server", "consensus", "idle",
 )  # fmt: skip
-"""Where a round's seconds go, but for evaluations, which few rounds have."""
+"""Phases of a round, except evaluation, which few rounds have."""
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """A finished point, its rounds after the warm-up."""
+    """A finished point: its rounds after the warm-up."""
 
     point: Point
     digest: str
     clients: int
-    """All clients of the run, m."""
+    """Number of clients of the run, m."""
 
     broadcast_bytes: int
     reduce_bytes: int
     nodes: tuple[int, ...]
-    """Of each rank the node on which it trains; -1 for the server."""
+    """Node of each rank; -1 for the server."""
 
-    crowd: float
-    """Ranks that train over the cores they may use, less 1, on the fullest host; 0 with
-    a core for each."""
+    oversubscription: float
+    """Client ranks over the cores they may use, less 1, on the fullest host; 0 with a
+    core for each."""
 
     rounds: NDArray[np.int64]
-    """Index t of each round, from 0, by which its participants are drawn."""
+    """Index t of each round, from 0, from which its participants follow."""
 
     participants: Array
     phases: dict[str, Array]
     """Seconds of each of `PHASES`, round by round."""
 
     evaluations: Array
-    """Seconds of evaluations, of those rounds that end with one."""
+    """Seconds of each evaluation."""
 
     evaluated: NDArray[np.int64]
-    """Index t of these rounds."""
+    """Index t of the rounds that end with an evaluation."""
 
     @property
     def seconds(self) -> float:
-        """Median seconds of a round, evaluations left out."""
+        """Median seconds of a round without evaluation."""
         return float(np.median(sum(self.phases.values())))
 
     def median(self, phase: str) -> float:
@@ -63,15 +65,15 @@ class Measurements:
         return float(np.median(self.phases[phase]))
 
     @property
-    def hosts(self) -> int:
-        """Ranks that train."""
+    def client_ranks(self) -> int:
+        """Number of ranks that train, p."""
         return self.point.client_ranks
 
 
 def read_points(
     points: Sequence[Point], warm_up: int
 ) -> tuple[list[Measurements], list[Point]]:
-    """Return what finished points took, and the points that are not finished.
+    """Return the measurements of finished points, and the unfinished points.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def read_point(point: Point, warm_up: int) -> Measurements:
 def _read_point(point: Point, warm_up: int) -> Measurements:
     reader = open_records(point.run)
     for note in reader.notes():
-        echo(f"note: {note}")
+        log.info("%s", note)
     records = [
         record
         for record in reader
@@ -122,7 +124,7 @@ def _read_point(point: Point, warm_up: int) -> Measurements:
         broadcast_bytes=sizes["broadcast"],
         reduce_bytes=sizes["reduce"],
         nodes=nodes,
-        crowd=_oversubscription(origin["ranks"]),
+        oversubscription=_oversubscription(origin["ranks"]),
         rounds=np.array([r["round"] - 1 for r in records]),
         participants=np.array([r["num_participants"] for r in records], float),
         phases=_phases(records),
@@ -154,7 +156,7 @@ def _origin(path: Path) -> dict[str, Any]:
 
 
 def _oversubscription(ranks: Sequence[dict[str, Any]]) -> float:
-    """Return by how much ranks that train are more than the cores of their host."""
+    """Return client ranks over cores, less 1, on the fullest host; at least 0."""
     cores: dict[str, set[int]] = {}
     training: dict[str, int] = {}
     for rank in ranks:

@@ -1,38 +1,42 @@
-"""Fit a model to a study and foretell more ranks: what is said, and the files."""
+"""Fit a model to a study, and report it, its validation and its predictions."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.studies.scaling import schedule as draws
-from fedapm_mpi.studies.scaling import tables as telling
 from fedapm_mpi.studies.scaling.measurements import PHASES, Measurements, read_points
 from fedapm_mpi.studies.scaling.model import Sample
-from fedapm_mpi.studies.scaling.model_terms import Scenario
+from fedapm_mpi.studies.scaling.model_terms import OVERSUBSCRIPTION
 from fedapm_mpi.studies.scaling.plots import draw_model
 from fedapm_mpi.studies.scaling.points import open_study
 from fedapm_mpi.studies.scaling.predict import (
     Ensemble,
     HeldOutPoint,
     Prediction,
+    base_sample,
     crossover,
     ensemble,
     hold_out,
-    on_ranks,
+    largest_cases,
+    predict_all,
+    predict_curves,
+    ranks_per_node,
 )
-from fedapm_mpi.studies.scaling.report import made
-from fedapm_mpi.studies.scaling.schedule import Ints
-from fedapm_mpi.studies.scaling.summary import Row, rows_of
+from fedapm_mpi.studies.scaling.report import make_folder
+from fedapm_mpi.studies.scaling.summary import rows_of
+from fedapm_mpi.studies.scaling.tables import unfinished, write_csv
 from fedapm_mpi.studies.scaling.workload import samples_of
 from fedapm_mpi.utils.atomic_io import write_text
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import echo, print_table
 from fedapm_mpi.utils.text import format_value
 
-NAMES = {"imbalance": "straggler"}
-"""What phases are called that limit."""
+log = get_logger(__name__)
+
+LIMIT_NAMES = {"imbalance": "straggler"}
+"""Names of phases that limit, where they differ from the phase's."""
 
 COLUMNS = (
     "client_ranks", "clients", "participants", "seconds", "low", "high",
@@ -41,18 +45,18 @@ COLUMNS = (
 """Of predictions.csv."""
 
 
-def fit_study(root: Path) -> tuple[list[Measurements], list[Sample]]:
-    """Read a study and return what a model of it is fitted to.
+def read_samples(root: Path) -> tuple[list[Measurements], list[Sample]]:
+    """Read a study, and return what a model of it is fitted to.
 
     Raises
     ------
     DataError
-        If too little is finished to fit anything to.
+        If fewer than two points are finished.
     """
     study, points = open_study(root)
     measured, missing = read_points(points, study.warm_up)
     if missing:
-        echo(telling.unfinished(missing))
+        echo(unfinished(missing))
     if len({one.point.case for one in measured}) < 2:
         msg = f"{root}: a model needs at least two finished points; run more of them"
         raise DataError(msg)
@@ -62,126 +66,56 @@ def fit_study(root: Path) -> tuple[list[Measurements], list[Sample]]:
 def model(
     root: Path, ranks: Sequence[int], clients: Sequence[int], per_node: int | None
 ) -> int:
-    """Fit, validate, foretell; print it and write it; return the exit code."""
-    measured, samples = fit_study(root)
-    if any(one.crowd for one in measured):
-        echo(
-            "note: some points had fewer cores than client ranks. What that costs is "
-            "told apart, and not foretold for machines with a core for each rank; what "
-            "grows with the number of ranks, P, cannot be told from it"
+    """Fit and validate a model, predict, print and write the results.
+
+    Parameters
+    ----------
+    root
+        The study's directory.
+    ranks
+        Numbers of client ranks to predict.
+    clients
+        Numbers of clients to predict; if empty, see `predict_all`.
+    per_node
+        Ranks that share a node; `None` for the number in the largest point.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Raises
+    ------
+    FedAPMError
+        If the study cannot be read, too little of it is finished, or SciPy or
+        matplotlib is not installed.
+    """
+    measured, samples = read_samples(root)
+    if any(one.oversubscription for one in measured):
+        log.info(
+            "some points had fewer cores than client ranks. Their cost is a "
+            "separate term and is excluded from predictions for one core per rank; "
+            "costs that grow with the number of ranks, P, are not identifiable then"
         )
     fitted = ensemble(samples)
     _report_terms(fitted)
-    held = hold_out(samples, largest(measured))
-    _report_validation(held)
+    held_out = hold_out(samples, largest_cases(measured))
+    _report_validation(held_out)
     per_node = per_node or ranks_per_node(samples)
-    predictions = _predictions(fitted, samples, measured, ranks, clients, per_node)
+    predictions = predict_all(fitted, samples, measured, ranks, clients, per_node)
     _report_predictions(predictions, per_node)
     _report_crossover(fitted, samples, max(ranks), per_node)
-    folder = made(root / "model")
+    folder = make_folder(root / "model")
     files = [folder / "model.json", folder / "predictions.csv"]
-    text = json.dumps(_plain(fitted, held, per_node), indent=1)
+    text = json.dumps(_plain(fitted, held_out, per_node), indent=1)
     write_text(files[0], text + "\n")
-    telling.write_csv(files[1], COLUMNS, [_cells(one) for one in predictions])
-    curves = _curves(fitted, samples, rows_of(measured), max(ranks), per_node)
+    write_csv(files[1], COLUMNS, [_cells(one) for one in predictions])
+    rows = rows_of(measured)
+    curves = predict_curves(fitted, samples, rows, max(ranks), per_node)
     if curves:
-        rows = rows_of(measured)
         files += draw_model(rows, curves, fitted.fitted, folder / "model")
     echo(f"in {folder}: {', '.join(path.name for path in files)}")
     return 0
-
-
-def largest(measured: Sequence[Measurements]) -> list[str]:
-    """Return the cases with most ranks, or bytes, of each study."""
-    found = []
-    for kind in telling.WAYS:
-        own = [m for m in measured if m.point.kind == kind]
-        if len({m.point.case for m in own}) > 1:
-            key = max(own, key=lambda m: (m.point.client_ranks, m.broadcast_bytes))
-            found.append(key.point.case)
-    return found
-
-
-def ranks_per_node(samples: Sequence[Sample]) -> int:
-    """Return the ranks that share a node in the largest point."""
-    nodes: list[int] = max((s.setting.nodes for s in samples), key=len)[1:].tolist()
-    shared = max(nodes.count(node) for node in set(nodes))
-    return shared + 1 if shared == len(nodes) else shared
-
-
-def base_of(samples: Sequence[Sample]) -> Sample:
-    """Return a sample of the unchanged experiment, with all its clients."""
-    return max(
-        samples,
-        key=lambda s: (s.case.startswith("strong"), s.setting.workload.clients),
-    )
-
-
-def rounds_for(sample: Sample, setting: Scenario, rounds: int) -> list[Ints]:
-    """Return the participants of some rounds, as many as are quickly drawn.
-
-    They are those of the sample's rounds, where it has as many clients.
-    """
-    workload = setting.workload
-    if workload.clients == sample.setting.workload.clients:
-        return sample.participants[:rounds]
-    first = workload.participants(0)
-    count = draws.max_sampled_rounds(rounds, len(first))
-    return [first, *(workload.participants(t) for t in range(1, count))]
-
-
-def with_clients(setting: Scenario, count: int) -> Scenario:
-    """Return the same experiment with another number of clients."""
-    if count == setting.workload.clients:
-        return setting
-    return replace(setting, workload=setting.workload.with_clients(count))
-
-
-def _predictions(
-    fitted: Ensemble,
-    samples: Sequence[Sample],
-    measured: Sequence[Measurements],
-    ranks: Sequence[int],
-    clients: Sequence[int],
-    per_node: int,
-) -> list[Prediction]:
-    sample = base_of(samples)
-    base, found = sample.setting, []
-    for count in clients or [base.workload.clients]:
-        setting = with_clients(base, count)
-        rounds = rounds_for(sample, setting, 20)
-        found += [fitted.predict(on_ranks(setting, p, per_node), rounds) for p in ranks]
-    each = {m.clients // m.hosts for m in measured if m.point.kind == "weak"}
-    if not clients and each:
-        for p in ranks:
-            setting = with_clients(base, p * min(each))
-            there = on_ranks(setting, p, per_node)
-            found.append(fitted.predict(there, rounds_for(sample, setting, 20)))
-    return found
-
-
-def _curves(
-    fitted: Ensemble,
-    samples: Sequence[Sample],
-    rows: Sequence[Row],
-    most: int,
-    per_node: int,
-) -> dict[str, list[Prediction]]:
-    """Return predictions of the strong and the weak study on numbers that double."""
-    sample, curves = base_of(samples), {}
-    base = sample.setting
-    places = [2**k for k in range(most.bit_length()) if 2**k < most] + [most]
-    for kind in ("strong", "weak"):
-        own = [row for row in rows if row.kind == kind]
-        found = []
-        for p in places if own else []:
-            each = own[0].clients // own[0].client_ranks
-            setting = with_clients(base, p * each) if kind == "weak" else base
-            there = on_ranks(setting, p, per_node)
-            found.append(fitted.predict(there, rounds_for(sample, setting, 10)))
-        if found:
-            curves[kind] = found
-    return curves
 
 
 def _report_terms(fitted: Ensemble) -> None:
@@ -190,36 +124,33 @@ def _report_terms(fitted: Ensemble) -> None:
         for term, value in part.coefficients.items():
             if value == 0:
                 continue
-            others = [m.parts[phase].coefficients.get(term, 0.0) for m in fitted.others]
-            others.sort()
-            low, high = others[len(others) // 40], others[-1 - len(others) // 40]
+            low, high = fitted.coefficient_interval(phase, term)
             rows.append((phase, term, *(f"{v:.3g}" for v in (value, low, high))))
     header = ("phase", "term", "seconds for one", "from", "to")
-    print_table(
-        "Fitted coefficients, and where 95 % of resampled ones lie", header, rows
-    )
+    print_table("Fitted coefficients, 95 % bootstrap intervals", header, rows)
     for phase, part in fitted.model.parts.items():
-        terms = ", ".join(name for name in part.dropped if "crowd" not in name)
+        terms = ", ".join(name for name in part.dropped if OVERSUBSCRIPTION not in name)
         if terms:
-            echo(f"{phase}: the study cannot tell what comes of {terms}; left out")
+            echo(f"{phase}: {terms} not identifiable from this study; dropped")
 
 
-def _report_validation(held: Sequence[HeldOutPoint]) -> None:
-    if not held:
-        echo("too few points to leave the largest out and foretell it")
+def _report_validation(held_out: Sequence[HeldOutPoint]) -> None:
+    if not held_out:
+        echo("too few points for hold-out validation")
         return
     rows = [
         (
-            h.case,
-            f"{h.predicted:.4f}",
-            f"{h.low:.4f} – {h.high:.4f}",
-            f"{h.measured:.4f}",
-            f"{100 * h.error:+.1f} %",
+            one.case,
+            f"{one.predicted:.4f}",
+            f"{one.low:.4f} – {one.high:.4f}",
+            f"{one.measured:.4f}",
+            f"{100 * one.error:+.1f} %",
         )
-        for h in held
+        for one in held_out
     ]
     header = ("point", "predicted s/round", "95 %", "measured", "error")
-    print_table("Foretold by a fit to all other points", header, rows)
+    title = "Hold-out validation: predicted by a fit to the other points"
+    print_table(title, header, rows)
 
 
 def _report_predictions(found: Sequence[Prediction], per_node: int) -> None:
@@ -235,28 +166,29 @@ def _report_predictions(found: Sequence[Prediction], per_node: int) -> None:
         )
         for one in found
     ]
-    print_table(f"Foretold, {per_node} ranks a node", header, rows)
+    print_table(f"Predictions, {per_node} ranks per node", header, rows)
 
 
 def _report_crossover(
-    fitted: Ensemble, samples: Sequence[Sample], most: int, per_node: int
+    fitted: Ensemble, samples: Sequence[Sample], max_ranks: int, per_node: int
 ) -> None:
-    sample = base_of(samples)
-    base = sample.setting
-    found = crossover(fitted.model, base, sample.participants, most, per_node)
-    m = base.workload.clients
+    base = base_sample(samples)
+    found = crossover(
+        fitted.model, base.scenario, base.participants, max_ranks, per_node
+    )
+    where = f"with {base.scenario.workload.clients:,} clients"
     if found is None:
-        echo(f"with {m:,} clients, work is most of a round up to {most:,} client ranks")
+        echo(f"{where}, work is most of a round up to {max_ranks:,} client ranks")
     else:
         ranks, leading = found
         echo(
-            f"with {m:,} clients, from {ranks:,} client ranks on less than half of a "
-            f"round is work; first of the rest is {_name(leading)}"
+            f"{where}, work is less than half of a round from {ranks:,} client ranks "
+            f"on; the largest other phase is {_name(leading)}"
         )
 
 
 def _name(phase: str) -> str:
-    return NAMES.get(phase, phase)
+    return LIMIT_NAMES.get(phase, phase)
 
 
 def _cells(one: Prediction) -> list[Any]:
@@ -266,7 +198,7 @@ def _cells(one: Prediction) -> list[Any]:
 
 
 def _plain(
-    fitted: Ensemble, held: Sequence[HeldOutPoint], per_node: int
+    fitted: Ensemble, held_out: Sequence[HeldOutPoint], per_node: int
 ) -> dict[str, Any]:
     return {
         "seconds": {
@@ -274,21 +206,21 @@ def _plain(
             for phase, part in fitted.model.parts.items()
         },
         "measured_over_fitted": [
-            float(fitted.misfits.min()),
-            float(fitted.misfits.max()),
+            float(fitted.residual_ratios.min()),
+            float(fitted.residual_ratios.max()),
         ],
-        "held_out": [{**one._asdict(), "error": one.error} for one in held],
+        "held_out": [{**one._asdict(), "error": one.error} for one in held_out],
         "ranks_per_node": per_node,
     }
 
 
 def as_numbers(text: str, what: str) -> list[int]:
-    """Return whole numbers above 0 that a user has written with commas.
+    """Parse whole numbers above 0, separated by commas.
 
     Raises
     ------
     ConfigError
-        If it is anything else.
+        If the text is anything else.
     """
     try:
         found = [int(float(part)) for part in text.split(",")]

@@ -1,7 +1,7 @@
-"""What the terms of a model of a round's seconds are worth; pure functions."""
+"""Values of the terms in a model of a round's seconds; pure functions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log, log2, sqrt
 from statistics import fmean, median
 from typing import NamedTuple
@@ -9,8 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from fedapm_mpi.comm.backoff import poll_interval
-from fedapm_mpi.studies.scaling import schedule as draws
-from fedapm_mpi.studies.scaling.schedule import Floats, Ints, Load, Workload
+from fedapm_mpi.studies.scaling.schedule import (
+    Floats,
+    Ints,
+    RankLoad,
+    Workload,
+    home_assignment,
+    layout,
+    rank_load,
+)
+
+OVERSUBSCRIPTION = "oversubscription"
+"""Name of the term that is 0 with a core for each client rank."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +29,21 @@ class Scenario:
 
     workload: Workload
     nodes: Ints
-    """Of each rank, see `draws.layout`."""
+    """(P,) node of each rank, see `schedule.layout`."""
 
     broadcast_bytes: int
     reduce_bytes: int
-    crowd: float = 0.0
-    """Ranks that train over the cores they may use, less 1; 0 with a core for each."""
+    oversubscription: float = 0.0
+    """Client ranks over the cores they may use, less 1; 0 with a core for each."""
 
     @property
     def ranks(self) -> int:
-        """Ranks in all, P."""
+        """Number of ranks, P."""
         return len(self.nodes)
 
     @property
     def client_ranks(self) -> int:
-        """Ranks that train, p."""
+        """Number of ranks that train, p."""
         return len(self.nodes) - 1
 
     @property
@@ -41,84 +51,102 @@ class Scenario:
         """Steps of a binomial tree over all ranks, L."""
         return ceil(log2(self.ranks))
 
+    def resized(self, clients: int) -> "Scenario":
+        """Return the same experiment with another number of clients."""
+        if clients == self.workload.clients:
+            return self
+        return replace(self, workload=self.workload.resized(clients))
+
+    def on_ranks(self, client_ranks: int, per_node: int) -> "Scenario":
+        """Return the same experiment on other ranks, with a core for each."""
+        return replace(self, nodes=layout(client_ranks, per_node), oversubscription=0.0)
+
 
 class SampledRounds(NamedTuple):
-    """What the participants of some rounds amount to, on some ranks."""
+    """The work of some rounds' participants on the ranks of a scenario."""
 
-    loads: list[Load]
-    """Local work in each of them."""
+    loads: list[RankLoad]
+    """Local work in each round."""
 
-    passed: list[float]
-    """Samples passed in each."""
+    samples_processed: list[float]
+    """Samples processed in each round."""
 
-    counts: list[int]
-    """Participants of each."""
+    participants: list[int]
+    """Number of participants of each round."""
 
-    hosted: float
-    """Clients of a rank that trains."""
+    clients_per_rank: float
+    """Clients per client rank."""
 
 
-def terms_of(setting: Scenario, drawn: SampledRounds) -> dict[str, dict[str, float]]:
+def terms_of(scenario: Scenario, sampled: SampledRounds) -> dict[str, dict[str, float]]:
     """Return the value of each term of each phase but work."""
-    depth, ranks = float(setting.depth), float(setting.ranks)
+    depth, ranks = float(scenario.depth), float(scenario.ranks)
     halves = 2 * (ranks - 1) / ranks
-    down, up = float(setting.broadcast_bytes), float(setting.reduce_bytes)
-    work = median([load.mean for load in drawn.loads])
-    rest = poll_interval(median([load.slowest for load in drawn.loads]))
-    most = median([load.most for load in drawn.loads])
-    m, n = float(setting.workload.clients), fmean(drawn.counts)
-    crowd = setting.crowd
-    looked = drawn.hosted * (1 + crowd)  # takes a core all the time
+    down, up = float(scenario.broadcast_bytes), float(scenario.reduce_bytes)
+    work = median([load.mean for load in sampled.loads])
+    poll = poll_interval(median([load.slowest for load in sampled.loads]))
+    busiest = median([load.max_clients for load in sampled.loads])
+    m, n = float(scenario.workload.clients), fmean(sampled.participants)
+    extra = scenario.oversubscription
+    # Residuals take a core all the time.
+    per_rank = sampled.clients_per_rank * (1 + extra)
     return {
         "broadcast": {
-            "L": depth, "L*D": depth * down, "S*D": halves * down, "crowd": crowd,
+            "L": depth, "L*D": depth * down, "S*D": halves * down,
+            OVERSUBSCRIPTION: extra,
         },
-        "spread": {"work*sqrt(2 ln p)": work * sqrt(2 * log(setting.client_ranks))},
+        "spread": {"work*sqrt(2 ln p)": work * sqrt(2 * log(scenario.client_ranks))},
         "reduce": {
-            "L": depth, "L*U": depth * up, "S*U": halves * up, "k*U": most * up,
-            "crowd": crowd,
+            "L": depth, "L*U": depth * up, "S*U": halves * up, "k*U": busiest * up,
+            OVERSUBSCRIPTION: extra,
         },
-        "server": {"1": 1.0, "D": down, "n": n, "m": m, "crowd": crowd},
+        "server": {"1": 1.0, "D": down, "n": n, "m": m, OVERSUBSCRIPTION: extra},
         "consensus": {
-            "1": 1.0, "L": depth, "crowd": crowd, "P": ranks,
-            "m/p": looked, "m/p*D": looked * down, "m": m,
+            "1": 1.0, "L": depth, OVERSUBSCRIPTION: extra, "P": ranks,
+            "m/p": per_rank, "m/p*D": per_rank * down, "m": m,
         },
         "idle": {
-            "1": 1.0, "nap": rest, "L": depth, "nap*L": rest * depth,
-            "L*D": depth * down, "S*D": halves * down, "crowd": crowd, "P": ranks,
+            "1": 1.0, "poll": poll, "L": depth, "poll*L": poll * depth,
+            "L*D": depth * down, "S*D": halves * down, OVERSUBSCRIPTION: extra,
+            "P": ranks,
         },
     }  # fmt: skip
 
 
 def work_terms(
-    costs: Floats, clients: Floats, down: Floats, crowd: Floats
+    samples: Floats, clients: Floats, down: Floats, oversubscription: Floats
 ) -> dict[str, Floats]:
     """Return the terms of local work, of clients or of whole rounds.
 
     Parameters
     ----------
-    costs, clients, down, crowd : each (k,)
-        Samples passed, clients, bytes broadcast, and the setting's crowd.
+    samples, clients, down, oversubscription : each (k,)
+        Samples processed, number of clients, bytes broadcast, and the scenario's
+        oversubscription.
     """
     return {
-        "q": costs, "n": clients, "q*crowd": costs * crowd, "q*D": costs * down,
-        "n*D": clients * down,
+        "q": samples, "n": clients, f"q*{OVERSUBSCRIPTION}": samples * oversubscription,
+        "q*D": samples * down, "n*D": clients * down,
     }  # fmt: skip
 
 
-def evaluation_terms(setting: Scenario, who: Sequence[Ints]) -> dict[str, float]:
-    """Return the terms of an evaluation, in samples passed, means over several."""
-    workload = setting.workload
-    host_of = draws.home_assignment(workload, setting.client_ranks)
-    loads = [
-        draws.load(
-            workload, c, workload.tested[c].astype(float), host_of, setting.nodes
-        )
-        for c in who
-    ]
+def evaluation_terms(scenario: Scenario, clients: Sequence[Ints]) -> dict[str, float]:
+    """Return the terms of an evaluation, in samples processed.
+
+    Parameters
+    ----------
+    scenario
+        The experiment and its ranks.
+    clients
+        The clients of several evaluations, over which the terms are averaged.
+    """
+    workload = scenario.workload
+    home_of = home_assignment(workload, scenario.client_ranks)
+    costs = workload.evaluation_costs.astype(float)
+    loads = [rank_load(workload, c, costs[c], home_of, scenario.nodes) for c in clients]
     slowest = float(np.mean([load.slowest for load in loads]))
-    total = float(np.mean([load.mean for load in loads])) * setting.client_ranks
+    total = float(np.mean([load.mean for load in loads])) * scenario.client_ranks
     return {
-        "1": 1.0, "slowest": slowest, "all": total, "crowd": setting.crowd,
-        "P": setting.ranks,
+        "1": 1.0, "slowest": slowest, "all": total,
+        OVERSUBSCRIPTION: scenario.oversubscription, "P": scenario.ranks,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A machine that a run is planned for, as a person writes it in one file."""
+"""A machine to simulate, from its YAML file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,8 @@ from annotated_types import Ge, Gt
 from fedapm_mpi.config import loader as configfile
 from fedapm_mpi.config.schema import STRICT, PositiveInt
 
-MAX_NODES = 100_000_000
-"""Ranks, and clients, that a simulation may have; each takes some bytes."""
+MAX_RANKS = 100_000_000
+"""Maximum number of ranks, and of clients; each takes some bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +21,16 @@ class Platform:
 
     nodes: PositiveInt
     ranks_per_node: PositiveInt
-    """The server is one of the first node's."""
+    """With the server, on the first node."""
 
     latency_us: Annotated[float, Ge(0)]
     """Microseconds from one rank to another."""
 
     bandwidth_GBps: Annotated[float, Gt(0)]
-    """Gigabytes a second, 10^9 bytes, that a rank sends."""
+    """10^9 bytes per second that a rank sends."""
 
     core_speed: Annotated[float, Gt(0)] = 1.0
-    """How many times as fast a core is as one of the machine that was measured."""
+    """Speed of a core, relative to the measured machine's."""
 
     clients: PositiveInt | None = None
     """Clients of the run; `None` for those of the study."""
@@ -40,25 +40,28 @@ class Platform:
 
     def __post_init__(self) -> None:
         if self.nodes * self.ranks_per_node < 2:
-            msg = "nodes and ranks_per_node give one rank, but a server needs another"
+            msg = (
+                "nodes and ranks_per_node give one rank; a run needs a server and a "
+                "client rank"
+            )
             raise ValueError(msg)
         for what, count in (("ranks", self.ranks), ("clients", self.clients or 0)):
-            if count > MAX_NODES:
-                msg = f"{count} {what}: at most {MAX_NODES} can be simulated"
+            if count > MAX_RANKS:
+                msg = f"{count} {what}: give at most {MAX_RANKS} to simulate"
                 raise ValueError(msg)
 
     @property
     def ranks(self) -> int:
-        """Ranks in all."""
+        """Number of ranks, with the server."""
         return self.nodes * self.ranks_per_node
 
 
 def load(path: Path) -> Platform:
-    """Read and validate a platform's file.
+    """Read and validate the file of a platform.
 
     Raises
     ------
     ConfigError
-        With a sentence for everything that is wrong.
+        With a sentence for each error.
     """
     return configfile.read_as(path, Platform)

@@ -1,4 +1,4 @@
-"""Figures of a scaling study, fit for a paper; matplotlib is loaded only to draw."""
+"""Figures of a scaling study; matplotlib is imported only to draw."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,15 +9,15 @@ from fedapm_mpi.studies.scaling.measurements import PHASES
 from fedapm_mpi.studies.scaling.predict import Prediction
 from fedapm_mpi.studies.scaling.speedup import Band
 from fedapm_mpi.studies.scaling.summary import Row
-from fedapm_mpi.studies.scaling.tables import WAYS
-
-KINDS = ("strong", "weak", "size")
+from fedapm_mpi.studies.scaling.tables import KINDS
 
 
 def draw_speed_up(rows: Sequence[Row], stem: Path) -> list[Path]:
     """Draw speed-up and efficiency with their bands, as PNG and SVG."""
     plt = pyplot()
-    kinds = [kind for kind in KINDS[:2] if any(row.kind == kind for row in rows)]
+    kinds = [
+        kind for kind in ("strong", "weak") if any(row.kind == kind for row in rows)
+    ]
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(
             1, 2, figsize=(8.6, 3.5), layout="constrained"
@@ -29,7 +29,7 @@ def draw_speed_up(rows: Sequence[Row], stem: Path) -> list[Path]:
             found = [row for row in rows if row.kind == kind and row.scaled]
             places = [row.client_ranks for row in found]
             speeds = [row.scaled.speed_up for row in found if row.scaled]
-            _line(left, places, speeds, colour, f"{kind}: {WAYS[kind]}")
+            _line(left, places, speeds, colour, f"{kind}: {KINDS[kind]}")
             efficiencies = [row.scaled.efficiency for row in found if row.scaled]
             _line(right, places, efficiencies, colour, "")
         for ax in (left, right):
@@ -44,7 +44,7 @@ def draw_speed_up(rows: Sequence[Row], stem: Path) -> list[Path]:
 
 
 def draw_phases(rows: Sequence[Row], stem: Path) -> list[Path]:
-    """Draw the seconds of a round, phase upon phase, as PNG and SVG."""
+    """Draw the seconds of a round as bars of its phases, as PNG and SVG."""
     plt = pyplot()
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
     with plt.rc_context(STYLE):
@@ -62,7 +62,7 @@ def draw_phases(rows: Sequence[Row], stem: Path) -> list[Path]:
             stack(ax, names, parts)
             what = "value" if kind == "size" else "client ranks"
             ax.set(title=kind, xlabel=what)
-        axes.flat[0].set_ylabel("seconds a round")
+        axes.flat[0].set_ylabel("seconds per round")
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles[::-1], labels[::-1], loc="outside right center")
         return save(figure, stem)
@@ -74,10 +74,24 @@ def draw_model(
     fits: Mapping[str, float],
     stem: Path,
 ) -> list[Path]:
-    """Draw measured and foretold seconds of a round, and the phases of those foretold.
+    """Draw measured and predicted seconds of a round, and the predicted phases.
 
-    A row of panels for each study; as PNG and SVG. `fits` are the model's seconds of
-    the points that were measured, on the cores that they had.
+    Parameters
+    ----------
+    rows
+        The measured points.
+    curves
+        Predictions by kind of study; each kind has a row of panels.
+    fits
+        Seconds of a round by the model, by case of the measured points, on the cores
+        that they had.
+    stem
+        Path of the files without suffix.
+
+    Returns
+    -------
+    list of Path
+        The PNG and the SVG file.
     """
     plt = pyplot()
     count = max(1, len(curves))
@@ -86,9 +100,9 @@ def draw_model(
             count, 2, figsize=(9.4, 3.3 * count), layout="constrained", squeeze=False
         )
         for (left, right), (kind, found) in zip(axes, curves.items(), strict=False):
-            own = [row for row in rows if row.kind == kind]
-            _curve(left, own, found, [fits[row.case] for row in own])
-            left.set(title=f"{kind}: seconds a round")
+            points = [row for row in rows if row.kind == kind]
+            _curve(left, points, found, [fits[row.case] for row in points])
+            left.set(title=f"{kind}: seconds per round")
             names = [f"{one.client_ranks:,}" for one in found]
             parts = {
                 name: [one.phases[name] / one.seconds for one in found]
@@ -113,7 +127,7 @@ def _curve(
         places,
         [one.seconds for one in found],
         color=COLOURS[0],
-        label="model, a core for each rank",
+        label="model, one core per rank",
     )
     ax.plot(
         measured,
@@ -124,7 +138,7 @@ def _curve(
         label="measured",
     )
     marks = {"marker": "x", "linestyle": "none", "color": COLOURS[6], "zorder": 3}
-    ax.plot(measured, fits, label="model, the cores there were", **marks)
+    ax.plot(measured, fits, label="model, cores as measured", **marks)
     ax.set(xscale="log", yscale="log", xlabel="client ranks")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter("{x:g}")
@@ -136,7 +150,7 @@ def _curve(
 def stack(
     ax: Any, names: Sequence[str], parts: dict[str, list[float]], labelled: bool = True
 ) -> None:
-    """Draw bars of parts, one upon another."""
+    """Draw stacked bars."""
     ax.set_axisbelow(True)
     base = [0.0] * len(names)
     for colour, (name, values) in zip(COLOURS, parts.items(), strict=False):
@@ -146,7 +160,7 @@ def stack(
 
 
 def rank_axis(ax: Any, ranks: Sequence[int]) -> None:
-    """Make the horizontal axis one of numbers of client ranks, each twice the last."""
+    """Give the horizontal axis a logarithmic scale of client ranks."""
     ax.set_xscale("log", base=2)
     ax.set_xticks(ranks, [f"{p:,}" for p in ranks])
     ax.minorticks_off()

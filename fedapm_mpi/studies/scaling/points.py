@@ -1,4 +1,4 @@
-"""The runs that a study consists of, and where each of them lies."""
+"""The runs of a study, and their directories."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ STUDY = "study.yaml"
 """The resolved study in its directory."""
 
 MAX_NAME_LENGTH = 40
-"""Letters of a value at most that are part of a file's name."""
+"""Maximum number of characters of a value in a file's name."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,22 @@ class Point:
     """The whole experiment."""
 
     value: str = ""
-    """Of the key that a study over size changes."""
+    """Of the key that a size study varies, as part of a file name."""
 
     @property
     def case(self) -> str:
-        """What all repetitions of a point are called."""
+        """Name that all repetitions of a point share."""
         parts = [self.kind, str(self.client_ranks), self.value]
         return "-".join(part for part in parts if part)
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """Name of its files."""
         return f"{self.case}-{self.repetition}"
 
     @property
     def ranks(self) -> int:
-        """Ranks in all: the server and those that train."""
+        """Number of ranks, with the server."""
         return self.client_ranks + 1
 
     @property
@@ -66,7 +66,7 @@ class Point:
 
     @property
     def log(self) -> Path:
-        """What it said."""
+        """Output of its launcher."""
         return self.root / "points" / f"{self.name}.log"
 
     @property
@@ -76,18 +76,18 @@ class Point:
 
     @property
     def words(self) -> list[str]:
-        """What follows ``fedapm`` on the command line of all its ranks."""
+        """Arguments of ``fedapm`` on all its ranks."""
         run = ["--run-dir", str(self.run), "--progress", "none"]
         return ["train", str(self.config_path), *run]
 
     @property
     def finished(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether all its rounds are done."""
         return (self.run / "final" / "digest.txt").is_file()
 
 
 def points_of(study: Study, root: Path) -> list[Point]:
-    """Return the points of a resolved study, in the order in which they are run.
+    """Return the points of a resolved study, in the order of their runs.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def points_of(study: Study, root: Path) -> list[Point]:
 
 
 def check(points: Sequence[Point]) -> None:
-    """Open every experiment once on its data, so that a mistake shows before any run.
+    """Open every experiment once on its data, so that mistakes show before any run.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def check(points: Sequence[Point]) -> None:
         if point.client_ranks > seen[key]:
             msg = (
                 f"{point.case}: {point.client_ranks} client ranks for {seen[key]} "
-                "clients: some would have none; ask for fewer ranks"
+                "clients: some ranks would have none; ask for fewer ranks"
             )
             raise ConfigError(msg)
 
@@ -147,7 +147,7 @@ def lay_out(study: Study, root: Path) -> list[Point]:
     """Write the study and the experiment of each point; return the points.
 
     Each has its `name`, its number of `ranks`, the file of its experiment
-    (`config_path`) and its `run` directory; `words` are what its ranks are to run.
+    (`config_path`) and its `run` directory; `words` are the arguments of its ranks.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def lay_out(study: Study, root: Path) -> list[Point]:
     if file.exists():
         _refuse_another(study, file)
     elif root.is_dir() and any(root.iterdir()):
-        msg = f"{root} is not empty and holds no study; name another folder by --out"
+        msg = f"{root} is not empty and holds no study; give another folder by --out"
         raise ConfigError(msg)
     check(points)
     try:
@@ -182,7 +182,9 @@ def open_study(root: Path) -> tuple[Study, list[Point]]:
         If there is none.
     """
     if not (root / STUDY).is_file():
-        msg = f"{root} holds no study; make one by: fedapm scale run STUDY --out {root}"
+        msg = (
+            f"{root} holds no study; make one with: fedapm scale run STUDY --out {root}"
+        )
         raise ConfigError(msg)
     study = read(root / STUDY)
     return study, points_of(study, root)
@@ -226,7 +228,7 @@ def _refuse_another(study: Study, file: Path) -> None:
     differing = config_diff(there, wanted)
     if differing:
         msg = (
-            f"{file.parent} holds another study; name another folder by --out:\n"
+            f"{file.parent} holds another study; give another folder by --out:\n"
             f"{format_list(differing)}"
         )
         raise ConfigError(msg)

@@ -1,4 +1,4 @@
-"""Run the points of a study, one after the other, on this machine or allocation."""
+"""Run the points of a study in order, on this machine or allocation."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ from fedapm_mpi.utils.terminal import echo
 
 
 class PointError(FedAPMError):
-    """A point that did not come to its end; it has the exit code of its run."""
+    """A point that did not finish; it has the exit code of its run."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -26,9 +26,9 @@ class PointError(FedAPMError):
 
 
 def run_points(study: Study, points: Sequence[Point]) -> None:
-    """Run all points that are not finished, in their order.
+    """Run all unfinished points in order.
 
-    One that was begun starts afresh, since timings of two starts are not alike.
+    A point that was interrupted starts again, since timings of two starts differ.
 
     Raises
     ------
@@ -65,17 +65,17 @@ def run_point(study: Study, point: Point) -> None:
             env=environment,
         )
     if ended.code == EXIT_RESUMABLE or (ended.signals and not point.finished):
-        msg = f"stopped in {point.name}; the same command goes on with the study"
+        msg = f"stopped in {point.name}; repeat the command to continue the study"
         raise PointError(msg, EXIT_RESUMABLE)
     if ended.code or not point.finished:
         msg = f"{point.name} failed{_last_line(point.log)}; see {point.log}"
-        # A launcher that died of a signal tells its number, which is no code of ours.
-        own = 0 < ended.code < 128
-        raise PointError(msg, ended.code if own else FedAPMError.exit_code)
+        # A launcher that a signal killed returns its number, no exit code of ours.
+        code = ended.code if 0 < ended.code < 128 else FedAPMError.exit_code
+        raise PointError(msg, code)
 
 
 def _clear(directory: Path) -> None:
-    """Delete what was begun of a point, unless another job is at it."""
+    """Delete an unfinished run of a point, unless another job is running it."""
     if not directory.is_dir():
         return
     owner = acquire(directory)
@@ -94,5 +94,5 @@ def _command(study: Study, ranks: int, words: Sequence[str]) -> list[str]:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text("utf-8", errors="replace").split("\n")
-    told = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f" ({told.removeprefix('fedapm: error: ')})" if told else ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f" ({last.removeprefix('fedapm: error: ')})" if last else ""

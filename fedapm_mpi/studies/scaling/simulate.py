@@ -1,24 +1,31 @@
-"""Replay the rounds of a run on a machine that is not there; pure functions."""
+"""Replay the rounds of a run on a simulated machine; pure functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fedapm_mpi.studies.scaling import schedule as draws
 from fedapm_mpi.studies.scaling.model import Model
 from fedapm_mpi.studies.scaling.model_terms import SampledRounds, Scenario
-from fedapm_mpi.studies.scaling.schedule import Ints, Workload
+from fedapm_mpi.studies.scaling.schedule import (
+    Ints,
+    Workload,
+    evaluated_clients,
+    first_rounds,
+)
 
-SMALL_BYTES = 4
-"""Collectives of a few numbers in a round, beside broadcast, sum and evaluation."""
+SMALL_COLLECTIVES = 4
+"""Collectives of a few numbers in a round, besides broadcast, sum and evaluation."""
+
+MAX_REPLAYED_PARTICIPANTS = 30_000_000
+"""Participants in all sampled rounds together, so that they fit into memory."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a round is replayed on; seconds, and bytes a second."""
+    """What a round is replayed on; seconds, and bytes per second."""
 
     nodes: Ints
-    """Of each rank, see `draws.layout`."""
+    """(P,) node of each rank, see `schedule.layout`."""
 
     latency: float
     bandwidth: float
@@ -28,12 +35,20 @@ class Machine:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a run does when."""
+    """How often a run does what, in rounds."""
 
     rounds: int
     evaluate_every: int
     measure_every: int
     """Rounds between residuals."""
+
+    def evaluates(self, t: int) -> bool:
+        """Return whether round t, from 0, ends with an evaluation."""
+        return (t + 1) % self.evaluate_every == 0 or t + 1 == self.rounds
+
+    def measures(self, t: int) -> bool:
+        """Return whether round t, from 0, computes residuals."""
+        return (t + 1) % self.measure_every == 0 or t + 1 >= self.rounds
 
 
 class SimulatedRound(NamedTuple):
@@ -43,10 +58,10 @@ class SimulatedRound(NamedTuple):
     start: float
     broadcast: float
     work: float
-    """Mean of the ranks that train."""
+    """Mean of the client ranks."""
 
     imbalance: float
-    """What the slowest of them takes longer."""
+    """What the slowest of them takes longer than the mean."""
 
     reduce: float
     server: float
@@ -59,86 +74,94 @@ class SimulatedRound(NamedTuple):
 
 def replay(
     model: Model,
-    setting: Scenario,
+    scenario: Scenario,
     schedule: Schedule,
     machine: Machine,
-    drawn_rounds: Sequence[Ints],
+    rounds: Sequence[Ints],
 ) -> list[SimulatedRound]:
     """Return the timeline of a run.
 
-    Broadcast and sum go along a binomial tree, each of its ceil(log2 P) steps a message
-    of the whole vector. What ranks and server do takes as long as measured, over the
+    Broadcast and sum use a binomial tree, each of its ceil(log2 P) steps a message of
+    the whole vector. The work of ranks and server takes as long as measured, over the
     speed of a core.
 
     Parameters
     ----------
     model
         Fitted to a study.
-    setting
+    scenario
         The experiment, on the machine's ranks.
     schedule
-        How often what is done.
+        How often evaluations and residuals are due.
     machine
-        Where.
-    drawn_rounds
-        Participants of the first rounds; after the last of them they come again.
+        Latency, bandwidth and speed.
+    rounds
+        Participants of the first rounds; after the last of them they are repeated.
     """
-    workload = setting.workload
-    drawn = model.draw(setting, drawn_rounds)
-    found, now = [], 0.0
+    sampled = model.sample_rounds(scenario, rounds)
+    timeline, now = [], 0.0
     evaluations: dict[int, float] = {}
     for t in range(schedule.rounds):
-        k = t % len(drawn_rounds)
-        one = SampledRounds(
-            [drawn.loads[k]], [drawn.passed[k]], [drawn.counts[k]], drawn.hosted
-        )
-        phases = _on(machine, model, setting, one)
-        if (t + 1) % schedule.measure_every and t + 1 < schedule.rounds:
+        k = t % len(rounds)
+        phases = _on(machine, model, scenario, _one_round(sampled, k))
+        if not schedule.measures(t):
             phases["consensus"] = 0.0
         evaluation = 0.0
-        if (t + 1) % schedule.evaluate_every == 0 or t + 1 == schedule.rounds:
+        if schedule.evaluates(t):
             if k not in evaluations:
-                who = draws.evaluated(workload, [drawn_rounds[k]])
-                evaluations[k] = model.evaluation(setting, who) / machine.speed
+                clients = evaluated_clients(scenario.workload, [rounds[k]])
+                seconds = model.evaluation(scenario, clients)
+                evaluations[k] = seconds / machine.speed
             evaluation = evaluations[k]
         end = now + sum(phases.values()) + evaluation
-        found.append(
+        timeline.append(
             SimulatedRound(
                 round=t + 1,
                 start=now,
                 evaluation=evaluation,
                 end=end,
-                participants=drawn.counts[k],
+                participants=sampled.participants[k],
                 **phases,
             )
         )
         now = end
-    return found
+    return timeline
 
 
 def waiting(rounds: Sequence[SimulatedRound]) -> float:
-    """Return the share of their time for which ranks that train do not."""
+    """Return the share of their time in which client ranks do not train or evaluate."""
     busy = sum(one.work + one.evaluation for one in rounds)
     return 1 - busy / rounds[-1].end
 
 
-def first_rounds(workload: Workload, rounds: int, most: int = 30_000_000) -> list[Ints]:
-    """Return the participants of the first rounds, at most so many in all."""
-    first = workload.participants(0)
-    count = max(1, min(rounds, most // max(1, len(first))))
-    return [first, *(workload.participants(t) for t in range(1, count))]
+def replayed_rounds(workload: Workload, rounds: int) -> list[Ints]:
+    """Return the participants of the first rounds, fewer if they are too many."""
+    return first_rounds(
+        workload,
+        lambda n: max(1, min(rounds, MAX_REPLAYED_PARTICIPANTS // max(1, n))),
+    )
+
+
+def _one_round(sampled: SampledRounds, k: int) -> SampledRounds:
+    return SampledRounds(
+        loads=[sampled.loads[k]],
+        samples_processed=[sampled.samples_processed[k]],
+        participants=[sampled.participants[k]],
+        clients_per_rank=sampled.clients_per_rank,
+    )
 
 
 def _on(
-    machine: Machine, model: Model, setting: Scenario, drawn: SampledRounds
+    machine: Machine, model: Model, scenario: Scenario, sampled: SampledRounds
 ) -> dict[str, float]:
     """Return a round's phases on the machine, from those on the one measured."""
-    phases = {n: v / machine.speed for n, v in model.phases(setting, drawn).items()}
-    step, byte = setting.depth * machine.latency, setting.depth / machine.bandwidth
-    phases["broadcast"] = step + byte * setting.broadcast_bytes
+    measured = model.phases(scenario, sampled)
+    phases = {name: seconds / machine.speed for name, seconds in measured.items()}
+    step, byte = scenario.depth * machine.latency, scenario.depth / machine.bandwidth
+    phases["broadcast"] = step + byte * scenario.broadcast_bytes
     convert = model.parts["reduce"].coefficients.get("k*U", 0.0)
-    busiest = drawn.loads[0].most * setting.reduce_bytes
-    phases["reduce"] = step + byte * setting.reduce_bytes
+    busiest = sampled.loads[0].max_clients * scenario.reduce_bytes
+    phases["reduce"] = step + byte * scenario.reduce_bytes
     phases["reduce"] += convert * busiest / machine.speed
-    phases["idle"] += SMALL_BYTES * step
+    phases["idle"] += SMALL_COLLECTIVES * step
     return phases

@@ -1,4 +1,4 @@
-"""What a scaling study asks for, as a person writes it in one file."""
+"""Options of a scaling study, from its YAML file."""
 
 import dataclasses
 import json
@@ -14,17 +14,17 @@ from fedapm_mpi.config.overrides import merge, nested_at
 from fedapm_mpi.config.schema import STRICT, PositiveInt
 
 MAX_POINTS = 10_000
-"""Runs that a study may have; each is checked before the first."""
+"""Maximum number of runs of a study; each is checked before the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strong:
-    """More and more ranks for the same clients."""
+    """Increasing numbers of ranks for the same clients."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     client_ranks: list[PositiveInt]
-    """Numbers of ranks that train; the server is one more."""
+    """Numbers of ranks that train; the server is an additional rank."""
 
     def __post_init__(self) -> None:
         check_distinct("client_ranks", self.client_ranks)
@@ -32,7 +32,7 @@ class Strong:
 
 @dataclass(frozen=True, kw_only=True)
 class Weak:
-    """As many clients for each rank, whatever the number of ranks."""
+    """The same number of clients per rank on each number of ranks."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -66,23 +66,23 @@ class Study:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     config: str | dict[str, Any]
-    """File of the experiment, seen from the study's own; or the experiment itself."""
+    """File of the experiment, relative to the study's; or the experiment itself."""
 
     change: dict[str, Any] = field(default_factory=dict)
-    """What is changed in it, nested or by keys with dots."""
+    """Values that replace those of the experiment, nested or by dotted keys."""
 
     strong: Strong | None = None
     weak: Weak | None = None
     size: Size | None = None
 
     repetitions: PositiveInt = 3
-    """How often each point is run; all points once, then all of them again."""
+    """Runs of each point; all points run once, then all of them again."""
 
     warm_up: Annotated[int, Ge(0)] = 2
-    """First rounds of a run that are left out of the figures."""
+    """First rounds of a run that are excluded from the metrics."""
 
     cores: PositiveInt = 1
-    """Cores for each rank."""
+    """Cores per rank."""
 
     launcher: str = "auto"
     """See `fedapm launch`."""
@@ -96,19 +96,20 @@ class Study:
         count = sum(map(len, cases)) * self.repetitions
         if count > MAX_POINTS:
             msg = (
-                f"{count} runs, of which {self.repetitions} repetitions, are more than "
-                f"the {MAX_POINTS} that a study may have"
+                f"{count} runs, with {self.repetitions} repetitions of each point, are "
+                f"more than the {MAX_POINTS} that a study may have; give fewer points "
+                "or repetitions"
             )
             raise ValueError(msg)
 
     def plain(self) -> dict[str, Any]:
-        """Return the study as plain values, which equal themselves once read back."""
+        """Return the study as plain values that JSON and YAML preserve."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return values
 
 
 def check_distinct(name: str, values: Sequence[Any]) -> None:
-    """Raise `ValueError` if a list is empty or says a thing twice."""
+    """Raise `ValueError` if a list is empty, too long, or has a value twice."""
     if not values:
         msg = f"{name} is empty"
         raise ValueError(msg)
@@ -121,17 +122,17 @@ def check_distinct(name: str, values: Sequence[Any]) -> None:
 
 
 def load(path: Path) -> Study:
-    """Read a study, its experiment and the changes, and validate all of it.
+    """Read a study and its experiment, and validate both.
 
     Returns
     -------
     Study
-        With the whole experiment in it, so that it needs no other file.
+        Holds the whole experiment, so that it needs no other file.
 
     Raises
     ------
     ConfigError
-        With a sentence for everything that is wrong.
+        With a sentence for each error.
     """
     study = read(path)
     values = study.config

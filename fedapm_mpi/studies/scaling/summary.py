@@ -1,4 +1,4 @@
-"""The figures of a study, one row for each point, and what its digests say."""
+"""Metrics of a study, one row per point, and a comparison of its digests."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Row:
     clients: int
     repetitions: int
     seconds: Band
-    """Of a round, medians of repetitions, evaluations left out."""
+    """Per round, medians of repetitions, without evaluations."""
 
     scaled: Scaled | None
     """None in a study over size."""
@@ -35,17 +35,17 @@ class Row:
     broadcast_bytes: int
     reduce_bytes: int
     participants: float
-    """Of a round, in the mean."""
+    """Mean number per round."""
 
     @property
     def case(self) -> str:
-        """What all its repetitions are called, see `Point.case`."""
+        """Name that its repetitions share, see `Point.case`."""
         parts = (self.kind, str(self.client_ranks), self.value)
         return "-".join(part for part in parts if part)
 
     @property
     def per_second(self) -> float:
-        """Participants trained in a second."""
+        """Participants trained per second."""
         return self.participants / self.seconds.mean
 
 
@@ -60,7 +60,7 @@ def rows_of(measured: Sequence[Measurements]) -> list[Row]:
 
 
 def differing(measured: Sequence[Measurements]) -> list[str]:
-    """Return a sentence for each point or study that has ended with several digests.
+    """Return a sentence for each point or study whose runs have several digests.
 
     Within a strong study all must be equal; elsewhere those of one point.
     """
@@ -69,12 +69,12 @@ def differing(measured: Sequence[Measurements]) -> list[str]:
         point = one.point
         same = "the strong study" if point.kind == "strong" else point.case
         groups[same][one.digest].append(point.name)
-    told = []
+    faults = []
     for same, found in groups.items():
         if len(found) > 1:
             parts = [f"{digest[:12]} ({', '.join(n)})" for digest, n in found.items()]
-            told.append(f"{same} ended with different digests: {'; '.join(parts)}")
-    return told
+            faults.append(f"{same} ended with different digests: {'; '.join(parts)}")
+    return faults
 
 
 def _row(found: Sequence[Measurements], scaled: Scaled | None) -> Row:

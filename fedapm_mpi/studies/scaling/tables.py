@@ -1,4 +1,4 @@
-"""What a scaling report says: tables, sentences and a CSV file."""
+"""Tables, notes and the CSV file of a scaling report."""
 
 import csv
 from collections.abc import Sequence
@@ -21,18 +21,19 @@ COLUMNS = (
 )  # fmt: skip
 """Of scaling.csv."""
 
-WAYS = {
+KINDS = {
     "strong": "the same clients on more ranks",
-    "weak": "as many clients for each rank",
-    "size": "the experiment changed",
+    "weak": "the same number of clients per rank",
+    "size": "one key of the experiment varied",
 }
+"""Kinds of studies, and what varies in each."""
 
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""A header and rows of as many cells."""
+"""A header, and rows with a cell for each column."""
 
 
-def figures_table(rows: Sequence[Row]) -> Table:
+def speedup_table(rows: Sequence[Row]) -> Table:
     """Return the table of speed-ups of one study."""
     header: tuple[str, ...] = (
         "client ranks", "clients", "s/round", "speed-up", "efficiency", "serial",
@@ -70,31 +71,31 @@ def phases_table(rows: Sequence[Row]) -> Table:
     return header, table
 
 
-def sentences(rows: Sequence[Row], measured: Sequence[Measurements]) -> list[str]:
-    """Return what a reader of the tables should know."""
-    told = []
-    crowded = sorted({one.hosts for one in measured if one.crowd})
+def notes(rows: Sequence[Row], measured: Sequence[Measurements]) -> list[str]:
+    """Return notes on how to read the tables."""
+    found = []
+    crowded = sorted({one.client_ranks for one in measured if one.oversubscription})
     if crowded:
-        told.append(
-            f"{', '.join(map(str, crowded))} client ranks had fewer cores than that: "
-            "what takes a core takes longer there than on a machine with one for each"
+        found.append(
+            f"{', '.join(map(str, crowded))} client ranks had fewer cores than ranks: "
+            "phases that need a core take longer there than with one core per rank"
         )
-    shares = [row.phases["work"] for row in rows if row.kind == "weak"]
-    if shares and max(shares) > 1.1 * min(shares):
-        told.append(
-            f"in the weak study a rank worked for {1e3 * min(shares):.4g} to "
-            f"{1e3 * max(shares):.4g} ms in the mean: its efficiency is not of ranks "
-            "alone"
+    works = [row.phases["work"] for row in rows if row.kind == "weak"]
+    if works and max(works) > 1.1 * min(works):
+        found.append(
+            f"in the weak study the mean work of a rank varies from "
+            f"{1e3 * min(works):.4g} to {1e3 * max(works):.4g} ms, so its efficiency "
+            "does not depend on the number of ranks alone"
         )
     if any(row.repetitions == 1 for row in rows):
-        told.append("one repetition alone gives no confidence band")
-    return told
+        found.append("a single repetition gives no confidence band")
+    return found
 
 
 def unfinished(points: Sequence[Point]) -> str:
-    """Return a sentence on the points that are left out."""
+    """Return a sentence on the unfinished points, which are left out."""
     names = ", ".join(point.name for point in points)
-    return f"not finished, and left out: {names}; the same study goes on with them"
+    return f"not finished, and left out: {names}; repeat fedapm scale run for them"
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

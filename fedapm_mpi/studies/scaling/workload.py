@@ -1,4 +1,4 @@
-"""What a model of a study's times is fitted to, from its runs and its data."""
+"""The samples that a model of a study is fitted to, from its runs and its data."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from fedapm_mpi.training.context import TrainingContext, open_context
 
 
 def samples_of(measured: Sequence[Measurements]) -> list[Sample]:
-    """Return the samples of all finished points; their data sets must be there.
+    """Return the samples of all finished points, whose data sets must exist.
 
     Raises
     ------
     FedAPMError
-        If an experiment cannot be opened any more.
+        If an experiment cannot be opened, say because its data set is gone.
     """
     known: dict[str, Workload] = {}
     found = []
@@ -38,42 +38,41 @@ def samples_of(measured: Sequence[Measurements]) -> list[Sample]:
 
 
 def workload_of(config: Config) -> Workload:
-    """Return what an experiment's configuration and data say of its clients."""
+    """Return the clients' costs and placement, from configuration and data set."""
     session = open_context(dataclasses.replace(config, device="cpu"), Serial())
     return Workload(
-        trained=session.manifest.counts["train"],
-        costs=session.training_costs,
-        tested=session.evaluation_costs,
+        train_samples=session.manifest.counts["train"],
+        training_costs=session.training_costs,
+        evaluation_costs=session.evaluation_costs,
         choose=partial(_choose, session),
         place=partial(_place, config.placement),
         places_by_cost=config.placement["name"] == "cost",
         seed=config.seed,
-        together=session.dynamic,
-        tests_all=config.evaluation.clients == "all",
+        dynamic=session.dynamic,
+        evaluates_all=config.evaluation.clients == "all",
     )
 
 
 def _sample(one: Measurements, workload: Workload) -> Sample:
-    setting = Scenario(
+    scenario = Scenario(
         workload=workload,
         nodes=np.array(one.nodes, np.int64),
         broadcast_bytes=one.broadcast_bytes,
         reduce_bytes=one.reduce_bytes,
-        crowd=one.crowd,
+        oversubscription=one.oversubscription,
     )
-    drawn = [workload.participants(t) for t in one.rounds.tolist()]
-    tested: list[Ints] = [np.arange(workload.clients)] * len(one.evaluated)
-    if not workload.tests_all:
-        tested = [workload.participants(t) for t in one.evaluated.tolist()]
+    evaluated: list[Ints] = [np.arange(workload.clients)] * len(one.evaluated)
+    if not workload.evaluates_all:
+        evaluated = [workload.participants(t) for t in one.evaluated.tolist()]
     return Sample(
         case=one.point.case,
-        setting=setting,
-        participants=drawn,
-        work=one.phases["work"] * one.hosts,
+        scenario=scenario,
+        participants=[workload.participants(t) for t in one.rounds.tolist()],
+        work=one.phases["work"] * one.client_ranks,
         phases={name: one.median(name) for name in one.phases},
         seconds=one.seconds,
-        evaluation=float(one.evaluations.mean()) if len(tested) else float("nan"),
-        evaluated=tested,
+        evaluation=float(one.evaluations.mean()) if evaluated else float("nan"),
+        evaluated=evaluated,
     )
 
 
@@ -81,11 +80,11 @@ def _choose(session: TrainingContext, clients: int, rng: np.random.Generator) ->
     try:
         session.participation.check(clients)
     except ConfigError as error:
-        msg = f"cannot foretell {clients:,} clients: {error}"
+        msg = f"cannot predict {clients:,} clients: {error}"
         raise ConfigError(msg) from error
     return session.participation.choose(clients, rng)
 
 
-def _place(part: dict[str, Any], costs: Ints, hosts: int) -> Ints:
-    placed: Ints = build_plugin(placements, part, costs, hosts)
+def _place(placement: dict[str, Any], costs: Ints, ranks: int) -> Ints:
+    placed: Ints = build_plugin(placements, placement, costs, ranks)
     return placed

@@ -10,12 +10,10 @@ from fedapm_mpi.analysis.run import last_round
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.storage.final_state import read_digest
 from fedapm_mpi.studies.sweep.grid import Cell
+from fedapm_mpi.tasks import LOSS, MetricSet
+from fedapm_mpi.tracking.metric_set import read_metric_set
 from fedapm_mpi.tracking.records import FILE, Records
-from fedapm_mpi.tracking.summary import (
-    HIGHER_IS_BETTER,
-    share_of_clients,
-    summarize_run,
-)
+from fedapm_mpi.tracking.summary import share_of_clients, summarize_run
 from fedapm_mpi.utils.atomic_io import atomic_write
 
 
@@ -30,14 +28,15 @@ def row_of(cell: Cell) -> dict[str, Any]:
         msg = f"cannot read {cell.run / FILE}: {error.strerror}"
         raise DataError(msg) from error
     last = last_round(cell.run, reader)
+    metrics = read_metric_set(cell.run)
     if last >= 0 or cell.finished:
-        summary = summarize_run(records, last if last >= 0 else None)
+        summary = summarize_run(records, metrics, last if last >= 0 else None)
         row["missing_rounds"] = summary["num_missing_rounds"]
         row["rounds"] = summary["rounds"]
         row["state"] = "finished" if cell.finished else "not finished"
         row["seconds"] = sum(_seconds(record) for record in records)
         row["num_clients"] = summary.get("num_clients")
-        row |= _figures(summary)
+        row |= _values(summary, metrics)
     if cell.finished:
         row["digest"] = read_digest(cell.run)
     return row
@@ -56,24 +55,32 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     atomic_write(path, write)
 
 
-def shown(cells: Sequence[Cell], rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """Return the table for the terminal: values, state, rounds, accuracy and loss."""
+def headline_of(cells: Sequence[Cell]) -> str:
+    """Return the most important metric of the first cell that has started."""
+    started = (cell for cell in cells if cell.run.is_dir())
+    return read_metric_set(next(started, cells[0]).run).headline
+
+
+def shown(
+    cells: Sequence[Cell], rows: Sequence[dict[str, Any]], metric: str
+) -> list[list[Any]]:
+    """Return the table for the terminal: values, state, rounds, a metric and loss."""
     keys = [*cells[0].values, "state", "rounds"]
-    figures = ["accuracy_mean", "accuracy_worst_decile"]
-    figures += ["accuracy_worst_decile_clients", "loss_mean"]
+    columns = [f"{metric}_mean", f"{metric}_worst_decile"]
+    columns += [f"{metric}_worst_decile_clients", f"{LOSS}_mean"]
     lines = []
     for row in rows:
-        counts = row.get("accuracy_clients"), row.get("num_clients")
+        counts = row.get(f"{metric}_clients"), row.get("num_clients")
         line = [_plain(row.get(key)) for key in keys]
         line.append(share_of_clients(*counts) or None)
-        lines.append([*line, *(_plain(row.get(key)) for key in figures)])
+        lines.append([*line, *(_plain(row.get(key)) for key in columns)])
     return lines
 
 
-def _figures(summary: dict[str, Any]) -> dict[str, Any]:
+def _values(summary: dict[str, Any], metrics: MetricSet) -> dict[str, Any]:
     return {
         f"{metric}_{column}": summary.get(metric, {}).get(key)
-        for metric in HIGHER_IS_BETTER
+        for metric in metrics.names
         for column, key in (COLUMNS | OPTIONAL_COLUMNS).items()
     }
 

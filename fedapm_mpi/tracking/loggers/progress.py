@@ -7,9 +7,10 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from fedapm_mpi.tasks import LOSS
 from fedapm_mpi.tracking.base import MetricsLogger, RunInfo, loggers
 from fedapm_mpi.tracking.records import Record
-from fedapm_mpi.tracking.summary import share_of_clients
+from fedapm_mpi.tracking.summary import clients_of, share_of_clients
 from fedapm_mpi.utils import terminal
 
 LOSSES = {"test": "test loss", "val": "val loss", "train": "loss after training"}
@@ -27,12 +28,17 @@ def progress(run: RunInfo) -> MetricsLogger:
     if kind == "auto":
         kind = "live" if terminal.stdout().isatty() else "lines"
     if kind == "live":
-        return LiveProgress(run.rounds, run.first_round)
-    return LineProgress(run.rounds) if kind == "lines" else NullProgress()
+        return LiveProgress(run.rounds, run.first_round, run.metrics.headline)
+    if kind == "lines":
+        return LineProgress(run.rounds, run.metrics.headline)
+    return NullProgress()
 
 
-def format_metrics(record: Mapping[str, Any]) -> str:
-    """Return the few figures of a round that fit on a line."""
+def format_metrics(record: Mapping[str, Any], headline: str) -> str:
+    """Return the few figures of a round that fit on a line.
+
+    `headline` is the metric that is shown besides the loss.
+    """
     parts = []
     taken = record.get("num_participants")
     if taken == 0:
@@ -41,14 +47,14 @@ def format_metrics(record: Mapping[str, Any]) -> str:
         parts.append(f"train loss {record['train_loss']:.4f}" + _over(taken))
     if record.get("clients") == 0:
         parts.append(f"no client was evaluated{_over(0, record.get('num_clients'))}")
-    elif record.get("accuracy") is not None:
-        evaluated, m = record.get("clients"), record.get("num_clients")
+    elif record.get(headline) is not None:
+        evaluated, m = clients_of(record, headline), record.get("num_clients")
+        worst = clients_of(record, headline, "worst_decile_clients")
         parts.append(
-            f"{LOSSES[record.get('evaluated_split', 'test')]} {record['loss']:.4f}  "
-            f"accuracy {record['accuracy']:.4f}"
+            f"{LOSSES[record.get('evaluated_split', 'test')]} {record[LOSS]:.4f}  "
+            f"{headline} {record[headline]:.4f}"
             f"{_over(evaluated, m)}  "
-            f"worst decile {record['accuracy_worst_decile']:.4f}"
-            f"{_over(record.get('worst_decile_clients'))}"
+            f"worst decile {record[f'{headline}_worst_decile']:.4f}{_over(worst)}"
         )
     if record.get("primal_residual") is not None and record.get("rho") is not None:
         parts.append(f"primal {record['primal_residual']:.2e}")
@@ -67,8 +73,9 @@ def _over(clients: int | None, of: int | None = None) -> str:
 class LineProgress(MetricsLogger):
     """Prints one line a round."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, headline: str) -> None:
         self._rounds = rounds
+        self._headline = headline
         self._before = time.monotonic()
 
     def log(self, record: Record, step: int) -> None:
@@ -77,7 +84,7 @@ class LineProgress(MetricsLogger):
         width = len(str(self._rounds))
         terminal.echo(
             f"round {record['round']:{width}}/{self._rounds}  "
-            f"{format_metrics(record)}  {now - self._before:.2f} s"
+            f"{format_metrics(record, self._headline)}  {now - self._before:.2f} s"
         )
         self._before = now
         terminal.report_lost_output()
@@ -86,7 +93,8 @@ class LineProgress(MetricsLogger):
 class LiveProgress(MetricsLogger):
     """Shows a live progress bar."""
 
-    def __init__(self, rounds: int, start: int) -> None:
+    def __init__(self, rounds: int, start: int, headline: str) -> None:
+        self._headline = headline
         self._latest = ""
         self._progress = Progress(
             TextColumn("round {task.completed}/{task.total}"),
@@ -104,12 +112,12 @@ class LiveProgress(MetricsLogger):
 
     def log(self, record: Record, step: int) -> None:
         """Advance the bar to a round's record."""
-        if record.get("accuracy") is not None and record.get("clients") != 0:
-            over = share_of_clients(record.get("clients"), record.get("num_clients"))
+        value = record.get(self._headline)
+        if value is not None and record.get("clients") != 0:
+            known = clients_of(record, self._headline)
+            over = share_of_clients(known, record.get("num_clients"))
             over = f"{over} clients, " if over else ""
-            self._latest = (
-                f"accuracy {record['accuracy']:.4f} ({over}round {record['round']})"
-            )
+            self._latest = f"{self._headline} {value:.4f} ({over}round {step})"
         loss = record.get("train_loss")
         figures = self._latest
         if loss is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms.base import LocalBudget, RoundInfo, memory_rows
+from fedapm_mpi.algorithms.base import LocalBudget, RoundInfo
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.optim.admm import Residuals
@@ -23,7 +23,7 @@ class Federation:
 
     Attributes
     ----------
-    server : (rows + memory_rows, DIM_U) Tensor
+    server : (rows + server_memory_rows, DIM_U) Tensor
         What the server holds; row 0 is the shared model.
     clients : list of dict
         The state of each client, as the algorithm keeps it.
@@ -39,7 +39,7 @@ class Federation:
         self.algorithm = algorithm
         self.quadratic = quadratic
         self.problems = quadratic.problems()
-        height = algorithm.rows + memory_rows(algorithm)
+        height = algorithm.rows + algorithm.server_memory_rows()
         self.server = torch.zeros(height, DIM_U, dtype=torch.float64)
         self.server[0] = quadratic.start_u
         self.clients = [
@@ -105,7 +105,7 @@ class Federation:
 
     def adapt(self) -> float:
         """Let the algorithm choose the next round's penalty, and return it."""
-        self.change_penalty(self.algorithm.next_rho(self.residuals(), self.index))
+        self.change_penalty(self.algorithm.next_penalty(self.residuals(), self.index))
         return self.algorithm.rho
 
     def residuals(self) -> Residuals:

@@ -114,7 +114,7 @@ def test_a_client_is_evaluated_with_its_own_model(name):
     problem, client = federation.problems[1], federation.clients[1]
     before, sent = snapshot(federation)[1], federation.server.clone()
     problem.forget()
-    federation.algorithm.personalise(sent, client, problem, 0.1)
+    federation.algorithm.load_personal_model(sent, client, problem, 0.1)
     assert torch.equal(problem.shared, client["own"])
     assert not torch.equal(problem.shared, client["shared"])
     assert torch.equal(sent, federation.server)

@@ -196,7 +196,9 @@ def test_fine_tuning_takes_its_own_steps_and_leaves_no_trace(name, part, decay):
             client, broadcast = federation.clients[i], federation.server.clone()
             before = deepcopy(client)
             problem.forget()
-            federation.algorithm.personalise(broadcast, client, problem, UNEVEN[i])
+            federation.algorithm.load_personal_model(
+                broadcast, client, problem, UNEVEN[i]
+            )
             assert torch.equal(broadcast, federation.server)
             assert client.keys() == before.keys()
             assert all(torch.equal(client[entry], before[entry]) for entry in before)

@@ -226,23 +226,23 @@ def residuals(primal, dual, scale_primal=1.0, scale_dual=1.0):
 )
 def test_the_ratio_at_which_it_changes_and_the_factor(primal, dual, expected):
     algorithm = exact(2.0, ratio=2.999, factor=4.0)
-    assert algorithm.next_rho(residuals(primal, dual), 1) == expected
+    assert algorithm.next_penalty(residuals(primal, dual), 1) == expected
 
 
 def test_relative_residuals_are_compared_in_their_own_units():
     large_primal = residuals(100.0, 1.0, scale_primal=1e4, scale_dual=1.0)
-    assert exact(1.0, residuals="absolute").next_rho(large_primal, 1) == 2.0
-    assert exact(1.0, residuals="relative").next_rho(large_primal, 1) == 0.5
-    assert exact(1.0).next_rho(large_primal, 1) == 2.0
+    assert exact(1.0, residuals="absolute").next_penalty(large_primal, 1) == 2.0
+    assert exact(1.0, residuals="relative").next_penalty(large_primal, 1) == 0.5
+    assert exact(1.0).next_penalty(large_primal, 1) == 2.0
 
 
 def test_it_stays_within_its_bounds():
     grow, shrink = residuals(100.0, 1.0), residuals(1.0, 100.0)
     bounds = {"smallest": 0.8, "largest": 1.5}
-    assert exact(1.0, **bounds).next_rho(grow, 1) == 1.5
-    assert exact(1.0, **bounds).next_rho(shrink, 1) == 0.8
-    assert exact(1.0, smallest=0.8).next_rho(grow, 1) == 2.0
-    assert exact(1.0, largest=1.5).next_rho(shrink, 1) == 0.5
+    assert exact(1.0, **bounds).next_penalty(grow, 1) == 1.5
+    assert exact(1.0, **bounds).next_penalty(shrink, 1) == 0.8
+    assert exact(1.0, smallest=0.8).next_penalty(grow, 1) == 2.0
+    assert exact(1.0, largest=1.5).next_penalty(shrink, 1) == 0.5
     with pytest.raises(ValueError, match="smallest must not be above largest"):
         exact(1.0, smallest=2.0, largest=1.0)
     with pytest.raises(ValueError, match="rho 1 is not between"):
@@ -253,12 +253,12 @@ def test_every_and_until():
     """It is looked at in rounds 3, 6, 9 of which 9 is the last."""
     algorithm = exact(1.0, every=3, until=9)
     bad = residuals(100.0, 1.0)
-    changed = [t for t in range(1, 20) if algorithm.next_rho(bad, t) != 1.0]
+    changed = [t for t in range(1, 20) if algorithm.next_penalty(bad, t) != 1.0]
     assert changed == [3, 6, 9]
 
 
 def test_without_balance_it_never_changes():
-    assert Exact(rho=0.3).next_rho(residuals(100.0, 1.0), 1) == 0.3
+    assert Exact(rho=0.3).next_penalty(residuals(100.0, 1.0), 1) == 0.3
 
 
 def test_every_and_until_in_a_run():

@@ -6,7 +6,7 @@ The server's array is updated section by section where clients hold different pa
 import pytest
 import torch
 
-from fedapm_mpi.algorithms import RoundInfo, algorithms, memory_rows
+from fedapm_mpi.algorithms import RoundInfo, algorithms
 from fedapm_mpi.federation.builder import build_plugin
 from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
 from tests.support.processes.cli_runs import FEDAPM, FEDSIM
@@ -27,7 +27,7 @@ OPTIONS = {
 def rounds(algorithm, cuts):
     """Return the server's array after some rounds, stepped by these columns."""
     generator = torch.Generator().manual_seed(1)
-    height = algorithm.rows + memory_rows(algorithm)
+    height = algorithm.rows + algorithm.server_memory_rows()
     server = torch.zeros(height, D, dtype=torch.float64)
     server[0] = torch.randn(D, generator=generator, dtype=torch.float64)
     for t in range(ROUNDS):

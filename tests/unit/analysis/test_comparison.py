@@ -10,7 +10,9 @@ from fedapm_mpi.analysis.comparison import COLUMNS, notes, table_rows
 from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.tracking.summary import HIGHER_IS_BETTER
+from fedapm_mpi.tasks.classification import Classification
+
+HIGHER_IS_BETTER = Classification.metric_set().higher_is_better
 
 SHA = "a" * 64
 CLIENTS = (0.5, 0.75, float("nan"), 1.0)

@@ -1,16 +1,9 @@
 """What the doctor concludes, from invented ranks; no MPI, no cluster."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
-from fedapm_mpi.cli import doctor
-from fedapm_mpi.comm import Serial
-from fedapm_mpi.doctor import launch_env as environment
 from fedapm_mpi.doctor.checks import run_checks
 from fedapm_mpi.doctor.checks.affinity import gpu_map
 from fedapm_mpi.doctor.findings import (
@@ -18,47 +11,14 @@ from fedapm_mpi.doctor.findings import (
     DataReport,
     DataSet,
     FilesystemReport,
-    Finding,
     Observations,
-    ShardFault,
     exit_code,
-    names,
-    numbers,
 )
 from fedapm_mpi.doctor.preflight import InstalledLaunchers
-from fedapm_mpi.doctor.rank_info import RankInfo, collect, source_digest
-from fedapm_mpi.doctor.report import plain
 from fedapm_mpi.engine.device import node_local_rank
-from fedapm_mpi.errors import ConfigError
+from tests.support.invented_ranks import MPICH, data, rank, ranks, shard
 
-MPICH = "MPICH Version: 5.0.2"
 OPEN_MPI = "Open MPI v5.0.11"
-
-
-def rank(number, size=6, **changes):
-    """Return a rank of a healthy job: two on each of the hosts n1, n2, …"""
-    healthy = RankInfo(
-        rank=number,
-        size=size,
-        host=f"n{number // 2 + 1}",
-        node=number // 2 * 2,
-        launched=size,
-        launched_by="PMI_SIZE",
-        launcher="srun",
-        pmi="pmi2",
-        library=MPICH,
-        libraries=["/opt/mpich/lib/libmpi.so.12"],
-        cores=[0, 1, 2, 3],
-        versions={"python": "3.11.7", "fedapm_mpi": "0.1.0", "torch": "2.13.0"},
-        source="abc",
-        memory_size=10**10,
-        memory_free=10**10,
-    )
-    return replace(healthy, **changes)
-
-
-def ranks(size=6, **changes):
-    return [rank(k, size, **changes) for k in range(size)]
 
 
 def found(observed):
@@ -341,18 +301,6 @@ def test_collectives_that_are_wrong():
     assert "rank 2" in finding.what
 
 
-def data(**changes):
-    seen = [DataReport(rank=k, manifest="a", looked=k % 2 == 0) for k in range(6)]
-    seen[4] = replace(seen[4], **changes)
-    return Observations(
-        ranks=ranks(), data=[DataSet(directory="/d", sha256="a", seen=seen)]
-    )
-
-
-def shard(kind, name="shard-1.h5"):
-    return ShardFault(shard=name, kind=kind, text=f"/d/{name} is {kind}")
-
-
 DATA = {
     "folder": ({"folder": False, "manifest": None, "faults": [shard("missing")]},
                "fault", "missing data", "n3 has no folder /d"),
@@ -384,163 +332,3 @@ def test_no_data_set_at_all():
         ranks=ranks(), data=[DataSet(directory="/d", error="/d is no")]
     )
     assert exit_code(run_checks(observed)) == 3
-
-
-def test_exit_codes():
-    fault, warning = Finding("fault", "", "", ""), Finding("warning", "", "", "")
-    of_data = Finding("fault", "", "", "", "data")
-    assert exit_code([warning]) == 0
-    assert exit_code([of_data, warning]) == 3
-    assert exit_code([of_data, fault]) == 2
-
-
-def test_the_worst_comes_first():
-    some = [*ranks(launched=6)[:5], rank(5, source="xyz", memory_free=None)]
-    levels = [one.level for one in run_checks(Observations(ranks=some, clocks=[0] * 6))]
-    assert levels == ["fault"]
-    some = [replace(one, memory_free=None) for one in some]
-    levels = [one.level for one in run_checks(Observations(ranks=some))]
-    assert levels == ["fault", "warning"]
-
-
-HYDRA = {"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
-STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}
-OMPI = {"OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "0"}
-
-
-@pytest.mark.parametrize(
-    ("variables", "launcher", "pmi"),
-    [
-        ({}, None, None),
-        ({"SLURM_NTASKS": "6", "SLURM_PROCID": "0"}, None, None),
-        (HYDRA, "mpich", "pmi"),
-        (STEP | HYDRA, "mpich", "pmi"),
-        (STEP, "srun", None),
-        (STEP | {"PMI_RANK": "0", "SLURM_MPI_TYPE": "pmi2"}, "srun", "pmi2"),
-        (STEP | {"PMIX_RANK": "0", "SLURM_MPI_TYPE": "pmix"}, "srun", "pmix"),
-        (OMPI, "openmpi", "pmix"),
-        (STEP | OMPI, "openmpi", "pmix"),
-        ({"PALS_RANKID": "0"}, "cray", "pals"),
-        ({"PMI_RANK": "0"}, "mpich", "pmi"),
-    ],
-)
-def test_what_the_environment_says_of_the_launcher(variables, launcher, pmi):
-    assert environment.started_by(variables) == launcher
-    assert environment.pmi_mode(variables) == pmi
-
-
-@pytest.mark.parametrize(
-    ("kind", "launcher", "pmi", "told"),
-    [
-        ("mpich", "srun", "pmi2", None),
-        ("mpich", "srun", "pmix", "srun --mpi=pmix"),
-        ("mpich", "srun", None, "srun --mpi=none"),
-        ("openmpi", "srun", "pmi2", "srun --mpi=pmi2"),
-        ("openmpi", "srun", "pmix", None),
-        ("intel", "mpich", "pmi", None),
-        ("openmpi", "mpich", "pmi", "the mpiexec of MPICH"),
-        ("unknown", "mpich", "pmi", None),
-        ("unknown", "srun", None, None),
-        ("mpich", None, None, None),
-    ],
-)
-def test_which_launcher_does_not_suit(kind, launcher, pmi, told):
-    assert environment.mismatch(kind, launcher, pmi) == told
-
-
-def test_libraries_are_found_by_their_names(tmp_path):
-    for name in ("a/libmpi.so.40", "a/libmpi_cxx.so.40", "b/libm.so", "c/libmpich.so"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    path = ":".join(str(tmp_path / name) for name in ("c", "a", "", "b", "c", "no"))
-    a, c = (str((tmp_path / n).resolve()) for n in ("a/libmpi.so.40", "c/libmpich.so"))
-    assert environment.libraries_in(path) == [c, a]
-    maps = f"7f-80 r-xp 0 08:01 5    {a}\n7f-80 r--p 0 08:01 5    {a}\n"
-    maps += "7f-80 r-xp 0 08:01 6    /usr/lib/libm.so.6\n7f-80 rw-p 0 00:00 0 \n"
-    assert environment.libraries_mapped(maps) == [a]
-
-
-def test_a_rank_tells_of_itself():
-    own = collect(Serial())
-    assert own.cores == sorted(os.sched_getaffinity(0))
-    assert own.versions["python"] == sys.version.split()[0]
-    assert own.pid == os.getpid()
-    assert RankInfo.from_plain({**own.plain(), "of_a_later_version": 1}) == own
-
-
-def test_the_digest_of_a_source_is_of_names_and_contents(tmp_path):
-    (tmp_path / "a.py").write_text("1")
-    first = source_digest(tmp_path)
-    (tmp_path / "notes.txt").write_text("1")
-    assert source_digest(tmp_path) == first
-    (tmp_path / "a.py").rename(tmp_path / "b.py")
-    assert source_digest(tmp_path) != first
-
-
-def test_everything_can_be_written_as_json():
-    observed = data(faults=[shard("missing")])
-    tree = json.loads(json.dumps(plain(observed, run_checks(observed))))
-    assert tree["exit_code"] == 3
-    assert tree["findings"][0]["name"] == "missing shard"
-    assert tree["ranks"][5]["host"] == "n3"
-
-
-def test_short_forms():
-    assert numbers([5, 0, 2, 1]) == "0-2, 5"
-    assert numbers([]) == "–"
-    assert names(["a", "b", "a"]) == "a, b"
-    assert names("abcdef") == "a, b, c, d and 2 more"
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--timeout", "0"], "--timeout must be above 0, not 0"),
-        (["--size", "-1"], "--size must be above 0, not -1"),
-        (["a.yaml", "b.yaml"], "name one CONFIG at most, not a.yaml and b.yaml"),
-        (["rounds=3"], "rounds=3 replaces a value of a CONFIG, but there is none"),
-        (["nowhere"], "nowhere is neither a CONFIG nor a directory of data"),
-        (["--folder", "nowhere"], "--folder: nowhere is not a folder"),
-    ],
-)
-def test_mistakes_on_the_command_line(words, told, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=told):
-        doctor._read_order(words)
-
-
-def test_the_folder_of_runs_is_looked_at_where_there_is_one(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert doctor._read_order([]).folder == tmp_path
-    (tmp_path / "runs").mkdir()
-    assert doctor._read_order([]).folder == tmp_path / "runs"
-
-
-@pytest.mark.parametrize(
-    ("words", "seconds"),
-    [([], 60), (["--timeout", "3", "x"], 3), (["--timeout", "x"], 60)],
-)
-def test_every_rank_reads_the_timeout_for_itself(words, seconds):
-    assert doctor._timeout(words) == seconds
-
-
-def test_a_process_that_hangs_says_where_and_ends():
-    code = (
-        "import time\n"
-        "from fedapm_mpi.doctor import watchdog as watch\n"
-        "watch.LAST_RANK_DELAY = 0.2\n"
-        "watch = watch.Watchdog(60)\n"
-        "watch.knows(3, 4, lambda code: time.sleep(60))\n"  # the end hangs as well
-        "watch.step('sum', 0.1)\n"
-        "time.sleep(60)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=40,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "rank 3 of 4 on" in done.stderr
-    assert "has been at 'sum' for 0.1 s" in done.stderr

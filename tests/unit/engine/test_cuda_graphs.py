@@ -14,7 +14,7 @@ from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import open_device
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
-from fedapm_mpi.errors import ConfigError, TrainingError
+from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.models.cnn import CNN
 from fedapm_mpi.models.resnet18 import resnet18
@@ -30,35 +30,9 @@ from tests.support.processes.cli_runs import (
 from tests.support.processes.mpiexec import find_mpiexec
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
 PICTURE = (3, 8, 8)
-
-
-def test_no_gpu_is_an_error_that_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"device: rank 1 on .* sees no GPU"):
-        open_device("cuda", 1, [-1, 1])
-
-
-def test_a_server_without_clients_needs_none(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert open_device("cuda", 0, [-1, 1]).type == "cpu"
-    assert open_device("cpu", 1, [-1, 1]).type == "cpu"
-
-
-def test_ranks_of_a_node_take_its_gpus_in_turn(monkeypatch):
-    chosen = []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda mode: None)
-    nodes = [-1, 0, 0, 0, 4, 4, 6]
-    found = [open_device("cuda", rank, nodes).index for rank in range(1, 7)]
-    assert found == chosen == [0, 1, 0, 0, 1, 0]
-
-
-def test_half_precision_needs_single_precision():
-    with pytest.raises(ConfigError, match="precision 'bf16' needs dtype 'float32'"):
-        validate(experiment("data", precision="bf16", dtype="float64"), "test")
 
 
 class Dropping(CNN):
@@ -157,6 +131,7 @@ def test_a_loss_that_is_not_finite_ends_the_phase():
 
 DROPPING = "motion"
 """A GPU draws other numbers than a processor: this case is not compared with one."""
+
 
 CASES = {
     "plain": {"algorithm": FEDAPM | {"personal_work": {"epochs": 3}}},

@@ -1,7 +1,6 @@
 """Dealing participants to the ranks of a node."""
 
 from itertools import product
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,18 +75,16 @@ def test_the_slowest_rank_is_near_the_best_possible(ranks):
 
 def test_passes_by_hand():
     samples = whole([0, 30, 100])
-    algorithm = SimpleNamespace(
-        batch_size=40,
-        personal_work=LocalBudget(epochs=3),
-        shared_work=LocalBudget(xi=0.1, decay=0.5, max_epochs=2),
-        other_work=LocalBudget(steps=4),
-        fine_tune_work=LocalBudget(epochs=10),
-        lr=0.1,
-    )
+    phases = [
+        LocalBudget(epochs=3),
+        LocalBudget(xi=0.1, decay=0.5, max_epochs=2),
+        LocalBudget(steps=4),
+    ]
     # Epochs 3 + 2, and four batches of 40 or of all there is.
-    assert samples_processed(algorithm, samples).tolist() == [0, 150 + 120, 500 + 160]
-    tuned = samples_processed(algorithm, samples, fine_tuning=True)
+    assert samples_processed(phases, 40, samples).tolist() == [0, 150 + 120, 500 + 160]
+    tuned = samples_processed([LocalBudget(epochs=10)], 40, samples)
     assert tuned.tolist() == [0, 300, 1000]
-    full_batch = SimpleNamespace(batch_size=0, work=LocalBudget(steps=2))
-    assert samples_processed(full_batch, samples).tolist() == [0, 60, 200]
-    assert samples_processed(SimpleNamespace(), samples).tolist() == [0, 0, 0]
+    for full_batch in (0, None):
+        found = samples_processed([LocalBudget(steps=2)], full_batch, samples)
+        assert found.tolist() == [0, 60, 200]
+    assert samples_processed([], None, samples).tolist() == [0, 0, 0]

@@ -227,8 +227,9 @@ def test_fine_tuning_follows_the_rule(data, tmp_path):
 def test_costs_leave_out_what_is_dropped(data):
     algorithm = open_context(config(data), Serial()).algorithm
     counts = read_manifest(str(data)).counts["train"]
-    assert samples_processed(algorithm, counts).tolist() == [18, 16, 24, 10]
-    found = samples_processed(algorithm, counts, batching=Batching("drop"))
+    work = algorithm.local_budgets(), algorithm.mini_batch_size()
+    assert samples_processed(*work, counts).tolist() == [18, 16, 24, 10]
+    found = samples_processed(*work, counts, batching=Batching("drop"))
     assert found.tolist() == [16, 16, 24, 8]
 
 

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics as sk
 
 from fedapm_mpi.errors import DataError, TrainingError
-from fedapm_mpi.tasks.classification import client_metrics, confusion
+from fedapm_mpi.tasks.classification import Classification, client_metrics, confusion
 
 
 def softmax(logits):
@@ -180,3 +180,20 @@ def test_confusion_of_small_integers_does_not_overflow(dtype):
 def test_confusion_of_nothing():
     nothing = np.empty(0, dtype=np.int64)
     assert_array_equal(confusion(nothing, nothing, 3), np.zeros((3, 3)))
+
+
+def test_models_that_tell_classes_apart_are_not_reported():
+    remarks = Classification().remarks
+    summary = {"rounds": 3, "clients_with_classes": 7, "one_class_clients": 0}
+    assert remarks(summary) == []
+    one = summary | {"one_class_clients": 1, "one_class_most_samples": 10}
+    (line,) = remarks(one)
+    assert line.startswith("the models of 1 of 7 clients predict the same class")
+    assert "unscaled" not in line  # one alone has another reason
+    # Few samples have equal predictions by chance, unless those of many clients do.
+    few = {"one_class_most_samples": 9}
+    assert remarks(one | few) == []
+    assert remarks(summary | few | {"one_class_clients": 7}) == []
+    many = {"one_class_clients": 10, "clients_with_classes": 20}
+    assert "unscaled" in remarks(summary | few | many)[0]
+    assert remarks(summary | few | many | {"clients_with_classes": 21}) == []

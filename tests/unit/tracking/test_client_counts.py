@@ -13,6 +13,7 @@ from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
+from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.tracking.loggers.progress import format_metrics
 from fedapm_mpi.tracking.summary import remarks, summarize_run
 from fedapm_mpi.training.runner import train
@@ -94,9 +95,11 @@ def test_the_part_that_was_evaluated_is_counted(toy, tmp_path):
     evaluation = {"every": 1, "split": "train"}
     records, _, rows = trained(toy["odd"], tmp_path / "run", evaluation=evaluation)
     assert {record["evaluated_split"] for record in records} == {"train"}
-    assert "loss after training " in format_metrics(records[-1])
-    assert "test loss" not in format_metrics(records[-1])
-    assert "val loss " in format_metrics(records[-1] | {"evaluated_split": "val"})
+    assert "loss after training " in format_metrics(records[-1], "accuracy")
+    assert "test loss" not in format_metrics(records[-1], "accuracy")
+    assert "val loss " in format_metrics(
+        records[-1] | {"evaluated_split": "val"}, "accuracy"
+    )
     assert [row["evaluated_samples"] for row in rows] == [
         row["train_samples"] for row in rows
     ]
@@ -153,22 +156,6 @@ def test_models_that_predict_one_class_are_told(tmp_path, capsys):
     assert "shift=standardise" in told
 
 
-def test_models_that_tell_classes_apart_are_not_reported():
-    summary = {"rounds": 3, "clients_with_classes": 7, "one_class_clients": 0}
-    assert remarks(summary, 8) == []
-    one = summary | {"one_class_clients": 1, "one_class_most_samples": 10}
-    (line,) = remarks(one, 8)
-    assert line.startswith("the models of 1 of 7 clients predict the same class")
-    assert "unscaled" not in line  # one alone has another reason
-    # Few samples have equal predictions by chance, unless those of many clients do.
-    few = {"one_class_most_samples": 9}
-    assert remarks(one | few, 8) == []
-    assert remarks(summary | few | {"one_class_clients": 7}, 8) == []
-    many = {"one_class_clients": 10, "clients_with_classes": 20}
-    assert "unscaled" in remarks(summary | few | many, 20)[0]
-    assert remarks(summary | few | many | {"clients_with_classes": 21}, 21) == []
-
-
 def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_path):
     first, second = (write_run(tmp_path / name) for name in ("a", "b"))
     add_counts(first, clients=3, num_clients=4)
@@ -185,12 +172,12 @@ def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_
 def test_records_of_before_there_were_counts_are_read(tmp_path):
     runs = read_runs([write_run(tmp_path / "run")])
     assert runs[0].evaluated() == ""
-    assert remarks(runs[0].summary, 4) == []
+    assert remarks(runs[0].summary, "accuracy", 4) == []
     assert {row[2 + list(COLUMNS).index("clients")] for row in table_rows(runs)} == {
         None
     }
     old = {"train_loss": 1.0, "loss": 0.5, "accuracy": 0.25, "f1": 0.0}
-    shown = format_metrics(old | {"accuracy_worst_decile": 0.0})
+    shown = format_metrics(old | {"accuracy_worst_decile": 0.0}, "accuracy")
     assert "client" not in shown
     assert "accuracy 0.2500" in shown
 
@@ -209,12 +196,15 @@ def test_means_over_evaluations_of_changing_clients_are_told():
         counts = {"clients": clients, "worst_decile_clients": 1, "num_clients": 9}
         return {"round": t, "loss": 1.0, "accuracy": accuracy, **counts}
 
-    summary = summarize_run([record(1, 0.9, 1), record(2, 0.5, 4), record(3, 0.4, 9)])
+    summary = summarize_run(
+        [record(1, 0.9, 1), record(2, 0.5, 4), record(3, 0.4, 9)],
+        Classification.metric_set(),
+    )
     accuracy = summary["accuracy"]
     assert (accuracy["best"], accuracy["best_clients"]) == (0.9, 1)
     assert accuracy["mean_of_last_ten_fewest_clients"] == 1
     assert accuracy["mean_of_last_ten_most_clients"] == 9
-    told = remarks(summary, 9)
+    told = remarks(summary, "accuracy", 9)
     assert "the mean of the last 3 evaluations is over 1 to 9 clients" in told
     assert "the best accuracy is over 1 of 9 clients" in told
 

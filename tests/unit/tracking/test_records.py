@@ -15,6 +15,7 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.studies.sweep.grid import Cell
 from fedapm_mpi.studies.sweep.table import row_of
+from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.tracking.records import (
     Records,
     format_ranges,
@@ -191,7 +192,7 @@ def test_gaps_spans_and_the_longest_rising_part():
 def test_the_summary_says_over_which_rounds_it_is():
     kept = [t for t in range(31) if t not in (7, 25, 26, 30)]
     records = [{"round": t, "loss": 0.5, "accuracy": t / 100} for t in kept]
-    summary = summarize_run(records, 30)
+    summary = summarize_run(records, Classification.metric_set(), 30)
     assert summary["rounds"] == 30
     assert summary["evaluations"] == 26
     assert summary["missing_rounds"] == "7,25-26,30"

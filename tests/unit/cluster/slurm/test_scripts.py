@@ -4,13 +4,10 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
-from fedapm_mpi.cli.main import main
-from fedapm_mpi.cluster.site import Site, read_site
+from fedapm_mpi.cluster.site import Site
 from fedapm_mpi.cluster.slurm.scripts import (
     JobResources,
     TrainJob,
@@ -18,12 +15,11 @@ from fedapm_mpi.cluster.slurm.scripts import (
     render_training,
 )
 from fedapm_mpi.errors import ConfigError
-from tests.support import ROOT
-from tests.support.processes.cli_runs import experiment, write_config
 
 SHAPE = JobResources(nodes=3, tasks_per_node=2, time="1:00:00")
+
+
 RUN = TrainJob(name="mine", config="mine.yaml", run_dir="runs/mine-$SLURM_JOB_ID")
-SITES = sorted((ROOT / "launch" / "sites").glob("*.yaml"))
 
 
 def options(script):
@@ -169,86 +165,3 @@ def test_a_template_that_is_wrong_is_told(tmp_path, text, told):
         own.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(told)):
         render_training(Site(template=str(own)), SHAPE, RUN, "runs")
-
-
-@pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
-def test_example_profiles_are_taken(path):
-    script = render_training(read_site(path), SHAPE, RUN, "runs")
-    assert subprocess.run(["bash", "-n", "-c", script], check=False).returncode == 0
-
-
-def test_there_are_example_profiles():
-    assert [path.stem for path in SITES] == ["box", "cpu", "gpu"]
-
-
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"acount": "x"}, "acount: unknown key; did you mean 'account'?"),
-        ({"options": ["exclusive"]}, "'exclusive' is no option of sbatch"),
-        ({"cores": 0}, "cores: input should be greater than or equal to 1, got 0"),
-    ],
-)
-def test_a_profile_that_is_wrong_is_told(tmp_path, values, told):
-    path = tmp_path / "site.yaml"
-    path.write_text(yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match=re.escape(told)):
-        read_site(path)
-
-
-def test_a_profile_named_by_the_environment(tmp_path, monkeypatch):
-    path = tmp_path / "site.yaml"
-    path.write_text("partition: fast\n")
-    monkeypatch.setenv("FEDAPM_SITE", str(path))
-    assert read_site(None).partition == "fast"
-    monkeypatch.delenv("FEDAPM_SITE")
-    assert read_site(None) == Site()
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FEDAPM_SITE", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "s.yaml").write_text("venv: nowhere\n")
-    return write_config(tmp_path / "c.yaml", experiment(tmp_path / "data"))
-
-
-def test_render_prints_the_script(config, capsys):
-    words = ["slurm", "render", "c.yaml", "rounds=5", "--nodes", "2", "--time", "2-0"]
-    assert main(words) == 0
-    script = capsys.readouterr().out
-    assert options(script)["--time"] == "2-0"
-    assert script.endswith('train "$config" rounds=5 --run-dir "$run_dir" --resume\n')
-    assert not Path("runs").exists()
-
-
-def test_the_template_can_be_copied(config, capsys):
-    assert main(["slurm", "template"]) == 0
-    Path("own.j2").write_text(capsys.readouterr().out)
-    Path("site.yaml").write_text("template: own.j2\n")
-    own, come = (
-        render_training(site, SHAPE, RUN, "runs")
-        for site in (read_site(Path("site.yaml")), Site())
-    )
-    assert own == come
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        ([], "name a configuration, or a sweep by --sweep"),
-        (["c.yaml", "rounds=x"], "rounds"),
-        (["c.yaml", "--time", "soon"], "'soon' is not a time limit"),
-        (["c.yaml", "--nodes", "0"], "--nodes must be at least 1, not 0"),
-        (["c.yaml", "--at-once", "2"], "--at-once is for the cells of a --sweep"),
-        (["c.yaml", "--sweep", "s.yaml"], "--sweep and CONFIG do not go together"),
-        (["--study", "s.yaml", "--nodes", "2"], "--study and --nodes do not go"),
-        (["--study", "s.yaml", "--at-once", "2"], "--at-once is for the cells"),
-        (["c.yaml", "--site", "s.yaml"], "venv: there is no nowhere/bin/python"),
-        (["c.yaml"], "there is no sbatch on the PATH"),
-    ],
-)
-def test_what_cannot_be_submitted_is_told(config, capsys, words, told):
-    assert main(["slurm", "submit", *words]) == 2
-    assert told in capsys.readouterr().err

@@ -79,9 +79,9 @@ def test_phases_and_idle_time_add_up_to_the_round(study):
     for name, value in expected.items():
         assert one.median(name) == pytest.approx(value), name
     assert one.evaluations.tolist() == pytest.approx([0.4, 0.4])
-    four = next(m for m in measured if m.hosts == 4)
-    assert four.crowd == pytest.approx(4 / 3 - 1)  # on three cores
-    assert one.crowd == 0
+    four = next(m for m in measured if m.client_ranks == 4)
+    assert four.oversubscription == pytest.approx(4 / 3 - 1)  # on three cores
+    assert one.oversubscription == 0
     assert one.evaluated.tolist() == [1, 3]
 
 
@@ -90,7 +90,7 @@ def test_a_report_says_what_was_measured(study, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "digests agree over all rank counts and repetitions" in told
     assert "4.00 ± 0.00" in told
-    assert "4 client ranks had fewer cores than that" in told
+    assert "4 client ranks had fewer cores than ranks" in told
     with (tmp_path / "out" / "report" / "scaling.csv").open(newline="") as file:
         rows = {(r["kind"], r["client_ranks"]): r for r in csv.DictReader(file)}
     assert float(rows["strong", "4"]["speed_up"]) == pytest.approx(4)
@@ -131,7 +131,7 @@ def test_what_is_not_finished_is_named_and_left_out(study, tmp_path, capsys):
     assert cli.main(["scale", "report", str(tmp_path / "out")]) == 0
     told = capsys.readouterr().out
     assert "not finished, and left out: strong-2-0, strong-4-0" in told
-    assert "one repetition alone gives no confidence band" in told
+    assert "a single repetition gives no confidence band" in told
     (row,) = rows_of(read_points(points, 1)[0])
     assert (row.kind, row.repetitions) == ("strong", 1)
     (points[0].run / "final" / "digest.txt").unlink()

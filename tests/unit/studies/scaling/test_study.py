@@ -87,7 +87,7 @@ def test_a_mistake_is_told_before_anything_is_written(tmp_path, toy, changes, wo
 def test_another_study_in_the_same_folder_is_refused(tmp_path, toy):
     laid_out(tmp_path, toy["features"])
     told = refused(tmp_path, toy, repetitions=3, warm_up=2)
-    assert "holds another study; name another folder by --out:" in told
+    assert "holds another study; give another folder by --out:" in told
     assert told.endswith("\n  repetitions: 2 -> 3\n  warm_up: 1 -> 2")
 
 

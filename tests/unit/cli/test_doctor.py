@@ -1,0 +1,38 @@
+"""The command line of ``fedapm doctor``: what is refused, and what is looked at."""
+
+import pytest
+
+from fedapm_mpi.cli import doctor
+from fedapm_mpi.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--timeout", "0"], "--timeout must be above 0, not 0"),
+        (["--size", "-1"], "--size must be above 0, not -1"),
+        (["a.yaml", "b.yaml"], "name one CONFIG at most, not a.yaml and b.yaml"),
+        (["rounds=3"], "rounds=3 replaces a value of a CONFIG, but there is none"),
+        (["nowhere"], "nowhere is neither a CONFIG nor a directory of data"),
+        (["--folder", "nowhere"], "--folder: nowhere is not a folder"),
+    ],
+)
+def test_mistakes_on_the_command_line(words, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=told):
+        doctor._read_order(words)
+
+
+def test_the_folder_of_runs_is_looked_at_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctor._read_order([]).folder == tmp_path
+    (tmp_path / "runs").mkdir()
+    assert doctor._read_order([]).folder == tmp_path / "runs"
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [([], 60), (["--timeout", "3", "x"], 3), (["--timeout", "x"], 60)],
+)
+def test_every_rank_reads_the_timeout_for_itself(words, seconds):
+    assert doctor._timeout(words) == seconds
