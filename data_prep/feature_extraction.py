@@ -21,8 +21,7 @@ from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.plugin_sources import KEY
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.plugins.faults import classify
-from fedapm_mpi.utils.atomic_io import fsync_path, write_text
-from fedapm_mpi.utils.new_file import why_not_written
+from fedapm_mpi.utils.atomic_io import fsync_path, why_not_written, write_text
 
 CHUNK = 64
 """Items of a chunk."""

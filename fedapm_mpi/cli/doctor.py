@@ -115,7 +115,7 @@ def _examine(
     seen: "InstalledLaunchers",
     watch: "Watchdog",
 ) -> int:
-    watch.knows(comm.rank, comm.size, comm.abort)
+    watch.set_rank(comm.rank, comm.size, comm.abort)
     patience = watch.seconds
     watch.step("loading torch", max(patience, LOADING_SECONDS))
     from fedapm_mpi.doctor.runner import observe, run_all_checks

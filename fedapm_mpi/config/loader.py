@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from fedapm_mpi.aggregators import aggregators
+from fedapm_mpi.aggregators.transforms import transforms
 from fedapm_mpi.algorithms.base import algorithms, declared_sharing
 from fedapm_mpi.config.overrides import (
     MAX_KEY_LENGTH,
@@ -196,10 +197,11 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for key in PLUGIN_KINDS:
         if isinstance(plain.get(key), str):
             plain[key] = {"name": plain[key]}
-    if isinstance(plain.get("loggers"), list):
-        plain["loggers"] = [
-            {"name": one} if isinstance(one, str) else one for one in plain["loggers"]
-        ]
+    for key in ("loggers", "update_transforms"):
+        if isinstance(plain.get(key), list):
+            plain[key] = [
+                {"name": one} if isinstance(one, str) else one for one in plain[key]
+            ]
     plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
     errors: list[str] = []
     config: Config | None = None
@@ -221,6 +223,13 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     if config:
         checked["loggers"], found = _check_loggers(config.loggers)
         errors += found
+        key = "update_transforms"
+        named = [
+            check_plugin(f"{key}[{k}]", transforms, part)
+            for k, part in enumerate(config.update_transforms)
+        ]
+        checked[key] = [part for part, _ in named]
+        errors += [text for _, found in named for text in found]
     if errors or config is None:
         msg = f"{where}:\n{format_list(errors)}"
         raise ConfigError(msg)

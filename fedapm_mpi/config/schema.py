@@ -271,6 +271,10 @@ class Config:
     reduction: PluginConfig = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
 
+    update_transforms: list[PluginConfig] = field(default_factory=list)
+    """Transforms of what each client sends, such as clipping, applied in this order
+    before the sum, and in the reverse order to the sum."""
+
     loggers: list[PluginConfig] = field(
         default_factory=lambda: [{"name": "jsonl"}, {"name": "progress"}]
     )

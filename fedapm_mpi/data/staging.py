@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.data.manifest import Manifest, ShardFile
 from fedapm_mpi.data.reader import shard_path
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.utils.atomic_io import file_sha256
-from fedapm_mpi.utils.new_file import open_new, why_not_written
+from fedapm_mpi.utils.atomic_io import file_sha256, open_new, why_not_written
 
 BLOCK_BYTES = 2**22
 """Bytes that are copied and hashed at a time."""

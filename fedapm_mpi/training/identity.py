@@ -26,6 +26,8 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     whole = ownsources.portable(config)
     kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
+    if not kept.get("update_transforms"):  # the identity of runs that had no such key
+        kept.pop("update_transforms", None)
     identity: dict[str, Any] = json.loads(json.dumps(kept))
     return identity
 

@@ -121,7 +121,7 @@ def test_faults_of_ranks_of_one_job_are_all_named(toy, tmp_path):
     assert "doctor: 2 faults, 1 warning" in ended.stdout
 
 
-@pytest.mark.parametrize("step", ["sum", "looking at clocks"])
+@pytest.mark.parametrize("step", ["sum", "reading clocks"])
 def test_a_rank_that_hangs_ends_the_job_with_where_each_stands(step, tmp_path):
     argv = [FAULTS, "stop", step, "--timeout", "3"]
     start = time.monotonic()

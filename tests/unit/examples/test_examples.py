@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedapm_mpi.aggregators.transforms import UpdateContext
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
@@ -138,3 +139,18 @@ class Quadratic:
 
     def gradient(self, part, batch):
         return self.a.T @ self.a @ torch.cat([self.shared, self.personal])
+
+
+def test_my_transform(here):
+    _, records = train(here, "my_transform.py")
+    assert records[-1]["accuracy"] > 0.8
+
+
+def test_my_transform_has_no_bias():
+    quantize = load("update transform", f"{EXAMPLES}/my_transform.py:Quantize")(levels=2)
+    update = np.array([-1.0, -0.3, 0.0, 0.2, 0.9])
+    rounds = [UpdateContext(0, t, np.array([0]), 1, 5) for t in range(4000)]
+    sent = np.array([quantize.encode(update.copy(), {}, one) for one in rounds])
+    assert set(sent.ravel().tolist()) == {-1.0, -0.5, 0.0, 0.5, 1.0}
+    np.testing.assert_allclose(sent.mean(axis=0), update, atol=0.02)
+    np.testing.assert_array_equal(quantize.encode(update, {}, rounds[7]), sent[7])

@@ -17,8 +17,8 @@ from fedapm_mpi.cli import main as cli
 from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.training import trust
+from tests.support.own_files import PLAIN, here, write  # noqa: F401
 from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
-from tests.unit.plugins.test_loader import PLAIN, here, write  # noqa: F401
 from tests.unit.training.test_upgrade import of_old
 
 CANARY = "open('canary', 'w').close()\n"
