@@ -174,6 +174,6 @@ def test_mistakes_are_told_once(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     # Not even by root.
-    ended = doctor(None, "--folder", "/proc/self", cwd=tmp_path)
+    ended = doctor(None, "--run-dir", "/proc/self", cwd=tmp_path)
     assert ended.returncode == 2, ended
     assert "cannot write to /proc/self" in ended.stdout

@@ -147,9 +147,8 @@ def test_my_transform(here):
 
 
 def test_my_transform_has_no_bias():
-    Quantize = load("update transform", f"{EXAMPLES}/my_transform.py:Quantize")
-        levels=2
-    )
+    kind = load("update transform", f"{EXAMPLES}/my_transform.py:Quantize")
+    quantize = kind(levels=2)
     update = np.array([-1.0, -0.3, 0.0, 0.2, 0.9])
     rounds = [UpdateContext(0, t, np.array([0]), 1, 5) for t in range(4000)]
     sent = np.array([quantize.encode(update.copy(), {}, one) for one in rounds])
