@@ -31,7 +31,7 @@ def write_run(
         "algorithm": {"name": algorithm},
         "rounds": rounds,
         "split": None,
-        "evaluation": {"every": 1, "shared": "server", "pooled": False},
+        "evaluation": {"every": 1, "shared_block": "server", "pooled": False},
         "checkpoint": {"every": 10, "keep": 2},
     }
     # YAML holds JSON.

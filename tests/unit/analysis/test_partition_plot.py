@@ -30,7 +30,7 @@ def test_the_picture_shows_every_client_and_class(origin, tmp_path, drawn, kind)
                        "clients=4", "partitioner.min_samples=5")  # fmt: skip
     paths = [tmp_path / f"{number}.{kind}" for number in (1, 2)]
     for path in paths:
-        command(inspect_command, tmp_path / "to", "--picture", path)
+        command(inspect_command, tmp_path / "to", "--plot", path)
     assert paths[0].read_bytes() == paths[1].read_bytes()
     labels, bars = drawn[0].axes[:2]
     counts = manifest.label_counts["train"]
@@ -49,7 +49,7 @@ def test_the_picture_of_very_many_clients_has_no_names(tmp_path, drawn):
     np.savez(path, x_number=np.arange(800)[:, None], y=np.arange(800) % 3,
              client=np.arange(800) // 2)  # fmt: skip
     prepare("arrays", path, tmp_path / "to")
-    command(inspect_command, tmp_path / "to", "--picture", tmp_path / "many.png")
+    command(inspect_command, tmp_path / "to", "--plot", tmp_path / "many.png")
     labels = drawn[0].axes[0]
     assert labels.images[0].get_array().shape == (400, 3)
     assert "client 7" not in [t.get_text() for t in labels.get_yticklabels()]
@@ -60,8 +60,6 @@ def test_a_picture_that_can_not_be_drawn(origin, tmp_path):
     prepare("arrays", origin, tmp_path / "to")
     for name in ("x.jpg", "x"):
         with pytest.raises(ConfigError, match=r"is written as \.png, \.svg, \.pdf"):
-            command(inspect_command, tmp_path / "to", "--picture", tmp_path / name)
+            command(inspect_command, tmp_path / "to", "--plot", tmp_path / name)
     with pytest.raises(FedAPMError, match="cannot write"):
-        command(
-            inspect_command, tmp_path / "to", "--picture", tmp_path / "no" / "x.png"
-        )
+        command(inspect_command, tmp_path / "to", "--plot", tmp_path / "no" / "x.png")

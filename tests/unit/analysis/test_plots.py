@@ -18,7 +18,7 @@ def _outside_a_terminal(monkeypatch):
 def test_the_same_runs_give_the_same_files(tmp_path):
     run = write_run(tmp_path / "run")
     for name in ("one", "two"):
-        assert cli.main(["report", str(run), "--to", str(tmp_path / name)]) == 0
+        assert cli.main(["report", str(run), "--out", str(tmp_path / name)]) == 0
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 

@@ -17,7 +17,7 @@ def test_runs_stand_side_by_side_and_files_are_written(tmp_path, capsys):
     first = write_run(tmp_path / "a")
     second = write_run(tmp_path / "b", algorithm="local", clients=(0.4, 0.9, 1.0, 1.0))
     folder = tmp_path / "new" / "folder"
-    assert cli.main(["report", str(first), str(second), "--to", str(folder)]) == 0
+    assert cli.main(["report", str(first), str(second), "--out", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert "fedapm is better than local for 1 of 4, worse for 1" in printed
     assert "0.8000" in printed
@@ -46,7 +46,8 @@ def test_runs_that_evaluated_other_clients(tmp_path, capsys):
         lines = path.read_text().splitlines()
         path.write_text("\n".join(lines[: dropped + 1] + lines[dropped + 2 :]))
     assert (
-        cli.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
+        cli.main(["report", str(first), str(second), "--out", str(tmp_path / "to")])
+        == 0
     )
     assert "better than local for 1 of 2, worse for 1" in capsys.readouterr().out
     drawn = (tmp_path / "to" / "clients.svg").read_text()
