@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from fedapm_mpi.analysis.comparison import COLUMNS, notes, table_rows
-from fedapm_mpi.analysis.run_data import read_runs
+from fedapm_mpi.analysis.comparison import COLUMNS, notes, read_runs, table_rows
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.tasks.classification import Classification
