@@ -27,7 +27,13 @@ from tests.support.processes.cli_runs import FEDAPM
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = sorted(
-    [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+    [
+        README,
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "examples" / "README.md",
+    ]
+    + [*DOCS.rglob("*.md")]
 )
 LONGEST_PARAGRAPH = 400
 BASE = {
