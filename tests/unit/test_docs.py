@@ -32,8 +32,8 @@ PAGES = sorted(
         ROOT / "CONTRIBUTING.md",
         ROOT / "CHANGELOG.md",
         ROOT / "examples" / "README.md",
+        *DOCS.rglob("*.md"),
     ]
-    + [*DOCS.rglob("*.md")]
 )
 LONGEST_PARAGRAPH = 400
 BASE = {
