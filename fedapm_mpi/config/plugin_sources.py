@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS, with_new_options
 from fedapm_mpi.config.schema import PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins import faults
@@ -26,6 +28,9 @@ from fedapm_mpi.utils.atomic_io import file_sha256
 
 KEY = "own_parts"
 """Where identities and ``provenance.json`` keep the hashes."""
+
+TRANSFORM = re.compile(r"update_transforms\[([0-9]+)\]")
+"""The place of an update transform in a configuration."""
 
 FLAG = "--accept-changed-parts"
 
@@ -60,7 +65,8 @@ def user_plugins(
                 if isinstance(option, Mapping):
                     look(f"{key}.{inner}", option)
 
-    for key in PLUGIN_KINDS:
+    # By old names as well: a saved configuration is looked at before it is read.
+    for key in (*PLUGIN_KINDS, *OLD_PLUGIN_KINDS):
         look(key, config.get(key))
     groups = config.get("groups")
     for k, group in enumerate(groups if isinstance(groups, list | tuple) else ()):
@@ -69,9 +75,10 @@ def user_plugins(
     split = config.get("split")
     if isinstance(split, Mapping):
         look("split.rule", split.get("rule"))
-    named = config.get("loggers") if loggers else None
-    for k, logger in enumerate(named if isinstance(named, list | tuple) else ()):
-        look(f"loggers[{k}]", logger)
+    for key in ("update_transforms", *(("loggers",) if loggers else ())):
+        named = config.get(key)
+        for k, one in enumerate(named if isinstance(named, list | tuple) else ()):
+            look(f"{key}[{k}]", one)
     return found
 
 
@@ -99,6 +106,9 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
             else group
             for group in groups
         ]
+    transforms = config.get("update_transforms")
+    if isinstance(transforms, list | tuple):
+        changes["update_transforms"] = [named(one) for one in transforms]
     split = config.get("split")
     if isinstance(split, Mapping) and ownparts.is_user_plugin(split.get("rule")):
         changes["split"] = {**split, "rule": _without_folder(split["rule"])}
@@ -113,17 +123,27 @@ def with_defaults(
     These come from the code that `config` names in their places: that which `values`
     names may be anybody's.
     """
+    from fedapm_mpi.aggregators.transforms import transforms
     from fedapm_mpi.config.loader import REGISTRIES, check_plugin
 
     found = {**values, "groups": [dict(group) for group in values["groups"]]}
+    found["update_transforms"] = list(values.get("update_transforms", ()))
     named = user_plugins(config, deep=False, loggers=False)
     for key, part in user_plugins(values, deep=False, loggers=False).items():
         if isinstance(part, Mapping):  # not a split rule, which has no options
-            where, _, kind = key.rpartition(".")
             name = {"name": named[key]["name"]}
+            transform = TRANSFORM.fullmatch(key)
+            if transform is not None:
+                defaults, errors = check_plugin(key, transforms, name)
+                found["update_transforms"][int(transform[1])] = (
+                    part if errors else {**defaults, **part}
+                )
+                continue
+            where, _, kind = key.rpartition(".")
             defaults, errors = check_plugin(kind, REGISTRIES[kind], name)
             holder = found["groups"][int(where[7:-1])] if where else found
-            holder[kind] = part if errors else {**defaults, **part}
+            known = part if errors else with_new_options(part, defaults)
+            holder[kind] = part if errors else {**defaults, **known}
     return found
 
 

@@ -202,7 +202,7 @@ def memory(session: TrainingContext) -> Memory:
             sizes = counts[split][members & whose]
             data += int(sizes.sum()) * each
             reading = max(reading, int(sizes.max(initial=0)) * max(each, stored))
-        state = group.new_client(session.algorithm).values()
+        state = session.new_client(group).values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in state)
         states += int((members & found.states).sum()) * size
     updates = most * 8 * session.payload.up_length
