@@ -14,7 +14,7 @@ import yaml
 from fedapm_mpi.analysis.run import find_client, load_client_model, recompute_digest
 from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
-from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.training import trust
 from tests.support.own_files import PLAIN, here, write  # noqa: F401
@@ -361,7 +361,7 @@ def test_what_belongs_to_a_part(here):  # noqa: F811
 
     write("pack/part.py", PLAIN + "import pack.inner as i\n")
     models.get("pack.part:plain")
-    found = ownsources.hashes({"model": {"name": "pack.part:plain"}})
+    found = plugin_sources.hashes({"model": {"name": "pack.part:plain"}})
     assert sorted(found) == [
         "beside_pack.py",
         "pack/__init__.py",
@@ -373,7 +373,7 @@ def test_what_belongs_to_a_part(here):  # noqa: F811
     models.get("math:sqrt")
     models.get("json:loads")
     models.get("builtins:dict")
-    found = ownsources.hashes(
+    found = plugin_sources.hashes(
         {"model": "math:sqrt", "algorithm": "json:loads", "placement": "builtins:dict"}
     )
     assert found["builtins"].startswith("built into Python 3.")
