@@ -1,17 +1,21 @@
 """Configurations printed in the documentation are ones that the package takes."""
 
+import argparse
 import re
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.main import COMMANDS
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, TrainingError
 from fedapm_mpi.models import models
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.studies.scaling.platform import load
 from fedapm_mpi.studies.scaling.study import read
 from fedapm_mpi.studies.sweep.grid import read_sweep
@@ -23,7 +27,13 @@ from tests.support.processes.cli_runs import FEDAPM
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = sorted(
-    [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+    [
+        README,
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "examples" / "README.md",
+        *DOCS.rglob("*.md"),
+    ]
 )
 LONGEST_PARAGRAPH = 400
 BASE = {
@@ -73,6 +83,35 @@ def test_links_lead_somewhere(page):
         assert target.exists(), f"{page.name} links to {link}"
         if anchor:
             assert anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def options_of(command):
+    """Return the flags of a command, those of its actions included."""
+    parser = Parser()
+    import_module(f"fedapm_mpi.cli.{command}").add_arguments(parser)
+    parsers = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            parsers += action.choices.values()
+    return {flag for one in parsers for flag in one._option_string_actions}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_have_the_flags_that_are_printed(page):
+    if page.name in ("CHANGELOG.md", "glossary.md"):
+        return  # they name earlier ones as well
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    found = re.findall(r"\bfedapm ([a-z]+)(?!:)\b([^`\n]*)", text)
+    for command, rest in found:
+        if command not in COMMANDS:
+            continue
+        words = re.sub(r"\"[^\"]*\"|'[^']*'|#.*", "", rest)
+        known = options_of(command) | {"--debug"}
+        if command == "launch":
+            inner = (word for word in words.split() if word in COMMANDS)
+            known |= {flag for one in inner for flag in options_of(one)}
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", words):
+            assert flag in known, f"fedapm {command} has no {flag}"
 
 
 def test_every_page_is_in_the_index():
@@ -150,8 +189,12 @@ def test_the_exit_codes():
     """The table has all of them."""
     text = (DOCS / "exit-codes.md").read_text("utf-8")
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
-    known = [faults.Interrupted, ConfigError, DataError, TrainingError]
-    known += [faults.PluginError, faults.InternalError, faults.OutOfMemory]
+    known = [plugin_errors.Interrupted, ConfigError, DataError, TrainingError]
+    known += [
+        plugin_errors.PluginError,
+        plugin_errors.InternalError,
+        plugin_errors.OutOfMemory,
+    ]
     assert listed == {0, EXIT_RESUMABLE, *(one.exit_code for one in known)}
 
 

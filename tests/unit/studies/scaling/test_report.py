@@ -28,11 +28,11 @@ def test_a_report_says_what_was_measured(study, tmp_path, capsys):
 
 def test_digests_that_differ_are_an_error(study, tmp_path, capsys):
     point = study[1][1]
-    (point.run / "final" / "digest.txt").write_text("other\n")
+    (point.run / "final" / "digest.txt").write_text("e" * 64)
     assert cli.main(["scale", "report", str(tmp_path / "out")]) == 70
     told = capsys.readouterr().out
     assert "the strong study ended with different digests: " in told
-    assert f"other ({point.name})" in told.replace("\n", "")
+    assert f"eeeeeeeeeeee ({point.name})" in told.replace("\n", "")
     assert "digests agree" not in told
 
 
