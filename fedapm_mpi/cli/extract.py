@@ -58,8 +58,9 @@ class ExtractCommand(Command[ExtractOptions]):
                 _say(f"{name:<12}{first}")
             return None
         source, given = request_of(args, "extract")
-        own = ownparts.is_user_plugin(source)
-        name = ownparts.absolute(source) if own else source.replace("_", "-")
+        dashed = source.replace("_", "-")
+        builtin = dashed in extractors.builtin_names()
+        name = extractors.resolve(dashed if builtin else source)
         options, errors = validate_options(
             f"extract {ownparts.shown(name)!r}", extractors.get(name), given, 1
         )
