@@ -1,6 +1,5 @@
 """What benchmarks have in common: the machine, ranks to start, figures to keep."""
 
-import csv
 import os
 import platform
 import sys
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from fedapm_mpi.training.provenance import processor_model
+from fedapm_mpi.utils.atomic_io import write_csv
+from fedapm_mpi.utils.system_info import processor_model
 
 
 def machine() -> str:
@@ -41,9 +41,5 @@ def keep(
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*header, "machine"])
-        for row in rows:
-            cells = [f"{x:.4g}" if isinstance(x, float) else x for x in row]
-            writer.writerow([*cells, machine()])
+    here = machine()
+    write_csv(path, [*header, "machine"], ([*row, here] for row in rows), ".4g")

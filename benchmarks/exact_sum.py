@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._common import keep, machine
-from fedapm_mpi.aggregators import aggregators
+from fedapm_mpi.aggregators import AggregationContext, aggregators
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.comm.runtime import open_communicator
 
@@ -63,6 +63,14 @@ def main(words: Sequence[str] | None = None) -> None:
         [max((np.abs(x).max() for x in increments), default=0.0)]
     )[0]
     terms = max(1, comm.size - 1)
+    context = AggregationContext(
+        round_index=0,
+        participants=np.arange(terms),
+        clients=[comm.rank][: len(increments)],
+        seed=0,
+        length=args.length,
+        largest=largest,
+    )
     doubles = np.zeros(args.length)
     exact = aggregators.get("exact")()
 
@@ -71,9 +79,7 @@ def main(words: Sequence[str] | None = None) -> None:
         comm.reduce_sum(doubles)
 
     def ours() -> None:
-        exact.sum(
-            comm, increments, length=args.length, largest=largest, terms=terms
-        )  # fmt: skip
+        exact.sum(comm, increments, context)
 
     plain()
     ours()  # what MPI keeps from now on is no part of a sum

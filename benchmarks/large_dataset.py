@@ -7,7 +7,6 @@ gigabytes in all, to DIR, and reads the training samples of a thousand neighbour
 """
 
 import argparse
-import resource
 import time
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.reader import Column, ShardReader, Table, write_dataset
+from fedapm_mpi.utils.system_info import peak_memory
 
 EACH, TRAIN, CLASSES, NEIGHBOURS = 10, 8, 10, 1000
 
@@ -51,7 +51,7 @@ def main() -> None:
     manifest = write_dataset(args.directory, table, splits)
     seconds = time.perf_counter() - begun
     size = sum(file.bytes for file in manifest.files)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     print(
         f"{m} clients, {size / 1e9:.1f} GB in {len(manifest.files)} files: "
         f"{seconds:.0f} s, {peak / 1e6:.0f} MB of memory at most"

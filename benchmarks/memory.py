@@ -10,7 +10,6 @@ keep, each is told of. Needs Linux.
 """
 
 import argparse
-import resource
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,18 +26,13 @@ from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.dry_run import measure, memory
 from fedapm_mpi.training.loop import run
 from fedapm_mpi.training.preemption import PreemptionGuard
+from fedapm_mpi.utils.system_info import peak_memory, resident_memory
 
 WITHIN, GROWTH = 0.15, 0.01
 """Most that the peak may differ from the plan, and memory may grow, as shares."""
 
 
 ROUNDS = 12
-
-
-def resident() -> int:
-    """Return the bytes that this process has in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 class Watch(PreemptionGuard):
@@ -50,7 +44,7 @@ class Watch(PreemptionGuard):
     @property
     def requested(self) -> bool:  # type: ignore[override]
         """Return that it is not to stop."""
-        self.found.append(resident())
+        self.found.append(resident_memory())
         return False
 
 
@@ -80,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> None:
     measure(session)
     planned = memory(session).total
     trained(session)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(comm.bcast_object(name))
         small = startup.configuration(folder) if comm.rank == SERVER else None

@@ -17,7 +17,6 @@ groups     the same clients, with one model for each kind of client: those who l
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from typing import Any
 from benchmarks.paper.runs import train
 from benchmarks.paper.studies import METHODS, STUDIES, Setting, configuration
 from benchmarks.paper.tables import COLUMNS, Cell, read_cell, spread
+from fedapm_mpi.utils.atomic_io import write_csv
 
 STUDY = "hapt"
 DATA = {
@@ -37,8 +37,10 @@ DATA = {
 }
 """Data set of each variant."""
 
-GROUPS: dict[str, Any] = {"groups": [{"lacks": ["gyro"]}, {"lacks": ["acc"]}]}
-HELD: dict[str, Any] = {"held_by_some": ["acc_rnn.*", "gyro_rnn.*"]}
+GROUPS: dict[str, Any] = {
+    "groups": [{"missing_inputs": ["gyro"]}, {"missing_inputs": ["acc"]}]
+}
+HELD: dict[str, Any] = {"partially_shared": ["acc_rnn.*", "gyro_rnn.*"]}
 COMPARED = ("fedapm-participants", "fedsim", "local")
 FIGURES = ("accuracy_last", "accuracy_last_ten", "worst_decile", "f1", "loss")
 
@@ -75,13 +77,13 @@ def write(path: Path, cells: Sequence[tuple[str, Cell]]) -> None:
         row = [variant, method, *figures, f"{sent:.0f}", str(len(own))]
         lines.append("| " + " | ".join(row) + " |")
     path.with_suffix(".md").write_text("\n".join(lines) + "\n", "utf-8")
-    with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["modalities", "method", "seed", *COLUMNS, "digest"])
-        for variant, cell in cells:
-            values = (cell.figures[key] for key in COLUMNS)
-            figures = ["" if value is None else f"{value:.6g}" for value in values]
-            writer.writerow([variant, cell.method, cell.seed, *figures, cell.digest])
+    rows: list[list[object]] = []
+    for variant, cell in cells:
+        values = (cell.figures[key] for key in COLUMNS)
+        texts = ["" if value is None else f"{value:.6g}" for value in values]
+        rows.append([variant, cell.method, cell.seed, *texts, cell.digest])
+    header = ("modalities", "method", "seed", *COLUMNS, "digest")
+    write_csv(path.with_suffix(".csv"), header, rows)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -20,7 +20,6 @@ Finished runs are not repeated.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +34,7 @@ from benchmarks.paper.runs import train
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.storage.checkpoint import find, load_server, load_states
+from fedapm_mpi.utils.atomic_io import write_csv
 
 EPOCHS = (1, 5, 20)
 FRACTIONS = (1.0, 0.3)
@@ -243,13 +243,11 @@ def write(path: Path, runs: Path, curves: Mapping[Cell, Any]) -> None:
     """Write table, curves and figure next to each other."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "regimes.md").write_text(table(curves), "utf-8")
-    with (path / "regimes.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*Cell._fields, "digest", "round", "gap"])
-        for cell, curve in curves.items():
-            digest = (runs / cell.name / "final" / "digest.txt").read_text().strip()
-            for t, gap in curve:
-                writer.writerow([*cell, digest[:16], t, f"{gap:.4g}"])
+    rows: list[list[object]] = []
+    for cell, curve in curves.items():
+        digest = (runs / cell.name / "final" / "digest.txt").read_text().strip()
+        rows += [[*cell, digest[:16], t, f"{gap:.4g}"] for t, gap in curve]
+    write_csv(path / "regimes.csv", (*Cell._fields, "digest", "round", "gap"), rows)
     draw(path / "regimes.png", curves)
 
 

@@ -10,7 +10,6 @@ the authors' accuracies.
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from benchmarks.paper.published import AUTHORS
 from benchmarks.paper.runs import curve, records
 from benchmarks.paper.studies import METHODS, STUDIES
+from fedapm_mpi.utils.atomic_io import write_csv
 
 COLUMNS = (
     "accuracy_last", "accuracy_last_ten", "worst_decile", "f1", "loss",
@@ -151,20 +151,19 @@ def published_table(cells: Sequence[Cell]) -> str:
 
 def write_cells(path: Path, cells: Sequence[Cell]) -> None:
     """Write one line a cell, and the curves, as CSV."""
-    with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", "seed", *COLUMNS, "digest"])
-        for cell in cells:
-            figures = [_cell(cell.figures[key]) for key in COLUMNS]
-            writer.writerow([cell.method, cell.seed, *figures, cell.digest])
-    curves = path.with_name(f"{path.stem}-curves.csv")
-    with curves.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", "seed", "round", "accuracy"])
-        for cell in cells:
-            writer.writerows(
-                [cell.method, cell.seed, t, _cell(value)] for t, value in cell.accuracy
-            )
+    figures = [
+        [cell.method, cell.seed, *(_cell(cell.figures[key]) for key in COLUMNS),
+         cell.digest]
+        for cell in cells
+    ]  # fmt: skip
+    write_csv(path.with_suffix(".csv"), ("method", "seed", *COLUMNS, "digest"), figures)
+    curves = [
+        [cell.method, cell.seed, t, _cell(value)]
+        for cell in cells
+        for t, value in cell.accuracy
+    ]
+    file = path.with_name(f"{path.stem}-curves.csv")
+    write_csv(file, ("method", "seed", "round", "accuracy"), curves)
 
 
 def draw(path: Path, cells: Sequence[Cell], title: str) -> None:

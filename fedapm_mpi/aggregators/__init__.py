@@ -1,5 +1,5 @@
-"""Ways to sum the clients' increments over ranks, one a file."""
+"""Ways to sum the clients' updates over ranks, one a file."""
 
-from fedapm_mpi.aggregators.base import Aggregator, aggregators
+from fedapm_mpi.aggregators.base import AggregationContext, Aggregator, aggregators
 
-__all__ = ["Aggregator", "aggregators"]
+__all__ = ["AggregationContext", "Aggregator", "aggregators"]

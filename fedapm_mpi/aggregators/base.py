@@ -1,7 +1,8 @@
-"""What a reduction is: the sum of all participants' increments, on the server."""
+"""The interface of an aggregator, which sums the participants' updates."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,43 +11,63 @@ from fedapm_mpi.comm import Communicator
 from fedapm_mpi.registry import Registry
 
 Update = NDArray[np.float64]
+"""What a client sends: one flat vector; see `PayloadLayout` for what lies where."""
 
 
-class Aggregator(Protocol):
-    """A way to sum increments; a rank brings those of its participants."""
+@dataclass(frozen=True)
+class AggregationContext:
+    """What is known of a round's sum; equal on every rank but for `clients`."""
+
+    round_index: int
+    """Rounds before this one."""
+
+    participants: NDArray[np.int64]
+    """(k,) the clients that take part, ascending."""
+
+    clients: Sequence[int]
+    """The participants whose updates this rank brings, in the order of the updates."""
+
+    seed: int
+    """The run's seed; address random numbers by `utils.rng.generator` from it, with a
+    purpose of your own, the round and the client."""
+
+    length: int
+    """Numbers of an update."""
+
+    largest: float
+    """Largest magnitude in any update of any rank; finite."""
+
+
+class Aggregator(ABC):
+    """A way to sum updates; a rank brings those of its participants."""
 
     bytes_per_element: int
-    """Bytes that one element takes on the wire."""
+    """Bytes of one element in a message."""
 
-    any_order: bool
-    """Whether the sum is the same whichever rank brings an increment. Only then are
-    participants dealt anew in each round; a reduction that does not say so is not."""
+    any_order: bool = False
+    """Whether the sum has the same bits whichever rank brings an update. Only then do
+    participants move between the ranks of a node."""
 
+    @abstractmethod
     def sum(
         self,
         comm: Communicator,
-        increments: Sequence[Update],
-        *,
-        length: int,
-        largest: float,
-        terms: int,
+        updates: Sequence[Update],
+        context: AggregationContext,
     ) -> Update:
-        """Return the sum on the server; what others return is not used.
+        """Return the sum on the server; what other ranks return is not used.
+
+        A collective call.
 
         Parameters
         ----------
         comm
             The ranks.
-        increments : each (length,)
-            This rank's, in the order of clients; maybe none.
-        length
-            Elements of an increment.
-        largest
-            Largest magnitude in any increment of any rank; finite.
-        terms
-            Increments that all ranks bring together.
+        updates : each (length,)
+            This rank's, maybe none.
+        context
+            The round.
         """
-        ...
 
 
-aggregators: Registry[Callable[[], Aggregator]] = Registry("reduction", __package__)
+aggregators: Registry[Callable[..., Aggregator]] = Registry("aggregator", __package__)

@@ -17,7 +17,12 @@ from math import frexp
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.aggregators.base import Update, aggregators
+from fedapm_mpi.aggregators.base import (
+    AggregationContext,
+    Aggregator,
+    Update,
+    aggregators,
+)
 from fedapm_mpi.comm import SERVER, Communicator
 
 BLOCK_ELEMENTS = 2**18
@@ -30,14 +35,12 @@ def scale_exponent(largest: float, terms: int) -> int:
     return 62 - exponent - (max(1, terms) - 1).bit_length()
 
 
-def encode(
-    increments: Sequence[Update], length: int, exponent: int
-) -> NDArray[np.int64]:
-    """Return the sum of the increments as integers, in units of ``2**-exponent``."""
+def encode(updates: Sequence[Update], length: int, exponent: int) -> NDArray[np.int64]:
+    """Return the sum of updates as integers, in units of ``2**-exponent``."""
     total = np.zeros(length, dtype=np.int64)
     scaled = np.empty(length)
-    for k, increment in enumerate(increments):
-        np.rint(_times_power(increment, exponent, scaled), out=scaled)
+    for k, update in enumerate(updates):
+        np.rint(_times_power(update, exponent, scaled), out=scaled)
         if k == 0:
             total[:] = scaled
         else:
@@ -61,8 +64,12 @@ def _times_power(
 
 @aggregators.register("exact")
 @dataclass(frozen=True)
-class Exact:
-    """Sum as fixed point: the same bits at any rank count, 8 bytes an element."""
+class Exact(Aggregator):
+    """Sum as fixed point: the same bits at any rank count, 8 bytes an element.
+
+    The integers are summed modulo 2^64. A subclass may add integers in `encode`, such
+    as masks of a secure sum, as long as those of all clients add up to 0.
+    """
 
     bytes_per_element = 8
     any_order = True
@@ -70,23 +77,50 @@ class Exact:
     def sum(
         self,
         comm: Communicator,
-        increments: Sequence[Update],
-        *,
-        length: int,
-        largest: float,
-        terms: int,
+        updates: Sequence[Update],
+        context: AggregationContext,
     ) -> Update:
-        """See `Reduction.sum`."""
-        here = comm.rank == SERVER
+        """See `Aggregator.sum`."""
+        here, length = comm.rank == SERVER, context.length
         total = np.zeros(length if here else 0)
-        if largest == 0:
+        if context.largest == 0:
             return total
-        exponent = scale_exponent(largest, terms)
         for start in range(0, length, BLOCK_ELEMENTS):
             block = slice(start, min(start + BLOCK_ELEMENTS, length))
-            size = block.stop - block.start
-            part = encode([x[block] for x in increments], size, exponent)
-            comm.reduce_sum(part)
+            integers = self.encode([x[block] for x in updates], block, context)
+            self.reduce(comm, integers)
             if here:
-                decode(part, exponent, total[block])
+                self.decode(integers, block, context, total[block])
         return total
+
+    def encode(
+        self, updates: Sequence[Update], block: slice, context: AggregationContext
+    ) -> NDArray[np.int64]:
+        """Return the sum of this rank's updates as integers, (b,).
+
+        Parameters
+        ----------
+        updates : each (b,)
+            A block of each, in the order of ``context.clients``; maybe none.
+        block
+            Where the block lies in the updates.
+        context
+            The round.
+        """
+        exponent = scale_exponent(context.largest, len(context.participants))
+        return encode(updates, block.stop - block.start, exponent)
+
+    def reduce(self, comm: Communicator, integers: NDArray[np.int64]) -> None:
+        """Overwrite the server's integers with the sum over ranks, modulo 2^64."""
+        comm.reduce_sum(integers.view(np.uint64))
+
+    def decode(
+        self,
+        integers: NDArray[np.int64],
+        block: slice,
+        context: AggregationContext,
+        out: Update,
+    ) -> None:
+        """Write the sum of all updates in a block as float64, on the server."""
+        exponent = scale_exponent(context.largest, len(context.participants))
+        decode(integers, exponent, out)

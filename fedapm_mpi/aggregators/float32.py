@@ -5,13 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedapm_mpi.aggregators.base import Update, aggregators
+from fedapm_mpi.aggregators.base import (
+    AggregationContext,
+    Aggregator,
+    Update,
+    aggregators,
+)
 from fedapm_mpi.comm import Communicator
 
 
 @aggregators.register("float32")
 @dataclass(frozen=True)
-class Float32:
+class Float32(Aggregator):
     """Sum in single precision: 4 bytes an element, bits vary with the rank count."""
 
     bytes_per_element = 4
@@ -20,15 +25,12 @@ class Float32:
     def sum(
         self,
         comm: Communicator,
-        increments: Sequence[Update],
-        *,
-        length: int,
-        largest: float,
-        terms: int,
+        updates: Sequence[Update],
+        context: AggregationContext,
     ) -> Update:
-        """See `Reduction.sum`."""
-        total = np.zeros(length, dtype=np.float32)
-        for increment in increments:
-            total += increment.astype(np.float32)
+        """See `Aggregator.sum`."""
+        total = np.zeros(context.length, dtype=np.float32)
+        for update in updates:
+            total += update.astype(np.float32)
         comm.reduce_sum(total)
         return total.astype(np.float64)

@@ -1,6 +1,5 @@
 """What runs come to, side by side: rows for the terminal and for a CSV file."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from fedapm_mpi.tracking.summary import (
     partial_counts,
     share_of_clients,
 )
-from fedapm_mpi.utils.atomic_io import atomic_write
+from fedapm_mpi.utils.atomic_io import write_csv
 
 COLUMNS = {
     "mean": "last",
@@ -111,21 +110,12 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 def write_comparison(path: Path, runs: Sequence[Run]) -> None:
     """Write every run's figures of every metric as CSV; an empty cell is undefined."""
-
-    def write(part: Path) -> None:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(
-                [
-                    *("run", "directory", "algorithm", "rounds", "num_clients"),
-                    *("metric", *COLUMNS, *OPTIONAL_COLUMNS),
-                ]
-            )
-            for run in runs:
-                start = [run.label, run.directory, run.algorithm, run.summary["rounds"]]
-                start.append(run.summary.get("num_clients"))
-                for metric in run.metrics.names:
-                    values = summary_metrics(run, metric, COLUMNS | OPTIONAL_COLUMNS)
-                    writer.writerow([*start, metric, *values])
-
-    atomic_write(path, write)
+    header = ("run", "directory", "algorithm", "rounds", "num_clients", "metric")
+    rows: list[list[object]] = []
+    for run in runs:
+        start = [run.label, run.directory, run.algorithm, run.summary["rounds"]]
+        start.append(run.summary.get("num_clients"))
+        for metric in run.metrics.names:
+            values = summary_metrics(run, metric, COLUMNS | OPTIONAL_COLUMNS)
+            rows.append([*start, metric, *values])
+    write_csv(path, (*header, *COLUMNS, *OPTIONAL_COLUMNS), rows)

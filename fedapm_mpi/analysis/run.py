@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
+from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
 from fedapm_mpi.data.client_subset import first_clients
@@ -19,16 +20,16 @@ from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
 from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
-from fedapm_mpi.errors import DataError, FedAPMError
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
-from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
+from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
 from fedapm_mpi.tracking.records import FILE, MAX_ROUND, Record, Records
 from fedapm_mpi.tracking.summary import PART_NAMES
 from fedapm_mpi.training.client import open_client
-from fedapm_mpi.training.context import client_weights, payload_layout
+from fedapm_mpi.training.context import build_transforms, client_weights, payload_layout
 from fedapm_mpi.training.evaluation import load_evaluated_model
 from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
 from fedapm_mpi.training.payload import PayloadLayout
@@ -45,9 +46,12 @@ def read_config(run: Path) -> Config:
     path = run / "config.yaml"
     try:
         with open_regular(path) as file:
-            config = Config.from_plain(parse(file.read().decode("utf-8")))
+            values, _ = with_new_names(parse(file.read().decode("utf-8")))
+            config = Config.from_plain(values)
         _check_config(config)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError,
+    ) as error:  # fmt: skip
         why = one_line(str(error))
         msg = f"cannot read {path} ({why}): {run} is not a run directory"
         raise DataError(msg) from error
@@ -231,7 +235,7 @@ def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
     final = _final(run, trusted=trust, way="--trust")
     server, states = final.server, _states(run)
     groups = final.groups
-    untouched = [state_digest(g.new_client(final.algorithm)) for g in groups.members]
+    untouched = [state_digest(final.new_client(g)) for g in groups.members]
     rows = [
         state_digest(states[i]) if i in states else untouched[g]
         for i, g in enumerate(groups.of_client.tolist())
@@ -253,6 +257,11 @@ class _Final(NamedTuple):
     def payload(self) -> PayloadLayout:
         """Layout of what the server broadcasts."""
         return payload_layout(self.config, self.algorithm, self.groups)
+
+    def new_client(self, group: ClientGroup) -> ClientState:
+        """Return the state of a client that has not taken part yet."""
+        chain = build_transforms(self.config.update_transforms, self.payload)
+        return group.new_client(self.algorithm) | chain.new_client_state()
 
     def samples(self, client: int, split: str) -> Samples:
         """Return a client's samples, read from the data set."""

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
@@ -18,14 +19,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS, with_new_options
 from fedapm_mpi.config.schema import PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins import faults
-from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins import errors as plugin_errors
+from fedapm_mpi.plugins.loader import MODULE_PREFIX, loaded_module
+from fedapm_mpi.plugins.names import is_user_plugin, names_file, rename_plugins
 from fedapm_mpi.utils.atomic_io import file_sha256
 
 KEY = "own_parts"
 """Where identities and ``provenance.json`` keep the hashes."""
+
+TRANSFORM = re.compile(r"update_transforms\[([0-9]+)\]")
+"""The place of an update transform in a configuration."""
 
 FLAG = "--accept-changed-parts"
 
@@ -50,7 +56,7 @@ def user_plugins(
 
     def look(key: str, part: Any) -> None:
         name = part.get("name") if isinstance(part, Mapping) else part
-        if ownparts.is_user_plugin(name):
+        if is_user_plugin(name):
             found[key] = part
         if deep and isinstance(part, Mapping):
             for inner, option in part.items():
@@ -60,7 +66,8 @@ def user_plugins(
                 if isinstance(option, Mapping):
                     look(f"{key}.{inner}", option)
 
-    for key in PLUGIN_KINDS:
+    # By old names as well: a saved configuration is looked at before it is read.
+    for key in (*PLUGIN_KINDS, *OLD_PLUGIN_KINDS):
         look(key, config.get(key))
     groups = config.get("groups")
     for k, group in enumerate(groups if isinstance(groups, list | tuple) else ()):
@@ -69,9 +76,10 @@ def user_plugins(
     split = config.get("split")
     if isinstance(split, Mapping):
         look("split.rule", split.get("rule"))
-    named = config.get("loggers") if loggers else None
-    for k, logger in enumerate(named if isinstance(named, list | tuple) else ()):
-        look(f"loggers[{k}]", logger)
+    for key in ("update_transforms", *(("loggers",) if loggers else ())):
+        named = config.get(key)
+        for k, one in enumerate(named if isinstance(named, list | tuple) else ()):
+            look(f"{key}[{k}]", one)
     return found
 
 
@@ -88,7 +96,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """
 
     def named(part: Any) -> Any:
-        return ownparts.renamed(part, _without_folder)
+        return rename_plugins(part, _without_folder)
 
     changes: dict[str, Any] = {k: named(config[k]) for k in PLUGIN_KINDS if k in config}
     groups = config.get("groups")
@@ -99,8 +107,11 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
             else group
             for group in groups
         ]
+    transforms = config.get("update_transforms")
+    if isinstance(transforms, list | tuple):
+        changes["update_transforms"] = [named(one) for one in transforms]
     split = config.get("split")
-    if isinstance(split, Mapping) and ownparts.is_user_plugin(split.get("rule")):
+    if isinstance(split, Mapping) and is_user_plugin(split.get("rule")):
         changes["split"] = {**split, "rule": _without_folder(split["rule"])}
     return {**config, **changes}
 
@@ -113,22 +124,32 @@ def with_defaults(
     These come from the code that `config` names in their places: that which `values`
     names may be anybody's.
     """
+    from fedapm_mpi.aggregators.transforms import transforms
     from fedapm_mpi.config.loader import REGISTRIES, check_plugin
 
     found = {**values, "groups": [dict(group) for group in values["groups"]]}
+    found["update_transforms"] = list(values.get("update_transforms", ()))
     named = user_plugins(config, deep=False, loggers=False)
     for key, part in user_plugins(values, deep=False, loggers=False).items():
         if isinstance(part, Mapping):  # not a split rule, which has no options
-            where, _, kind = key.rpartition(".")
             name = {"name": named[key]["name"]}
+            transform = TRANSFORM.fullmatch(key)
+            if transform is not None:
+                defaults, errors = check_plugin(key, transforms, name)
+                found["update_transforms"][int(transform[1])] = (
+                    part if errors else {**defaults, **part}
+                )
+                continue
+            where, _, kind = key.rpartition(".")
             defaults, errors = check_plugin(kind, REGISTRIES[kind], name)
             holder = found["groups"][int(where[7:-1])] if where else found
-            holder[kind] = part if errors else {**defaults, **part}
+            known = part if errors else with_new_options(part, defaults)
+            holder[kind] = part if errors else {**defaults, **known}
     return found
 
 
 def _without_folder(name: str) -> str:
-    if not ownparts.is_file(name):
+    if not names_file(name):
         return name
     where, colon, attribute = name.rpartition(":")
     return f"{Path(where).name}{colon}{attribute}"
@@ -143,13 +164,13 @@ def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
         return name
 
     for part in parts:
-        ownparts.renamed(part, note)
+        rename_plugins(part, note)
     return found
 
 
 def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a part in whose names files have no folder; see `portable`."""
-    changed: dict[str, Any] = ownparts.renamed(part, _without_folder)
+    changed: dict[str, Any] = rename_plugins(part, _without_folder)
     return changed
 
 
@@ -169,7 +190,7 @@ def hashes_of(names: Iterable[str]) -> dict[str, str]:
     files: dict[str, str] = {}
     found: dict[str, str] = {}
     for name in sorted(set(names)):
-        module = ownparts.module_of(name)
+        module = loaded_module(name)
         file = None if module is None else getattr(module, "__file__", None)
         if module is None or file is None:
             key = name.rpartition(":")[0]
@@ -234,7 +255,7 @@ def _root(module: ModuleType, file: str) -> str:
     """Return the folder from which a module is imported."""
     folder = Path(os.path.realpath(file)).parent
     levels = 0
-    if not module.__name__.startswith(ownparts.PREFIX):
+    if not module.__name__.startswith(MODULE_PREFIX):
         levels = module.__name__.count(".") + (Path(file).name == "__init__.py")
     for _ in range(levels):
         folder = folder.parent
@@ -298,7 +319,7 @@ def _files_of(name: str, level: int, here: str, root: str) -> Iterator[str]:
 
 def _existing(path: Path) -> Iterator[str]:
     real = os.path.realpath(path)
-    if Path(real).is_file() and faults.is_users(real):
+    if Path(real).is_file() and plugin_errors.is_user_file(real):
         yield real
 
 

@@ -44,8 +44,12 @@ from fedapm_mpi.data.table import (
     shard_ranges,
 )
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.atomic_io import file_sha256, fsync_path
-from fedapm_mpi.utils.new_file import open_new, why_not_written
+from fedapm_mpi.utils.atomic_io import (
+    file_sha256,
+    fsync_path,
+    open_new,
+    why_not_written,
+)
 
 __all__ = [
     "ClientArrays",

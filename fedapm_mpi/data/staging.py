@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.data.manifest import Manifest, ShardFile
 from fedapm_mpi.data.reader import shard_path
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.utils.atomic_io import file_sha256
-from fedapm_mpi.utils.new_file import open_new, why_not_written
+from fedapm_mpi.utils.atomic_io import file_sha256, open_new, why_not_written
 
 BLOCK_BYTES = 2**22
 """Bytes that are copied and hashed at a time."""
@@ -69,7 +68,7 @@ def stage_shards(
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"stage: cannot make {target} on {_host()}: {error.strerror}"
+        msg = f"stage_dir: cannot make {target} on {_host()}: {error.strerror}"
         raise ConfigError(msg) from error
     for shard in rank_share(shards, rank, nodes):
         _copy(manifest, target / shard.name, shard)
@@ -96,7 +95,7 @@ def rank_share(
 def _folder(text: str) -> Path:
     path = os.path.expandvars(text)
     if "$" in path:
-        msg = f"stage: a variable of {text} is not set on {_host()}; name a folder"
+        msg = f"stage_dir: a variable of {text} is not set on {_host()}; name a folder"
         raise ConfigError(msg)
     return Path(path)
 

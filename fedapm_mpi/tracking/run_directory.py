@@ -15,7 +15,6 @@
     summary.json     best, last and mean of the last ten evaluations
 """
 
-import csv
 import json
 import math
 import os
@@ -34,6 +33,7 @@ from fedapm_mpi.utils.atomic_io import (
     atomic_write,
     fsync_path,
     refuse_links,
+    write_csv,
     write_error,
     write_text,
 )
@@ -253,15 +253,8 @@ class RunDirectory:
     def write_csv(
         self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
-        """Write a CSV file whole; a NaN becomes an empty cell."""
-
-        def write(path: Path) -> None:
-            with path.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(header)
-                writer.writerows([_cell(value) for value in row] for row in rows)
-
-        atomic_write(self.directory / name, write)
+        """Write a CSV file; see `utils.atomic_io.write_csv`."""
+        write_csv(self.directory / name, header, rows)
 
 
 def finite(values: Any) -> Any:
@@ -288,7 +281,3 @@ def ranges(ids: Iterable[int]) -> str:
 
 def _line(record: Record) -> str:
     return records.line(finite(record))
-
-
-def _cell(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else value

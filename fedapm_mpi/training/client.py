@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedapm_mpi.aggregators.transforms import UpdateContext, is_transform_state
 from fedapm_mpi.algorithms import ClientState
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.data.samples import Samples
@@ -19,7 +20,7 @@ from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
-from fedapm_mpi.plugins.faults import classify
+from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.payload import PayloadLayout
@@ -59,7 +60,8 @@ class OpenClient:
     """The rank's one model of the client's group, with the client's buffers."""
 
     state: ClientState
-    """The client's state; aliases what was passed where the device is the CPU."""
+    """The client's state, without the tensors of update transforms; aliases what was
+    passed where the device is the CPU."""
 
     broadcast: Tensor
     """(rows, d_group) the server's rows, in the layout of the client's model."""
@@ -87,15 +89,40 @@ class LocalUpdates(NamedTuple):
 
 
 def train_clients(
-    session: TrainingContext, t: int, clients: Iterable[int], message: Tensor
+    session: TrainingContext,
+    t: int,
+    participants: NDArray[np.int64],
+    clients: Iterable[int],
+    message: Tensor,
 ) -> LocalUpdates:
-    """Train those of a round's participants that are this rank's."""
+    """Train those of a round's participants that are this rank's.
+
+    Parameters
+    ----------
+    session
+        The parts of the run.
+    t
+        Rounds before this one.
+    participants : (k,)
+        All that take part, ascending.
+    clients
+        Those that this rank trains; the next is drawn when one is done.
+    message : (down_length,)
+        What the server has broadcast.
+    """
     result = LocalUpdates([], [], [], 0.0, None)
     largest = 0.0
     for client in clients:
         begin = perf_counter()
         try:
-            increment, *figures = _train(session, t, client, message)
+            context = UpdateContext(
+                client,
+                t,
+                participants,
+                session.config.seed,
+                session.payload.model_length,
+            )
+            increment, *figures = _train(session, context, message)
             size = float(np.abs(increment).max(initial=0.0))
             if not np.isfinite(size):
                 msg = (
@@ -106,7 +133,7 @@ def train_clients(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # all ranks are told, and leave together
-            told = classify(error)
+            told = to_fedapm_error(error)
             if told is not error:
                 told.args = (f"client {client}, round {t + 1}: {told}",)
             return result._replace(error=told, largest=0.0)
@@ -118,13 +145,19 @@ def train_clients(
 
 
 def _train(
-    session: TrainingContext, t: int, client: int, message: Tensor
+    session: TrainingContext, context: UpdateContext, message: Tensor
 ) -> tuple[NDArray[np.float64], float, int, float]:
-    """Do one participant's work: return its increment, loss sum and count, drift."""
+    """Do one participant's work: return its update, loss sum and count, drift."""
+    client = context.client
     extend = partial(session.groups.extend, client)
     stored = session.table.checkout(client)
     opened = open_client(
-        session, client, stored, message, purpose="batches", round_index=t
+        session,
+        client,
+        stored,
+        message,
+        purpose="batches",
+        round_index=context.round_index,
     )
     state, broadcast, problem = opened.state, opened.broadcast, opened.objective
     follow_dual = session.config.diagnostics.dual_sum
@@ -143,9 +176,11 @@ def _train(
         buffers = state["buffers"].cpu().double() - received
     if dual_before is not None:
         dual = extend((state["dual"].double() - dual_before).cpu())
-    session.table.commit(client, state)
-    drift = admm.squared_distance(state["shared"], broadcast[0])
     update = session.payload.pack_update(extend(increment.cpu()), buffers, dual)
+    of_transforms = {name: stored[name] for name in stored if is_transform_state(name)}
+    update = session.transforms.encode(update, of_transforms, context)
+    session.table.commit(client, state | of_transforms)
+    drift = admm.squared_distance(state["shared"], broadcast[0])
     return update, problem.loss_sum, problem.loss_count, drift
 
 
@@ -192,14 +227,18 @@ def open_client(
     """
     group, layout = source.groups.of(client), source.payload
     model = group.model
-    state = {name: tensor.to(model.device) for name, tensor in state.items()}
+    state = {
+        name: tensor.to(model.device)
+        for name, tensor in state.items()
+        if not is_transform_state(name)
+    }
     broadcast = source.groups.restrict(client, layout.model(payload)).to(model.device)
     training = purpose == "batches"
     buffers = state.get("buffers", torch.zeros(0))
     if layout.buffer_length:
         if training:
             buffers.copy_(layout.buffers(payload))
-        elif source.config.evaluation.shared == "server":
+        elif source.config.evaluation.shared_block == "server":
             buffers = layout.buffers(payload)
     if "buffers" in state or "counters" in state:
         model.write_buffers(buffers, state.get("counters", torch.zeros(0)))

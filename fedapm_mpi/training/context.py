@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,7 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from fedapm_mpi.aggregators import Aggregator, aggregators
-from fedapm_mpi.algorithms import Algorithm, adapt, algorithms
+from fedapm_mpi.aggregators.transforms import (
+    TransformChain,
+    UpdateTransform,
+    transforms,
+)
+from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.client_subset import first_clients
@@ -31,14 +36,14 @@ from fedapm_mpi.federation.builder import (
     check_diagnostics,
     check_evaluation,
 )
-from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
+from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
 from fedapm_mpi.federation.small_batches import check_batches
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.participation import Participation, participation
 from fedapm_mpi.placements import client_ranks, placements
-from fedapm_mpi.plugins.faults import classify
-from fedapm_mpi.plugins.loader import label, label_of
+from fedapm_mpi.plugins.errors import to_fedapm_error
+from fedapm_mpi.plugins.names import plugin_label, user_plugin_label
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import max_required_bytes, required_bytes
 from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
@@ -64,6 +69,9 @@ class TrainingContext:
     algorithm: Algorithm
     participation: Participation
     reduction: Aggregator
+    transforms: TransformChain
+    """What an update passes through before the sum, and the sum after it."""
+
     groups: ClientGroups
     """The clients' models, and what of the shared vector each holds."""
 
@@ -87,7 +95,7 @@ class TrainingContext:
     def __post_init__(self) -> None:
         self.table = ClientStateStore(
             self.homes.clients_of(self.comm.rank),
-            [partial(g.new_client, self.algorithm) for g in self.groups.members],
+            [partial(self.new_client, group) for group in self.groups.members],
             self.groups.of_client.tolist(),
             self.storage.states,
         )
@@ -117,6 +125,10 @@ class TrainingContext:
         """Of models, client states and messages."""
         dtype: torch.dtype = getattr(torch, self.config.dtype)
         return dtype
+
+    def new_client(self, group: ClientGroup) -> ClientState:
+        """Return the state of a client that has not taken part yet."""
+        return group.new_client(self.algorithm) | self.transforms.new_client_state()
 
     @property
     def averages_buffers(self) -> bool:
@@ -203,8 +215,11 @@ class TrainingContext:
     @property
     def dynamic(self) -> bool:
         """Whether work goes to any rank of a node; only sums in any order allow it."""
-        any_order = getattr(self.reduction, "any_order", False)
-        return any_order and self.config.dealing == "node"
+        return (
+            isinstance(self.reduction, Aggregator)
+            and self.reduction.any_order
+            and self.config.scheduling == "dynamic"
+        )
 
     def adapt(self, rho: float | None) -> None:
         """Go on with another penalty, where the algorithm's adapts."""
@@ -263,7 +278,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         session = _build(config, comm, whole)
         session.built = contents(session.groups)
     except Exception as caught:  # whatever a user's own part raises
-        error = classify(caught, building=True)
+        error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)
     assert session is not None
     differing = same_on_all_ranks(comm, session.built)
@@ -271,14 +286,14 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         session.warnings.append(differing)
     try:
         session.groups.move(open_device(config.device, comm.rank, nodes))
-        if config.stage is not None:
+        if config.stage_dir is not None:
             staged = stage_shards(
-                whole, config.stage, comm.rank, nodes, session.home_ranks
+                whole, config.stage_dir, comm.rank, nodes, session.home_ranks
             )
             session.reader = ShardReader(staged)
             session.reader.trust(whole.files)  # they have been hashed
     except Exception as caught:  # whatever a user's own part raises
-        error = classify(caught, building=True)
+        error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)  # all of a node's shards are there
     _verify_unhashed_shards(session, nodes)
     needed: Capacity | None = None
@@ -317,6 +332,30 @@ def payload_layout(
     )
 
 
+def build_transforms(
+    parts: Sequence[PluginConfig], layout: PayloadLayout
+) -> TransformChain:
+    """Return the configuration's update transforms.
+
+    Raises
+    ------
+    ConfigError
+        If a user's own cannot be built, or is no `UpdateTransform`.
+    """
+    members = []
+    for part in parts:
+        made = build_plugin(transforms, part)
+        if not isinstance(made, UpdateTransform):
+            msg = (
+                f"{plugin_label(transforms.kind, part['name'])} returned "
+                f"{type(made).__name__}; it must be, or return, an UpdateTransform of "
+                "fedapm_mpi.aggregators.transforms"
+            )
+            raise ConfigError(msg)
+        members.append((user_plugin_label(transforms.kind, part["name"]), made))
+    return TransformChain(members, layout.up_length)
+
+
 def _verify_unhashed_shards(session: TrainingContext, nodes: list[int]) -> None:
     """Hash the shards of an old data set before any is opened; a collective call.
 
@@ -337,7 +376,7 @@ def _verify_unhashed_shards(session: TrainingContext, nodes: list[int]) -> None:
 
 def _agree_on_homes(session: TrainingContext) -> None:
     """Refuse an own placement that is not the same on every rank; collective."""
-    what = label_of("placement", session.config.placement["name"])
+    what = user_plugin_label("placement", session.config.placement["name"])
     if what is None:
         return
     found = session.comm.gather_object(sha256(session.home_ranks.tobytes()).hexdigest())
@@ -394,9 +433,9 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
     weights = client_weights(config, manifest)
     advice = algorithm.warnings(weights.tolist())
     host_of = place(config.placement, manifest, comm.size)
-    reduction = build_plugin(aggregators, config.reduction)
+    reduction = build_plugin(aggregators, config.aggregator)
     ownchecks.check_methods(
-        "reduction", config.reduction, reduction, "sum", "bytes_per_element"
+        "aggregator", config.aggregator, reduction, "sum", "bytes_per_element"
     )
     return TrainingContext(
         config=config,
@@ -405,6 +444,9 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
         algorithm=algorithm,
         participation=chooser,
         reduction=reduction,
+        transforms=build_transforms(
+            config.update_transforms, payload_layout(config, algorithm, groups)
+        ),
         groups=groups,
         home_ranks=host_of,
         weights=weights,
@@ -421,7 +463,7 @@ def _required_capacity(session: TrainingContext) -> Capacity:
     samples = {split: np.zeros_like(states) for split in sorted(splits)}
     for g, group in enumerate(groups.members):
         members = np.flatnonzero(groups.clients([g]))
-        states[members] = required_bytes(group.new_client(session.algorithm))
+        states[members] = required_bytes(session.new_client(group))
         each = [math.prod(spec.shape) * session.dtype.itemsize for spec in group.inputs]
         each += [8 for spec in group.inputs if spec.ragged]  # lengths
         for split, sizes in samples.items():
@@ -435,7 +477,7 @@ def place(placement: PluginConfig, manifest: Manifest, size: int) -> NDArray[np.
     ranks = client_ranks(size)
     trained = manifest.counts["train"]
     chosen = build_plugin(placements, placement, trained, len(ranks))
-    what = label("placement", placement["name"])
+    what = plugin_label("placement", placement["name"])
     return (
         ownchecks.check_placement(what, chosen, manifest.num_clients, len(ranks))
         + ranks.start

@@ -1,9 +1,5 @@
 """What a run would take: placement, bytes a round, memory and time (``--dry-run``)."""
 
-import resource
-import sys
-from contextlib import suppress
-from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -17,6 +13,7 @@ from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.log import get_logger
+from fedapm_mpi.utils.system_info import resident_memory
 from fedapm_mpi.utils.terminal import echo, print_table
 
 log = get_logger(__name__)
@@ -205,11 +202,11 @@ def memory(session: TrainingContext) -> Memory:
             sizes = counts[split][members & whose]
             data += int(sizes.sum()) * each
             reading = max(reading, int(sizes.max(initial=0)) * max(each, stored))
-        state = group.new_client(session.algorithm).values()
+        state = session.new_client(group).values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in state)
         states += int((members & found.states).sum()) * size
     updates = most * 8 * session.payload.up_length
-    base = _resident() - samples_read(session)
+    base = resident_memory() - samples_read(session)
     return Memory(base, data, reading, states, updates)
 
 
@@ -223,15 +220,6 @@ def samples_read(session: TrainingContext) -> int:
     ]
     held = [x for own in found if own for x in (*own.inputs, own.labels)]
     return sum(x.numel() * x.element_size() for x in held)
-
-
-def _resident() -> int:
-    """Return the bytes that this process takes, or took at most where that is told."""
-    with suppress(OSError, ValueError, IndexError):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _parts(found: Memory) -> str:

@@ -8,14 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedapm_mpi.aggregators import AggregationContext
 from fedapm_mpi.algorithms import RoundInfo
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import client_ranks
-from fedapm_mpi.plugins.faults import using
-from fedapm_mpi.plugins.loader import label_of
+from fedapm_mpi.plugins.errors import blame
+from fedapm_mpi.plugins.names import user_plugin_label
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.tracking.base import MetricsLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
@@ -121,20 +122,26 @@ def run(
         stopping = asked > 0
         if failed:
             comm.raise_collectively(local.error)
-        with clock("reduce"), using(label_of("reduction", config.reduction["name"])):
-            total = session.reduction.sum(
-                comm,
-                local.increments,
+        with (
+            clock("reduce"),
+            blame(user_plugin_label("aggregator", config.aggregator["name"])),
+        ):
+            context = AggregationContext(
+                round_index=t,
+                participants=chosen,
+                clients=local.clients,
+                seed=config.seed,
                 length=session.payload.up_length,
                 largest=largest,
-                terms=len(chosen),
             )
+            total = session.reduction.sum(comm, local.increments, context)
         gathered = gather_client_rows(comm, local.clients, local.statistics, width=4)
         if gathered is not None:
             clients, statistics = gathered
             total = ownchecks.check_total(
-                config.reduction, total, session.payload.up_length
+                config.aggregator, total, session.payload.up_length
             )
+            total = session.transforms.decode(total, context)
             with clock("server"):
                 pending = _server_work(session, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
@@ -161,7 +168,7 @@ def _local(
     except FedAPMError as error:  # a user's own scheme: the ranks agree on it below
         return np.zeros(0, np.int64), LocalUpdates([], [], [], 0.0, error)
     mine = session.draw(chosen, session.training_costs)
-    return chosen, train_clients(session, t, mine, message)
+    return chosen, train_clients(session, t, chosen, mine, message)
 
 
 def _server_work(

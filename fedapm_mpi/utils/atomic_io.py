@@ -4,22 +4,64 @@ Nothing here writes or deletes through a symbolic link: a directory that somebod
 could point anywhere.
 """
 
+import csv
 import errno
 import os
+import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.utils.new_file import open_new, why_not_written
+
+_FREE_SPACE = "free some space"
+_CHECK_PERMISSIONS = "check the permissions of the folder"
+_MOVE_AWAY = "move away what has this name"
+_PUT_BACK = "put back the folder that was moved or deleted meanwhile"
+_CHECK_DISK = "check the file system and its disk or server"
+_REMEDIES = {
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: _FREE_SPACE,
+    errno.EACCES: _CHECK_PERMISSIONS,
+    errno.EPERM: _CHECK_PERMISSIONS,
+    errno.EROFS: _CHECK_PERMISSIONS,
+    errno.ENOENT: _PUT_BACK,
+    errno.ESTALE: _PUT_BACK,
+    errno.ENOTDIR: _MOVE_AWAY,
+    errno.EISDIR: _MOVE_AWAY,
+    errno.EEXIST: _MOVE_AWAY,
+    errno.ENOTEMPTY: _MOVE_AWAY,
+    errno.ELOOP: _MOVE_AWAY,
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+"""What a user can do about an error, by its number."""
+
+_ERROR_NUMBER = re.compile(r"(?:errno = |os error )(\d+)")
+"""How HDF5 and safetensors name the system's error."""
 
 
 class WriteError(FedAPMError):
     """A file of the run that cannot be written, say because the disk is full."""
+
+
+def open_new(path: Path) -> BinaryIO:
+    """Open a new file for writing; what was there under its name is removed.
+
+    A link is removed as well, never followed: in a directory that somebody sent, one
+    may have been put where a file is about to be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except FileExistsError:
+        path.unlink()
+        descriptor = os.open(path, flags, 0o666)
+    return os.fdopen(descriptor, "wb")
 
 
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
@@ -49,6 +91,47 @@ def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a small text file whole."""
     atomic_write(path, lambda part: _write_text(part, text))
+
+
+def write_csv(
+    path: Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    format: str = "",
+) -> None:
+    """Write a CSV file whole; `None` and NaN become empty cells.
+
+    Parameters
+    ----------
+    path
+        The file.
+    header
+        Names of the columns.
+    rows
+        As many values each.
+    format
+        How floats are written, such as ``".6g"``; exactly unless given.
+
+    Raises
+    ------
+    WriteError
+        If the file cannot be written.
+    """
+
+    def cell(value: object) -> object:
+        if not isinstance(value, float):
+            return value
+        if value != value:
+            return ""
+        return f"{value:{format}}" if format else value
+
+    def write(part: Path) -> None:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows([cell(value) for value in row] for row in rows)
+
+    atomic_write(path, write)
 
 
 def fsync_path(path: Path) -> None:
@@ -120,6 +203,21 @@ def stream_sha256(file: BinaryIO) -> str:
     while block := file.read(2**20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def why_not_written(error: Exception) -> tuple[str, str]:
+    """Return why a file could not be written, and the remedy, as text.
+
+    Parameters
+    ----------
+    error
+        What was raised, by Python or by a library.
+    """
+    code = getattr(error, "errno", None)
+    if not code and (found := _ERROR_NUMBER.search(str(error))):
+        code = int(found[1])
+    reason = os.strerror(code) if code else str(error)[:200]
+    return reason, _REMEDIES.get(code or 0, _CHECK_DISK)
 
 
 def write_error(path: Path, error: Exception) -> WriteError:

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fedapm_mpi.aggregators import aggregators
+from fedapm_mpi.aggregators import AggregationContext, aggregators
 from fedapm_mpi.comm import SERVER
 
 pytestmark = pytest.mark.mpi
@@ -100,13 +100,20 @@ def deals(size):
 
 def summed(comm, name, values, host_of):
     """Return a reduction's result where each rank brings its clients' increments."""
-    mine = [values[i] for i in np.flatnonzero(host_of == comm.rank)]
+    clients = np.flatnonzero(host_of == comm.rank).tolist()
+    mine = [values[i] for i in clients]
     largest = comm.allreduce_max(
         [max((float(np.abs(x).max()) for x in mine), default=0.0)]
     )
-    return aggregators.get(name)().sum(
-        comm, mine, length=LENGTH, largest=largest[0], terms=len(values)
+    context = AggregationContext(
+        round_index=0,
+        participants=np.arange(len(values)),
+        clients=clients,
+        seed=0,
+        length=LENGTH,
+        largest=largest[0],
     )
+    return aggregators.get(name)().sum(comm, mine, context)
 
 
 def oracle(values):

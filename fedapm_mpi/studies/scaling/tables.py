@@ -1,6 +1,5 @@
 """Tables, notes and the CSV file of a scaling report."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from fedapm_mpi.studies.scaling.measurements import PHASES, Measurements
 from fedapm_mpi.studies.scaling.points import Point
 from fedapm_mpi.studies.scaling.speedup import Band
 from fedapm_mpi.studies.scaling.summary import Row
-from fedapm_mpi.utils.atomic_io import atomic_write
+from fedapm_mpi.utils import atomic_io
 
 COLUMNS = (
     "kind", "client_ranks", "value", "clients", "participants", "repetitions",
@@ -100,14 +99,7 @@ def unfinished(points: Sequence[Point]) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a CSV file whole; numbers with six digits, an undefined one empty."""
-
-    def write(part: Path) -> None:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows([_cell(value) for value in row] for row in rows)
-
-    atomic_write(path, write)
+    atomic_io.write_csv(path, header, rows, ".6g")
 
 
 def cells(row: Row) -> list[Any]:
@@ -141,9 +133,3 @@ def _band(found: Band, digits: int) -> str:
     if found.low != found.low:
         return f"{found.mean:.{digits}f}"
     return f"{found.mean:.{digits}f} ± {found.high - found.mean:.{digits}f}"
-
-
-def _cell(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,6 +1,5 @@
 """The runs of a sweep in one table: what was replaced, and what came of it."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from fedapm_mpi.tasks import LOSS, MetricSet
 from fedapm_mpi.tracking.metric_set import read_metric_set
 from fedapm_mpi.tracking.records import FILE, Records
 from fedapm_mpi.tracking.summary import share_of_clients, summarize_run
-from fedapm_mpi.utils.atomic_io import atomic_write
+from fedapm_mpi.utils.atomic_io import write_csv
 
 
 def row_of(cell: Cell) -> dict[str, Any]:
@@ -45,14 +44,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write the lines of all cells as CSV; an empty cell is undefined."""
     header = list(dict.fromkeys(key for row in rows for key in row))
-
-    def write(part: Path) -> None:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, header, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    atomic_write(path, write)
+    write_csv(path, header, [[row.get(key) for key in header] for row in rows])
 
 
 def headline_of(cells: Sequence[Cell]) -> str:

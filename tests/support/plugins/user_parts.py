@@ -151,7 +151,7 @@ class Torn:
 
     bytes_per_element = 8
 
-    def sum(self, comm, increments, *, length, largest, terms):
+    def sum(self, comm, updates, context):
         msg = "torn"
         raise ValueError(msg)
 

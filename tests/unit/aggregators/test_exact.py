@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedapm_mpi.aggregators import aggregators
+from fedapm_mpi.aggregators import AggregationContext, aggregators
 from fedapm_mpi.aggregators.exact import Exact, decode, encode, scale_exponent
 from fedapm_mpi.comm import Serial
 
@@ -16,6 +16,18 @@ terms = st.lists(arrays(np.float64, 3, elements=finite), min_size=1, max_size=9)
 
 def largest(increments) -> float:
     return float(max(np.abs(x).max() for x in increments))
+
+
+def context(increments, top, length=None) -> AggregationContext:
+    clients = range(len(increments))
+    return AggregationContext(
+        round_index=0,
+        participants=np.array(clients, dtype=np.int64),
+        clients=clients,
+        seed=0,
+        length=len(increments[0]) if length is None else length,
+        largest=top,
+    )
 
 
 @given(terms, st.randoms(use_true_random=False))
@@ -41,7 +53,7 @@ def test_grouping_and_order_do_not_matter_and_nothing_overflows(increments, rand
 @pytest.mark.parametrize("magnitude", [5e-324, 1e-310, 1e-200, 1.0, 1e200, 1.7e308])
 def test_any_magnitude_is_summed_to_full_precision(magnitude):
     increments = [np.array([magnitude, -magnitude / 2]), np.array([-magnitude, 0.0])]
-    total = Exact().sum(Serial(), increments, length=2, largest=magnitude, terms=2)
+    total = Exact().sum(Serial(), increments, context(increments, magnitude))
     np.testing.assert_allclose(total, [0.0, -magnitude / 2], rtol=1e-12)
 
 
@@ -66,7 +78,7 @@ def test_blocks_do_not_change_the_sum(monkeypatch):
 
     def total():
         return Exact().sum(
-            Serial(), increments, length=1000, largest=largest(increments), terms=4
+            Serial(), increments, context(increments, largest(increments))
         )
 
     whole = total()
@@ -81,12 +93,12 @@ def test_every_reduction_sums(name):
     increments = [rng.normal(size=50) for _ in range(6)]
     reduction = aggregators.get(name)()
     total = reduction.sum(
-        Serial(), increments, length=50, largest=largest(increments), terms=6
+        Serial(), increments, context(increments, largest(increments))
     )
     np.testing.assert_allclose(total, np.sum(increments, axis=0), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", aggregators.names())
 def test_no_participant_is_a_sum_of_zero(name):
-    total = aggregators.get(name)().sum(Serial(), [], length=4, largest=0.0, terms=0)
+    total = aggregators.get(name)().sum(Serial(), [], context([], 0.0, length=4))
     assert total.tolist() == [0, 0, 0, 0]

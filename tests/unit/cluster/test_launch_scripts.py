@@ -177,8 +177,9 @@ def test_other_schedulers_train(scheduler, script, job):
     done = scheduler(script, CONFIG="a b.yaml", WORDS="rounds=5 seed=2", **job)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "-m", "fedapm_mpi", "launch", "--cores", "1", "train", "a b.yaml", "rounds=5",
-        "seed=2", "--run-dir", "runs/7.server", "--resume", "--walltime", "01:00:00",
+        "-m", "fedapm_mpi", "launch", "--cpus-per-rank", "1", "train", "a b.yaml",
+        "rounds=5", "seed=2", "--run-dir", "runs/7.server", "--resume",
+        "--walltime", "01:00:00",
     ]  # fmt: skip
     assert scheduler(script, CONFIG="a", CODE="70", **job).returncode == 70
     assert scheduler(script, CONFIG="a", CODE="75", **job).returncode == 75
@@ -187,7 +188,7 @@ def test_other_schedulers_train(scheduler, script, job):
 def test_a_pbs_job_that_stops_is_submitted_again(scheduler, tmp_path):
     job = {"PBS_JOBID": "7.server", "PBS_O_WORKDIR": "."}
     done = scheduler("train.pbs", CONFIG="a", WORDS="x=[1,2]", CODE="75", **job)
-    assert "goes on as job 8.server" in done.stdout
+    assert "continues as job 8.server" in done.stdout
     (call,) = (tmp_path / "calls").read_text().splitlines()
     assert "-l select=2:ncpus=4:mpiprocs=4 -l walltime=01:00:00" in call
     assert call.endswith("launch/train.pbs run=runs/7.server words=x=[1,2]")

@@ -31,7 +31,7 @@ def work(s: TrainingContext, t: int, *clients: int):
     message[: s.size] = initial(s)["shared"]
     if s.averages_buffers:
         message[s.size :] = initial(s)["buffers"]
-    return train_clients(s, t, np.array(clients), message)
+    return train_clients(s, t, np.array(clients), clients, message)
 
 
 def steps_of(s: TrainingContext, client: int) -> int:

@@ -12,8 +12,13 @@ import pytest
 
 from fedapm_mpi.data.reader import Table, column, write_dataset
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.atomic_io import write_error
-from fedapm_mpi.utils.new_file import open_new, why_not_written
+from fedapm_mpi.utils.atomic_io import (
+    WriteError,
+    open_new,
+    why_not_written,
+    write_csv,
+    write_error,
+)
 
 ROOM, PERMISSION = "free some space", "check the permissions of the folder"
 DISK = "check the file system and its disk or server"
@@ -105,3 +110,22 @@ def test_a_file_system_without_locks(tmp_path, compression):
         check=False,
     )
     assert ended.stdout == "[3.0, 0.0]\n", ended.stderr
+
+
+def test_a_csv_file_is_the_one_that_the_writer_of_csv_makes(tmp_path):
+    header = ("name", "a", "b")
+    rows = [
+        ["x, y", 1, 0.1 + 0.2],
+        [Path("p"), True, float("nan")],
+        [None, 2**60, -0.0],
+    ]
+    write_csv(tmp_path / "exact.csv", header, rows)
+    assert (tmp_path / "exact.csv").read_bytes() == (
+        b'name,a,b\n"x, y",1,0.30000000000000004\np,True,\n,1152921504606846976,-0.0\n'
+    )
+    write_csv(tmp_path / "short.csv", header, iter(rows), ".4g")
+    assert (tmp_path / "short.csv").read_bytes() == (
+        b'name,a,b\n"x, y",1,0.3\np,True,\n,1152921504606846976,-0\n'
+    )
+    with pytest.raises(WriteError, match="cannot write"):
+        write_csv(tmp_path / "none" / "x.csv", header, rows)
