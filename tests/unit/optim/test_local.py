@@ -14,7 +14,7 @@ from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.optim.local import LocalBudget, budgets, forbid_tolerance, minimize
 from fedapm_mpi.optim.optimizers import optimizers
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 from tests.support.oracles.in_memory_federation import Federation
 from tests.support.oracles.quadratic import DIM_U, DIM_V, Quadratic
 from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
@@ -56,7 +56,7 @@ class StillFedSim(FedSim):
 def here(tmp_path, monkeypatch):
     """Work in a folder with a user's file, and forget its module afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(faults, "OWN", [])
+    monkeypatch.setattr(plugin_errors, "LOADED", [])
     (tmp_path / "heavy_ball.py").write_text(OWN)
     before = set(sys.modules)
     yield tmp_path
