@@ -289,6 +289,7 @@ def format_findings(
 ) -> list[str]:
     """Return one sentence for each error of a validation, the nearest key in it."""
     found = []
+    listed: list[list[str]] = []
     every = error.errors(include_url=False)
     for item in every[:MAX_ITEMS]:
         path = truncate(_path([step for step in item["loc"] if not _is_kind(step)]))
@@ -299,8 +300,9 @@ def format_findings(
             *parents, last = (str(step) for step in item["loc"])
             known = _known_keys(schema, parents)
             text = f"unknown key{did_you_mean(last[:MAX_KEY_LENGTH], known)}"
-            if known:
+            if known and parents not in listed:  # once for each level
                 text += f" (known: {', '.join(known)})"
+                listed.append(parents)
         elif item["type"] in ("missing", "missing_argument"):
             text = "missing"
         elif item["type"] == "json_invalid":
