@@ -109,9 +109,9 @@ def prepare(folder: Path, counts: NDArray[np.int64]) -> Path:
     return folder / "data"
 
 
-def trained(config: Path, run: Path, ranks: int, dealing: str) -> tuple[Any, str]:
+def trained(config: Path, run: Path, ranks: int, scheduling: str) -> tuple[Any, str]:
     """Train; return the seconds of the slowest rank in each round, and the digest."""
-    command = training(config, run, ranks, f"dealing={dealing}")
+    command = training(config, run, ranks, f"scheduling={scheduling}")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     lines = (run / "rounds.jsonl").read_text().splitlines()[1:]
     seconds = [json.loads(line)["seconds"]["local"] for line in lines]
@@ -147,9 +147,9 @@ def main(words: Sequence[str] | None = None) -> None:
         for size in args.ranks:
             floor = least(counts, size - 1, args.rounds)
             found = []
-            for dealing in ("node", "rank"):
-                run = folder / f"{size}-{dealing}"
-                seconds, digest = trained(config, run, size, dealing)
+            for scheduling in ("dynamic", "static"):
+                run = folder / f"{size}-{scheduling}"
+                seconds, digest = trained(config, run, size, scheduling)
                 pairs = zip(seconds, floor, strict=True)
                 found.append(statistics.mean(s / best for s, best in pairs))
                 digests.add(digest)

@@ -3,7 +3,7 @@
     python -m benchmarks.synthetic_load FOLDER
     fedapm scale run FOLDER/study.yaml --out FOLDER/out
     fedapm scale report FOLDER/out
-    fedapm scale model FOLDER/out
+    fedapm scale fit FOLDER/out
 
 Writes data, experiment and study. Each rank of the weak study has twelve clients of the
 same sizes, a quarter of whom take part; the strong study has eight such dozens. Of how
@@ -47,11 +47,11 @@ def main(words: Sequence[str] | None = None) -> None:
     data = balance.prepare(folder, np.tile(balance.sizes(EACH), DOZENS))
     study = {
         "config": "train.yaml",
-        "change": {"clients": STRONG * EACH},
+        "overrides": {"clients": STRONG * EACH},
         "strong": {"client_ranks": RANKS},
         "weak": {"client_ranks": RANKS, "clients_per_rank": EACH},
         "repetitions": 3,
-        "warm_up": 2,
+        "warmup_rounds": 2,
     }
     for name, values in (("train", experiment(data)), ("study", study)):
         text = yamlfile.dump(values)

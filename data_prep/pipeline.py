@@ -30,7 +30,7 @@ from data_prep.splits import official_splits, own_splits, random_splits
 from data_prep.validation import check_size, checked_source
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.config import plugin_sources as ownsources
-from fedapm_mpi.config.overrides import validate_options
+from fedapm_mpi.config.validation import validate_options
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.data.reader import Compression, write_dataset
 from fedapm_mpi.data.table import Table, cast_storage

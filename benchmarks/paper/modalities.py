@@ -37,8 +37,10 @@ DATA = {
 }
 """Data set of each variant."""
 
-GROUPS: dict[str, Any] = {"groups": [{"lacks": ["gyro"]}, {"lacks": ["acc"]}]}
-HELD: dict[str, Any] = {"held_by_some": ["acc_rnn.*", "gyro_rnn.*"]}
+GROUPS: dict[str, Any] = {
+    "groups": [{"missing_inputs": ["gyro"]}, {"missing_inputs": ["acc"]}]
+}
+HELD: dict[str, Any] = {"partially_shared": ["acc_rnn.*", "gyro_rnn.*"]}
 COMPARED = ("fedapm-participants", "fedsim", "local")
 FIGURES = ("accuracy_last", "accuracy_last_ten", "worst_decile", "f1", "loss")
 

@@ -52,7 +52,7 @@ def configuration(method: str, seed: int, rounds: int, data: str) -> dict[str, A
         "participation": {"name": "random", "fraction": 0.3},
         "rounds": rounds,
         "seed": seed,
-        "evaluation": {"every": 5, "shared": "client"},
+        "evaluation": {"every": 5, "shared_block": "client"},
         "checkpoint": {"every": 20, "keep": 1},
     }
 

@@ -70,4 +70,4 @@ class Aggregator(ABC):
         """
 
 
-aggregators: Registry[Callable[..., Aggregator]] = Registry("reduction", __package__)
+aggregators: Registry[Callable[..., Aggregator]] = Registry("aggregator", __package__)

@@ -56,10 +56,10 @@ class ResidualBalancing:
     until: Annotated[int, Ge(1)] | None = None
     """Last round with a look; the theory of convergence wants the penalty to settle."""
 
-    smallest: Annotated[float, Gt(0)] | None = None
+    rho_min: Annotated[float, Gt(0)] | None = None
     """Least penalty that it may come to; no bound unless given."""
 
-    largest: Annotated[float, Gt(0)] | None = None
+    rho_max: Annotated[float, Gt(0)] | None = None
     """Largest penalty that it may come to; no bound unless given. Gradient steps of
     size ``lr`` need a penalty well below ``2 / lr``."""
 
@@ -72,16 +72,17 @@ class ResidualBalancing:
         counts = (self.every, 1 if self.until is None else self.until)
         if self.ratio <= 1 or self.factor <= 1 or min(counts) < 1:
             msg = (
-                "balance: ratio and factor must be above 1, every and until at least 1"
+                "residual_balancing: ratio and factor must be above 1, every and until "
+                "at least 1"
             )
             raise ValueError(msg)
-        if (self.smallest or 0.0) > (self.largest or inf):
-            msg = "balance: smallest must not be above largest"
+        if (self.rho_min or 0.0) > (self.rho_max or inf):
+            msg = "residual_balancing: rho_min must not be above rho_max"
             raise ValueError(msg)
 
     def bounded(self, rho: float) -> float:
         """Return the nearest penalty within the bounds."""
-        return min(max(rho, self.smallest or 0.0), self.largest or inf)
+        return min(max(rho, self.rho_min or 0.0), self.rho_max or inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +92,17 @@ class ConsensusADMM(Algorithm):
     rho: PositiveFloat
     r"""Penalty :math:`\rho`, in units of the loss per squared unit of u."""
 
-    balance: ResidualBalancing | None = None
+    residual_balancing: ResidualBalancing | None = None
     """Let the penalty adapt to the residuals; constant unless given."""
 
     def __post_init__(self) -> None:
         convert_mappings(self)
-        if self.balance is not None and self.balance.bounded(self.rho) != self.rho:
-            msg = f"rho {self.rho:g} is not between balance's smallest and largest"
+        balance = self.residual_balancing
+        if balance is not None and balance.bounded(self.rho) != self.rho:
+            msg = (
+                f"rho {self.rho:g} is not between rho_min and rho_max of "
+                "residual_balancing"
+            )
             raise ValueError(msg)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
@@ -107,7 +112,7 @@ class ConsensusADMM(Algorithm):
             "personal": personal.clone(),
             "dual": torch.zeros_like(shared),
         }
-        if self.balance is not None:
+        if self.residual_balancing is not None:
             state["rho"] = torch.tensor([self.rho], dtype=torch.float64)
         return state
 
@@ -124,7 +129,7 @@ class ConsensusADMM(Algorithm):
         anchor = self.prox_center(u_server, client)
         self.solve(u_server, anchor, client, problem, weight)
         self.update_dual(anchor, client)
-        if self.balance is not None:
+        if self.residual_balancing is not None:
             client["rho"].fill_(self.rho)
         return (self.augmented_model(client) - vote_before)[None]
 
@@ -158,12 +163,14 @@ class ConsensusADMM(Algorithm):
 
     def augmented_model(self, client: ClientState) -> Tensor:
         r"""Return :math:`(\rho_i u_i + \pi_i)/\rho`, (d,) in float64."""
-        share = 1.0 if self.balance is None else float(client["rho"]) / self.rho
+        share = (
+            1.0 if self.residual_balancing is None else float(client["rho"]) / self.rho
+        )
         return admm.augmented_model(client["shared"], client["dual"], self.rho, share)
 
     def penalty_of(self, client: ClientState) -> float:
         r"""Return :math:`\rho_i`, the penalty that the client last worked with."""
-        return self.rho if self.balance is None else float(client["rho"])
+        return self.rho if self.residual_balancing is None else float(client["rho"])
 
     def admm_penalty(self) -> float:
         """Return the option rho, which a client works with when it next takes part."""
@@ -171,7 +178,7 @@ class ConsensusADMM(Algorithm):
 
     def adapts_penalty(self) -> bool:
         """Return whether residuals are balanced."""
-        return self.balance is not None
+        return self.residual_balancing is not None
 
     def with_penalty(self, penalty: float) -> "ConsensusADMM":
         """Return the same algorithm with another rho."""
@@ -179,7 +186,7 @@ class ConsensusADMM(Algorithm):
 
     def next_penalty(self, residuals: admm.Residuals, round_index: int) -> float:
         """Return the penalty after `round_index` rounds, given their residuals."""
-        balance = self.balance
+        balance = self.residual_balancing
         if balance is None or round_index % balance.every:
             return self.rho
         if balance.until is not None and round_index > balance.until:

@@ -149,10 +149,13 @@ class FedADMM(FullModelADMM, RelaxedADMM):
                 "|S|/m; leave it out, or average participants"
             )
             raise ValueError(msg)
-        if self.server_average == "participants" and self.balance is not None:
+        if (
+            self.server_average == "participants"
+            and self.residual_balancing is not None
+        ):
             msg = (
-                "balance needs server_average 'all': a mean of the participants' "
-                "changes says nothing of clients that still have another penalty"
+                "residual_balancing needs server_average 'all': a mean of the "
+                "participants' changes ignores clients that still have another penalty"
             )
             raise ValueError(msg)
 

@@ -163,7 +163,7 @@ class FedAPM(RelaxedADMM):
 
     def _check_average(self) -> None:
         foreign = {
-            "balance": self.balance is not None,
+            "residual_balancing": self.residual_balancing is not None,
             "relaxation": self.relaxation != 1,
         }
         for name, given in foreign.items():

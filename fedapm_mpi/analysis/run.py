@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
+from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
 from fedapm_mpi.data.client_subset import first_clients
@@ -19,7 +20,7 @@ from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
 from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
-from fedapm_mpi.errors import DataError, FedAPMError
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
 from fedapm_mpi.registry import did_you_mean
@@ -45,9 +46,12 @@ def read_config(run: Path) -> Config:
     path = run / "config.yaml"
     try:
         with open_regular(path) as file:
-            config = Config.from_plain(parse(file.read().decode("utf-8")))
+            values, _ = with_new_names(parse(file.read().decode("utf-8")))
+            config = Config.from_plain(values)
         _check_config(config)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError,
+    ) as error:  # fmt: skip
         why = one_line(str(error))
         msg = f"cannot read {path} ({why}): {run} is not a run directory"
         raise DataError(msg) from error

@@ -5,11 +5,12 @@ import inspect
 import re
 
 from fedapm_mpi.cli import docstrings as source
+from fedapm_mpi.cli.arguments import Parser
 
 HELP = "list the algorithms"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line: there are no options."""
 
 

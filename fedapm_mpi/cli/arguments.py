@@ -3,12 +3,13 @@
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.terminal import print_error
 from fedapm_mpi.utils.text import format_value, truncate
 
 NUMBER = re.compile(r"-\.?[0-9].*", re.DOTALL)
@@ -21,6 +22,10 @@ REST = (argparse.REMAINDER, argparse.PARSER)
 """Kinds of positional arguments after whose first word nothing is this parser's."""
 
 HELP_FLAGS = ("-h", "--help")
+
+
+_printed: set[tuple[str, str]] = set()
+"""Old names that were already reported: a command line may be read twice."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +42,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
         super().__init__(*args, **options)
+        self.old_flags: dict[str, str] = {}
+        """Old names of flags, which are read but not in the help, and the new ones."""
+        self.old_actions: dict[str, str] = {}
+        """Old names of commands below this one."""
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -66,6 +75,7 @@ class Parser(argparse.ArgumentParser):
         while left:
             word = left.pop(0)
             if word == "--" or not _is_flag(word):
+                word = self._by_new_name(word, self.old_actions) if rest else word
                 values += [] if word == "--" and not rest else [word]
                 if word == "--" or rest:
                     values += left
@@ -80,7 +90,9 @@ class Parser(argparse.ArgumentParser):
 
     def _flag(self, word: str, left: list[str]) -> list[str]:
         """Return a flag with its value, which is taken from the words that are left."""
-        name, equals, _ = word.partition("=")
+        name, equals, value = word.partition("=")
+        name = self._by_new_name(name, self.old_flags)
+        word = f"{name}{equals}{value}"
         action = self._option_string_actions.get(name)
         if action is None:
             short = self._option_string_actions.get(word[:2])
@@ -98,6 +110,16 @@ class Parser(argparse.ArgumentParser):
             hint = f"; one that begins with a dash is written {name}=VALUE"
             self.error(f"{name} needs a value{hint if left else ''}")
         return [word, left.pop(0)] if len(name) == 2 else [f"{name}={left.pop(0)}"]
+
+    def _by_new_name(self, word: str, renamed: Mapping[str, str]) -> str:
+        """Return the new name of a flag or command; print it if the old one is used."""
+        new = renamed.get(word)
+        if new is None:
+            return word
+        if (self.prog, word) not in _printed:
+            _printed.add((self.prog, word))
+            print_error(f"{self.prog}: note: {word} is now {new}")
+        return new
 
     def _hint(self, name: str) -> str:
         """Return where a flag belongs, or the nearest one."""

@@ -3,12 +3,13 @@
 import argparse
 from pathlib import Path
 
+from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.errors import DataError
 
 HELP = "print the digest of a run's final state"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
     parser.add_argument(

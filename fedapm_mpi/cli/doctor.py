@@ -36,7 +36,7 @@ PREFLIGHT_TIMEOUT = 30.0
 """Seconds that ranks which cannot see each other give rank 0 to report."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
@@ -47,11 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "directory of a prepared data set",
     )
     parser.add_argument(
-        "--folder",
+        "--run-dir",
         type=Path,
-        help="where runs will be, to be tested as a shared folder (default: runs, or "
+        metavar="DIR",
+        help="folder of future runs, tested as a shared folder (default: runs, or "
         "else the current folder)",
     )
+    parser.old_flags["--folder"] = "--run-dir"
     parser.add_argument(
         "--size",
         type=float,
@@ -115,7 +117,7 @@ def _examine(
     seen: "InstalledLaunchers",
     watch: "Watchdog",
 ) -> int:
-    watch.knows(comm.rank, comm.size, comm.abort)
+    watch.set_rank(comm.rank, comm.size, comm.abort)
     patience = watch.seconds
     watch.step("loading torch", max(patience, LOADING_SECONDS))
     from fedapm_mpi.doctor.runner import observe, run_all_checks
@@ -184,7 +186,7 @@ def _read_order(argv: Sequence[str]) -> "DoctorOptions | int":
         Subject(directory=str(path.absolute())) for path in paths if path.is_dir()
     ]
     chosen = {
-        "folder": _folder(args.folder).absolute(),
+        "folder": _run_folder(args.run_dir).absolute(),
         "megabytes": args.size,
         "timeout": args.timeout,
         "json": args.json,
@@ -209,12 +211,12 @@ def _read_order(argv: Sequence[str]) -> "DoctorOptions | int":
     )
 
 
-def _folder(named: Path | None) -> Path:
+def _run_folder(named: Path | None) -> Path:
     if named is None:
         runs = Path("runs")
         return runs if runs.is_dir() else Path()
     if not named.is_dir():
-        msg = f"--folder: {named} is not a folder; make it, or name another"
+        msg = f"--run-dir: {named} is not a folder; create it, or name another"
         raise ConfigError(msg)
     return named
 

@@ -5,13 +5,15 @@ import importlib
 import sys
 from pathlib import Path
 
+from fedapm_mpi.cli.arguments import Parser
+
 HELP = "get raw data from where its owners publish it"
 
 SETS = {"cifar10": "cifar10", "ku-har": "ku_har", "watch": "watch"}
 """Modules of `data_prep.sources` by data set; each has a ``REMOTE``, or a ``fetch``."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("dataset", choices=SETS, help="what to get")
     parser.add_argument("directory", type=Path, help="where to put it")

@@ -30,7 +30,7 @@ class ExtractOptions(NamedTuple):
     options: dict[str, Any]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.add_argument("source", nargs="?", help="name of the archive; see --list")
     add_paths(parser, "the archive's folder", "where the features go")
@@ -146,7 +146,7 @@ def _say(text: str) -> None:
 
 def _read_options(argv: Sequence[str]) -> ExtractOptions | int:
     from data_prep.extractors import extractors
-    from fedapm_mpi.config.overrides import validate_options
+    from fedapm_mpi.config.validation import validate_options
 
     parser = Parser(prog="fedapm extract", description=__doc__)
     add_arguments(parser)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.utils.terminal import printable, short
 from fedapm_mpi.utils.text import format_some
@@ -28,23 +29,24 @@ MAX_LINE_LENGTH = 2000
 """Characters of a line on the whole data set, as manifests may hold anything."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("data", type=Path, help="directory of the data set")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="draw clients by classes to FILE"
+        "--plot", type=Path, metavar="FILE", help="plot clients by classes to FILE"
     )
+    parser.old_flags["--picture"] = "--plot"
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what the manifest says; draw it if asked to."""
     manifest = read_manifest(args.data)
     sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
-    if args.picture:
+    if args.plot:
         from fedapm_mpi.analysis.partition_plot import draw_partition
 
-        draw_partition(manifest, args.picture)
-        sys.stdout.write(f"\ndrawn in {printable(str(args.picture))}\n")
+        draw_partition(manifest, args.plot)
+        sys.stdout.write(f"\nplotted in {printable(str(args.plot))}\n")
     return 0
 
 

@@ -23,7 +23,7 @@ from fedapm_mpi.registry import did_you_mean
 HELP = "start ranks by the launcher that suits this machine"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_placing(parser)
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_placing(parser: argparse.ArgumentParser) -> None:
+def add_placing(parser: Parser) -> None:
     """Declare which ranks are wanted, and by which launcher."""
     parser.add_argument(
         "-n",
@@ -60,7 +60,11 @@ def add_placing(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ranks-per-node", type=int, metavar="N")
     parser.add_argument(
-        "--cores", type=int, default=1, help="cores for each rank (default: 1)"
+        "--cpus-per-rank",
+        type=int,
+        default=1,
+        metavar="N",
+        help="cores for each rank (default: 1)",
     )
     parser.add_argument(
         "--launcher",
@@ -71,13 +75,14 @@ def add_placing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mpi-type",
         default="auto",
-        help="what srun --mpi gets, such as pmi2 or pmix (default: auto)",
+        help="value of srun's --mpi, such as pmi2 or pmix (default: auto)",
     )
     parser.add_argument(
-        "--gpu-binding",
+        "--gpu-bind",
         metavar="KIND",
-        help="what srun --gpu-bind gets, such as none or closest",
+        help="value of srun's --gpu-bind, such as none or closest",
     )
+    parser.old_flags |= {"--cores": "--cpus-per-rank", "--gpu-binding": "--gpu-bind"}
 
 
 def job_of(args: argparse.Namespace) -> Job:
@@ -92,7 +97,7 @@ def job_of(args: argparse.Namespace) -> Job:
     for name, value in (
         ("-n", ranks),
         ("--ranks-per-node", args.ranks_per_node),
-        ("--cores", args.cores),
+        ("--cpus-per-rank", args.cpus_per_rank),
     ):
         if value is not None and value < 1:
             msg = f"{name} must be at least 1, not {value}"
@@ -100,9 +105,9 @@ def job_of(args: argparse.Namespace) -> Job:
     return Job(
         ranks=ranks,
         ranks_per_node=args.ranks_per_node,
-        cores=args.cores,
+        cores=args.cpus_per_rank,
         mpi_type=args.mpi_type,
-        gpu_binding=args.gpu_binding,
+        gpu_binding=args.gpu_bind,
     )
 
 
@@ -171,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     sys.stderr.write(f"+ {shlex.join(chosen)}\n")
     sys.stderr.flush()
-    os.environ.setdefault("OMP_NUM_THREADS", str(args.cores))
+    os.environ.setdefault("OMP_NUM_THREADS", str(args.cpus_per_rank))
     relay_outputs()
     if args.requeue:
         ended = run_launcher(chosen)

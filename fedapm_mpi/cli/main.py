@@ -15,7 +15,7 @@ from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.faults import DEBUG, classify
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.early_interrupt import INTERRUPTED
-from fedapm_mpi.utils.terminal import Stream, protected
+from fedapm_mpi.utils.terminal import Stream, print_error, protected
 from fedapm_mpi.utils.text import format_value
 
 COMMANDS = (
@@ -31,12 +31,15 @@ COMMANDS = (
     "doctor",
     "digest",
     "report",
-    "rate",
+    "convergence",
     "scale",
     "algorithms",
 )
 """The commands, each a module with HELP, add_arguments(parser) and run(args)."""
 
+
+OLD_COMMANDS = {"rate": "convergence"}
+"""Old names of commands, which are read but not in the help, and the new ones."""
 
 MAX_NAME_LENGTH = 60
 """Characters of an unknown command that are compared with those that are known."""
@@ -44,7 +47,14 @@ MAX_NAME_LENGTH = 60
 PARALLEL_COMMANDS = ("train", "extract", "prepare", "doctor")
 """Those that run on many ranks, by their main(argv)."""
 
-PRINTING_COMMANDS = ("inspect", "verify", "digest", "report", "rate", "algorithms")
+PRINTING_COMMANDS = (
+    "inspect",
+    "verify",
+    "digest",
+    "report",
+    "convergence",
+    "algorithms",
+)
 """Those whose result is what they print; others leave it in files."""
 
 
@@ -64,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = [word for word in arguments if word != "--debug"]
             os.environ[DEBUG] = "1"
         try:
-            return _run(arguments, output)
+            return _run(_by_new_name(arguments), output)
         except Exception as error:
             from fedapm_mpi.comm.runtime import print_error
 
@@ -74,6 +84,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             interrupts.report_interrupt(str(error))
             return INTERRUPTED
+
+
+def _by_new_name(arguments: list[str]) -> list[str]:
+    """Return a command line in which the command has its new name."""
+    old = arguments[0] if arguments else ""
+    if old not in OLD_COMMANDS:
+        return arguments
+    if launched_rank() == 0:
+        print_error(f"fedapm: note: {old} is now {OLD_COMMANDS[old]}")
+    return [OLD_COMMANDS[old], *arguments[1:]]
 
 
 def _run(arguments: list[str], output: Stream) -> int:

@@ -23,7 +23,7 @@ MAX_NOTE_LENGTH = 1000
 """Characters of a note that are printed; those of own sources may have any length."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("source", nargs="?", help="name of the source; see --list")
     add_paths(parser, "the raw data", "where to write")
@@ -141,7 +141,7 @@ def request_of(args: argparse.Namespace, command: str) -> tuple[str, dict[str, A
     return sources[0], parse_overrides(list(filter(is_override, words)))
 
 
-def add_paths(parser: argparse.ArgumentParser, origin: str, target: str) -> None:
+def add_paths(parser: Parser, origin: str, target: str) -> None:
     """Declare --from and --to, after which options may follow."""
     for flag, dest, what, text in (
         ("--from", "origin", "PATH", origin),

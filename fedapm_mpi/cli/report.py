@@ -3,22 +3,24 @@
 import argparse
 from pathlib import Path
 
+from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.utils.atomic_io import refuse_links, write_error
 
 HELP = "compare runs on the same data: a table, a CSV file and figures"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run directory"
     )
     parser.add_argument(
-        "--to",
+        "--out",
         type=Path,
         metavar="DIR",
-        help="where files are written (default: the folder report in the first RUN)",
+        help="folder of the files (default: report, in the first RUN)",
     )
+    parser.old_flags["--to"] = "--out"
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     )
     for line in notes(runs):
         echo(line)
-    folder: Path = args.to or args.runs[0] / "report"
-    if args.to is None:
+    folder: Path = args.out or args.runs[0] / "report"
+    if args.out is None:
         refuse_links(args.runs[0], ("report",))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,12 +4,14 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-HELP = "how rounds scale: run a study, report, model, simulate"
+from fedapm_mpi.cli.arguments import Parser
+
+HELP = "measure how rounds scale: run a study, report, fit, simulate"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
-    parts = parser.add_subparsers(metavar="PART", required=True)
+    parts = parser.add_subparsers(metavar="ACTION", required=True)
     run_ = parts.add_parser("run", help="run every point of a study")
     run_.add_argument("study", type=Path, metavar="STUDY", help="YAML file of a study")
     run_.add_argument(
@@ -22,19 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report = parts.add_parser("report", help="speed-up, efficiency, phases, figures")
     report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
     report.set_defaults(part=_report, trust=False)
-    model = parts.add_parser("model", help="fit a model and foretell more ranks")
+    model = parts.add_parser(
+        "fit", help="fit a model of round times and predict more ranks"
+    )
+    parser.old_actions["model"] = "fit"
     model.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
     model.add_argument(
         "--predict",
         metavar="RANKS",
         default="100,1000,10000",
-        help="client ranks to foretell, with commas (default: 100,1000,10000)",
+        help="numbers of client ranks to predict, with commas (default: "
+        "100,1000,10000)",
     )
     model.add_argument(
         "--clients",
         metavar="N",
-        help="clients to foretell, with commas, such as 1e7 (default: those of the "
-        "data, and as many for each rank as in the weak study)",
+        help="numbers of clients to predict, with commas, such as 1e7 (default: those "
+        "of the data, and per rank that of the weak study)",
     )
     model.add_argument(
         "--ranks-per-node",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedapm_mpi.cli.arguments import split_words
+from fedapm_mpi.cli.arguments import Parser, split_words
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.log import get_logger
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 HELP = "write a job script for SLURM, or submit a run, a sweep or a scaling study"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    verbs = parser.add_subparsers(metavar="WHAT", dest="verb", required=True)
+    verbs = parser.add_subparsers(metavar="ACTION", dest="verb", required=True)
     render = verbs.add_parser("render", help="print the job script")
     submit = verbs.add_parser("submit", help="submit the job")
     template = verbs.add_parser(
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_job(parser: argparse.ArgumentParser) -> None:
+def _add_job(parser: Parser) -> None:
     parser.add_argument("config", nargs="?", metavar="CONFIG")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument(
@@ -65,7 +65,13 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
         help="run the points of a scaling study, one job each, one after the other; as "
         "many nodes as --ntasks-per-node makes of a point's ranks",
     )
-    parser.add_argument("--at-once", type=int, metavar="N", help="cells at a time")
+    parser.add_argument(
+        "--max-concurrent",
+        type=int,
+        metavar="N",
+        help="cells at the same time",
+    )
+    parser.old_flags["--at-once"] = "--max-concurrent"
     parser.add_argument("--nodes", type=int, metavar="N", help="(default: 1)")
     parser.add_argument(
         "--ntasks-per-node",
@@ -117,8 +123,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_kind(args: argparse.Namespace) -> None:
     """Refuse what does not go with a sweep or a study, which say it themselves."""
-    if args.at_once is not None and args.sweep is None:
-        msg = "--at-once is for the cells of a --sweep"
+    if args.max_concurrent is not None and args.sweep is None:
+        msg = "--max-concurrent is for the cells of a --sweep"
         raise ConfigError(msg)
     option = "--sweep" if args.sweep is not None else "--study"
     if args.sweep is None and args.study is None:
@@ -141,13 +147,15 @@ def _train(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.site import read_site
     from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
-    from fedapm_mpi.config.loader import load
+    from fedapm_mpi.config.loader import load, print_note
     from fedapm_mpi.utils.terminal import echo
 
     if args.config is None:
         msg = "name a configuration, or a sweep by --sweep"
         raise ConfigError(msg)
-    load(args.config, args.overrides)  # not hours later, once the job starts
+    load(
+        args.config, args.overrides, print_note
+    )  # not hours later, once the job starts
     out: str = args.out or "runs"
     site, shape = read_site(args.site), _shape(args)
     name = _name(args, Path(args.config).stem)
@@ -201,7 +209,7 @@ def _sweep(args: argparse.Namespace) -> int:
         return 0
     site, shape = read_site(args.site), _shape(args)
     name = _name(args, args.sweep.stem)
-    limit = "" if args.at_once is None else f"%{args.at_once}"
+    limit = "" if args.max_concurrent is None else f"%{args.max_concurrent}"
     training = TrainJob(
         name=name,
         config=str(folder),
@@ -246,7 +254,7 @@ def _study(args: argparse.Namespace) -> int:
     if not points:
         echo(f"all points are finished; go on with: fedapm scale report {folder}")
         return 0
-    site = replace(read_site(args.site), cores=study.cores)
+    site = replace(read_site(args.site), cpus_per_task=study.cpus_per_rank)
     if study.launcher != "auto":
         site = replace(site, launcher=study.launcher)
     name, each = _name(args, args.study.stem), args.ntasks_per_node or 1
@@ -296,7 +304,7 @@ def _shape(args: argparse.Namespace) -> "JobResources":
     from fedapm_mpi.utils.duration import parse_duration
 
     parse_duration(args.time)
-    for option in ("nodes", "ntasks_per_node", "ntasks", "at_once"):
+    for option in ("nodes", "ntasks_per_node", "ntasks", "max_concurrent"):
         value = getattr(args, option)
         if value is not None and value < 1:
             msg = f"--{option.replace('_', '-')} must be at least 1, not {value}"

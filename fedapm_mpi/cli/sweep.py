@@ -12,6 +12,7 @@ A sweep.yaml names a configuration, and the keys and values to replace:
 import argparse
 from pathlib import Path
 
+from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError
 from fedapm_mpi.utils.log import get_logger
 
@@ -20,12 +21,12 @@ log = get_logger(__name__)
 HELP = "train all cells of a sweep, or gather their results in one table"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     from fedapm_mpi.cli.launch import add_placing
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    verbs = parser.add_subparsers(metavar="WHAT", dest="verb", required=True)
+    verbs = parser.add_subparsers(metavar="ACTION", dest="verb", required=True)
     run_all = verbs.add_parser("run", help="train the cells that are not finished")
     table = verbs.add_parser("table", help="gather the results in OUT/sweep.csv")
     for one in (run_all, table):

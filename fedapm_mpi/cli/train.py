@@ -39,7 +39,7 @@ class TrainOptions:
     accept_changed_parts: bool = False
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.add_argument(
         "config", nargs="?", metavar="CONFIG", help="YAML file of the experiment"
@@ -168,12 +168,12 @@ def _read_options(argv: Sequence[str]) -> TrainOptions | int:
             raise ConfigError(msg)
         path = known
         trust.require(known.parent, read_mapping(known), trusted=args.trust)
-    told: list[str] = []
-    config = load(path, overrides, told.append)
+    notes: list[str] = []
+    config = load(path, overrides, notes.append)
     if args.print_config:
         print(dump(config.plain()), end="")  # noqa: T201
         return 0
-    for text in told:
+    for text in notes:
         log.info("%s", text)
     if resume and directory is None:
         directory = _newest_run(args.out, config.plain())

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.log import get_logger
@@ -14,7 +15,7 @@ log = get_logger(__name__)
 HELP = "check a prepared data set, sample by sample"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.add_argument("data", type=Path, metavar="DATA", help="its directory")
     parser.add_argument(

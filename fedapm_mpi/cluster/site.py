@@ -34,7 +34,7 @@ class Site:
     qos: str | None = None
     constraint: str | None = None
 
-    memory: str | None = None
+    mem: str | None = None
     """Memory of each node, such as 64G."""
 
     options: list[str] = field(default_factory=list)
@@ -46,13 +46,13 @@ class Site:
     mpi_type: str = "auto"
     """What ``srun --mpi`` gets."""
 
-    cores: Annotated[int, Ge(1)] = 1
+    cpus_per_task: Annotated[int, Ge(1)] = 1
     """Cores of each rank."""
 
     gpus_per_node: Annotated[int, Ge(0)] = 0
     """GPUs that jobs ask for; the training ranks of a node take them in turn."""
 
-    gpu_binding: str | None = None
+    gpu_bind: str | None = None
     """What ``srun --gpu-bind`` gets; with GPUs ``none`` unless given, so that each rank
     sees all of its node's."""
 
@@ -93,6 +93,6 @@ def read_site(path: Path | None) -> Site:
         if not named:
             return Site()
         path = Path(named)
-    from fedapm_mpi.config.loader import read_as
+    from fedapm_mpi.config.loader import print_note, read_as
 
-    return read_as(path, Site)
+    return read_as(path, Site, "site", print_note)

@@ -11,15 +11,21 @@ import pydantic
 from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.aggregators.transforms import transforms
 from fedapm_mpi.algorithms.base import algorithms, declared_sharing
-from fedapm_mpi.config.overrides import (
+from fedapm_mpi.config.overrides import merge, parse_overrides
+from fedapm_mpi.config.renamed_keys import (
+    algorithm_name,
+    describe,
+    parameter_names,
+    with_new_names,
+    with_new_options,
+)
+from fedapm_mpi.config.schema import PLUGIN_KINDS, Config
+from fedapm_mpi.config.validation import (
     MAX_KEY_LENGTH,
     as_json,
     format_findings,
-    merge,
-    parse_overrides,
     validate_options,
 )
-from fedapm_mpi.config.schema import PLUGIN_KINDS, Config
 from fedapm_mpi.config.yaml_io import read_mapping
 from fedapm_mpi.data.manifest import MANIFEST
 from fedapm_mpi.errors import ConfigError
@@ -30,7 +36,10 @@ from fedapm_mpi.plugins import loader as ownparts
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.tasks import tasks
 from fedapm_mpi.tracking.base import loggers
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.text import format_list, format_value, truncate
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -40,19 +49,31 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "task": tasks,
     "participation": participation,
     "placement": placements,
-    "reduction": aggregators,
+    "aggregator": aggregators,
 }
 MAX_SENTENCE_LENGTH = 1000
-"""Characters of what is told of one part."""
+"""Characters of an error on one plug-in."""
 
 POSITIONAL = {"model": 2, "placement": 2, "logger": 1}
-"""By kind: arguments that the package itself passes to a part, ahead of its options."""
+"""By kind: arguments that the package itself passes ahead of a plug-in's options."""
+
+Notify = Callable[[str], None]
+"""Called with a sentence that the user should read."""
+
+
+def silent(text: str) -> None:
+    """Drop a note."""
+
+
+def print_note(text: str) -> None:
+    """Print a note on standard error, for commands whose output is read by others."""
+    log.warning("note: %s", text)
 
 
 def load(
     path: Path | str | None,
     overrides: Sequence[str] = (),
-    tell: Callable[[str], None] = lambda text: None,
+    notify: Notify = silent,
 ) -> Config:
     """Read a YAML file, apply overrides and validate all of it.
 
@@ -62,9 +83,8 @@ def load(
         The file; `None` for an empty one, to be filled by overrides.
     overrides
         Items ``key.sub=value``, applied in order.
-    tell
-        Called with a sentence for each part whose options in the file are not used,
-        since an override gives it another name.
+    notify
+        See `resolve`.
 
     Raises
     ------
@@ -72,12 +92,40 @@ def load(
         With every error that was found, one a line, each with the nearest valid key.
     """
     values = {} if path is None else read_yaml(Path(path))
-    written = dict(values)
-    merge(values, parse_overrides(overrides))
-    config, unused = validate_merged(written, values, str(path or "command line"))
-    for text in unused:
-        tell(text)
-    # So that the run can go on, or be read, from another working directory.
+    where = str(path or "command line")
+    return resolve(values, parse_overrides(overrides), where, notify)
+
+
+def resolve(
+    values: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    where: str,
+    notify: Notify = silent,
+) -> Config:
+    """Return the configuration that values and overrides make, checked and complete.
+
+    Parameters
+    ----------
+    values
+        What a configuration file says.
+    overrides
+        What replaces values of it, nested; see `overrides.expand_dotted`.
+    where
+        What errors call the place that the values come from.
+    notify
+        Called with a sentence for each plug-in whose options in the file are not used,
+        since an override gives it another name, and with one on keys that have a new
+        name by now.
+
+    Raises
+    ------
+    ConfigError
+        With every error that was found, one a line, each with the nearest valid key.
+    """
+    config, notes = validate_merged(values, overrides, where)
+    for text in notes:
+        notify(text)
+    # So that the run can continue, or be read, from another working directory.
     start = config.initial_model
     return dataclasses.replace(
         config,
@@ -86,17 +134,39 @@ def load(
     )
 
 
-def validate_merged(
-    written: Mapping[str, Any], merged: Mapping[str, Any], where: str
-) -> tuple[Config, list[str]]:
-    """Return a checked configuration, and what `unused_options` says of it.
-
-    Where a value is wrong the error says that as well: an option that is missing now
-    may be one that was dropped.
-    """
-    unused = unused_options(written, merged)
+def use_new_names(
+    values: Mapping[str, Any],
+    where: str,
+    keys: str = "configuration",
+    algorithm: object = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return values under their new names; see `renamed_keys.with_new_names`."""
     try:
-        return validate(merged, where), unused
+        return with_new_names(values, keys, algorithm=algorithm)
+    except ConfigError as error:
+        msg = f"{where}:\n{format_list([str(error)])}"
+        raise ConfigError(msg) from error
+
+
+def validate_merged(
+    values: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+) -> tuple[Config, list[str]]:
+    """Return the checked configuration of values and overrides, and notes on them.
+
+    See `resolve`. Where a value is wrong, the error has the result of `unused_options`
+    as well: an option that is missing may be one that was dropped.
+    """
+    written, renamed = use_new_names(values, where)
+    algorithm = algorithm_name(written)
+    changes, more = use_new_names(overrides, where, algorithm=algorithm)
+    merged: dict[str, Any] = {}
+    merge(merged, written)
+    merge(merged, changes)
+    unused = unused_options(written, merged)
+    renamed = list(dict.fromkeys([*renamed, *more]))
+    try:
+        config = validate(merged, where)
+        return config, [*([describe(renamed)] if renamed else []), *unused]
     except ConfigError as error:
         if not unused:
             raise
@@ -105,14 +175,14 @@ def validate_merged(
 
 
 def unused_options(written: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each part whose written options another name replaces.
+    """Return a sentence for each plug-in whose options an override of its name drops.
 
     Parameters
     ----------
     written
         The configuration as its file has it.
     merged
-        The same with overrides; see `options.merge`.
+        The same with overrides; see `overrides.merge`.
     """
     found = []
     for key in PLUGIN_KINDS:
@@ -131,7 +201,13 @@ def unused_options(written: Mapping[str, Any], merged: Mapping[str, Any]) -> lis
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file; `ConfigError` says what else is there."""
+    """Return the mapping in a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or it holds something else.
+    """
     try:
         folder, there = path.is_dir(), path.exists()
     except OSError as error:  # such as a name that is too long
@@ -149,7 +225,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _folder_hint(path: Path) -> str:
-    """Return what a folder is that was given for a configuration."""
+    """Return what to name instead of a folder that was given for a configuration."""
     if (path / MANIFEST).exists():
         return (
             f"{path} is a prepared data set, not a configuration; name a YAML file, in "
@@ -157,22 +233,41 @@ def _folder_hint(path: Path) -> str:
         )
     if (path / "config.yaml").exists():
         return (
-            f"{path} is a run directory, not a configuration; go on with the run by "
+            f"{path} is a run directory, not a configuration; continue the run by "
             f"--resume {path}, or repeat it from {path / 'config.yaml'}"
         )
     return f"{path} is a folder, not a configuration; name a YAML file"
 
 
-def read_as(path: Path, kind: type[T]) -> T:
-    """Return what a YAML file says as a dataclass that is not an experiment.
+def read_as(
+    path: Path, kind: type[T], keys: str | None = None, notify: Notify = silent
+) -> T:
+    """Return the content of a YAML file as a dataclass other than `Config`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        The dataclass.
+    keys
+        Kind of the file in `renamed_keys.RENAMED_KEYS`; `None` if no key has a new
+        name.
+    notify
+        Called with a sentence if the file uses old names of keys.
 
     Raises
     ------
     ConfigError
-        With a sentence for everything that is wrong.
+        With a sentence for every error.
     """
+    values = read_yaml(path)
+    if keys is not None:
+        values, renamed = use_new_names(values, str(path), keys)
+        if renamed:
+            notify(f"{path}: {describe(renamed)}")
     try:
-        found: T = _validated(kind, read_yaml(path))
+        found: T = _validated(kind, values)
     except pydantic.ValidationError as error:
         msg = f"{path}:\n{format_list(format_findings(error, kind))}"
         raise ConfigError(msg) from error
@@ -192,8 +287,8 @@ def _validated(kind: type[T], values: Any) -> T:
 
 
 def validate(values: Mapping[str, Any], where: str) -> Config:
-    """Return a checked configuration, its parts' defaults filled in."""
-    plain = dict(values)
+    """Return a checked configuration, the defaults of its plug-ins filled in."""
+    plain, _ = use_new_names(values, where)
     for key in PLUGIN_KINDS:
         if isinstance(plain.get(key), str):
             plain[key] = {"name": plain[key]}
@@ -247,13 +342,13 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
 def check_plugin(
     key: str, registry: Registry[Any], part: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a part with its defaults filled in, and sentences on what is wrong."""
+    """Return a plug-in with its defaults filled in, and a sentence for each error."""
     options = dict(part)
     name = options.pop("name", None)
     if not isinstance(name, str):
         return {}, [f"{key}: needs a name (known: {', '.join(registry.names())})"]
     if ownparts.is_user_plugin(name) and not ownparts.may_import():
-        return dict(part), []  # nothing is known of it without its code
+        return dict(part), []  # its options are unknown without its code
     name = ownparts.absolute(name)
     options = ownparts.renamed(options, ownparts.absolute)
     try:
@@ -261,6 +356,8 @@ def check_plugin(
     except ConfigError as error:
         text = truncate(str(error), MAX_SENTENCE_LENGTH)
         return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
+    if key == "algorithm" and ownparts.is_user_plugin(name):
+        options = with_new_options(options, parameter_names(factory))
     positional = POSITIONAL.get(registry.kind, 0)
     what = f"{key} {format_value(ownparts.shown(name))}"
     checked, errors = validate_options(what, factory, options, positional)
@@ -306,8 +403,11 @@ def _with_models(groups: Any, base: Any) -> Any:
 
 
 def _split_errors(config: Config) -> list[str]:
-    if config.held_by_some is not None and not config.groups:
-        return ["held_by_some: there are no groups, so all hold all; remove the key"]
+    if config.partially_shared is not None and not config.groups:
+        return [
+            "partially_shared: there are no groups, so every client has every "
+            "parameter; remove the key"
+        ]
     name = config.algorithm["name"]
     if ownparts.is_user_plugin(name) and not ownparts.may_import():
         return []

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS, with_new_options
 from fedapm_mpi.config.schema import PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins import faults
@@ -64,7 +65,8 @@ def user_plugins(
                 if isinstance(option, Mapping):
                     look(f"{key}.{inner}", option)
 
-    for key in PLUGIN_KINDS:
+    # By old names as well: a saved configuration is looked at before it is read.
+    for key in (*PLUGIN_KINDS, *OLD_PLUGIN_KINDS):
         look(key, config.get(key))
     groups = config.get("groups")
     for k, group in enumerate(groups if isinstance(groups, list | tuple) else ()):
@@ -140,7 +142,8 @@ def with_defaults(
             where, _, kind = key.rpartition(".")
             defaults, errors = check_plugin(kind, REGISTRIES[kind], name)
             holder = found["groups"][int(where[7:-1])] if where else found
-            holder[kind] = part if errors else {**defaults, **part}
+            known = part if errors else with_new_options(part, defaults)
+            holder[kind] = part if errors else {**defaults, **known}
     return found
 
 

@@ -76,14 +76,18 @@ class Group:
     names: list[str] | None = None
     """Glob patterns of clients' names."""
 
-    lacks: list[str] | None = None
-    """Inputs: the clients that lack just these are meant."""
+    missing_inputs: list[str] | None = None
+    """Inputs: the clients that lack exactly these are meant."""
 
     inputs: list[str] | None = None
-    """Inputs that the model is given; all that are not in `lacks` unless given."""
+    """Inputs that the model gets; by default all that are not in `missing_inputs`."""
 
     def __post_init__(self) -> None:
-        ways = {"clients": self.clients, "names": self.names, "lacks": self.lacks}
+        ways = {
+            "clients": self.clients,
+            "names": self.names,
+            "missing_inputs": self.missing_inputs,
+        }
         _exactly_one(ways)
 
 
@@ -104,7 +108,7 @@ class Evaluation:
     """Part of every client's data that is evaluated; choose settings on ``val``, and
     watch the objective on ``train``."""
 
-    shared: Literal["server", "client"] = "server"
+    shared_block: Literal["server", "client"] = "server"
     """Shared block of the evaluated models: the server's u, or the client's own u_i as
     it last trained it."""
 
@@ -204,7 +208,7 @@ class Config:
     groups: list[Group] = field(default_factory=list)
     """Clients with another model; what they share with others must be alike."""
 
-    held_by_some: list[str] | None = None
+    partially_shared: list[str] | None = None
     """Glob patterns of shared parameters that some groups' models may lack; each is
     averaged over the clients that hold it. Where groups differ in any other, the run
     is refused."""
@@ -255,20 +259,20 @@ class Config:
     placement: PluginConfig = field(default_factory=lambda: {"name": "cost"})
     """How clients are placed on ranks; results do not depend on it."""
 
-    dealing: Literal["node", "rank"] = "node"
-    """Whether a round's participants go to whichever rank of their node is free, the
-    largest first, for which its ranks share what they keep of clients; or stay with the
-    rank where they were placed."""
+    scheduling: Literal["dynamic", "static"] = "dynamic"
+    """``dynamic``: a round's participants are assigned to the next free rank of their
+    node, the largest first; the ranks of a node share client states. ``static``:
+    clients stay on the rank where they were placed."""
 
     scratch: str | None = None
     """Folder, best on a disk of each node, for states and samples of clients: in a file
     that is mapped into memory and may be larger, and is gone when the run ends."""
 
-    stage: str | None = None
+    stage_dir: str | None = None
     """Folder on a disk of each node, such as ``$TMPDIR``, to which the shards of its
     clients are copied first, and hashed; they stay there."""
 
-    reduction: PluginConfig = field(default_factory=lambda: {"name": "exact"})
+    aggregator: PluginConfig = field(default_factory=lambda: {"name": "exact"})
     """How increments are summed over ranks."""
 
     update_transforms: list[PluginConfig] = field(default_factory=list)
@@ -284,7 +288,7 @@ class Config:
         if self.precision == "bf16" and self.dtype != "float32":
             msg = "precision 'bf16' needs dtype 'float32'"
             raise ValueError(msg)
-        for key in ("data", "initial_model", "scratch", "stage"):
+        for key in ("data", "initial_model", "scratch", "stage_dir"):
             if "\0" in (getattr(self, key) or ""):
                 msg = f"{key}: no path holds the character NUL"
                 raise ValueError(msg)
@@ -316,16 +320,16 @@ PLUGIN_KINDS = (
     "task",
     "participation",
     "placement",
-    "reduction",
+    "aggregator",
 )
 """Keys whose values are parts, found by name and built with their options."""
 
 RESULT_NEUTRAL = (
     "rounds",
     "placement",
-    "dealing",
+    "scheduling",
     "scratch",
-    "stage",
+    "stage_dir",
     "checkpoint",
     "data",
     "initial_model",

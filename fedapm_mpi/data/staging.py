@@ -68,7 +68,7 @@ def stage_shards(
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"stage: cannot make {target} on {_host()}: {error.strerror}"
+        msg = f"stage_dir: cannot make {target} on {_host()}: {error.strerror}"
         raise ConfigError(msg) from error
     for shard in rank_share(shards, rank, nodes):
         _copy(manifest, target / shard.name, shard)
@@ -95,7 +95,7 @@ def rank_share(
 def _folder(text: str) -> Path:
     path = os.path.expandvars(text)
     if "$" in path:
-        msg = f"stage: a variable of {text} is not set on {_host()}; name a folder"
+        msg = f"stage_dir: a variable of {text} is not set on {_host()}; name a folder"
         raise ConfigError(msg)
     return Path(path)
 

@@ -1,7 +1,7 @@
-"""What is wrong, and what it is concluded from."""
+"""Findings, and the observations that they follow from."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from fedapm_mpi.doctor.preflight import InstalledLaunchers
@@ -14,14 +14,14 @@ LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """A problem, and its remedy."""
 
     level: Level
-    """``fault``: training fails, or is wrong. ``warning``: it suffers. ``note``: maybe.
-    """
+    """``fault``: training fails or is wrong; ``warning``: it is slower or at risk;
+    ``note``: it may be."""
 
     name: str
-    """Name of this kind of finding."""
+    """Kind of finding."""
 
     what: str
     """What is wrong, and where."""
@@ -34,10 +34,15 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.level}: {self.what}; {self.remedy}"
 
+    def plain(self) -> dict[str, str]:
+        """Return this as plain values; the remedy's key, `mend`, is of the format."""
+        values = asdict(self)
+        return {("mend" if key == "remedy" else key): values[key] for key in values}
+
 
 @dataclass(frozen=True, kw_only=True)
 class FilesystemReport:
-    """What one rank saw in the folder that all should share."""
+    """Observations of one rank in the folder that all should share."""
 
     refused: str | None = None
     """Why this rank cannot write there."""
@@ -49,15 +54,15 @@ class FilesystemReport:
     """Until it saw what rank 0 put in its place; `None` if it never did."""
 
     lock: Literal["seen", "not seen", "none"] = "seen"
-    """Whether a lock that rank 0 held kept this rank out; none if there are none."""
+    """Whether a lock of rank 0 kept this rank out; ``none`` without file locks."""
 
     hdf5: str | None = None
-    """Why an HDF5 file cannot be opened for reading together with the others."""
+    """Why this rank cannot open an HDF5 file together with the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFault:
-    """A shard that one rank found to be wrong."""
+    """A shard that one rank found missing, damaged or locked."""
 
     shard: str
     kind: Literal["missing", "other", "locked", "no locks"]
@@ -66,7 +71,7 @@ class ShardFault:
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """What one rank saw of a data set."""
+    """Observations of one rank on a data set."""
 
     rank: int = 0
     manifest: str | None = None
@@ -79,7 +84,7 @@ class DataReport:
     """Whether its host has the directory."""
 
     shards: int = 0
-    """Shards that this rank looked at."""
+    """Number of shards that this rank checked."""
 
     faults: list[ShardFault] = field(default_factory=list)
     sample_bytes: int = 0
@@ -88,7 +93,7 @@ class DataReport:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSet:
-    """A data set as all ranks saw it."""
+    """Observations of all ranks on a data set."""
 
     directory: str
     sha256: str | None = None
@@ -100,10 +105,10 @@ class DataSet:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectiveTimings:
-    """What collectives did."""
+    """Results and times of collectives."""
 
     wrong: list[str] = field(default_factory=list)
-    """One sentence for each result that is not what it must be."""
+    """One sentence for each wrong result."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Median time of a small collective, by name."""
@@ -117,7 +122,7 @@ class CollectiveTimings:
 
 @dataclass(frozen=True, kw_only=True)
 class Observations:
-    """All that was seen; what was not looked at is `None` or empty."""
+    """All observations; what was not observed is `None` or empty."""
 
     ranks: Sequence[RankInfo]
     launchers: InstalledLaunchers = field(default_factory=InstalledLaunchers)
@@ -130,7 +135,7 @@ class Observations:
     shared: Sequence[FilesystemReport] | None = None
     measured: CollectiveTimings | None = None
     clocks: Sequence[float] | None = None
-    """Of each rank by how many seconds its clock is ahead of rank 0's."""
+    """Seconds by which each rank's clock is ahead of rank 0's."""
 
     data: Sequence[DataSet] = ()
 
@@ -146,13 +151,13 @@ class Observations:
         return found
 
     def workers(self, ranks: Iterable[RankInfo]) -> list[RankInfo]:
-        """Return those that train: all but the server, which waits without a core."""
+        """Return the ranks that train: all but the server, unless it is alone."""
         alone = len(self.ranks) == 1
         return [one for one in ranks if one.rank > 0 or alone]
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """Return 0 without a fault, 2 for one of the environment, else 3 for the data's."""
+    """Return 0 without a fault, 2 with one of the environment, else 3."""
     about = {one.about for one in findings if one.level == "fault"}
     if "environment" in about:
         return ConfigError.exit_code
@@ -160,7 +165,7 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def names(items: Iterable[Any], most: int = 4) -> str:
-    """Return the names of a few, and how many more there are."""
+    """Return the first distinct names, and how many more there are."""
     every = list(dict.fromkeys(map(str, items)))
     shown = every[:most]
     left = len(every) - len(shown)
@@ -168,7 +173,7 @@ def names(items: Iterable[Any], most: int = 4) -> str:
 
 
 def numbers(values: Iterable[int]) -> str:
-    """Return whole numbers in short: ``0-2, 5``; – for none."""
+    """Return whole numbers as ranges: ``0-2, 5``; – for none."""
     runs: list[list[int]] = []
     for value in sorted(set(values)):
         if runs and value == runs[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""What the variables of a process say of the launcher that started it."""
+"""The launcher of a process, from its environment variables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,18 +13,19 @@ LAUNCHER_VARIABLES = (
     "SLURM_MPI_TYPE",
     "SLURM_STEP_NUM_TASKS",
 )
-"""Beginnings of the variables that tell how ranks find each other."""
+"""Prefixes of the variables by which ranks find each other."""
 
 LIBRARIES = ("libmpi.so", "libmpich.so", "libmpi_cray.so")
-"""Beginnings of the file names of MPI libraries."""
+"""Prefixes of the file names of MPI libraries."""
 
 
 def started_by(variables: Mapping[str, str]) -> str | None:
     """Return the kind of launcher that started this process; `None` for none.
 
-    It is srun, or the kind of MPI whose mpiexec it was, see `launching.kind_of`. Both
-    kinds of Hydra, of MPICH and of Intel MPI, are called mpich. An mpiexec inside a
-    SLURM job starts its helpers by srun, so that its own variables come first.
+    It is srun, or the MPI implementation whose mpiexec it was, see
+    `cluster.launch.mpi_implementation`. Hydra is called mpich, whether of MPICH or of
+    Intel MPI. An mpiexec inside a SLURM job starts its helpers by srun, so its own
+    variables have precedence.
     """
     if "OMPI_COMM_WORLD_SIZE" in variables:
         return "openmpi"
@@ -38,28 +39,28 @@ def started_by(variables: Mapping[str, str]) -> str | None:
 
 
 def pmi_mode(variables: Mapping[str, str]) -> str | None:
-    """Return how ranks find each other: pmix, pmi2, pmi, cray_shasta; `None` if not."""
+    """Return the PMI of the ranks: pmix, pmi2, pmi, cray_shasta; `None` without one."""
     if "PMIX_RANK" in variables:
         return "pmix"
     if started_by(variables) == "srun":
-        known = "PMI_RANK" in variables or "PALS_RANKID" in variables
-        return variables.get("SLURM_MPI_TYPE", "pmi2") if known else None
+        has_pmi = "PMI_RANK" in variables or "PALS_RANKID" in variables
+        return variables.get("SLURM_MPI_TYPE", "pmi2") if has_pmi else None
     if "PALS_RANKID" in variables:
         return "pals"
     return "pmi" if "PMI_RANK" in variables else None
 
 
 def launcher_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that tell how ranks find each other."""
+    """Return the variables by which ranks find each other."""
     return {
         k: variables[k] for k in sorted(variables) if k.startswith(LAUNCHER_VARIABLES)
     }
 
 
 def mismatch(kind: str, launcher: str | None, pmi: str | None) -> str | None:
-    """Return the launcher that does not suit a kind of MPI library; `None` if it does.
+    """Return the launcher if it does not suit the MPI library; `None` if it does.
 
-    What is not known is taken to suit.
+    An unknown launcher counts as suitable.
     """
     if launcher == "srun":
         wanted = mpi_type(kind)
@@ -71,7 +72,7 @@ def mismatch(kind: str, launcher: str | None, pmi: str | None) -> str | None:
 
 
 def name_of(kind: str) -> str:
-    """Return what people call a kind of MPI."""
+    """Return the usual name of an MPI implementation."""
     names = {
         "mpich": "MPICH",
         "openmpi": "Open MPI",
@@ -83,7 +84,7 @@ def name_of(kind: str) -> str:
 
 
 def libraries_in(folders: str) -> list[str]:
-    """Return the MPI libraries in the folders of a path, first one of each folder.
+    """Return the first MPI library in each folder of a search path.
 
     Parameters
     ----------

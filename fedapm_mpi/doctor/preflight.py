@@ -1,6 +1,6 @@
-"""What is looked at before MPI is started; torch is not loaded here.
+"""Checks before MPI starts; torch is not loaded here.
 
-MPI comes first, as in a run: a launcher may not wait while large libraries are loaded.
+MPI starts first, as in a run: a launcher may not wait while large libraries load.
 """
 
 import os
@@ -13,23 +13,23 @@ from fedapm_mpi.doctor import launch_env as environment
 
 @dataclass(frozen=True, kw_only=True)
 class InstalledLaunchers:
-    """What rank 0 finds on its machine before MPI is started."""
+    """Launchers and MPI library on the machine of rank 0, before MPI starts."""
 
     library: str | None = None
     """The MPI library that Python loads."""
 
     programs: list[tuple[str, str]] = field(default_factory=list)
-    """Launchers of MPI libraries, path and kind."""
+    """Launchers of MPI libraries, path and MPI implementation."""
 
     first: str | None = None
-    """The one of them that the word mpiexec starts."""
+    """Path of the launcher that the command ``mpiexec`` starts."""
 
     slurm_types: list[str] = field(default_factory=list)
-    """What ``srun --mpi`` knows, asked for inside a step only."""
+    """Types that ``srun --mpi`` supports; only known inside a step."""
 
 
 def installed_launchers() -> InstalledLaunchers:
-    """Return which launchers and which MPI library there are; MPI is not started."""
+    """Find the launchers and the MPI library, without starting MPI."""
     return InstalledLaunchers(
         library=mpi_library()[0],
         programs=list(launching.programs()),
@@ -39,31 +39,31 @@ def installed_launchers() -> InstalledLaunchers:
 
 
 def run_preflight() -> str | None:
-    """Return what may let MPI end the job before anything is examined, if so."""
-    told = mpi_library()[0]
-    if told is None:
+    """Return why MPI may end the job before the first check, if so."""
+    library = mpi_library()[0]
+    if library is None:
         return None
-    kind = launching.mpi_implementation(told)
+    kind = launching.mpi_implementation(library)
     launcher = environment.started_by(os.environ)
-    why = environment.mismatch(kind, launcher, environment.pmi_mode(os.environ))
-    if why is None:
+    unsuitable = environment.mismatch(kind, launcher, environment.pmi_mode(os.environ))
+    if unsuitable is None:
         return None
     return (
-        f"{told} may not start under {why}: if MPI ends the job now, that is why; "
-        f"start ranks by srun --mpi={mpi_type(kind)}, or by the library's own "
+        f"{library} may not start under {unsuitable}: if MPI ends the job now, that is "
+        f"why; start ranks by srun --mpi={mpi_type(kind)}, or by the library's own "
         "mpiexec, which fedapm launch finds"
     )
 
 
 def mpi_library() -> tuple[str | None, str | None]:
-    """Return name and version of the MPI library, or why there is none; not started."""
-    asked = os.environ.setdefault("MPI4PY_RC_INITIALIZE", "0")
+    """Return the name of the MPI library, and why there is none; do not start it."""
+    setting = os.environ.setdefault("MPI4PY_RC_INITIALIZE", "0")
     try:
         from fedapm_mpi.comm.mpi import library
     except (ImportError, RuntimeError) as error:
         return None, str(error).partition("\n")[0]
     finally:
-        if asked == "0":
+        if setting == "0":
             os.environ.pop("MPI4PY_RC_INITIALIZE")
     return library(), None
 

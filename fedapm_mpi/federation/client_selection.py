@@ -43,7 +43,9 @@ def _chosen(group: Group, manifest: Manifest, where: str) -> list[int]:
     elif group.names is not None:
         chosen = _named(group.names, manifest, f"{where}.names")
     else:
-        return _missing_inputs(group.lacks or (), manifest, f"{where}.lacks")
+        return _missing_inputs(
+            group.missing_inputs or (), manifest, f"{where}.missing_inputs"
+        )
     if not chosen:
         msg = f"{where}: it names no client; name some or remove the group"
         raise ConfigError(msg)
@@ -113,7 +115,7 @@ def model_inputs(group: Group, manifest: Manifest, where: str) -> tuple[InputSpe
         If the data have no input of such a name, or none is left.
     """
     if group.inputs is None:
-        kept = set(_names(manifest)) - set(group.lacks or ())
+        kept = set(_names(manifest)) - set(group.missing_inputs or ())
     else:
         _known_inputs(group.inputs, manifest, f"{where}.inputs")
         kept = set(group.inputs)

@@ -238,7 +238,7 @@ def open_client(
     if layout.buffer_length:
         if training:
             buffers.copy_(layout.buffers(payload))
-        elif source.config.evaluation.shared == "server":
+        elif source.config.evaluation.shared_block == "server":
             buffers = layout.buffers(payload)
     if "buffers" in state or "counters" in state:
         model.write_buffers(buffers, state.get("counters", torch.zeros(0)))

@@ -218,7 +218,7 @@ class TrainingContext:
         return (
             isinstance(self.reduction, Aggregator)
             and self.reduction.any_order
-            and self.config.dealing == "node"
+            and self.config.scheduling == "dynamic"
         )
 
     def adapt(self, rho: float | None) -> None:
@@ -286,9 +286,9 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         session.warnings.append(differing)
     try:
         session.groups.move(open_device(config.device, comm.rank, nodes))
-        if config.stage is not None:
+        if config.stage_dir is not None:
             staged = stage_shards(
-                whole, config.stage, comm.rank, nodes, session.home_ranks
+                whole, config.stage_dir, comm.rank, nodes, session.home_ranks
             )
             session.reader = ShardReader(staged)
             session.reader.trust(whole.files)  # they have been hashed
@@ -433,9 +433,9 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
     weights = client_weights(config, manifest)
     advice = algorithm.warnings(weights.tolist())
     host_of = place(config.placement, manifest, comm.size)
-    reduction = build_plugin(aggregators, config.reduction)
+    reduction = build_plugin(aggregators, config.aggregator)
     ownchecks.check_methods(
-        "reduction", config.reduction, reduction, "sum", "bytes_per_element"
+        "aggregator", config.aggregator, reduction, "sum", "bytes_per_element"
     )
     return TrainingContext(
         config=config,

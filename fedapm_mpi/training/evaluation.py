@@ -143,7 +143,7 @@ def load_evaluated_model(
             opened.broadcast, opened.state, opened.objective, weight
         )
         return
-    at_server, state = config.evaluation.shared == "server", opened.state
+    at_server, state = config.evaluation.shared_block == "server", opened.state
     opened.model.shared.copy_(opened.broadcast[0] if at_server else state["shared"])
     opened.model.personal.copy_(state["personal"])
 

@@ -9,6 +9,7 @@ from typing import Any
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.config.diff import config_diff
+from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.loader import forbidden
@@ -90,7 +91,8 @@ def identity_then(
     """
     from fedapm_mpi.config.loader import validate
 
-    whole = {**values, **{key: config[key] for key in RESULT_NEUTRAL}}
+    renamed, _ = with_new_names(values)
+    whole = {**renamed, **{key: config[key] for key in RESULT_NEUTRAL}}
     # A saved configuration may be anybody's. It never has a part imported, nor its
     # options given to a user's own code. Where it is no configuration at all, it is
     # compared as it is.

@@ -122,7 +122,7 @@ def run(
         stopping = asked > 0
         if failed:
             comm.raise_collectively(local.error)
-        with clock("reduce"), using(label_of("reduction", config.reduction["name"])):
+        with clock("reduce"), using(label_of("aggregator", config.aggregator["name"])):
             context = AggregationContext(
                 round_index=t,
                 participants=chosen,
@@ -136,7 +136,7 @@ def run(
         if gathered is not None:
             clients, statistics = gathered
             total = ownchecks.check_total(
-                config.reduction, total, session.payload.up_length
+                config.aggregator, total, session.payload.up_length
             )
             total = session.transforms.decode(total, context)
             with clock("server"):

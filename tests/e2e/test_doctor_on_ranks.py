@@ -121,7 +121,7 @@ def test_faults_of_ranks_of_one_job_are_all_named(toy, tmp_path):
     assert "doctor: 2 faults, 1 warning" in ended.stdout
 
 
-@pytest.mark.parametrize("step", ["sum", "looking at clocks"])
+@pytest.mark.parametrize("step", ["sum", "reading clocks"])
 def test_a_rank_that_hangs_ends_the_job_with_where_each_stands(step, tmp_path):
     argv = [FAULTS, "stop", step, "--timeout", "3"]
     start = time.monotonic()
@@ -174,6 +174,6 @@ def test_mistakes_are_told_once(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     # Not even by root.
-    ended = doctor(None, "--folder", "/proc/self", cwd=tmp_path)
+    ended = doctor(None, "--run-dir", "/proc/self", cwd=tmp_path)
     assert ended.returncode == 2, ended
     assert "cannot write to /proc/self" in ended.stdout

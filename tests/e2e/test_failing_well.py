@@ -275,7 +275,8 @@ def test_an_exception_on_one_rank_ends_all(toy, tmp_path):
             rounds=5,
             evaluation={"every": 1},
             checkpoint={"every": 1, "keep": 2},
-            dealing="rank",  # since a rank counts the batches that it saw of a client
+            # A rank counts the batches that it saw of a client.
+            scheduling="static",
         ),
     )
     run = tmp_path / "run"
@@ -315,14 +316,14 @@ def test_an_exception_on_one_rank_ends_all(toy, tmp_path):
 
 
 def test_an_own_part_that_fails_on_all_ranks_where_they_cannot_agree(toy, tmp_path):
-    values = experiment(toy["features"], reduction="user_parts:Torn")
+    values = experiment(toy["features"], aggregator="user_parts:Torn")
     config = write_config(tmp_path / "config.yaml", values)
     ended = train(3, config, "--run-dir", tmp_path / "run")
     assert ended.returncode in ABORTED, ended
     assert ended.left_behind == 0
     assert "Traceback" not in ended.stderr
     told = [t for t in ended.stderr.splitlines() if t.startswith("fedapm: error: ")]
-    wanted = "reduction 'user_parts:Torn' failed: ValueError: torn ("
+    wanted = "aggregator 'user_parts:Torn' failed: ValueError: torn ("
     # Others speak only where the launcher takes longer than a second to end them.
     assert told[0].startswith(f"fedapm: error: rank 0 of 3: {wanted}"), ended
     assert all(wanted in line for line in told), ended

@@ -35,7 +35,7 @@ def shared_files():
 def test_participants_are_dealt_within_their_node(toy, tmp_path, ranks):
     config = write_config(tmp_path / "config.yaml", experiment(toy["odd"], rounds=4))
     cliques = {"MPIR_CVAR_NUM_CLIQUES": str(NODES)}
-    staged = f"stage={tmp_path / 'disk'}"  # one for both nodes
+    staged = f"stage_dir={tmp_path / 'disk'}"  # one for both nodes
     for name, words, more in (("one", [], {}), ("several", [staged], cliques)):
         ended = train(ranks, config, *words, "--run-dir", tmp_path / name, env=more)
         assert ended.returncode == 0, ended

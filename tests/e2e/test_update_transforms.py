@@ -23,9 +23,9 @@ def folder(toy, tmp_path_factory):
     root = tmp_path_factory.mktemp("transforms")
     for name, changes in {
         "plain": {},
-        "masked": {"reduction": MASKED},
+        "masked": {"aggregator": MASKED},
         "sparse": {"update_transforms": [TOP_K]},
-        "both": {"update_transforms": [TOP_K], "reduction": MASKED},
+        "both": {"update_transforms": [TOP_K], "aggregator": MASKED},
     }.items():
         config = experiment(toy["features"], rounds=4, **changes)
         done = train(

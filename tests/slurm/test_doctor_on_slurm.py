@@ -102,7 +102,7 @@ def test_a_folder_that_is_not_shared(cluster):
     own = LOCAL.with_name("fedapm-doctor-runs")
     try:
         assert srun(cluster, "mkdir", "-p", str(own)).returncode == 0
-        _, seen = doctor(cluster, "--folder", own)
+        _, seen = doctor(cluster, "--run-dir", own)
         assert seen["exit_code"] == 2
         assert levels(seen) == [("fault", "not shared")]
         what = seen["findings"][0]["what"]

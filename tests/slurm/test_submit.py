@@ -120,7 +120,7 @@ def test_a_sweep_of_six_cells(cluster, site, local_digest):
     text = yaml.safe_dump(sweep, sort_keys=False)
     (cluster.folder / "sweep.yaml").write_text(text)
     words = ("slurm", "submit", "--sweep", "sweep.yaml", "--ntasks-per-node", 2)
-    words += ("--site", site, "--at-once", 3)
+    words += ("--site", site, "--max-concurrent", 3)
     array, gathering = jobs(cluster.fedapm(*words))
     out = cluster.folder / "runs" / "sweep"
     (cell,) = (out / "cells").glob("seed=1,rounds=20*.yaml")
@@ -157,7 +157,7 @@ def test_a_scaling_study(cluster, site, local_digest):
         "strong": {"client_ranks": [1, 2, 4]},
         "weak": {"client_ranks": [1, 2, 4], "clients_per_rank": 2},
         "repetitions": 1,
-        "warm_up": 1,
+        "warmup_rounds": 1,
         # srun's pmi2 now and then fails nodes of unequal numbers: see docs/slurm.md.
         "launcher": "mpiexec",
     }

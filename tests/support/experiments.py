@@ -33,7 +33,7 @@ JOINT: dict[str, Any] = {
 }
 BALANCED: dict[str, Any] = FEDAPM | {
     "rho": 1e-3,
-    "balance": {"ratio": 2.0},
+    "residual_balancing": {"ratio": 2.0},
     "relaxation": 1.6,
 }
 LOOKING = {"blocks": True, "dual_sum": True, "lagrangian": True}
@@ -46,7 +46,7 @@ GROUPS: dict[str, Any] = {
         {"clients": [0, "5-6"], "model": {"hidden": 5, "sides": {"y": 2}}},
         {"names": ["client 3"], "model": {"hidden": 2, "sides": {"x": 3}}},
     ],
-    "held_by_some": ["side_*"],
+    "partially_shared": ["side_*"],
 }
 
 
@@ -63,7 +63,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         "contiguous": experiment(features, placement="contiguous"),
         "round-robin": experiment(features, placement="round-robin"),
         "own-placement": experiment(features, placement="user_parts:all_on_last"),
-        "staying": experiment(features, dealing="rank"),
+        "staying": experiment(features, scheduling="static"),
         "scratch": experiment(features, scratch=gettempdir()),
         "dropout": experiment(
             toy["motion"],
@@ -105,7 +105,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             split={"personal": ["linear.bias"]},
             participation="full",
             algorithm=FEDAPM | {"batch_size": 0},
-            evaluation={"every": 1, "shared": "client", "pooled": False},
+            evaluation={"every": 1, "shared_block": "client", "pooled": False},
         ),
         "frozen-front": experiment(
             features,
@@ -147,7 +147,13 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             dtype="float64",
             algorithm=JOINT
             | {"rho": 30.0, "lr_shared": 0.02}
-            | {"balance": {"ratio": 1.1, "factor": 1.5, "residuals": "relative"}},
+            | {
+                "residual_balancing": {
+                    "ratio": 1.1,
+                    "factor": 1.5,
+                    "residuals": "relative",
+                }
+            },
         ),
         "diagnostics": experiment(
             odd,
@@ -208,8 +214,8 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             toy["lacking"],
             model={"name": "har", "filters": 2, "hidden": 4, "attention": 4},
             split={"personal": ["*_conv.*"]},
-            groups=[{"lacks": ["gyro"]}, {"lacks": ["acc"]}],
-            held_by_some=["acc_rnn.*", "gyro_rnn.*"],
+            groups=[{"missing_inputs": ["gyro"]}, {"missing_inputs": ["acc"]}],
+            partially_shared=["acc_rnn.*", "gyro_rnn.*"],
             algorithm=FEDAPM | {"server_average": "participants"},
         ),
         **{

@@ -18,11 +18,11 @@ def write_study(folder, data, **changes):
     write_config(folder / "train.yaml", experiment(data, rounds=9))
     values = {
         "config": "train.yaml",
-        "change": {"rounds": 5, "evaluation.every": 2},
+        "overrides": {"rounds": 5, "evaluation.every": 2},
         "strong": {"client_ranks": [1, 2, 4]},
         "weak": {"client_ranks": [1, 2, 4], "clients_per_rank": 2},
         "repetitions": 2,
-        "warm_up": 1,
+        "warmup_rounds": 1,
     } | changes
     kept = {key: value for key, value in values.items() if value is not None}
     path = folder / "study.yaml"

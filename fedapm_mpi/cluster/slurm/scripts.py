@@ -93,7 +93,7 @@ def render_training(site: Site, shape: JobResources, run: TrainJob, out: str) ->
     )
     words = [shlex.quote(word) for word in run.overrides]
     if site.scratch is not None:
-        words.append(f"stage={shell_word(site.scratch)}")
+        words.append(f"stage_dir={shell_word(site.scratch)}")
     sweep = run.array is not None
     config = shlex.quote(path_word(run.config))
     ids = "%A_%a" if sweep else "%j"
@@ -219,7 +219,7 @@ def _options(site: Site) -> list[str]:
         "partition": site.partition,
         "qos": site.qos,
         "constraint": site.constraint,
-        "mem": site.memory,
+        "mem": site.mem,
         "gres": f"gpu:{site.gpus_per_node}" if site.gpus_per_node else None,
     }
     given = [
@@ -240,12 +240,12 @@ def _launch_options(site: Site, shape: JobResources, *, requeue: bool) -> list[s
     words = [f"--ranks={shape.ranks}"]
     if shape.tasks is None:  # else the allocation says how many each node has
         words.append(f"--ranks-per-node={_per_node(shape)}")
-    words.append(f"--cores={site.cores}")
-    binding = site.gpu_binding or ("none" if site.gpus_per_node else None)
+    words.append(f"--cpus-per-rank={site.cpus_per_task}")
+    binding = site.gpu_bind or ("none" if site.gpus_per_node else None)
     for option, value, default in (
         ("launcher", site.launcher, "auto"),
         ("mpi-type", site.mpi_type, "auto"),
-        ("gpu-binding", binding, None),
+        ("gpu-bind", binding, None),
         ("container", site.container, None),
     ):
         if value != default:

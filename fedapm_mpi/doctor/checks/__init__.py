@@ -1,6 +1,6 @@
-"""The checks: pure functions from all that was seen to findings.
+"""The checks: pure functions from observations to findings.
 
-To add one, write it in a file here and name it in `CHECKS`.
+To add one, write it in a file here and add it to `CHECKS`.
 """
 
 from collections.abc import Callable, Iterable
@@ -9,7 +9,6 @@ from fedapm_mpi.doctor.checks.affinity import binding, gpu_sharing, oversubscrip
 from fedapm_mpi.doctor.checks.data import manifests, shards
 from fedapm_mpi.doctor.checks.filesystem import file_system, locks, writing
 from fedapm_mpi.doctor.checks.hosts import clocks, memory
-from fedapm_mpi.doctor.checks.measured import wrong_results
 from fedapm_mpi.doctor.checks.mpi import (
     installed_libraries,
     launchers,
@@ -17,6 +16,7 @@ from fedapm_mpi.doctor.checks.mpi import (
     no_library,
     shadowed_libraries,
     singletons,
+    wrong_results,
 )
 from fedapm_mpi.doctor.checks.versions import versions
 from fedapm_mpi.doctor.findings import LEVELS, Finding, Observations
@@ -46,6 +46,6 @@ CHECKS: tuple[Check, ...] = (
 
 
 def run_checks(observed: Observations) -> list[Finding]:
-    """Return what all checks find, the worst first."""
+    """Return the findings of all checks, the most severe first."""
     found = [finding for check in CHECKS for finding in check(observed)]
     return sorted(found, key=lambda one: LEVELS.index(one.level))

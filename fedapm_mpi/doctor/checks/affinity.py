@@ -1,4 +1,4 @@
-"""Whether ranks are in each other's way on cores and GPUs."""
+"""Whether ranks compete for cores and GPUs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,46 +8,48 @@ from fedapm_mpi.engine.device import node_local_rank
 from fedapm_mpi.placements.base import client_ranks
 from fedapm_mpi.utils.affinity import find_oversubscription, underprovisioned
 
-OVERSUBSCRIBED = 4
-"""Ranks on one GPU from which on they are in each other's way."""
+MIN_RANKS_OF_CROWDED_GPU = 4
+"""Ranks on one GPU from which on they slow each other down."""
 
 
 def planned_threads(observed: Observations, one: RankInfo) -> int:
-    """Return with how many threads a rank is to compute.
+    """Return the threads that a rank computes with.
 
-    The configuration says so; without one, ``OMP_NUM_THREADS``; else one.
+    As in the configuration; without one, ``OMP_NUM_THREADS``; else one.
     """
     return observed.threads or one.omp_threads or 1
 
 
 def oversubscription(observed: Observations) -> Iterator[Finding]:
-    """Tell where ranks have more threads than cores that they may all use.
+    """Find ranks that together have more threads than cores.
 
     The server does not count: it waits without a core while others train.
     """
     every = observed.workers(observed.ranks)
-    crowds = find_oversubscription(
+    oversubscribed = find_oversubscription(
         {one.rank: one.cores for one in every},
         {one.rank: planned_threads(observed, one) for one in every},
         {one.rank: one.node for one in every},
     )
-    told: dict[str, str] = {}
-    for ranks, threads, cores in crowds:
+    by_host: dict[str, str] = {}
+    for ranks, threads, cores in oversubscribed:
         host = observed.host(ranks[0])
         where = f"ranks {numbers(ranks)} on {host}"
-        told.setdefault(host, f"{where}, {threads} threads on core(s) {numbers(cores)}")
-    if told:
-        what = f"more threads than cores: {names(told.values())}"
-        mend = (
-            "start fewer ranks on a node, give a rank fewer threads, or ask for more "
-            "cores (srun --cpus-per-task); where launchers bind, --bind-to none frees "
-            "ranks"
+        by_host.setdefault(
+            host, f"{where}, {threads} threads on core(s) {numbers(cores)}"
         )
-        yield Finding("warning", "over-subscription", what, mend)
+    if by_host:
+        what = f"more threads than cores: {names(by_host.values())}"
+        remedy = (
+            "start fewer ranks on a node, give a rank fewer threads, or ask for more "
+            "cores (srun --cpus-per-task); if the launcher binds ranks, use --bind-to "
+            "none"
+        )
+        yield Finding("warning", "over-subscription", what, remedy)
 
 
 def binding(observed: Observations) -> Iterator[Finding]:
-    """Tell which ranks' threads are bound to fewer cores than they are."""
+    """Find ranks that are bound to fewer cores than they have threads."""
     every = observed.workers(observed.ranks)
     found = underprovisioned(
         {one.rank: one.cores for one in every},
@@ -61,16 +63,16 @@ def binding(observed: Observations) -> Iterator[Finding]:
         f"{len(first.cores)} core(s), {numbers(first.cores)} on {first.host}, for "
         f"{planned_threads(observed, first)} threads"
     )
-    mend = (
-        "have the launcher bind ranks to as many cores (srun --cpus-per-task, mpiexec "
-        "--map-by slot:PE=N of Open MPI) or to none (--bind-to none, srun "
+    remedy = (
+        "have the launcher bind each rank to a core per thread (srun --cpus-per-task, "
+        "mpiexec --map-by slot:PE=N of Open MPI) or to none (--bind-to none, srun "
         "--cpu-bind=none), or use one thread"
     )
-    yield Finding("warning", "bound threads", what, mend)
+    yield Finding("warning", "bound threads", what, remedy)
 
 
 def gpu_map(observed: Observations) -> list[str | None]:
-    """Return of each rank the GPU that it would train on; `None` for its processor."""
+    """Return the GPU that each rank would train on; `None` for the processor."""
     size = len(observed.ranks)
     working = client_ranks(size)
     nodes = [one.node if one.rank in working else -1 for one in observed.ranks]
@@ -83,7 +85,7 @@ def gpu_map(observed: Observations) -> list[str | None]:
 
 
 def gpu_sharing(observed: Observations) -> Iterator[Finding]:
-    """Tell where ranks take one GPU, or find none where there should be one."""
+    """Find ranks that share a GPU, or have none although the device is cuda."""
     mapped = gpu_map(observed)
     if observed.device == "cuda":
         without = [
@@ -92,10 +94,11 @@ def gpu_sharing(observed: Observations) -> Iterator[Finding]:
         if without:
             what = f"device is cuda, but {_ranks(without)} see no GPU"
             what += f" ({names(one.host for one in without)})"
-            mend = (
-                "ask for one (--gres=gpu:1), install a torch for CUDA, or use the cpu"
+            remedy = (
+                "ask for one (--gres=gpu:1), install a torch for CUDA, or set "
+                "device=cpu"
             )
-            yield Finding("fault", "no GPU", what, mend)
+            yield Finding("fault", "no GPU", what, remedy)
     users: dict[tuple[str, str], list[RankInfo]] = {}
     for one, gpu in zip(observed.ranks, mapped, strict=True):
         if gpu is not None:
@@ -104,16 +107,16 @@ def gpu_sharing(observed: Observations) -> Iterator[Finding]:
     if len(most) < 2:
         return
     gpu = mapped[most[0].rank]
-    what = f"{len(most)} ranks take one GPU: {_ranks(most)}, {gpu} on {most[0].host}"
-    if len(most) < OVERSUBSCRIBED:
-        mend = "that is fine for small models; the server takes none"
-        yield Finding("note", "shared GPU", what, mend)
+    what = f"{len(most)} ranks share one GPU: {_ranks(most)}, {gpu} on {most[0].host}"
+    if len(most) < MIN_RANKS_OF_CROWDED_GPU:
+        remedy = "this is fine for small models; the server uses none"
+        yield Finding("note", "shared GPU", what, remedy)
     else:
-        mend = (
+        remedy = (
             "ask for more GPUs on a node, let each task see all of them (srun "
             "--gpu-bind=none), or start fewer ranks on a node"
         )
-        yield Finding("warning", "shared GPU", what, mend)
+        yield Finding("warning", "shared GPU", what, remedy)
 
 
 def _ranks(some: Sequence[RankInfo]) -> str:

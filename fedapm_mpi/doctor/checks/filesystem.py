@@ -1,19 +1,19 @@
-"""Whether the folder of runs is one that all ranks share."""
+"""Whether all ranks share the folder of runs."""
 
 from collections.abc import Iterator
 
 from fedapm_mpi.doctor.findings import Finding, Observations, names, numbers
 
-SLOW_SECONDS = 2.0
-"""Seconds after which others should see what one rank wrote."""
+MAX_VISIBILITY_SECONDS = 2.0
+"""Seconds within which other hosts should see what one rank has written."""
 
 
 def writing(observed: Observations) -> Iterator[Finding]:
-    """Tell which ranks cannot write, as all must."""
+    """Find ranks that cannot write to the folder."""
     refused = {
-        rank: seen.refused
-        for rank, seen in enumerate(observed.shared or ())
-        if seen.refused
+        rank: report.refused
+        for rank, report in enumerate(observed.shared or ())
+        if report.refused
     }
     if refused:
         where = names(map(observed.host, refused))
@@ -21,67 +21,72 @@ def writing(observed: Observations) -> Iterator[Finding]:
             f"ranks {numbers(refused)} on {where} cannot write to {observed.folder} "
             f"({names(refused.values(), 1)})"
         )
-        mend = "run in a folder that you may write to, or name one by --folder"
-        yield Finding("fault", "no write permission", what, mend)
+        remedy = "run in a folder that you may write to, or give one by --folder"
+        yield Finding("fault", "no write permission", what, remedy)
 
 
 def file_system(observed: Observations) -> Iterator[Finding]:
-    """Tell which hosts do not see what rank 0 writes, or see it late."""
+    """Find hosts that do not see what rank 0 writes, or see it late."""
     if not observed.shared or observed.shared[0].refused:
         return
-    seen = dict(enumerate(observed.shared))
-    blind = [r for r, one in seen.items() if one.seconds is None]
+    reports = dict(enumerate(observed.shared))
+    blind = [r for r, one in reports.items() if one.seconds is None]
     if blind:
         what = (
             f"{names(map(observed.host, blind))} (ranks {numbers(blind)}) do not see "
             f"what {observed.host(0)} writes to {observed.folder}"
         )
-        mend = "use a folder on a file system that all nodes share; name it by --folder"
-        yield Finding("fault", "not shared", what, mend)
-    stale = [r for r, one in seen.items() if r not in blind and one.renamed is None]
+        remedy = (
+            "use a folder on a file system that all nodes share; give it by --folder"
+        )
+        yield Finding("fault", "not shared", what, remedy)
+    stale = [r for r, one in reports.items() if r not in blind and one.renamed is None]
     if stale:
         what = (
-            f"a file that {observed.host(0)} puts in the place of another in "
-            f"{observed.folder} is not seen by ranks {numbers(stale)}"
+            f"ranks {numbers(stale)} do not see that {observed.host(0)} has replaced a "
+            f"file in {observed.folder}"
         )
-        mend = (
-            "checkpoints are written so: keep runs on another file system, or mount "
-            "this one without caching of attributes (noac)"
+        remedy = (
+            "checkpoints replace files: keep runs on another file system, or mount "
+            "this one without attribute caching (noac)"
         )
-        yield Finding("fault", "rename", what, mend)
-    late = max((max(s.seconds or 0, s.renamed or 0) for s in seen.values()), default=0)
-    if late > SLOW_SECONDS:
+        yield Finding("fault", "rename", what, remedy)
+    delays = (max(one.seconds or 0, one.renamed or 0) for one in reports.values())
+    late = max(delays, default=0)
+    if late > MAX_VISIBILITY_SECONDS:
         what = (
-            f"what one host writes to {observed.folder} others see {late:.0f} s later"
+            f"other hosts see files that one host writes to {observed.folder} only "
+            f"{late:.0f} s later"
         )
-        mend = "start a run's follow-up job that much later"
-        yield Finding("note", "slow file system", what, mend)
+        remedy = f"start a run's follow-up job at least {late:.0f} s later"
+        yield Finding("note", "slow file system", what, remedy)
 
 
 def locks(observed: Observations) -> Iterator[Finding]:
-    """Tell where files cannot be locked, or others' locks do not count."""
-    seen = dict(enumerate(observed.shared or ()))
-    none = [rank for rank, one in seen.items() if one.lock == "none"]
+    """Find where files cannot be locked, or locks of other hosts have no effect."""
+    reports = dict(enumerate(observed.shared or ()))
+    none = [rank for rank, one in reports.items() if one.lock == "none"]
     if none:
-        what = f"{observed.folder} knows no file locks (ranks {numbers(none)})"
-        mend = (
-            "fedapm reads data without; other programs that use HDF5 there need "
-            "HDF5_USE_FILE_LOCKING=FALSE, and scratch must be elsewhere"
+        what = f"{observed.folder} has no file locks (ranks {numbers(none)})"
+        remedy = (
+            "fedapm reads data without locks; set HDF5_USE_FILE_LOCKING=FALSE for "
+            "other programs that use HDF5 there, and keep scratch elsewhere"
         )
-        yield Finding("note", "no file locks", what, mend)
-    blind = [rank for rank, one in seen.items() if one.lock == "not seen"]
+        yield Finding("note", "no file locks", what, remedy)
+    blind = [rank for rank, one in reports.items() if one.lock == "not seen"]
     if blind:
         where = names(map(observed.host, blind))
         what = (
-            f"locks of {observed.host(0)} in {observed.folder} do not count on {where}"
+            f"locks of {observed.host(0)} in {observed.folder} have no effect on "
+            f"{where}"
         )
-        mend = "do not prepare one data set from two hosts at once"
-        yield Finding("note", "local file locks", what, mend)
-    hdf5 = {rank: one.hdf5 for rank, one in seen.items() if one.hdf5}
+        remedy = "do not prepare one data set on two hosts at once"
+        yield Finding("note", "local file locks", what, remedy)
+    hdf5 = {rank: one.hdf5 for rank, one in reports.items() if one.hdf5}
     if hdf5:
         what = (
             f"ranks {numbers(hdf5)} cannot open an HDF5 file in {observed.folder} "
             f"together ({names(hdf5.values(), 1)})"
         )
-        mend = "set HDF5_USE_FILE_LOCKING=FALSE for all ranks"
-        yield Finding("warning", "locked HDF5", what, mend)
+        remedy = "set HDF5_USE_FILE_LOCKING=FALSE for all ranks"
+        yield Finding("warning", "locked HDF5", what, remedy)

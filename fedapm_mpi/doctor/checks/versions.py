@@ -13,9 +13,11 @@ REMEDY = (
 
 
 def versions(observed: Observations) -> Iterator[Finding]:
-    """Tell which ranks have another version, or another source of this package."""
-    known = list(dict.fromkeys(key for one in observed.ranks for key in one.versions))
-    for key in known:
+    """Find ranks with another version of a package, or another source of this one."""
+    packages = list(
+        dict.fromkeys(key for one in observed.ranks for key in one.versions)
+    )
+    for key in packages:
         yield from _skew(
             observed, key, [one.versions.get(key) for one in observed.ranks]
         )
@@ -42,7 +44,7 @@ def _skew(
     for value in counts:
         if value == usual:
             continue
-        ranks = [rank for rank, own in enumerate(values) if own == value]
+        ranks = [rank for rank, one in enumerate(values) if one == value]
         where = names(map(observed.host, ranks))
         word = "rank" if len(ranks) == 1 else "ranks"
         parts.append(f"{value or 'none'} on {word} {numbers(ranks)} ({where})")

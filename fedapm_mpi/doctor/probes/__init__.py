@@ -1,1 +1,1 @@
-"""What all ranks do together to see how things are; each probe is a collective call."""
+"""Tests that all ranks run together; each probe is a collective call."""

@@ -1,4 +1,4 @@
-"""Whether collectives give what they must, how long they take, and what time it is."""
+"""Results and times of collectives, and offsets of clocks."""
 
 import time
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.doctor.findings import CollectiveTimings
 from fedapm_mpi.doctor.watchdog import Watchdog
 
-SMALL_BYTES = 1000
-"""Numbers in the collectives that are checked."""
+CHECKED_LENGTH = 1000
+"""Numbers in the collectives whose results are checked."""
 
-OFTEN, SELDOM = 15, 5
+SMALL_REPETITIONS, LARGE_REPETITIONS = 15, 5
 """How often a small and a large collective are timed."""
 
 
 def measure(
     comm: Communicator, megabytes: float, watch: Watchdog
 ) -> CollectiveTimings | None:
-    """Check and time collectives; return what was measured on the server.
+    """Check and time collectives; return the results on the server.
 
     Parameters
     ----------
@@ -29,13 +29,13 @@ def measure(
     megabytes
         Size of the large collectives.
     watch
-        Is told of every step.
+        Is informed of every step.
     """
     found = comm.gather_object(_wrong(comm, watch))
     seconds, rates = _small(comm, watch), _large(comm, megabytes, watch)
     if found is None:
         return None
-    wrong = [text for own in found for text in own]
+    wrong = [text for of_rank in found for text in of_rank]
     return CollectiveTimings(
         wrong=wrong, seconds=seconds, bytes_per_second=rates, megabytes=megabytes
     )
@@ -44,14 +44,14 @@ def measure(
 def clock_offsets(comm: Communicator, watch: Watchdog) -> list[float] | None:
     """Return by how many seconds each rank's clock is ahead, on the server.
 
-    All look at their clocks as they leave a barrier; of several times the best counts.
+    All read their clocks as they leave a barrier; of several times the best counts.
     """
-    watch.step("looking at clocks")
-    own = []
-    for _ in range(SELDOM):
+    watch.step("reading clocks")
+    times = []
+    for _ in range(LARGE_REPETITIONS):
         comm.barrier()
-        own.append(time.time())
-    every = comm.gather_object(own)
+        times.append(time.time())
+    every = comm.gather_object(times)
     if every is None:
         return None
     first = every[SERVER]
@@ -61,16 +61,16 @@ def clock_offsets(comm: Communicator, watch: Watchdog) -> list[float] | None:
 
 
 def _wrong(comm: Communicator, watch: Watchdog) -> list[str]:
-    """Return what this rank got that is not what the closed form says."""
+    """Return a sentence for each wrong result of this rank."""
     rank, size = comm.rank, comm.size
-    steps = np.arange(SMALL_BYTES, dtype=np.int64)
+    steps = np.arange(CHECKED_LENGTH, dtype=np.int64)
     wrong = []
 
     watch.step("broadcast")
-    told = 7 * steps + 3 if rank == SERVER else np.zeros_like(steps)
-    comm.broadcast(told)
-    if not np.array_equal(told, 7 * steps + 3):
-        wrong.append(f"rank {rank} was broadcast other numbers")
+    received = 7 * steps + 3 if rank == SERVER else np.zeros_like(steps)
+    comm.broadcast(received)
+    if not np.array_equal(received, 7 * steps + 3):
+        wrong.append(f"the broadcast to rank {rank} has other numbers")
 
     watch.step("sum")
     summed = (rank + 1) * steps
@@ -85,7 +85,7 @@ def _wrong(comm: Communicator, watch: Watchdog) -> list[str]:
 
     watch.step("maximum")
     if comm.allreduce_max([rank, -rank]) != [size - 1, 0]:
-        wrong.append(f"rank {rank} got another maximum over ranks")
+        wrong.append(f"the maximum over ranks is wrong on rank {rank}")
     return wrong
 
 
@@ -96,7 +96,8 @@ def _small(comm: Communicator, watch: Watchdog) -> dict[str, float]:
         "broadcast of 8 bytes": lambda: comm.broadcast(number),
     }
     return {
-        name: _time(comm, name, run, OFTEN, watch) for name, run in collectives.items()
+        name: _time(comm, name, run, SMALL_REPETITIONS, watch)
+        for name, run in collectives.items()
     }
 
 
@@ -108,7 +109,7 @@ def _large(comm: Communicator, megabytes: float, watch: Watchdog) -> dict[str, f
     }
     return {
         name: array.nbytes
-        / _time(comm, f"{name} of {megabytes:g} MB", run, SELDOM, watch)
+        / _time(comm, f"{name} of {megabytes:g} MB", run, LARGE_REPETITIONS, watch)
         for name, run in collectives.items()
     }
 

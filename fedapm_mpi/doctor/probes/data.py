@@ -1,4 +1,4 @@
-"""What each host has of a data set, and whether it can be read there."""
+"""Whether each host has the shards of a data set, and can read them."""
 
 import errno
 import math
@@ -20,8 +20,8 @@ from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.training.context import place
 from fedapm_mpi.utils.atomic_io import file_sha256
 
-SAMPLE = 4
-"""Bytes of a number of a sample in memory, as float32."""
+BYTES_PER_NUMBER = 4
+"""Of a sample in memory, as float32."""
 
 
 def probe(
@@ -31,18 +31,30 @@ def probe(
     clients: int | None,
     watch: Watchdog,
 ) -> DataSet | None:
-    """Look on every host for the shards that its ranks need; all as the server saw.
+    """Check on every host the shards that its ranks need; return all on the server.
 
-    The ranks of a node divide its shards among them. What the server lacks of the
-    manifest is told, not raised. With a number of `clients` only the first so many
-    count.
+    The ranks of a node divide its shards among them. A manifest that the server cannot
+    read is reported, not raised.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    directory
+        The data set.
+    placement
+        How clients are placed on ranks.
+    clients
+        Number of first clients that count; `None` for all.
+    watch
+        Is informed of every step.
 
     Raises
     ------
     ConfigError
-        If the placement does not work, or there are not so many clients, on every rank.
+        On every rank, if the placement fails or there are fewer clients.
     """
-    watch.step(f"looking at {directory}")
+    watch.step(f"reading {directory}")
     whole, text = _manifest(comm, directory)
     if whole is None:
         return DataSet(directory=directory, error=text)
@@ -56,24 +68,25 @@ def probe(
     comm.raise_collectively(error)
     mine = np.asarray(nodes)[host_of] == nodes[comm.rank]
     needed = shards_of(whole, np.flatnonzero(mine))
-    own = [rank for rank, node in enumerate(nodes) if node == nodes[comm.rank]]
-    turn = own.index(comm.rank)
+    of_node = [rank for rank, node in enumerate(nodes) if node == nodes[comm.rank]]
+    turn = of_node.index(comm.rank)
+    checked = needed[turn :: len(of_node)]
     faults = []
-    for shard in needed[turn :: len(own)]:
-        watch.step(f"looking at {directory}/{shard.name}")
+    for shard in checked:
+        watch.step(f"checking {directory}/{shard.name}")
         faults += _faults(whole, shard)
     path = Path(directory)
-    seen = DataReport(
+    report = DataReport(
         rank=comm.rank,
         manifest=_sha256(path / MANIFEST) if turn == 0 else None,
         looked=turn == 0,
         folder=path.is_dir(),
-        shards=len(needed[turn :: len(own)]),
+        shards=len(checked),
         faults=faults,
         sample_bytes=_bytes(manifest, mine),
     )
-    watch.step(f"gathering what was seen of {directory}")
-    every = comm.gather_object(seen)
+    watch.step(f"gathering reports on {directory}")
+    every = comm.gather_object(report)
     if every is None:
         return None
     return DataSet(directory=directory, sha256=whole.sha256, seen=every)
@@ -101,7 +114,7 @@ def _faults(manifest: Manifest, shard: ShardFile) -> list[ShardFault]:
     found = []
     if path.is_file():
         with open_with_locks(path) as error:
-            # Anything else that is in the way, the reader below says better.
+            # The reader below describes any other error better.
             if error is not None and "unable to lock" in str(error):
                 text = (
                     f"{path} cannot be locked for reading ({error.strerror or error})"
@@ -132,4 +145,4 @@ def _sha256(path: Path) -> str | None:
 def _bytes(manifest: Manifest, clients: NDArray[np.bool_]) -> int:
     each = sum(math.prod(spec.shape) for spec in manifest.inputs)
     kept = (n for split, n in manifest.counts.items() if split in ("train", "test"))
-    return SAMPLE * each * sum(int(n[clients].sum()) for n in kept)
+    return BYTES_PER_NUMBER * each * sum(int(n[clients].sum()) for n in kept)

@@ -1,4 +1,4 @@
-"""What each rank sees of a folder that all should share; left as it was."""
+"""Whether all ranks share a folder, which is left as it was."""
 
 import errno
 import fcntl
@@ -15,10 +15,11 @@ from fedapm_mpi.data.hdf5 import open_with_locks, write_empty
 from fedapm_mpi.doctor.findings import FilesystemReport
 from fedapm_mpi.doctor.watchdog import Watchdog
 
-PATIENCE = 10.0
-"""Seconds after which a file that cannot be seen counts as not there."""
+VISIBILITY_TIMEOUT = 10.0
+"""Seconds after which a file that a rank does not see counts as absent."""
 
 POLL_SECONDS = 0.02
+"""Seconds between two looks for a file."""
 
 Lock = Literal["seen", "not seen", "none"]
 
@@ -26,7 +27,7 @@ Lock = Literal["seen", "not seen", "none"]
 def probe(
     comm: Communicator, folder: Path, watch: Watchdog
 ) -> list[FilesystemReport] | None:
-    """Write files on rank 0 and look for them everywhere; return what each saw there.
+    """Write files on rank 0 and look for them on all ranks; return all on the server.
 
     Parameters
     ----------
@@ -35,65 +36,65 @@ def probe(
     folder
         An existing folder.
     watch
-        Is told of every step.
+        Is informed of every step.
     """
     watch.step(f"writing to {folder}")
-    place, refused = _make(folder) if comm.rank == SERVER else (None, None)
-    place, refused = comm.bcast_object((place, refused))
-    if place is None:
-        own = FilesystemReport(refused=refused if comm.rank == SERVER else None)
-        return comm.gather_object(own)
+    test_folder, refused = _make(folder) if comm.rank == SERVER else (None, None)
+    test_folder, refused = comm.bcast_object((test_folder, refused))
+    if test_folder is None:
+        report = FilesystemReport(refused=refused if comm.rank == SERVER else None)
+        return comm.gather_object(report)
     if comm.rank == SERVER:
-        watch.removes(place)
+        watch.set_cleanup(test_folder)
     try:
-        return comm.gather_object(_probe(comm, place, watch))
+        return comm.gather_object(_probe(comm, test_folder, watch))
     finally:
         if comm.rank == SERVER:
-            shutil.rmtree(place, ignore_errors=True)
-            watch.removes(None)
+            shutil.rmtree(test_folder, ignore_errors=True)
+            watch.set_cleanup(None)
 
 
 def _make(folder: Path) -> tuple[Path | None, str | None]:
-    place = folder / f".fedapm-doctor-{uuid.uuid4().hex[:12]}"
+    test_folder = folder / f".fedapm-doctor-{uuid.uuid4().hex[:12]}"
     try:
-        place.mkdir()
-        (place / "token").write_text("first", "utf-8")
-        (place / "lock").touch()
+        test_folder.mkdir()
+        (test_folder / "token").write_text("first", "utf-8")
+        (test_folder / "lock").touch()
     except OSError as error:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(test_folder, ignore_errors=True)
         return None, error.strerror or str(error)
-    return place, None
+    return test_folder, None
 
 
-def _probe(comm: Communicator, place: Path, watch: Watchdog) -> FilesystemReport:
-    token = place / "token"
-    watch.step(f"looking for a file in {place.parent}")
-    patience = min(PATIENCE, watch.seconds / 2)
+def _probe(comm: Communicator, test_folder: Path, watch: Watchdog) -> FilesystemReport:
+    token = test_folder / "token"
+    watch.step(f"looking for a file in {test_folder.parent}")
+    patience = min(VISIBILITY_TIMEOUT, watch.seconds / 2)
     seconds = _until(lambda: token.read_text("utf-8") == "first", patience)
     comm.barrier()
     if comm.rank == SERVER:
-        (place / "token.part").write_text("second", "utf-8")
-        (place / "token.part").replace(token)
-    watch.step(f"looking for a renamed file in {place.parent}")
+        (test_folder / "token.part").write_text("second", "utf-8")
+        (test_folder / "token.part").replace(token)
+    watch.step(f"looking for a renamed file in {test_folder.parent}")
     comm.barrier()
     renamed = None
     if seconds is not None:
         renamed = _until(lambda: token.read_text("utf-8") == "second", patience)
-    refused = None if seconds is None else _write(place / f"rank-{comm.rank}")
-    watch.step(f"locking a file in {place.parent}")
-    lock = _lock(comm, place / "lock", seen=seconds is not None)
-    watch.step(f"opening an HDF5 file in {place.parent}")
-    hdf5 = _hdf5(comm, place / "small.h5", seen=seconds is not None)
+    refused = None if seconds is None else _write(test_folder / f"rank-{comm.rank}")
+    watch.step(f"locking a file in {test_folder.parent}")
+    lock = _lock(comm, test_folder / "lock", visible=seconds is not None)
+    watch.step(f"opening an HDF5 file in {test_folder.parent}")
+    hdf5 = _hdf5(comm, test_folder / "small.h5", visible=seconds is not None)
     return FilesystemReport(
         refused=refused, seconds=seconds, renamed=renamed, lock=lock, hdf5=hdf5
     )
 
 
-def _until(seen: Callable[[], bool], patience: float) -> float | None:
+def _until(visible: Callable[[], bool], patience: float) -> float | None:
     start = time.monotonic()
     while True:
         with suppress(OSError):
-            if seen():
+            if visible():
                 return time.monotonic() - start
         if time.monotonic() - start > patience:
             return None
@@ -108,12 +109,12 @@ def _write(path: Path) -> str | None:
     return None
 
 
-def _lock(comm: Communicator, path: Path, *, seen: bool) -> Lock:
+def _lock(comm: Communicator, path: Path, *, visible: bool) -> Lock:
     """Return whether a lock that the server holds keeps this rank out."""
     with ExitStack() as stack:
         file = None
-        if seen:
-            with suppress(OSError):  # that it cannot write here is told elsewhere
+        if visible:
+            with suppress(OSError):  # `writing` reports that
                 file = stack.enter_context(path.open("r+"))
         held = _try(file.fileno()) if file and comm.rank == SERVER else False
         if not comm.bcast_object(held):
@@ -134,7 +135,7 @@ def _try(descriptor: int) -> bool:
     Raises
     ------
     BlockingIOError
-        If somebody else holds the lock.
+        If another process holds the lock.
     """
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +146,7 @@ def _try(descriptor: int) -> bool:
     return True
 
 
-def _hdf5(comm: Communicator, path: Path, *, seen: bool) -> str | None:
+def _hdf5(comm: Communicator, path: Path, *, visible: bool) -> str | None:
     """Return why this rank cannot open a file together with the others, if so."""
     fault = None
     if comm.rank == SERVER:
@@ -154,7 +155,7 @@ def _hdf5(comm: Communicator, path: Path, *, seen: bool) -> str | None:
         except OSError as caught:
             fault = str(caught)
     fault = comm.bcast_object((fault,))[0]
-    if fault is not None or not seen:
+    if fault is not None or not visible:
         comm.barrier()
         return fault
     with open_with_locks(path) as error:

@@ -54,7 +54,7 @@ def read_samples(root: Path) -> tuple[list[Measurements], list[Sample]]:
         If fewer than two points are finished.
     """
     study, points = open_study(root)
-    measured, missing = read_points(points, study.warm_up)
+    measured, missing = read_points(points, study.warmup_rounds)
     if missing:
         echo(unfinished(missing))
     if len({one.point.case for one in measured}) < 2:

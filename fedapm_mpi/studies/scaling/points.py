@@ -99,10 +99,11 @@ def points_of(study: Study, root: Path) -> list[Point]:
         for kind, ranks, values, value in _cases(study)
     ]
     for case in cases:
-        if case.config.rounds <= study.warm_up:
+        if case.config.rounds <= study.warmup_rounds:
             msg = (
-                f"warm_up: {study.warm_up} leaves none of the {case.config.rounds} "
-                f"rounds of {case.case} to measure; ask for more rounds"
+                f"warmup_rounds: {study.warmup_rounds} leaves none of the "
+                f"{case.config.rounds} rounds of {case.case} to measure; ask for more "
+                "rounds"
             )
             raise ConfigError(msg)
     return [

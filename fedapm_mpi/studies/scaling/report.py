@@ -30,7 +30,7 @@ def report(root: Path) -> int:
         matplotlib is not installed.
     """
     study, points = open_study(root)
-    measured, missing = read_points(points, study.warm_up)
+    measured, missing = read_points(points, study.warmup_rounds)
     if missing:
         echo(tables.unfinished(missing))
     rows = rows_of(measured)

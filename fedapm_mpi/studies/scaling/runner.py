@@ -55,7 +55,7 @@ def run_point(study: Study, point: Point) -> None:
     """Run one point in a clean directory; see `run_points`."""
     _clear(point.run)
     words = _command(study, point.ranks, point.words)
-    environment = {"OMP_NUM_THREADS": str(study.cores), **os.environ}
+    environment = {"OMP_NUM_THREADS": str(study.cpus_per_rank), **os.environ}
     with point.log.open("wb") as log:
         ended = run_launcher(
             words,
@@ -88,7 +88,7 @@ def _clear(directory: Path) -> None:
 
 
 def _command(study: Study, ranks: int, words: Sequence[str]) -> list[str]:
-    job = Job(ranks=ranks, cores=study.cores)
+    job = Job(ranks=ranks, cores=study.cpus_per_rank)
     return command(job, words, launcher=study.launcher)
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge
 
 from fedapm_mpi.config import loader as configfile
-from fedapm_mpi.config.overrides import merge, nested_at
+from fedapm_mpi.config.overrides import expand_dotted, merge
+from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import STRICT, PositiveInt
 
 MAX_POINTS = 10_000
@@ -68,7 +69,7 @@ class Study:
     config: str | dict[str, Any]
     """File of the experiment, relative to the study's; or the experiment itself."""
 
-    change: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
     """Values that replace those of the experiment, nested or by dotted keys."""
 
     strong: Strong | None = None
@@ -78,10 +79,10 @@ class Study:
     repetitions: PositiveInt = 3
     """Runs of each point; all points run once, then all of them again."""
 
-    warm_up: Annotated[int, Ge(0)] = 2
+    warmup_rounds: Annotated[int, Ge(0)] = 2
     """First rounds of a run that are excluded from the metrics."""
 
-    cores: PositiveInt = 1
+    cpus_per_rank: PositiveInt = 1
     """Cores per rank."""
 
     launcher: str = "auto"
@@ -134,39 +135,44 @@ def load(path: Path) -> Study:
     ConfigError
         With a sentence for each error.
     """
-    study = read(path)
+    study = read(path, configfile.print_note)
     values = study.config
     where = str(path)
     if isinstance(values, str):
         file = path.parent / values
         values, where = configfile.read_yaml(file), f"{file}, changed by {path}"
-    written = dict(values)
-    merge(values, nested(study.change))
-    config, _ = configfile.validate_merged(written, values, where)
+    changes = expand_dotted(study.overrides, deep=True)
+    config, notes = configfile.validate_merged(values, changes, where)
+    for text in notes:
+        configfile.print_note(text)
     whole = dataclasses.replace(config, data=str(Path(config.data).absolute()))
     if config.initial_model is not None:
         start = str(Path(config.initial_model).absolute())
         whole = dataclasses.replace(whole, initial_model=start)
-    return dataclasses.replace(study, config=whole.plain(), change={})
+    return dataclasses.replace(study, config=whole.plain(), overrides={})
 
 
-def read(path: Path) -> Study:
-    """Read and validate a study alone, without its experiment."""
-    return configfile.read_as(path, Study)
+def read(path: Path, notify: configfile.Notify = configfile.silent) -> Study:
+    """Read and validate a study alone, without its experiment.
 
-
-def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as a tree, whose keys may have been written with dots."""
-    tree: dict[str, Any] = {}
-    for dotted, value in values.items():
-        branch = nested(value) if isinstance(value, Mapping) else value
-        merge(tree, nested_at(dotted.split("."), branch))
-    return tree
+    Parameters
+    ----------
+    path
+        Its file.
+    notify
+        Called with a sentence if it uses old names of keys.
+    """
+    study = configfile.read_as(path, Study, "study", notify)
+    if isinstance(study.config, str):
+        return study
+    experiment, _ = configfile.use_new_names(study.config, str(path))
+    return dataclasses.replace(study, config=experiment)
 
 
 def put(values: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     """Return a tree of values in which one, by its key with dots, is another."""
+    changes, _ = with_new_names(expand_dotted({dotted: value}, deep=True))
     tree: dict[str, Any] = {}
     merge(tree, values)
-    merge(tree, nested({dotted: value}))
+    merge(tree, changes)
     return tree

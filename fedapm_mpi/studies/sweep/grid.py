@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import read_as, read_yaml, validate_merged
-from fedapm_mpi.config.overrides import merge, nested_at
+from fedapm_mpi.config.overrides import expand_dotted
 from fedapm_mpi.config.schema import STRICT
 from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError, FedAPMError
@@ -177,14 +177,9 @@ def _plain(value: Any) -> str:
 
 
 def _cell(base: Mapping[str, Any], values: dict[str, Any], out: Path) -> Cell:
-    plain: dict[str, Any] = {}
-    merge(plain, base)
-    replaced: dict[str, Any] = {}  # apart, so that the order of keys does not count
-    for dotted, value in values.items():
-        merge(replaced, nested_at(dotted.split("."), value))
-    merge(plain, replaced)
     name = name_of(values)
-    checked, notes = validate_merged(base, plain, f"cell {name}")
+    # A tree of its own, so that the order of keys does not count.
+    checked, notes = validate_merged(base, expand_dotted(values), f"cell {name}")
     config = checked.plain()
     for key in ("data", "initial_model"):
         if config[key] is not None:

@@ -18,7 +18,11 @@ JOINT = {
     for key, value in FEDAPM.items()
     if key not in ("personal_work", "shared_work")
 } | {"block_order": "joint", "joint_work": {"epochs": 1}}
-BALANCED = FEDAPM | {"rho": 1e-3, "balance": {"ratio": 2.0}, "relaxation": 1.6}
+BALANCED = FEDAPM | {
+    "rho": 1e-3,
+    "residual_balancing": {"ratio": 2.0},
+    "relaxation": 1.6,
+}
 SIZES = {"body.0.weight": 48, "body.0.bias": 8}
 """Of the shared parameters of the small network, in its order."""
 

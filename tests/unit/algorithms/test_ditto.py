@@ -18,7 +18,7 @@ from fedapm_mpi.algorithms.fedavg import FedAvg
 from fedapm_mpi.algorithms.flame import Flame
 from fedapm_mpi.algorithms.local import LocalOnly
 from fedapm_mpi.algorithms.pfedme import PFedMe
-from fedapm_mpi.config.overrides import validate_options
+from fedapm_mpi.config.validation import validate_options
 from tests.support.oracles.in_memory_federation import UNEVEN, Federation, snapshot
 from tests.support.oracles.quadratic import DIM_U
 from tests.support.oracles.whole_models import Losses, Problem

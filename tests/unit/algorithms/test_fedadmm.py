@@ -28,7 +28,7 @@ LOCAL = {
 }
 CLASSES = {"fedadmm": FedADMM, "iiadmm": IIADMM, "iceadmm": ICEADMM}
 STEPS = {"fedadmm": {"lr": 0.9}, "iiadmm": {"zeta": 0.5}, "iceadmm": {"curvature": 2.5}}
-BALANCE = {"balance": {"ratio": 2.0}}
+BALANCE = {"residual_balancing": {"ratio": 2.0}}
 CHOSEN = {"server_average": "participants"}
 
 each_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
@@ -93,7 +93,7 @@ def test_rounds_are_what_the_papers_say(name, options, init, weights, local):
     z, dual = np.tile(u, (6, 1)), np.zeros((6, DIM_U))
     penalty, gamma = np.full((6, 1), 0.4), options.get("relaxation", 1.0)
     for k, chosen in enumerate(ROUNDS):
-        rho = (0.4, 0.8, 0.3)[k % 3] if "balance" in options else 0.4
+        rho = (0.4, 0.8, 0.3)[k % 3] if "residual_balancing" in options else 0.4
         federation.change_penalty(rho)
         federation.round(chosen)
         before = z + dual / rho
@@ -180,7 +180,7 @@ def test_nothing_moves_in_a_round_without_participants():
 def test_the_penalty_adapts_in_both_directions(name, rho):
     clients = LeastSquares(UNEVEN)
     balance = {"ratio": 3.0, "residuals": "absolute"}
-    options = {"balance": balance} | full(8)
+    options = {"residual_balancing": balance} | full(8)
     if name == "fedadmm":
         options |= {"lr": 0.05, "relaxation": 1.3}
     federation = Federation(make(name, rho, **options), clients)
@@ -222,7 +222,7 @@ def test_fedadmm_is_fedapms_u_phase_bit_for_bit(options, init, local):
     other = FedAPM(rho=0.4, sigma=0.0, **steps, **works, **rest)
     ours = make("fedadmm", init=init, **local, **options)
     clients = LeastSquares(UNEVEN, sizes=(4, 1, 2, 3, 7, 2))
-    same_run(ours, other, clients, adapt="balance" in options)
+    same_run(ours, other, clients, adapt="residual_balancing" in options)
 
 
 @each_local
@@ -276,7 +276,10 @@ def test_who_sits_out_keeps_every_bit(name, init):
     [
         ({"lr": None}, "lr: "),
         ({"lr_server": 1}, "lr_server has no effect with server_average 'all'"),
-        ({"balance": {}, **CHOSEN}, "balance needs server_average 'all'"),
+        (
+            {"residual_balancing": {}, **CHOSEN},
+            "residual_balancing needs server_average 'all'",
+        ),
         ({"init": "zero"}, "init: "),
         ({"name": "iiadmm"}, "lr: unknown key"),
         ({"name": "iiadmm"}, "zeta: missing"),

@@ -401,11 +401,14 @@ TOGETHER = {"block_order": "joint", "joint_work": WORK}
         (IN_TURN | {"dual_step": 0.0}, ["dual_step"]),
         (IN_TURN | {"dual_step": 1.62}, ["dual_step", "1.618"]),
         (IN_TURN | PARTICIPANTS | {"relaxation": 1.5}, ["relaxation", "average"]),
-        (TOGETHER | PARTICIPANTS | {"balance": {}}, ["balance", "server_average"]),
-        (IN_TURN | {"balance": {"ratio": 1.0}}, ["ratio"]),
-        (IN_TURN | {"balance": {"factor": 1.0}}, ["factor"]),
-        (IN_TURN | {"balance": {"every": 0}}, ["every"]),
-        (IN_TURN | {"balance": {"until": 0}}, ["until"]),
+        (
+            TOGETHER | PARTICIPANTS | {"residual_balancing": {}},
+            ["residual_balancing", "server_average"],
+        ),
+        (IN_TURN | {"residual_balancing": {"ratio": 1.0}}, ["ratio"]),
+        (IN_TURN | {"residual_balancing": {"factor": 1.0}}, ["factor"]),
+        (IN_TURN | {"residual_balancing": {"every": 0}}, ["every"]),
+        (IN_TURN | {"residual_balancing": {"until": 0}}, ["until"]),
     ],
 )
 def test_refused_combinations_name_the_option(options, names):
@@ -421,11 +424,14 @@ def test_plain_values_do_as_nested_options():
         **ALONE,
         block_order="joint",
         joint_work={"steps": 3},
-        balance={"ratio": 5.0, "until": 9},
+        residual_balancing={"ratio": 5.0, "until": 9},
         lipschitz={"u": 1.0, "v": 2.0, "uv": 3.0},
     )
     assert algorithm.joint_work == LocalBudget(steps=3)
-    assert (algorithm.balance.ratio, algorithm.balance.until) == (5.0, 9)
+    assert (algorithm.residual_balancing.ratio, algorithm.residual_balancing.until) == (
+        5.0,
+        9,
+    )
     assert algorithm.lipschitz.uv == 3.0
     state = algorithm.new_client(torch.zeros(DIM_U), torch.zeros(DIM_V))
     assert set(state) == {"shared", "personal", "dual", "rho"}

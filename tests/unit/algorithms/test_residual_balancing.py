@@ -26,13 +26,13 @@ RHOS = (0.1, 0.2, 0.4, 0.1, 0.05, 0.3, 3.0, 0.3, 0.03, 0.3)
 
 
 def exact(rho, **balance):
-    return Exact(rho=rho, balance=ResidualBalancing(**balance))
+    return Exact(rho=rho, residual_balancing=ResidualBalancing(**balance))
 
 
 def adaptive(rho, relaxation=1.0, **options):
     """FedAPM whose penalty the test changes itself."""
     return descending(
-        rho, balance=ResidualBalancing(), relaxation=relaxation, **options
+        rho, residual_balancing=ResidualBalancing(), relaxation=relaxation, **options
     )
 
 
@@ -206,7 +206,9 @@ def test_absolute_residuals_move_it_the_right_way_under_partial_participation(
 def test_a_bad_penalty_mends_with_gradient_steps_too():
     options = {"work": 20, "sigma": 0.1}
     adapting, used = errors(
-        descending(1e-4, balance=ResidualBalancing(residuals="absolute"), **options),
+        descending(
+            1e-4, residual_balancing=ResidualBalancing(residuals="absolute"), **options
+        ),
         800,
         goal=1e-8,
     )
@@ -238,15 +240,15 @@ def test_relative_residuals_are_compared_in_their_own_units():
 
 def test_it_stays_within_its_bounds():
     grow, shrink = residuals(100.0, 1.0), residuals(1.0, 100.0)
-    bounds = {"smallest": 0.8, "largest": 1.5}
+    bounds = {"rho_min": 0.8, "rho_max": 1.5}
     assert exact(1.0, **bounds).next_penalty(grow, 1) == 1.5
     assert exact(1.0, **bounds).next_penalty(shrink, 1) == 0.8
-    assert exact(1.0, smallest=0.8).next_penalty(grow, 1) == 2.0
-    assert exact(1.0, largest=1.5).next_penalty(shrink, 1) == 0.5
-    with pytest.raises(ValueError, match="smallest must not be above largest"):
-        exact(1.0, smallest=2.0, largest=1.0)
+    assert exact(1.0, rho_min=0.8).next_penalty(grow, 1) == 2.0
+    assert exact(1.0, rho_max=1.5).next_penalty(shrink, 1) == 0.5
+    with pytest.raises(ValueError, match="rho_min must not be above rho_max"):
+        exact(1.0, rho_min=2.0, rho_max=1.0)
     with pytest.raises(ValueError, match="rho 1 is not between"):
-        exact(1.0, largest=0.5)
+        exact(1.0, rho_max=0.5)
 
 
 def test_every_and_until():

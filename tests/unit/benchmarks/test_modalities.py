@@ -51,7 +51,7 @@ def test_the_study(data, tmp_path, monkeypatch, capsys):
     lacking = read_manifest(data / "hapt-missing-client-s1").lacking
     assert lacking["gyro"]
     run = tmp_path / "runs/modalities/groups/fedapm-participants/seed-1"
-    assert read_config(run).held_by_some == ["acc_rnn.*", "gyro_rnn.*"]
+    assert read_config(run).partially_shared == ["acc_rnn.*", "gyro_rnn.*"]
     for i in range(8):
         names = {n for n, _ in load_client_model(run, i).named_parameters()}
         for name in ("acc", "gyro"):

@@ -88,7 +88,7 @@ def test_every_method_gets_the_same_number_of_passes_and_trials(name):
 @pytest.mark.parametrize("method", published.OWN)
 def test_the_published_protocol_is_valid(method):
     config = validate(published.configuration(method, 4, 100, "x"), "test")
-    assert config.evaluation.shared == "client"
+    assert config.evaluation.shared_block == "client"
     assert config.algorithm["weight_decay"] == 0.01
 
 
@@ -236,7 +236,7 @@ def test_a_part_that_is_not_there_is_refused(data, toy):
 def test_whose_model_is_evaluated_can_not_be_asked_of_ditto(data):
     method = METHODS["ditto"]
     config = configuration(TOY, method, setting_of(method), data=str(data), seed=1)
-    values = dict(config) | {"evaluation": {"shared": "client"}}
+    values = dict(config) | {"evaluation": {"shared_block": "client"}}
     with pytest.raises(ConfigError, match="ditto evaluates the models that it makes"):
         open_context(validate(values, "test"), Serial())
 

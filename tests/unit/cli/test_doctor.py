@@ -14,7 +14,7 @@ from fedapm_mpi.errors import ConfigError
         (["a.yaml", "b.yaml"], "name one CONFIG at most, not a.yaml and b.yaml"),
         (["rounds=3"], "rounds=3 replaces a value of a CONFIG, but there is none"),
         (["nowhere"], "nowhere is neither a CONFIG nor a directory of data"),
-        (["--folder", "nowhere"], "--folder: nowhere is not a folder"),
+        (["--run-dir", "nowhere"], "--run-dir: nowhere is not a folder"),
     ],
 )
 def test_mistakes_on_the_command_line(words, told, tmp_path, monkeypatch):

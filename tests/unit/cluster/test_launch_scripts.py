@@ -177,8 +177,9 @@ def test_other_schedulers_train(scheduler, script, job):
     done = scheduler(script, CONFIG="a b.yaml", WORDS="rounds=5 seed=2", **job)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "-m", "fedapm_mpi", "launch", "--cores", "1", "train", "a b.yaml", "rounds=5",
-        "seed=2", "--run-dir", "runs/7.server", "--resume", "--walltime", "01:00:00",
+        "-m", "fedapm_mpi", "launch", "--cpus-per-rank", "1", "train", "a b.yaml",
+        "rounds=5", "seed=2", "--run-dir", "runs/7.server", "--resume",
+        "--walltime", "01:00:00",
     ]  # fmt: skip
     assert scheduler(script, CONFIG="a", CODE="70", **job).returncode == 70
     assert scheduler(script, CONFIG="a", CODE="75", **job).returncode == 75

@@ -39,7 +39,10 @@ def test_there_are_example_profiles():
     [
         ({"acount": "x"}, "acount: unknown key; did you mean 'account'?"),
         ({"options": ["exclusive"]}, "'exclusive' is no option of sbatch"),
-        ({"cores": 0}, "cores: input should be greater than or equal to 1, got 0"),
+        (
+            {"cpus_per_task": 0},
+            "cpus_per_task: input should be greater than or equal to 1, got 0",
+        ),
     ],
 )
 def test_a_profile_that_is_wrong_is_told(tmp_path, values, told):

@@ -60,7 +60,7 @@ def test_a_sweep_counts_its_cells():
         ({"strong": {"client_ranks": [1, 1]}}, "has a value twice"),
         (
             {"size": {"client_ranks": 1, "key": "a", "values": list(range(9000))}},
-            "27000 runs, of which 3 repetitions",
+            "27000 runs, with 3 repetitions",
         ),
     ],
 )
@@ -72,8 +72,8 @@ def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"nodes": 10**9, "ranks_per_node": 8}, "8000000000 ranks: at most"),
-        ({"nodes": 2, "ranks_per_node": 8, "clients": 10**12}, "clients: at most"),
+        ({"nodes": 10**9, "ranks_per_node": 8}, "8000000000 ranks: give at most"),
+        ({"nodes": 2, "ranks_per_node": 8, "clients": 10**12}, "clients: give at most"),
         ({"nodes": True, "ranks_per_node": 8}, "nodes: input should be a valid int"),
     ],
 )
@@ -131,7 +131,7 @@ def test_none_of_something_is_refused(values, key):
     assert f"{key}: input should be greater than or equal to 1, got 0" in told
 
 
-@pytest.mark.parametrize("key", ["data", "initial_model", "scratch", "stage"])
+@pytest.mark.parametrize("key", ["data", "initial_model", "scratch", "stage_dir"])
 def test_a_path_with_nul_is_refused(key):
     assert f"{key}: no path holds the character NUL" in errors_of(
         changed(**{key: "a\0b"})
@@ -150,7 +150,7 @@ def test_more_threads_than_memory_holds_are_refused():
         (["bse.yaml"], "bse.yaml: No such file or directory; did you mean 'base.yaml'"),
         (["no/c.yaml"], "no/c.yaml: No such file or directory"),
         (["toy"], "toy is a prepared data set, not a configuration; name a YAML file"),
-        (["run"], "run is a run directory, not a configuration; go on with the run by"),
+        (["run"], "run is a run directory, not a configuration; continue the run by"),
         (["empty"], "empty is a folder, not a configuration; name a YAML file"),
         (["x.npz"], "x.npz is not valid YAML: line 1: this is not UTF-8 text"),
         ([], "name a CONFIG file, or a run to go on with by --resume RUN"),

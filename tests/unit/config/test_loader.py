@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from fedapm_mpi.config.loader import load, validate
-from fedapm_mpi.config.overrides import parse_overrides, validate_options
+from fedapm_mpi.config.overrides import parse_overrides
 from fedapm_mpi.config.schema import Config
+from fedapm_mpi.config.validation import validate_options
 from fedapm_mpi.errors import ConfigError
 
 VALID = {

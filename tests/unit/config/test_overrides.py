@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from fedapm_mpi.config.loader import load
-from fedapm_mpi.config.overrides import parse_overrides
+from fedapm_mpi.config.overrides import expand_dotted, parse_overrides
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.studies.scaling.study import load as load_study
-from fedapm_mpi.studies.scaling.study import nested, put
+from fedapm_mpi.studies.scaling.study import put
 from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep
 from tests.support.processes.cli_runs import experiment, write_config
 from tests.unit.config.test_loader import VALID, changed
@@ -66,7 +66,7 @@ def test_every_kind_of_part_starts_afresh(resolved):
             "split=null",
             "participation.name=full",
             "placement={name: contiguous}",
-            "reduction=float32",
+            "aggregator=float32",
         ],
         participation={"name": "random", "fraction": 0.5},
     )
@@ -74,7 +74,7 @@ def test_every_kind_of_part_starts_afresh(resolved):
     assert "rho" not in found.algorithm
     assert found.participation == {"name": "full"}
     assert found.placement["name"] == "contiguous"
-    assert found.reduction["name"] == "float32"
+    assert found.aggregator["name"] == "float32"
 
 
 def test_the_models_of_groups_follow_that_of_the_rest(resolved):
@@ -170,7 +170,7 @@ def test_a_study_changes_its_experiment_by_the_same_rules(resolved):
     resolved([])
     values = {
         "config": "c.yaml",
-        "change": {"model": {"name": "cnn"}, "split": {"shared": ["*"]}},
+        "overrides": {"model": {"name": "cnn"}, "split": {"shared": ["*"]}},
         "strong": {"client_ranks": [1]},
     }
     Path("s.yaml").write_text(yaml.safe_dump(values))
@@ -181,7 +181,7 @@ def test_a_study_changes_its_experiment_by_the_same_rules(resolved):
     assert put({"model": MLP}, "model.name", "cnn") == {"model": {"name": "cnn"}}
     assert put({"model": MLP}, "model.hidden", [1])["model"] == MLP | {"hidden": [1]}
     assert put({"a": 1}, "b.c", 2) == {"a": 1, "b": {"c": 2}}
-    assert nested({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+    assert expand_dotted({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
     assert VALID["split"] == {"personal": ["head.*"]}
 
 

@@ -112,7 +112,7 @@ def test_a_shard_that_is_missing_and_a_folder_that_cannot_be(data, tmp_path):
     with pytest.raises(DataError, match="No such file or directory"):
         stage_shards(read_manifest(tmp_path), str(tmp_path / "s"), 0, ALONE, everyone)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="stage: cannot make"):
+    with pytest.raises(ConfigError, match="stage_dir: cannot make"):
         stage_shards(data, str(tmp_path / "file"), 0, ALONE, everyone)
 
 

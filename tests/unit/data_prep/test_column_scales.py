@@ -10,7 +10,7 @@ from data_prep.shifts import Clients, shifts
 from fedapm_mpi.data.table import Table, column, iter_blocks
 from fedapm_mpi.errors import DataError
 from tests.support import ROOT
-from tests.unit.data_prep.test_pipeline import everyone, prepare
+from tests.support.preparation import everyone, prepare
 
 HEART = ROOT.parent / "shared" / "data" / "heart_hospitals" / "heart.csv"
 N, M = 600, 5

@@ -26,7 +26,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
-from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.errors import DataError
 from fedapm_mpi.training.runner import train
 from tests.support.data import archives
 from tests.support.processes.cli_runs import FEDAPM, digest_of, rounds_of
@@ -89,9 +89,6 @@ def read(directory, split):
     manifest = read_manifest(directory)
     reader = ShardReader(manifest)
     return [reader.read(i, split) for i in range(manifest.num_clients)]
-
-
-# Sound, film, pictures, text ----------------------------------------------------------
 
 
 def mel_bank(samples, rate=16_000, bands=80):
@@ -198,9 +195,6 @@ def test_pictures_are_cut_from_the_middle_and_normalised(root):
 def test_links_are_not_text():
     assert plain(" a flood https://t.co/Ab1 here http://x.y/z?q=1 ") == "a flood  here"
     assert plain("https://t.co/x") == ""
-
-
-# Whole archives -----------------------------------------------------------------------
 
 
 def test_crema_d_from_the_archive_to_a_round(root, features, tmp_path):
@@ -360,9 +354,6 @@ def test_half_the_space(features, tmp_path):
         np.testing.assert_array_equal(a.labels, b.labels)
     prepare(plan("crema_d", values), features / "crema", tmp_path / "to")
     trains(tmp_path, "audio-video", ["audio_*", "video_*"])
-
-
-# Going on, and what is broken ---------------------------------------------------------
 
 
 def contents(folder):
@@ -649,9 +640,6 @@ def test_damaged_features(features, tmp_path):
         plan_and_read(to)
 
 
-# The command --------------------------------------------------------------------------
-
-
 def test_the_command(root, tmp_path, capsys):
     words = ["extract", "crema_d", "--from", str(root / "crema"), "--to"]
     words += [str(tmp_path / "to"), f"weights={root / 'pictures'}", "film_frames=2"]
@@ -663,28 +651,6 @@ def test_the_command(root, tmp_path, capsys):
     assert source.table.columns[1].spec.shape == (2, 1280)
     assert main(["extract", "--list"]) == 0
     assert "crisismmd" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["extract"], "needs SOURCE, --from PATH, --to DIR"),
-        (["extract", "crema_d", "--from", "x"], "extract needs --to DIR"),
-        (["extract", "crema_e", "--from", "x", "--to", "y"], "did you mean 'crema-d'"),
-        (
-            ["extract", "crema_d", "--from", "x", "--to", "y", "weight=z"],
-            "did you mean 'weights'",
-        ),
-        (
-            ["extract", "crema_d", "--from", "x", "--to", "y", "film_frames=0"],
-            "film_frames",
-        ),
-        (["extract", "crema_d", "again", "--from", "x", "--to", "y"], "key=value"),
-    ],
-)
-def test_what_the_command_refuses(words, message, capsys):
-    assert main(words) == ConfigError.exit_code
-    assert message in capsys.readouterr().err
 
 
 def test_an_archive_that_is_not_there(root, tmp_path, capsys):

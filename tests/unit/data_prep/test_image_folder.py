@@ -12,8 +12,8 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.training.runner import train
+from tests.support.preparation import command, everyone, prepare
 from tests.support.processes.cli_runs import experiment
-from tests.unit.data_prep.test_pipeline import command, everyone, prepare
 
 Image = pytest.importorskip("PIL.Image")
 

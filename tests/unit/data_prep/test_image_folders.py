@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.sources import sources
 from fedapm_mpi.errors import DataError
-from tests.unit.data_prep.test_pipeline import prepare
+from tests.support.preparation import prepare
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -14,7 +14,7 @@ import pytest
 from data_prep.images import eight_bits, picture
 from data_prep.sources import sources
 from fedapm_mpi.errors import DataError
-from tests.unit.data_prep.test_pipeline import everyone, prepare
+from tests.support.preparation import everyone, prepare
 
 Image = pytest.importorskip("PIL.Image")
 

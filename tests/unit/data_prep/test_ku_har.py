@@ -12,8 +12,8 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.training.runner import train
+from tests.support.preparation import prepare
 from tests.support.processes.cli_runs import small_har
-from tests.unit.data_prep.test_pipeline import prepare
 
 FOLDERS = ("0.Stand", "1.Sit", "5.Lay", "11.Walk", "17.Table-tennis")
 SUBJECTS = ("1001", "1002", "1101")

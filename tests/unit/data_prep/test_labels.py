@@ -18,7 +18,7 @@ from data_prep.sample_fields import identifiers, lengths, lookalikes, split_code
 from data_prep.sources import sources
 from data_prep.unused_inputs import unread
 from fedapm_mpi.errors import DataError
-from tests.unit.data_prep.test_pipeline import everyone, prepare
+from tests.support.preparation import everyone, prepare
 
 Y = "made.npz: 'y'"
 

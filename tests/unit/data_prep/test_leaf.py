@@ -12,8 +12,8 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.training.runner import train
+from tests.support.preparation import everyone, prepare
 from tests.support.processes.cli_runs import experiment
-from tests.unit.data_prep.test_pipeline import everyone, prepare
 
 LAYOUT = "all_data_{}_niid_0_keep_0_{}_9.json"
 """What LEAF calls its files: number, train or test, digits of the fraction."""

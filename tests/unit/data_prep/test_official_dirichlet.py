@@ -14,7 +14,7 @@ from data_prep.splits import official_splits, random_splits
 from fedapm_mpi.cli import inspect as inspect_command
 from fedapm_mpi.data.reader import ShardReader, verify_checksums
 from fedapm_mpi.errors import ConfigError, DataError
-from tests.unit.data_prep.test_pipeline import command
+from tests.support.preparation import command
 
 CIFAR = Pool(np.random.default_rng(0).permutation(np.repeat(np.arange(10), 6000)))
 

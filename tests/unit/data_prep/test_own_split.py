@@ -15,8 +15,8 @@ from fedapm_mpi.cli import prepare as prepare_command
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import ConfigError, DataError
+from tests.support.preparation import command, everyone, prepare
 from tests.unit.data_prep.test_leaf import MAKERS, write, write_split
-from tests.unit.data_prep.test_pipeline import command, everyone, prepare
 from tests.unit.data_prep.test_sources import write_cifar, write_fashion
 
 N = 40

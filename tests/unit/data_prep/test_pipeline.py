@@ -1,7 +1,5 @@
 """`fedapm prepare` and `fedapm inspect` from end to end."""
 
-import argparse
-import re
 import shutil
 import sys
 
@@ -10,60 +8,11 @@ import pytest
 
 from data_prep import pipeline
 from data_prep.pipeline import Settings, plan
-from fedapm_mpi.analysis import partition_plot as partition
 from fedapm_mpi.cli import download as download_command
-from fedapm_mpi.cli import inspect as inspect_command
-from fedapm_mpi.cli import prepare as prepare_command
-from fedapm_mpi.data.reader import ShardReader, read_manifest, verify_checksums
-from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
+from fedapm_mpi.data.reader import read_manifest
+from fedapm_mpi.errors import ConfigError, DataError
+from tests.support.preparation import N, command, everyone, prepare
 from tests.unit.data_prep.test_sources import write_cifar, write_fashion
-
-
-def command(module, *words):
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    return module.run(parser.parse_args([str(word) for word in words]))
-
-
-def prepare(source, origin, directory, *options):
-    code = command(
-        prepare_command, source, "--from", origin, "--to", directory, *options
-    )
-    assert code == 0
-    manifest = read_manifest(directory)
-    verify_checksums(manifest)
-    return manifest
-
-
-def everyone(manifest):
-    """Return split name to what each client holds."""
-    reader = ShardReader(manifest)
-    reader.check(range(manifest.num_clients))
-    held = {
-        split: [reader.read(client, split) for client in range(manifest.num_clients)]
-        for split in manifest.counts
-    }
-    reader.close()
-    return held
-
-
-N = 120
-
-
-@pytest.fixture
-def origin(tmp_path):
-    """Make a source in which a sample's number can be told from its input."""
-    path = tmp_path / "made.npz"
-    np.savez(
-        path,
-        x_number=np.arange(N)[:, None],
-        y=np.arange(N) % 3,
-        client=np.arange(N) // 20 + 100,
-        segment=np.arange(N) // 4,
-        split=(np.arange(N) % 5 == 0).astype(int),
-    )
-    return path
-
 
 PARTITIONERS = [
     (),
@@ -165,55 +114,6 @@ def test_same_preparation_with_a_shard_gone(origin, tmp_path):
     with pytest.raises(DataError, match="--force prepares it again"):
         prepare("arrays", origin, tmp_path / "to")
     assert prepare("arrays", origin, tmp_path / "to", "--force").sha256 == first.sha256
-
-
-def test_words_may_stand_anywhere(origin, tmp_path):
-    for i, words in enumerate(
-        [
-            ("arrays", "seed=2", "--from", origin, "--to", "{}"),
-            ("--from", origin, "--to", "{}", "arrays", "seed=2"),
-            ("arrays", "--from", origin, "seed=2", "--to", "{}"),
-        ]
-    ):
-        to = tmp_path / f"{i}"
-        command(prepare_command, *(to if word == "{}" else word for word in words))
-        assert read_manifest(to).seed == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ((), "needs SOURCE, --from PATH, --to DIR"),
-        (("arrays",), "needs --from PATH, --to DIR"),
-        (("arrays", "--from", "a", "--to", "b", "c"), "'c' is not of the form"),
-        (("array", "--from", "a", "--to", "b"), "did you mean 'arrays'"),
-        (("arrays", "--from", "a", "--to", "b", "=1"), "is not of the form"),
-    ],
-)
-def test_command_line_errors(words, message):
-    with pytest.raises(ConfigError, match=message):
-        command(prepare_command, *words)
-
-
-def test_every_error_is_told_at_once():
-    values = {
-        "clint": 3,
-        "normalize": "window",
-        "test": "much",
-        "partitioner": {"name": "dirichlet", "bta": 1},
-        "normalise": "all",
-    }
-    with pytest.raises(ConfigError) as caught:
-        plan("arrays", values)
-    message = str(caught.value)
-    for part in (
-        "clint: unknown key; did you mean 'clients'?",
-        "normalize: unknown key; did you mean 'normalise'?",
-        "'much'",
-        "did you mean 'beta'?",
-        "'all'",
-    ):
-        assert part in message
 
 
 @pytest.mark.parametrize(
@@ -341,65 +241,6 @@ def test_watch_keeps_its_split_in_time(tmp_path, monkeypatch):
         prepare("watch", tmp_path, tmp_path / "b", "val=0.1")
 
 
-def test_lists_its_parts(capsys):
-    assert command(prepare_command, "--list") == 0
-    out = capsys.readouterr().out
-    for name in ("arrays", "cifar10", "fashion-mnist", "watch"):
-        assert f"\n  {name} " in out
-    for name in ("natural", "iid", "dirichlet", "shards"):
-        assert f"\n  {name} " in out
-    assert "Deal samples at random" in out
-
-
-def test_summary(origin, tmp_path, capsys):
-    prepare(
-        "arrays", origin, tmp_path / "to", "partitioner=dirichlet", "clients=9",
-        "partitioner.beta=0.01",
-    )  # fmt: skip
-    out = capsys.readouterr().out
-    moved = read_manifest(tmp_path / "to").partitioner["moved"]
-    assert moved > 0
-    assert f"{moved} samples moved" in out
-    assert "dirichlet (beta=0.01, min_samples=10)" in out
-    assert "clients        9" in out
-    assert "Jensen-Shannon" in out
-
-
-def test_inspect(origin, tmp_path, capsys):
-    prepare("arrays", origin, tmp_path / "to")
-    capsys.readouterr()
-    assert command(inspect_command, tmp_path / "to") == 0
-    out = capsys.readouterr().out
-    lines = [line.split() for line in out.splitlines()]
-    manifest = read_manifest(tmp_path / "to")
-    for client in range(6):
-        counts = manifest.label_counts["train"][client]
-        train, test = (manifest.counts[s][client] for s in ("train", "test"))
-        row = [client, 100 + client, *counts, train, test]
-        assert [str(cell) for cell in row] in lines
-    assert re.search(r"effective number of classes +2\.9\d of 3", out)
-
-
-def test_inspect_of_many_clients_and_classes(tmp_path, capsys):
-    path = tmp_path / "made.npz"
-    y = np.random.default_rng(0).integers(0, 40, 6000)
-    np.savez(path, x_a=np.zeros((6000, 1), np.int8), y=y)
-    prepare(
-        "arrays", path, tmp_path / "to", "partitioner=iid", "clients=200", "test=0.25"
-    )
-    capsys.readouterr()
-    command(inspect_command, tmp_path / "to")
-    out = capsys.readouterr().out
-    assert "(30 of 200 clients, evenly by size)" in out
-    assert "50 % 22" in out
-    assert "15, … (24 more)" in out
-    table = out[out.index("training samples by client") :].splitlines()
-    assert len(table) == 2 + 30 + 2
-    for line in table[2:32]:
-        cells = line.split()
-        assert sum(map(int, cells[3:-2])) == int(cells[-2])
-
-
 def test_download_command_of_what_pip_has(tmp_path, monkeypatch, capsys):
     from data_prep.sources import watch
 
@@ -407,61 +248,3 @@ def test_download_command_of_what_pip_has(tmp_path, monkeypatch, capsys):
     assert command(download_command, "watch", tmp_path) == 0
     out = capsys.readouterr().out
     assert f"fedapm prepare watch --from {tmp_path / 'watch.npy'}" in out
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Return the figures that are written, as they are written."""
-    pytest.importorskip("matplotlib")
-    figures = []
-    write = partition.write_figure
-
-    def keep(figure, kind, path):
-        figures.append(figure)
-        write(figure, kind, path)
-
-    monkeypatch.setattr(partition, "write_figure", keep)
-    return figures
-
-
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
-def test_the_picture_shows_every_client_and_class(origin, tmp_path, drawn, kind):
-    manifest = prepare("arrays", origin, tmp_path / "to", "partitioner=quantity-power",
-                       "clients=4", "partitioner.min_samples=5")  # fmt: skip
-    paths = [tmp_path / f"{number}.{kind}" for number in (1, 2)]
-    for path in paths:
-        command(inspect_command, tmp_path / "to", "--picture", path)
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    labels, bars = drawn[0].axes[:2]
-    counts = manifest.label_counts["train"]
-    np.testing.assert_allclose(
-        labels.images[0].get_array() * manifest.counts["train"][:, None], counts
-    )
-    assert [bar.get_width() for bar in bars.patches] == counts.sum(axis=1).tolist()
-    assert [t.get_text() for t in labels.get_xticklabels()] == list(manifest.classes)
-    assert [t.get_text() for t in labels.get_yticklabels()] == [
-        f"client {i}" for i in range(4)
-    ]
-
-
-def test_the_picture_of_very_many_clients_has_no_names(tmp_path, drawn):
-    path = tmp_path / "many.npz"
-    np.savez(path, x_number=np.arange(800)[:, None], y=np.arange(800) % 3,
-             client=np.arange(800) // 2)  # fmt: skip
-    prepare("arrays", path, tmp_path / "to")
-    command(inspect_command, tmp_path / "to", "--picture", tmp_path / "many.png")
-    labels = drawn[0].axes[0]
-    assert labels.images[0].get_array().shape == (400, 3)
-    assert "client 7" not in [t.get_text() for t in labels.get_yticklabels()]
-    assert drawn[0].get_figheight() < 10
-
-
-def test_a_picture_that_can_not_be_drawn(origin, tmp_path):
-    prepare("arrays", origin, tmp_path / "to")
-    for name in ("x.jpg", "x"):
-        with pytest.raises(ConfigError, match=r"is written as \.png, \.svg, \.pdf"):
-            command(inspect_command, tmp_path / "to", "--picture", tmp_path / name)
-    with pytest.raises(FedAPMError, match="cannot write"):
-        command(
-            inspect_command, tmp_path / "to", "--picture", tmp_path / "no" / "x.png"
-        )

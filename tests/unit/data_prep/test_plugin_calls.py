@@ -12,7 +12,7 @@ from fedapm_mpi.cluster.launchers import Job
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins.faults import PluginError
-from tests.unit.plugins.test_loader import here, write  # noqa: F401
+from tests.support.own_files import here, write  # noqa: F401
 
 PARTS = """\
 import numpy as np

@@ -17,8 +17,8 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.table import Table, column, iter_blocks
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.runner import train
+from tests.support.preparation import command, everyone, prepare
 from tests.support.processes.cli_runs import small_har
-from tests.unit.data_prep.test_pipeline import command, everyone, prepare
 
 M, EACH, CLASSES = 6, 400, 4
 N = M * EACH

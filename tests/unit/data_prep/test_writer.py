@@ -11,7 +11,7 @@ import pytest
 from data_prep.writer import Sample, write_samples
 from fedapm_mpi.data.reader import InputSpec, ShardReader, verify_checksums
 from fedapm_mpi.errors import DataError
-from tests.unit.data_prep.test_pipeline import everyone
+from tests.support.preparation import everyone
 
 INPUTS = (
     InputSpec("x", (2, 3), "float32"),

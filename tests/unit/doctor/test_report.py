@@ -13,3 +13,4 @@ def test_everything_can_be_written_as_json():
     assert tree["exit_code"] == 3
     assert tree["findings"][0]["name"] == "missing shard"
     assert tree["ranks"][5]["host"] == "n3"
+    assert set(tree["findings"][0]) == {"level", "name", "what", "mend", "about"}

@@ -10,7 +10,7 @@ def test_a_process_that_hangs_says_where_and_ends():
         "from fedapm_mpi.doctor import watchdog as watch\n"
         "watch.LAST_RANK_DELAY = 0.2\n"
         "watch = watch.Watchdog(60)\n"
-        "watch.knows(3, 4, lambda code: time.sleep(60))\n"  # the end hangs as well
+        "watch.set_rank(3, 4, lambda code: time.sleep(60))\n"  # the end hangs as well
         "watch.step('sum', 0.1)\n"
         "time.sleep(60)"
     )

@@ -41,7 +41,7 @@ MIXED = {
     "model": {"name": "user_parts:towers", "sides": SIDES},
     "split": {"personal": ["inlet.*"]},
     "groups": GROUPS,
-    "held_by_some": ["side_*"],
+    "partially_shared": ["side_*"],
     "dtype": "float64",
     "checkpoint": KEEP_ALL,
     "rounds": 6,
@@ -58,7 +58,7 @@ SHARING_ALL = MIXED | {
         group | {"model": {"sides": group["model"]["sides"]}} for group in GROUPS
     ],
 }
-BALANCED = FEDAPM | {"rho": 1e-3, "balance": {"ratio": 1.5}}
+BALANCED = FEDAPM | {"rho": 1e-3, "residual_balancing": {"ratio": 1.5}}
 PARTICIPANTS = FEDAPM | {"server_average": "participants", "dual_step": 0.5}
 SCAFFOLD = {"name": "scaffold", "lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
 FEDDYN = SCAFFOLD | {"name": "feddyn", "penalty": 0.3}
@@ -172,7 +172,7 @@ def test_fedapm_is_the_mean_of_votes_over_all_who_hold_it(toy, tmp_path, algorit
                 penalties.append(rho)
             rhos |= set(penalties)
             torch.testing.assert_close(u[name], mean(votes, penalties), **CLOSE)
-    assert (len(rhos) > 1) == ("balance" in algorithm)
+    assert (len(rhos) > 1) == ("residual_balancing" in algorithm)
 
 
 @pytest.mark.parametrize("average", ["all", "participants"])
@@ -388,7 +388,7 @@ def test_a_run_goes_on_with_the_bits_of_an_unbroken_one(toy, tmp_path):
 
 def test_groups_of_the_same_model_are_one_model(toy, tmp_path):
     """Splitting clients into groups that do not differ changes no bit."""
-    plain = MIXED | {"groups": [], "held_by_some": None, "algorithm": FEDAPM}
+    plain = MIXED | {"groups": [], "partially_shared": None, "algorithm": FEDAPM}
     split = plain | {"groups": [{"clients": ["2-4"]}, {"clients": [7]}]}
     runs = [
         go(tmp_path / name, toy["features"], **changes)
@@ -406,7 +406,7 @@ def test_every_client_in_a_group_leaves_the_model_for_its_options(toy, tmp_path)
         tmp_path / "run",
         toy["features"],
         groups=groups,
-        held_by_some=None,
+        partially_shared=None,
         algorithm=FEDAPM,
     )
     rows = csv.DictReader((run / "split.csv").read_text().splitlines())
@@ -418,8 +418,8 @@ HAR = {"name": "har", "filters": 2, "hidden": 4, "attention": 4}
 LACKING = {
     "model": HAR,
     "split": {"personal": ["*_conv.*"]},
-    "groups": [{"lacks": ["gyro"]}, {"lacks": ["acc"]}],
-    "held_by_some": ["acc_rnn.*", "gyro_rnn.*"],
+    "groups": [{"missing_inputs": ["gyro"]}, {"missing_inputs": ["acc"]}],
+    "partially_shared": ["acc_rnn.*", "gyro_rnn.*"],
 }
 
 
@@ -443,11 +443,11 @@ def test_lacks_means_just_these_inputs(toy):
     manifest = replace(
         read_manifest(toy["lacking"]), lacking={"acc": (4,), "gyro": (1, 3, 4)}
     )
-    both = Group(model={}, lacks=["gyro", "acc"])
-    one = Group(model={}, lacks=["gyro"])
+    both = Group(model={}, missing_inputs=["gyro", "acc"])
+    one = Group(model={}, missing_inputs=["gyro"])
     assert assign_groups([both, one], manifest).tolist() == [0, 2, 0, 2, 1, 0]
     with pytest.raises(ConfigError, match="lacks just acc"):
-        assign_groups([Group(model={}, lacks=["acc"])], manifest)
+        assign_groups([Group(model={}, missing_inputs=["acc"])], manifest)
 
 
 @pytest.mark.parametrize(
@@ -464,8 +464,11 @@ def test_lacks_means_just_these_inputs(toy):
             {"groups": [{"names": ["client 33"]}]},
             "is called 'client 33'; did you mean",
         ),
-        ({"groups": [{"lacks": ["x"]}]}, "groups[0].lacks: no client of"),
-        ({"groups": [{"lacks": ["z"]}]}, "has no input 'z'"),
+        (
+            {"groups": [{"missing_inputs": ["x"]}]},
+            "groups[0].missing_inputs: no client of",
+        ),
+        ({"groups": [{"missing_inputs": ["z"]}]}, "has no input 'z'"),
         (
             {"groups": [{"clients": [1], "inputs": ["z"]}]},
             "groups[0].inputs: ",
@@ -480,12 +483,12 @@ def test_lacks_means_just_these_inputs(toy):
             "'side_x.weight' has the shape (3, 4) in model and (9, 4) in groups[0]",
         ),
         (
-            {"held_by_some": ["side_x.*"]},
+            {"partially_shared": ["side_x.*"]},
             "groups[1] does not; make it personal, name it alike",
         ),
         (
-            {"held_by_some": ["side_*", "heads"]},
-            "held_by_some: 'heads' matches no shared parameter that only some",
+            {"partially_shared": ["side_*", "heads"]},
+            "partially_shared: 'heads' matches no shared parameter that only some",
         ),
         ({"buffers": "mean"}, "no floating buffers"),
         (
@@ -505,14 +508,14 @@ def test_what_does_not_fit_is_refused(toy, changes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"groups": []}, "held_by_some: there are no groups"),
+        ({"groups": []}, "partially_shared: there are no groups"),
         (
             {"groups": [{"model": {"hidden": 2}}]},
-            "exactly one of clients, names, lacks",
+            "exactly one of clients, names, missing_inputs",
         ),
         (
-            {"groups": [{"clients": [1], "lacks": ["x"]}]},
-            "exactly one of clients, names, lacks",
+            {"groups": [{"clients": [1], "missing_inputs": ["x"]}]},
+            "exactly one of clients, names, missing_inputs",
         ),
         (
             {"groups": [{"clients": [1], "model": {"hiden": 2}}]},
@@ -533,7 +536,7 @@ def test_buffers_are_averaged_only_where_they_are_alike(toy, tmp_path):
     normed = MIXED | {
         "model": {"name": "user_parts:batch_norm"},
         "split": {"personal": ["3.*"]},
-        "held_by_some": None,
+        "partially_shared": None,
         "buffers": "mean",
         "algorithm": FEDAPM,
     }

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
-from fedapm_mpi.models.layers.images import image_layout
 from fedapm_mpi.models.layers.padding import within
 from tests.support.data.model_tasks import (
     CIFAR10,
@@ -32,6 +31,7 @@ CNN_PARAMETERS = [
     ("fc2.weight", (10, 128)),
     ("fc2.bias", (10,)),
 ]
+
 
 HAR_PARAMETERS = [
     ("acc_conv.conv1.weight", (32, 3, 5)),
@@ -73,9 +73,6 @@ def count(module, *prefixes):
     return sum(
         p.numel() for name, p in module.named_parameters() if name.startswith(prefixes)
     )
-
-
-# --- parameters
 
 
 def test_names():
@@ -123,9 +120,6 @@ def test_parameters_of_mlp_and_logistic():
 def test_every_tensor_of_the_state_is_a_parameter(name, inputs, classes, options):
     module = build(name, inputs, classes, **options)
     assert list(module.state_dict()) == [n for n, _ in module.named_parameters()]
-
-
-# --- laws of every model
 
 
 @pytest.mark.parametrize(("name", "inputs", "classes", "options"), TASKS)
@@ -181,9 +175,6 @@ def test_parameters_can_be_views_of_one_vector(name, inputs, classes, options):
     assert (module(*x) == 0).all()
 
 
-# --- cnn
-
-
 def plain_cnn(p, x):
     x = F.max_pool2d(F.relu(F.conv2d(x, p["conv1.weight"], p["conv1.bias"], 1, 1)), 2)
     x = F.max_pool2d(F.relu(F.conv2d(x, p["conv2.weight"], p["conv2.bias"], 1, 1)), 2)
@@ -208,24 +199,6 @@ def test_cnn_sees_the_same_image_in_any_layout():
     first = build("cnn", CIFAR10, 10)
     last = build("cnn", (Input("image", (32, 32, 3)),), 10)
     torch.testing.assert_close(first(x), last(x.permute(0, 2, 3, 1).contiguous()))
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "channels_last"),
-    [
-        ((28, 28), (1, 28, 28), False),
-        ((1, 28, 28), (1, 28, 28), False),
-        ((28, 28, 1), (1, 28, 28), True),
-        ((3, 32, 24), (3, 32, 24), False),
-        ((32, 24, 3), (3, 32, 24), True),
-        ((8, 8, 8), (8, 8, 8), False),
-    ],
-)
-def test_layout_of_images(shape, size, channels_last):
-    assert image_layout("cnn", Input("x", shape)) == (size, channels_last)
-
-
-# --- mlp and logistic
 
 
 @pytest.mark.parametrize("name", ["mlp", "logistic"])
@@ -257,9 +230,9 @@ def test_logistic_is_linear():
     torch.testing.assert_close(middle, (module(*x) + module(*y)) / 2)
 
 
-# --- what is refused
-
 ONE = (Input("x", (32, 32, 3)),)
+
+
 REFUSED = [
     ("cnn", KU_HAR, 8, {}, r"2 inputs, 'acc' \(64, 3\), 'gyro' \(64, 3\)"),
     ("cnn", (Input("x", (12,)),), 8, {}, r"shape \(12,\); needed is an image"),

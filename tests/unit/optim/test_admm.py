@@ -142,7 +142,7 @@ def test_shares_of_the_lagrangian_add_up_to_it(weight_decay):
 
 def test_the_lagrangian_is_with_each_clients_own_penalty():
     federation = Federation(
-        descending(0.7, balance=ResidualBalancing()), Quadratic(UNEVEN)
+        descending(0.7, residual_balancing=ResidualBalancing()), Quadratic(UNEVEN)
     )
     start_at_random(federation, 0.7)
     federation.change_penalty(2.0)

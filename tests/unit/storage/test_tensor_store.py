@@ -168,8 +168,8 @@ class Untold:
     ("changes", "dealt"),
     [
         ({}, True),
-        ({"dealing": "rank"}, False),
-        ({"reduction": {"name": "float32"}}, False),
+        ({"scheduling": "static"}, False),
+        ({"aggregator": {"name": "float32"}}, False),
     ],
 )
 def test_only_sums_in_any_order_let_participants_move(toy, changes, dealt):

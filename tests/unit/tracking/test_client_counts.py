@@ -19,8 +19,8 @@ from fedapm_mpi.tracking.summary import remarks, summarize_run
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.statistics import worst_decile_size
 from tests.support.data import toy_data
+from tests.support.data.written_runs import write_run
 from tests.support.processes.cli_runs import experiment, rounds_of
-from tests.unit.analysis.test_comparison import write_run
 
 
 def trained(data, directory, **changes):

@@ -268,14 +268,14 @@ def test_reports_of_a_file_that_is_being_written(runs, tmp_path, capsys, monkeyp
     shutil.copytree(runs[1] / "six", run)
     with (run / "rounds.jsonl").open("a") as file:
         file.write('{"round": 7, "partic')
-    for words in (["report"], ["rate", "--figure", "train_loss"]):
+    for words in (["report"], ["convergence", "--metric", "train_loss"]):
         assert cli.main([*words, str(run)]) == 0
         assert "note" not in capsys.readouterr().out
     tear(run / "rounds.jsonl")
     harm_line(3, lambda raw: b"\xff\n")(run / "rounds.jsonl")
     for words, lost in (
         (["report"], "3,6 (2 in"),
-        (["rate", "--figure", "drift"], "3,6 (2 in"),
+        (["convergence", "--metric", "drift"], "3,6 (2 in"),
     ):
         assert cli.main([*words, str(run)]) == 0
         assert f"lacks the records of rounds {lost}" in capsys.readouterr().out
@@ -312,7 +312,7 @@ def test_a_finished_run_without_records_is_not_one_that_has_not_begun(
     for harm in (lambda: None, (run / "rounds.jsonl").unlink):
         harm()
         assert read_runs([run])[0].summary["missing_rounds"] == "0-6"
-        assert cli.main(["rate", str(run)]) == 3
+        assert cli.main(["convergence", str(run)]) == 3
         told = capsys.readouterr().err
         assert "lacks the records of rounds 0-6 (7 in all)" in told
         assert "is not a run directory" not in told

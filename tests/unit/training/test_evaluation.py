@@ -4,14 +4,9 @@ import csv
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.engine.inference import evaluate
-from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 from tests.support.processes.cli_runs import digest_of, experiment, rounds_of
@@ -64,17 +59,3 @@ def test_a_round_without_participants_evaluates_nobody(toy, tmp_path):
     assert train(Serial(), config, directory=directory, progress="none") == 0
     assert not any("accuracy" in record for record in rounds_of(directory))
     assert not (directory / "clients.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("shape", "pieces"),
-    [((3, 32, 32), [85, 85, 30]), ((3, 200, 200), [50] * 4), ((4,), [200])],
-)
-def test_evaluation_takes_about_a_megabyte_at_a_time(shape, pieces):
-    size = int(np.prod(shape))
-    module = nn.Sequential(nn.Flatten(), nn.Linear(size, 2))
-    seen = []
-    module[1].register_forward_hook(lambda layer, x, y: seen.append(len(y)))
-    own = Samples((torch.zeros(200, *shape),), {}, torch.arange(200) % 2)
-    evaluate(PartitionedModel(module, set()), own, 2)
-    assert seen == pieces

@@ -17,8 +17,8 @@ from fedapm_mpi.cli import main as cli
 from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.training import trust
+from tests.support.own_files import PLAIN, here, write  # noqa: F401
 from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
-from tests.unit.plugins.test_loader import PLAIN, here, write  # noqa: F401
 from tests.unit.training.test_upgrade import of_old
 
 CANARY = "open('canary', 'w').close()\n"
@@ -143,7 +143,7 @@ def test_reading_commands_import_nothing(sent, toy, capsys):
         {"algorithm": {"name": "spy:plain"}},
         {"participation": {"name": "spy:plain"}},
         {"placement": {"name": "spy:plain"}},
-        {"reduction": {"name": "spy:plain"}},
+        {"aggregator": {"name": "spy:plain"}},
         {"groups": [{"model": {"name": "spy:plain"}, "clients": [0]}]},
         {"split": {"rule": "spy:plain"}},
         {"model": {"name": "lora", "base": {"name": "spy:plain"}}},
@@ -254,7 +254,7 @@ def test_a_key_that_cannot_be_used(made, toy, home, fault, capsys, monkeypatch):
 @pytest.mark.parametrize("part", ["report", "model"])
 def test_a_folder_of_a_study_is_not_trusted(sent, part, capsys):
     values = yaml.safe_load(Path("sent/config.yaml").read_text())
-    study = {"config": values, "strong": {"client_ranks": [1]}, "warm_up": 0}
+    study = {"config": values, "strong": {"client_ranks": [1]}, "warmup_rounds": 0}
     Path("study").mkdir()
     Path("study/study.yaml").write_text(yaml.safe_dump(study))
     assert fedapm("scale", part, "study") == 3

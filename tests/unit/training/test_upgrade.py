@@ -22,10 +22,10 @@ NEW = {
 
 WHOLE = (
     "groups",
-    "held_by_some",
+    "partially_shared",
     "diagnostics",
     "tolerance",
-    "reduction",
+    "aggregator",
     "client_weights",
     "task",
     "last_batch",

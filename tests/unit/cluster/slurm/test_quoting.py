@@ -44,8 +44,8 @@ def test_a_line_break_in_a_run_is_refused(field, what, text):
 
 @pytest.mark.parametrize(
     "field",
-    ["account", "partition", "qos", "constraint", "memory", "venv", "container",
-     "launcher", "mpi_type", "gpu_binding", "scratch"],
+    ["account", "partition", "qos", "constraint", "mem", "venv", "container",
+     "launcher", "mpi_type", "gpu_bind", "scratch"],
 )  # fmt: skip
 def test_a_line_break_in_a_site_profile_is_refused(field):
     site = Site(**{field: "x\n#SBATCH --uid=0"})

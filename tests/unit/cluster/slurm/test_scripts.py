@@ -47,7 +47,7 @@ def started(script, tmp_path, **variables):
 
 
 def test_a_run_on_six_tasks(tmp_path):
-    site = Site(venv=".", account="physics", memory="8G", options=["--exclusive"])
+    site = Site(venv=".", account="physics", mem="8G", options=["--exclusive"])
     script = render_training(site, SHAPE, RUN, "runs")
     assert options(script) == {
         "--job-name": "mine", "--nodes": "3", "--ntasks-per-node": "2",
@@ -56,8 +56,9 @@ def test_a_run_on_six_tasks(tmp_path):
         "--account": "physics", "--mem": "8G", "--exclusive": "",
     }  # fmt: skip
     assert started(script, tmp_path) == [
-        "-m", "fedapm_mpi", "launch", "--ranks=6", "--ranks-per-node=2", "--cores=1",
-        "--requeue", "train", "mine.yaml", "--run-dir", "runs/mine-17", "--resume",
+        "-m", "fedapm_mpi", "launch", "--ranks=6", "--ranks-per-node=2",
+        "--cpus-per-rank=1", "--requeue", "train", "mine.yaml",
+        "--run-dir", "runs/mine-17", "--resume",
     ]  # fmt: skip
 
 
@@ -72,12 +73,14 @@ def test_words_reach_the_program_as_they_were(tmp_path):
     words = started(render_training(site, SHAPE, run, "runs"), tmp_path, FAST="/fast")
     assert words[words.index("train") + 1 :] == [
         'my "own" runs/a.yaml', "split.personal=['a.*', \"b c\"]", "seed=$HOME",
-        "stage=/fast/a b", "--run-dir", "runs/17 b", "--resume",
+        "stage_dir=/fast/a b", "--run-dir", "runs/17 b", "--resume",
     ]  # fmt: skip
 
 
 def test_a_cluster_with_gpus(tmp_path):
-    site = Site(venv=".", gpus_per_node=4, cores=8, launcher="srun", mpi_type="pmix")
+    site = Site(
+        venv=".", gpus_per_node=4, cpus_per_task=8, launcher="srun", mpi_type="pmix"
+    )
     script = render_training(
         site, JobResources(nodes=2, tasks=9, time="10"), RUN, "runs"
     )
@@ -87,8 +90,8 @@ def test_a_cluster_with_gpus(tmp_path):
     assert told["--signal"] == "B:USR1@120"
     words = started(script, tmp_path)
     assert words[3 : words.index("train")] == [
-        "--ranks=9", "--cores=8", "--launcher=srun", "--mpi-type=pmix",
-        "--gpu-binding=none", "--requeue",
+        "--ranks=9", "--cpus-per-rank=8", "--launcher=srun", "--mpi-type=pmix",
+        "--gpu-bind=none", "--requeue",
     ]  # fmt: skip
 
 
@@ -98,7 +101,10 @@ def test_nodes_with_unequal_numbers(tmp_path):
     told = options(script)
     assert (told["--ntasks"], told["--ntasks-per-node"]) == ("5", "2")
     words = started(script, tmp_path)
-    assert words[3:5] == ["--ranks=5", "--cores=1"]  # each node's number is SLURM's
+    assert words[3:5] == [
+        "--ranks=5",
+        "--cpus-per-rank=1",
+    ]  # each node's number is SLURM's
 
 
 def test_ranks_are_not_told_before_they_have_begun():

@@ -164,7 +164,7 @@ def test_draws_are_those_of_the_run(toy):
 
 
 def test_participants_that_stay_where_they_live(toy):
-    config = validate(experiment(toy["features"], dealing="rank"), "test")
+    config = validate(experiment(toy["features"], scheduling="static"), "test")
     found = workload_of(config)
     assert not found.dynamic
     home_of = schedule.home_assignment(found, 3)

@@ -8,10 +8,11 @@ import yaml
 
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.config import loader as configfile
+from fedapm_mpi.config.overrides import expand_dotted
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.studies.scaling import runner as running
 from fedapm_mpi.studies.scaling.points import lay_out, open_study
-from fedapm_mpi.studies.scaling.study import load, nested, put
+from fedapm_mpi.studies.scaling.study import load, put
 from tests.support.scaling_study import laid_out, pretend, write_study
 
 WIDTHS = {"client_ranks": 2, "key": "model.hidden", "values": [[8], [16]]}
@@ -68,8 +69,11 @@ def test_the_experiment_may_stand_in_the_study(tmp_path, toy):
         ({"strong": {"client_ranks": [0]}}, "strong.client_ranks[0]"),
         ({"size": WIDTHS | {"values": [[8], [8]]}}, "values has a value twice"),
         ({"size": WIDTHS | {"key": "model.hiden"}}, "did you mean 'hidden'?"),
-        ({"change": {"round": 5}}, "round: unknown key; did you mean 'rounds'?"),
-        ({"warm_up": 5}, "warm_up: 5 leaves none of the 5 rounds of strong-1"),
+        ({"overrides": {"round": 5}}, "round: unknown key; did you mean 'rounds'?"),
+        (
+            {"warmup_rounds": 5},
+            "warmup_rounds: 5 leaves none of the 5 rounds of strong-1",
+        ),
         ({"repetitions": 0}, "repetitions"),
         ({"strong": {"client_ranks": [9]}}, "strong-9: 9 client ranks for 8 clients"),
         (
@@ -86,9 +90,9 @@ def test_a_mistake_is_told_before_anything_is_written(tmp_path, toy, changes, wo
 
 def test_another_study_in_the_same_folder_is_refused(tmp_path, toy):
     laid_out(tmp_path, toy["features"])
-    told = refused(tmp_path, toy, repetitions=3, warm_up=2)
+    told = refused(tmp_path, toy, repetitions=3, warmup_rounds=2)
     assert "holds another study; give another folder by --out:" in told
-    assert told.endswith("\n  repetitions: 2 -> 3\n  warm_up: 1 -> 2")
+    assert told.endswith("\n  repetitions: 2 -> 3\n  warmup_rounds: 1 -> 2")
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path, toy):
@@ -115,7 +119,8 @@ def test_a_folder_without_a_study_is_named(tmp_path, capsys):
 
 
 def test_trees_of_values():
-    assert nested({"a.b": 1, "a": {"c.d": 2}}) == {"a": {"b": 1, "c": {"d": 2}}}
+    values = {"a.b": 1, "a": {"c.d": 2}}
+    assert expand_dotted(values, deep=True) == {"a": {"b": 1, "c": {"d": 2}}}
     assert put({"a": {"b": 1, "c": 2}}, "a.b", 3) == {"a": {"b": 3, "c": 2}}
     assert put({}, "a.b", 3) == {"a": {"b": 3}}
 

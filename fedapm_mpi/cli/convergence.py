@@ -1,4 +1,4 @@
-"""Say how fast a run's figures come to their limits: finite, linear or sublinear."""
+"""Classify how fast a run's metrics converge: finite, linear or sublinear."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -6,35 +6,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedapm_mpi.analysis.convergence import Rate, fit_rate
+from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.log import get_logger
 
 log = get_logger(__name__)
 
-HELP = "say how fast a run converges, by its residuals or any other figure"
+HELP = "classify how fast a run converges, by its residuals or any other metric"
 
 DEFAULT = ("primal_residual", "dual_residual", "lyapunov")
-"""The figures that are judged where none is named, as far as they were measured."""
+"""Metrics that are classified unless some are named, if they were measured."""
 
 VANISHING = ("drift", "_residual", "_gap")
-"""Endings of the figures whose limit is 0; that of any other is estimated."""
+"""Endings of the metrics whose limit is 0; that of any other is estimated."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Declare the command line."""
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
     parser.add_argument(
-        "--figure",
+        "--metric",
         action="append",
         metavar="KEY",
-        help="figure of rounds.jsonl, such as drift or train_loss; may "
-        f"be given again (default: {', '.join(DEFAULT)}, where measured)",
+        help="key of rounds.jsonl, such as drift or train_loss; may be repeated "
+        f"(default: {', '.join(DEFAULT)}, if measured)",
     )
+    parser.old_flags["--figure"] = "--metric"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the rate of each figure; return the exit code."""
+    """Print the rate of each metric; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
     from fedapm_mpi.analysis.run import last_round, open_records
     from fedapm_mpi.utils.terminal import echo, print_table
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     print_table(
         "Fits to log gap: misfit is the root mean square, BIC linear minus sublinear",
         (
-            "figure",
+            "metric",
             "regime",
             "points",
             "rounds",
@@ -67,28 +69,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _keys(args: argparse.Namespace, records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the figures that are asked for, each once."""
+    """Return the metrics that are asked for, each once."""
     known = sorted({key for record in records for key in record if _has(record, key)})
     if not known:
-        msg = f"the records of {args.run} hold no figure yet; train a round first"
+        msg = f"the records of {args.run} hold no number yet; train a round first"
         raise DataError(msg)
-    if args.figure is None:
+    if args.metric is None:
         found = [key for key in DEFAULT if key in known]
         if not found:
             msg = (
                 f"the records of {args.run} have none of {', '.join(DEFAULT)}; name a "
-                f"figure by --figure (known: {', '.join(known)})"
+                f"metric by --metric (known: {', '.join(known)})"
             )
             raise ConfigError(msg)
         return found
-    for key in args.figure:
+    for key in args.metric:
         if key not in known:
             msg = (
-                f"--figure {key}: the records of {args.run} have no such number"
+                f"--metric {key}: the records of {args.run} have no such number"
                 f"{did_you_mean(key, known)} (known: {', '.join(known)})"
             )
             raise ConfigError(msg)
-    return list(dict.fromkeys(args.figure))
+    return list(dict.fromkeys(args.metric))
 
 
 def _has(record: Mapping[str, Any], key: str) -> bool:

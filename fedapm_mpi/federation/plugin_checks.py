@@ -118,7 +118,7 @@ def check_total(part: PluginConfig, found: Any, length: int) -> NDArray[np.float
     PartError
         If it is not a finite array of the right shape.
     """
-    what = label_of("reduction", part["name"])
+    what = label_of("aggregator", part["name"])
     if what is not None:
         good = isinstance(found, np.ndarray) and found.shape == (length,)
         if not good or found.dtype != np.float64 or not np.isfinite(found).all():

@@ -24,7 +24,7 @@ def run_directory(tmp_path, monkeypatch):
 
 
 def test_command_judges_the_residuals_and_the_lyapunov_function(run_directory, capsys):
-    assert cli.main(["rate", str(run_directory)]) == 0
+    assert cli.main(["convergence", str(run_directory)]) == 0
     lines = capsys.readouterr().out.splitlines()
     primal, dual, lyapunov = lines[-3:]
     assert primal.startswith(
@@ -38,8 +38,8 @@ def test_command_judges_the_residuals_and_the_lyapunov_function(run_directory, c
 
 
 def test_command_judges_any_figure(run_directory, capsys):
-    names = ["--figure", "train_loss", "--figure", "train_loss"]
-    assert cli.main(["rate", str(run_directory), *names]) == 0
+    names = ["--metric", "train_loss", "--metric", "train_loss"]
+    assert cli.main(["convergence", str(run_directory), *names]) == 0
     text = capsys.readouterr().out
     assert text.count("train_loss sublinear: the gap falls as (t+2)^-1") == 1
     assert "primal_residual" not in text
@@ -47,9 +47,9 @@ def test_command_judges_any_figure(run_directory, capsys):
 
 def test_command_refuses_what_it_cannot_judge(run_directory, tmp_path, capsys):
     for wrong in ("primal_residul", "round", "participants", "pooled"):
-        assert cli.main(["rate", str(run_directory), "--figure", wrong]) == 2
-        assert f"--figure {wrong}: the records of" in capsys.readouterr().err
-    assert cli.main(["rate", str(run_directory), "--figure", "lyapunow"]) == 2
+        assert cli.main(["convergence", str(run_directory), "--metric", wrong]) == 2
+        assert f"--metric {wrong}: the records of" in capsys.readouterr().err
+    assert cli.main(["convergence", str(run_directory), "--metric", "lyapunow"]) == 2
     assert "did you mean 'lyapunov'?" in capsys.readouterr().err
     path = tmp_path / "rounds.jsonl"
     for text, code in (
@@ -60,6 +60,6 @@ def test_command_refuses_what_it_cannot_judge(run_directory, tmp_path, capsys):
         ("", DataError.exit_code),
     ):
         path.write_text(text)
-        assert cli.main(["rate", str(run_directory)]) == code
+        assert cli.main(["convergence", str(run_directory)]) == code
     path.unlink()
-    assert cli.main(["rate", str(run_directory)]) == DataError.exit_code
+    assert cli.main(["convergence", str(run_directory)]) == DataError.exit_code
