@@ -117,10 +117,8 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     ConfigError
         With one line for each thing that is wrong.
     """
-    if ownparts.is_user_plugin(source):
-        source = ownparts.absolute(source)
-    else:
-        source = source.replace("_", "-")
+    dashed = source.replace("_", "-")
+    source = sources.resolve(dashed if dashed in sources.builtin_names() else source)
     reader = sources.get(source)
     of_source = _options_of(source, reader)
     of_settings = list(inspect.signature(Settings).parameters)
@@ -210,9 +208,8 @@ def _named(
     if not isinstance(name, str):
         known = ", ".join(registry.names())
         return "", None, {}, [f"{key}: needs a name, {key}=NAME (known: {known})"]
-    name = ownparts.absolute(name)
     try:
-        return name, registry.get(name), options, []
+        return registry.resolve(name), registry.get(name), options, []
     except ConfigError as error:
         return name, None, {}, [f"{key}: {error}"]
 

@@ -1,4 +1,4 @@
-"""Parts found by name: the one way to plug something into an experiment."""
+"""Registries of plug-ins: each kind of component is found by its name."""
 
 import importlib
 import pkgutil
@@ -7,8 +7,12 @@ from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins import loader
+from fedapm_mpi.plugins.installed import find_installed, installed_plugins
+from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.text import one_line
+
+log = get_logger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,37 +24,48 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 
 class Registry(Generic[F]):
-    """The parts of one kind, each in a file of its own.
+    """The plug-ins of one kind.
 
-    The part called ``some-name`` lives in the module ``some_name`` of the package,
-    so looking one up imports that file and no other. Modules called ``base`` or
-    starting with an underscore hold no part. A user's own part is named
-    ``module:attribute`` or ``./file.py:attribute``, and need not be registered.
+    A plug-in is named in one of three ways:
+
+    - A built-in one by its file: ``some-name`` is in the module ``some_name`` of the
+      package, so looking it up imports that file and no other. Modules called ``base``
+      or starting with an underscore, and sub-packages, hold no plug-in.
+    - One of an installed distribution by its entry point; see `plugins.installed`. A
+      built-in plug-in of the same name has precedence.
+    - A user's own by ``module:attribute`` or ``./file.py:attribute``.
 
     Parameters
     ----------
     kind
-        What the parts are, for messages.
+        What the plug-ins are, for messages.
     package
-        Dotted name of the package that holds them.
+        Dotted name of the package that holds the built-in ones. Its last part names
+        the group of entry points: ``fedapm_mpi.algorithms``, for example.
     """
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
+        self.group = f"fedapm_mpi.{package.rpartition('.')[2]}"
         self._package = package
-        self._parts: dict[str, F] = {}
+        self._plugins: dict[str, F] = {}
+        self._hiding: set[str] = set()
 
     def register(self, name: str) -> Callable[[F], F]:
-        """Return a decorator that enters a part under `name`."""
+        """Return a decorator that registers a built-in plug-in under `name`."""
 
-        def enter(part: F) -> F:
-            self._parts[name] = part
-            return part
+        def enter(plugin: F) -> F:
+            self._plugins[name] = plugin
+            return plugin
 
         return enter
 
     def names(self) -> list[str]:
-        """Return the names of the parts that come with the package, sorted."""
+        """Return the names of the built-in and the installed plug-ins, sorted."""
+        return sorted({*self.builtin_names(), *installed_plugins(self.group)})
+
+    def builtin_names(self) -> list[str]:
+        """Return the names of the plug-ins that come with the package, sorted."""
         package = importlib.import_module(self._package)
         modules = (
             module.name
@@ -63,26 +78,70 @@ class Registry(Generic[F]):
             if name != "base" and not name.startswith("_")
         )
 
-    def get(self, name: str) -> F:
-        """Return the part called `name`, or the user's own; see `ownparts.load`.
+    def resolve(self, name: str) -> str:
+        """Return a name that means the same on every rank and in any folder.
+
+        A built-in plug-in keeps its name. An installed one gets its full name,
+        ``module:attribute``; a user's own in a file, the absolute path. A warning is
+        logged where a built-in plug-in hides an installed one. A name that is not
+        known is returned as it is.
 
         Raises
         ------
         ConfigError
-            If there is no such part; the message suggests the nearest name.
+            If distributions declare different plug-ins of that name.
         """
-        if ownparts.is_user_plugin(name):
-            own: F = ownparts.load(self.kind, name)
-            return own
-        known = self.names()
-        if name not in known:
-            shown, hint = one_line(name), did_you_mean(name, known)
-            if name.isidentifier() and ownparts.is_there(f"{name}.py"):
-                hint = f"; for the file {shown}.py here write ./{shown}.py:NAME"
-            msg = (
-                f"unknown {self.kind} {shown!r}{hint} (known: {', '.join(known)}; your "
-                "own: module:name or ./file.py:name)"
+        if loader.is_user_plugin(name):
+            return loader.absolute(name)
+        if name in self.builtin_names():
+            self._warn_of_hidden(name)
+            return name
+        installed = find_installed(self.group, self.kind, name)
+        return name if installed is None else installed.target
+
+    def _warn_of_hidden(self, name: str) -> None:
+        hidden = installed_plugins(self.group).get(name, [])
+        if hidden and name not in self._hiding:
+            self._hiding.add(name)
+            ways = " or ".join(f"{p.target} ({p.distribution})" for p in hidden)
+            log.warning(
+                "%s %r is the built-in one; for the installed one write %s",
+                self.kind,
+                name,
+                ways,
             )
-            raise ConfigError(msg)
-        importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
-        return self._parts[name]
+
+    def get(self, name: str) -> F:
+        """Return the plug-in called `name`; see `loader.load` for a user's own.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such plug-in; the message suggests the nearest name.
+        """
+        own: F
+        if loader.is_user_plugin(name):
+            own = loader.load(self.kind, name)
+            return own
+        if name in self.builtin_names():
+            importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
+            return self._plugins[name]
+        installed = find_installed(self.group, self.kind, name)
+        if installed is None:
+            raise self._unknown(name)
+        try:
+            own = loader.load(self.kind, installed.target)
+        except ConfigError as error:
+            msg = f"{error}; {name!r} is an entry point of {installed.distribution}"
+            raise ConfigError(msg) from error
+        return own
+
+    def _unknown(self, name: str) -> ConfigError:
+        known = self.names()
+        shown, hint = one_line(name), did_you_mean(name, known)
+        if name.isidentifier() and loader.is_there(f"{name}.py"):
+            hint = f"; for the file {shown}.py here write ./{shown}.py:NAME"
+        return ConfigError(
+            f"unknown {self.kind} {shown!r}{hint} (known: {', '.join(known)}; your "
+            "own: module:name or ./file.py:name)"
+        )

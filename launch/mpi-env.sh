@@ -1,4 +1,4 @@
-# What an MPI launcher needs to be told to run a few ranks on this machine, as root, and
+# Environment that an MPI launcher needs to run a few ranks on this machine, as root, and
 # on fewer cores than ranks. Source it, then: mpi_environment LAUNCHER
 #
 # Nothing that is already set is changed. MPICH needs none of it.

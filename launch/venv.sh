@@ -22,7 +22,7 @@ venv_make() {
   key="$venv $(cksum <pyproject.toml) $(cksum <launch/constraints.txt)"
 
   # A checkout that was moved or renamed takes an environment along that still points
-  # to the old place; it was made here, so it may be made anew.
+  # to the old place; it was made here, so it may be made again.
   if [ -f "$mark" ] && [ "$(head -n 1 "$mark")" != "$venv" ]; then
     rm -rf "$venv"
   fi

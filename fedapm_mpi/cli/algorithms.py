@@ -6,6 +6,7 @@ import re
 
 from fedapm_mpi.cli import docstrings as source
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.plugins.installed import installed_plugins
 
 HELP = "list the algorithms"
 
@@ -18,7 +19,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the list; return the exit code."""
     modules = [f"algorithms.{name}" for name in source.parts("algorithms")]
     found = {source.registered(module): module for module in modules}
-    width = max(len(name) for name, _ in found)
+    installed = installed_plugins("fedapm_mpi.algorithms")
+    width = max(map(len, [name for name, _ in found] + list(installed)))
     for (name, algorithm), module in sorted(found.items()):
         line, origin = described(source.docstring(module))
         print(f"{name:{width}}  {line}")  # noqa: T201
@@ -29,6 +31,12 @@ def run(args: argparse.Namespace) -> int:
             for option, optional in source.options(module, algorithm).items()
         )
         print(f"{'':{width}}  options: {options}")  # noqa: T201
+    builtin = {name for name, _ in found}
+    for name, plugins in sorted(installed.items()):
+        for plugin in plugins:
+            line = f"installed by {plugin.distribution}: {plugin.target}"
+            hidden = f", hidden by the built-in {name}" if name in builtin else ""
+            print(f"{name:{width}}  {line}{hidden}")  # noqa: T201
     return 0
 
 

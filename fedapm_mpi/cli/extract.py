@@ -157,8 +157,9 @@ def _read_options(argv: Sequence[str]) -> ExtractOptions | int:
             _say(f"{name:<12}{first}")
         return 0
     source, given = request_of(args, "extract")
-    own = ownparts.is_user_plugin(source)
-    name = ownparts.absolute(source) if own else source.replace("_", "-")
+    dashed = source.replace("_", "-")
+    builtin = dashed in extractors.builtin_names()
+    name = extractors.resolve(dashed if builtin else source)
     options, errors = validate_options(
         f"extract {ownparts.shown(name)!r}", extractors.get(name), given, 1
     )

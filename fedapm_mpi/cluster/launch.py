@@ -122,6 +122,8 @@ def select_launcher(kind: str, wanted: str = "auto") -> SelectedLauncher:
     ConfigError
         If there is none, or none that belongs to the library.
     """
+    if wanted not in ("auto", "mpiexec"):
+        wanted = launchers.resolve(wanted)
     if ownparts.is_user_plugin(wanted):
         return SelectedLauncher(wanted, wanted)
     if wanted not in ("auto", "mpiexec"):
@@ -137,7 +139,7 @@ def select_launcher(kind: str, wanted: str = "auto") -> SelectedLauncher:
         fits = maker == wanted or (
             wanted in ("auto", "mpiexec") and maker in STARTED_BY.get(kind, (maker,))
         )
-        if fits and maker in launchers.names():
+        if fits and maker in launchers.builtin_names():
             return SelectedLauncher(maker, program)
         seen.append(f"{program} ({maker})")
     found = f"only {', '.join(seen)}" if seen else "none"

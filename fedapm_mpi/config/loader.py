@@ -347,12 +347,17 @@ def check_plugin(
     name = options.pop("name", None)
     if not isinstance(name, str):
         return {}, [f"{key}: needs a name (known: {', '.join(registry.names())})"]
-    if ownparts.is_user_plugin(name) and not ownparts.may_import():
-        return dict(part), []  # its options are unknown without its code
-    name = ownparts.absolute(name)
-    options = ownparts.renamed(options, ownparts.absolute)
+    written = name
     try:
-        factory = registry.get(name)
+        name = registry.resolve(name)
+        options = _resolved(options, registry)
+        if ownparts.is_user_plugin(name) and not ownparts.may_import():
+            return {
+                **part,
+                "name": name,
+            }, []  # its options are unknown without its code
+        # By the name of an entry point, an error names its distribution.
+        factory = registry.get(name if ownparts.is_user_plugin(written) else written)
     except ConfigError as error:
         text = truncate(str(error), MAX_SENTENCE_LENGTH)
         return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
@@ -362,6 +367,24 @@ def check_plugin(
     what = f"{key} {format_value(ownparts.shown(name))}"
     checked, errors = validate_options(what, factory, options, positional)
     return {"name": name, **checked}, errors
+
+
+def _resolved(options: Any, registry: Registry[Any]) -> Any:
+    """Return options in which the names of plug-ins, at any depth, are resolved.
+
+    A plug-in under the key of another kind is of that kind, else of its holder's.
+    """
+    if isinstance(options, list):
+        return [_resolved(one, registry) for one in options]
+    if not isinstance(options, Mapping):
+        return options
+    found = {
+        key: _resolved(value, REGISTRIES.get(key, registry))
+        for key, value in options.items()
+    }
+    if isinstance(found.get("name"), str):
+        found["name"] = registry.resolve(found["name"])
+    return found
 
 
 def _check_loggers(

@@ -154,9 +154,9 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
     if not (of_client == 0).any():
         del wanted[0]
         of_client = of_client - 1
-    modules = [
-        build_module(config, w.model, w.inputs, len(manifest.classes)) for w in wanted
-    ]
+    task = build_task(config.task, len(manifest.classes))
+    size = task.output_size(len(manifest.classes))
+    modules = [build_module(config, w.model, w.inputs, size) for w in wanted]
     check_distinct(modules, [w.name for w in wanted])
     if config.initial_model is not None:
         load_initial(modules, config.initial_model)
@@ -167,7 +167,6 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
             models.append(split_module(module, config, sharing, names))
         except ConfigError as error:
             raise _of_group(error, one, config) from error
-    task = build_task(config.task, len(manifest.classes))
     for model in models:
         model.task = task
     shapes = [model.shared_shapes() for model in models]

@@ -14,7 +14,7 @@ from tests.support.processes import mpiexec
 from tests.support.processes.cli_runs import FEDAPM, experiment, fedapm, write_config
 
 PMI2 = "mpi/pmi2: value not properly terminated in client request"
-"""What slurmstepd says when it has broken the start of MPICH: see docs/slurm.md."""
+"""What slurmstepd says when it has broken the start of MPICH: see docs/cluster.md."""
 
 
 @pytest.hookimpl(wrapper=True)

@@ -158,7 +158,7 @@ def test_a_scaling_study(cluster, site, local_digest):
         "weak": {"client_ranks": [1, 2, 4], "clients_per_rank": 2},
         "repetitions": 1,
         "warmup_rounds": 1,
-        # srun's pmi2 now and then fails nodes of unequal numbers: see docs/slurm.md.
+        # srun's pmi2 now and then fails nodes of unequal numbers: see docs/cluster.md.
         "launcher": "mpiexec",
     }
     (cluster.folder / "study.yaml").write_text(yaml.safe_dump(study))

@@ -1,28 +1,41 @@
 """Configurations printed in the documentation are ones that the package takes."""
 
+import argparse
 import re
+from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 
-import numpy as np
+import pytest
 import yaml
 
-from fedapm_mpi.cli import main as cli
+from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.main import COMMANDS
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.data.manifest import read_manifest
-from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, TrainingError
 from fedapm_mpi.models import models
 from fedapm_mpi.plugins import faults
 from fedapm_mpi.studies.scaling.platform import load
 from fedapm_mpi.studies.scaling.study import read
+from fedapm_mpi.studies.sweep.grid import read_sweep
 from fedapm_mpi.training.context import open_context
 from tests.support import ROOT
 from tests.support.data.model_tasks import Input
 from tests.support.processes.cli_runs import FEDAPM
 
 DOCS = ROOT / "docs"
-ALGORITHMS = DOCS / "algorithms.md"
+README = ROOT / "README.md"
+PAGES = sorted(
+    [
+        README,
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "examples" / "README.md",
+        *DOCS.rglob("*.md"),
+    ]
+)
+LONGEST_PARAGRAPH = 400
 BASE = {
     "data": "x",
     "model": "cnn",
@@ -31,9 +44,139 @@ BASE = {
 }
 
 
+def section(page, heading):
+    """Return the text under a heading, down to the next one of its level or above."""
+    text = (DOCS / page).read_text("utf-8")
+    _, found, rest = text.partition(f"\n{heading}\n")
+    assert found, f"{page} has no heading {heading!r}"
+    level = len(heading) - len(heading.lstrip("#"))
+    code = re.compile(r"```.*?```", re.DOTALL)
+    prose = code.sub(lambda match: "x" * len(match[0]), rest)
+    return rest[: len(re.split(rf"\n#{{1,{level}}} ", prose)[0])]
+
+
+def blocks(language, text):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def yaml_blocks(page, heading=None):
+    text = section(page, heading) if heading else (DOCS / page).read_text("utf-8")
+    return blocks("yaml", text)
+
+
+def anchors(page):
+    """Return the anchors that GitHub makes of a page's headings."""
+    prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    kept = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in kept}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def options_of(command):
+    """Return the flags of a command, those of its actions included."""
+    parser = Parser()
+    import_module(f"fedapm_mpi.cli.{command}").add_arguments(parser)
+    parsers = [parser]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            parsers += action.choices.values()
+    return {flag for one in parsers for flag in one._option_string_actions}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_have_the_flags_that_are_printed(page):
+    if page.name in ("CHANGELOG.md", "glossary.md"):
+        return  # they name earlier ones as well
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    found = re.findall(r"\bfedapm ([a-z]+)(?!:)\b([^`\n]*)", text)
+    for command, rest in found:
+        if command not in COMMANDS:
+            continue
+        words = re.sub(r"\"[^\"]*\"|'[^']*'|#.*", "", rest)
+        known = options_of(command) | {"--debug"}
+        if command == "launch":
+            inner = (word for word in words.split() if word in COMMANDS)
+            known |= {flag for one in inner for flag in options_of(one)}
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", words):
+            assert flag in known, f"fedapm {command} has no {flag}"
+
+
+def test_every_page_is_in_the_index():
+    index = (DOCS / "README.md").read_text("utf-8")
+    pages = {path.name for path in DOCS.glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"]({page}" not in index} == set()
+
+
+def test_the_readme_is_short():
+    text = README.read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    for line in prose.splitlines():
+        assert len(line) <= LONGEST_PARAGRAPH, line
+
+
+@pytest.mark.parametrize("page", [README, DOCS / "getting-started.md"])
+def test_a_configuration_of_ones_own(page, tmp_path, monkeypatch):
+    text = page.read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    for code in blocks("python", text):
+        if code.startswith("# mymodel.py"):
+            Path("mymodel.py").write_text(code)
+    (block,) = blocks("yaml", text)
+    config = validate(yaml.safe_load(block), page.name)
+    inputs = (Input("x", (6,)),)
+    options = {k: v for k, v in config.model.items() if k != "name"}
+    model = models.get(config.model["name"])(inputs, 3, **options)
+    (pattern,) = config.split.personal
+    names = [name for name, _ in model.named_parameters()]
+    assert 0 < sum(fnmatch(name, pattern) for name in names) < len(names)
+
+
+def test_options_of_algorithms():
+    text = (DOCS / "algorithms.md").read_text("utf-8")
+    fedapm = {"name": "fedapm", "rho": 0.1, "sigma": 0.1, "batch_size": 8}
+    fedapm |= {"lr_personal": 0.1, "lr_shared": 0.1}
+    for block in blocks("yaml", text):
+        values = yaml.safe_load(block)
+        options = values.pop("algorithm", {})
+        if options.get("block_order") != "joint":
+            work = {"shared_work": {"epochs": 1}, "personal_work": {"epochs": 1}}
+        else:
+            work = {}
+        if options.get("name") is None:
+            mean = {"name": "fedsim", "lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
+            options = mean | options
+        else:
+            options = fedapm | work | options
+        validate(BASE | values | {"algorithm": options}, "docs")
+
+
+def test_a_sweep(tmp_path):
+    (block,) = yaml_blocks("cluster.md", "## Sweeps")
+    (tmp_path / "sweep.yaml").write_text(block)
+    model = {"name": "mlp", "hidden": [32]}
+    base = BASE | {"model": model, "split": {"personal": ["head.*"]}}
+    config = base | {"algorithm": FEDAPM}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
+    cells, _ = read_sweep(tmp_path / "sweep.yaml")
+    assert len(cells) == 12
+
+
 def test_groups_of_clients_that_lack_an_input(toy):
-    text = (DOCS / "groups.md").read_text("utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (block,) = yaml_blocks("models.md", "## Clients with different models")
     small = {"model": {"name": "har", "filters": 2, "hidden": 4, "attention": 4}}
     values = {"rounds": 1, "algorithm": FEDAPM} | yaml.safe_load(block) | small
     values["data"] = str(toy["lacking"])
@@ -42,50 +185,17 @@ def test_groups_of_clients_that_lack_an_input(toy):
     assert len(groups.space.sections) > 1
 
 
-def test_a_source_of_ones_own(tmp_path, monkeypatch, capsys):
-    text = (DOCS / "own-parts.md").read_text("utf-8")
-    source = text.split("## A source that runs")[1]
-    (code,) = re.findall(r"```python\n(.*?)```", source.split("\n## ")[0], re.DOTALL)
-    (words,) = re.findall(r"```\nfedapm (prepare .*?)\n```", source)
-    monkeypatch.chdir(tmp_path)
-    Path("sensors.py").write_text(code)
-    Path("recordings").mkdir()
-    for k, name in enumerate(("anna", "bert")):
-        lines = [f"{k + i},{2 * i},{i % 2}" for i in range(10)]
-        Path(f"recordings/{name}.csv").write_text("\n".join(lines))
-    assert cli.main(words.split()) == 0, capsys.readouterr().err
-    manifest = read_manifest("data/sensors")
-    assert manifest.client_names == ("anna", "bert")
-    assert manifest.classes == ("still", "moving")
-    assert [(spec.name, spec.shape) for spec in manifest.inputs] == [("features", (2,))]
-    parts = [ShardReader(manifest).read(1, split) for split in ("train", "test")]
-    values = np.concatenate([part.inputs["features"] for part in parts])
-    wanted = [[(1 + i) / 2, i] for i in range(10)]
-    assert sorted(values.tolist()) == wanted
-    assert manifest.preparation["source"]["name"] == "sensors.py:sensors"
-    assert list(manifest.preparation["own_parts"]) == ["sensors.py"]
-    Path("recordings/anna.csv").unlink()
-    Path("recordings/bert.csv").unlink()
-    assert cli.main(words.replace("data/sensors", "data/other").split()) == 3
-    assert "recordings holds no .csv file" in capsys.readouterr().err
-
-
 def test_the_exit_codes():
-    """The table has all of them, and its links lead somewhere."""
+    """The table has all of them."""
     text = (DOCS / "exit-codes.md").read_text("utf-8")
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     known = [faults.Interrupted, ConfigError, DataError, TrainingError]
     known += [faults.PluginError, faults.InternalError, faults.OutOfMemory]
-    assert told == {0, EXIT_RESUMABLE, *(one.exit_code for one in known)}
-    for name in ("exit-codes.md", "own-parts.md", "security.md"):
-        links = re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / name).read_text("utf-8"))
-        assert all((DOCS / link).exists() for link in links)
-        assert f"docs/{name}" in (DOCS.parent / "README.md").read_text("utf-8")
+    assert listed == {0, EXIT_RESUMABLE, *(one.exit_code for one in known)}
 
 
 def test_adapters():
-    text = ALGORITHMS.read_text("utf-8").split("## What is personal")[1]
-    block = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0]
+    (block,) = yaml_blocks("models.md", "## Adapters")
     config = validate(
         {"data": "x", "rounds": 1, "algorithm": FEDAPM} | yaml.safe_load(block), "docs"
     )
@@ -97,8 +207,7 @@ def test_adapters():
 
 
 def test_a_scaling_study_and_a_platform(tmp_path):
-    text = (DOCS / "scaling.md").read_text("utf-8")
-    study, platform = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    study, platform = yaml_blocks("scaling.md")
     (tmp_path / "study.yaml").write_text(study)
     (tmp_path / "platform.yaml").write_text(platform)
     found = read(tmp_path / "study.yaml")
@@ -107,8 +216,7 @@ def test_a_scaling_study_and_a_platform(tmp_path):
 
 
 def test_the_preset_for_few_participants():
-    text = ALGORITHMS.read_text("utf-8").split("### A preset for few participants")[1]
-    (block,) = re.findall(r"```yaml\n(.*?)```", text.split("\n## ")[0], re.DOTALL)
+    (block,) = yaml_blocks("algorithms.md", "### A preset for few participants")
     preset = yaml.safe_load(block)
     config = validate(BASE | preset, "docs")
     for name, value in preset["algorithm"].items():

@@ -1,20 +1,10 @@
 """Command lines: any order, what is a value, what is refused, and how long it takes."""
 
-import inspect
-import json
-import subprocess
-import sys
-
 import pytest
 
-from fedapm_mpi.cli import docstrings as source
-from fedapm_mpi.cli import train
 from fedapm_mpi.cli.arguments import Parser, is_override, is_run, split_words
-from fedapm_mpi.cli.main import COMMANDS, main, parser
+from fedapm_mpi.cli.main import main, parser
 from fedapm_mpi.errors import ConfigError
-
-LARGE = ("torch", "pydantic", "rich", "ruamel", "jinja2", "mpi4py", "h5py", "scipy")
-"""Libraries that help and lists do without."""
 
 
 def parsed(*words):
@@ -72,41 +62,6 @@ def test_flags_and_values_come_in_any_order(one, other):
         if values.get("words", [])[:1] == ["--"]:
             del values["words"][0]
     assert first == second
-
-
-@pytest.mark.parametrize(
-    ("words", "resume", "config", "overrides"),
-    [
-        ("--resume", True, None, []),
-        ("--resume run", "run", None, []),
-        ("--resume=run", "run", None, []),
-        ("--resume rounds=6", True, None, ["rounds=6"]),
-        ("c.yaml --resume rounds=6", True, "c.yaml", ["rounds=6"]),
-        ("c.yaml --resume a.b=x=y", True, "c.yaml", ["a.b=x=y"]),
-        ("--resume c.yaml", True, "c.yaml", []),
-        ("--resume other.yaml rounds=6", True, "other.yaml", ["rounds=6"]),
-        ("--resume plain c.yaml", True, "c.yaml", ["plain"]),
-        ("--resume runs/seed=1", "runs/seed=1", None, []),
-        ("--resume --run-dir run rounds=6", True, None, ["rounds=6"]),
-        ("rounds=6 --resume run c.yaml", "run", "c.yaml", ["rounds=6"]),
-        ("--resume=seed=1 c.yaml", "seed=1", "c.yaml", []),
-    ],
-)
-def test_a_value_is_never_taken_for_a_run(
-    tmp_path, monkeypatch, words, resume, config, overrides
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.yaml").write_text("rounds: 1\n")
-    (tmp_path / "plain").write_text("a file without an ending\n")
-    (tmp_path / "rounds=6").mkdir()
-    found = Parser()
-    train.add_arguments(found)
-    args = found.parse_args(words.split())
-    assert args.resume == resume
-    named, rest = split_words([args.config, *args.overrides])
-    if "plain" in words:
-        named, rest = rest[0], [named]
-    assert (named, rest) == (config, overrides)
 
 
 def test_options_of_prepare_may_come_before_its_source():
@@ -178,98 +133,6 @@ def test_negative_numbers_are_values():
     found.add_argument("--limit", type=float)
     args = found.parse_args(["-1", "--limit", "-2.5e3", "-.5", "--", "--x"])
     assert (args.values, args.limit) == (["-1", "-.5", "--x"], -2500.0)
-
-
-def test_help_tells_of_every_command(capsys):
-    assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    for name in COMMANDS:
-        assert f"    {name}" in told
-        assert main([name, "--help"]) == 0
-        assert capsys.readouterr().out.startswith(f"usage: fedapm {name}")
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-@pytest.mark.parametrize("words", [["--help"], ["report", "-h"], ["train", "--help"]])
-def test_help_is_told_once_under_a_launcher(monkeypatch, capsys, words, rank):
-    monkeypatch.setenv("PMI_SIZE", "2")
-    monkeypatch.setenv("PMI_RANK", str(rank))
-    assert main(words) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert told.out.count("usage: fedapm") == 1 - rank
-
-
-def test_a_list_of_algorithms_is_what_importing_them_gives(capsys):
-    from fedapm_mpi.algorithms import algorithms
-
-    names = []
-    for module in source.parts("algorithms"):
-        name, kind = source.registered(f"algorithms.{module}")
-        parameters = inspect.signature(algorithms.get(name)).parameters
-        assert source.options(f"algorithms.{module}", kind) == {
-            one.name: one.default is not inspect.Parameter.empty
-            for one in parameters.values()
-        }
-        names.append(name)
-    assert names == algorithms.names()
-    assert main(["algorithms"]) == 0
-    told = capsys.readouterr().out
-    assert told.count("  options: ") == len(names)
-    assert told.count("  from: ") >= 16
-
-
-COMMAND_LINES = [
-    ["--help"], ["--version"], ["algorithms"], ["trian"], ["train", "--nope"], [],
-    ["launch", "train", "--nope"], *([name, "--help"] for name in COMMANDS),
-]  # fmt: skip
-
-
-def test_help_needs_no_large_library_and_no_time():
-    """One process for all of them, whose times add up."""
-    code = f"""
-import contextlib, io, json, resource, sys
-from fedapm_mpi.cli.main import main
-codes = []
-for words in json.loads(sys.argv[1]):
-    with contextlib.redirect_stdout(io.StringIO()):
-        with contextlib.redirect_stderr(io.StringIO()):
-            codes.append(main(words))
-    found = [name for name in {LARGE!r} if name in sys.modules]
-    assert not found, (words, found)
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps([codes, used.ru_utime + used.ru_stime]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(COMMAND_LINES)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    codes, seconds = json.loads(done.stdout)
-    assert codes == [0, 0, 0, 2, 2, 2, 2] + [0] * len(COMMANDS)
-    assert seconds < 3, "each alone takes 0.15 s of CPU; loading torch takes 2 s"
-
-
-@pytest.mark.parametrize("words", [["--help"], ["algorithms"], ["report", "--help"]])
-def test_each_takes_a_third_of_a_second_at_most(words):
-    code = f"""
-import contextlib, io, resource
-from fedapm_mpi.cli.main import main
-with contextlib.redirect_stdout(io.StringIO()):
-    assert main({words!r}) == 0
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(used.ru_utime + used.ru_stime)
-"""
-    times = []
-    for _ in range(3):  # whichever was disturbed least
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
-        times.append(float(done.stdout))
-        if times[-1] <= 0.3:
-            break
-    assert min(times) <= 0.3
 
 
 def test_a_parser_raises_rather_than_ends_the_process():

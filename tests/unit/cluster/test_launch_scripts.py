@@ -188,7 +188,7 @@ def test_other_schedulers_train(scheduler, script, job):
 def test_a_pbs_job_that_stops_is_submitted_again(scheduler, tmp_path):
     job = {"PBS_JOBID": "7.server", "PBS_O_WORKDIR": "."}
     done = scheduler("train.pbs", CONFIG="a", WORDS="x=[1,2]", CODE="75", **job)
-    assert "goes on as job 8.server" in done.stdout
+    assert "continues as job 8.server" in done.stdout
     (call,) = (tmp_path / "calls").read_text().splitlines()
     assert "-l select=2:ncpus=4:mpiprocs=4 -l walltime=01:00:00" in call
     assert call.endswith("launch/train.pbs run=runs/7.server words=x=[1,2]")

@@ -35,45 +35,6 @@ def names(directory):
     return sorted(path.name for path in Path(directory).iterdir())
 
 
-@pytest.fixture
-def table():
-    rng = np.random.default_rng(0)
-    return Table(
-        dataset="made",
-        columns=[
-            column(
-                "image",
-                rng.integers(0, 256, (N, 1, 4, 4), np.uint8),
-                scale=1 / 127.5,
-                shift=-1.0,
-            ),
-            column(
-                "sound",
-                rng.normal(size=(N, 7, 2)).astype(np.float16),
-                lengths=rng.integers(1, 8, N),
-            ),
-        ],
-        labels=rng.integers(0, 3, N),
-        classes=["a", "b", "c"],
-    )
-
-
-@pytest.fixture
-def splits():
-    rows = np.random.default_rng(1).permutation(N)
-    parts = [np.sort(part) for part in np.split(rows, [5, 20, 33, 40])]
-    return {
-        "train": [part[2:] for part in parts],
-        "test": [part[:1] for part in parts],
-        "val": [part[1:2] for part in parts],
-    }
-
-
-@pytest.fixture
-def made(tmp_path, table, splits):
-    return write_dataset(tmp_path / "data", table, splits, seed=3, shards=2)
-
-
 def test_what_is_written_is_read_back(made, table, splits):
     reader = ShardReader(made)
     reader.check(range(M))
@@ -346,45 +307,6 @@ def test_unwritable_directory(tmp_path, table, splits):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot write the data set"):
         write_dataset(tmp_path / "file", table, splits)
-
-
-def test_client_without_training_samples(tmp_path, table, splits):
-    splits["train"][3] = np.empty(0, np.int64)
-    with pytest.raises(DataError, match=r"client 3.*no training sample"):
-        write_dataset(tmp_path, table, splits)
-
-
-@pytest.mark.parametrize(
-    ("labels", "lengths", "message"),
-    [
-        (np.array([0, 2]), None, "label 2 of sample 1"),
-        (np.array([-1, 0]), None, "label -1 of sample 0"),
-        (np.array([0.0, 1.0]), None, "one integer"),
-        (np.array([0, 1]), np.array([1, 4]), "sample 1 has the length 4"),
-        (np.array([0, 1]), np.array([1]), "one for each sample"),
-    ],
-)
-def test_inconsistent_table(tmp_path, labels, lengths, message):
-    inputs = [column("x", np.zeros((2, 3)), lengths=lengths)]
-    rows = [np.array([0, 1])]
-    with pytest.raises(DataError, match=message):
-        write_dataset(
-            tmp_path,
-            Table("t", inputs, labels, ["a", "b"]),
-            {"train": rows, "test": []},
-        )
-
-
-@pytest.mark.parametrize("names", [["train"], ["train", "test", "dev"]])
-def test_splits_must_be_the_known_ones(tmp_path, table, splits, names):
-    with pytest.raises(DataError, match="must be train, test and perhaps val"):
-        write_dataset(tmp_path, table, dict.fromkeys(names, splits["train"]))
-
-
-def test_splits_must_list_the_same_clients(tmp_path, table, splits):
-    splits["test"].pop()
-    with pytest.raises(DataError, match="same clients"):
-        write_dataset(tmp_path, table, splits)
 
 
 @given(

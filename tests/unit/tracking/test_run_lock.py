@@ -28,6 +28,7 @@ print("held", flush=True)
 time.sleep(60)
 """
 
+
 HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path
@@ -154,46 +155,6 @@ def test_a_holder_that_has_yet_to_write_its_name_is_waited_for(
         acquire(tmp_path)
 
 
-def test_the_name_of_a_dead_holder_is_not_that_of_the_next(
-    tmp_path, other, monkeypatch
-):
-    monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
-    change(tmp_path, pid=2**22 + 1)
-    with pytest.raises(LockError, match="a process that left no name"):
-        acquire(tmp_path)
-
-
-@pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0", b"[" * 9000, b'{"pid": 1}'])
-def test_garbage_in_the_file_of_a_dead_holder_does_not_matter(tmp_path, raw):
-    (tmp_path / FILE).write_bytes(raw)
-    acquire(tmp_path).release()
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"host": "a\nb"}, {"job": "\x1b[2J"}, {"since": "x" * 300}, {"pid": "7"},
-        {"pid": True}, {"pid": 0}, {"pid": 2**31}, {"restart": 1.5}, {"more": 1},
-    ],
-)  # fmt: skip
-def test_a_name_that_no_run_writes_is_not_shown(tmp_path, other, monkeypatch, values):
-    monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
-    change(tmp_path, **values)
-    with pytest.raises(LockError, match="a process that left no name"):
-        acquire(tmp_path)
-
-
-@pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0"])
-def test_garbage_in_the_file_of_a_living_holder_is_refused(
-    tmp_path, other, monkeypatch, raw
-):
-    monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
-    (tmp_path / FILE).write_bytes(raw)
-    for force in (False, True):
-        with pytest.raises(LockError, match="a process that left no name"):
-            acquire(tmp_path, break_lock=force)
-
-
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "pipe"])
 def test_something_else_by_its_name_is_one_sentence(tmp_path, kind):
     path, target = tmp_path / FILE, tmp_path / "target"
@@ -236,38 +197,6 @@ def test_without_locks_the_file_alone_is_one(tmp_path, monkeypatch, number):
         acquire(tmp_path)
     acquire(tmp_path, break_lock=True).release()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_process_that_nobody_has_waited_for_is_gone(tmp_path, other, monkeypatch):
-    no_locks(monkeypatch)
-    other.kill()
-    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
-    acquire(tmp_path).release()
-
-
-def test_a_job_that_was_requeued_is_its_own_heir(tmp_path, other, monkeypatch):
-    """The scheduler has ended the earlier start, or is just doing so."""
-    monkeypatch.setenv("SLURM_JOB_ID", "5")
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    change(tmp_path, job="SLURM 5", host="node7")
-    told = []
-
-    def end(text):
-        told.append(text)
-        other.kill()
-        other.wait()
-
-    acquire(tmp_path, tell=end).release()
-    assert told[0].startswith("waiting for the earlier start of this job, process")
-    assert len(told) == 1
-    no_locks(monkeypatch)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
-    acquire(tmp_path).close()
-    change(tmp_path, host="node7")
-    with pytest.raises(LockError):
-        acquire(tmp_path)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    acquire(tmp_path).release()
 
 
 def test_a_broken_lock_is_noticed_by_who_had_it(tmp_path, monkeypatch):

@@ -14,7 +14,6 @@ import yaml
 from fedapm_mpi.analysis.run import find_client, load_client_model, recompute_digest
 from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
-from fedapm_mpi.config import plugin_sources as ownsources
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.training import trust
 from tests.support.own_files import PLAIN, here, write  # noqa: F401
@@ -22,6 +21,8 @@ from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
 from tests.unit.training.test_upgrade import of_old
 
 CANARY = "open('canary', 'w').close()\n"
+
+
 HELPER = "RATE = 1\n"
 
 
@@ -265,9 +266,6 @@ def test_a_folder_of_a_study_is_not_trusted(sent, part, capsys):
         assert not no_code_ran()
 
 
-# Sources of own parts, as part of what a run is.
-
-
 def forget():
     """Forget what was imported, as another process has."""
     for name in [n for n in sys.modules if n.startswith(("fedapm_own_", "own_helper"))]:
@@ -349,41 +347,6 @@ def test_runs_from_before_sources_were_kept_go_on(made, capsys):
     assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) == 0
     assert "changed" not in "".join(capsys.readouterr())
 
-
-def test_what_belongs_to_a_part(here):  # noqa: F811
-    write("pack/__init__.py", "from . import inner\n")
-    write("pack/inner.py", "import json, torch\nfrom .deep import thing\n")
-    write("pack/deep.py", "thing = 1\n\n\ndef later():\n    import beside_pack\n")
-    write("beside_pack.py", "from pack.unused import *\n")
-    write("pack/unused.py", "")
-    write("unrelated.py", "")
-    from fedapm_mpi.models import models
-
-    write("pack/part.py", PLAIN + "import pack.inner as i\n")
-    models.get("pack.part:plain")
-    found = ownsources.hashes({"model": {"name": "pack.part:plain"}})
-    assert sorted(found) == [
-        "beside_pack.py",
-        "pack/__init__.py",
-        "pack/deep.py",
-        "pack/inner.py",
-        "pack/part.py",
-        "pack/unused.py",
-    ]
-    models.get("math:sqrt")
-    models.get("json:loads")
-    models.get("builtins:dict")
-    found = ownsources.hashes(
-        {"model": "math:sqrt", "algorithm": "json:loads", "placement": "builtins:dict"}
-    )
-    assert found["builtins"].startswith("built into Python 3.")
-    assert {len(digest) for key, digest in found.items() if key != "builtins"} <= {
-        64,
-        len(found["builtins"]),
-    }
-
-
-# Clients by number or name.
 
 NAMES = ("anna", "7", "0", "bert", "anna")
 

@@ -1,6 +1,5 @@
 """Sweeps: their cells, what is refused, and the table of their results."""
 
-import csv
 import itertools
 import re
 from pathlib import Path
@@ -10,7 +9,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedapm_mpi.cli.main import main
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.studies.sweep.grid import (
     MAX_NAME_LENGTH,
@@ -30,10 +28,6 @@ def folder(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path / "c.yaml", experiment(toy["features"], **ONE_RUN))
     return tmp_path
-
-
-def table(folder, name="sweep.csv"):
-    return list(csv.DictReader(Path(folder, name).read_text().splitlines()))
 
 
 def written(folder, **values):
@@ -104,7 +98,11 @@ def test_names_say_what_is_replaced(values, name):
 
 
 texts = st.text("ab/ .*=,+-", min_size=0, max_size=6)
+
+
 keys = st.sampled_from(["a.x", "b.x", "c"])
+
+
 replaced = st.dictionaries(keys, st.one_of(texts, st.integers(0, 3)), min_size=1)
 
 
@@ -130,60 +128,3 @@ def test_cells_are_whole_configurations(folder):
     found = [(config["model"]["hidden"], config["seed"]) for config in configs]
     assert found == [([4], 7), ([4], 8), ([5, 6], 7), ([5, 6], 8)]
     assert all(Path(config["data"]).is_absolute() for config in configs)
-
-
-def test_trained_gathered_and_skipped(folder, capfd):
-    path = written(folder, grid={"seed": [1, 2]}, out="here")
-    assert main(["sweep", "run", str(path)]) == 0
-    lines = table("here")
-    assert [(line["seed"], line["state"], line["rounds"]) for line in lines] == [
-        ("1", "finished", "1"), ("2", "finished", "1"),
-    ]  # fmt: skip
-    for line in lines:
-        run = Path("here", line["cell"])
-        assert line["digest"] == (run / "final" / "digest.txt").read_text().strip()
-        clients = table(run, "clients.csv")
-        each = [float(client["accuracy"]) for client in clients]
-        assert float(line["accuracy_mean"]) == pytest.approx(sum(each) / len(each))
-    capfd.readouterr()
-    assert main(["sweep", "run", str(path)]) == 0
-    assert capfd.readouterr().out.count("finished before") == 2
-
-    # More rounds: both go on. Another penalty: what is there is not its run.
-    write_config(
-        Path("c.yaml"), {**yaml.safe_load(Path("c.yaml").read_text()), "rounds": 2}
-    )
-    assert not any(cell.finished for cell in read_sweep(path)[0])
-    config = yaml.safe_load(Path("c.yaml").read_text())
-    config["algorithm"]["rho"] = 0.7
-    write_config(Path("c.yaml"), config)
-    with pytest.raises(ConfigError, match="seed=1 was trained with another config"):
-        read_sweep(path)
-
-
-def test_a_cell_that_fails_is_told_and_the_others_are_trained(folder, capfd):
-    path = written(folder, zip={"scratch": ["nowhere", None], "seed": [1, 2]})
-    assert main(["sweep", "run", str(path)]) == 2
-    told = capfd.readouterr()
-    assert "1 of 2 runs failed" in told.out
-    assert "nowhere" in told.err
-    lines = table("runs/sweep")
-    assert [line["state"] for line in lines] == ["not started", "finished"]
-
-
-def test_a_run_that_was_killed_as_it_wrote_does_not_spoil_the_table(folder, capfd):
-    path = written(folder, grid={"evaluation.split": ["test", "train"]})
-    assert main(["sweep", "run", str(path)]) == 0
-    assert "Clients' own test or training parts" in capfd.readouterr().out
-    run = read_sweep(path)[0][1].run
-    (run / "final" / "digest.txt").unlink()
-    rounds = run / "rounds.jsonl"
-    rounds.write_text(rounds.read_text()[:-20])
-    assert main(["sweep", "table", str(path)]) == 0
-    states = [line["state"] for line in table("runs/sweep")]
-    assert states == ["finished", "not finished"]
-
-
-def test_a_table_of_nothing_is_refused(folder, capfd):
-    assert main(["sweep", "table", str(written(folder, grid={"seed": [1]}))]) == 2
-    assert "no cell of" in capfd.readouterr().err

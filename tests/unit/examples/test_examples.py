@@ -1,0 +1,157 @@
+"""The examples do what their docstrings say, with the commands that these print."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedapm_mpi.aggregators.transforms import UpdateContext
+from fedapm_mpi.cli import main as cli
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.plugins.loader import load
+from tests.support import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A working directory with the examples, their data prepared."""
+    path = tmp_path_factory.mktemp("examples")
+    (path / "examples").symlink_to(EXAMPLES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        run_module("my_source.py", "recordings")
+        assert cli.main(command("my_source.py", "prepare")) == 0
+    return path
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def command(file, name):
+    """Return the words of the command ``fedapm NAME ...`` in a file's docstring."""
+    text = (EXAMPLES / file).read_text("utf-8").replace("\\\n", " ")
+    lines = (line.lstrip("# ") for line in text.splitlines())
+    (found,) = (line for line in lines if line.startswith(f"fedapm {name}"))
+    return shlex.split(found, comments=True)[1:]
+
+
+def run_module(file, *words):
+    code = compile((EXAMPLES / file).read_text("utf-8"), file, "exec")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [file, *words])
+        exec(code, {"__name__": "__main__"})
+
+
+def train(here, file, *words):
+    run = here / "runs" / Path(file).stem
+    assert cli.main([*command(file, "train"), "--run-dir", str(run), *words]) == 0
+    lines = (run / "rounds.jsonl").read_text("utf-8").splitlines()
+    return run, [json.loads(line) for line in lines]
+
+
+def test_my_source(here):
+    manifest = read_manifest("data/sensors")
+    assert manifest.client_names == tuple(f"person-{k}" for k in range(6))
+    assert manifest.classes == ("still", "walking", "running")
+    assert [(spec.name, spec.shape) for spec in manifest.inputs] == [("features", (4,))]
+    assert list(manifest.preparation["own_parts"]) == ["my_source.py"]
+    parts = [ShardReader(manifest).read(1, split) for split in ("train", "test")]
+    values = np.concatenate([part.inputs["features"] for part in parts])
+    wanted = np.loadtxt("recordings/person-1.csv", delimiter=",")[:, :-1]
+    assert sorted(values.tolist()) == sorted(wanted.astype(np.float32).tolist())
+
+
+def test_my_source_with_an_option(here, capsys):
+    words = command("my_source.py", "prepare")
+    there = [word.replace("data/sensors", "data/other") for word in words]
+    assert cli.main([*there, "scale=0.5"]) == 0
+    files = [ShardReader(read_manifest(f"data/{one}")) for one in ("sensors", "other")]
+    whole, half = (file.read(2, "train").inputs["features"] for file in files)
+    assert np.array_equal(whole / 2, half)
+    Path("empty").mkdir()
+    assert cli.main([word.replace("recordings", "empty") for word in there]) == 3
+    assert "empty holds no .csv file" in capsys.readouterr().err
+
+
+def test_the_experiment(here):
+    _, records = train(here, "sensors.yaml")
+    assert records[-1]["accuracy"] > 0.8
+
+
+def test_my_model(here):
+    run, records = train(here, "my_model.py")
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert "body.1.layers.2.weight" in (run / "split.csv").read_text("utf-8")
+
+
+def test_my_task(here):
+    _, records = train(here, "my_task.py")
+    assert records[-1]["mae"] < records[0]["mae"]
+    assert "accuracy" not in records[-1]
+
+
+def test_my_logger(here):
+    run, records = train(here, "my_logger.py")
+    lines = (run / "metric.csv").read_text("utf-8").splitlines()
+    evaluated = [one for one in records if "loss" in one]
+    assert lines == ["round,loss"] + [f"{r['round']},{r['loss']}" for r in evaluated]
+
+
+def test_my_algorithm(here):
+    _, records = train(here, "my_algorithm.py")
+    assert records[-1]["accuracy"] > 0.8
+    assert "dual_relative" not in records[-1], "a field rho makes no ADMM method"
+    assert records[-1].get("rho") is None
+
+
+def test_my_algorithm_takes_the_steps_of_its_formula():
+    sam = load("algorithm", f"{EXAMPLES}/my_algorithm.py:FedSAM")
+    fedsam = sam(lr=0.1, rho=0.5, batch_size=0, work={"steps": 1})
+    torch.manual_seed(0)
+    a, u, v = torch.randn(5, 5), torch.randn(3), torch.randn(2)
+    state = fedsam.new_client(u, v)
+    problem = Quadratic(a, u, v)
+    update = fedsam.client_step(u[None], state, problem, 0.25)
+    w = torch.cat([u, v])
+    g = a.T @ a @ w
+    w = w - 0.1 * (a.T @ a @ (w + 0.5 * g / g.norm()))
+    torch.testing.assert_close(torch.cat([state["shared"], state["personal"]]), w)
+    torch.testing.assert_close(update[0].float(), 0.25 * (w[:3] - u))
+
+
+class Quadratic:
+    """The loss |a w|^2 / 2 of w = (shared, personal)."""
+
+    def __init__(self, a, shared, personal):
+        self.a, self.shared, self.personal = a, shared.clone(), personal.clone()
+
+    def batches(self, phase, work, size):
+        return range(work.steps)
+
+    def gradient(self, part, batch):
+        return self.a.T @ self.a @ torch.cat([self.shared, self.personal])
+
+
+def test_my_transform(here):
+    _, records = train(here, "my_transform.py")
+    assert records[-1]["accuracy"] > 0.8
+
+
+def test_my_transform_has_no_bias():
+    kind = load("update transform", f"{EXAMPLES}/my_transform.py:Quantize")
+    quantize = kind(levels=2)
+    update = np.array([-1.0, -0.3, 0.0, 0.2, 0.9])
+    rounds = [UpdateContext(0, t, np.array([0]), 1, 5) for t in range(4000)]
+    sent = np.array([quantize.encode(update.copy(), {}, one) for one in rounds])
+    assert set(sent.ravel().tolist()) == {-1.0, -0.5, 0.0, 0.5, 1.0}
+    np.testing.assert_allclose(sent.mean(axis=0), update, atol=0.02)
+    np.testing.assert_array_equal(quantize.encode(update, {}, rounds[7]), sent[7])
