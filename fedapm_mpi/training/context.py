@@ -81,6 +81,7 @@ class TrainingContext:
     """The clients' states."""
 
     def __post_init__(self) -> None:
+        self._configured = self.algorithm
         self.table = ClientStateStore(
             self.federation.homes.clients_of(self.comm.rank),
             [partial(self.new_client, group) for group in self.groups.members],
@@ -116,7 +117,9 @@ class TrainingContext:
 
     def new_client(self, group: ClientGroup) -> ClientState:
         """Return the state of a client that has not taken part yet."""
-        return group.new_client(self.algorithm) | self.transforms.new_client_state()
+        # With the configured penalty, also where the present one has been adapted.
+        state = group.new_client(self._configured)
+        return state | self.transforms.new_client_state()
 
     def draw(
         self, clients: NDArray[np.int64], costs: NDArray[np.int64]
