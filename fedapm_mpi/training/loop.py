@@ -16,8 +16,8 @@ from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.federation import plugin_checks as ownchecks
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import client_ranks
-from fedapm_mpi.plugins.faults import using
-from fedapm_mpi.plugins.loader import label_of
+from fedapm_mpi.plugins.errors import blame
+from fedapm_mpi.plugins.names import user_plugin_label
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.tracking.base import MetricsLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
@@ -122,8 +122,16 @@ def run(
         stopping = asked > 0
         if failed:
             comm.raise_collectively(local.error)
+<<<<<<< HEAD
         with clock("reduce"), using(label_of("aggregator", config.aggregator["name"])):
             summed_up = AggregationContext(
+=======
+        with (
+            clock("reduce"),
+            blame(user_plugin_label("aggregator", config.aggregator["name"])),
+        ):
+            context = AggregationContext(
+>>>>>>> house
                 round_index=t,
                 participants=chosen,
                 clients=local.clients,
