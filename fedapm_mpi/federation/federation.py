@@ -24,7 +24,7 @@ from fedapm_mpi.federation.small_batches import check_batches
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.participation import Participation, participation
 from fedapm_mpi.placements import client_ranks, placements
-from fedapm_mpi.plugins.loader import label
+from fedapm_mpi.plugins.names import plugin_label
 from fedapm_mpi.utils.rng import generator
 
 MANY_CLIENTS = 10_000
@@ -171,7 +171,7 @@ def place(placement: PluginConfig, manifest: Manifest, size: int) -> NDArray[np.
     ranks = client_ranks(size)
     trained = manifest.counts["train"]
     chosen = build_plugin(placements, placement, trained, len(ranks))
-    what = label("placement", placement["name"])
+    what = plugin_label("placement", placement["name"])
     return (
         ownchecks.check_placement(what, chosen, manifest.num_clients, len(ranks))
         + ranks.start

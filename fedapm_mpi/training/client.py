@@ -21,12 +21,7 @@ from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.federation import plugin_checks as ownchecks
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
-<<<<<<< HEAD
-from fedapm_mpi.plugins.faults import classify
-=======
 from fedapm_mpi.plugins.errors import to_fedapm_error
-from fedapm_mpi.training import plugin_checks as ownchecks
->>>>>>> house
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.payload import PayloadLayout
 

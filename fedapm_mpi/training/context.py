@@ -42,17 +42,9 @@ from fedapm_mpi.federation.federation import (
     schedules_dynamically,
 )
 from fedapm_mpi.models.base import Stage
-<<<<<<< HEAD
 from fedapm_mpi.placements import client_ranks
-from fedapm_mpi.plugins.faults import classify
-from fedapm_mpi.plugins.loader import label, label_of
-=======
-from fedapm_mpi.optim.batching import Batching
-from fedapm_mpi.participation import Participation, participation
-from fedapm_mpi.placements import client_ranks, placements
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import plugin_label, user_plugin_label
->>>>>>> house
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import max_required_bytes, required_bytes
 from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
@@ -195,45 +187,11 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     threads = _threads(config, comm, nodes)
     torch.set_num_threads(threads)
     config = dataclasses.replace(config, threads=threads)
-<<<<<<< HEAD
     context = _build_collectively(config, comm, whole)
     _move_and_stage(context, whole, nodes)
     _verify_unhashed_shards(context, nodes)
     capacity = _required_capacity(context)
     _agree_on_homes(context)
-=======
-    try:
-        session = _build(config, comm, whole)
-        session.built = contents(session.groups)
-    except Exception as caught:  # whatever a user's own part raises
-        error = to_fedapm_error(caught, building=True)
-    comm.raise_collectively(error)
-    assert session is not None
-    differing = same_on_all_ranks(comm, session.built)
-    if differing:
-        session.warnings.append(differing)
-    try:
-        session.groups.move(open_device(config.device, comm.rank, nodes))
-        if config.stage_dir is not None:
-            staged = stage_shards(
-                whole, config.stage_dir, comm.rank, nodes, session.home_ranks
-            )
-            session.reader = ShardReader(staged)
-            session.reader.trust(whole.files)  # they have been hashed
-    except Exception as caught:  # whatever a user's own part raises
-        error = to_fedapm_error(caught, building=True)
-    comm.raise_collectively(error)  # all of a node's shards are there
-    _verify_unhashed_shards(session, nodes)
-    needed: Capacity | None = None
-    try:
-        session.reader.check(session.table.hosted)
-        needed = _required_capacity(session)
-    except FedAPMError as caught:
-        error = caught
-    comm.raise_collectively(error)
-    assert needed is not None
-    _agree_on_homes(session)
->>>>>>> house
     storage = open_storage(
         comm,
         nodes,
@@ -258,7 +216,7 @@ def _build_collectively(
         context = _build(config, comm, whole)
         context.built = contents(context.groups)
     except Exception as caught:  # whatever a user's own plug-in raises
-        error = classify(caught, building=True)
+        error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)
     assert context is not None
     differing = same_on_all_ranks(comm, context.built)
@@ -281,7 +239,7 @@ def _move_and_stage(
             context.reader = ShardReader(staged)
             context.reader.trust(whole.files)  # they have been hashed
     except Exception as caught:  # whatever a user's own plug-in raises
-        error = classify(caught, building=True)
+        error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)  # all of a node's shards are there
 
 
@@ -342,11 +300,7 @@ def _verify_unhashed_shards(context: TrainingContext, nodes: list[int]) -> None:
 
 def _agree_on_homes(context: TrainingContext) -> None:
     """Refuse an own placement that is not the same on every rank; collective."""
-<<<<<<< HEAD
-    what = label_of("placement", context.config.placement["name"])
-=======
-    what = user_plugin_label("placement", session.config.placement["name"])
->>>>>>> house
+    what = user_plugin_label("placement", context.config.placement["name"])
     if what is None:
         return
     found = context.comm.gather_object(
@@ -439,56 +393,5 @@ def _capacity(context: TrainingContext) -> Capacity:
         each += [8 for spec in group.inputs if spec.ragged]  # lengths
         for split, sizes in samples.items():
             sizes[members] = max_required_bytes([*each, 8], counts[split][members])
-<<<<<<< HEAD
     chosen = len(context.federation.participants(0)) * context.config.rounds
     return Capacity(states, samples, min(1.0, chosen / context.federation.num_clients))
-=======
-    chosen = len(session.participants(0)) * session.config.rounds
-    return Capacity(states, samples, min(1.0, chosen / session.num_clients))
-
-
-def place(placement: PluginConfig, manifest: Manifest, size: int) -> NDArray[np.int64]:
-    """Return the rank on which each client lives, (m,)."""
-    ranks = client_ranks(size)
-    trained = manifest.counts["train"]
-    chosen = build_plugin(placements, placement, trained, len(ranks))
-    what = plugin_label("placement", placement["name"])
-    return (
-        ownchecks.check_placement(what, chosen, manifest.num_clients, len(ranks))
-        + ranks.start
-    )
-
-
-def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
-    """Return the clients' weights alpha_i, (m,): 1/m each, or n_i/n."""
-    m = manifest.num_clients
-    if config.client_weights == "uniform":
-        return np.full(m, 1 / m)
-    counts = manifest.counts["train"]
-    total = int(counts.sum())
-    if total == 0:
-        msg = f"{manifest.directory}: no client has any training sample"
-        raise DataError(msg)
-    weights: NDArray[np.float64] = counts / total
-    return weights
-
-
-def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:
-    found = []
-    m, ranks = manifest.num_clients, len(client_ranks(size))
-    if m // ranks >= MANY_CLIENTS and config.diagnostics.every == 1:
-        found.append(
-            f"{m // ranks} clients a rank are looked at in every round for residuals; "
-            "diagnostics.every: 10 looks in every tenth"
-        )
-    if ranks > m:
-        found.append(f"{ranks} ranks host clients but there are {m}: {ranks - m} idle")
-    for split, remedy in (
-        ("train", "they take no local step"),
-        (config.evaluation.split, "they are left out of the figures"),
-    ):
-        empty = int((manifest.counts[split] == 0).sum())
-        if empty:
-            found.append(f"{empty} of {m} clients have no {split} samples: {remedy}")
-    return found
->>>>>>> house

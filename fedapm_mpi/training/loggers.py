@@ -51,15 +51,10 @@ def open_loggers(
         metrics = context.task.metric_set()
         run = RunInfo(directory, context.config.plain(), metrics, first_round, progress)
         try:
-<<<<<<< HEAD
             for part in context.config.loggers:
-                opened.append((label_of("logger", part["name"]), _build(part, run)))
-=======
-            for part in session.config.loggers:
                 opened.append(
                     (user_plugin_label("logger", part["name"]), _build(part, run))
                 )
->>>>>>> house
         except FedAPMError as caught:
             error = caught
     context.comm.raise_collectively(error)

@@ -122,16 +122,11 @@ def run(
         stopping = asked > 0
         if failed:
             comm.raise_collectively(local.error)
-<<<<<<< HEAD
-        with clock("reduce"), using(label_of("aggregator", config.aggregator["name"])):
-            summed_up = AggregationContext(
-=======
         with (
             clock("reduce"),
             blame(user_plugin_label("aggregator", config.aggregator["name"])),
         ):
-            context = AggregationContext(
->>>>>>> house
+            summed_up = AggregationContext(
                 round_index=t,
                 participants=chosen,
                 clients=local.clients,
