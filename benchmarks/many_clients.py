@@ -14,7 +14,6 @@ a hundred of the few, a hundred of the many, and so on; medians of single partic
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks import scaling
 from benchmarks._common import keep, machine, training
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.loader import validate
@@ -121,7 +121,7 @@ def measured(folder: Path, clients: int, values: dict[str, Any], args: Any) -> F
     if status:
         msg = f"{' '.join(command)} ended with {status}"
         raise SystemExit(msg)
-    records = [json.loads(x) for x in (run / "rounds.jsonl").read_text().splitlines()]
+    records = Run.load(run).records
     each = 1e3 / values["participation"]["count"]
     return Found(
         prepared,

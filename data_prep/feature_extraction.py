@@ -20,7 +20,7 @@ from data_prep.extractors import BrokenItem, Extractor, Items
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.plugin_sources import KEY
 from fedapm_mpi.errors import DataError, FedAPMError
-from fedapm_mpi.plugins.faults import classify
+from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.utils.atomic_io import fsync_path, why_not_written, write_text
 
 CHUNK = 64
@@ -85,7 +85,7 @@ def extract(
                     extractor, items, directory, missing[start + comm.rank], skip_broken
                 )
             except Exception as caught:  # whatever a user's own extractor raises
-                error = classify(caught)
+                error = to_fedapm_error(caught)
         comm.raise_collectively(error)
     return _finish(comm, extractor, directory, items, number, tell)
 
@@ -105,7 +105,7 @@ def _begin(
             asked = {**identity, "facts": extractor.facts(), "chunk": CHUNK}
             _claim(directory, json.dumps(asked, indent=1) + "\n")
         except Exception as caught:  # whatever a user's own extractor raises
-            error = classify(caught)
+            error = to_fedapm_error(caught)
     comm.raise_collectively(error)
     return comm.bcast_object(items)
 

@@ -29,14 +29,14 @@ from data_prep.split_checks import (
 from data_prep.splits import official_splits, own_splits, random_splits
 from data_prep.validation import check_size, checked_source
 from fedapm_mpi.comm import SERVER, Communicator, Serial
-from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.validation import validate_options
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.data.reader import Compression, write_dataset
 from fedapm_mpi.data.table import Table, cast_storage
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.plugins import loader as ownparts
-from fedapm_mpi.plugins.faults import classify
+from fedapm_mpi.plugins.errors import to_fedapm_error
+from fedapm_mpi.plugins.names import display_name, plugin_label
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.utils.atomic_io import file_sha256
 from fedapm_mpi.utils.rng import generator
@@ -129,7 +129,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
         if key not in known
     ]
     options, found = validate_options(
-        ownparts.label("source", source),
+        plugin_label("source", source),
         reader,
         {key: value for key, value in values.items() if key in of_source},
         1,
@@ -144,7 +144,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     errors += found
     if errors:
         raise ConfigError(
-            "\n".join([f"cannot prepare {ownparts.shown(source)!r}:", *errors])
+            "\n".join([f"cannot prepare {display_name(source)!r}:", *errors])
         )
     without_effect = [key for key in ("test", "val") if key in given.keys() - of_source]
     return Plan(
@@ -157,7 +157,7 @@ def _options_of(source: str, reader: Callable[..., Any]) -> list[str]:
     try:
         return list(inspect.signature(reader).parameters)[1:]
     except (TypeError, ValueError) as error:
-        msg = f"{ownparts.label('source', source)}: its options cannot be read: {error}"
+        msg = f"{plugin_label('source', source)}: its options cannot be read: {error}"
         raise ConfigError(msg) from error
 
 
@@ -178,9 +178,7 @@ def _partitioner(
         if kind == Within and inner in options:
             options[inner], found = _partitioner(options[inner], f"{key}.{inner}")
             errors += found
-    checked, found = validate_options(
-        f"{key} {ownparts.shown(name)!r}", part, options, 3
-    )
+    checked, found = validate_options(f"{key} {display_name(name)!r}", part, options, 3)
     return {"name": name, **checked}, errors + found
 
 
@@ -192,7 +190,7 @@ def _shifts(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
         errors += found
         if part is not None:
             checked, found = validate_options(
-                ownparts.label("shift", name), part, options, 2
+                plugin_label("shift", name), part, options, 2
             )
             made.append({"name": name, **checked})
             errors += found
@@ -264,7 +262,7 @@ def prepare(
         told = tell if tell and ranks.rank == SERVER else lambda note: None
         found = _ready(wanted, origin, directory, force, told)
     except Exception as caught:  # whatever a user's own part raises
-        error = classify(caught)
+        error = to_fedapm_error(caught)
     ranks.raise_collectively(error)
     if isinstance(found, Manifest):
         return found, False
@@ -345,7 +343,9 @@ def _identity(
     # choice are still known for what they are.
     more: dict[str, Any] = {}
     if wanted.shifts:
-        more["shift"] = [ownsources.without_folder(shift) for shift in wanted.shifts]
+        more["shift"] = [
+            plugin_sources.without_folder(shift) for shift in wanted.shifts
+        ]
     if source.skipped:
         more["skipped"] = [writable(name) for name in source.skipped]
     if source.notes:
@@ -354,15 +354,15 @@ def _identity(
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)
     named = {"name": wanted.source, **_options(wanted)}
-    parts = ownsources.names_in([named, partitioner, *wanted.shifts])
-    code = ownsources.hashes_of(parts)
+    parts = plugin_sources.names_in([named, partitioner, *wanted.shifts])
+    code = plugin_sources.hashes_of(parts)
     if code:  # which decides the bytes as well; files go by their hashes, not folders
-        more[ownsources.KEY] = code
+        more[plugin_sources.KEY] = code
     identity = {
         **more,
-        "source": ownsources.without_folder(named),
+        "source": plugin_sources.without_folder(named),
         "files": _files(source.files),
-        "partitioner": ownsources.without_folder(partitioner),
+        "partitioner": plugin_sources.without_folder(partitioner),
         "clients": settings.clients,
         "test": settings.test,
         "val": settings.val,
@@ -418,7 +418,7 @@ def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
         for key in {*identity, *manifest.preparation}
         if identity.get(key) != manifest.preparation.get(key)
         # What was prepared before code was kept is known by the rest alone.
-        and (key != ownsources.KEY or key in manifest.preparation)
+        and (key != plugin_sources.KEY or key in manifest.preparation)
     )
     if changed:
         msg = (
@@ -444,7 +444,7 @@ def _partition(
     # Built-in ones are right by their tests; this is for users' own.
     found = fault(parts, len(pool.labels))
     if found:
-        msg = f"{ownparts.label('partitioner', name)} gave {found}"
+        msg = f"{plugin_label('partitioner', name)} gave {found}"
         raise DataError(msg)
     return parts
 

@@ -11,8 +11,8 @@ from data_prep.partitioners import Pool, partitioners
 from data_prep.shifts import Clients, shifts
 from data_prep.sources import Source, sources
 from fedapm_mpi.data.table import Table
-from fedapm_mpi.plugins import loader as ownparts
-from fedapm_mpi.plugins.faults import PluginError, using
+from fedapm_mpi.plugins.errors import PluginError, blame
+from fedapm_mpi.plugins.names import user_plugin_label
 from fedapm_mpi.registry import Registry
 from fedapm_mpi.utils.text import one_line
 
@@ -89,8 +89,8 @@ def _call(
     registry: Registry[Any], part: str, /, *args: Any, **options: Any
 ) -> tuple[str | None, Any]:
     """Return what messages call a part if it is the user's own, and what it gave."""
-    what = ownparts.label_of(registry.kind, part)
-    with using(what):
+    what = user_plugin_label(registry.kind, part)
+    with blame(what):
         return what, registry.get(part)(*args, **options)
 
 

@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins import loader
 from fedapm_mpi.plugins.installed import find_installed, installed_plugins
+from fedapm_mpi.plugins.loader import load_plugin
+from fedapm_mpi.plugins.names import absolute_name, file_exists, is_user_plugin
 from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.text import one_line
 
@@ -91,8 +92,8 @@ class Registry(Generic[F]):
         ConfigError
             If distributions declare different plug-ins of that name.
         """
-        if loader.is_user_plugin(name):
-            return loader.absolute(name)
+        if is_user_plugin(name):
+            return absolute_name(name)
         if name in self.builtin_names():
             self._warn_of_hidden(name)
             return name
@@ -112,7 +113,7 @@ class Registry(Generic[F]):
             )
 
     def get(self, name: str) -> F:
-        """Return the plug-in called `name`; see `loader.load` for a user's own.
+        """Return the plug-in called `name`; see `load_plugin` for a user's own.
 
         Raises
         ------
@@ -120,8 +121,8 @@ class Registry(Generic[F]):
             If there is no such plug-in; the message suggests the nearest name.
         """
         own: F
-        if loader.is_user_plugin(name):
-            own = loader.load(self.kind, name)
+        if is_user_plugin(name):
+            own = load_plugin(self.kind, name)
             return own
         if name in self.builtin_names():
             importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
@@ -130,7 +131,7 @@ class Registry(Generic[F]):
         if installed is None:
             raise self._unknown(name)
         try:
-            own = loader.load(self.kind, installed.target)
+            own = load_plugin(self.kind, installed.target)
         except ConfigError as error:
             msg = f"{error}; {name!r} is an entry point of {installed.distribution}"
             raise ConfigError(msg) from error
@@ -139,7 +140,7 @@ class Registry(Generic[F]):
     def _unknown(self, name: str) -> ConfigError:
         known = self.names()
         shown, hint = one_line(name), did_you_mean(name, known)
-        if name.isidentifier() and loader.is_there(f"{name}.py"):
+        if name.isidentifier() and file_exists(f"{name}.py"):
             hint = f"; for the file {shown}.py here write ./{shown}.py:NAME"
         return ConfigError(
             f"unknown {self.kind} {shown!r}{hint} (known: {', '.join(known)}; your "

@@ -38,12 +38,11 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the rate of each metric; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
-    from fedapm_mpi.analysis.run import last_round, open_records
+    from fedapm_mpi.analysis.run import Run
     from fedapm_mpi.utils.terminal import echo, print_table
 
-    reader = open_records(args.run)
-    records = list(reader)
-    notes = reader.notes(last_round(args.run, reader))
+    run = Run.load(args.run)
+    records, notes = run.records, run.notes
     if notes and not any(_has(record, key) for record in records for key in record):
         msg = "; ".join(notes)
         raise DataError(msg)

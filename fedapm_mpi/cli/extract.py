@@ -10,10 +10,10 @@ from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.cli.prepare import add_paths, request_of
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.comm.runtime import on_ranks, run_on_server
-from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins import loader as ownparts
-from fedapm_mpi.plugins.faults import classify
+from fedapm_mpi.plugins.errors import to_fedapm_error
+from fedapm_mpi.plugins.names import display_name, is_user_plugin
 
 HELP = "make features of pictures, sound and text; may be started under mpiexec"
 
@@ -101,7 +101,7 @@ def _extractor(
         needed = ("dataset", "inputs", "items", "facts", "extract")
         check_methods("extractor", {"name": order.name}, made, *needed)
     except Exception as caught:
-        error = classify(caught, building=True)
+        error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)
     return made
 
@@ -112,11 +112,11 @@ def _identity(order: ExtractOptions, extractor: Any) -> dict[str, Any]:
         "extractor": order.name,
         "options": _deciding(extractor, order.options),
     }
-    if not ownparts.is_user_plugin(order.name):
+    if not is_user_plugin(order.name):
         return found
-    part = ownsources.without_folder({"name": order.name})
-    code = ownsources.hashes_of([order.name])
-    return {**found, "extractor": part["name"], ownsources.KEY: code}
+    part = plugin_sources.without_folder({"name": order.name})
+    code = plugin_sources.hashes_of([order.name])
+    return {**found, "extractor": part["name"], plugin_sources.KEY: code}
 
 
 class _Progress:
@@ -161,7 +161,7 @@ def _read_options(argv: Sequence[str]) -> ExtractOptions | int:
     builtin = dashed in extractors.builtin_names()
     name = extractors.resolve(dashed if builtin else source)
     options, errors = validate_options(
-        f"extract {ownparts.shown(name)!r}", extractors.get(name), given, 1
+        f"extract {display_name(name)!r}", extractors.get(name), given, 1
     )
     if errors:
         raise ConfigError("\n".join(errors))

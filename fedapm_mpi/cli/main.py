@@ -12,7 +12,7 @@ from fedapm_mpi.cli.arguments import Parser, asks_for_help
 from fedapm_mpi.comm import interrupts
 from fedapm_mpi.comm.launch_env import launched_rank, launched_size
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins.faults import DEBUG, classify
+from fedapm_mpi.plugins.errors import DEBUG, to_fedapm_error
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.early_interrupt import INTERRUPTED
 from fedapm_mpi.utils.terminal import Stream, print_error, protected
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             from fedapm_mpi.comm.runtime import print_error
 
-            told = classify(error)
+            told = to_fedapm_error(error)
             print_error(told)
             return told.exit_code
         except KeyboardInterrupt as error:

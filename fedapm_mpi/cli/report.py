@@ -26,14 +26,18 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print and write the comparison; return the exit code."""
     # Only here: reading runs loads torch, which --help can do without.
-    from fedapm_mpi.analysis.comparison import notes, table_rows, write_comparison
+    from fedapm_mpi.analysis.comparison import (
+        notes,
+        read_runs,
+        table_rows,
+        write_comparison,
+    )
     from fedapm_mpi.analysis.plots import draw_clients, draw_curves
-    from fedapm_mpi.analysis.run_data import read_runs
     from fedapm_mpi.tracking.summary import evaluated_parts
     from fedapm_mpi.utils.terminal import echo, print_table
 
     runs = read_runs(args.runs)
-    parts = evaluated_parts(run.split for run in runs)
+    parts = evaluated_parts(run.config.evaluation.split for run in runs)
     print_table(
         f"Clients' own {parts} parts, at the last evaluation",
         (

@@ -65,11 +65,11 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do the part that was asked for; return the exit code."""
-    from fedapm_mpi.plugins.loader import forbidden
+    from fedapm_mpi.plugins.loader import forbid_imports
 
     # A folder may be anybody's: reading it runs nothing that it names.
     reason = f"it is named in {args.study}; if you trust that, add --trust"
-    with nullcontext() if args.trust else forbidden(reason):
+    with nullcontext() if args.trust else forbid_imports(reason):
         code: int = args.part(args)
     return code
 

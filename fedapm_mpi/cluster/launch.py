@@ -17,8 +17,8 @@ from typing import NamedTuple
 from fedapm_mpi.cluster.launchers import Job, launchers
 from fedapm_mpi.cluster.launchers.srun import mpi_type
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins import loader as ownparts
-from fedapm_mpi.plugins.faults import using
+from fedapm_mpi.plugins.errors import blame
+from fedapm_mpi.plugins.names import is_user_plugin, user_plugin_label
 from fedapm_mpi.utils.text import one_line
 
 IMPLEMENTATIONS = (
@@ -124,7 +124,7 @@ def select_launcher(kind: str, wanted: str = "auto") -> SelectedLauncher:
     """
     if wanted not in ("auto", "mpiexec"):
         wanted = launchers.resolve(wanted)
-    if ownparts.is_user_plugin(wanted):
+    if is_user_plugin(wanted):
         return SelectedLauncher(wanted, wanted)
     if wanted not in ("auto", "mpiexec"):
         launchers.get(wanted)  # refuses one that is not known
@@ -186,8 +186,8 @@ def command(
 
 def _started_by(chosen: SelectedLauncher, job: Job, kind: str) -> list[str]:
     """Return what a launcher says, checked if it is the user's own."""
-    what = ownparts.label_of("launcher", chosen.name)
-    with using(what):
+    what = user_plugin_label("launcher", chosen.name)
+    with blame(what):
         words = launchers.get(chosen.name)(chosen.program, job, kind)
     if what is None:
         return words

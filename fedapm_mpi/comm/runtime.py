@@ -12,7 +12,7 @@ from fedapm_mpi.comm.base import SERVER, Communicator
 from fedapm_mpi.comm.launch_env import launched_rank, launched_size
 from fedapm_mpi.comm.serial import Serial
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins.faults import classify, culprits, debugging
+from fedapm_mpi.plugins.errors import blamed_plugin, debug_enabled, to_fedapm_error
 from fedapm_mpi.utils import terminal
 from fedapm_mpi.utils.early_interrupt import INTERRUPTED
 from fedapm_mpi.utils.log import get_logger, only_errors
@@ -94,9 +94,13 @@ def on_ranks(
     except KeyboardInterrupt as error:
         return _interrupted(comm, str(error))
     except BaseException as error:  # SystemExit too: others would wait for ever
-        if comm.size == 1 and isinstance(error, SystemExit) and not culprits(error):
+        if (
+            comm.size == 1
+            and isinstance(error, SystemExit)
+            and not blamed_plugin(error)
+        ):
             raise
-        told = classify(error)
+        told = to_fedapm_error(error)
         if comm.size == 1:
             print_error(told)
             return told.exit_code
@@ -178,7 +182,7 @@ def print_error(error: Exception, where: str = "") -> None:
     """
     terminal.stdout().flush()
     trace = ""
-    if debugging():
+    if debug_enabled():
         kept = getattr(error, "trace", "")
         trace = kept or "".join(traceback.format_exception(error))
     log.error("%s%s", where, error, extra={"trace": trace})

@@ -32,7 +32,8 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
-from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins.loader import may_import
+from fedapm_mpi.plugins.names import absolute_name, display_name, is_user_plugin
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.tasks import tasks
 from fedapm_mpi.tracking.base import loggers
@@ -333,7 +334,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         msg = f"{where}:\n{format_list(errors)}"
         raise ConfigError(msg)
     if config.split is not None and config.split.rule is not None:
-        rule = ownparts.absolute(config.split.rule)
+        rule = absolute_name(config.split.rule)
         checked["split"] = dataclasses.replace(config.split, rule=rule)
     parts: Any = checked
     return dataclasses.replace(config, groups=groups, **parts)
@@ -351,20 +352,20 @@ def check_plugin(
     try:
         name = registry.resolve(name)
         options = _resolved(options, registry)
-        if ownparts.is_user_plugin(name) and not ownparts.may_import():
+        if is_user_plugin(name) and not may_import():
             return {
                 **part,
                 "name": name,
             }, []  # its options are unknown without its code
         # By the name of an entry point, an error names its distribution.
-        factory = registry.get(name if ownparts.is_user_plugin(written) else written)
+        factory = registry.get(name if is_user_plugin(written) else written)
     except ConfigError as error:
         text = truncate(str(error), MAX_SENTENCE_LENGTH)
         return {}, [text if text.startswith(f"{key} ") else f"{key}: {text}"]
-    if key == "algorithm" and ownparts.is_user_plugin(name):
+    if key == "algorithm" and is_user_plugin(name):
         options = with_new_options(options, parameter_names(factory))
     positional = POSITIONAL.get(registry.kind, 0)
-    what = f"{key} {format_value(ownparts.shown(name))}"
+    what = f"{key} {format_value(display_name(name))}"
     checked, errors = validate_options(what, factory, options, positional)
     return {"name": name, **checked}, errors
 
@@ -432,7 +433,7 @@ def _split_errors(config: Config) -> list[str]:
             "parameter; remove the key"
         ]
     name = config.algorithm["name"]
-    if ownparts.is_user_plugin(name) and not ownparts.may_import():
+    if is_user_plugin(name) and not may_import():
         return []
     sharing = declared_sharing(algorithms.get(name))
     if sharing == "split" and config.split is None:

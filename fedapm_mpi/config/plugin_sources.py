@@ -22,8 +22,9 @@ from typing import Any
 from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS, with_new_options
 from fedapm_mpi.config.schema import PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins import faults
-from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins import errors as plugin_errors
+from fedapm_mpi.plugins.loader import MODULE_PREFIX, loaded_module
+from fedapm_mpi.plugins.names import is_user_plugin, names_file, rename_plugins
 from fedapm_mpi.utils.atomic_io import file_sha256
 
 KEY = "own_parts"
@@ -55,7 +56,7 @@ def user_plugins(
 
     def look(key: str, part: Any) -> None:
         name = part.get("name") if isinstance(part, Mapping) else part
-        if ownparts.is_user_plugin(name):
+        if is_user_plugin(name):
             found[key] = part
         if deep and isinstance(part, Mapping):
             for inner, option in part.items():
@@ -95,7 +96,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """
 
     def named(part: Any) -> Any:
-        return ownparts.renamed(part, _without_folder)
+        return rename_plugins(part, _without_folder)
 
     changes: dict[str, Any] = {k: named(config[k]) for k in PLUGIN_KINDS if k in config}
     groups = config.get("groups")
@@ -110,7 +111,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(transforms, list | tuple):
         changes["update_transforms"] = [named(one) for one in transforms]
     split = config.get("split")
-    if isinstance(split, Mapping) and ownparts.is_user_plugin(split.get("rule")):
+    if isinstance(split, Mapping) and is_user_plugin(split.get("rule")):
         changes["split"] = {**split, "rule": _without_folder(split["rule"])}
     return {**config, **changes}
 
@@ -148,7 +149,7 @@ def with_defaults(
 
 
 def _without_folder(name: str) -> str:
-    if not ownparts.is_file(name):
+    if not names_file(name):
         return name
     where, colon, attribute = name.rpartition(":")
     return f"{Path(where).name}{colon}{attribute}"
@@ -163,13 +164,13 @@ def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
         return name
 
     for part in parts:
-        ownparts.renamed(part, note)
+        rename_plugins(part, note)
     return found
 
 
 def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
     """Return a part in whose names files have no folder; see `portable`."""
-    changed: dict[str, Any] = ownparts.renamed(part, _without_folder)
+    changed: dict[str, Any] = rename_plugins(part, _without_folder)
     return changed
 
 
@@ -189,7 +190,7 @@ def hashes_of(names: Iterable[str]) -> dict[str, str]:
     files: dict[str, str] = {}
     found: dict[str, str] = {}
     for name in sorted(set(names)):
-        module = ownparts.module_of(name)
+        module = loaded_module(name)
         file = None if module is None else getattr(module, "__file__", None)
         if module is None or file is None:
             key = name.rpartition(":")[0]
@@ -254,7 +255,7 @@ def _root(module: ModuleType, file: str) -> str:
     """Return the folder from which a module is imported."""
     folder = Path(os.path.realpath(file)).parent
     levels = 0
-    if not module.__name__.startswith(ownparts.PREFIX):
+    if not module.__name__.startswith(MODULE_PREFIX):
         levels = module.__name__.count(".") + (Path(file).name == "__init__.py")
     for _ in range(levels):
         folder = folder.parent
@@ -318,7 +319,7 @@ def _files_of(name: str, level: int, here: str, root: str) -> Iterator[str]:
 
 def _existing(path: Path) -> Iterator[str]:
     real = os.path.realpath(path)
-    if Path(real).is_file() and faults.is_users(real):
+    if Path(real).is_file() and plugin_errors.is_user_file(real):
         yield real
 
 

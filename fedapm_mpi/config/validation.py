@@ -15,7 +15,7 @@ import numpy as np
 import pydantic
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import cause, place, plugin_error
+from fedapm_mpi.plugins.errors import describe_error, plugin_error, user_location
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.text import MAX_ITEMS, format_value, truncate
 
@@ -119,7 +119,8 @@ def _schema(config: pydantic.ConfigDict, fields: Mapping[str, Any]) -> Any:
 
 
 def _not_inspected(what: str, error: Exception) -> str:
-    return f"{what}: its options cannot be read: {cause(error)}{place(error)}"
+    where = user_location(error)
+    return f"{what}: its options cannot be read: {describe_error(error)}{where}"
 
 
 def _signature_fields(

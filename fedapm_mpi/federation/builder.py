@@ -16,8 +16,9 @@ from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
-from fedapm_mpi.plugins import loader as ownparts
-from fedapm_mpi.plugins.faults import is_expected, plugin_error
+from fedapm_mpi.plugins.errors import is_expected, plugin_error
+from fedapm_mpi.plugins.loader import load_plugin
+from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.utils.rng import seeded_globals, torch_seed
 from fedapm_mpi.utils.text import one_line
@@ -33,7 +34,7 @@ def build_plugin(registry: Registry[Any], part: dict[str, Any], *args: Any) -> A
     """
     options = {key: value for key, value in part.items() if key != "name"}
     factory = registry.get(part["name"])
-    if registry.kind == "algorithm" and ownparts.is_user_plugin(part["name"]):
+    if registry.kind == "algorithm" and is_user_plugin(part["name"]):
         options = with_new_options(options, parameter_names(factory))
     try:
         return factory(*args, **options)
@@ -42,7 +43,7 @@ def build_plugin(registry: Registry[Any], part: dict[str, Any], *args: Any) -> A
     except BaseException as error:  # SystemExit too, which a user's own may raise
         if is_expected(error):
             raise
-        what = ownparts.label(registry.kind, part["name"])
+        what = plugin_label(registry.kind, part["name"])
         raise plugin_error(what, error, building=True) from error
 
 
@@ -57,7 +58,7 @@ def build_module(
             module: Any = build_plugin(models, part, inputs, num_classes)
         finally:
             torch.set_default_dtype(default)
-    what = ownparts.label("model", part["name"])
+    what = plugin_label("model", part["name"])
     if not isinstance(module, nn.Module):
         msg = (
             f"{what} returned {type(module).__name__}; the factory must return a "
@@ -174,13 +175,13 @@ def split_rule(name: str) -> Callable[[str, Tensor], bool]:
     ConfigError
         If there is no such function.
     """
-    if not ownparts.is_user_plugin(name):
+    if not is_user_plugin(name):
         msg = (
             f"split.rule: {one_line(name)!r} must be a function of your own, named "
             "module:function or ./file.py:function"
         )
         raise ConfigError(msg)
-    rule, what = ownparts.load("split rule", name), ownparts.label("split rule", name)
+    rule, what = load_plugin("split rule", name), plugin_label("split rule", name)
 
     def checked(parameter: str, tensor: Tensor) -> bool:
         try:

@@ -25,8 +25,8 @@ from fedapm_mpi.engine.local_objective import outputs_of
 from fedapm_mpi.engine.model_outputs import expected
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins.faults import cause, place
-from fedapm_mpi.plugins.loader import label
+from fedapm_mpi.plugins.errors import describe_error, user_location
+from fedapm_mpi.plugins.names import plugin_label
 from fedapm_mpi.tasks import Task
 from fedapm_mpi.utils.rng import seeded_globals
 
@@ -61,7 +61,7 @@ def try_model(
         If it does not turn these inputs into the task's outputs, or cannot be trained
         on two samples.
     """
-    name, classes = label("model", part["name"]), len(manifest.classes)
+    name, classes = plugin_label("model", part["name"]), len(manifest.classes)
     task = model.task
     shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
     where = f"the inputs of {manifest.directory} ({shapes})"
@@ -199,7 +199,7 @@ def _watched(module: nn.Module) -> Iterator[None]:
 
 def _brief(error: Exception) -> str:
     """Return an error's kind, what it says, and the line of the user's own code."""
-    return f"{cause(error)}{place(error)}"
+    return f"{describe_error(error)}{user_location(error)}"
 
 
 def _check_outputs(

@@ -11,8 +11,8 @@ from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.engine.inference import measure
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
-from fedapm_mpi.plugins.faults import is_expected, plugin_error
-from fedapm_mpi.plugins.loader import is_user_plugin, label
+from fedapm_mpi.plugins.errors import is_expected, plugin_error
+from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
 from fedapm_mpi.tasks import MetricSet, Task, tasks
 
 LABEL_DTYPE = "int64"
@@ -29,7 +29,7 @@ def build_task(part: PluginConfig, num_classes: int) -> Task:
         its type, or a method of the user's fails on made-up outputs.
     """
     task: Any = build_plugin(tasks, part)
-    what = label("task", part["name"])
+    what = plugin_label("task", part["name"])
     if not isinstance(task, Task):
         msg = (
             f"{what} returned {type(task).__name__}; it must be a subclass of "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fedapm_mpi.plugins.faults import using
+from fedapm_mpi.plugins.errors import blame
 from fedapm_mpi.registry import Registry
 from fedapm_mpi.tasks import MetricSet
 from fedapm_mpi.tracking.records import Record
@@ -96,14 +96,14 @@ class LoggerList(MetricsLogger):
             If a user's own logger fails.
         """
         for label, logger in self._loggers:
-            with using(label):
+            with blame(label):
                 logger.log(dict(record), step)
 
     def close(self) -> None:
         """Close all of them, the last one first, even if one fails."""
         with ExitStack() as stack:
             for label, logger in self._loggers:
-                stack.enter_context(using(label))
+                stack.enter_context(blame(label))
                 stack.callback(logger.close)
 
 

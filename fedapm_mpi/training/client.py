@@ -20,7 +20,7 @@ from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
-from fedapm_mpi.plugins.faults import classify
+from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.payload import PayloadLayout
@@ -133,7 +133,7 @@ def train_clients(
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # all ranks are told, and leave together
-            told = classify(error)
+            told = to_fedapm_error(error)
             if told is not error:
                 told.args = (f"client {client}, round {t + 1}: {told}",)
             return result._replace(error=told, largest=0.0)

@@ -42,8 +42,8 @@ from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.participation import Participation, participation
 from fedapm_mpi.placements import client_ranks, placements
-from fedapm_mpi.plugins.faults import classify
-from fedapm_mpi.plugins.loader import label, label_of
+from fedapm_mpi.plugins.errors import to_fedapm_error
+from fedapm_mpi.plugins.names import plugin_label, user_plugin_label
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import max_required_bytes, required_bytes
 from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
@@ -278,7 +278,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         session = _build(config, comm, whole)
         session.built = contents(session.groups)
     except Exception as caught:  # whatever a user's own part raises
-        error = classify(caught, building=True)
+        error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)
     assert session is not None
     differing = same_on_all_ranks(comm, session.built)
@@ -293,7 +293,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
             session.reader = ShardReader(staged)
             session.reader.trust(whole.files)  # they have been hashed
     except Exception as caught:  # whatever a user's own part raises
-        error = classify(caught, building=True)
+        error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)  # all of a node's shards are there
     _verify_unhashed_shards(session, nodes)
     needed: Capacity | None = None
@@ -347,12 +347,12 @@ def build_transforms(
         made = build_plugin(transforms, part)
         if not isinstance(made, UpdateTransform):
             msg = (
-                f"{label(transforms.kind, part['name'])} returned "
+                f"{plugin_label(transforms.kind, part['name'])} returned "
                 f"{type(made).__name__}; it must be, or return, an UpdateTransform of "
                 "fedapm_mpi.aggregators.transforms"
             )
             raise ConfigError(msg)
-        members.append((label_of(transforms.kind, part["name"]), made))
+        members.append((user_plugin_label(transforms.kind, part["name"]), made))
     return TransformChain(members, layout.up_length)
 
 
@@ -376,7 +376,7 @@ def _verify_unhashed_shards(session: TrainingContext, nodes: list[int]) -> None:
 
 def _agree_on_homes(session: TrainingContext) -> None:
     """Refuse an own placement that is not the same on every rank; collective."""
-    what = label_of("placement", session.config.placement["name"])
+    what = user_plugin_label("placement", session.config.placement["name"])
     if what is None:
         return
     found = session.comm.gather_object(sha256(session.home_ranks.tobytes()).hexdigest())
@@ -477,7 +477,7 @@ def place(placement: PluginConfig, manifest: Manifest, size: int) -> NDArray[np.
     ranks = client_ranks(size)
     trained = manifest.counts["train"]
     chosen = build_plugin(placements, placement, trained, len(ranks))
-    what = label("placement", placement["name"])
+    what = plugin_label("placement", placement["name"])
     return (
         ownchecks.check_placement(what, chosen, manifest.num_clients, len(ranks))
         + ranks.start

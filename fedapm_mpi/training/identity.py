@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins.loader import forbidden
+from fedapm_mpi.plugins.loader import forbid_imports
 from fedapm_mpi.utils.atomic_io import file_sha256
 from fedapm_mpi.utils.text import format_list
 
@@ -25,7 +25,7 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     As plain JSON, which has lists only, so that it equals itself once read back.
     """
-    whole = ownsources.portable(config)
+    whole = plugin_sources.portable(config)
     kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
     if not kept.get("update_transforms"):  # the identity of runs that had no such key
         kept.pop("update_transforms", None)
@@ -59,7 +59,7 @@ def run_identity(comm: Communicator, config: Config, manifest: str) -> dict[str,
     error: FedAPMError | None = None
     if comm.rank == SERVER:
         try:
-            sources = ownsources.hashes(config.plain())
+            sources = plugin_sources.hashes(config.plain())
             found = None if path is None else file_sha256(Path(path))
         except OSError as caught:
             error = ConfigError(f"cannot read {path}: {caught.strerror or caught}")
@@ -71,7 +71,7 @@ def run_identity(comm: Communicator, config: Config, manifest: str) -> dict[str,
         hashes["initial_model_sha256"] = comm.bcast_object(found)
     sources = comm.bcast_object(sources if comm.rank == SERVER else None)
     whole = identity_of(config.plain()) | hashes
-    return whole | ({ownsources.KEY: sources} if sources else {})
+    return whole | ({plugin_sources.KEY: sources} if sources else {})
 
 
 def identity_then(
@@ -97,9 +97,9 @@ def identity_then(
     # options given to a user's own code. Where it is no configuration at all, it is
     # compared as it is.
     with suppress(ConfigError, LookupError, TypeError, ValueError):
-        with forbidden("a saved configuration names it"):
+        with forbid_imports("a saved configuration names it"):
             whole = validate(whole, "saved").plain()
-        whole = ownsources.with_defaults(whole, config)
+        whole = plugin_sources.with_defaults(whole, config)
     if config["threads"] == "auto":  # whatever number came of it then
         whole["threads"] = "auto"
     return identity_of(whole)
@@ -124,13 +124,13 @@ def check_same_run(
     ConfigError
         If they differ; the message lists each difference.
     """
-    left_out = (*FILE_HASHES, ownsources.KEY)
+    left_out = (*FILE_HASHES, plugin_sources.KEY)
     then = {key: v for key, v in saved.items() if key not in left_out}
     with suppress(LookupError, TypeError, AttributeError, ValueError):
         then = identity_then(then, config.plain())
     then |= {key: saved[key] for key in FILE_HASHES if key in saved}
     differing = config_diff(
-        then, {key: v for key, v in now.items() if key != ownsources.KEY}
+        then, {key: v for key, v in now.items() if key != plugin_sources.KEY}
     )
     if differing:
         msg = f"{run} cannot go on under another configuration:\n"
@@ -139,4 +139,6 @@ def check_same_run(
 
 def changed_sources(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each user's own source file that has changed since."""
-    return ownsources.changed(saved.get(ownsources.KEY), now.get(ownsources.KEY, {}))
+    return plugin_sources.changed(
+        saved.get(plugin_sources.KEY), now.get(plugin_sources.KEY, {})
+    )

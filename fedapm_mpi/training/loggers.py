@@ -3,7 +3,7 @@
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
-from fedapm_mpi.plugins.loader import label, label_of
+from fedapm_mpi.plugins.names import plugin_label, user_plugin_label
 from fedapm_mpi.tracking.base import (
     LoggerList,
     MetricsLogger,
@@ -52,7 +52,9 @@ def open_loggers(
         run = RunInfo(directory, session.config.plain(), metrics, first_round, progress)
         try:
             for part in session.config.loggers:
-                opened.append((label_of("logger", part["name"]), _build(part, run)))
+                opened.append(
+                    (user_plugin_label("logger", part["name"]), _build(part, run))
+                )
         except FedAPMError as caught:
             error = caught
     session.comm.raise_collectively(error)
@@ -63,7 +65,7 @@ def _build(part: dict[str, object], run: RunInfo) -> MetricsLogger:
     logger: object = build_plugin(loggers, part, run)
     if isinstance(logger, MetricsLogger):
         return logger
-    what = label("logger", str(part["name"]))
+    what = plugin_label("logger", str(part["name"]))
     msg = (
         f"{what} returned {type(logger).__name__}; it must be, or return, a "
         "MetricsLogger of fedapm_mpi.tracking.base"

@@ -15,8 +15,8 @@ from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import client_ranks
-from fedapm_mpi.plugins.faults import using
-from fedapm_mpi.plugins.loader import label_of
+from fedapm_mpi.plugins.errors import blame
+from fedapm_mpi.plugins.names import user_plugin_label
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.tracking.base import MetricsLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
@@ -122,7 +122,10 @@ def run(
         stopping = asked > 0
         if failed:
             comm.raise_collectively(local.error)
-        with clock("reduce"), using(label_of("aggregator", config.aggregator["name"])):
+        with (
+            clock("reduce"),
+            blame(user_plugin_label("aggregator", config.aggregator["name"])),
+        ):
             context = AggregationContext(
                 round_index=t,
                 participants=chosen,

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from fedapm_mpi.algorithms.base import interface_faults
 from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import PluginError, using
-from fedapm_mpi.plugins.loader import label_of
+from fedapm_mpi.plugins.errors import PluginError, blame
+from fedapm_mpi.plugins.names import user_plugin_label
 from fedapm_mpi.utils.text import one_line
 
 
 def check_algorithm(part: PluginConfig, algorithm: Any) -> None:
     """Raise `ConfigError` unless an own algorithm has what every algorithm has."""
-    what = label_of("algorithm", part["name"])
+    what = user_plugin_label("algorithm", part["name"])
     if what is None:
         return
     _refuse(what, interface_faults(algorithm))
@@ -24,14 +24,14 @@ def check_algorithm(part: PluginConfig, algorithm: Any) -> None:
 
 def check_methods(kind: str, part: PluginConfig, made: Any, *names: str) -> None:
     """Raise `ConfigError` unless an own part has some methods or attributes."""
-    what = label_of(kind, part["name"])
+    what = user_plugin_label(kind, part["name"])
     if what is not None:
         _refuse(what, [f"has no {name}" for name in names if not hasattr(made, name)])
 
 
 def check_state(part: PluginConfig, state: Any, shared: int, personal: int) -> None:
     """Raise `ConfigError` unless an own algorithm's `new_client` gives a state."""
-    what = label_of("algorithm", part["name"])
+    what = user_plugin_label("algorithm", part["name"])
     if what is None:
         return
     if not isinstance(state, dict):
@@ -61,9 +61,9 @@ def check_participants(
     PartError
         If they are not distinct clients in ascending order.
     """
-    what = label_of("participation", part["name"])
+    what = user_plugin_label("participation", part["name"])
     found: NDArray[np.int64]
-    with using(what):
+    with blame(what):
         found = scheme.choose(clients, rng)
     if what is None:
         return found
@@ -92,7 +92,7 @@ def check_update(part: PluginConfig, found: Any, rows: int, width: int) -> torch
     PartError
         If it is not a tensor of the right shape.
     """
-    what = label_of("algorithm", part["name"])
+    what = user_plugin_label("algorithm", part["name"])
     if what is not None:
         shape = tuple(getattr(found, "shape", ()))
         if (
@@ -118,7 +118,7 @@ def check_total(part: PluginConfig, found: Any, length: int) -> NDArray[np.float
     PartError
         If it is not a finite array of the right shape.
     """
-    what = label_of("aggregator", part["name"])
+    what = user_plugin_label("aggregator", part["name"])
     if what is not None:
         good = isinstance(found, np.ndarray) and found.shape == (length,)
         if not good or found.dtype != np.float64 or not np.isfinite(found).all():
@@ -133,7 +133,7 @@ def check_total(part: PluginConfig, found: Any, length: int) -> NDArray[np.float
 
 def check_server(part: PluginConfig, rows: torch.Tensor, round_index: int) -> None:
     """Raise `PluginError` if an own algorithm's server step left what is not finite."""
-    what = label_of("algorithm", part["name"])
+    what = user_plugin_label("algorithm", part["name"])
     if what is not None and not bool(torch.isfinite(rows).all()):
         msg = f"{what}: server_step of round {round_index} gave what is not finite"
         raise PluginError(msg)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.engine.tensor_files import write_tensors
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, FedAPMError
@@ -127,7 +127,7 @@ def _train(
             accepted=accepted,
         )
     _keep_built_model(session, recorder, resumed=saved is not None)
-    sources = identity.get(ownsources.KEY)
+    sources = identity.get(plugin_sources.KEY)
     _write_run_metadata(session, recorder, saved, notes, progress, (sources, accepted))
     loggers = open_loggers(
         session,
@@ -236,12 +236,12 @@ def _checkpoint_of(
         config = session.config
         sources = changed_sources(saved.identity, identity)
         if accept_changed_parts:
-            notes += [f"{one}: accepted by {ownsources.FLAG}" for one in sources]
+            notes += [f"{one}: accepted by {plugin_sources.FLAG}" for one in sources]
             accepted += sources
         try:
             check_same_run(recorder.directory, saved.identity, identity, config)
             if sources and not accept_changed_parts:
-                raise ownsources.refusal(recorder.directory, sources)
+                raise plugin_sources.refusal(recorder.directory, sources)
             if saved.round_index > rounds:
                 msg = (
                     f"{recorder.directory} has done {saved.round_index} rounds, more "
@@ -291,7 +291,7 @@ def _write_run_metadata(
             text = dump(session.config.plain())
             write_text(recorder.directory / "config.yaml", text)
             origin = provenance(session, ranks)
-            origin |= ownsources.record(recorder.directory, *sources)
+            origin |= plugin_sources.record(recorder.directory, *sources)
             recorder.write_json("provenance.json", origin)
             unmarked = mark_run(recorder.directory, session.config.plain())
             notes += [unmarked] if unmarked else []

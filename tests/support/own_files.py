@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 
 PLAIN = """\
 from torch import nn
@@ -22,7 +22,7 @@ def here(tmp_path, monkeypatch):
     """Work in an empty folder, and forget whatever is imported from it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p != ""])
-    monkeypatch.setattr(faults, "OWN", [])
+    monkeypatch.setattr(plugin_errors, "LOADED", [])
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

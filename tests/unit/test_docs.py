@@ -15,7 +15,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, TrainingError
 from fedapm_mpi.models import models
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.studies.scaling.platform import load
 from fedapm_mpi.studies.scaling.study import read
 from fedapm_mpi.studies.sweep.grid import read_sweep
@@ -217,8 +217,12 @@ def test_the_exit_codes():
     """The table has all of them."""
     text = (DOCS / "exit-codes.md").read_text("utf-8")
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
-    known = [faults.Interrupted, ConfigError, DataError, TrainingError]
-    known += [faults.PluginError, faults.InternalError, faults.OutOfMemory]
+    known = [plugin_errors.Interrupted, ConfigError, DataError, TrainingError]
+    known += [
+        plugin_errors.PluginError,
+        plugin_errors.InternalError,
+        plugin_errors.OutOfMemory,
+    ]
     assert listed == {0, EXIT_RESUMABLE, *(one.exit_code for one in known)}
 
 

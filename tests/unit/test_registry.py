@@ -17,7 +17,7 @@ from fedapm_mpi.config.loader import load, validate
 from fedapm_mpi.config.plugin_sources import hashes, user_plugins
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.models import models
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.tasks import tasks
 from fedapm_mpi.training.runner import train
 from tests.support.processes.cli_runs import digest_of, experiment, write_config
@@ -99,7 +99,7 @@ def site(tmp_path, monkeypatch):
     (site / "shelf" / "plugins.py").write_text(PLUGINS)
     install(site, "shelf", ENTRY_POINTS)
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setattr(faults, "OWN", [])
+    monkeypatch.setattr(plugin_errors, "LOADED", [])
     for registry in (algorithms, models):
         monkeypatch.setattr(registry, "_hiding", set())
     yield site

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedapm_mpi.aggregators.base import AggregationContext, Update
-from fedapm_mpi.plugins.faults import PluginError, using
+from fedapm_mpi.plugins.errors import PluginError, blame
 from fedapm_mpi.registry import Registry
 
 STATE_PREFIX = "update_transforms."
@@ -104,7 +104,7 @@ class TransformChain:
         """Return what the transforms keep of a client that has not taken part yet."""
         state: dict[str, Tensor] = {}
         for k, (label, transform) in enumerate(self._members):
-            with using(label):
+            with blame(label):
                 own = transform.new_client_state(self._length)
                 state |= {f"{_prefix(k)}{name}": own[name] for name in own}
         return state
@@ -135,7 +135,7 @@ class TransformChain:
                 for name, tensor in state.items()
                 if name.startswith(prefix)
             }
-            with using(label):
+            with blame(label):
                 update = transform.encode(update, own, context)
             self._check("encode", label, update)
             for name in [name for name in state if name.startswith(prefix)]:
@@ -146,7 +146,7 @@ class TransformChain:
     def decode(self, total: Update, context: AggregationContext) -> Update:
         """Return what the server uses instead of a sum, (length,); see `encode`."""
         for label, transform in reversed(self._members):
-            with using(label):
+            with blame(label):
                 total = transform.decode(total, context)
             self._check("decode", label, total)
         return total

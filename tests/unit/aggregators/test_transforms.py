@@ -13,7 +13,7 @@ from fedapm_mpi.aggregators.transforms import (
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import PluginError
+from fedapm_mpi.plugins.errors import PluginError
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.identity import identity_of
 from tests.support.plugins.top_k import TopK

@@ -24,7 +24,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import load
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.builder import build_plugin
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.server import restore_server
 from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
@@ -102,7 +102,7 @@ PLAIN = {"name": "./fedsam.py:Plain", "lr": 0.1, "batch_size": 8, "epochs": 2}
 def here(tmp_path, monkeypatch):
     """Work in a folder with a user's file, and forget its module afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(faults, "OWN", [])
+    monkeypatch.setattr(plugin_errors, "LOADED", [])
     (tmp_path / "fedsam.py").write_text(FEDSAM)
     before = set(sys.modules)
     yield tmp_path

@@ -11,7 +11,7 @@ from fedapm_mpi.cluster import launch as launching
 from fedapm_mpi.cluster.launchers import Job
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import PluginError
+from fedapm_mpi.plugins.errors import PluginError
 from tests.support.own_files import here, write  # noqa: F401
 
 PARTS = """\

@@ -19,7 +19,7 @@ from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.reader import write_dataset
 from fedapm_mpi.data.table import Column, Table, column
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.plugins.faults import PluginError
+from fedapm_mpi.plugins.errors import PluginError
 from tests.support.preparation import everyone, prepare
 from tests.unit.data_prep.test_image_folder import folder as folder
 from tests.unit.data_prep.test_image_folder import lines_of, write_table

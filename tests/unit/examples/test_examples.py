@@ -12,7 +12,7 @@ from fedapm_mpi.aggregators.transforms import UpdateContext
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
-from fedapm_mpi.plugins.loader import load
+from fedapm_mpi.plugins.loader import load_plugin
 from tests.support import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -114,7 +114,7 @@ def test_my_algorithm(here):
 
 
 def test_my_algorithm_takes_the_steps_of_its_formula():
-    sam = load("algorithm", f"{EXAMPLES}/my_algorithm.py:FedSAM")
+    sam = load_plugin("algorithm", f"{EXAMPLES}/my_algorithm.py:FedSAM")
     fedsam = sam(lr=0.1, rho=0.5, batch_size=0, work={"steps": 1})
     torch.manual_seed(0)
     a, u, v = torch.randn(5, 5), torch.randn(3), torch.randn(2)
@@ -147,7 +147,7 @@ def test_my_transform(here):
 
 
 def test_my_transform_has_no_bias():
-    kind = load("update transform", f"{EXAMPLES}/my_transform.py:Quantize")
+    kind = load_plugin("update transform", f"{EXAMPLES}/my_transform.py:Quantize")
     quantize = kind(levels=2)
     update = np.array([-1.0, -0.3, 0.0, 0.2, 0.9])
     rounds = [UpdateContext(0, t, np.array([0]), 1, 5) for t in range(4000)]

@@ -12,7 +12,7 @@ from fedapm_mpi.cli import main as cli
 from fedapm_mpi.config.loader import load
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
-from fedapm_mpi.plugins import loader as ownparts
+from fedapm_mpi.plugins.loader import MODULE_PREFIX, forbid_imports
 from tests.support.own_files import PLAIN, here, write  # noqa: F401
 from tests.support.processes.cli_runs import FEDAPM, experiment
 
@@ -82,7 +82,7 @@ def test_a_file_has_a_module_of_its_own_that_dataclasses_find():
         ("own:a b", "is not a name"),
         ("a/b", "is not a name"),
         ("own", r"for the file own.py here write ./own.py:NAME"),
-        ("own.py", r"say which part of the file it is, as in ./own.py:NAME"),
+        ("own.py", r"name the function or class in the file, as in ./own.py:NAME"),
         ("./own.py", r"as in ./own.py:NAME"),
         ("./onw.py:plain", "there is no file ./onw.py; did you mean own.py?"),
         ("onw:plain", "cannot import 'onw'.*as in ./onw.py:plain; did you mean 'own'?"),
@@ -230,7 +230,7 @@ def test_options_of_any_name_and_defaults_that_are_no_data():
 
 def test_no_own_part_is_imported_where_that_is_forbidden():
     write("own.py", "open('canary', 'w')\n" + PLAIN)
-    with ownparts.forbidden("for a test"):
+    with forbid_imports("for a test"):
         assert "is not imported here: for a test" in refused("own:plain")
         assert config_of("own:plain")["model"] == {"name": "own:plain"}
     assert not Path("canary").exists()
@@ -244,7 +244,7 @@ def test_a_run_from_another_folder(toy, tmp_path, monkeypatch):
     )
     Path("config.yaml").write_text(yaml.safe_dump(values))
     assert cli.main(["train", "config.yaml", "rounds=1", "--run-dir", "run"]) == 0
-    for name in [n for n in sys.modules if n.startswith(ownparts.PREFIX)]:
+    for name in [n for n in sys.modules if n.startswith(MODULE_PREFIX)]:
         del sys.modules[name]
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

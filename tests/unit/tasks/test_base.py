@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fedapm_mpi.analysis.comparison import table_rows
+from fedapm_mpi.analysis.comparison import read_runs, table_rows
 from fedapm_mpi.analysis.run import load_client_model
-from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.tasks import MetricSet
 from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.tracking.metric_set import read_metric_set
@@ -60,7 +59,7 @@ class Top2(Task):
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(faults, "OWN", [])
+    monkeypatch.setattr(plugin_errors, "LOADED", [])
 
 
 def written(text, name="my_task.py"):

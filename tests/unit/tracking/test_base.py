@@ -10,7 +10,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.config.plugin_sources import user_plugin_names
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.plugins.faults import PluginError
+from fedapm_mpi.plugins.errors import PluginError
 from fedapm_mpi.tracking.base import LoggerList, MetricsLogger, loggers
 from fedapm_mpi.training.runner import train
 from tests.support.processes.cli_runs import digest_of, experiment, rounds_of

@@ -10,7 +10,7 @@ import yaml
 
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.plugins import faults
+from fedapm_mpi.plugins import errors as plugin_errors
 from tests.support.own_files import here, write  # noqa: F401
 from tests.support.processes.cli_runs import digest_of, experiment
 
@@ -236,7 +236,7 @@ def test_parts_that_do_what_they_must(toy, key, name, capsys):
 
 
 def test_debugging_adds_the_traceback(toy, monkeypatch, capsys):
-    monkeypatch.setenv(faults.DEBUG, "1")
+    monkeypatch.setenv(plugin_errors.DEBUG, "1")
     _, told = command(toy, "model", "in_use", capsys)
     assert "Traceback (most recent call last)" in told
     assert told.splitlines()[-1].startswith("fedapm: error: client 0, round 1: model")
@@ -244,10 +244,10 @@ def test_debugging_adds_the_traceback(toy, monkeypatch, capsys):
 
 
 def test_debug_is_an_option_of_every_command(monkeypatch, capsys):
-    monkeypatch.setenv(faults.DEBUG, "0")  # so that it is put back
+    monkeypatch.setenv(plugin_errors.DEBUG, "0")  # so that it is put back
     assert cli.main(["report", "nowhere", "--debug"]) == 3
     assert "Traceback" in capsys.readouterr().err
-    monkeypatch.setenv(faults.DEBUG, "0")
+    monkeypatch.setenv(plugin_errors.DEBUG, "0")
     assert cli.main(["report", "nowhere"]) == 3
     assert "Traceback" not in capsys.readouterr().err
 
@@ -256,10 +256,10 @@ def test_a_fault_of_this_package_says_so():
     try:
         {}["x"]
     except KeyError as error:
-        told = faults.classify(error)
+        told = plugin_errors.to_fedapm_error(error)
     assert told.exit_code == 70
     assert re.fullmatch(
-        r"internal error: KeyError: 'x' \(test_faults.py, line \d+\); please report "
+        r"internal error: KeyError: 'x' \(test_errors.py, line \d+\); please report "
         r"it, with the traceback that FEDAPM_DEBUG=1 or --debug adds",
         str(told),
     )
@@ -276,7 +276,7 @@ def test_a_fault_of_this_package_says_so():
     ],
 )  # fmt: skip
 def test_memory(error, wanted):
-    told = faults.classify(error)
+    told = plugin_errors.to_fedapm_error(error)
     assert str(told).startswith(wanted)
     assert "smaller batch_size" in str(told)
     assert told.exit_code == 70
@@ -285,21 +285,21 @@ def test_memory(error, wanted):
 def test_errors_keep_their_trace_on_their_way_to_other_ranks(monkeypatch):
     import pickle
 
-    monkeypatch.setenv(faults.DEBUG, "1")
+    monkeypatch.setenv(plugin_errors.DEBUG, "1")
     try:
         np.zeros(2)[5]
     except IndexError as error:
-        told = faults.plugin_error("model 'x:y'", error)
+        told = plugin_errors.plugin_error("model 'x:y'", error)
     other = pickle.loads(pickle.dumps(told))
     assert str(other) == str(told)
     assert "np.zeros(2)[5]" in other.trace
 
 
 def test_using_passes_on_what_is_not_the_users():
-    with pytest.raises(KeyError), faults.using(None):
+    with pytest.raises(KeyError), plugin_errors.blame(None):
         raise KeyError
-    with pytest.raises(ConfigError), faults.using("model 'x:y'"):
+    with pytest.raises(ConfigError), plugin_errors.blame("model 'x:y'"):
         raise ConfigError
     with pytest.raises(FedAPMError, match="model 'x:y' failed: KeyError"):  # noqa: SIM117
-        with faults.using("model 'x:y'"):
+        with plugin_errors.blame("model 'x:y'"):
             raise KeyError
