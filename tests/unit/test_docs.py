@@ -3,14 +3,13 @@
 import argparse
 import re
 from fnmatch import fnmatch
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fedapm_mpi.cli.arguments import Parser
-from fedapm_mpi.cli.main import COMMANDS
+from fedapm_mpi.cli.command import COMMANDS, load_command
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, TrainingError
@@ -89,7 +88,7 @@ def test_links_lead_somewhere(page):
 def options_of(command):
     """Return the flags of a command, those of its actions included."""
     parser = Parser()
-    import_module(f"fedapm_mpi.cli.{command}").add_arguments(parser)
+    load_command(command).add_arguments(parser)
     parsers = [parser]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
