@@ -12,7 +12,8 @@ from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.runtime import on_ranks, run_on_server
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.log import get_logger
-from fedapm_mpi.utils.terminal import printable, short
+from fedapm_mpi.utils.terminal import printable
+from fedapm_mpi.utils.text import shorten
 
 log = get_logger(__name__)
 
@@ -96,7 +97,7 @@ def _prepare(comm: Communicator, order: PrepareOptions) -> int:
 
 
 def _told(note: str) -> None:
-    log.info("%s", printable(short(note, MAX_NOTE_LENGTH)))
+    log.info("%s", printable(shorten(note, MAX_NOTE_LENGTH)))
 
 
 def _read_options(args: argparse.Namespace) -> PrepareOptions | int:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             "mean",
             "clients",
             "worst decile",
-            "its clients",
+            "clients in it",
             "std",
             "mean of last 10",
             "best",
