@@ -10,7 +10,7 @@ from fedapm_mpi.cli.main import main
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.participation import participation
-from fedapm_mpi.studies.scaling import platform, study
+from fedapm_mpi.studies.scaling import study
 from fedapm_mpi.studies.sweep.grid import MAX_CELLS, Sweep, read_sweep
 from tests.support.processes.cli_runs import experiment, write_config
 from tests.unit.config.test_loader import VALID, changed, errors_of
@@ -67,22 +67,6 @@ def test_a_sweep_counts_its_cells():
 def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
     with pytest.raises(ConfigError, match=told):
         study.load(written(**values))
-
-
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"nodes": 10**9, "ranks_per_node": 8}, "8000000000 ranks: give at most"),
-        ({"nodes": 2, "ranks_per_node": 8, "clients": 10**12}, "clients: give at most"),
-        ({"nodes": True, "ranks_per_node": 8}, "nodes: input should be a valid int"),
-    ],
-)
-def test_a_platform_that_no_memory_holds(folder, values, told):
-    Path("p.yaml").write_text(
-        yaml.safe_dump({"latency_us": 1, "bandwidth_GBps": 1} | values)
-    )
-    with pytest.raises(ConfigError, match=told):
-        platform.load(Path("p.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -153,13 +137,13 @@ def test_more_threads_than_memory_holds_are_refused():
         (["run"], "run is a run directory, not a configuration; continue the run by"),
         (["empty"], "empty is a folder, not a configuration; name a YAML file"),
         (["x.npz"], "x.npz is not valid YAML: line 1: this is not UTF-8 text"),
-        ([], "name a CONFIG file, or a run to go on with by --resume RUN"),
+        ([], "name a CONFIG file, or a run to continue by --resume RUN"),
         (["rounds=3"], "name a CONFIG file"),
         (["base.yaml", "rounds"], "override 'rounds' is not of the form key=value"),
         (["base.yaml", "run"], "override 'run' is not of the form key=value"),
         (["--resume", "base.yaml"], "no run of this experiment in runs"),
         (["--resume", "no-run"], "--resume: no-run is not a run directory"),
-        (["--resume", "empty"], "name a CONFIG file, or a run to go on with"),
+        (["--resume", "empty"], "name a CONFIG file, or a run to continue"),
         (["--resume", "x" * 100_000], "(100000 characters) is not a run directory"),
         (["x" * 100_000], "cannot read the configuration"),
         (["base.yaml", "rounds=yes"], "rounds: input should be a valid integer"),
