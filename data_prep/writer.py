@@ -1,7 +1,7 @@
 """Shards from any iterator of samples, in whatever order they come.
 
 from data_prep.writer import Sample, write_samples
-from fedapm_mpi.data.reader import InputSpec
+from fedapm_mpi.data.manifest import InputSpec
 
 def samples():
 for person, features, label in my_database():
@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from data_prep.sample_fields import EXACT, control_characters, exact, is_missing
 from data_prep.split_checks import check_trained
+from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
-from fedapm_mpi.data.reader import Column, Compression, Table, write_dataset
-from fedapm_mpi.data.table import check_description
+from fedapm_mpi.data.table import Column, Table, check_description
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_some, truncate
 
@@ -85,7 +86,7 @@ def write_samples(
         Where to spool, which takes as much room as the data set; `directory` if None.
         The spool is removed in any case.
     shards, compression, force
-        As of `fedapm_mpi.data.reader.write_dataset`.
+        As of `fedapm_mpi.data.writer.write_dataset`.
 
     Raises
     ------
