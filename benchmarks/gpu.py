@@ -11,7 +11,6 @@ Digests of all runs in single precision on the GPU must be equal. A model other 
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ import torch
 
 from benchmarks import workloads as w1
 from benchmarks._common import keep, machine, training
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.loader import validate
@@ -50,11 +50,11 @@ def launched_anew() -> Iterator[None]:
 
 def told(run: Path) -> tuple[float, float, str]:
     """Return the seconds of local work and of an evaluation a round, and the digest."""
-    lines = (run / "rounds.jsonl").read_text().splitlines()[2:]
-    seconds = [json.loads(line)["seconds"] for line in lines]
+    done = Run.load(run)
+    seconds = [record["seconds"] for record in done.records[2:]]
     local = statistics.mean(s["local"] for s in seconds)
     evaluate = statistics.mean(s["evaluate"] for s in seconds)
-    return local, evaluate, (run / "final" / "digest.txt").read_text()
+    return local, evaluate, done.digest
 
 
 def alone(values: dict[str, Any], run: Path) -> tuple[float, float, str]:

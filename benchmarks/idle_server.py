@@ -8,7 +8,6 @@ speed of the first as a share of the second's; both are taken in turn, several t
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._common import training
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.data.writer import write_dataset
@@ -63,8 +63,7 @@ def seconds_per_round(run: Path) -> np.ndarray:
     The second is the mean over the ranks that train, so it leaves out what they wait
     for each other.
     """
-    lines = (run / "rounds.jsonl").read_text("utf-8").splitlines()
-    rounds = [json.loads(line)["seconds"] for line in lines[2:-1]]
+    rounds = [record["seconds"] for record in Run.load(run).records[2:-1]]
     keys = ("broadcast", "local", "reduce", "server")
     whole = statistics.median(sum(r[key] for key in keys) for r in rounds)
     return np.array([whole, statistics.median(r["local_mean"] for r in rounds)])

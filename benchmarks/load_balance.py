@@ -13,7 +13,6 @@ were placed. All digests must be equal.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import tempfile
@@ -31,6 +30,7 @@ from torch import Tensor
 from benchmarks._common import keep, machine, training
 from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.algorithms.base import ClientState, Objective, RoundInfo
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.data.writer import write_dataset
@@ -114,9 +114,9 @@ def trained(config: Path, run: Path, ranks: int, scheduling: str) -> tuple[Any, 
     """Train; return the seconds of the slowest rank in each round, and the digest."""
     command = training(config, run, ranks, f"scheduling={scheduling}")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    lines = (run / "rounds.jsonl").read_text().splitlines()[1:]
-    seconds = [json.loads(line)["seconds"]["local"] for line in lines]
-    return seconds, (run / "final" / "digest.txt").read_text()
+    done = Run.load(run)
+    seconds = [record["seconds"]["local"] for record in done.records[1:]]
+    return seconds, done.digest
 
 
 def main(words: Sequence[str] | None = None) -> None:

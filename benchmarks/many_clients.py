@@ -14,7 +14,6 @@ a hundred of the few, a hundred of the many, and so on; medians of single partic
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from numpy.typing import NDArray
 
 from benchmarks import scaling
 from benchmarks._common import keep, machine, training
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.loader import validate
@@ -122,7 +122,7 @@ def measured(folder: Path, clients: int, values: dict[str, Any], args: Any) -> F
     if status:
         msg = f"{' '.join(command)} ended with {status}"
         raise SystemExit(msg)
-    records = [json.loads(x) for x in (run / "rounds.jsonl").read_text().splitlines()]
+    records = Run.load(run).records
     each = 1e3 / values["participation"]["count"]
     return Found(
         prepared,
@@ -143,10 +143,10 @@ def side_by_side(kinds: Sequence[dict[str, Any]], rounds: int) -> list[list[floa
     sessions = [open_context(validate(own, "many"), Serial()) for own in kinds]
     seconds: list[list[float]] = [[], []]
     for t in range(rounds):
-        for start in range(0, len(sessions[1].participants(t)), FEW):
+        for start in range(0, len(sessions[1].federation.participants(t)), FEW):
             for session, taken in zip(sessions, seconds, strict=True):
                 first = start if session is sessions[1] else 0
-                chosen = session.participants(t)[first : first + FEW]
+                chosen = session.federation.participants(t)[first : first + FEW]
                 model = session.groups.members[0].initial["shared"]
                 work = train_clients(session, t, chosen, chosen.tolist(), model)
                 taken += [1e3 * figures[-1] for figures in work.statistics]

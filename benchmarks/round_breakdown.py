@@ -11,7 +11,6 @@ upon another. "Waiting" is what the slowest rank works longer than the mean of a
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 from benchmarks import many_clients as many
 from benchmarks._common import keep, machine, training
 from fedapm_mpi.analysis.plots import COLOURS, STYLE, pyplot
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
 
 PHASES = (
@@ -63,10 +63,10 @@ def phases(case: Case, rounds: int) -> dict[str, list[float]]:
         config.write_text(yamlfile.dump(values))
         command = training(config, run, case.ranks)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        lines = (run / "rounds.jsonl").read_text().splitlines()[2:]
+        records = Run.load(run).records[2:]
     found: dict[str, list[float]] = {phase: [] for phase in PHASES}
-    for line in lines:
-        seconds = json.loads(line)["seconds"]
+    for record in records:
+        seconds = record["seconds"]
         mean = seconds["local_mean"]
         seconds |= {"local": mean, "waiting": max(0.0, seconds["local"] - mean)}
         for phase in PHASES:

@@ -12,7 +12,6 @@ equal.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ from typing import NamedTuple
 
 from benchmarks import workloads as w1
 from benchmarks._common import keep, machine, training
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
 
 BAR = {3: 0.55}
@@ -40,9 +40,8 @@ class Taken(NamedTuple):
 
 def times(run: Path) -> list[Taken]:
     """Return what each round of a run took."""
-    lines = (run / "rounds.jsonl").read_text().splitlines()
     found = []
-    for record in map(json.loads, lines[2:]):
+    for record in Run.load(run).records[2:]:
         seconds = dict(record["seconds"])
         mean = seconds.pop("local_mean")
         found.append(Taken(sum(seconds.values()), seconds["local"] - mean))

@@ -46,9 +46,9 @@ from fedapm_mpi.algorithms.base import (
     RoundInfo,
     Sharing,
     convert_mappings,
-    forbid_criterion,
 )
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.optim.local import forbid_tolerance
 
 Pull = Callable[[Tensor, Tensor], object]
 """Adds to the gradient (d,) of a half what draws its value (d,) to somewhere."""
@@ -78,7 +78,7 @@ class _MixedUp(Algorithm):
 
     def __post_init__(self) -> None:
         convert_mappings(self)
-        forbid_criterion(work=self.work)
+        forbid_tolerance(work=self.work)
         if self.conv_size < 1:
             msg = f"conv_size must be at least 1, got {self.conv_size}"
             raise ValueError(msg)

@@ -1,6 +1,5 @@
 """Train one configuration in a process of its own, once, and read what came of it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
 
 DIVERGED = 70
@@ -52,13 +52,6 @@ def train(config: Mapping[str, Any], run: Path, ranks: int = 0) -> bool:
     return True
 
 
-def records(run: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's rounds."""
-    lines = (run / "rounds.jsonl").read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
-
-
 def curve(run: Path, key: str) -> list[tuple[int, float]]:
-    """Return the rounds of a run that recorded a figure, and the figure."""
-    known = ((r["round"], r.get(key)) for r in records(run))
-    return [(t, value) for t, value in known if value is not None]
+    """Return the rounds of a run that recorded a number, and the number."""
+    return list(zip(*Run.load(run).curve(key), strict=True))

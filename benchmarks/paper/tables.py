@@ -17,8 +17,9 @@ from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
 from benchmarks.paper.published import AUTHORS
-from benchmarks.paper.runs import curve, records
+from benchmarks.paper.runs import curve
 from benchmarks.paper.studies import METHODS, STUDIES
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.utils.atomic_io import write_csv
 
 COLUMNS = (
@@ -45,7 +46,7 @@ def read_cell(run: Path, method: str, target: float) -> Cell:
     """Read a finished run."""
     summary = json.loads((run / "summary.json").read_text())
     accuracy = curve(run, "accuracy")
-    sent = [r["bytes"] for r in records(run) if "bytes" in r]
+    sent = [r["bytes"] for r in Run.load(run).records if "bytes" in r]
     return Cell(
         method,
         int(run.name.removeprefix("seed-")),

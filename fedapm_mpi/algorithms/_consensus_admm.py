@@ -182,7 +182,9 @@ class ConsensusADMM(Algorithm):
 
     def with_penalty(self, penalty: float) -> "ConsensusADMM":
         """Return the same algorithm with another rho."""
-        return replace(self, rho=penalty)
+        changed = replace(self, rho=penalty)
+        object.__setattr__(changed, "local_optimizer", self.local_optimizer)
+        return changed
 
     def next_penalty(self, residuals: admm.Residuals, round_index: int) -> float:
         """Return the penalty after `round_index` rounds, given their residuals."""

@@ -12,15 +12,47 @@ that communication must do.
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from annotated_types import Ge, Gt
 from torch import Tensor
 
 from fedapm_mpi.optim.admm import Residuals
+from fedapm_mpi.optim.local import (
+    PLAIN_SGD,
+    Block,
+    GradientHook,
+    LocalBudget,
+    Objective,
+    minimize,
+)
+from fedapm_mpi.optim.optimizers import LocalOptimizer
 from fedapm_mpi.registry import Registry
+from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+__all__ = [
+    "Algorithm",
+    "BatchSize",
+    "Block",
+    "ClientState",
+    "GradientHook",
+    "LocalBudget",
+    "LocalOptimizer",
+    "NonNegativeFloat",
+    "Objective",
+    "PositiveFloat",
+    "RoundInfo",
+    "Sharing",
+    "adapt",
+    "algorithms",
+    "convert_mappings",
+    "declared_sharing",
+    "interface_faults",
+    "minimize",
+    "weighted_delta",
+]
 
 ClientState = dict[str, Tensor]
 """What a client keeps between rounds, by name; checkpoints and digests hold all of it.
@@ -29,94 +61,8 @@ Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its 
 `new_client`. Names, shapes and dtypes are then the same for good.
 """
 
-Block = Literal["shared", "personal", "both"]
 Sharing = Literal["split", "all", "none"]
-
-PositiveFloat = Annotated[float, Gt(0)]
-NonNegativeFloat = Annotated[float, Ge(0)]
-BatchSize = Annotated[int, Ge(0)]
-
-
-@dataclass(frozen=True)
-class LocalBudget:
-    """How long a local phase goes on: exactly one of epochs, steps, or a criterion."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    epochs: int | None = None
-    """Passes over the client's training samples."""
-
-    steps: int | None = None
-    """Gradient steps; epochs are begun as needed."""
-
-    xi: float | None = None
-    r"""First tolerance :math:`\xi_i^0` of the squared gradient norm (u phase only)."""
-
-    decay: float | None = None
-    r"""Factor :math:`\mu_i` of the tolerance at each participation, in (0, 1)."""
-
-    max_epochs: int | None = None
-    """Most epochs to spend on reaching the tolerance."""
-
-    def __post_init__(self) -> None:
-        given = [self.epochs, self.steps, self.xi]
-        if sum(value is not None for value in given) != 1:
-            msg = "give exactly one of epochs, steps, xi"
-            raise ValueError(msg)
-        for name in ("epochs", "steps", "max_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                msg = f"{name} must be at least 1, got {value}"
-                raise ValueError(msg)
-        if (self.xi is None) != (self.decay is None) or (self.xi is None) != (
-            self.max_epochs is None
-        ):
-            msg = "xi, decay and max_epochs belong together: give all three or none"
-            raise ValueError(msg)
-        if self.decay is not None and not 0 < self.decay < 1:
-            msg = f"decay must be in (0, 1), got {self.decay}"
-            raise ValueError(msg)
-        if self.xi is not None and not self.xi > 0:
-            msg = f"xi must be positive, got {self.xi}"
-            raise ValueError(msg)
-
-
-class Objective(Protocol):
-    """A client's training loss f_i as a function of two flat vectors."""
-
-    shared: Tensor
-    """(d_shared,) where gradients are taken; steps change it in place."""
-
-    personal: Tensor
-    """(d_personal,) likewise."""
-
-    def batches(
-        self,
-        phase: Literal["personal", "shared", "joint"],
-        work: LocalBudget,
-        size: int,
-    ) -> Iterator[Any]:
-        """Yield mini-batches, shuffled anew in each epoch; size 0 is the full batch.
-
-        The last batch of an epoch may be smaller, or larger by less than a batch, as
-        the configuration's ``last_batch`` has it. A `work` with a criterion yields
-        `max_epochs` epochs. While a phase of one part goes on, leave the other part as
-        it is: layers ahead of all that is trained may be evaluated once for all passes.
-        """
-        ...
-
-    def gradient(self, part: Block, batch: Any) -> Tensor:
-        """Return the gradient of the batch's mean loss in one part, or in both.
-
-        Shapes (d_shared,), (d_personal,) or (d_shared + d_personal,), the shared
-        part first; a buffer that the next call overwrites. Raises `TrainingError`
-        if the loss is not finite; on a GPU, `batches` does at the end of a phase.
-        """
-        ...
-
-    def full_gradient(self, part: Block) -> Tensor:
-        """Return the gradient of the mean loss over all training samples."""
-        ...
+BatchSize = NonNegativeInt
 
 
 @dataclass(frozen=True)
@@ -233,6 +179,18 @@ class Algorithm(ABC):
         round_
             The round.
         """
+
+    local_optimizer: ClassVar[LocalOptimizer] = PLAIN_SGD
+    """Steps of `minimize`; see `with_local_optimizer`."""
+
+    def with_local_optimizer(self, optimizer: LocalOptimizer) -> "Algorithm":
+        """Return the same algorithm with another optimizer of its local phases.
+
+        An algorithm that takes its steps otherwise than by `minimize` ignores it.
+        """
+        changed = copy(self)
+        object.__setattr__(changed, "local_optimizer", optimizer)
+        return changed
 
     def server_memory_rows(self) -> int:
         """Return the number of rows that the server keeps for itself, zero at first."""
@@ -428,57 +386,6 @@ def convert_mappings(options: Any) -> None:
                 object.__setattr__(options, field.name, made(**value))
 
 
-def budgets(options: Any) -> dict[str, LocalBudget]:
-    """Return a dataclass's fields that hold a `LocalBudget`, by name."""
-    values = ((field.name, getattr(options, field.name)) for field in fields(options))
-    return {name: value for name, value in values if isinstance(value, LocalBudget)}
-
-
-def forbid_criterion(**works: LocalBudget) -> None:
-    """Raise `ValueError` where a phase that knows no tolerance is given one."""
-    for name, work in works.items():
-        if work.xi is not None:
-            msg = f"{name} takes epochs or steps; only fedapm's shared_work knows xi"
-            raise ValueError(msg)
-
-
-def minimize(
-    problem: Objective,
-    part: Block,
-    work: LocalBudget,
-    *,
-    batch_size: int,
-    lr: float,
-    weight_decay: float,
-    adjust_shared: Callable[[Tensor, Tensor], object] | None = None,
-) -> None:
-    """Take plain SGD steps on one part of a local problem, or on both, in place.
-
-    `adjust_shared`, called with the gradient in the shared part (decay included) and
-    the shared part, may change the former in place: that is where proximal terms, duals
-    and control variates come in.
-    """
-    phase: Literal["personal", "shared", "joint"] = "joint" if part == "both" else part
-    for batch in problem.batches(phase, work, batch_size):
-        gradient = problem.gradient(part, batch)
-        for vector, slope in _blocks(problem, part, gradient):
-            slope.add_(vector, alpha=weight_decay)
-            if adjust_shared is not None and vector is problem.shared:
-                adjust_shared(slope, vector)
-            vector.sub_(slope, alpha=lr)
-
-
 def weighted_delta(u: Tensor, before: Tensor, weight: float) -> Tensor:
     r"""Return :math:`\alpha_i (u_i - u)` as an increment, (1, d) in float64."""
     return (u.double() - before.double()).mul_(weight)[None]
-
-
-def _blocks(
-    problem: Objective, part: Block, gradient: Tensor
-) -> list[tuple[Tensor, Tensor]]:
-    if part == "shared":
-        return [(problem.shared, gradient)]
-    if part == "personal":
-        return [(problem.personal, gradient)]
-    cut = len(problem.shared)
-    return [(problem.shared, gradient[:cut]), (problem.personal, gradient[cut:])]

@@ -81,7 +81,7 @@ class Ditto(FederatedAveraging):
             "shared",
             self.personal_work,
             self.lr_personal,
-            lambda slope, theta: slope.add_(theta - w_server, alpha=self.lam),
+            lambda gradient, theta: gradient.add_(theta - w_server, alpha=self.lam),
         )
         client["own"].copy_(problem.shared)
         return increment

@@ -34,6 +34,7 @@ with adaptivity to system heterogeneity", ICDE 2022, algorithm 1.
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -49,9 +50,10 @@ from fedapm_mpi.algorithms.base import (
     RoundInfo,
     Sharing,
     algorithms,
-    forbid_criterion,
+    minimize,
 )
 from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.local import forbid_tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ class FullModelADMM(ConsensusADMM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        forbid_criterion(work=self.work)
+        forbid_tolerance(work=self.work)
 
     def mini_batch_size(self) -> int:
         """Return the option."""
@@ -104,25 +106,29 @@ class FullModelADMM(ConsensusADMM):
         weight: float,
     ) -> None:
         """Descend on the augmented Lagrangian, which the client's dual is part of."""
-        w, lr = problem.shared, self.step_size(weight)
+        w = problem.shared
         w.copy_(u_server if self.init == "global" else client["shared"])
-        has_samples = False
-        for batch in problem.batches("shared", self.work, self.batch_size):
-            has_samples = True
-            slope = admm.shared_gradient(
-                problem.gradient("shared", batch),
-                w,
-                anchor,
-                client["dual"],
-                weight=weight,
-                weight_decay=self.weight_decay,
-                rho=self.rho,
-            )
-            w.sub_(slope, alpha=lr)
-            self.after_step(anchor, client, w)
+        hook = partial(
+            admm.shared_gradient,
+            u_server=anchor,
+            dual=client["dual"],
+            weight=weight,
+            weight_decay=self.weight_decay,
+            rho=self.rho,
+        )
+        steps = minimize(
+            problem,
+            "shared",
+            self.work,
+            batch_size=self.batch_size,
+            lr=self.step_size(weight),
+            gradient_hook=hook,
+            after_batch=lambda: self.after_step(anchor, client, w),
+            optimizer=self.local_optimizer,
+        )
         # Without a loss there is only the penalty, which is least at the anchor; a copy
         # left where it was would pull the server's mean to the initial model for good.
-        client["shared"].copy_(w if has_samples else anchor)
+        client["shared"].copy_(w if steps else anchor)
 
 
 @algorithms.register("fedadmm")

@@ -31,8 +31,9 @@ References: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this packa
 The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -41,7 +42,9 @@ from torch import Tensor
 from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
 from fedapm_mpi.algorithms.base import (
     BatchSize,
+    Block,
     ClientState,
+    GradientHook,
     LocalBudget,
     NonNegativeFloat,
     Objective,
@@ -49,11 +52,11 @@ from fedapm_mpi.algorithms.base import (
     RoundInfo,
     Sharing,
     algorithms,
-    budgets,
-    forbid_criterion,
+    minimize,
 )
 from fedapm_mpi.optim import admm
 from fedapm_mpi.optim.fedapm_theory import Lipschitz, lyapunov_excess, unmet_conditions
+from fedapm_mpi.optim.local import budgets, forbid_tolerance
 
 
 @algorithms.register("fedapm")
@@ -159,7 +162,7 @@ class FedAPM(RelaxedADMM):
             )
             raise ValueError(msg)
         given.pop("shared_work", None)
-        forbid_criterion(**given)
+        forbid_tolerance(**given)
 
     def _check_average(self) -> None:
         foreign = {
@@ -214,15 +217,21 @@ class FedAPM(RelaxedADMM):
         weight: float,
     ) -> None:
         """Solve the v problem, then the u problem; or both together."""
+        u, v = problem.shared, problem.personal
+        hooks = self._hooks(anchor, client, weight)
+        v.copy_(client["personal"])
+        if self.personal_work is not None:
+            u.copy_(u_server if self.v_step_at == "global" else client["shared"])
+            self._minimize(problem, "personal", self.personal_work, hooks)
+        u.copy_(u_server if self.u_init == "global" else client["shared"])
         if self.joint_work is not None:
-            self._solve_jointly(
-                u_server, anchor, client, problem, weight, self.joint_work
-            )
-        elif self.personal_work is not None and self.shared_work is not None:
-            self._solve_personal(u_server, client, problem, weight, self.personal_work)
-            self._solve_shared(
-                u_server, anchor, client, problem, weight, self.shared_work
-            )
+            steps = self._minimize(problem, "both", self.joint_work, hooks)
+        elif self.shared_work is not None:
+            solved = self._tolerance_test(problem, client, hooks, self.shared_work)
+            steps = self._minimize(problem, "shared", self.shared_work, hooks, solved)
+        client["personal"].copy_(v)
+        # Without samples f_i is zero and so is the dual: the anchor is the solution.
+        client["shared"].copy_(u if steps else anchor)
 
     def lagrangian(
         self, client: ClientState, u_server: Tensor, loss: float, weight: float
@@ -235,103 +244,68 @@ class FedAPM(RelaxedADMM):
         rho = self.penalty_of(client)
         return share, lyapunov_excess(float(client["xi"]), rho, decay)
 
-    def _solve_personal(
+    def _minimize(
         self,
-        u_server: Tensor,
-        client: ClientState,
         problem: Objective,
-        weight: float,
-        work: LocalBudget,
-    ) -> None:
-        v, v_start = problem.personal, client["personal"]
-        v.copy_(v_start)
-        at_server = self.v_step_at == "global"
-        problem.shared.copy_(u_server if at_server else client["shared"])
-        for batch in problem.batches("personal", work, self.batch_size):
-            slope = problem.gradient("personal", batch)
-            step = self._personal_step(slope, v, v_start, weight)
-            v.sub_(step, alpha=self.lr_personal)
-        v_start.copy_(v)
-
-    def _solve_shared(
-        self,
-        u_server: Tensor,
-        anchor: Tensor,
-        client: ClientState,
-        problem: Objective,
-        weight: float,
-        work: LocalBudget,
-    ) -> None:
-        u, dual = problem.shared, client["dual"]
-        u.copy_(u_server if self.u_init == "global" else client["shared"])
-
-        def descend(work: LocalBudget) -> bool:
-            stepped = False
-            for batch in problem.batches("shared", work, self.batch_size):
-                slope = problem.gradient("shared", batch)
-                step = self._shared_step(slope, u, anchor, dual, weight)
-                u.sub_(step, alpha=self.lr_shared)
-                stepped = True
-            return stepped
-
-        if work.xi is None:
-            stepped = descend(work)
-        else:
-            xi = client["xi"].mul_(work.decay or 1.0)
-            for _ in range(work.max_epochs or 1):
-                stepped = descend(LocalBudget(epochs=1))
-                slope = problem.full_gradient("shared")
-                residual = self._shared_step(slope, u, anchor, dual, weight)
-                if float(torch.dot(residual, residual)) <= float(xi):
-                    break
-        # Without samples f_i is zero and so is the dual: the anchor is the solution.
-        client["shared"].copy_(u if stepped else anchor)
-
-    def _solve_jointly(
-        self,
-        u_server: Tensor,
-        anchor: Tensor,
-        client: ClientState,
-        problem: Objective,
-        weight: float,
-        work: LocalBudget,
-    ) -> None:
-        u, v = problem.shared, problem.personal
-        u.copy_(u_server if self.u_init == "global" else client["shared"])
-        v_start = client["personal"]
-        v.copy_(v_start)
-        cut, stepped = len(u), False
-        for batch in problem.batches("joint", work, self.batch_size):
-            slope = problem.gradient("both", batch)
-            step_u = self._shared_step(slope[:cut], u, anchor, client["dual"], weight)
-            step_v = self._personal_step(slope[cut:], v, v_start, weight)
-            u.sub_(step_u, alpha=self.lr_shared)
-            v.sub_(step_v, alpha=self.lr_personal)
-            stepped = True
-        client["shared"].copy_(u if stepped else anchor)
-        v_start.copy_(v)
-
-    def _personal_step(
-        self, slope: Tensor, v: Tensor, v_start: Tensor, weight: float
-    ) -> Tensor:
-        return admm.personal_gradient(
-            slope,
-            v,
-            v_start,
-            weight=weight if self.alpha_in_v_step else 1.0,
-            weight_decay=self.weight_decay,
-            sigma=self.sigma,
+        block: Block,
+        budget: LocalBudget,
+        hooks: tuple[GradientHook, GradientHook],
+        solved: Callable[[], bool] | None = None,
+    ) -> int:
+        gradient_hook, personal_hook = hooks
+        return minimize(
+            problem,
+            block,
+            budget,
+            batch_size=self.batch_size,
+            lr=self.lr_shared,
+            lr_personal=self.lr_personal,
+            gradient_hook=gradient_hook,
+            personal_hook=personal_hook,
+            solved=solved,
+            optimizer=self.local_optimizer,
         )
 
-    def _shared_step(
-        self, slope: Tensor, u: Tensor, anchor: Tensor, dual: Tensor, weight: float
-    ) -> Tensor:
-        return admm.shared_gradient(
-            slope,
-            u,
-            anchor,
-            dual,
+    def _hooks(
+        self, anchor: Tensor, client: ClientState, weight: float
+    ) -> tuple[GradientHook, GradientHook]:
+        """Return what turns the loss's gradients into those of the u and v problems."""
+        shared_hook = partial(
+            admm.shared_gradient,
+            u_server=anchor,
+            dual=client["dual"],
             weight=weight,
             weight_decay=self.weight_decay,
             rho=self.rho,
         )
+        personal_hook = partial(
+            admm.personal_gradient,
+            v_start=client["personal"],
+            weight=weight if self.alpha_in_v_step else 1.0,
+            weight_decay=self.weight_decay,
+            sigma=self.sigma,
+        )
+        return shared_hook, personal_hook
+
+    def _tolerance_test(
+        self,
+        problem: Objective,
+        client: ClientState,
+        hooks: tuple[GradientHook, GradientHook],
+        budget: LocalBudget,
+    ) -> Callable[[], bool] | None:
+        """Return a test of the u problem's gradient norm, if it has a tolerance.
+
+        The tolerance shrinks with each participation.
+        """
+        if budget.xi is None:
+            return None
+        xi = float(client["xi"].mul_(budget.decay or 1.0))
+        shared_hook, _ = hooks
+
+        def solved() -> bool:
+            residual = problem.full_gradient("shared")
+            shared_hook(residual, problem.shared)
+            return float(torch.dot(residual, residual)) <= xi
+
+        return solved

@@ -32,7 +32,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalTraining
+from fedapm_mpi.algorithms._local_training import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
@@ -87,11 +87,11 @@ class FedDyn(LocalTraining):
         (server,) = broadcast
         own, theta = client["gradient"], client["shared"]
 
-        def regularise(slope: Tensor, at: Tensor) -> None:
-            slope.sub_(own).add_(at - server, alpha=self.penalty)
+        def regularize(gradient: Tensor, at: Tensor) -> None:
+            gradient.sub_(own).add_(at - server, alpha=self.penalty)
 
         problem.shared.copy_(server)
-        self.minimize(problem, "both", self.work, self.lr, regularise)
+        self.minimize(problem, "both", self.work, self.lr, regularize)
         theta.copy_(problem.shared)
         own.sub_(theta - server, alpha=self.penalty)
         return weighted_delta(theta, server, weight)

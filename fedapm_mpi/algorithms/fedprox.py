@@ -50,8 +50,8 @@ class FedProx(FedSim):
             return super().client_step(broadcast, client, problem, weight)
         (w_server,) = broadcast
 
-        def pull(slope: Tensor, w: Tensor) -> None:
-            slope.add_(w - w_server, alpha=self.mu)
+        def pull(gradient: Tensor, w: Tensor) -> None:
+            gradient.add_(w - w_server, alpha=self.mu)
 
         problem.shared.copy_(w_server)
         self.minimize(problem, "both", self.work, self.lr, pull)

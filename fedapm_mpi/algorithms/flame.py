@@ -37,7 +37,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalTraining
+from fedapm_mpi.algorithms._local_training import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
@@ -101,7 +101,7 @@ class Flame(LocalTraining):
             "both",
             self.personal_work,
             self.lr_personal,
-            lambda slope, now: slope.add_(now - w, alpha=self.lam),
+            lambda gradient, now: gradient.add_(now - w, alpha=self.lam),
         )
         theta.copy_(problem.shared)
         # w_i as a step from the broadcast, which loses fewer digits than the quotient.

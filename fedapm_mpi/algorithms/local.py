@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalTraining
+from fedapm_mpi.algorithms._local_training import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,

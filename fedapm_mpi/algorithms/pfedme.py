@@ -32,7 +32,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalTraining
+from fedapm_mpi.algorithms._local_training import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
@@ -93,13 +93,15 @@ class PFedMe(LocalTraining):
         w, theta = client["shared"], problem.shared
         w.copy_(w_server)
         theta.copy_(w_server)
-        for batch in problem.batches("joint", self.work, self.batch_size):
-            for _ in range(self.inner_steps):
-                slope = problem.gradient("both", batch)
-                slope.add_(theta, alpha=self.weight_decay)
-                slope.add_(theta - w, alpha=self.lam)
-                theta.sub_(slope, alpha=self.lr_personal)
-            w.sub_(w - theta, alpha=self.eta * self.lam)
+        self.minimize(
+            problem,
+            "both",
+            self.work,
+            self.lr_personal,
+            lambda gradient, at: gradient.add_(at - w, alpha=self.lam),
+            steps_per_batch=self.inner_steps,
+            after_batch=lambda: w.sub_(w - theta, alpha=self.eta * self.lam),
+        )
         client["own"].copy_(theta)
         return weighted_delta(w, w_server, weight)
 

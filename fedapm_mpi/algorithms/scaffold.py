@@ -34,7 +34,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedapm_mpi.algorithms._sgd import LocalTraining
+from fedapm_mpi.algorithms._local_training import LocalTraining
 from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
@@ -89,15 +89,12 @@ class Scaffold(LocalTraining):
         x, c = broadcast
         y, control = client["shared"], client["control"]
         correction = c - control
-        steps = 0
 
-        def correct(slope: Tensor, _y: Tensor) -> None:
-            nonlocal steps
-            steps += 1
-            slope.add_(correction)
+        def correct(gradient: Tensor, _y: Tensor) -> None:
+            gradient.add_(correction)
 
         problem.shared.copy_(x)
-        self.minimize(problem, "both", self.work, self.lr, correct)
+        steps = self.minimize(problem, "both", self.work, self.lr, correct)
         y.copy_(problem.shared)
 
         before = control.clone()

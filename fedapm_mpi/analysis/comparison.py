@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.analysis.run_data import Run, common_headline, side_by_side
+from fedapm_mpi.analysis.run import Run
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.tasks import LOSS
 from fedapm_mpi.tracking.summary import (
     partial_counts,
     share_of_clients,
@@ -30,6 +32,46 @@ OPTIONAL_COLUMNS = {
     "best_clients": "best_clients",
 }
 """Columns of CSV files only."""
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Return runs that are to be compared, each with a label of its own.
+
+    Raises
+    ------
+    DataError
+        If one is not a run directory, or not all were trained on the same data.
+    """
+    runs = [Run.load(path) for path in paths]
+    first, *_ = trained_on = [_data_set(run) for run in runs]
+    for path, other in zip(paths, trained_on, strict=True):
+        if other[1] != first[1]:
+            msg = (
+                f"{paths[0]} and {path} were trained on different data ({first[0]} "
+                f"{first[1][:12]}, {other[0]} {other[1][:12]}), so their metrics "
+                "cannot be compared; report on them separately"
+            )
+            raise DataError(msg)
+    labels = _labels(paths, [run.algorithm for run in runs])
+    for run, label in zip(runs, labels, strict=True):
+        run.label = label
+    return runs
+
+
+def side_by_side(runs: Sequence[Run]) -> list[list[Mapping[str, Any]]]:
+    """Return the rows of each run's last evaluation, of clients that all evaluated."""
+    evaluated = [{row["client"] for row in run.clients} for run in runs]
+    common = set.intersection(*evaluated)
+    return [[row for row in run.clients if row["client"] in common] for run in runs]
+
+
+def common_headline(runs: Sequence[Run]) -> str:
+    """Return the first run's most important metric that all runs have."""
+    first = runs[0].metrics
+    wanted = (first.headline, *first.displayed)
+    return next(
+        (m for m in wanted if all(m in run.metrics.names for run in runs)), LOSS
+    )
 
 
 def summary_metrics(
@@ -60,10 +102,10 @@ def notes(runs: Sequence[Run]) -> list[str]:
     for run in runs:
         done = run.summary["rounds"]
         converged = any(record.get("converged") for record in run.records[-1:])
-        if done < run.rounds and not converged:
+        if done < run.config.rounds and not converged:
             lines.append(
-                f"{run.label}: round {done} of {run.rounds}, not finished; go on with: "
-                f"fedapm train --resume {run.directory}"
+                f"{run.label}: round {done} of {run.config.rounds}, not finished; "
+                f"continue by: fedapm train --resume {run.path}"
             )
         if not run.summary["evaluations"]:
             lines.append(f"{run.label}: not evaluated yet")
@@ -77,7 +119,7 @@ def notes(runs: Sequence[Run]) -> list[str]:
     for other in runs[1:]:
         metric = common_headline([first, other])
         sign = 1 if first.metrics.higher_is_better[metric] else -1
-        ours, theirs = (run.clients for run in side_by_side([first, other]))
+        ours, theirs = side_by_side([first, other])
         pairs = zip(ours, theirs, strict=True)
         gains = [sign * (a[metric] - b[metric]) for a, b in pairs]
         better, worse = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
@@ -113,9 +155,29 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
     header = ("run", "directory", "algorithm", "rounds", "num_clients", "metric")
     rows: list[list[object]] = []
     for run in runs:
-        start = [run.label, run.directory, run.algorithm, run.summary["rounds"]]
+        start = [run.label, run.path, run.algorithm, run.summary["rounds"]]
         start.append(run.summary.get("num_clients"))
         for metric in run.metrics.names:
             values = summary_metrics(run, metric, COLUMNS | OPTIONAL_COLUMNS)
             rows.append([*start, metric, *values])
     write_csv(path, (*header, *COLUMNS, *OPTIONAL_COLUMNS), rows)
+
+
+def _labels(paths: Sequence[Path], algorithms: Sequence[str]) -> list[str]:
+    """Return the shortest kind of label under which all runs differ."""
+    names = [path.resolve().name for path in paths]
+    for labels in (list(algorithms), names):
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(path) for path in paths]
+
+
+def _data_set(run: Run) -> tuple[str, str]:
+    """Return the name of the data set that a run used, and its manifest's SHA-256."""
+    try:
+        manifest = run.provenance["manifest"]
+        return str(manifest["dataset"]), str(manifest["sha256"])
+    except (LookupError, TypeError) as error:
+        path = run.path / "provenance.json"
+        msg = f"cannot read {path} ({error!r}): {run.path} is not a run directory"
+        raise DataError(msg) from error

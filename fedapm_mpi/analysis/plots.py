@@ -1,13 +1,13 @@
 """Figures of runs, drawn by matplotlib, which is loaded only here and only to draw."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.analysis.run_data import Run, common_headline, side_by_side
+from fedapm_mpi.analysis.comparison import common_headline, side_by_side
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tasks import LOSS
 from fedapm_mpi.tracking.summary import evaluated_parts
@@ -40,6 +40,9 @@ STYLE = {
 }
 NAMED = 60
 """Most clients whose names fit below an axis."""
+
+Rows = Sequence[Mapping[str, Any]]
+"""The last evaluation of a run, a row a client."""
 
 Panel = Callable[["Axes", Run, str], None]
 
@@ -94,17 +97,17 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
     """
     plt = pyplot()
     metric = common_headline(runs)
-    runs = _defined(side_by_side(runs), metric)
-    first = runs[0].clients
+    clients = _defined(side_by_side(runs), metric)
+    first = clients[0]
     named = len(first) <= NAMED
-    order = _sorted(runs[0], metric)
-    part = evaluated_parts(run.split for run in runs)
+    order = _sorted(first, metric)
+    part = evaluated_parts(run.config.evaluation.split for run in runs)
     with plt.rc_context(STYLE):
         width = min(12.0, max(6.0, 0.36 * len(first) + 1.5)) if named else 7.0
         figure, ax = plt.subplots(figsize=(width, 4.2), layout="constrained")
-        for k, run in enumerate(runs):
-            places = order if named else _sorted(run, metric)
-            values = [run.clients[i][metric] for i in places]
+        for k, rows in enumerate(clients):
+            places = order if named else _sorted(rows, metric)
+            values = [rows[i][metric] for i in places]
             marks: dict[str, Any] = {"marker": "o", "linestyle": "none", "alpha": 0.85}
             colour = COLOURS[k % len(COLOURS)]
             ax.plot(values, color=colour, **(marks if named else {}))
@@ -112,7 +115,7 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
             ax.axhline(mean, color=colour, linewidth=1, linestyle="--", alpha=0.7)
         if named:
             if len(runs) > 1:
-                _connect(ax, runs, order, metric)
+                _connect(ax, clients, order, metric)
             names = [plain(short(first[i]["name"])) for i in order]
             ax.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=8)
             ax.grid(visible=False, axis="x")
@@ -157,25 +160,24 @@ def _has_residuals(run: Run) -> bool:
     return any(value > 0 for value in run.curve("dual_residual")[1])
 
 
-def _defined(runs: Sequence[Run], metric: str) -> list[Run]:
-    """Return the runs with only those clients whose metric is defined in all."""
-    columns = zip(*(run.clients for run in runs), strict=True)
+def _defined(clients: Sequence[Rows], metric: str) -> list[Rows]:
+    """Return the rows of only those clients whose metric is defined in all runs."""
+    columns = zip(*clients, strict=True)
     kept = [all(row[metric] == row[metric] for row in rows) for rows in columns]
-    return [replace(run, clients=list(compress(run.clients, kept))) for run in runs]
+    return [list(compress(rows, kept)) for rows in clients]
 
 
-def _sorted(run: Run, metric: str) -> list[int]:
-    """Return the clients in ascending order of a metric."""
-    values = [client[metric] for client in run.clients]
-    return sorted(range(len(values)), key=lambda i: (values[i], i))
+def _sorted(rows: Rows, metric: str) -> list[int]:
+    """Return the places of clients in ascending order of a metric."""
+    return sorted(range(len(rows)), key=lambda i: (rows[i][metric], i))
 
 
 def _connect(
-    ax: "Axes", runs: Sequence[Run], order: Sequence[int], metric: str
+    ax: "Axes", clients: Sequence[Rows], order: Sequence[int], metric: str
 ) -> None:
     """Draw a line from the lowest to the highest value of each client."""
     for place, i in enumerate(order):
-        values = [run.clients[i][metric] for run in runs]
+        values = [rows[i][metric] for rows in clients]
         ax.vlines(place, min(values), max(values), color="#bbbbbb", zorder=0)
 
 

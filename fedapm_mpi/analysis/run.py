@@ -1,11 +1,15 @@
 """Read what a run left behind: its records, its clients' models, its digest."""
 
+import csv
+import errno
+import io
 import json
-from collections.abc import Callable, Sequence
-from functools import wraps
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, wraps
 from pathlib import Path
 from types import NoneType
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -22,13 +26,21 @@ from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
+from fedapm_mpi.federation.federation import client_weights
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.digest import run_digest, state_digest
-from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
+from fedapm_mpi.storage.final_state import AGAIN, check_sum, read_digest, tensor_files
+from fedapm_mpi.tasks import LOSS, MetricSet
+from fedapm_mpi.tracking.metric_set import read_metric_set
 from fedapm_mpi.tracking.records import FILE, MAX_ROUND, Record, Records
-from fedapm_mpi.tracking.summary import PART_NAMES
+from fedapm_mpi.tracking.summary import (
+    PART_NAMES,
+    clients_of,
+    share_of_clients,
+    summarize_run,
+)
 from fedapm_mpi.training.client import open_client
-from fedapm_mpi.training.context import build_transforms, client_weights, payload_layout
+from fedapm_mpi.training.context import build_transforms, payload_layout
 from fedapm_mpi.training.evaluation import load_evaluated_model
 from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
 from fedapm_mpi.training.payload import PayloadLayout
@@ -38,6 +50,192 @@ from fedapm_mpi.utils.text import one_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Run:
+    """A run directory, read as far as it is asked for.
+
+    A run may still be training, or have been killed: a line of its records that is
+    damaged, cut off or being written is left out.
+
+    Parameters
+    ----------
+    path
+        The run directory.
+    label
+        What tables and figures call the run; the directory's name unless given.
+    """
+
+    def __init__(self, path: Path | str, label: str = "") -> None:
+        self.path = Path(path)
+        self.label = label or self.path.resolve().name
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Run":
+        """Return a run whose records can be read.
+
+        A run whose file of records was deleted has none.
+
+        Raises
+        ------
+        DataError
+            If it is not a run directory, or its records cannot be read.
+        """
+        run = cls(path)
+        is_run = (run.path / "config.yaml").is_file()
+        if not (is_run or os.path.lexists(run.path / FILE)):
+            raise run._unreadable(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        run.records  # noqa: B018  # read now, so that an error is raised here
+        return run
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved configuration.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read.
+        """
+        return read_config(self.path)
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The sound records of the run's rounds, in their order.
+
+        Raises
+        ------
+        DataError
+            If they cannot be read.
+        """
+        try:
+            return list(self._reader)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    @cached_property
+    def last_round(self) -> int:
+        """The last round that the records or ``summary.json`` have, else -1."""
+        try:
+            with open_regular(self.path / "summary.json") as file:
+                done = json.loads(file.read().decode("utf-8"))["rounds"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            done = -1
+        known = type(done) is int and 0 <= done < MAX_ROUND
+        return max([*self._reader.rounds[-1:], done if known else -1])
+
+    @property
+    def notes(self) -> list[str]:
+        """What is damaged or missing in the records, a sentence each."""
+        return self._reader.notes(self.last_round)
+
+    @cached_property
+    def metrics(self) -> MetricSet:
+        """The metrics of the run's task."""
+        return read_metric_set(self.path)
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """Last, best and mean values of every metric; see `summarize_run`.
+
+        It is computed from the records, so that an unfinished run has one as well.
+        """
+        last = self.last_round
+        return summarize_run(self.records, self.metrics, last if last >= 0 else None)
+
+    @cached_property
+    def clients(self) -> list[dict[str, Any]]:
+        """The last evaluation, in client order; an undefined metric is NaN.
+
+        Raises
+        ------
+        DataError
+            If ``clients.csv`` cannot be read.
+        """
+        path = self.path / "clients.csv"
+        if not os.path.lexists(path):  # not evaluated yet
+            return []
+        try:
+            with open_regular(path) as raw:
+                file = io.TextIOWrapper(raw, encoding="utf-8", newline="")
+                return [_client(row, self.metrics) for row in csv.DictReader(file)]
+        except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+            msg = f"cannot read {path} ({error}); was it edited?"
+            raise DataError(msg) from error
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """What ``provenance.json`` states: versions, hosts, data.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read.
+        """
+        path = self.path / "provenance.json"
+        try:
+            with open_regular(path) as file:
+                values: dict[str, Any] = dict(json.loads(file.read().decode("utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            msg = f"cannot read {path} ({error}): {self.path} is not a run directory"
+            raise DataError(msg) from error
+        return values
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm, for a user's own without its module."""
+        name: str = self.config.algorithm["name"]
+        return name.rpartition(":")[2]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the final state, as ``final/digest.txt`` has it.
+
+        Raises
+        ------
+        DataError
+            If the run is not finished, or the file is damaged.
+        """
+        return read_digest(self.path)
+
+    def client_model(self, client: int | str, *, trust: bool = False) -> nn.Module:
+        """Return a client's personal model; see `load_client_model`."""
+        return load_client_model(self.path, client, trust=trust)
+
+    def curve(self, key: str) -> tuple[list[int], list[float]]:
+        """Return the rounds whose record has a number, and the numbers."""
+        known = [(r["round"], r[key]) for r in self.records if r.get(key) is not None]
+        return [t for t, _ in known], [value for _, value in known]
+
+    def evaluated(self) -> str:
+        """Return how many clients' evaluations curves are over, such as "18 of 20"."""
+        tested = [r for r in self.records if r.get(LOSS) is not None]
+        counts = [clients_of(r, self.metrics.headline) for r in tested]
+        known = [n for n in counts if n is not None]
+        if not known:
+            return ""
+        fewest, most = min(known), max(known)
+        of = share_of_clients(most, self.summary.get("num_clients"))
+        return of if fewest == most else f"{fewest:,} to {of}"
+
+    @cached_property
+    def _reader(self) -> Records:
+        try:
+            return Records(self.path)
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> DataError:
+        """Return the error to raise where the records cannot be read."""
+        msg = f"cannot read {self.path / FILE} ({error.strerror})"
+        if not (self.path / "config.yaml").is_file():
+            msg += f": {self.path} is not a run directory"
+        return DataError(msg)
+
+
+def _client(row: Mapping[str, str], metrics: MetricSet) -> dict[str, Any]:
+    values = {key: float(row[key] or "nan") for key in metrics.names}
+    return {"client": int(row["client"]), "name": row["name"], **values}
 
 
 def read_config(run: Path) -> Config:
@@ -95,47 +293,6 @@ def _describe_error(function: Callable[P, T]) -> Callable[P, T]:
     return told
 
 
-def read_records(run: Path) -> list[Record]:
-    """Return the sound records of a run's rounds, in their order; see `open_records`.
-
-    A line that is damaged, cut off or being written is left out.
-    """
-    return list(open_records(run))
-
-
-def open_records(run: Path) -> Records:
-    """Return a reader of a run's records, which also tells what is missing.
-
-    A run whose file of records was deleted has none.
-
-    Raises
-    ------
-    DataError
-        If it is not a run directory, or its records cannot be read.
-    """
-    path = run / FILE
-    is_run = (run / "config.yaml").is_file()
-    try:
-        if not is_run:
-            path.lstat()
-        return Records(run)
-    except OSError as error:
-        msg = f"cannot read {path} ({error.strerror})"
-        msg += "" if is_run else f": {run} is not a run directory"
-        raise DataError(msg) from error
-
-
-def last_round(run: Path, reader: Records) -> int:
-    """Return the last round that a run's records or its summary have, else -1."""
-    try:
-        with open_regular(run / "summary.json") as file:
-            done = json.loads(file.read().decode("utf-8"))["rounds"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        done = -1
-    known = type(done) is int and 0 <= done < MAX_ROUND
-    return max([*reader.rounds[-1:], done if known else -1])
-
-
 @_describe_error
 def load_client_model(
     run: Path | str, client: int | str, *, trust: bool = False
@@ -173,7 +330,7 @@ def load_client_model(
     config, algorithm = final.config, final.algorithm
     rounds = 0  # without a random stream, that is of no account
     if algorithm.has_personal_model:
-        rounds = read_records(run)[-1]["round"]
+        rounds = Run(run).records[-1]["round"]
     payload = torch.zeros(final.payload.down_length, dtype=group.model.dtype)
     final.payload.pack(final.server["rows"], final.server["buffers"], payload)
     opened = open_client(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from fedapm_mpi.analysis.convergence import Rate, fit_rate
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.log import get_logger
@@ -22,50 +23,54 @@ VANISHING = ("drift", "_residual", "_gap")
 """Endings of the metrics whose limit is 0; that of any other is estimated."""
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command line."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
-    parser.add_argument(
-        "--metric",
-        action="append",
-        metavar="KEY",
-        help="key of rounds.jsonl, such as drift or train_loss; may be repeated "
-        f"(default: {', '.join(DEFAULT)}, if measured)",
-    )
-    parser.old_flags["--figure"] = "--metric"
+class ConvergenceCommand(LocalCommand):
+    """Classify rates of convergence."""
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command line."""
+        parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
+        parser.add_argument(
+            "--metric",
+            action="append",
+            metavar="KEY",
+            help="key of rounds.jsonl, such as drift or train_loss; may be repeated "
+            f"(default: {', '.join(DEFAULT)}, if measured)",
+        )
+        parser.old_flags["--figure"] = "--metric"
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Print the rate of each metric; return the exit code."""
+        # Only here: reading runs loads torch, which --help can do without.
+        from fedapm_mpi.analysis.run import Run
+        from fedapm_mpi.utils.terminal import echo, print_table
+
+        run = Run.load(args.run)
+        records, notes = run.records, run.notes
+        if notes and not any(_has(record, key) for record in records for key in record):
+            msg = "; ".join(notes)
+            raise DataError(msg)
+        rates = {key: _rate(args.run, records, key) for key in _keys(args, records)}
+        print_table(
+            "Fits to the log gap: root-mean-square misfit; BIC: linear minus sublinear",
+            (
+                "metric",
+                "regime",
+                "points",
+                "rounds",
+                "misfit linear",
+                "misfit sublinear",
+                "BIC",
+            ),
+            [_row(key, rate) for key, rate in rates.items()],
+        )
+        for key, rate in rates.items():
+            echo(f"{key} {rate.describe()}")
+        for note in notes:
+            log.info("%s", note)
+        return 0
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print the rate of each metric; return the exit code."""
-    # Only here: reading runs loads torch, which --help can do without.
-    from fedapm_mpi.analysis.run import last_round, open_records
-    from fedapm_mpi.utils.terminal import echo, print_table
-
-    reader = open_records(args.run)
-    records = list(reader)
-    notes = reader.notes(last_round(args.run, reader))
-    if notes and not any(_has(record, key) for record in records for key in record):
-        msg = "; ".join(notes)
-        raise DataError(msg)
-    rates = {key: _rate(args.run, records, key) for key in _keys(args, records)}
-    print_table(
-        "Fits to log gap: misfit is the root mean square, BIC linear minus sublinear",
-        (
-            "metric",
-            "regime",
-            "points",
-            "rounds",
-            "misfit linear",
-            "misfit sublinear",
-            "BIC",
-        ),
-        [_row(key, rate) for key, rate in rates.items()],
-    )
-    for key, rate in rates.items():
-        echo(f"{key} {rate.describe()}")
-    for note in notes:
-        log.info("%s", note)
-    return 0
+COMMAND = ConvergenceCommand()
 
 
 def _keys(args: argparse.Namespace, records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,30 +1,29 @@
-"""Say whether this cluster, job and environment will train well, and what is wrong.
+"""Diagnose whether this cluster, job and environment will train well.
 
     mpiexec -n 6 fedapm doctor mine.yaml
 
-looks at hosts, launcher, MPI library, threads, GPUs, versions, collectives, the folder
-of runs and, with a CONFIG or a directory of data, at the shards on every host.
+checks hosts, launcher, MPI library, threads, GPUs, versions, collectives, the folder
+of runs and, with a CONFIG or a directory of data, the shards on every host.
 """
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedapm_mpi.cli.arguments import Parser, is_override
+from fedapm_mpi.cli.command import Command
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.launch_env import launched_rank
-from fedapm_mpi.comm.runtime import ABORT_PATIENCE, on_ranks, run_on_server
+from fedapm_mpi.comm.runtime import ABORT_PATIENCE, on_ranks
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.utils import terminal
 
 if TYPE_CHECKING:
-    from fedapm_mpi.doctor.preflight import InstalledLaunchers
     from fedapm_mpi.doctor.runner import DoctorOptions
-    from fedapm_mpi.doctor.watchdog import Watchdog
 
-HELP = "say whether this cluster and job will train well; may be started under mpiexec"
+HELP = "diagnose this cluster and job; may be started under mpiexec"
 
 TIMEOUT = 60.0
 """Seconds that a step may take."""
@@ -36,35 +35,121 @@ PREFLIGHT_TIMEOUT = 30.0
 """Seconds that ranks which cannot see each other give rank 0 to report."""
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command line."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "subjects",
-        nargs="*",
-        metavar="CONFIG or DATA",
-        help="YAML file of an experiment, then key=value to replace values of it; or "
-        "directory of a prepared data set",
-    )
-    parser.add_argument(
-        "--run-dir",
-        type=Path,
-        metavar="DIR",
-        help="folder of future runs, tested as a shared folder (default: runs, or "
-        "else the current folder)",
-    )
-    parser.old_flags["--folder"] = "--run-dir"
-    parser.add_argument(
-        "--size",
-        type=float,
-        default=8.0,
-        metavar="MB",
-        help="size of the broadcast and the sum that are timed (default: 8)",
-    )
-    add_timeout(parser)
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write all that was seen as JSON"
-    )
+class DoctorCommand(Command["DoctorOptions"]):
+    """Diagnose the cluster, the job and the environment."""
+
+    parallel = True
+    prints_result = False
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command line."""
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.add_argument(
+            "subjects",
+            nargs="*",
+            metavar="CONFIG or DATA",
+            help="YAML file of an experiment, then key=value to replace its values; or "
+            "directory of a prepared data set",
+        )
+        parser.add_argument(
+            "--run-dir",
+            type=Path,
+            metavar="DIR",
+            help="folder of future runs, tested as a shared folder (default: runs, or "
+            "else the current folder)",
+        )
+        parser.old_flags["--folder"] = "--run-dir"
+        parser.add_argument(
+            "--size",
+            type=float,
+            default=8.0,
+            metavar="MB",
+            help="size of the broadcast and the sum that are timed (default: 8)",
+        )
+        add_timeout(parser)
+        parser.add_argument(
+            "--json", type=Path, metavar="FILE", help="write all observations as JSON"
+        )
+
+    def start(
+        self, words: Sequence[str], parse: Callable[[], argparse.Namespace]
+    ) -> int:
+        """Check what can be checked before MPI starts, then run on every rank."""
+        from fedapm_mpi.doctor import preflight
+        from fedapm_mpi.doctor.watchdog import Watchdog
+
+        first = launched_rank() == SERVER
+        if (warning := preflight.run_preflight()) is not None:
+            if first:
+                print_error(warning, "warning")
+            else:  # MPI may end rank 0 before its warning is printed
+                time.sleep(ABORT_PATIENCE)
+        none = preflight.InstalledLaunchers()
+        self._launchers = preflight.installed_launchers() if first else none
+        self._watch = Watchdog(read_timeout(words))
+        try:
+            return on_ranks(
+                lambda comm: self.run_parsed(comm, parse),
+                lambda error: self._run_disconnected(error, parse),
+            )
+        finally:
+            self._watch.close()
+
+    def run_parsed(
+        self, comm: Communicator, parse: Callable[[], argparse.Namespace]
+    ) -> int:
+        """Load torch, read on rank 0, then run on every rank; a collective call."""
+        watch = self._watch
+        watch.set_rank(comm.rank, comm.size, comm.abort)
+        patience = watch.seconds
+        watch.step("loading torch", max(patience, LOADING_SECONDS))
+        from fedapm_mpi.doctor import runner  # noqa: F401
+
+        comm.barrier()  # in this step, which may take longer than others
+        watch.step("reading the command line", patience)
+        return super().run_parsed(comm, parse)
+
+    def read(self, args: argparse.Namespace) -> "DoctorOptions":
+        """Return what to diagnose."""
+        return read_options(args)
+
+    def run(self, comm: Communicator, options: "DoctorOptions") -> int:
+        """Probe, check and report; return the exit code."""
+        from fedapm_mpi.doctor.runner import observe, run_all_checks
+
+        self._watch.step("beginning", options.timeout)
+        observed = observe(comm, options, self._launchers, self._watch)
+        code, error = 0, None
+        if observed is not None:
+            try:
+                code = run_all_checks(observed, options)
+            except FedAPMError as caught:
+                error = caught
+        comm.raise_collectively(error)
+        return comm.bcast_object((code,))[0]
+
+    def _run_disconnected(
+        self, error: FedAPMError, parse: Callable[[], argparse.Namespace]
+    ) -> None:
+        """Report why ranks cannot see each other; nothing else can be tested then."""
+        self._watch.close()
+        if launched_rank() != SERVER:
+            time.sleep(PREFLIGHT_TIMEOUT)
+            return
+        from fedapm_mpi.doctor.findings import Observations
+        from fedapm_mpi.doctor.runner import gather_rank_info, run_all_checks
+
+        try:
+            options = read_options(parse())
+            ranks = gather_rank_info(Serial(), self._watch) or []
+            seen = Observations(ranks=ranks, launchers=self._launchers)
+            run_all_checks(seen, options)
+        except FedAPMError as another:
+            print_error(str(error), "fault")
+            print_error(str(another), "error")
+
+
+COMMAND = DoctorCommand()
 
 
 def add_timeout(parser: argparse.ArgumentParser) -> None:
@@ -74,36 +159,9 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="how long a step may take until the job ends with a word on where each "
-        f"rank stands (default: {TIMEOUT:g})",
+        help="limit of a step, after which the job ends with a report of where each "
+        f"rank is (default: {TIMEOUT:g})",
     )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Not used: `main` parses on rank 0 only."""
-    raise NotImplementedError
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command on every rank; return the exit code."""
-    from fedapm_mpi.doctor import preflight as starting
-    from fedapm_mpi.doctor.watchdog import Watchdog
-
-    first = launched_rank() == SERVER
-    if (warning := starting.run_preflight()) is not None:
-        if first:
-            print_error(warning, "warning")
-        else:  # MPI may end rank 0 before it has spoken
-            time.sleep(ABORT_PATIENCE)
-    seen = starting.installed_launchers() if first else starting.InstalledLaunchers()
-    watch = Watchdog(_timeout(argv))
-    try:
-        return on_ranks(
-            lambda comm: _examine(comm, argv, seen, watch),
-            lambda error: _examine_alone(error, argv, seen, watch),
-        )
-    finally:
-        watch.close()
 
 
 def print_error(text: str, level: str) -> None:
@@ -111,64 +169,16 @@ def print_error(text: str, level: str) -> None:
     terminal.print_error(f"fedapm doctor: {level}: {text}")
 
 
-def _examine(
-    comm: Communicator,
-    argv: Sequence[str],
-    seen: "InstalledLaunchers",
-    watch: "Watchdog",
-) -> int:
-    watch.set_rank(comm.rank, comm.size, comm.abort)
-    patience = watch.seconds
-    watch.step("loading torch", max(patience, LOADING_SECONDS))
-    from fedapm_mpi.doctor.runner import observe, run_all_checks
+def read_options(args: argparse.Namespace) -> "DoctorOptions":
+    """Return what to diagnose.
 
-    comm.barrier()  # in this step, which may take longer than others
-    watch.step("reading the command line", patience)
-    order = run_on_server(comm, lambda: _read_order(argv))
-    if isinstance(order, int):
-        return order
-    watch.step("beginning", order.timeout)
-    observed = observe(comm, order, seen, watch)
-    code, error = 0, None
-    if observed is not None:
-        try:
-            code = run_all_checks(observed, order)
-        except FedAPMError as caught:
-            error = caught
-    comm.raise_collectively(error)
-    return comm.bcast_object((code,))[0]
-
-
-def _examine_alone(
-    error: FedAPMError,
-    argv: Sequence[str],
-    seen: "InstalledLaunchers",
-    watch: "Watchdog",
-) -> None:
-    """Tell why ranks cannot see each other; the rest cannot be tested then."""
-    watch.close()
-    if launched_rank() != SERVER:
-        time.sleep(PREFLIGHT_TIMEOUT)
-        return
-    from fedapm_mpi.doctor.findings import Observations
-    from fedapm_mpi.doctor.runner import gather_rank_info, run_all_checks
-
-    try:
-        order = _read_order(argv)
-        if not isinstance(order, int):
-            ranks = gather_rank_info(Serial(), watch)
-            run_all_checks(Observations(ranks=ranks or [], launchers=seen), order)
-    except FedAPMError as another:
-        print_error(str(error), "fault")
-        print_error(str(another), "error")
-
-
-def _read_order(argv: Sequence[str]) -> "DoctorOptions | int":
+    Raises
+    ------
+    ConfigError
+        If the arguments or the configuration are not valid.
+    """
     from fedapm_mpi.doctor.runner import DoctorOptions, Subject
 
-    parser = Parser(prog="fedapm doctor", description=__doc__)
-    add_arguments(parser)
-    args = parser.parse_args(list(argv))
     for name, value in (("--timeout", args.timeout), ("--size", args.size)):
         if not 0 < value < float("inf"):
             msg = f"{name} must be above 0, not {value:g}"
@@ -221,14 +231,14 @@ def _run_folder(named: Path | None) -> Path:
     return named
 
 
-def _timeout(argv: Sequence[str]) -> float:
+def read_timeout(words: Sequence[str]) -> float:
     """Return what the command line says, or the default where it is not valid."""
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, exit_on_error=False
     )
     add_timeout(parser)
     try:
-        seconds: float = parser.parse_known_args(list(argv))[0].timeout
+        seconds: float = parser.parse_known_args(list(words))[0].timeout
     except argparse.ArgumentError:
         return TIMEOUT
     return seconds if seconds > 0 else TIMEOUT

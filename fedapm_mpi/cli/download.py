@@ -1,4 +1,4 @@
-"""``fedapm download``: raw data; the only command that needs a network."""
+"""Download raw data from its publisher; the only command that needs a network."""
 
 import argparse
 import importlib
@@ -6,34 +6,50 @@ import sys
 from pathlib import Path
 
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.command import LocalCommand
 
-HELP = "get raw data from where its owners publish it"
+HELP = "download raw data from its publisher"
 
 SETS = {"cifar10": "cifar10", "ku-har": "ku_har", "watch": "watch"}
 """Modules of `data_prep.sources` by data set; each has a ``REMOTE``, or a ``fetch``."""
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("dataset", choices=SETS, help="what to get")
-    parser.add_argument("directory", type=Path, help="where to put it")
+class DownloadCommand(LocalCommand):
+    """Get raw data."""
+
+    prints_result = False
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument(
+            "dataset",
+            type=lambda name: name.replace("_", "-"),
+            choices=SETS,
+            metavar="DATASET",
+            help=f"one of: {', '.join(SETS)}",
+        )
+        parser.add_argument(
+            "directory", type=Path, metavar="DIR", help="folder of the file"
+        )
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Get a file, check it, and say where it is."""
+        module = importlib.import_module(f"data_prep.sources.{SETS[args.dataset]}")
+        remote = getattr(module, "REMOTE", None)
+        if remote is None:
+            file = module.fetch(args.directory)
+        else:
+            from data_prep.download import download
+
+            file = download(remote, args.directory, _progress)
+        sys.stdout.write(
+            f"{file}: complete and as expected; next: fedapm prepare {args.dataset} "
+            f"--from {file} --to DIR\n"
+        )
+        return 0
 
 
-def run(args: argparse.Namespace) -> int:
-    """Get a file, check it, and say where it is."""
-    module = importlib.import_module(f"data_prep.sources.{SETS[args.dataset]}")
-    remote = getattr(module, "REMOTE", None)
-    if remote is None:
-        file = module.fetch(args.directory)
-    else:
-        from data_prep.download import download
-
-        file = download(remote, args.directory, _progress)
-    sys.stdout.write(
-        f"{file}: complete and as expected; next: fedapm prepare {args.dataset} "
-        f"--from {file} --to DIR\n"
-    )
-    return 0
+COMMAND = DownloadCommand()
 
 
 def _progress(done: int, total: int) -> None:

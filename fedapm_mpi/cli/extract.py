@@ -1,28 +1,28 @@
-"""Make features of an archive's pictures, sound, film and text, on one rank or many."""
+"""Extract features from an archive's images, audio, video and text."""
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.command import Command
 from fedapm_mpi.cli.prepare import add_paths, request_of
 from fedapm_mpi.comm import SERVER, Communicator
-from fedapm_mpi.comm.runtime import on_ranks, run_on_server
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import display_name, is_user_plugin
 
-HELP = "make features of pictures, sound and text; may be started under mpiexec"
+HELP = "extract features from images, audio, video and text; may run under mpiexec"
 
 UPDATE_SECONDS = 10.0
-"""Seconds between two lines on how far it is."""
+"""Seconds between two progress lines."""
 
 
 class ExtractOptions(NamedTuple):
-    """What rank 0 makes of the command line, for all ranks."""
+    """A command line as rank 0 reads it, for all ranks."""
 
     name: str
     origin: Path
@@ -30,56 +30,73 @@ class ExtractOptions(NamedTuple):
     options: dict[str, Any]
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command line."""
-    parser.add_argument("source", nargs="?", help="name of the archive; see --list")
-    add_paths(parser, "the archive's folder", "where the features go")
-    parser.add_argument(
-        "options", nargs="*", metavar="key=value", help="the archive's own options"
-    )
-    parser.add_argument(
-        "--list", action="store_true", help="list the archives, and end"
-    )
+class ExtractCommand(Command[ExtractOptions]):
+    """Extract features."""
 
+    parallel = True
+    prints_result = False
 
-def run(args: argparse.Namespace) -> int:
-    """Not used: `main` parses on rank 0 only."""
-    raise NotImplementedError
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command on every rank; return the exit code."""
-    return on_ranks(lambda comm: _extract(comm, argv))
-
-
-def _extract(comm: Communicator, argv: Sequence[str]) -> int:
-    order = run_on_server(comm, lambda: _read_options(argv))
-    if isinstance(order, int):
-        return order
-    import torch
-
-    from data_prep.extractors import extractors
-    from data_prep.feature_extraction import extract
-
-    # Ranks share the cores; more threads here would only be in each other's way.
-    torch.set_num_threads(1)
-    extractor = _extractor(comm, extractors.get(order.name), order)
-    begun = time.monotonic()
-    found = extract(
-        comm,
-        extractor,
-        order.directory,
-        identity=_identity(order, extractor),
-        skip_broken=bool(order.options.get("skip_broken")),
-        tell=_Progress(),
-    )
-    if comm.rank == SERVER:
-        _say(
-            f"{order.directory}: {len(found['names'])} items of {found['dataset']}, "
-            f"{len(found['skipped'])} broken ones left out, "
-            f"{time.monotonic() - begun:.0f} s"
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command line."""
+        parser.add_argument("source", nargs="?", help="name of the archive; see --list")
+        add_paths(parser, "folder of the archive", "folder of the features")
+        parser.add_argument(
+            "options", nargs="*", metavar="KEY=VALUE", help="options of the archive"
         )
-    return 0
+        parser.add_argument(
+            "--list", action="store_true", help="list the archives and stop"
+        )
+
+    def read(self, args: argparse.Namespace) -> ExtractOptions | None:
+        """Return what to extract, from where and to where."""
+        from data_prep.extractors import extractors
+        from fedapm_mpi.config.validation import validate_options
+
+        if args.list:
+            for name in extractors.names():
+                first = (extractors.get(name).__doc__ or "").partition("\n")[0]
+                _say(f"{name:<12}{first}")
+            return None
+        source, given = request_of(args, "extract")
+        dashed = source.replace("_", "-")
+        builtin = dashed in extractors.builtin_names()
+        name = extractors.resolve(dashed if builtin else source)
+        options, errors = validate_options(
+            f"extract {display_name(name)!r}", extractors.get(name), given, 1
+        )
+        if errors:
+            raise ConfigError("\n".join(errors))
+        return ExtractOptions(name, args.origin, args.directory, options)
+
+    def run(self, comm: Communicator, options: ExtractOptions) -> int:
+        """Extract the features of every item; return the exit code."""
+        import torch
+
+        from data_prep.extractors import extractors
+        from data_prep.feature_extraction import extract
+
+        # Ranks share the cores; more threads here would only be in each other's way.
+        torch.set_num_threads(1)
+        extractor = _extractor(comm, extractors.get(options.name), options)
+        begun = time.monotonic()
+        found = extract(
+            comm,
+            extractor,
+            options.directory,
+            identity=_identity(options, extractor),
+            skip_broken=bool(options.options.get("skip_broken")),
+            tell=_Progress(),
+        )
+        if comm.rank == SERVER:
+            _say(
+                f"{options.directory}: {len(found['names'])} items of "
+                f"{found['dataset']}, {len(found['skipped'])} broken ones left out, "
+                f"{time.monotonic() - begun:.0f} s"
+            )
+        return 0
+
+
+COMMAND = ExtractCommand()
 
 
 def _deciding(extractor: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -92,7 +109,7 @@ def _extractor(
     comm: Communicator, factory: Callable[..., Any], order: ExtractOptions
 ) -> Any:
     """Return the extractor; a collective call, since a user's own may fail."""
-    from fedapm_mpi.training.plugin_checks import check_methods
+    from fedapm_mpi.federation.plugin_checks import check_methods
 
     made: Any = None
     error: FedAPMError | None = None
@@ -120,7 +137,7 @@ def _identity(order: ExtractOptions, extractor: Any) -> dict[str, Any]:
 
 
 class _Progress:
-    """Tells how far it is, now and then."""
+    """Prints the progress from time to time."""
 
     def __init__(self) -> None:
         self._begun: tuple[float, int] | None = None
@@ -142,27 +159,3 @@ class _Progress:
 
 def _say(text: str) -> None:
     print(text, flush=True)  # noqa: T201
-
-
-def _read_options(argv: Sequence[str]) -> ExtractOptions | int:
-    from data_prep.extractors import extractors
-    from fedapm_mpi.config.validation import validate_options
-
-    parser = Parser(prog="fedapm extract", description=__doc__)
-    add_arguments(parser)
-    args = parser.parse_args(list(argv))
-    if args.list:
-        for name in extractors.names():
-            first = (extractors.get(name).__doc__ or "").partition("\n")[0]
-            _say(f"{name:<12}{first}")
-        return 0
-    source, given = request_of(args, "extract")
-    dashed = source.replace("_", "-")
-    builtin = dashed in extractors.builtin_names()
-    name = extractors.resolve(dashed if builtin else source)
-    options, errors = validate_options(
-        f"extract {display_name(name)!r}", extractors.get(name), given, 1
-    )
-    if errors:
-        raise ConfigError("\n".join(errors))
-    return ExtractOptions(name, args.origin, args.directory, options)

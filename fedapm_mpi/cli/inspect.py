@@ -1,4 +1,4 @@
-"""``fedapm inspect``: what a prepared data set holds."""
+"""Show the contents of a prepared data set."""
 
 import argparse
 import sys
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.utils.terminal import printable, short
 from fedapm_mpi.utils.text import format_some
 
-HELP = "show what a prepared data set holds"
+HELP = "show the contents of a prepared data set"
 
 MAX_CLIENTS = 30
 """Clients shown one by one; of more, an excerpt is shown."""
@@ -29,25 +30,35 @@ MAX_LINE_LENGTH = 2000
 """Characters of a line on the whole data set, as manifests may hold anything."""
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("data", type=Path, help="directory of the data set")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="plot clients by classes to FILE"
-    )
-    parser.old_flags["--picture"] = "--plot"
+class InspectCommand(LocalCommand):
+    """Show a prepared data set."""
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument(
+            "data", type=Path, metavar="DATA", help="directory of the data set"
+        )
+        parser.add_argument(
+            "--plot",
+            type=Path,
+            metavar="FILE",
+            help="plot the samples of each client and class to FILE",
+        )
+        parser.old_flags["--picture"] = "--plot"
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Print what the manifest says; draw it if asked to."""
+        manifest = read_manifest(args.data)
+        sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
+        if args.plot:
+            from fedapm_mpi.analysis.partition_plot import draw_partition
+
+            draw_partition(manifest, args.plot)
+            sys.stdout.write(f"\nplotted in {printable(str(args.plot))}\n")
+        return 0
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print what the manifest says; draw it if asked to."""
-    manifest = read_manifest(args.data)
-    sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
-    if args.plot:
-        from fedapm_mpi.analysis.partition_plot import draw_partition
-
-        draw_partition(manifest, args.plot)
-        sys.stdout.write(f"\nplotted in {printable(str(args.plot))}\n")
-    return 0
+COMMAND = InspectCommand()
 
 
 def overview(manifest: Manifest) -> str:

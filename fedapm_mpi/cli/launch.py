@@ -1,9 +1,9 @@
-"""Start ranks by the launcher that suits this machine, and say by which command.
+"""Start ranks with the launcher that fits this machine, and print its command.
 
     fedapm launch -n 5 train mine.yaml rounds=20
 
 is ``mpiexec -n 5 fedapm train mine.yaml rounds=20`` with the mpiexec of the MPI library
-that Python loads, or an srun that speaks with it, and the options that it needs.
+that Python loads, or with an srun that supports it, and the options that it needs.
 """
 
 import argparse
@@ -13,6 +13,12 @@ import sys
 from pathlib import Path
 
 from fedapm_mpi.cli.arguments import Parser, asks_for_help
+from fedapm_mpi.cli.command import (
+    COMMANDS,
+    LocalCommand,
+    load_command,
+    parallel_commands,
+)
 from fedapm_mpi.cluster.launch import command, launcher_version, library, python_command
 from fedapm_mpi.cluster.launchers import Job
 from fedapm_mpi.cluster.output_relay import relay_outputs
@@ -20,33 +26,84 @@ from fedapm_mpi.cluster.supervisor import report_failure, requeue, run_launcher
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import did_you_mean
 
-HELP = "start ranks by the launcher that suits this machine"
+HELP = "start ranks with the launcher that fits this machine"
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command line."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add_placing(parser)
-    parser.add_argument(
-        "--requeue",
-        action="store_true",
-        help="stay, pass signals on, and put the SLURM job back into the queue once a "
-        "run has stopped early",
-    )
-    parser.add_argument(
-        "--container",
-        metavar="IMAGE",
-        help="Apptainer image in which each rank runs",
-    )
-    parser.add_argument(
-        "--print", action="store_true", help="print the command, and start nothing"
-    )
-    parser.add_argument(
-        "words",
-        nargs=argparse.REMAINDER,
-        metavar="COMMAND ...",
-        help="what all ranks run: train, prepare, extract or doctor, and its arguments",
-    )
+class LaunchCommand(LocalCommand):
+    """Start ranks."""
+
+    prints_result = False
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command line."""
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        add_placing(parser)
+        parser.add_argument(
+            "--requeue",
+            action="store_true",
+            help="wait for the ranks, pass signals on to them, and requeue the SLURM "
+            "job if the run stops early",
+        )
+        parser.add_argument(
+            "--container",
+            metavar="IMAGE",
+            help="Apptainer image in which every rank runs",
+        )
+        parser.add_argument(
+            "--print",
+            action="store_true",
+            help="print the launcher's command and start nothing",
+        )
+        parser.add_argument(
+            "words",
+            nargs=argparse.REMAINDER,
+            metavar="COMMAND ...",
+            help="command of all ranks, with arguments: train, prepare, extract or "
+            "doctor",
+        )
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Become the launcher; return only if there is something else to do."""
+        words = args.words[1:] if args.words[:1] == ["--"] else args.words
+        if not words:
+            msg = "name the command of the ranks: fedapm launch -n 3 train CONFIG"
+            raise ConfigError(msg)
+        job = job_of(args)
+        if job.ranks > 1 and not _is_parallel(words[0]):
+            known = parallel_commands()
+            hint = did_you_mean(words[0], known)
+            msg = (
+                f"{words[0]!r} does not run on ranks{hint} (known: {', '.join(known)})"
+            )
+            raise ConfigError(msg)
+        _check(words)
+        python = python_command(args.container)
+        chosen = command(job, words, launcher=args.launcher, python=python)
+        if args.container is not None:
+            _tell_versions(chosen[0], python)
+        if args.print:
+            print(shlex.join(chosen))  # noqa: T201
+            return 0
+        sys.stdout.flush()
+        sys.stderr.write(f"+ {shlex.join(chosen)}\n")
+        sys.stderr.flush()
+        os.environ.setdefault("OMP_NUM_THREADS", str(args.cpus_per_rank))
+        relay_outputs()
+        if args.requeue:
+            ended = run_launcher(chosen)
+            if ended.resumable:
+                requeue()
+            else:
+                report_failure(ended)
+            return ended.code
+        try:  # in place of this process, so that signals reach the launcher
+            os.execv(chosen[0], chosen)
+        except OSError as error:
+            msg = f"cannot start {chosen[0]}: {error.strerror}"
+            raise ConfigError(msg) from error
+
+
+COMMAND = LaunchCommand()
 
 
 def add_placing(parser: Parser) -> None:
@@ -58,7 +115,9 @@ def add_placing(parser: Parser) -> None:
         metavar="N",
         help="ranks in all (default: the tasks of the job, or else 1)",
     )
-    parser.add_argument("--ranks-per-node", type=int, metavar="N")
+    parser.add_argument(
+        "--ranks-per-node", type=int, metavar="N", help="ranks on each node"
+    )
     parser.add_argument(
         "--cpus-per-rank",
         type=int,
@@ -133,9 +192,13 @@ def _tell_versions(launcher: str, python: tuple[str, ...]) -> None:
     sys.stderr.write(f"container: {inside}; launcher: {own or 'unknown'}\n")
 
 
+def _is_parallel(name: str) -> bool:
+    return name in COMMANDS and load_command(name).parallel
+
+
 def _check(words: list[str]) -> None:
     """Refuse a command line that ranks would refuse, before they are started."""
-    from fedapm_mpi.cli.main import COMMANDS, parser  # which imports this
+    from fedapm_mpi.cli.main import parser  # which imports this
 
     if words[0] not in COMMANDS or asks_for_help(words):
         return
@@ -149,44 +212,3 @@ def _check(words: list[str]) -> None:
             msg = f"{error}; options of launch stand before {words[0]}"
             raise ConfigError(msg) from error
         raise
-
-
-def run(args: argparse.Namespace) -> int:
-    """Become the launcher; return only if there is something else to do."""
-    from fedapm_mpi.cli.main import PARALLEL_COMMANDS  # which imports this
-
-    words = args.words[1:] if args.words[:1] == ["--"] else args.words
-    if not words:
-        msg = "say what the ranks are to run, such as: fedapm launch -n 3 train CONFIG"
-        raise ConfigError(msg)
-    job = job_of(args)
-    if job.ranks > 1 and words[0] not in PARALLEL_COMMANDS:
-        hint = did_you_mean(words[0], list(PARALLEL_COMMANDS))
-        known = ", ".join(PARALLEL_COMMANDS)
-        msg = f"{words[0]!r} does not run on ranks{hint} (known: {known})"
-        raise ConfigError(msg)
-    _check(words)
-    python = python_command(args.container)
-    chosen = command(job, words, launcher=args.launcher, python=python)
-    if args.container is not None:
-        _tell_versions(chosen[0], python)
-    if args.print:
-        print(shlex.join(chosen))  # noqa: T201
-        return 0
-    sys.stdout.flush()
-    sys.stderr.write(f"+ {shlex.join(chosen)}\n")
-    sys.stderr.flush()
-    os.environ.setdefault("OMP_NUM_THREADS", str(args.cpus_per_rank))
-    relay_outputs()
-    if args.requeue:
-        ended = run_launcher(chosen)
-        if ended.resumable:
-            requeue()
-        else:
-            report_failure(ended)
-        return ended.code
-    try:  # in place of this process, so that signals reach the launcher
-        os.execv(chosen[0], chosen)
-    except OSError as error:
-        msg = f"cannot start {chosen[0]}: {error.strerror}"
-        raise ConfigError(msg) from error

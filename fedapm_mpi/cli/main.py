@@ -1,14 +1,21 @@
-"""The command ``fedapm``; each of its commands is a module of `commands`."""
+"""The command line ``fedapm``; each command is a module of this package."""
 
-import importlib
+import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from typing import Any
 
 from fedapm_mpi import __version__
 from fedapm_mpi.cli import docstrings as source
 from fedapm_mpi.cli.arguments import Parser, asks_for_help
+from fedapm_mpi.cli.command import (
+    COMMANDS,
+    Command,
+    load_command,
+    parallel_commands,
+)
 from fedapm_mpi.comm import interrupts
 from fedapm_mpi.comm.launch_env import launched_rank, launched_size
 from fedapm_mpi.errors import ConfigError, FedAPMError
@@ -18,44 +25,11 @@ from fedapm_mpi.utils.early_interrupt import INTERRUPTED
 from fedapm_mpi.utils.terminal import Stream, print_error, protected
 from fedapm_mpi.utils.text import format_value
 
-COMMANDS = (
-    "train",
-    "launch",
-    "slurm",
-    "sweep",
-    "prepare",
-    "download",
-    "extract",
-    "inspect",
-    "verify",
-    "doctor",
-    "digest",
-    "report",
-    "convergence",
-    "scale",
-    "algorithms",
-)
-"""The commands, each a module with HELP, add_arguments(parser) and run(args)."""
-
-
 OLD_COMMANDS = {"rate": "convergence"}
 """Old names of commands, which are read but not in the help, and the new ones."""
 
 MAX_NAME_LENGTH = 60
 """Characters of an unknown command that are compared with those that are known."""
-
-PARALLEL_COMMANDS = ("train", "extract", "prepare", "doctor")
-"""Those that run on many ranks, by their main(argv)."""
-
-PRINTING_COMMANDS = (
-    "inspect",
-    "verify",
-    "digest",
-    "report",
-    "convergence",
-    "algorithms",
-)
-"""Those whose result is what they print; others leave it in files."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,52 +71,43 @@ def _by_new_name(arguments: list[str]) -> list[str]:
 
 
 def _run(arguments: list[str], output: Stream) -> int:
-    if arguments[:1] and arguments[0] in _on_ranks():
-        if _tells_only(arguments):
-            return 0
-        command = importlib.import_module(f".{arguments[0]}", __package__)
-        code: int = command.main(arguments[1:])
+    known = bool(arguments) and arguments[0] in COMMANDS
+    command = load_command(arguments[0]) if known else None
+    if command is not None and command.parallel:
+        code = _run_parallel(command, arguments)
     else:
         code = _run_alone(arguments)
     output.flush()
-    if output.error is None or not _prints_its_result(arguments):
+    needed = command is not None and command.must_print(arguments[1:])
+    if output.error is None or not needed:
         return code
-    if not isinstance(output.error, BrokenPipeError):  # as of head, who has enough
+    if not isinstance(output.error, BrokenPipeError):  # as of head, which has enough
         reason = getattr(output.error, "strerror", None) or output.error
         msg = f"cannot write to standard output: {reason}"
         raise FedAPMError(msg)
     return code or FedAPMError.exit_code
 
 
-def _prints_its_result(arguments: list[str]) -> bool:
-    """Return whether a command is for nothing if its output cannot be written."""
-    name, *rest = arguments or [""]
-    if name == "train":
-        return not {"--print-config", "--dry-run"}.isdisjoint(rest)
-    return name in PRINTING_COMMANDS or (name == "slurm" and rest[:1] == ["render"])
+def _run_parallel(command: Command[Any], arguments: list[str]) -> int:
+    """Run a command on every rank; on one process, check its arguments first.
 
-
-def _on_ranks() -> tuple[str, ...]:
-    """Return the commands to start on ranks; prepare needs no MPI unless launched."""
-    alone = launched_size()[0] == 1
-    return tuple(name for name in PARALLEL_COMMANDS if name != "prepare" or not alone)
-
-
-def _tells_only(arguments: list[str]) -> bool:
-    """Check a command line before anything large is loaded; tell help if it asks.
-
-    Under a launcher rank 0 reads it, once ranks can agree on what is wrong with it.
+    Under a launcher rank 0 parses them once ranks can agree on an error. Alone, they
+    are parsed before anything large is imported.
     """
-    several = launched_size()[0] > 1
-    wanted = asks_for_help(arguments)
-    if several and not wanted:
-        return False
-    if launched_rank() == 0:
-        try:
-            parser(arguments[:1]).parse_args(arguments)
-        except SystemExit:
+
+    def parse() -> argparse.Namespace:
+        return parser(arguments[:1]).parse_args(arguments)
+
+    if asks_for_help(arguments):
+        if launched_rank() == 0:
+            with suppress(SystemExit):
+                parse()
             sys.stdout.flush()
-    return wanted
+        return 0
+    if launched_size()[0] > 1:
+        return command.start(arguments[1:], parse)
+    parsed = parse()
+    return command.start(arguments[1:], lambda: parsed)
 
 
 def _run_alone(arguments: list[str]) -> int:
@@ -154,23 +119,30 @@ def _run_alone(arguments: list[str]) -> int:
         if launched_rank() != 0:
             return ConfigError.exit_code
         msg = (
-            f"only {', '.join(PARALLEL_COMMANDS)} run on several ranks, but {variable} "
-            f"is {size}; run this command without a launcher"
+            f"only {', '.join(parallel_commands())} run on several ranks, but "
+            f"{variable} is {size}; run this command without a launcher"
         )
         raise ConfigError(msg)
     try:
         args = parser(arguments[:1]).parse_args(arguments)
     except SystemExit as leaving:  # after help, or the version
         return int(leaving.code or 0)
-    code: int = args.body(args)
-    return code
+    return load_command(arguments[0]).start(arguments[1:], lambda: args)
 
 
 def parser(wanted: Sequence[str] = ()) -> Parser:
-    """Return the parser; only the `wanted` command's own options are loaded.
+    """Return the parser, with the options of one command only.
 
-    With none wanted there are the commands' names and what they do, which is what help
-    tells; no command's module is imported for that.
+    Parameters
+    ----------
+    wanted
+        The command's name. For any other word the parser has all commands with their
+        lines of help, which are read without importing a command's module.
+
+    Raises
+    ------
+    ConfigError
+        If no command is wanted, or there is none of that name.
     """
     top = Parser(
         prog="fedapm",
@@ -192,14 +164,12 @@ def parser(wanted: Sequence[str] = ()) -> Parser:
         raise ConfigError(msg)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     if name in COMMANDS:
-        module = importlib.import_module(f".{name}", __package__)
-        command = commands.add_parser(
-            name, help=module.HELP, description=module.__doc__
-        )
-        module.add_arguments(command)
-        command.set_defaults(body=module.run)
+        description = source.docstring(f"cli.{name}")
+        line = source.constant(f"cli.{name}", "HELP")
+        below = commands.add_parser(name, help=line, description=description)
+        load_command(name).add_arguments(below)
         return top
     for name in COMMANDS:
-        told = source.constant(f"cli.{name}", "HELP")
-        commands.add_parser(name, help=told, add_help=False)
+        line = source.constant(f"cli.{name}", "HELP")
+        commands.add_parser(name, help=line, add_help=False)
     return top

@@ -1,58 +1,27 @@
-"""``fedapm prepare``: from raw data to shards."""
+"""Turn raw data into a prepared data set: shards and a manifest."""
 
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedapm_mpi.cli.arguments import Parser, is_override
+from fedapm_mpi.cli.command import Command
 from fedapm_mpi.comm import SERVER, Communicator, Serial
-from fedapm_mpi.comm.runtime import on_ranks, run_on_server
+from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import printable, short
 
 log = get_logger(__name__)
 
-HELP = "turn raw data into the shards that 'fedapm train' reads, on any number of ranks"
+HELP = "turn raw data into the shards that 'fedapm train' reads; may run under mpiexec"
 
 
 MAX_NOTE_LENGTH = 1000
 """Characters of a note that are printed; those of own sources may have any length."""
-
-
-def add_arguments(parser: Parser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("source", nargs="?", help="name of the source; see --list")
-    add_paths(parser, "the raw data", "where to write")
-    parser.add_argument(
-        "options",
-        nargs="*",
-        metavar="key=value",
-        help="clients, partitioner, partitioner.KEY, shift, shift.KEY, test, val, "
-        "split, seed, shards, store, compression, and the source's own options",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="replace a finished data set"
-    )
-    parser.add_argument(
-        "--list",
-        action="store_true",
-        help="list sources, partitioners and shifts, and end",
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Prepare a data set on this process alone, and print what it is."""
-    order = _read_options(args)
-    return order if isinstance(order, int) else _prepare(Serial(), order)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Prepare a data set on all ranks that a launcher has started."""
-    return on_ranks(lambda comm: _on_ranks(comm, argv))
 
 
 class PrepareOptions(NamedTuple):
@@ -64,51 +33,80 @@ class PrepareOptions(NamedTuple):
     force: bool
 
 
-def _on_ranks(comm: Communicator, argv: Sequence[str]) -> int:
-    def read() -> PrepareOptions | int:
-        parser = Parser(prog="fedapm prepare", description=__doc__)
-        add_arguments(parser)
-        return _read_options(parser.parse_args(list(argv)))
+class PrepareCommand(Command[PrepareOptions]):
+    """Prepare a data set."""
 
-    order = run_on_server(comm, read)
-    return order if isinstance(order, int) else _prepare(comm, order)
+    parallel = True
+    prints_result = False
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command's arguments."""
+        parser.add_argument("source", nargs="?", help="name of the source; see --list")
+        add_paths(parser, "the raw data", "directory of the prepared data set")
+        parser.add_argument(
+            "options",
+            nargs="*",
+            metavar="KEY=VALUE",
+            help="clients, partitioner, partitioner.KEY, shift, shift.KEY, test, val, "
+            "split, seed, shards, store, compression, and options of the source",
+        )
+        parser.add_argument(
+            "--force", action="store_true", help="replace a finished data set"
+        )
+        parser.add_argument(
+            "--list",
+            action="store_true",
+            help="list sources, partitioners and shifts, and stop",
+        )
+
+    def start(
+        self, words: Sequence[str], parse: Callable[[], argparse.Namespace]
+    ) -> int:
+        """Run the command; on one process without MPI, which it does not need."""
+        if launched_size()[0] > 1:
+            return super().start(words, parse)
+        options = self.read(parse())
+        return 0 if options is None else self.run(Serial(), options)
+
+    def read(self, args: argparse.Namespace) -> PrepareOptions | None:
+        """Return what to prepare; print the lists if they are asked for."""
+        if args.list:
+            sys.stdout.write(_parts())
+            return None
+        # Only here: listing and --help do without what preparing needs.
+        from data_prep.pipeline import plan
+
+        source, values = request_of(args, "prepare")
+        wanted = plan(source, values)
+        return PrepareOptions(wanted, args.origin, args.directory, args.force)
+
+    def run(self, comm: Communicator, options: PrepareOptions) -> int:
+        """Prepare the data set and print an overview; return the exit code."""
+        from data_prep.pipeline import prepare
+        from fedapm_mpi.cli.inspect import overview
+
+        manifest, written = prepare(
+            options.wanted,
+            options.origin,
+            options.directory,
+            force=options.force,
+            comm=comm,
+            tell=_told,
+        )
+        if comm.rank == SERVER:
+            if not written:
+                sys.stdout.write(
+                    f"{options.directory} is this very data set: nothing to do\n"
+                )
+            sys.stdout.write(overview(manifest))
+        return 0
 
 
-def _prepare(comm: Communicator, order: PrepareOptions) -> int:
-    from data_prep.pipeline import prepare
-    from fedapm_mpi.cli.inspect import overview
-
-    manifest, written = prepare(
-        order.wanted,
-        order.origin,
-        order.directory,
-        force=order.force,
-        comm=comm,
-        tell=_told,
-    )
-    if comm.rank == SERVER:
-        if not written:
-            sys.stdout.write(
-                f"{order.directory} is this very data set: nothing to do\n"
-            )
-        sys.stdout.write(overview(manifest))
-    return 0
+COMMAND = PrepareCommand()
 
 
 def _told(note: str) -> None:
     log.info("%s", printable(short(note, MAX_NOTE_LENGTH)))
-
-
-def _read_options(args: argparse.Namespace) -> PrepareOptions | int:
-    """Return what a command line asks for; 0 for a list, which is shown."""
-    if args.list:
-        sys.stdout.write(_parts())
-        return 0
-    # Only here: listing and --help do without what preparing needs.
-    from data_prep.pipeline import plan
-
-    source, values = request_of(args, "prepare")
-    return PrepareOptions(plan(source, values), args.origin, args.directory, args.force)
 
 
 def request_of(args: argparse.Namespace, command: str) -> tuple[str, dict[str, Any]]:
@@ -152,7 +150,7 @@ def add_paths(parser: Parser, origin: str, target: str) -> None:
             dest=dest,
             nargs="+",
             action=_PathThenWords,
-            metavar=(what, "key=value"),
+            metavar=(what, "KEY=VALUE"),
             help=text,
         )
     parser.set_defaults(more=[])

@@ -1,77 +1,91 @@
-"""Run a scaling study, report on it, fit a model of its times, and plan with that."""
+"""Run a scaling study, report on it, fit a model of its times, and predict others."""
 
 import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.command import LocalCommand
 
 HELP = "measure how rounds scale: run a study, report, fit, simulate"
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command line."""
-    parts = parser.add_subparsers(metavar="ACTION", required=True)
-    run_ = parts.add_parser("run", help="run every point of a study")
-    run_.add_argument("study", type=Path, metavar="STUDY", help="YAML file of a study")
-    run_.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="its folder (default: runs/STUDY's name)",
-    )
-    run_.set_defaults(part=_run, trust=True)  # what the user names himself
-    report = parts.add_parser("report", help="speed-up, efficiency, phases, figures")
-    report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
-    report.set_defaults(part=_report, trust=False)
-    model = parts.add_parser(
-        "fit", help="fit a model of round times and predict more ranks"
-    )
-    parser.old_actions["model"] = "fit"
-    model.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
-    model.add_argument(
-        "--predict",
-        metavar="RANKS",
-        default="100,1000,10000",
-        help="numbers of client ranks to predict, with commas (default: "
-        "100,1000,10000)",
-    )
-    model.add_argument(
-        "--clients",
-        metavar="N",
-        help="numbers of clients to predict, with commas, such as 1e7 (default: those "
-        "of the data, and per rank that of the weak study)",
-    )
-    model.add_argument(
-        "--ranks-per-node",
-        type=int,
-        metavar="N",
-        help="ranks that share a node (default: as in the largest point)",
-    )
-    model.set_defaults(part=_model)
-    simulate = parts.add_parser("simulate", help="replay the rounds on a platform")
-    simulate.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
-    simulate.add_argument(
-        "platform", type=Path, metavar="PLATFORM", help="YAML file of a machine"
-    )
-    simulate.set_defaults(part=_simulate)
-    for one in (model, simulate):
-        one.add_argument(
-            "--trust",
-            action="store_true",
-            help="import the own parts that the study's folder names",
+class ScaleCommand(LocalCommand):
+    """Run a scaling study, or use one."""
+
+    prints_result = False
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command line."""
+        parts = parser.add_subparsers(metavar="ACTION", required=True)
+        run_ = parts.add_parser("run", help="run every point of a study")
+        run_.add_argument(
+            "study", type=Path, metavar="STUDY", help="YAML file of a study"
         )
+        run_.add_argument(
+            "--out",
+            type=Path,
+            metavar="DIR",
+            help="its folder (default: runs/STUDY's name)",
+        )
+        run_.set_defaults(part=_run, trust=True)  # what the user names himself
+        report = parts.add_parser(
+            "report", help="speed-up, efficiency, phases, figures"
+        )
+        report.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+        report.set_defaults(part=_report, trust=False)
+        model = parts.add_parser(
+            "fit", help="fit a model of round times and predict more ranks"
+        )
+        parser.old_actions["model"] = "fit"
+        model.add_argument("study", type=Path, metavar="DIR", help="a study's folder")
+        model.add_argument(
+            "--predict",
+            metavar="RANKS",
+            default="100,1000,10000",
+            help="numbers of client ranks to predict, with commas (default: "
+            "100,1000,10000)",
+        )
+        model.add_argument(
+            "--clients",
+            metavar="N",
+            help="numbers of clients to predict, with commas, such as 1e7 (default: "
+            "those of the data, and per rank that of the weak study)",
+        )
+        model.add_argument(
+            "--ranks-per-node",
+            type=int,
+            metavar="N",
+            help="ranks that share a node (default: as in the largest point)",
+        )
+        model.set_defaults(part=_model)
+        simulate = parts.add_parser("simulate", help="replay the rounds on a platform")
+        simulate.add_argument(
+            "study", type=Path, metavar="DIR", help="a study's folder"
+        )
+        simulate.add_argument(
+            "platform", type=Path, metavar="PLATFORM", help="YAML file of a machine"
+        )
+        simulate.set_defaults(part=_simulate)
+        for one in (model, simulate):
+            one.add_argument(
+                "--trust",
+                action="store_true",
+                help="import the custom code that the study's folder names",
+            )
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Do the part that was asked for; return the exit code."""
+        from fedapm_mpi.plugins.loader import forbid_imports
+
+        # A folder may be anybody's: reading it runs nothing that it names.
+        reason = f"it is named in {args.study}; if you trust that, add --trust"
+        with nullcontext() if args.trust else forbid_imports(reason):
+            code: int = args.part(args)
+        return code
 
 
-def run(args: argparse.Namespace) -> int:
-    """Do the part that was asked for; return the exit code."""
-    from fedapm_mpi.plugins.loader import forbid_imports
-
-    # A folder may be anybody's: reading it runs nothing that it names.
-    reason = f"it is named in {args.study}; if you trust that, add --trust"
-    with nullcontext() if args.trust else forbid_imports(reason):
-        code: int = args.part(args)
-    return code
+COMMAND = ScaleCommand()
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -107,5 +121,5 @@ def _run(args: argparse.Namespace) -> int:
     study = load(args.study)
     root: Path = args.out or Path("runs") / args.study.stem
     run_points(study, lay_out(study, root))
-    echo(f"all points are finished; go on with: fedapm scale report {root}")
+    echo(f"all points are finished; next: fedapm scale report {root}")
     return 0

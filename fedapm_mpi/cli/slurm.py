@@ -2,17 +2,19 @@
 
     fedapm slurm submit mine.yaml --nodes 3 --ntasks-per-node 2 --time 1:00:00
 
-The script is short and plain, and can be kept, changed and submitted by hand. What
-differs from cluster to cluster is in a site profile.
+The script is short, and can be kept, edited and submitted by hand. Cluster-specific
+settings are in a site profile.
 """
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedapm_mpi.cli.arguments import Parser, split_words
+from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.log import get_logger
 
@@ -24,37 +26,70 @@ if TYPE_CHECKING:
 HELP = "write a job script for SLURM, or submit a run, a sweep or a scaling study"
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command line."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    verbs = parser.add_subparsers(metavar="ACTION", dest="verb", required=True)
-    render = verbs.add_parser("render", help="print the job script")
-    submit = verbs.add_parser("submit", help="submit the job")
-    template = verbs.add_parser(
-        "template", help="print the template of job scripts, to be copied and changed"
-    )
-    template.add_argument("template", choices=("train", "step"), nargs="?")
-    for one in (render, submit):
-        _add_job(one)
-    submit.add_argument(
-        "--prepare",
-        metavar="ARGUMENTS",
-        help="a job before it: what fedapm prepare gets, in one quoted word",
-    )
-    submit.add_argument(
-        "--report",
-        action="store_true",
-        help="a job after it: fedapm report RUN; sweeps have their table in any case",
-    )
-    submit.add_argument(
-        "--after", action="append", default=[], metavar="KIND:JOB",
-        help="wait for another job, such as afterok:17",
-    )  # fmt: skip
+class SlurmCommand(LocalCommand):
+    """Write or submit job scripts."""
+
+    prints_result = False
+
+    def must_print(self, words: Sequence[str]) -> bool:
+        """Return whether the script is printed, and nothing else is done."""
+        return list(words[:1]) == ["render"]
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command line."""
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        verbs = parser.add_subparsers(metavar="ACTION", dest="verb", required=True)
+        render = verbs.add_parser("render", help="print the job script")
+        submit = verbs.add_parser("submit", help="submit the job")
+        template = verbs.add_parser(
+            "template",
+            help="print the template of job scripts, to copy and edit",
+        )
+        template.add_argument("template", choices=("train", "step"), nargs="?")
+        for one in (render, submit):
+            _add_job(one)
+        submit.add_argument(
+            "--prepare",
+            metavar="ARGUMENTS",
+            help="a job before it: the arguments of fedapm prepare, in one quoted word",
+        )
+        submit.add_argument(
+            "--report",
+            action="store_true",
+            help="a job after it: fedapm report RUN (a sweep always writes its table)",
+        )
+        submit.add_argument(
+            "--after", action="append", default=[], metavar="KIND:JOB",
+            help="wait for another job, such as afterok:17",
+        )  # fmt: skip
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Render or submit; return the exit code."""
+        from fedapm_mpi.cluster.slurm.scripts import template_text
+
+        if args.verb == "template":
+            print(template_text(args.template or "train"), end="")  # noqa: T201
+            return 0
+        args.config, args.overrides = split_words([args.config, *args.overrides])
+        _check_kind(args)
+        if args.sweep is not None:
+            return _sweep(args)
+        return _train(args) if args.study is None else _study(args)
+
+
+COMMAND = SlurmCommand()
 
 
 def _add_job(parser: Parser) -> None:
-    parser.add_argument("config", nargs="?", metavar="CONFIG")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="YAML file of the experiment"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="replace a value, such as algorithm.rho=0.1",
+    )
     parser.add_argument(
         "--sweep", type=Path, metavar="SWEEP", help="train the cells of a sweep.yaml"
     )
@@ -62,8 +97,8 @@ def _add_job(parser: Parser) -> None:
         "--study",
         type=Path,
         metavar="STUDY",
-        help="run the points of a scaling study, one job each, one after the other; as "
-        "many nodes as --ntasks-per-node makes of a point's ranks",
+        help="run the points of a scaling study, one job each, one after the other; "
+        "the number of nodes is a point's ranks over --ntasks-per-node",
     )
     parser.add_argument(
         "--max-concurrent",
@@ -72,12 +107,14 @@ def _add_job(parser: Parser) -> None:
         help="cells at the same time",
     )
     parser.old_flags["--at-once"] = "--max-concurrent"
-    parser.add_argument("--nodes", type=int, metavar="N", help="(default: 1)")
+    parser.add_argument(
+        "--nodes", type=int, metavar="N", help="nodes of a job (default: 1)"
+    )
     parser.add_argument(
         "--ntasks-per-node",
         type=int,
         metavar="N",
-        help="ranks on each node; with --ntasks at most",
+        help="ranks on each node; with --ntasks, at most",
     )
     parser.add_argument(
         "--ntasks",
@@ -86,39 +123,27 @@ def _add_job(parser: Parser) -> None:
         help="ranks in all, where nodes have unequal numbers",
     )
     parser.add_argument(
-        "--time", default="1:00:00", help="limit of one start (default: 1:00:00)"
+        "--time", default="1:00:00", help="time limit of a job (default: 1:00:00)"
     )
     parser.add_argument(
         "--site",
         type=Path,
         metavar="FILE",
-        help="site profile (default: that which FEDAPM_SITE names, or none)",
+        help="site profile (default: the one that FEDAPM_SITE names, if any)",
     )
-    parser.add_argument("--job-name", metavar="NAME")
+    parser.add_argument(
+        "--job-name", metavar="NAME", help="(default: the name of the file)"
+    )
     parser.add_argument(
         "--run-dir",
         metavar="DIR",
-        help="the run, new or to go on with (default: OUT/NAME-$SLURM_JOB_ID)",
+        help="run directory, new or to resume (default: OUT/NAME-$SLURM_JOB_ID)",
     )
     parser.add_argument(
         "--out",
-        help="folder of runs and of what jobs print (default: runs); of a study its "
-        "own (default: runs/ and the name of its file)",
+        help="folder of runs and of the jobs' output (default: runs); with --study, "
+        "the study's folder (default: runs/ and the name of its file)",
     )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Render or submit; return the exit code."""
-    from fedapm_mpi.cluster.slurm.scripts import template_text
-
-    if args.verb == "template":
-        print(template_text(args.template or "train"), end="")  # noqa: T201
-        return 0
-    args.config, args.overrides = split_words([args.config, *args.overrides])
-    _check_kind(args)
-    if args.sweep is not None:
-        return _sweep(args)
-    return _train(args) if args.study is None else _study(args)
 
 
 def _check_kind(args: argparse.Namespace) -> None:
@@ -252,7 +277,7 @@ def _study(args: argparse.Namespace) -> int:
     every = points_of if args.verb == "render" else lay_out
     points = [point for point in every(study, folder) if not point.finished]
     if not points:
-        echo(f"all points are finished; go on with: fedapm scale report {folder}")
+        echo(f"all points are finished; next: fedapm scale report {folder}")
         return 0
     site = replace(read_site(args.site), cpus_per_task=study.cpus_per_rank)
     if study.launcher != "auto":

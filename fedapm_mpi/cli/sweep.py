@@ -13,30 +13,38 @@ import argparse
 from pathlib import Path
 
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError
 from fedapm_mpi.utils.log import get_logger
 
 log = get_logger(__name__)
 
-HELP = "train all cells of a sweep, or gather their results in one table"
+HELP = "train all cells of a sweep, or collect their results in one table"
 
 
-def add_arguments(parser: Parser) -> None:
-    """Declare the command line."""
-    from fedapm_mpi.cli.launch import add_placing
+class SweepCommand(LocalCommand):
+    """Train the cells of a sweep, or gather their results."""
 
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    verbs = parser.add_subparsers(metavar="ACTION", dest="verb", required=True)
-    run_all = verbs.add_parser("run", help="train the cells that are not finished")
-    table = verbs.add_parser("table", help="gather the results in OUT/sweep.csv")
-    for one in (run_all, table):
-        one.add_argument("sweep", type=Path, metavar="SWEEP", help="the sweep.yaml")
-    add_placing(run_all)
+    prints_result = False
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Declare the command line."""
+        from fedapm_mpi.cli.launch import add_placing
+
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        verbs = parser.add_subparsers(metavar="ACTION", dest="verb", required=True)
+        run_all = verbs.add_parser("run", help="train the cells that are not finished")
+        table = verbs.add_parser("table", help="collect the results in OUT/sweep.csv")
+        for one in (run_all, table):
+            one.add_argument("sweep", type=Path, metavar="SWEEP", help="the sweep.yaml")
+        add_placing(run_all)
+
+    def execute(self, args: argparse.Namespace) -> int:
+        """Train or gather; return the exit code."""
+        return _run_cells(args) if args.verb == "run" else _table(args.sweep)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Train or gather; return the exit code."""
-    return _run_cells(args) if args.verb == "run" else _table(args.sweep)
+COMMAND = SweepCommand()
 
 
 def _run_cells(args: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ from fedapm_mpi.data.table import (
 )
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.atomic_io import fsync_path, open_new, why_not_written
+from fedapm_mpi.utils.new_folders import no_empty_folders
 
 _SHARD_NAME = re.compile(r"shard-\d{5,}-of-\d{5,}\.h5(\.partial)?")
 
@@ -86,23 +87,39 @@ def write_dataset(
         sample, or the directory holds a finished data set or cannot be written.
     """
     target, ranks = Path(directory), comm or Serial()
+    with no_empty_folders(target):
+        manifest, ranges = _plan(
+            target, table, splits, client_names, shards, force, ranks
+        )
+        manifest = _with_origin(manifest, target, partitioner, preparation, seed)
+        return _write_all(target, table, splits, ranges, manifest, compression, ranks)
+
+
+def _plan(
+    target: Path,
+    table: Table,
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+    client_names: Sequence[str] | None,
+    shards: int | None,
+    force: bool,
+    ranks: Communicator,
+) -> tuple[Manifest, list[tuple[int, int]]]:
+    """Check everything; return a manifest without files, and each file's clients.
+
+    A collective call.
+    """
     error: DataError | None = None
     try:
         check_table(table, splits)
-        _refuse_finished(target, force=force)
+        if (target / MANIFEST).exists() and not force:
+            msg = f"{target} already holds a finished data set; choose another one"
+            raise DataError(msg)
         manifest = _describe(table, splits, client_names)
         ranges = shard_ranges(_client_bytes(manifest, table), shards)
     except DataError as caught:
         error = caught
     ranks.raise_collectively(error)
-    manifest = _with_origin(manifest, target, partitioner, preparation, seed)
-    return _write_all(target, table, splits, ranges, manifest, compression, ranks)
-
-
-def _refuse_finished(target: Path, *, force: bool) -> None:
-    if (target / MANIFEST).exists() and not force:
-        msg = f"{target} already holds a finished data set; choose another one"
-        raise DataError(msg)
+    return manifest, ranges
 
 
 def _client_bytes(manifest: Manifest, table: Table) -> NDArray[np.int64]:

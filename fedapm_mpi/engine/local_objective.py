@@ -8,7 +8,6 @@ import torch
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from fedapm_mpi.algorithms.base import Block, LocalBudget
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import autocast, seed_dropout
 from fedapm_mpi.engine.feature_cache import (
@@ -22,6 +21,7 @@ from fedapm_mpi.engine.model_outputs import checked_outputs
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
+from fedapm_mpi.optim.local import Block, LocalBudget
 from fedapm_mpi.tasks import Task
 from fedapm_mpi.utils.rng import generator, torch_seed
 

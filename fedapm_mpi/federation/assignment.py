@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.optim.batching import Batching
+from fedapm_mpi.optim.local import LocalBudget
 from fedapm_mpi.placements.cost import cost as by_cost
 
 

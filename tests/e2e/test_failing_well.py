@@ -233,7 +233,7 @@ def test_flipped_bits_that_a_diagnostic_reads(done):
     ("name", "code", "text"),
     [
         ("no-file", 2, "nothing.yaml: No such file or directory"),
-        ("no-config", 2, "name a CONFIG file, or a run to go on with"),
+        ("no-config", 2, "name a CONFIG file, or a run to continue"),
         ("not-a-mapping", 2, "list.yaml must hold keys and values, not a list"),
         ("not-yaml", 2, "broken.yaml is not valid YAML"),
         ("override", 2, "override 'rounds' is not of the form key=value"),

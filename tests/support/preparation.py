@@ -1,8 +1,8 @@
 """Prepare data by the command, and read everything that was written."""
 
-import argparse
-
 from fedapm_mpi.cli import prepare as prepare_command
+from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.comm import Serial
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader, verify_checksums
 
@@ -11,9 +11,11 @@ N = 120
 
 
 def command(module, *words):
-    parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    return module.run(parser.parse_args([str(word) for word in words]))
+    parser = Parser()
+    module.COMMAND.add_arguments(parser)
+    args = parser.parse_args([str(word) for word in words])
+    options = module.COMMAND.read(args)
+    return 0 if options is None else module.COMMAND.run(Serial(), options)
 
 
 def prepare(source, origin, directory, *options):

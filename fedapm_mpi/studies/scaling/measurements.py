@@ -1,15 +1,13 @@
 """Measurements of the finished points of a study, from their run directories."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.analysis.run import open_records
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.studies.scaling.points import Point
 from fedapm_mpi.utils.log import get_logger
@@ -100,26 +98,25 @@ def read_point(point: Point, warm_up: int) -> Measurements:
 
 
 def _read_point(point: Point, warm_up: int) -> Measurements:
-    reader = open_records(point.run)
-    for note in reader.notes():
+    run = Run.load(point.run)
+    for note in run.notes:
         log.info("%s", note)
     records = [
         record
-        for record in reader
+        for record in run.records
         if record["round"] > warm_up and record.get("wall_seconds") is not None
     ]
     if not records:
         msg = f"{point.run} has no round with a wall time; was it made by an older run?"
         raise DataError(msg)
-    digest = point.run / "final" / "digest.txt"
-    origin = _origin(point.run / "provenance.json")
+    origin = run.provenance
     sizes = records[-1]["bytes"]
     shares = origin["nodes_that_share"] or range(point.ranks)
     nodes = tuple(-1 if rank == 0 else node for rank, node in enumerate(shares))
     ends = [r for r in records if "evaluate" in r["seconds"]]
     return Measurements(
         point=point,
-        digest=digest.read_text("utf-8", "replace").strip(),
+        digest=run.digest,
         clients=sum(origin["clients_per_rank"]),
         broadcast_bytes=sizes["broadcast"],
         reduce_bytes=sizes["reduce"],
@@ -144,15 +141,6 @@ def _phases(records: Sequence[dict[str, Any]]) -> dict[str, Array]:
     phases = taken | {"work": mean, "imbalance": np.maximum(0.0, slowest - mean)}
     phases["idle"] = np.maximum(0.0, wall - evaluate - sum(phases.values()))
     return {name: phases[name] for name in PHASES}
-
-
-def _origin(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"cannot read {path} ({error}); was it edited?"
-        raise DataError(msg) from error
-    return values
 
 
 def _oversubscription(ranks: Sequence[dict[str, Any]]) -> float:

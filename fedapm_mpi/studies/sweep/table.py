@@ -1,18 +1,14 @@
 """The runs of a sweep in one table: what was replaced, and what came of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedapm_mpi.analysis.comparison import COLUMNS, OPTIONAL_COLUMNS
-from fedapm_mpi.analysis.run import last_round
-from fedapm_mpi.errors import DataError
-from fedapm_mpi.storage.final_state import read_digest
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.studies.sweep.grid import Cell
 from fedapm_mpi.tasks import LOSS, MetricSet
-from fedapm_mpi.tracking.metric_set import read_metric_set
-from fedapm_mpi.tracking.records import FILE, Records
-from fedapm_mpi.tracking.summary import share_of_clients, summarize_run
+from fedapm_mpi.tracking.summary import share_of_clients
 from fedapm_mpi.utils.atomic_io import write_csv
 
 
@@ -20,24 +16,17 @@ def row_of(cell: Cell) -> dict[str, Any]:
     """Return a cell's line: its values, how far it is, its figures and its digest."""
     row: dict[str, Any] = {"cell": cell.name, **cell.values, "state": "not started"}
     row |= {"rounds": 0, "missing_rounds": 0, "seconds": None, "digest": None}
-    try:
-        reader = Records(cell.run)
-        records = list(reader)
-    except OSError as error:
-        msg = f"cannot read {cell.run / FILE}: {error.strerror}"
-        raise DataError(msg) from error
-    last = last_round(cell.run, reader)
-    metrics = read_metric_set(cell.run)
-    if last >= 0 or cell.finished:
-        summary = summarize_run(records, metrics, last if last >= 0 else None)
+    run = Run(cell.run)
+    if run.last_round >= 0 or cell.finished:
+        summary = run.summary
         row["missing_rounds"] = summary["num_missing_rounds"]
         row["rounds"] = summary["rounds"]
         row["state"] = "finished" if cell.finished else "not finished"
-        row["seconds"] = sum(_seconds(record) for record in records)
+        row["seconds"] = sum(_seconds(record) for record in run.records)
         row["num_clients"] = summary.get("num_clients")
-        row |= _values(summary, metrics)
+        row |= _values(summary, run.metrics)
     if cell.finished:
-        row["digest"] = read_digest(cell.run)
+        row["digest"] = run.digest
     return row
 
 
@@ -50,7 +39,7 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 def headline_of(cells: Sequence[Cell]) -> str:
     """Return the most important metric of the first cell that has started."""
     started = (cell for cell in cells if cell.run.is_dir())
-    return read_metric_set(next(started, cells[0]).run).headline
+    return Run(next(started, cells[0]).run).metrics.headline
 
 
 def shown(
@@ -69,7 +58,7 @@ def shown(
     return lines
 
 
-def _values(summary: dict[str, Any], metrics: MetricSet) -> dict[str, Any]:
+def _values(summary: Mapping[str, Any], metrics: MetricSet) -> dict[str, Any]:
     return {
         f"{metric}_{column}": summary.get(metric, {}).get(key)
         for metric in metrics.names

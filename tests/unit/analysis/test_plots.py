@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from fedapm_mpi.analysis.run_data import read_runs
+from fedapm_mpi.analysis.comparison import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError
 from tests.support.data.written_runs import write_run

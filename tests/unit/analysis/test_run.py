@@ -1,13 +1,14 @@
 """Damaged and hostile run directories: a sentence and an exit code, no more."""
 
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from fedapm_mpi.analysis.run import load_client_model, read_config
+from fedapm_mpi.analysis.run import Run, load_client_model, read_config
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.diff import config_diff
@@ -38,6 +39,40 @@ def trained(toy, tmp_path_factory):
 def run(trained, tmp_path):
     shutil.copytree(trained[1], tmp_path / "run")
     return tmp_path / "run"
+
+
+def test_a_run_is_read_as_a_whole(trained, run):
+    found = Run.load(str(run))
+    assert found.label == "run"
+    assert found.config.algorithm == trained[0].algorithm
+    assert [record["round"] for record in found.records] == [0, 1, 2]
+    assert found.curve("train_loss")[0] == [1, 2]
+    assert (found.last_round, found.notes) == (2, [])
+    assert found.summary == json.loads((run / "summary.json").read_text())
+    assert [row["client"] for row in found.clients] == list(range(8))
+    assert found.provenance["manifest"]["dataset"]
+    assert found.digest == digest_of(run)
+    theirs = load_client_model(run, 3).state_dict()
+    for name, tensor in found.client_model(3).state_dict().items():
+        assert tensor.equal(theirs[name])
+
+
+def test_a_killed_run_is_read_without_its_torn_line(run):
+    path = run / "rounds.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    (run / "summary.json").unlink()
+    found = Run.load(run)
+    assert [record["round"] for record in found.records] == [0, 1]
+    assert (found.last_round, found.notes) == (1, [])
+
+
+def test_what_is_no_run(tmp_path):
+    with pytest.raises(DataError, match=r"No such file or directory.*not a run direct"):
+        Run.load(tmp_path)
+    assert Run(tmp_path).records == []  # a run that is not started yet
+    assert Run(tmp_path).last_round == -1
+    with pytest.raises(DataError, match=r"provenance\.json"):
+        _ = Run(tmp_path).provenance
 
 
 def flip(path):

@@ -3,7 +3,14 @@
 import pytest
 
 from fedapm_mpi.cli import doctor
+from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.errors import ConfigError
+
+
+def read(words):
+    parser = Parser()
+    doctor.COMMAND.add_arguments(parser)
+    return doctor.COMMAND.read(parser.parse_args(words))
 
 
 @pytest.mark.parametrize(
@@ -20,14 +27,14 @@ from fedapm_mpi.errors import ConfigError
 def test_mistakes_on_the_command_line(words, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=told):
-        doctor._read_order(words)
+        read(words)
 
 
 def test_the_folder_of_runs_is_looked_at_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert doctor._read_order([]).folder == tmp_path
+    assert read([]).folder == tmp_path
     (tmp_path / "runs").mkdir()
-    assert doctor._read_order([]).folder == tmp_path / "runs"
+    assert read([]).folder == tmp_path / "runs"
 
 
 @pytest.mark.parametrize(
@@ -35,4 +42,4 @@ def test_the_folder_of_runs_is_looked_at_where_there_is_one(tmp_path, monkeypatc
     [([], 60), (["--timeout", "3", "x"], 3), (["--timeout", "x"], 60)],
 )
 def test_every_rank_reads_the_timeout_for_itself(words, seconds):
-    assert doctor._timeout(words) == seconds
+    assert doctor.read_timeout(words) == seconds

@@ -62,7 +62,7 @@ def test_the_script_says_what_it_would_run():
 @pytest.mark.parametrize(
     ("words", "variables", "told"),
     [
-        ([], {}, "say what the ranks are to run"),
+        ([], {}, "name the command of the ranks"),
         (["-n", 0, "train", "x"], {}, "-n must be at least 1, not 0"),
         (["-n", 2, "trian", "x"], {}, "does not run on ranks; did you mean 'train'?"),
         (["train", "x"], {"FEDAPM_VENV": "nowhere"}, "there is no nowhere/bin/python"),

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from fedapm_mpi.cli.main import COMMANDS, main
+from fedapm_mpi.cli.command import COMMANDS
+from fedapm_mpi.cli.main import main
 
 LARGE = ("torch", "pydantic", "rich", "ruamel", "jinja2", "mpi4py", "h5py", "scipy")
 """Libraries that help and lists do without."""

@@ -32,7 +32,7 @@ def test_a_value_is_never_taken_for_a_run(
     (tmp_path / "plain").write_text("a file without an ending\n")
     (tmp_path / "rounds=6").mkdir()
     found = Parser()
-    train.add_arguments(found)
+    train.COMMAND.add_arguments(found)
     args = found.parse_args(words.split())
     assert args.resume == resume
     named, rest = split_words([args.config, *args.overrides])

@@ -1,19 +1,17 @@
 """``fedapm verify`` from end to end."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_prep.pipeline import plan, prepare
-from fedapm_mpi.cli import verify as command
+from fedapm_mpi.cli import verify as verify_command
+from tests.support.preparation import command
 
 
 def run(directory, *words):
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(directory), *words]))
+    return command(verify_command, directory, *words)
 
 
 @pytest.fixture

@@ -78,10 +78,11 @@ def test_an_interrupted_rank_says_a_sentence(capsys):
 
 @pytest.mark.parametrize("command", ["report", "inspect", "sweep", "scale", "prepare"])
 def test_other_commands_are_interrupted(command, monkeypatch, capsys):
-    def interrupted(arguments):
+    def interrupted(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_run_alone", interrupted)
+    monkeypatch.setattr(cli, "_run_parallel", interrupted)
     assert cli.main([command]) == 130
     assert capsys.readouterr().err == INTERRUPTED
 

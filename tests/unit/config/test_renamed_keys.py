@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from fedapm_mpi.analysis.run import load_client_model, recompute_digest
-from fedapm_mpi.cli.train import _newest_run
+from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.cluster.site import read_site
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import load, validate
@@ -140,7 +140,7 @@ def test_a_run_under_old_names_is_read_and_continued(config, tmp_path):
     assert recompute_digest(run) == digest_of(run)
     assert load_client_model(run, 0) is not None
     checked = validate(config, "test")
-    assert _newest_run(tmp_path / "out", checked.plain()) == run
+    assert newest_run(tmp_path / "out", checked.plain()) == run
     assert train(Serial(), checked, directory=run, resume=True) == 0
     assert digest_of(run) == digest_of(tmp_path / "unbroken")
     written = yaml.safe_load((run / "config.yaml").read_text())

@@ -1,6 +1,5 @@
 """``fedapm verify``: damage is found, also what a checksum made after it would hide."""
 
-import argparse
 import dataclasses
 from collections import Counter
 
@@ -10,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.pipeline import plan, prepare
-from fedapm_mpi.cli import verify as command
+from fedapm_mpi.cli import verify as verify_command
 from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.table import Table, column
@@ -18,12 +17,11 @@ from fedapm_mpi.data.verify import find_duplicates, join, verify
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from tests.support.data.resealing import make_old, reseal
+from tests.support.preparation import command
 
 
 def run(directory, *words):
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args([str(directory), *words]))
+    return command(verify_command, directory, *words)
 
 
 @pytest.fixture
@@ -234,7 +232,7 @@ def test_equal_rows_of_a_table_are_no_fault(tmp_path, capsys, old):
         in out
     )
     assert "1 sample equals another one of the same client and split" in out
-    assert ("where samples come from was not written" in out) == old
+    assert ("the origin of samples was not recorded" in out) == old
     assert ("no sample is in two splits or with two clients" in out) == (not old)
 
 

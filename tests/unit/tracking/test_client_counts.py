@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedapm_mpi.analysis.comparison import COLUMNS, notes, table_rows
+from fedapm_mpi.analysis.comparison import COLUMNS, notes, read_runs, table_rows
 from fedapm_mpi.analysis.plots import draw_clients
-from fedapm_mpi.analysis.run_data import read_runs
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
@@ -163,7 +162,9 @@ def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_
     runs = read_runs([first, second])
     (line,) = (s for s in notes(runs) if "different numbers" in s)
     assert "a 3 of 4, b 4 of 4" in line
-    draw_clients([replace(runs[0], split="val"), runs[1]], tmp_path / "drawn")
+    evaluation = replace(runs[0].config.evaluation, split="val")
+    runs[0].config = replace(runs[0].config, evaluation=evaluation)
+    draw_clients(runs, tmp_path / "drawn")
     assert "own validation or test part" in (tmp_path / "drawn.svg").read_text()
     rows = [dict(zip(COLUMNS, row[2:], strict=True)) for row in table_rows(runs)]
     assert [row["clients"] for row in rows[:2]] == ["3 of 4", "4 of 4"]
@@ -184,11 +185,10 @@ def test_records_of_before_there_were_counts_are_read(tmp_path):
 
 def test_a_loss_of_zero_is_an_evaluation_too(tmp_path):
     (run,) = read_runs([write_run(tmp_path / "run")])
-    records = [{"round": t, "loss": 0.0, "clients": 3} for t in (1, 2)]
-    assert replace(run, records=records).evaluated() == "3"
-    assert (
-        replace(run, records=[*records, {"round": 3, "clients": 9}]).evaluated() == "3"
-    )
+    run.records = [{"round": t, "loss": 0.0, "clients": 3} for t in (1, 2)]
+    assert run.evaluated() == "3"
+    run.records.append({"round": 3, "clients": 9})
+    assert run.evaluated() == "3"
 
 
 def test_means_over_evaluations_of_changing_clients_are_told():

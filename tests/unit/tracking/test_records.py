@@ -6,9 +6,8 @@ import shutil
 
 import pytest
 
-from fedapm_mpi.analysis.comparison import notes
-from fedapm_mpi.analysis.run import read_records
-from fedapm_mpi.analysis.run_data import read_runs
+from fedapm_mpi.analysis.comparison import notes, read_runs
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
@@ -173,7 +172,7 @@ def test_something_else_by_the_name_is_one_sentence(tmp_path, kind):
     with pytest.raises(WriteError, match="cannot read"):
         RunDirectory(tmp_path).truncate_after(3)
     with pytest.raises(DataError, match="is not a run directory"):
-        read_records(tmp_path)
+        Run.load(tmp_path)
     if kind != "pipe":
         with pytest.raises(WriteError, match="cannot write"):
             RunDirectory(tmp_path).add({"round": 0})

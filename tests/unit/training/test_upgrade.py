@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from fedapm_mpi.cli.train import _newest_run
+from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
@@ -123,7 +123,7 @@ def test_another_algorithm_is_not_filled_in(config, tmp_path):
     assert lines == ["  algorithm.name: fedapm -> fedalt"]
 
 
-def test_the_newest_run_of_an_experiment_may_be_older_than_an_option(config, tmp_path):
+def test_thenewest_run_of_an_experiment_may_be_older_than_an_option(config, tmp_path):
     run(config, tmp_path / "out" / "old")
     aged(tmp_path / "out" / "old")
     for name, text in {
@@ -133,7 +133,7 @@ def test_the_newest_run_of_an_experiment_may_be_older_than_an_option(config, tmp
         (tmp_path / "out" / name).mkdir()
         (tmp_path / "out" / name / "config.yaml").write_text(text)
     same = validate(config | {"placement": "cost", "rounds": 9}, "test").plain()
-    assert _newest_run(tmp_path / "out", same) == tmp_path / "out" / "old"
+    assert newest_run(tmp_path / "out", same) == tmp_path / "out" / "old"
     other = validate(config | {"seed": 2}, "test").plain()
     with pytest.raises(ConfigError, match="no run of this experiment"):
-        _newest_run(tmp_path / "out", other)
+        newest_run(tmp_path / "out", other)

@@ -1,6 +1,7 @@
 """Figures of a scaling study against closed forms, and what a report says."""
 
 import csv
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def study(tmp_path, toy):
     for point in points:
         ideal = 0.4 / point.client_ranks if point.kind == "strong" else 0.1
         clients = point.config.clients or 8
-        pretend(point, ideal * (1 + point.repetition), point.kind + "0" * 60, clients)
+        digest = sha256(point.kind.encode()).hexdigest()
+        pretend(point, ideal * (1 + point.repetition), digest, clients)
     return study, points
 
 
@@ -104,22 +106,22 @@ def test_a_report_says_what_was_measured(study, tmp_path, capsys):
 
 def test_digests_that_differ_are_an_error(study, tmp_path, capsys):
     point = study[1][1]
-    (point.run / "final" / "digest.txt").write_text("other\n")
+    (point.run / "final" / "digest.txt").write_text("e" * 64)
     assert cli.main(["scale", "report", str(tmp_path / "out")]) == 70
     told = capsys.readouterr().out
     assert "the strong study ended with different digests: " in told
-    assert f"other ({point.name})" in told.replace("\n", "")
+    assert f"eeeeeeeeeeee ({point.name})" in told.replace("\n", "")
     assert "digests agree" not in told
 
 
 def test_points_of_other_work_may_differ_but_not_their_repetitions(study):
     _, points = study
     weak = [p for p in points if p.kind == "weak"]
-    (weak[0].run / "final" / "digest.txt").write_text("one\n")
-    (weak[3].run / "final" / "digest.txt").write_text("one\n")
+    (weak[0].run / "final" / "digest.txt").write_text("1" * 64)
+    (weak[3].run / "final" / "digest.txt").write_text("1" * 64)
     assert weak[0].case == weak[3].case
     assert not differing(read_points(points, 1)[0])
-    (weak[3].run / "final" / "digest.txt").write_text("two\n")
+    (weak[3].run / "final" / "digest.txt").write_text("2" * 64)
     (told,) = differing(read_points(points, 1)[0])
     assert told.startswith("weak-1 ended with different digests")
 

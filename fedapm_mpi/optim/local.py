@@ -1,0 +1,261 @@
+"""Local optimization: a client's objective, the length of a phase, and its steps."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+from fedapm_mpi.optim.optimizers.base import LocalOptimizer
+from fedapm_mpi.optim.optimizers.sgd import SGD
+
+Block = Literal["shared", "personal", "both"]
+"""The parameters that a phase trains."""
+
+Phase = Literal["personal", "shared", "joint"]
+"""A local phase; it addresses the order of samples."""
+
+PLAIN_SGD = SGD()
+
+
+@dataclass(frozen=True)
+class LocalBudget:
+    """Length of a local phase: exactly one of epochs, steps, or a tolerance."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    epochs: int | None = None
+    """Passes over the client's training samples."""
+
+    steps: int | None = None
+    """Gradient steps; epochs are begun as needed."""
+
+    xi: float | None = None
+    r"""First tolerance :math:`\xi_i^0` of the squared gradient norm (u phase only)."""
+
+    decay: float | None = None
+    r"""Factor :math:`\mu_i` of the tolerance at each participation, in (0, 1)."""
+
+    max_epochs: int | None = None
+    """Most epochs to spend on reaching the tolerance."""
+
+    def __post_init__(self) -> None:
+        given = [self.epochs, self.steps, self.xi]
+        if sum(value is not None for value in given) != 1:
+            msg = "give exactly one of epochs, steps, xi"
+            raise ValueError(msg)
+        counts = {"epochs": self.epochs, "steps": self.steps}
+        counts["max_epochs"] = self.max_epochs
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                msg = f"{name} must be at least 1, got {value}"
+                raise ValueError(msg)
+        if len({self.xi is None, self.decay is None, self.max_epochs is None}) > 1:
+            msg = "xi, decay and max_epochs belong together: give all three or none"
+            raise ValueError(msg)
+        if self.decay is not None and not 0 < self.decay < 1:
+            msg = f"decay must be in (0, 1), got {self.decay}"
+            raise ValueError(msg)
+        if self.xi is not None and not self.xi > 0:
+            msg = f"xi must be positive, got {self.xi}"
+            raise ValueError(msg)
+
+
+def budgets(options: Any) -> dict[str, LocalBudget]:
+    """Return a dataclass's fields that hold a `LocalBudget`, by name."""
+    values = ((field.name, getattr(options, field.name)) for field in fields(options))
+    return {name: value for name, value in values if isinstance(value, LocalBudget)}
+
+
+def forbid_tolerance(**given: LocalBudget) -> None:
+    """Check that phases end after a number of epochs or steps.
+
+    Raises
+    ------
+    ValueError
+        If a budget has a tolerance; the message names it.
+    """
+    for name, budget in given.items():
+        if budget.xi is not None:
+            msg = f"{name} takes epochs or steps; only fedapm's shared_work knows xi"
+            raise ValueError(msg)
+
+
+class Objective(Protocol):
+    """A client's training loss f_i as a function of two flat vectors."""
+
+    shared: Tensor
+    """(d_shared,) where gradients are taken; steps change it in place."""
+
+    personal: Tensor
+    """(d_personal,) likewise."""
+
+    def batches(self, phase: Phase, budget: LocalBudget, size: int, /) -> Iterator[Any]:
+        """Yield mini-batches, in another order in each epoch; size 0 is the full batch.
+
+        The last batch of an epoch may be smaller, or larger by less than a batch, as
+        the configuration's ``last_batch`` says. For a budget with a tolerance, yield
+        `max_epochs` epochs. During a phase of one block, leave the other block as it
+        is: layers ahead of all that is trained may be evaluated once for all passes.
+        """
+        ...
+
+    def gradient(self, block: Block, batch: Any, /) -> Tensor:
+        """Return the gradient of the batch's mean loss in one block, or in both.
+
+        Shapes (d_shared,), (d_personal,) or (d_shared + d_personal,), the shared
+        block first; a buffer that the next call overwrites. Raises `TrainingError`
+        if the loss is not finite; on a GPU, `batches` does at the end of a phase.
+        """
+        ...
+
+    def full_gradient(self, block: Block, /) -> Tensor:
+        """Return the gradient of the mean loss over all training samples."""
+        ...
+
+
+GradientHook = Callable[[Tensor, Tensor], object]
+"""``hook(gradient, vector)`` changes a block's gradient, (d,), in place.
+
+That is where proximal terms, duals and control variates come in."""
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def minimize(
+    problem: Objective,
+    block: Block,
+    budget: LocalBudget,
+    *,
+    batch_size: int,
+    lr: float,
+    lr_personal: float | None = None,
+    weight_decay: float | None = None,
+    gradient_hook: GradientHook | None = None,
+    personal_hook: GradientHook | None = None,
+    steps_per_batch: int = 1,
+    after_batch: Callable[[], object] = _do_nothing,
+    solved: Callable[[], bool] | None = None,
+    optimizer: LocalOptimizer = PLAIN_SGD,
+) -> int:
+    """Take gradient steps on one block of a local problem, or on both, in place.
+
+    Parameters
+    ----------
+    problem
+        The local problem; its vectors are the start, and then the result.
+    block
+        The block to train; both are stepped jointly, from gradients at one point.
+    budget
+        Length of the phase.
+    batch_size
+        Samples in a mini-batch; 0 is the full batch.
+    lr, lr_personal
+        Step sizes of the shared and of the personal block; the latter's is `lr` unless
+        given.
+    weight_decay
+        L2 decay, added to the gradients ahead of the hooks; `None` adds nothing.
+    gradient_hook, personal_hook
+        Change the gradient in the shared block, and in the personal block.
+    steps_per_batch, after_batch
+        Steps on each mini-batch, and what to call after them.
+    solved
+        Returns whether the tolerance of the budget is met; called after each epoch.
+    optimizer
+        Turns gradients into steps.
+
+    Returns
+    -------
+    int
+        The number of steps; 0 for a client without samples.
+    """
+    lr_v = lr if lr_personal is None else lr_personal
+    shared, personal = (lr, gradient_hook), (lr_v, personal_hook)
+    trained = _trained(problem, block, optimizer, shared, personal)
+    steps = 0
+    for batch in _batches(problem, block, budget, batch_size, solved):
+        for _ in range(steps_per_batch):
+            whole = problem.gradient(block, batch)
+            for one in trained:
+                one.step(whole, weight_decay, optimizer)
+            steps += 1
+        after_batch()
+    return steps
+
+
+def _batches(
+    problem: Objective,
+    block: Block,
+    budget: LocalBudget,
+    size: int,
+    solved: Callable[[], bool] | None,
+) -> Iterator[Any]:
+    """Yield the mini-batches of a phase, until a tolerance is met if there is one."""
+    phase: Phase = "joint" if block == "both" else block
+    if solved is None:
+        yield from problem.batches(phase, budget, size)
+        return
+    for _ in range(budget.max_epochs or 1):
+        yield from problem.batches(phase, LocalBudget(epochs=1), size)
+        if solved():
+            return
+
+
+class _Trained(NamedTuple):
+    """A block that a phase steps."""
+
+    vector: Tensor
+    lr: float
+    hook: GradientHook | None
+    place: slice | None
+    """Place of the block's gradient in that of both; `None` where one is trained."""
+
+    state: dict[str, Tensor]
+    """State of the optimizer."""
+
+    def step(
+        self, gradients: Tensor, weight_decay: float | None, optimizer: LocalOptimizer
+    ) -> None:
+        """Take a step, given the loss's gradient in all trained blocks."""
+        vector = self.vector
+        gradient = gradients if self.place is None else gradients[self.place]
+        if weight_decay is not None:
+            gradient.add_(vector, alpha=weight_decay)
+        if self.hook is not None:
+            self.hook(gradient, vector)
+        optimizer.step(vector, gradient, self.state, self.lr)
+
+
+def _trained(
+    problem: Objective,
+    block: Block,
+    optimizer: LocalOptimizer,
+    shared: tuple[float, GradientHook | None],
+    personal: tuple[float, GradientHook | None],
+) -> list[_Trained]:
+    """Return the blocks to step, in the order of a joint gradient, if not empty."""
+    cut = len(problem.shared)
+    both = {
+        "shared": (problem.shared, *shared, slice(0, cut)),
+        "personal": (problem.personal, *personal, slice(cut, None)),
+    }
+    if block != "both":
+        vector, lr, hook, _ = both[block]
+        return [_Trained(vector, lr, hook, None, _state(optimizer, vector))]
+    return [
+        _Trained(*rule, _state(optimizer, rule[0]))
+        for rule in both.values()
+        if len(rule[0])
+    ]
+
+
+def _state(optimizer: LocalOptimizer, vector: Tensor) -> dict[str, Tensor]:
+    """Return an optimizer's initial state on a block's device, in its precision."""
+    return {
+        name: tensor.to(
+            vector.device, vector.dtype if tensor.is_floating_point() else None
+        )
+        for name, tensor in optimizer.init(len(vector)).items()
+    }
