@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from data_prep import plugin_calls as own
 from data_prep.column_scales import unscaled
 from data_prep.partitioners import Pool, partitioners
-from data_prep.partitioners.base import Within, facts, fault, may_overlap
+from data_prep.partitioners.base import (
+    Within,
+    find_fault,
+    may_overlap,
+    properties,
+)
 from data_prep.regular_files import regular
 from data_prep.sample_fields import writable
 from data_prep.shifts import Clients, shifts
@@ -314,7 +319,7 @@ def _ready(
         "table": table,
         "splits": splits,
         "client_names": [a + b for a, b in zip(names, notes, strict=True)],
-        "partitioner": {**partitioner, **facts(parts)},
+        "partitioner": {**partitioner, **properties(parts)},
         "preparation": identity,
         "seed": settings.seed,
         "shards": settings.shards,
@@ -442,7 +447,7 @@ def _partition(
     rng = generator(settings.seed, "partition")
     parts = own.partition(name, pool, settings.clients, rng, options)
     # Built-in ones are right by their tests; this is for users' own.
-    found = fault(parts, len(pool.labels))
+    found = find_fault(parts, len(pool.labels))
     if found:
         msg = f"{plugin_label('partitioner', name)} gave {found}"
         raise DataError(msg)

@@ -27,6 +27,7 @@ from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
+from fedapm_mpi.federation.federation import client_weights
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, read_digest, tensor_files
@@ -40,7 +41,7 @@ from fedapm_mpi.tracking.summary import (
     summarize_run,
 )
 from fedapm_mpi.training.client import open_client
-from fedapm_mpi.training.context import build_transforms, client_weights, payload_layout
+from fedapm_mpi.training.context import build_transforms, payload_layout
 from fedapm_mpi.training.evaluation import load_evaluated_model
 from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
 from fedapm_mpi.training.payload import PayloadLayout

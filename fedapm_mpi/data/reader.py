@@ -50,6 +50,7 @@ from fedapm_mpi.utils.atomic_io import (
     open_new,
     why_not_written,
 )
+from fedapm_mpi.utils.new_folders import no_empty_folders
 
 __all__ = [
     "ClientArrays",
@@ -248,25 +249,26 @@ def write_dataset(
         On every rank together.
     """
     target, ranks = Path(directory), comm or Serial()
-    error: DataError | None = None
-    try:
-        check_table(table, splits)
-        if (target / MANIFEST).exists() and not force:
-            msg = f"{target} already holds a finished data set; choose another one"
-            raise DataError(msg)
-        manifest = replace(
-            _described(table, splits, client_names),
-            directory=str(target),
-            partitioner=dict(partitioner or {}),
-            preparation=dict(preparation or {}),
-            seed=seed,
-        )
-        sizes = np.sum(list(manifest.counts.values()), axis=0) * row_bytes(table)
-        ranges = shard_ranges(sizes, shards)
-    except DataError as caught:
-        error = caught
-    ranks.raise_collectively(error)
-    _write_all(target, table, splits, ranges, manifest, compression, ranks)
+    with no_empty_folders(target):
+        error: DataError | None = None
+        try:
+            check_table(table, splits)
+            if (target / MANIFEST).exists() and not force:
+                msg = f"{target} already holds a finished data set; choose another one"
+                raise DataError(msg)
+            manifest = replace(
+                _described(table, splits, client_names),
+                directory=str(target),
+                partitioner=dict(partitioner or {}),
+                preparation=dict(preparation or {}),
+                seed=seed,
+            )
+            sizes = np.sum(list(manifest.counts.values()), axis=0) * row_bytes(table)
+            ranges = shard_ranges(sizes, shards)
+        except DataError as caught:
+            error = caught
+        ranks.raise_collectively(error)
+        _write_all(target, table, splits, ranges, manifest, compression, ranks)
     return ranks.bcast_object(read_manifest(target) if ranks.rank == SERVER else None)
 
 

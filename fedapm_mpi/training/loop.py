@@ -13,6 +13,7 @@ from fedapm_mpi.algorithms import RoundInfo
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
+from fedapm_mpi.federation import plugin_checks as ownchecks
 from fedapm_mpi.optim.admm import dot
 from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.errors import blame
@@ -20,7 +21,6 @@ from fedapm_mpi.plugins.names import user_plugin_label
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.tracking.base import MetricsLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory, ranges
-from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.client import LocalUpdates, train_clients
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.evaluation import client_columns, evaluate_clients
@@ -49,7 +49,7 @@ class TrainingResult(NamedTuple):
 
 
 def run(
-    session: TrainingContext,
+    context: TrainingContext,
     recorder: RunDirectory,
     *,
     resume: checkpoint.CheckpointInfo | None = None,
@@ -61,7 +61,7 @@ def run(
 
     Parameters
     ----------
-    session
+    context
         The parts of the run.
     recorder
         Where rank 0 writes.
@@ -74,43 +74,43 @@ def run(
     stop
         Whether the run is to stop; looked at in every round.
     """
-    config, comm = session.config, session.comm
-    server = restore_server(session, resume)
+    config, comm = context.config, context.comm
+    server = restore_server(context, resume)
     start = resume.round_index if resume else 0
-    message = torch.zeros(session.payload.down_length, dtype=session.dtype)
+    message = torch.zeros(context.payload.down_length, dtype=context.dtype)
     pending: Record = {"round": start}
     lap = LapTimer()
-    verdict = resumed_status(session, server, recorder, resume)
+    verdict = resumed_status(context, server, recorder, resume)
 
     stopping = False
     for t in range(start, config.rounds + 1):
         clock = PhaseTimer()
         stop.begin_round()
         with clock("broadcast"):
-            _pack(session, server, message)
+            _pack(context, server, message)
             comm.broadcast(message.numpy())
 
         if t > start or resume is None:  # what is left to do of the round before
             with clock("consensus"):
-                found, verdict = compute_residuals(session, server, message, t)
+                found, verdict = compute_residuals(context, server, message, t)
             pending |= found
             last = t == config.rounds or verdict.converged
             if last or t % config.evaluation.every == 0:
-                pending |= _evaluate(session, recorder, t, message, clock)
+                pending |= _evaluate(context, recorder, t, message, clock)
             if comm.rank == SERVER:
                 pending["seconds"] = clock.seconds | pending.get("seconds", {})
                 pending["wall_seconds"] = lap()
                 logger.log(pending, t)
             server.rho = verdict.rho
             if stopping or last or (t > 0 and t % config.checkpoint.every == 0):
-                _save(session, recorder, t, server, identity, verdict.converged)
+                _save(context, recorder, t, server, identity, verdict.converged)
         done = t == config.rounds or verdict.converged
         if stopping or done:
             break
-        session.adapt(verdict.rho)
+        context.use_penalty(verdict.rho)
 
         with clock("local"):
-            chosen, local = _local(session, t, message)
+            chosen, local = _local(context, t, message)
         largest, failed, slowest, asked = comm.allreduce_max(
             [
                 local.largest,
@@ -126,24 +126,24 @@ def run(
             clock("reduce"),
             blame(user_plugin_label("aggregator", config.aggregator["name"])),
         ):
-            context = AggregationContext(
+            summed_up = AggregationContext(
                 round_index=t,
                 participants=chosen,
                 clients=local.clients,
                 seed=config.seed,
-                length=session.payload.up_length,
+                length=context.payload.up_length,
                 largest=largest,
             )
-            total = session.reduction.sum(comm, local.increments, context)
+            total = context.aggregator.sum(comm, local.increments, summed_up)
         gathered = gather_client_rows(comm, local.clients, local.statistics, width=4)
         if gathered is not None:
             clients, statistics = gathered
             total = ownchecks.check_total(
-                config.aggregator, total, session.payload.up_length
+                config.aggregator, total, context.payload.up_length
             )
-            total = session.transforms.decode(total, context)
+            total = context.transforms.decode(total, summed_up)
             with clock("server"):
-                pending = _server_work(session, server, t, chosen, total)
+                pending = _server_work(context, server, t, chosen, total)
                 pending |= _statistics(statistics[np.argsort(clients)])
             pending["seconds"] = {
                 "local": slowest,
@@ -154,44 +154,44 @@ def run(
             }
             pending["bytes"] = {
                 "broadcast": message.numel() * message.element_size(),
-                "reduce": len(total) * session.reduction.bytes_per_element,
+                "reduce": len(total) * context.aggregator.bytes_per_element,
             }
     return TrainingResult(0 if done else EXIT_RESUMABLE, t, server)
 
 
 def _local(
-    session: TrainingContext, t: int, message: Tensor
+    context: TrainingContext, t: int, message: Tensor
 ) -> tuple[NDArray[np.int64], LocalUpdates]:
     """Return a round's participants, and what this rank's work brings."""
     try:
-        chosen = session.participants(t)
+        chosen = context.federation.participants(t)
     except FedAPMError as error:  # a user's own scheme: the ranks agree on it below
         return np.zeros(0, np.int64), LocalUpdates([], [], [], 0.0, error)
-    mine = session.draw(chosen, session.training_costs)
-    return chosen, train_clients(session, t, chosen, mine, message)
+    mine = context.draw(chosen, context.federation.training_costs)
+    return chosen, train_clients(context, t, chosen, mine, message)
 
 
 def _server_work(
-    session: TrainingContext,
+    context: TrainingContext,
     server: ServerState,
     t: int,
     chosen: NDArray[np.int64],
     total: NDArray[np.float64],
 ) -> Record:
     """Update the server's state; return the first part of the round's record."""
-    algorithm, u_before = session.algorithm, server.rows[0].clone()
-    payload = session.payload
+    algorithm, u_before = context.algorithm, server.rows[0].clone()
+    payload = context.payload
     summed = torch.from_numpy(total)
     increments = payload.model(summed)
     penalties = server.use_penalty(chosen)
-    for section in session.groups.space.sections:
-        holders = session.groups.clients(section.groups)
+    for section in context.groups.space.sections:
+        holders = context.groups.clients(section.groups)
         algorithm.server_step(
             server.rows[:, section.place],
             increments[:, section.place],
-            _round_info(session, server, t, chosen, holders, penalties),
+            _round_info(context, server, t, chosen, holders, penalties),
         )
-    ownchecks.check_server(session.config.algorithm, server.rows, t + 1)
+    ownchecks.check_server(context.config.algorithm, server.rows, t + 1)
     if len(chosen):
         server.buffers.add_(payload.buffers(summed), alpha=1 / len(chosen))
     server.seen[chosen] = True
@@ -201,13 +201,13 @@ def _server_work(
         "round": t + 1,
         "participants": ranges(chosen.tolist()),
         "num_participants": len(chosen),
-        "num_clients": session.num_clients,  # over which residuals are
+        "num_clients": context.federation.num_clients,  # over which residuals are
         "coverage": int(server.seen.sum()),
         "rho": server.rho,
         "dual_residual": None,
     }
     if server.rho is not None:
-        record["dual_residual"] = dual_residual(session, server)
+        record["dual_residual"] = dual_residual(context, server)
     if len(server.dual_sum):
         server.dual_sum.add_(payload.dual_change(summed))
         record["dual_sum"] = sqrt(dot(server.dual_sum, server.dual_sum))
@@ -215,7 +215,7 @@ def _server_work(
 
 
 def _round_info(
-    session: TrainingContext,
+    context: TrainingContext,
     server: ServerState,
     t: int,
     chosen: NDArray[np.int64],
@@ -226,12 +226,12 @@ def _round_info(
 
     `penalties` are those of before the round, (m,).
     """
-    here = chosen[holders[chosen]]
+    here, weights = chosen[holders[chosen]], context.federation.weights
     count = int(holders.sum())
     used = None
     if server.rho is not None:
         before = after = float(count)
-        if session.algorithm.adapts_penalty():
+        if context.algorithm.adapts_penalty():
             holding = torch.from_numpy(holders)
             both = (penalties, server.penalties)
             before, after = (float((p[holding] / server.rho).sum()) for p in both)
@@ -240,9 +240,9 @@ def _round_info(
         index=t,
         num_clients=count,
         participants=len(here),
-        weight_sum=float(session.weights[here].sum()),
+        weight_sum=float(weights[here].sum()),
         # Exactly 1 where all hold it, whatever rounding makes of the sum.
-        weight_total=1.0 if holders.all() else float(session.weights[holders].sum()),
+        weight_total=1.0 if holders.all() else float(weights[holders].sum()),
         penalties=used,
     )
 
@@ -260,30 +260,30 @@ def _statistics(rows: NDArray[np.float64]) -> Record:
 
 
 def _evaluate(
-    session: TrainingContext,
+    context: TrainingContext,
     recorder: RunDirectory,
     t: int,
     message: Tensor,
     clock: PhaseTimer,
 ) -> Record:
     with clock("evaluate"):
-        found = evaluate_clients(session, message, t)
+        found = evaluate_clients(context, message, t)
         record = {}
-        if session.config.diagnostics.lagrangian:
-            record = lagrangian(session, message)
+        if context.config.diagnostics.lagrangian:
+            record = lagrangian(context, message)
     if found is None:
         return record
-    recorder.write_csv("clients.csv", client_columns(session.task), found.clients)
+    recorder.write_csv("clients.csv", client_columns(context.task), found.clients)
     return found.record | record
 
 
-def _pack(session: TrainingContext, server: ServerState, message: Tensor) -> None:
-    if session.comm.rank == SERVER:
-        session.payload.pack(server.rows, server.buffers, message)
+def _pack(context: TrainingContext, server: ServerState, message: Tensor) -> None:
+    if context.comm.rank == SERVER:
+        context.payload.pack(server.rows, server.buffers, message)
 
 
 def _save(
-    session: TrainingContext,
+    context: TrainingContext,
     recorder: RunDirectory,
     t: int,
     server: ServerState,
@@ -291,13 +291,13 @@ def _save(
     converged: bool,
 ) -> None:
     checkpoint.save(
-        session.comm,
+        context.comm,
         recorder.checkpoints,
         t,
         identity=identity,
         server=server.tensors(),
-        states=session.table.materialized(),
-        keep=session.config.checkpoint.keep,
+        states=context.table.materialized(),
+        keep=context.config.checkpoint.keep,
         converged=converged,
         before=recorder.sync,
     )

@@ -17,7 +17,7 @@ from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.doctor.findings import DataReport, DataSet, ShardFault
 from fedapm_mpi.doctor.watchdog import Watchdog
 from fedapm_mpi.errors import DataError, FedAPMError
-from fedapm_mpi.training.context import place
+from fedapm_mpi.federation.federation import place
 from fedapm_mpi.utils.atomic_io import file_sha256
 
 BYTES_PER_NUMBER = 4

@@ -276,7 +276,7 @@ def test_a_finished_data_set_is_kept_unless_forced(made, table, splits):
 
 def test_failed_rewrite_keeps_the_old_data_set(made, table, splits):
     broken = column("image", np.full((N, 1), np.nan))
-    with pytest.raises(DataError, match=r"'image' of sample \d+ is NaN"):
+    with pytest.raises(DataError, match="NaN or infinite in 60 of 60 samples"):
         write_dataset(
             made.directory,
             Table("t", [broken], table.labels, table.classes),
@@ -300,7 +300,7 @@ def test_full_disk_leaves_nothing_finished(tmp_path, splits):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
-    assert names(tmp_path / "full") == []
+    assert not (tmp_path / "full").exists()
 
 
 def test_unwritable_directory(tmp_path, table, splits):

@@ -140,7 +140,7 @@ def mean(values, weights):
 def alphas(data, kind):
     """Return the clients' weights: 1/8 each, or by samples."""
     config = validate(experiment(data, client_weights=kind), "test")
-    trained = open_context(config, Serial()).manifest.counts["train"]
+    trained = open_context(config, Serial()).federation.manifest.counts["train"]
     return trained / trained.sum() if kind == "samples" else np.full(8, 1 / 8)
 
 
@@ -428,7 +428,7 @@ def test_clients_that_lack_an_input_have_no_encoder_for_it(toy, tmp_path):
     run = go(tmp_path / "run", toy["lacking"], **changes)
     config = validate(experiment(toy["lacking"], **MIXED | changes), "test")
     session = open_context(config, Serial())
-    assert session.manifest.lacking == {"acc": (4,), "gyro": (1, 3)}
+    assert session.federation.manifest.lacking == {"acc": (4,), "gyro": (1, 3)}
     for i in range(6):
         names = {n for n, _ in load_client_model(run, i).named_parameters()}
         kinds = {n.partition(".")[0] for n in names}

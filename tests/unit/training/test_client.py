@@ -28,15 +28,15 @@ def initial(s: TrainingContext):
 
 def work(s: TrainingContext, t: int, *clients: int):
     message = torch.zeros(s.payload.down_length, dtype=s.dtype)
-    message[: s.size] = initial(s)["shared"]
-    if s.averages_buffers:
-        message[s.size :] = initial(s)["buffers"]
+    message[: s.payload.shared_length] = initial(s)["shared"]
+    if s.payload.buffer_length:
+        message[s.payload.shared_length :] = initial(s)["buffers"]
     return train_clients(s, t, np.array(clients), clients, message)
 
 
 def steps_of(s: TrainingContext, client: int) -> int:
     size = s.algorithm.batch_size
-    return 2 * -(-int(s.manifest.counts["train"][client]) // size)
+    return 2 * -(-int(s.federation.manifest.counts["train"][client]) // size)
 
 
 @pytest.mark.parametrize("buffers", ["local", "mean"])
@@ -64,8 +64,8 @@ def test_averaged_statistics_ride_behind_the_increment(toy):
     local = work(s, 0, 1)
     (increment,) = local.increments
     change = s.table.peek(1)["buffers"].double() - initial(s)["buffers"].double()
-    assert len(increment) == s.size + len(change)
-    np.testing.assert_array_equal(increment[s.size :], change.numpy())
+    assert len(increment) == s.payload.shared_length + len(change)
+    np.testing.assert_array_equal(increment[s.payload.shared_length :], change.numpy())
 
 
 def test_those_who_sit_out_are_bit_identical_and_cost_nothing(toy):
