@@ -19,7 +19,6 @@ from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
-from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
@@ -432,7 +431,7 @@ class _Final(NamedTuple):
 def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
-    manifest = first_clients(read_manifest(config.data), config.clients)
+    manifest = read_manifest(config.data).first_clients(config.clients)
     algorithm = adapt(build_plugin(algorithms, config.algorithm))
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
