@@ -27,8 +27,8 @@ def generator(seed: int, purpose: str, *key: int) -> np.random.Generator:
 
     Examples
     --------
-    >>> first = stream(0, "batches", 3, 17).integers(100, size=3)
-    >>> again = stream(0, "batches", 3, 17).integers(100, size=3)
+    >>> first = generator(0, "batches", 3, 17).integers(100, size=3)
+    >>> again = generator(0, "batches", 3, 17).integers(100, size=3)
     >>> bool((first == again).all())
     True
     """

@@ -1,9 +1,12 @@
 """Fixtures that unit tests of several packages use."""
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
 
 from tests.support.preparation import N
+from tests.support.scaling_study import laid_out, pretend
 
 
 @pytest.fixture
@@ -19,3 +22,15 @@ def origin(tmp_path):
         split=(np.arange(N) % 5 == 0).astype(int),
     )
     return path
+
+
+@pytest.fixture
+def study(tmp_path, toy):
+    """A study whose points took 0.4 s on one rank, and half of it on twice as many."""
+    study, points = laid_out(tmp_path, toy["features"])
+    for point in points:
+        ideal = 0.4 / point.client_ranks if point.kind == "strong" else 0.1
+        clients = point.config.clients or 8
+        digest = sha256(point.kind.encode()).hexdigest()
+        pretend(point, ideal * (1 + point.repetition), digest, clients)
+    return study, points

@@ -13,7 +13,6 @@ import yaml
 
 from fedapm_mpi.algorithms.base import LocalBudget
 from fedapm_mpi.algorithms.ditto import Ditto
-from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.fedavg import FedAvg
 from fedapm_mpi.algorithms.flame import Flame
 from fedapm_mpi.algorithms.local import LocalOnly
@@ -24,15 +23,27 @@ from tests.support.oracles.quadratic import DIM_U
 from tests.support.oracles.whole_models import Losses, Problem
 
 UNIFORM = (1 / 6,) * 6
+
+
 WEIGHTS = {"uniform": UNIFORM, "uneven": UNEVEN}
+
+
 SCHEDULE = [[0, 3], [1, 3, 4], [5], [0, 2, 3, 5]]
+
+
 COMMON = {"lam": 0.8, "batch_size": 0, "weight_decay": 0.1}
+
+
 DITTO = COMMON | yaml.safe_load("""
 {lr_global: 0.3, lr_personal: 0.2, global_work: {epochs: 2}, personal_work: {steps: 3}}
 """)
+
+
 PFEDME = COMMON | yaml.safe_load("""
 {lr_personal: 0.25, inner_steps: 3, eta: 0.7, beta: 1.4, work: {epochs: 2}}
 """)
+
+
 FLAME = COMMON | yaml.safe_load("""
 {rho: 0.2, lr_personal: 0.3, personal_work: {epochs: 2}}
 """)
@@ -40,9 +51,6 @@ FLAME = COMMON | yaml.safe_load("""
 
 def close(a, b, tolerance=1e-12):
     torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
-
-
-# The formulas, spelt out a second time, and what a client is evaluated with ---------
 
 
 def spelt_ditto(w, x, theta, dual, alpha, slope):
@@ -121,15 +129,17 @@ def test_a_client_is_evaluated_with_its_own_model(name):
     assert all(torch.equal(client[key], before[key]) for key in client)
 
 
-# Where they come to rest -----------------------------------------------------------
-
 SOLVING = {
     "inner_steps": 35,
     "lr_personal": 0.55,
     "eta": 2.0,
     "work": LocalBudget(steps=1),
 }
+
+
 FEW = {"personal_work": LocalBudget(steps=2)}
+
+
 RESTS = {
     "ditto": (Ditto(**DITTO | {"global_work": LocalBudget(steps=1)}), 200, 1.0),
     "pfedme, half": (PFedMe(**PFEDME | SOLVING | {"beta": 0.5}), 100, 1.0),
@@ -155,9 +165,6 @@ def test_comes_to_rest_where_theory_says(name, weights):
         expected = losses.weights[:, None] * 0.8 * (theta - w)
         close(federation.stack("shared"), w.expand(6, -1), 1e-11)
         close(federation.stack("dual"), expected, 1e-11)
-
-
-# Special cases, step for step ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -198,48 +205,6 @@ def test_ditto_without_pull_is_local_training_bit_for_bit():
             assert torch.equal(client["own"], state["personal"])
 
 
-@pytest.mark.parametrize("beta", [1.0, 0.5, 1.5])
-def test_pfedme_with_one_inner_step_to_its_end_is_fedavg(beta):
-    """Where w follows theta all the way, the inner problem's pull is always nought."""
-    losses = Losses(noise=0.5)
-    one = {"inner_steps": 1, "eta": 1.25, "beta": beta}
-    ours = Federation(PFedMe(**PFEDME | one), losses)
-    same = {
-        "lr": 0.25,
-        "batch_size": 0,
-        "work": LocalBudget(epochs=2),
-        "weight_decay": 0.1,
-    }
-    other = Federation(FedAvg(**same, server_optimizer={"lr": beta}), losses)
-    for chosen in SCHEDULE:
-        ours.round(chosen)
-        other.round(chosen)
-        close(ours.consensus, other.consensus, 1e-14)
-        close(ours.stack("own"), other.stack("shared"), 1e-14)
-
-
-def test_flame_is_fedapm_for_the_lifted_loss():
-    """A gradient step of length 1 / (alpha lam + rho) solves FedAPM's u problem."""
-    works = {"personal_work": LocalBudget(steps=3), "shared_work": LocalBudget(steps=1)}
-    steps = {"lr_personal": 0.3, "lr_shared": 1 / (0.8 / 6 + 0.2), "batch_size": 0}
-    variant = {"v_step_at": "local", "alpha_in_v_step": False}
-    lifted = FedAPM(rho=0.2, sigma=0.0, **steps, **works, **variant)
-    other = Federation(lifted, Losses(UNIFORM, lifted=0.8))
-    changes = {"weight_decay": 0.0, "personal_work": LocalBudget(steps=3)}
-    ours = Federation(Flame(**FLAME | changes), Losses(UNIFORM))
-    for chosen in 5 * SCHEDULE:
-        ours.round(chosen)
-        other.round(chosen)
-        close(ours.server, other.server)
-        for mine, theirs in zip(ours.clients, other.clients, strict=True):
-            close(mine["own"], theirs["personal"])
-            close(mine["shared"], theirs["shared"])
-            close(mine["dual"], theirs["dual"])
-
-
-# Corners and refusals --------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", SPELT)
 def test_new_clients_share_no_memory(name):
     start = Losses().start_u.clone()
@@ -261,7 +226,11 @@ def test_participants_without_weight_leave_the_server_as_it_is(name):
 
 
 XI = {"xi": 0.5, "decay": 0.5, "max_epochs": 3}
+
+
 ADAM = {"name": "adam"}
+
+
 REFUSED = {
     Ditto: (DITTO, {"lam": -0.1, "global_work": XI, "personal_work": XI}),
     PFedMe: (PFEDME, {"lam": 0, "inner_steps": 0, "eta": 0, "beta": 0, "work": XI}),

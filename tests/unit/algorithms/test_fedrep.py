@@ -27,16 +27,28 @@ from tests.support.oracles.quadratic import DIM_U, KAPPA, Quadratic
 from tests.support.processes.cli_runs import digest_of, experiment
 
 ROUNDS = ([0, 3], [5], [1, 3, 4], [0, 1, 2, 3, 4, 5], [2, 3])
+
+
 HEAD = {"lr_head": 0.3, "head_work": LocalBudget(steps=4)}
+
+
 BODY = {"lr_body": 0.1, "body_work": LocalBudget(epochs=2)}
+
+
 JOINT = {"lr": 0.2, "work": LocalBudget(steps=3)}
+
+
 TUNING = {"lr_fine_tune": 0.3, "fine_tune_work": LocalBudget(steps=4)}
+
+
 OPTIONS = {
     "fedper": JOINT,
     "fedrep": HEAD | BODY,
     "fedbabu": JOINT | TUNING,
     "fedavg-ft": JOINT | TUNING,
 }
+
+
 CLOSE = {"rtol": 0, "atol": 1e-13}
 
 
@@ -55,9 +67,6 @@ def federate(algorithm, quadratic):
             problem.shared = problem._point
             problem.personal = problem._point[len(start) :]
     return federation
-
-
-# The methods once more, in numpy ---------------------------------------------------
 
 
 def descent(quadratic, i, v, u, part, lr, steps, decay):
@@ -119,15 +128,19 @@ def test_every_round_is_what_the_formulas_say(name, decay, average):
                 np.testing.assert_allclose(client["personal"], own_v, **CLOSE)
 
 
-# Special cases ---------------------------------------------------------------------
-
 PERSONAL = {"lr_personal": 0.3, "personal_work": LocalBudget(steps=4)}
+
+
 SHARED = {"lr_shared": 0.1, "shared_work": LocalBudget(epochs=2)}
+
+
 TWINS = [
     ("fedper", "fedsim", JOINT),
     ("fedrep", "fedalt", PERSONAL | SHARED),
     ("fedavg-ft", "fedavg", JOINT),
 ]
+
+
 COMMON = [
     {},
     {"weight_decay": 0.3, "server_average": "all"},
@@ -150,9 +163,6 @@ def test_it_trains_as_its_twin_does_bit_for_bit(name, twin, options, common):
             assert torch.equal(ours.stack(entry), theirs.stack(entry))
 
 
-# Where they come to rest -----------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -165,21 +175,6 @@ def test_with_one_shared_step_it_comes_to_rest_at_the_joint_minimiser(name, opti
     federation.run(1_000)
     assert federation.error() < 1e-10
 
-
-def test_fedbabu_comes_to_rest_at_the_best_body_for_the_initial_head():
-    quadratic = Quadratic(UNEVEN)
-    federation = Federation(
-        make("fedbabu", lr=0.6, work=LocalBudget(steps=1)), quadratic
-    )
-    federation.run(1_000)
-    missing = quadratic.c - quadratic.a @ quadratic.start_v
-    matrix = torch.einsum("i,irj,irk->jk", quadratic.weights, quadratic.b, quadratic.b)
-    target = torch.einsum("i,irj,ir->j", quadratic.weights, quadratic.b, missing)
-    best = np.linalg.solve(matrix.numpy() + KAPPA * np.eye(DIM_U), target.numpy())
-    np.testing.assert_allclose(federation.consensus, best, rtol=0, atol=1e-10)
-
-
-# Fine-tuning -----------------------------------------------------------------------
 
 TUNERS = [("fedbabu", p) for p in ("head", "body", None)] + [("fedavg-ft", None)]
 
@@ -209,9 +204,6 @@ def test_fine_tuning_takes_its_own_steps_and_leaves_no_trace(name, part, decay):
             np.testing.assert_allclose(found, np.hstack([u, v]), **CLOSE)
 
 
-# Refused options -------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "key"),
     [(name, key) for name in OPTIONS for key in OPTIONS[name] if "work" in key],
@@ -227,9 +219,9 @@ def test_fine_tuning_something_else_is_refused(toy):
         validate(experiment(toy["features"], algorithm=algorithm), "test")
 
 
-# Whole runs ------------------------------------------------------------------------
-
 FILE = {"lr": 0.2, "batch_size": 8, "work": {"epochs": 2}, "weight_decay": 0.01}
+
+
 FILE_TUNING = {"lr_fine_tune": 0.3, "fine_tune_work": {"steps": 5}}
 
 

@@ -16,7 +16,6 @@ from fedapm_mpi.algorithms.fedsim import FedSim
 from tests.support.oracles.in_memory_federation import (
     UNEVEN,
     Federation,
-    alternating,
     descending,
     increases,
     lagrangian,
@@ -31,9 +30,6 @@ from tests.support.oracles.quadratic import Quadratic
 @pytest.fixture
 def quadratic():
     return Quadratic()
-
-
-# 4. Descent of the augmented Lagrangian --------------------------------------------
 
 
 def lagrangians(federation, rho, rounds, participation):
@@ -79,9 +75,6 @@ def test_lagrangian_may_increase_outside_the_conditions(quadratic):
     history = lagrangians(federation, 0.01, 150, 1.0)
     assert increases(history) > 10
     assert federation.error() < 1e-3 * first
-
-
-# 5. Inexact solves -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("decay", "rounds"), [(0.5, 60), (0.9, 150)])
@@ -147,9 +140,6 @@ def test_a_tolerance_stops_the_shared_phase_at_the_first_epoch_that_meets_it(qua
     torch.testing.assert_close(shorter.clients[0]["shared"], found, rtol=0, atol=1e-14)
 
 
-# 6. Rates --------------------------------------------------------------------------
-
-
 def log_errors(quadratic, rho, sigma, rounds, participation=1.0, steps=20):
     algorithm = solving(quadratic, rho, sigma, steps, v_step_at="local")
     federation = Federation(algorithm, quadratic)
@@ -181,9 +171,6 @@ def test_a_penalty_far_above_or_below_is_slower(quadratic):
     assert small[50] < tiny[50] - 0.5
 
 
-# 7. Drift --------------------------------------------------------------------------
-
-
 def error_after(algorithm, quadratic, rounds):
     federation = Federation(algorithm, quadratic)
     federation.run(rounds)
@@ -194,22 +181,6 @@ def error_after(algorithm, quadratic, rounds):
 def test_fedapm_removes_the_drift_of_many_local_steps(quadratic, rho, work):
     algorithm = descending(rho, step=0.5, work=work)
     assert error_after(algorithm, quadratic, 12_000 // work) < 1e-12
-
-
-@pytest.mark.parametrize(
-    ("step", "work", "least"), [(0.5, 5, 2e-2), (0.5, 20, 5e-2), (0.1, 20, 2e-2)]
-)
-def test_fedalt_stalls_away_from_the_minimiser(quadratic, step, work, least):
-    federation = Federation(alternating(step, work), quadratic)
-    federation.run(round(1_500 / step) // work)
-    stalled = federation.error()
-    assert stalled > least
-    federation.run(round(1_500 / step) // work)
-    assert federation.error() == pytest.approx(stalled, rel=1e-3)
-
-
-def test_fedalt_with_one_step_is_unbiased(quadratic):
-    assert error_after(alternating(1.0, 1), quadratic, 3_000) < 1e-10
 
 
 def test_fedsim_stalls_too(quadratic):

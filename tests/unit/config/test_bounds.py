@@ -10,7 +10,7 @@ from fedapm_mpi.cli.main import main
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.participation import participation
-from fedapm_mpi.studies.scaling import platform, study
+from fedapm_mpi.studies.scaling import study
 from fedapm_mpi.studies.sweep.grid import MAX_CELLS, Sweep, read_sweep
 from tests.support.processes.cli_runs import experiment, write_config
 from tests.unit.config.test_loader import VALID, changed, errors_of
@@ -67,22 +67,6 @@ def test_a_sweep_counts_its_cells():
 def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
     with pytest.raises(ConfigError, match=told):
         study.load(written(**values))
-
-
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"nodes": 10**9, "ranks_per_node": 8}, "8000000000 ranks: give at most"),
-        ({"nodes": 2, "ranks_per_node": 8, "clients": 10**12}, "clients: give at most"),
-        ({"nodes": True, "ranks_per_node": 8}, "nodes: input should be a valid int"),
-    ],
-)
-def test_a_platform_that_no_memory_holds(folder, values, told):
-    Path("p.yaml").write_text(
-        yaml.safe_dump({"latency_us": 1, "bandwidth_GBps": 1} | values)
-    )
-    with pytest.raises(ConfigError, match=told):
-        platform.load(Path("p.yaml"))
 
 
 @pytest.mark.parametrize(
