@@ -36,7 +36,8 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import Column, Table, write_dataset
+from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.training.client import train_clients
 from fedapm_mpi.training.context import open_context
 
@@ -142,10 +143,10 @@ def side_by_side(kinds: Sequence[dict[str, Any]], rounds: int) -> list[list[floa
     sessions = [open_context(validate(own, "many"), Serial()) for own in kinds]
     seconds: list[list[float]] = [[], []]
     for t in range(rounds):
-        for start in range(0, len(sessions[1].participants(t)), FEW):
+        for start in range(0, len(sessions[1].federation.participants(t)), FEW):
             for session, taken in zip(sessions, seconds, strict=True):
                 first = start if session is sessions[1] else 0
-                chosen = session.participants(t)[first : first + FEW]
+                chosen = session.federation.participants(t)[first : first + FEW]
                 model = session.groups.members[0].initial["shared"]
                 work = train_clients(session, t, chosen, chosen.tolist(), model)
                 taken += [1e3 * figures[-1] for figures in work.statistics]

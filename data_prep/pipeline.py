@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from data_prep import plugin_calls as own
 from data_prep.column_scales import unscaled
 from data_prep.partitioners import Pool, partitioners
-from data_prep.partitioners.base import Within, facts, fault, may_overlap
+from data_prep.partitioners.base import (
+    Within,
+    find_fault,
+    may_overlap,
+    properties,
+)
 from data_prep.regular_files import regular
 from data_prep.sample_fields import writable
 from data_prep.shifts import Clients, shifts
@@ -31,9 +36,10 @@ from data_prep.validation import check_size, checked_source
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.validation import validate_options
+from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
-from fedapm_mpi.data.reader import Compression, write_dataset
 from fedapm_mpi.data.table import Table, cast_storage
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import display_name, plugin_label
@@ -314,7 +320,7 @@ def _ready(
         "table": table,
         "splits": splits,
         "client_names": [a + b for a, b in zip(names, notes, strict=True)],
-        "partitioner": {**partitioner, **facts(parts)},
+        "partitioner": {**partitioner, **properties(parts)},
         "preparation": identity,
         "seed": settings.seed,
         "shards": settings.shards,
@@ -442,7 +448,7 @@ def _partition(
     rng = generator(settings.seed, "partition")
     parts = own.partition(name, pool, settings.clients, rng, options)
     # Built-in ones are right by their tests; this is for users' own.
-    found = fault(parts, len(pool.labels))
+    found = find_fault(parts, len(pool.labels))
     if found:
         msg = f"{plugin_label('partitioner', name)} gave {found}"
         raise DataError(msg)

@@ -1,6 +1,6 @@
-"""Sources, partitioners and shifts are called; what a user's own give is looked at."""
+"""Call sources, partitioners and shifts, and check what a user's plug-in returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,20 @@ def read(name: str, origin: Path, options: Mapping[str, Any]) -> Source:
 
     Raises
     ------
-    PartError
-        If a user's own fails, or gives something else.
+    PluginError
+        If a user's source fails, or returns anything else.
     """
-    what, found = _call(sources, name, origin, **options)
-    if what is not None and not isinstance(found, Source):
-        msg = (
-            f"{what} returned {type(found).__name__}; it must return a "
+    source: Source = _call(
+        sources,
+        name,
+        (origin,),
+        options,
+        accepts=lambda found: isinstance(found, Source),
+        fault=lambda found: (
+            f"returned {type(found).__name__}; it must return a "
             "data_prep.sources.Source"
-        )
-        raise PluginError(msg)
-    source: Source = found
+        ),
+    )
     return source
 
 
@@ -43,55 +46,77 @@ def partition(
     rng: np.random.Generator,
     options: Mapping[str, Any],
 ) -> Sequence[NDArray[np.int64]]:
-    """Return the samples of each client; which they are is not looked at here.
+    """Return the samples of each client; their numbers are not checked here.
 
     Raises
     ------
-    PartError
-        If a user's own fails, or gives something else.
+    PluginError
+        If a user's partitioner fails, or returns anything else.
     """
-    what, found = _call(partitioners, name, pool, clients, rng, **options)
-    if what is not None and not _are_rows(found):
-        msg = (
-            f"{what} must return a list of integer arrays, the samples of each client, "
-            f"not {one_line(repr(found))}"
-        )
-        raise PluginError(msg)
-    parts: Sequence[NDArray[np.int64]] = found
+    parts: Sequence[NDArray[np.int64]] = _call(
+        partitioners,
+        name,
+        (pool, clients, rng),
+        options,
+        accepts=_are_rows,
+        fault=lambda found: (
+            "must return a list of integer arrays, the samples of each client, not "
+            f"{one_line(repr(found))}"
+        ),
+    )
     return parts
 
 
 def shift(
-    part: Mapping[str, Any], table: Table, clients: Clients
+    plugin: Mapping[str, Any], table: Table, clients: Clients
 ) -> tuple[Table, Sequence[str]]:
-    """Return the table that a shift gives, and a note on each client.
+    """Return the table that a shift makes, and a note on each client.
+
+    Parameters
+    ----------
+    plugin
+        Name and options of the shift.
+    table, clients
+        The samples and their clients.
 
     Raises
     ------
-    PartError
-        If a user's own fails, or gives something else.
+    PluginError
+        If a user's shift fails, or returns anything else.
     """
-    options = {key: value for key, value in part.items() if key != "name"}
-    what, found = _call(shifts, part["name"], table, clients, **options)
-    if what is not None and not _is_shifted(found, table, clients):
-        msg = (
-            f"{what} must return a data_prep.shifts.Shifted: a table of as many "
-            f"samples, and a note (a string) for each of the {clients.number} clients; "
-            f"it returned {type(found).__name__}"
-        )
-        raise PluginError(msg)
-    changed: Table = found[0]
-    notes: Sequence[str] = found[1]
+    options = {key: value for key, value in plugin.items() if key != "name"}
+    changed, notes = _call(
+        shifts,
+        plugin["name"],
+        (table, clients),
+        options,
+        accepts=lambda found: _is_shifted(found, table, clients),
+        fault=lambda found: (
+            "must return a data_prep.shifts.Shifted: a table with the same number of "
+            f"samples, and a note (a string) for each of the {clients.number} "
+            f"clients; it returned {type(found).__name__}"
+        ),
+    )
     return changed, notes
 
 
 def _call(
-    registry: Registry[Any], part: str, /, *args: Any, **options: Any
-) -> tuple[str | None, Any]:
-    """Return what messages call a part if it is the user's own, and what it gave."""
-    what = user_plugin_label(registry.kind, part)
-    with blame(what):
-        return what, registry.get(part)(*args, **options)
+    registry: Registry[Any],
+    name: str,
+    args: tuple[Any, ...],
+    options: Mapping[str, Any],
+    *,
+    accepts: Callable[[Any], bool],
+    fault: Callable[[Any], str],
+) -> Any:
+    """Call a plug-in; check its result if it is a user's, since tests check ours."""
+    label = user_plugin_label(registry.kind, name)
+    with blame(label):
+        found = registry.get(name)(*args, **options)
+    if label is not None and not accepts(found):
+        msg = f"{label} {fault(found)}"
+        raise PluginError(msg)
+    return found
 
 
 def _are_rows(parts: Any) -> bool:

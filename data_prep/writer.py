@@ -1,22 +1,25 @@
-"""Shards from any iterator of samples, in whatever order they come.
+"""Write a data set directory from any iterator of samples, in any order.
 
-from data_prep.writer import Sample, write_samples
-from fedapm_mpi.data.reader import InputSpec
+::
 
-def samples():
-for person, features, label in my_database():
-yield Sample(person, "train", {"x": features}, label)
+    from data_prep import Sample, write_samples
+    from fedapm_mpi.data.manifest import InputSpec
 
-write_samples(
-"data/mine", samples(), dataset="mine", classes=["no", "yes"],
-inputs=[InputSpec("x", (12,), "float32")],
-)
+    def samples():
+        for person, features, label in my_database():
+            yield Sample(person, "train", {"x": features}, label)
+
+    write_samples(
+        "data/mine", samples(), dataset="mine", classes=["no", "yes"],
+        inputs=[InputSpec("x", (12,), "float32")],
+    )
 """
 
 import os
 import shutil
 from array import array
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -25,10 +28,12 @@ from numpy.typing import NDArray
 
 from data_prep.sample_fields import EXACT, control_characters, exact, is_missing
 from data_prep.split_checks import check_trained
+from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
-from fedapm_mpi.data.reader import Column, Compression, Table, write_dataset
-from fedapm_mpi.data.table import check_description
+from fedapm_mpi.data.table import Column, Table, check_description
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.new_folders import no_empty_folders
 from fedapm_mpi.utils.text import format_some, truncate
 
 REMEDY = "leave such clients out, or give some of their samples the split 'train'"
@@ -38,17 +43,17 @@ class Sample(NamedTuple):
     """One sample."""
 
     client: Hashable
-    """Whose it is: a name or a number, of the same kind for all."""
+    """Name or number of its client, of the same kind for all samples."""
 
     split: str
     """train, test or val."""
 
     inputs: Mapping[str, Any]
-    """The inputs by name, each an array of the shape that was announced; of a ragged
-    one, axis 0 is its true length."""
+    """The inputs by name, each an array of the declared shape; axis 0 of a ragged input
+    has its true length."""
 
     label: int
-    """Its class, from 0."""
+    """Index of its class, from 0."""
 
 
 def write_samples(
@@ -63,11 +68,10 @@ def write_samples(
     compression: Compression | None = None,
     force: bool = False,
 ) -> Manifest:
-    """Write a data set directory from samples that are seen once, one by one.
+    """Write a data set directory from an iterator of samples, which is read once.
 
-    Samples are spooled to disk as they come, and written client by client afterwards:
-    memory holds 13 bytes a sample and some blocks, whatever the inputs take. Clients
-    are numbered by their sorted names; a client's samples keep their order.
+    Samples are spooled to disk first: memory holds 13 bytes per sample and some blocks.
+    Clients are numbered by their sorted names; a client's samples keep their order.
 
     Parameters
     ----------
@@ -78,37 +82,30 @@ def write_samples(
     dataset
         Name of the data set.
     inputs
-        The inputs: name, shape, type as stored, whether ragged, scale and shift.
+        Name, shape, stored type, raggedness, scale and shift of each input.
     classes
-        Names of the labels 0, 1, ….
+        Names of the labels 0, 1, ...
     scratch
-        Where to spool, which takes as much room as the data set; `directory` if None.
-        The spool is removed in any case.
+        Folder of the spool, which is as large as the data set and is always removed;
+        `directory` if None.
     shards, compression, force
-        As of `fedapm_mpi.data.reader.write_dataset`.
+        See `fedapm_mpi.data.writer.write_dataset`.
 
     Raises
     ------
     DataError
-        If a sample is not as announced (the message counts samples from 0), there are
-        none, a client has none for training, or something cannot be written.
+        If a sample differs from its declaration (the message counts samples from 0),
+        there are none, a client has none for training, or writing fails.
     """
     target = Path(directory)
     if (target / MANIFEST).exists() and not force:
         msg = f"{target} already holds a finished data set; choose another directory"
         raise DataError(msg)
     check_description(dataset, inputs, classes)
-    spool = Path(scratch or target) / f".spool-{os.getpid()}"
-    try:
-        spool.mkdir(parents=True)
-        table, owners, splits, names = _spooled(
-            spool, samples, Table(dataset, [], np.empty(0, np.int64), classes), inputs
-        )
-        rows = {
-            split: _by_client(owners, splits == code, len(names))
-            for code, split in enumerate(SPLITS)
-            if split != "val" or (splits == code).any()
-        }
+    empty = Table(dataset, [], np.empty(0, np.int64), classes)
+    with _spool_folder(Path(scratch or target)) as spool:
+        table, owners, splits, names = _spooled(spool, samples, empty, inputs)
+        rows = _rows_by_split(owners, splits, len(names))
         check_trained(rows, names, dataset, own=True, remedy=REMEDY)
         return write_dataset(
             target,
@@ -119,11 +116,21 @@ def write_samples(
             compression=compression,
             force=force,
         )
-    except OSError as error:
-        msg = f"cannot spool samples in {spool.parent}: {error.strerror or error}"
-        raise DataError(msg) from error
-    finally:
-        shutil.rmtree(spool, ignore_errors=True)
+
+
+@contextmanager
+def _spool_folder(parent: Path) -> Iterator[Path]:
+    """Make a folder for the spool, and remove it in the end."""
+    spool = parent / f".spool-{os.getpid()}"
+    with no_empty_folders(parent):
+        try:
+            spool.mkdir(parents=True)
+            yield spool
+        except OSError as error:
+            msg = f"cannot spool samples in {parent}: {error.strerror or error}"
+            raise DataError(msg) from error
+        finally:
+            shutil.rmtree(spool, ignore_errors=True)
 
 
 def _spooled(
@@ -132,7 +139,7 @@ def _spooled(
     empty: Table,
     inputs: Sequence[InputSpec],
 ) -> tuple[Table, NDArray[np.int64], NDArray[np.int8], list[str]]:
-    """Write all inputs to files; return the table, clients, splits, clients' names."""
+    """Spool all inputs; return the table, the clients, splits, and clients' names."""
     clients: dict[Any, int] = {}
     owners, codes, labels = array("i"), array("b"), array("i")
     lengths = {spec.name: array("i") for spec in inputs if spec.ragged}
@@ -173,7 +180,7 @@ def _spooled(
     return table, of_sample, np.array(codes, np.int8), [str(c) for c in ordered]
 
 
-def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
+def _client(number: int, client: Any, others: Mapping[Any, int]) -> Hashable:
     """Return a sample's client; whole floats, as pandas makes them, as integers.
 
     Raises
@@ -206,7 +213,7 @@ def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
             )
             raise DataError(msg)
         client = int(client)
-    first = next(iter(known), client)
+    first = next(iter(others), client)
     texts = isinstance(client, str), isinstance(first, str)
     try:
         hash(client)
@@ -226,7 +233,7 @@ def _client(number: int, client: Any, known: Mapping[Any, int]) -> Hashable:
 def _checked(
     number: int, sample: Any, inputs: Sequence[InputSpec], num_classes: int
 ) -> dict[str, NDArray[Any]]:
-    """Return a sample's inputs as they are stored; refuse what was not announced."""
+    """Return a sample's inputs as stored; refuse those that are not as declared."""
     if not all(hasattr(sample, field) for field in Sample._fields):
         msg = f"sample {number} is a {type(sample).__name__}, not a Sample"
         raise DataError(msg)
@@ -236,7 +243,7 @@ def _checked(
         msg = f"{where}: the split is {said}, not one of {', '.join(SPLITS)}"
         raise DataError(msg)
     label: Any = sample.label
-    # Written so that NaN, of which nothing is true, is refused.
+    # In this form, NaN is refused: no comparison with it is true.
     number_like = isinstance(label, (int, float, np.integer, np.floating, np.bool_))
     if not number_like or not 0 <= label < num_classes or label != int(label):
         said = truncate(str(label) if number_like else repr(label))
@@ -285,7 +292,7 @@ def _checked(
 
 
 def _same_range(given: NDArray[Any], stored: NDArray[Any]) -> bool:
-    """Return whether what is stored is finite where what was given is."""
+    """Return whether stored values are finite where the given ones are."""
     return stored.dtype.kind != "f" or bool(
         (np.isfinite(given) == np.isfinite(stored)).all()
     )
@@ -322,6 +329,17 @@ def _column(file: Path, spec: InputSpec, lengths: Sequence[int] | None) -> Colum
         return block
 
     return Column(spec, take, None if lengths is None else np.array(lengths, np.int64))
+
+
+def _rows_by_split(
+    owners: NDArray[np.int64], splits: NDArray[np.int8], m: int
+) -> dict[str, list[NDArray[np.int64]]]:
+    """Return the rows of each client in each split; without val where it is empty."""
+    return {
+        split: _by_client(owners, splits == code, m)
+        for code, split in enumerate(SPLITS)
+        if split != "val" or (splits == code).any()
+    }
 
 
 def _by_client(

@@ -1,4 +1,4 @@
-"""What a partitioner is given and what it gives back, and what several of them do."""
+"""Input and output of partitioners, and functions that several of them use."""
 
 import heapq
 import math
@@ -19,12 +19,12 @@ partitioners: Registry[Callable[..., Sequence[Indices]]] = Registry(
 
 
 Within = Annotated[Mapping[str, Any], "partitioner"]
-"""An option of a partitioner that is itself one: a name and options, checked as such
+"""Type of an option that is itself a partitioner: a name and options, which are checked
 before anything is read."""
 
 
 class Pool(NamedTuple):
-    """What a partitioner may look at: N samples, without their inputs."""
+    """The N samples that a partitioner sees, without their inputs."""
 
     labels: Indices
     """(N,) labels from 0."""
@@ -38,12 +38,12 @@ class Pool(NamedTuple):
 
 
 class Parts(list[Indices]):
-    """The sorted samples of each client, and what is to be known of them.
+    """The sorted samples of each client.
 
     Attributes
     ----------
     moved
-        How many were moved to reach a minimum.
+        Number of samples that were moved to reach a minimum.
     overlapping
         Whether a sample may be with several clients, or with none.
     """
@@ -57,28 +57,28 @@ class Parts(list[Indices]):
 
 
 def may_overlap(parts: Sequence[Indices]) -> bool:
-    """Return whether parts, maybe a user's plain list, say that they may overlap."""
+    """Return whether parts, which may be a user's plain list, may overlap."""
     return bool(getattr(parts, "overlapping", False))
 
 
-def facts(parts: Sequence[Indices]) -> dict[str, Any]:
-    """Return what a manifest says of parts, beside how they were asked for."""
+def properties(parts: Sequence[Indices]) -> dict[str, Any]:
+    """Return the properties of parts that a manifest records."""
     found: dict[str, Any] = {"moved": getattr(parts, "moved", 0)}
     if may_overlap(parts):
         found |= {"overlapping": True, "distinct": len(np.unique(_all(parts)))}
     return found
 
 
-def fault(parts: Sequence[Indices], total: int) -> str:
-    """Return in words what is wrong with parts of `total` samples, or nothing."""
+def find_fault(parts: Sequence[Indices], total: int) -> str:
+    """Describe what is wrong with parts of `total` samples; empty if nothing is."""
     if may_overlap(parts):
         if not len(parts):
-            return "nothing to nobody"
+            return "no clients"
         for client, rows in enumerate(parts):
-            known, times = np.unique(rows, return_counts=True)
-            for sample in known[times > 1][:1].tolist():
+            samples, times = np.unique(rows, return_counts=True)
+            for sample in samples[times > 1][:1].tolist():
                 return f"sample {sample} to client {client} more than once"
-            for sample in known[(known < 0) | (known >= total)][:1].tolist():
+            for sample in samples[(samples < 0) | (samples >= total)][:1].tolist():
                 return f"client {client} sample {sample}, but there are only {total}"
         return ""
     rows = _all(parts)
@@ -95,13 +95,13 @@ def _all(parts: Sequence[Indices]) -> Indices:
 
 
 class Units(NamedTuple):
-    """What is given to clients whole: single samples, or groups where there are any."""
+    """What a client gets as a whole: single samples, or groups where there are any."""
 
     labels: Indices
     """(U,) the most frequent label of each unit."""
 
     sizes: Indices
-    """(U,) its number of samples."""
+    """(U,) number of samples of each."""
 
     of_sample: Indices
     """(N,) the unit of each sample."""
@@ -111,18 +111,37 @@ def units(pool: Pool) -> Units:
     """Return the units of a pool."""
     number = len(pool.labels)
     if pool.groups is None:
-        everyone = np.arange(number)
-        return Units(pool.labels, np.ones(number, np.int64), everyone)
+        return Units(pool.labels, np.ones(number, np.int64), np.arange(number))
     _, of_sample = np.unique(pool.groups, return_inverse=True)
     classes = int(pool.labels.max(initial=0)) + 1
     cells, counts = np.unique(of_sample * classes + pool.labels, return_counts=True)
-    # Of each unit the last cell in this order is its most frequent label.
+    # The last cell of each unit in this order is its most frequent label.
     order = np.lexsort((-cells, counts, cells // classes))
     last = np.flatnonzero(np.diff(cells[order] // classes, append=-1))
     return Units(cells[order][last] % classes, np.bincount(of_sample), of_sample)
 
 
-def needed(num_clients: int | None, total: int, least: int = 1) -> int:
+def shuffled_by_label(labels: Indices, rng: np.random.Generator) -> list[Indices]:
+    """Return the positions of each label that occurs, in random order.
+
+    Parameters
+    ----------
+    labels
+        ``(u,)`` labels, say of units.
+    rng
+        Source of the order.
+
+    Returns
+    -------
+    list of NDArray
+        Positions, one array for each distinct label, by ascending label.
+    """
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+
+
+def check_num_clients(num_clients: int | None, total: int, least: int = 1) -> int:
     """Return the number of clients, checked.
 
     Raises
@@ -131,7 +150,7 @@ def needed(num_clients: int | None, total: int, least: int = 1) -> int:
         If it is missing, not positive, or there are too few samples for it.
     """
     if num_clients is None:
-        msg = "this partitioner makes its own clients: say how many with clients=N"
+        msg = "this partitioner makes clients: give their number by clients=N"
         raise ConfigError(msg)
     if num_clients < 1 or num_clients * max(1, least) > total:
         msg = (
@@ -142,7 +161,7 @@ def needed(num_clients: int | None, total: int, least: int = 1) -> int:
     return num_clients
 
 
-def positive(key: str, value: float) -> None:
+def check_positive(key: str, value: float) -> None:
     """Check an option that must be positive and finite.
 
     Raises
@@ -155,8 +174,8 @@ def positive(key: str, value: float) -> None:
         raise ConfigError(msg)
 
 
-def deal(sizes: Indices, shares: NDArray[np.floating[Any]]) -> Indices:
-    """Cut units, in their order, among receivers by shares of the samples.
+def cut_by_shares(sizes: Indices, shares: NDArray[np.floating[Any]]) -> Indices:
+    """Cut a sequence of units into consecutive pieces by shares of the samples.
 
     Parameters
     ----------
@@ -168,7 +187,7 @@ def deal(sizes: Indices, shares: NDArray[np.floating[Any]]) -> Indices:
     Returns
     -------
     NDArray
-        ``(u,)`` receiver of each unit: the one in whose share its middle lies.
+        ``(u,)`` receiver of each unit: the one whose share contains its middle.
     """
     ends = np.cumsum(shares)
     middles = (np.cumsum(sizes) - sizes / 2) * (ends[-1] / max(1, sizes.sum()))
@@ -184,13 +203,13 @@ def gather(owner_of_unit: Indices, made: Units, m: int, moved: int = 0) -> Parts
     return Parts(np.split(order, stops[:-1]), moved)
 
 
-def by_size(
+def split_by_size(
     pool: Pool,
     shares: NDArray[np.floating[Any]],
     rng: np.random.Generator,
     least: int,
 ) -> Parts:
-    """Deal samples at random, whatever their labels, by the clients' shares.
+    """Assign samples at random, whatever their labels, by the clients' shares.
 
     Parameters
     ----------
@@ -199,15 +218,15 @@ def by_size(
     shares
         ``(m,)`` non-negative shares, of any positive sum.
     rng
-        Decides who gets which.
+        Source of the assignment.
     least
-        Fewest samples of a client.
+        Minimum number of samples of a client.
     """
     made = units(pool)
     m = len(shares)
     order = rng.permutation(len(made.sizes))
     owner = np.empty(len(order), np.int64)
-    owner[order] = deal(made.sizes[order], shares)
+    owner[order] = cut_by_shares(made.sizes[order], shares)
     moved = repair(owner, made.sizes, m, least, rng)
     return gather(owner, made, m, moved)
 
@@ -217,9 +236,9 @@ def repair(
 ) -> int:
     """Move units, in place, until every client holds at least `least` samples.
 
-    Poor clients are filled in turn; each unit comes, at random, from whoever is
-    largest then and can spare it, so that shares change as little as may be. Nothing
-    is drawn again: this ends after at most one look at every unit.
+    Fills the clients below the minimum in turn; each unit comes, at random, from the
+    client that is largest then and stays above the minimum, so that shares change
+    little. Looks at every unit at most once.
 
     Returns
     -------

@@ -1,16 +1,17 @@
-"""Label skew by a Dirichlet draw for each class, disjoint."""
+"""Label skew by Dirichlet proportions for each class; clients are disjoint."""
 
 import numpy as np
 
 from data_prep.partitioners.base import (
     Parts,
     Pool,
-    deal,
+    check_num_clients,
+    check_positive,
+    cut_by_shares,
     gather,
-    needed,
     partitioners,
-    positive,
     repair,
+    shuffled_by_label,
     units,
 )
 
@@ -24,12 +25,12 @@ def dirichlet(
     beta: float = 0.5,
     min_samples: int = 10,
 ) -> Parts:
-    """Give each class to clients in shares drawn from Dir(beta); disjoint and whole.
+    """Split each class among clients in shares drawn from Dir(beta), disjointly.
 
     The class is shuffled and cut by its shares, so that each sample has exactly one
-    owner (the authors' code draws each client's share from the whole class, and gives
-    a third of the data away twice). Clients short of the minimum are filled from the
-    largest ones afterwards; how many samples that moved is reported.
+    owner (the FedAPM authors' code draws each client's share from the whole class, so
+    that clients overlap). Clients below the minimum get samples of the largest ones;
+    the manifest has the number that was moved.
 
     Parameters
     ----------
@@ -38,11 +39,11 @@ def dirichlet(
     num_clients
         Number of clients.
     rng
-        Where the shares come from.
+        Source of shares and order.
     beta
         Concentration: the smaller, the fewer classes a client has.
     min_samples
-        Fewest samples of a client.
+        Minimum number of samples of a client.
 
     Raises
     ------
@@ -54,16 +55,13 @@ def dirichlet(
     Hsu, Qi and Brown (2019), Measuring the effects of non-identical data distribution
     for federated visual classification, arXiv:1909.06335.
     """
-    positive("beta", beta)
+    check_positive("beta", beta)
     least = max(1, min_samples)
     made = units(pool)
-    m = needed(num_clients, len(pool.labels), least)
-    order = rng.permutation(len(made.labels))
-    order = order[np.argsort(made.labels[order], kind="stable")]
-    bounds = np.flatnonzero(np.diff(made.labels[order])) + 1
-    owner = np.empty(len(order), np.int64)
-    for members in np.split(order, bounds):
+    m = check_num_clients(num_clients, len(pool.labels), least)
+    owner = np.empty(len(made.labels), np.int64)
+    for members in shuffled_by_label(made.labels, rng):
         shares = rng.dirichlet(np.full(m, beta))
-        owner[members] = deal(made.sizes[members], shares)
+        owner[members] = cut_by_shares(made.sizes[members], shares)
     moved = repair(owner, made.sizes, m, least, rng)
     return gather(owner, made, m, moved)

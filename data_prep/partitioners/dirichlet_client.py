@@ -1,4 +1,4 @@
-"""Label skew by a Dirichlet draw for each client, of sizes that are asked for."""
+"""Label skew by Dirichlet proportions for each client, with given sizes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,23 +6,25 @@ from numpy.typing import NDArray
 from data_prep.partitioners.base import (
     Parts,
     Pool,
-    deal,
+    check_num_clients,
+    check_positive,
+    cut_by_shares,
     gather,
-    needed,
     partitioners,
-    positive,
     repair,
+    shuffled_by_label,
 )
 from data_prep.partitioners.base import units as units_of
 from fedapm_mpi.errors import ConfigError
 
-FLOOR = 1e-9
-"""Least weight of a class for a client, so that every class finds takers."""
+MIN_WEIGHT = 1e-9
+"""Minimum weight of a class for a client, so that every class can be given away."""
 
-ENOUGH = 1e-3
+SIZE_TOLERANCE = 1e-3
 """Relative error of the fitted sizes that is left to rounding."""
 
-MOST_SWEEPS = 1000
+MAX_SWEEPS = 1000
+"""Maximum number of scalings of rows and columns."""
 
 
 @partitioners.register("dirichlet-client")
@@ -39,12 +41,10 @@ def dirichlet_client(
 
     Client i draws proportions :math:`q_i \sim \mathrm{Dir}(\beta C p)`, where p are
     the C classes' shares of the whole (with equal classes :math:`\mathrm{Dir}(\beta
-    1_C)`), and a size, equal for all or log-normal. Samples being given once only,
-    the mixes can't all be had: what is given are the cells closest to
-    :math:`s_i q_{ic}` (in Kullback-Leibler divergence) that add up to the clients'
-    sizes :math:`s_i` and to the classes' sizes, rounded.
-
-    ``dirichlet`` draws for each class instead, which makes sizes as unequal as mixes.
+    1_C)`), and a size, equal for all or log-normal. Each sample has one owner, so these
+    are met approximately: by the cells closest to :math:`s_i q_{ic}` in
+    Kullback-Leibler divergence that add up to the clients' sizes :math:`s_i` and the
+    classes' sizes, rounded.
 
     Parameters
     ----------
@@ -53,14 +53,13 @@ def dirichlet_client(
     num_clients
         Number of clients.
     rng
-        Where mixes and sizes come from.
+        Source of mixes, sizes and order.
     beta
         Concentration: the smaller, the fewer classes a client has.
     sigma
-        Standard deviation of the logarithm of clients' sizes; 0 makes them equal, but
-        for rounding.
+        Standard deviation of the logarithm of sizes; 0 for equal sizes.
     min_samples
-        Fewest samples of a client; the largest give what is missing.
+        Minimum number of samples of a client; the largest give up the missing ones.
 
     Raises
     ------
@@ -69,28 +68,24 @@ def dirichlet_client(
 
     References
     ----------
-    Hsu, Qi and Brown (2019), arXiv:1909.06335 (mixes; there clients draw in turn until
-    classes run out, so that the last get what is left); log-normal sizes as in Acar et
-    al. (2021), arXiv:2111.04263.
+    arXiv:1909.06335 (mixes), arXiv:2111.04263 (log-normal sizes).
     """
-    positive("beta", beta)
+    check_positive("beta", beta)
     if not 0 <= sigma < np.inf:
         msg = f"partitioner.sigma must be 0 or positive, and finite, got {sigma}"
         raise ConfigError(msg)
     least = max(1, min_samples)
     made = units_of(pool)
-    m = needed(num_clients, len(pool.labels), least)
+    m = check_num_clients(num_clients, len(pool.labels), least)
     present, inverse = np.unique(made.labels, return_inverse=True)
     masses = np.bincount(inverse, weights=made.sizes).astype(np.float64)
     mixes = rng.dirichlet(beta * len(present) * masses / masses.sum(), m)
     sizes = np.exp(sigma * rng.standard_normal(m))
     cells = fit(mixes, masses, sizes * (masses.sum() / sizes.sum()))
-    order = rng.permutation(len(inverse))
-    order = order[np.argsort(inverse[order], kind="stable")]
-    owner = np.empty(len(order), np.int64)
-    bounds = np.cumsum(np.bincount(inverse))[:-1]
-    for members, shares in zip(np.split(order, bounds), cells.T, strict=True):
-        owner[members] = deal(made.sizes[members], shares)
+    by_label = shuffled_by_label(inverse, rng)
+    owner = np.empty(len(inverse), np.int64)
+    for members, shares in zip(by_label, cells.T, strict=True):
+        owner[members] = cut_by_shares(made.sizes[members], shares)
     moved = repair(owner, made.sizes, m, least, rng)
     return gather(owner, made, m, moved)
 
@@ -100,7 +95,7 @@ def fit(
     columns: NDArray[np.float64],
     rows: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Scale rows and columns in turn until they add up to what is given.
+    """Scale rows and columns in turn until they have the given sums.
 
     This converges to the positive matrix closest to the first in Kullback-Leibler
     divergence (Sinkhorn and Knopp, 1967).
@@ -114,11 +109,11 @@ def fit(
     rows
         ``(m,)`` sums of the rows, in all as much as the columns.
     """
-    cells = np.maximum(mixes, FLOOR)
-    for _ in range(MOST_SWEEPS):
+    cells = np.maximum(mixes, MIN_WEIGHT)
+    for _ in range(MAX_SWEEPS):
         cells *= (rows / cells.sum(axis=1))[:, None]
         sums = cells.sum(axis=0)
         cells *= columns / sums
-        if np.abs(sums / columns - 1).max() < ENOUGH:
+        if np.abs(sums / columns - 1).max() < SIZE_TOLERANCE:
             break
     return cells

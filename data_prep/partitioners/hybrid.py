@@ -1,4 +1,4 @@
-"""Two ways of giving samples to clients, one for each share of the data."""
+"""Two partitioners, each for a share of the samples."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def hybrid(
     second: Within,
     share: float = 0.5,
 ) -> Parts:
-    """Give a random share of the samples by one partitioner, the rest by another.
+    """Assign a random share of the samples by one partitioner, the rest by another.
 
     So ``first: iid, second: shards, share: 0.1`` makes clients that are alike in a
     tenth of their data (the similarity of the SCAFFOLD paper).
@@ -38,11 +38,11 @@ def hybrid(
     num_clients
         Number of clients, of both.
     rng
-        Decides which samples are given how, and by both.
+        Source of the share of each partitioner, and of both.
     first, second
         Partitioners, each a name, or a name and options.
     share
-        Share of the samples that goes by the first, 0 to 1, both excluded.
+        Share of the samples that the first assigns, between 0 and 1.
 
     Raises
     ------
@@ -63,10 +63,10 @@ def hybrid(
     chosen = np.empty(len(order), bool)
     chosen[order] = middles < share * made.sizes.sum()
     of_first = chosen[made.of_sample]
-    givers = (("first", first, of_first), ("second", second, ~of_first))
+    rows = np.flatnonzero(of_first), np.flatnonzero(~of_first)
     halves = [
-        _give(key, part, np.flatnonzero(own), pool, num_clients, rng)
-        for key, part, own in givers
+        _assign("first", first, rows[0], pool, num_clients, rng),
+        _assign("second", second, rows[1], pool, num_clients, rng),
     ]
     if len(halves[0]) != len(halves[1]):
         msg = (
@@ -74,30 +74,33 @@ def hybrid(
             f"{len(halves[1])}: they must agree"
         )
         raise ConfigError(msg)
-    both = [np.sort(np.concatenate(own)) for own in zip(*halves, strict=True)]
+    both = [np.sort(np.concatenate(pair)) for pair in zip(*halves, strict=True)]
     return Parts(both, sum(getattr(half, "moved", 0) for half in halves))
 
 
-def _give(
+def _assign(
     key: str,
-    part: Within,
+    within: Within,
     rows: Indices,
     pool: Pool,
     num_clients: int | None,
     rng: np.random.Generator,
 ) -> Sequence[Indices]:
     """Return the rows of each client among `rows`."""
-    options = dict(part)
+    options = dict(within)
     ids = None if pool.ids is None else pool.ids[rows]
     groups = None if pool.groups is None else pool.groups[rows]
-    own = Pool(pool.labels[rows], ids, groups)
-    give = partitioners.get(options.pop("name"))
+    selected = Pool(pool.labels[rows], ids, groups)
+    partition = partitioners.get(options.pop("name"))
     try:
-        parts = give(own, num_clients, rng, **options)
+        parts = partition(selected, num_clients, rng, **options)
     except ConfigError as error:
         msg = f"partitioner.{key}: {error}"
         raise ConfigError(msg) from error
     if may_overlap(parts):
-        msg = f"partitioner.{key} lets clients overlap, which hybrid can't say of some"
+        msg = (
+            f"partitioner.{key} makes overlapping clients, which hybrid does not "
+            "support; choose another"
+        )
         raise ConfigError(msg)
     return Parts([rows[mine] for mine in parts], getattr(parts, "moved", 0))

@@ -1,4 +1,4 @@
-"""Clients as they are in the data, merged where that is asked for."""
+"""Natural clients of the data set, merged on request."""
 
 import heapq
 
@@ -17,23 +17,23 @@ def natural(
     *,
     min_samples: int = 1,
 ) -> Parts:
-    """Make a client of each person, speaker or device that the data names.
+    """Make a client of each person, speaker or device that the data set names.
 
-    With `num_clients`, natural client k in sorted order joins group k modulo
-    `num_clients`, as KU-HAR's 20 users of the paper join several subjects each.
-    Then the two smallest clients become one, ties by order, until each has
-    `min_samples`. Nothing is random.
+    With `num_clients`, natural client k in sorted order joins client k modulo
+    `num_clients`, as the 20 users of KU-HAR in the FedAPM paper consist of several
+    subjects each. Then the two smallest clients are merged, ties by order, until each
+    has `min_samples`. Nothing is random.
 
     Parameters
     ----------
     pool
         The samples; must have ids.
     num_clients
-        Number of clients to merge into; None for as many as there are.
+        Number of clients after the merge; None for one for each natural client.
     rng
         Not used.
     min_samples
-        Fewest samples of a client.
+        Minimum number of samples of a client.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def _merge_small(sizes: NDArray[np.int64], least: int) -> NDArray[np.int64]:
         keep, drop = min(first, second), max(first, second)
         parent[drop] = keep
         heapq.heapreplace(queue, (small + size, keep))
-    # A parent comes before its children, so that it is final when they look.
+    # A parent precedes its children, so it is final when they read it.
     for client in range(len(parent)):
         parent[client] = parent[parent[client]]
     return np.unique(parent, return_inverse=True)[1]

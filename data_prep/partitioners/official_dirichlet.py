@@ -1,8 +1,17 @@
-"""Label skew as in the FedAPM authors' code: by Dirichlet draws, with overlaps."""
+"""Label skew as in the FedAPM authors' code: Dirichlet shares, with overlaps."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_prep.partitioners.base import Parts, Pool, needed, partitioners, positive
+from data_prep.partitioners.base import (
+    Parts,
+    Pool,
+    check_num_clients,
+    check_positive,
+    partitioners,
+)
 from fedapm_mpi.errors import ConfigError
 
 
@@ -18,9 +27,9 @@ def official_dirichlet(
     r"""Draw each client's share of a class from the whole class: clients overlap.
 
     For each class of n samples, :math:`p \sim \mathrm{Dir}(\beta 1_m)`, and client i
-    gets :math:`\lfloor n p_i \rfloor` distinct samples of it, whatever the others got.
-    So a sample may be with several clients, in one's training and another's test part,
-    and about a third is with none: use it to repeat the published experiment, and
+    gets :math:`\lfloor n p_i \rfloor` distinct samples of it, independently of others.
+    So several clients may have a sample, in training or test parts, and about a third
+    of the samples have no client. Use it to repeat the published experiment, and
     ``dirichlet`` for any other.
 
     Parameters
@@ -30,12 +39,11 @@ def official_dirichlet(
     num_clients
         Number of clients.
     rng
-        Where the shares and samples come from.
+        Source of shares and samples.
     beta
         Concentration: the smaller, the fewer classes a client has.
     min_samples
-        Fewest samples of a client. Nothing is moved, as the authors move nothing: it
-        is an error if a client has fewer.
+        Minimum number of samples of a client; fewer are an error.
 
     Raises
     ------
@@ -47,7 +55,7 @@ def official_dirichlet(
     ----------
     FedAPM, arXiv 2506.04672: its code for CIFAR-10 (20 clients, beta 0.5).
     """
-    positive("beta", beta)
+    check_positive("beta", beta)
     if pool.groups is not None:
         msg = (
             "official-dirichlet draws single samples and cannot keep groups together; "
@@ -55,22 +63,26 @@ def official_dirichlet(
         )
         raise ConfigError(msg)
     least = max(1, min_samples)
-    m = needed(num_clients, len(pool.labels), least)
-    drawn: list[list[np.ndarray]] = [[] for _ in range(m)]
+    m = check_num_clients(num_clients, len(pool.labels), least)
+    chosen: list[list[np.ndarray]] = [[] for _ in range(m)]
     for label in np.unique(pool.labels):
         members = np.flatnonzero(pool.labels == label)
         shares = rng.dirichlet(np.full(m, beta))
         # A lone client's share may be 1 less the last bit.
         sizes = np.floor(len(members) * shares + 1e-9).astype(int).tolist()
-        for own, size in zip(drawn, sizes, strict=True):
-            own.append(rng.choice(members, size, replace=False))
-    clients = [np.sort(np.concatenate(own)) for own in drawn]
+        for of_client, size in zip(chosen, sizes, strict=True):
+            of_client.append(rng.choice(members, size, replace=False))
+    clients = [np.sort(np.concatenate(of_client)) for of_client in chosen]
+    _check_minimum(clients, least)
+    return Parts(clients, overlapping=True)
+
+
+def _check_minimum(clients: Sequence[NDArray[np.int64]], least: int) -> None:
     for client, rows in enumerate(clients):
         if len(rows) < least:
             msg = (
-                f"client {client} was drawn {len(rows)} samples, fewer than "
+                f"client {client} has {len(rows)} samples, fewer than "
                 f"min_samples={least}; take another seed, fewer clients or a larger "
                 "beta"
             )
             raise ConfigError(msg)
-    return Parts(clients, overlapping=True)

@@ -5,10 +5,10 @@ import numpy as np
 from data_prep.partitioners.base import (
     Parts,
     Pool,
-    by_size,
-    needed,
+    check_num_clients,
+    check_positive,
     partitioners,
-    positive,
+    split_by_size,
 )
 
 
@@ -30,11 +30,11 @@ def quantity_dirichlet(
     num_clients
         Number of clients.
     rng
-        Where the shares come from.
+        Source of shares and assignment.
     beta
         Concentration: the smaller, the more unequal the clients.
     min_samples
-        Fewest samples of a client; the largest give what is missing.
+        Minimum number of samples of a client; the largest give up the missing ones.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def quantity_dirichlet(
     Li, Diao, Chen and He (2022), Federated learning on non-IID data silos: an
     experimental study, arXiv:2102.02079, section 4.3.
     """
-    positive("beta", beta)
+    check_positive("beta", beta)
     least = max(1, min_samples)
-    m = needed(num_clients, len(pool.labels), least)
-    return by_size(pool, rng.dirichlet(np.full(m, beta)), rng, least)
+    m = check_num_clients(num_clients, len(pool.labels), least)
+    return split_by_size(pool, rng.dirichlet(np.full(m, beta)), rng, least)

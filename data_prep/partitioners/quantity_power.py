@@ -5,10 +5,10 @@ import numpy as np
 from data_prep.partitioners.base import (
     Parts,
     Pool,
-    by_size,
-    needed,
+    check_num_clients,
+    check_positive,
     partitioners,
-    positive,
+    split_by_size,
 )
 
 
@@ -23,8 +23,7 @@ def quantity_power(
 ) -> Parts:
     """Give the client of rank k a share of all samples in proportion to k^-exponent.
 
-    Which client has which rank is drawn, so that a client's number tells nothing of
-    its size.
+    Ranks are assigned at random, so that a client's number is independent of its size.
 
     Parameters
     ----------
@@ -33,19 +32,19 @@ def quantity_power(
     num_clients
         Number of clients.
     rng
-        Decides who has which rank.
+        Source of ranks and assignment.
     exponent
         Of the power law; 1 is Zipf's.
     min_samples
-        Fewest samples of a client; the largest give what is missing.
+        Minimum number of samples of a client; the largest give up the missing ones.
 
     Raises
     ------
     ConfigError
         If `exponent` is not positive or there are too few samples.
     """
-    positive("exponent", exponent)
+    check_positive("exponent", exponent)
     least = max(1, min_samples)
-    m = needed(num_clients, len(pool.labels), least)
+    m = check_num_clients(num_clients, len(pool.labels), least)
     shares = (rng.permutation(m) + 1.0) ** -exponent
-    return by_size(pool, shares, rng, least)
+    return split_by_size(pool, shares, rng, least)

@@ -5,7 +5,15 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.partitioners.base import Parts, Pool, gather, needed, partitioners, units
+from data_prep.partitioners.base import (
+    Parts,
+    Pool,
+    check_num_clients,
+    gather,
+    partitioners,
+    shuffled_by_label,
+    units,
+)
 from fedapm_mpi.errors import ConfigError
 
 
@@ -13,10 +21,10 @@ from fedapm_mpi.errors import ConfigError
 def shards(
     pool: Pool, num_clients: int | None, rng: np.random.Generator, *, labels: int = 2
 ) -> Parts:
-    """Give every client exactly q labels, and each label to clients in equal pieces.
+    """Give every client exactly q labels, and cut each label into equal pieces.
 
-    Larger classes are cut into more pieces, so that clients come out of similar size.
-    All samples are used.
+    Larger classes are cut into more pieces, so that clients have similar sizes. All
+    samples are used.
 
     Parameters
     ----------
@@ -25,7 +33,7 @@ def shards(
     num_clients
         Number of clients.
     rng
-        Decides who gets what.
+        Source of the assignment.
     labels
         Labels of each client, q.
 
@@ -41,7 +49,7 @@ def shards(
     decentralized data, arXiv:1602.05629, section 3 (there with equal pieces, q = 2).
     """
     made = units(pool)
-    m = needed(num_clients, len(made.sizes))
+    m = check_num_clients(num_clients, len(made.sizes))
     present, inverse = np.unique(made.labels, return_inverse=True)
     sizes = np.bincount(inverse)
     if not 1 <= labels <= len(present) or m * labels < len(present):
@@ -53,13 +61,10 @@ def shards(
         raise ConfigError(msg)
     pieces = _pieces(sizes, m, m * labels)
     holders = _holders(pieces, m, labels, rng)
-    order = rng.permutation(len(inverse))
-    order = order[np.argsort(inverse[order], kind="stable")]
-    owner = np.empty(len(order), np.int64)
-    for members, own in zip(
-        np.split(order, np.cumsum(sizes)[:-1]), holders, strict=True
-    ):
-        owner[members] = own[np.arange(len(members)) * len(own) // len(members)]
+    owner = np.empty(len(inverse), np.int64)
+    for members, of_label in zip(shuffled_by_label(inverse, rng), holders, strict=True):
+        pieces_of = np.arange(len(members)) * len(of_label) // len(members)
+        owner[members] = of_label[pieces_of]
     return gather(owner, made, m)
 
 
@@ -94,7 +99,7 @@ def _holders(
     """Return the clients that hold each class, drawn so that each holds q classes.
 
     Clients in random order take the classes with most pieces left, ties at random.
-    That never gets stuck, as no class has more pieces left than there are clients.
+    This never gets stuck, as no class has more pieces left than there are clients.
     """
     left = np.array(pieces)
     holders: list[list[int]] = [[] for _ in pieces]
@@ -104,4 +109,4 @@ def _holders(
         left[chosen] -= 1
         for c in chosen:
             holders[c].append(int(client))
-    return [np.array(own, np.int64) for own in holders]
+    return [np.array(clients, np.int64) for clients in holders]

@@ -1,6 +1,6 @@
-"""Inputs that some clients, or some samples, do not have."""
+"""Inputs that some clients, or some samples, lack."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -23,17 +23,16 @@ def missing(
     inputs: list[str] | None = None,
     parts: Literal["all", "train", "test"] = "all",
 ) -> Shifted:
-    """Take inputs away from clients or samples; each keeps one of these at least.
+    """Remove inputs of clients or samples; each keeps at least one of them.
 
-    Each client, or sample, lacks each input with probability `rate`, drawn again where
-    it would lack all of them. What is missing has the length 0, and zeros are stored
-    for it: inputs become ragged. Models that take lengths give a missing input no
-    token; the encoder of a client that always lacks it stays as it began.
+    Each client, or sample, lacks each input with probability `rate`, sampled again
+    where it would lack all of them. A missing input has the length 0 and is stored as
+    zeros: inputs become ragged. Models that take lengths give it no token.
 
     Parameters
     ----------
     table, clients
-        The samples and who holds them.
+        The samples and their clients.
     rate
         Probability, above 0 and below 1.
     by
@@ -58,13 +57,7 @@ def missing(
         raise ConfigError(msg)
     names = chosen_inputs(table, inputs)
     chosen = [c for c in table.columns if c.spec.name in names]
-    if len(chosen) < 2:
-        msg = "shift=missing needs two inputs to choose from, so that one remains"
-        raise ConfigError(msg)
-    for c in chosen:
-        if not c.spec.shape:
-            msg = f"shift=missing: input {c.spec.name!r} is a number and can't be empty"
-            raise ConfigError(msg)
+    _check_choice(chosen)
     number = clients.number if by == "client" else len(table.labels)
     lacks = _draw(generator(clients.seed, "missing"), number, len(chosen), rate)
     of_sample = lacks[clients.owner] if by == "client" else lacks
@@ -77,16 +70,30 @@ def missing(
     ]
     notes = [""] * clients.number
     if by == "client":
-        for client, row in enumerate(lacks):
-            lacking = [c.spec.name for c, lack in zip(chosen, row, strict=True) if lack]
-            notes[client] = f"no {', no '.join(lacking)}" if lacking else ""
+        notes = [_note([c.spec.name for c in chosen], row) for row in lacks]
     return Shifted(replace(table, columns=columns), notes)
+
+
+def _check_choice(chosen: Sequence[Column]) -> None:
+    if len(chosen) < 2:
+        msg = "shift=missing needs two inputs to choose from, so that one remains"
+        raise ConfigError(msg)
+    for c in chosen:
+        if not c.spec.shape:
+            msg = f"shift=missing: input {c.spec.name!r} is a number and can't be empty"
+            raise ConfigError(msg)
+
+
+def _note(names: Sequence[str], lacks: NDArray[np.bool_]) -> str:
+    """Describe which inputs a client lacks."""
+    lacking = [name for name, lack in zip(names, lacks, strict=True) if lack]
+    return f"no {', no '.join(lacking)}" if lacking else ""
 
 
 def _draw(
     rng: np.random.Generator, number: int, inputs: int, rate: float
 ) -> NDArray[np.bool_]:
-    """Return ``(number, inputs)`` what is lacking, never a whole row."""
+    """Return which inputs are lacking, ``(number, inputs)``, never a whole row."""
     lacks = rng.random((number, inputs)) < rate
     while (bare := np.flatnonzero(lacks.all(axis=1))).size:
         lacks[bare] = rng.random((len(bare), inputs)) < rate

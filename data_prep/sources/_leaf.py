@@ -1,4 +1,4 @@
-"""The JSON files that LEAF's scripts leave, whatever the data set."""
+"""Read the JSON files that LEAF's scripts write, of any data set."""
 
 import json
 from collections.abc import Callable
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from data_prep.regular_files import regular
 from data_prep.sample_fields import MISSING, first_repeated
 from data_prep.sources._siblings import unread_siblings
+from data_prep.sources.base import Source
+from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.strict_json import once
 from fedapm_mpi.utils.text import format_value
@@ -18,7 +20,7 @@ from fedapm_mpi.utils.text import format_value
 SPLITS = ("train", "test")
 
 
-class Read(NamedTuple):
+class LeafSamples(NamedTuple):
     """All samples of a LEAF data set, in the order of files and users."""
 
     inputs: NDArray[Any]
@@ -42,14 +44,26 @@ class Read(NamedTuple):
     """LEAF's own split if there is one."""
 
     warnings: tuple[str, ...]
-    """On files of LEAF's beside these that were not read."""
+    """On neighboring files of LEAF that were not read."""
+
+    def as_source(self, table: Table) -> Source:
+        """Return these samples, whose inputs and labels are in a table, as a source."""
+        return Source(
+            table=table,
+            files=self.files,
+            ids=self.ids,
+            id_names=self.id_names,
+            split=self.split,
+            default_split=self.default_split,
+            warnings=self.warnings,
+        )
 
 
 def read_leaf(
     path: Path,
     convert: Callable[[list[Any]], NDArray[Any]],
     label: Callable[[Any], int],
-) -> Read:
+) -> LeafSamples:
     """Read all JSON files, one at a time.
 
     Parameters
@@ -58,9 +72,9 @@ def read_leaf(
         The folder that holds ``train`` and ``test``, or one in ``data`` that does, or a
         folder of JSON files that LEAF has not split.
     convert
-        From a user's list of x to an array ``(n, ...)``; may raise `ValueError`.
+        Makes an array ``(n, ...)`` of a user's list of x; may raise `ValueError`.
     label
-        From a y to a label from 0; may raise `ValueError`.
+        Makes a label from 0 of a y; may raise `ValueError`.
 
     Raises
     ------
@@ -79,21 +93,20 @@ def read_leaf(
                 inputs.append(convert(x))
                 labels.append(np.array([label(one) for one in y], np.int64))
             except (ValueError, TypeError, IndexError, OverflowError) as error:
-                said = str(error)[:200]
                 msg = (
                     f"{file}: user {format_value(user)} has a sample of another kind: "
-                    f"{said}"
+                    f"{str(error)[:200]}"
                 )
                 raise DataError(msg) from error
             users.append(user)
             codes.append(code)
     names, owner = np.unique(np.array(users), return_inverse=True)
-    sizes = [len(own) for own in labels]
+    sizes = [len(of_user) for of_user in labels]
     if not sum(sizes):
-        msg = f"{path}: the files hold no samples"
+        msg = f"{path}: the files hold no samples; give another folder"
         raise DataError(msg)
     split = None if codes[0] < 0 else np.repeat(np.array(codes, np.int8), sizes)
-    return Read(
+    return LeafSamples(
         np.concatenate(inputs),
         np.concatenate(labels),
         np.repeat(owner, sizes),
@@ -101,12 +114,12 @@ def read_leaf(
         split,
         tuple(file for _, file in found),
         "random" if split is None else "own",
-        _unread(path) if split is None else (),
+        _unread_part(path) if split is None else (),
     )
 
 
-def _unread(path: Path) -> tuple[str, ...]:
-    """Return a note if LEAF has split the set and only a part of that is read."""
+def _unread_part(path: Path) -> tuple[str, ...]:
+    """Return a note if LEAF has split the data set and only one part is read."""
     return unread_siblings(
         path,
         "give {folder} to read both with LEAF's own split",
@@ -134,7 +147,10 @@ def _files(path: Path) -> list[tuple[int, Path]]:
             return found
     files = [path] if path.is_file() else sorted(path.glob("*.json"))
     if not files:
-        msg = f"{path} holds neither LEAF's train and test nor any JSON files"
+        msg = (
+            f"{path} holds neither LEAF's train and test nor any JSON files; give a "
+            "folder that does"
+        )
         raise DataError(msg)
     return [(-1, file) for file in files]
 
@@ -143,20 +159,20 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     """Return each user of a file that has samples, with all x and y."""
     try:
         text = regular(file).read_text("utf-8")
-        held = json.loads(text, object_pairs_hook=once)
-        _check_users(held["users"])
+        content = json.loads(text, object_pairs_hook=once)
+        _check_users(content["users"])
         users = []
-        for user, number in zip(held["users"], held["num_samples"], strict=True):
-            x, y = (held["user_data"][user][key] for key in "xy")
+        for user, number in zip(content["users"], content["num_samples"], strict=True):
+            x, y = (content["user_data"][user][key] for key in "xy")
             users.append((user, x, y, (_count(x), _count(y), number)))
     except OSError as error:
         msg = f"cannot read {file}: {error.strerror or error}"
         raise DataError(msg) from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        said = f"{type(error).__name__}: {str(error)[:200]}"
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
         msg = (
-            f"{file} is not a file of LEAF's, or damaged: it needs users, num_samples "
-            f"and user_data ({said})"
+            f"{file} is no LEAF file, or damaged: it needs users, num_samples "
+            f"and user_data ({reason})"
         )
         raise DataError(msg) from error
     for user, _, _, (inputs, labels, number) in users:
@@ -200,7 +216,7 @@ def _count(samples: Any) -> int:
 
 
 def whole_label(y: Any, classes: int) -> int:
-    """Return a label as JSON has it, 3 or 3.0, if it is of that many classes.
+    """Return a label from JSON, 3 or 3.0, if it is one of `classes` classes.
 
     Raises
     ------

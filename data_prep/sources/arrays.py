@@ -1,4 +1,20 @@
-"""Any data set as plain NumPy arrays: one ``.npz``, or a folder of ``.npy``."""
+"""Any data set as plain NumPy arrays: one ``.npz``, or a folder of ``.npy``.
+
+Samples come first in every array:
+
+- ``x_<input>``: an input. Truth values are stored as bytes. One of type uint8 with two
+  or three axes and no length is an image, unless ``series`` names it: channels are
+  moved to the front, (H, W) becomes (1, H, W), and a model sees -1 to 1 unless a scale
+  is given. Any other of two or more axes has a time axis, the first.
+- ``y``: labels 0, 1, ..., or any integers, truth values or texts, whose distinct values
+  are then the classes; ``class_names``: their names.
+- ``client``: numbers or texts; ``split``: 0 (train), 1 (test), 2 (val), or these names,
+  which is kept unless ``split=random``.
+- ``<input>_scale`` and ``<input>_shift``: numbers.
+- ``length_<input>``: true lengths, or ``length`` for every input with a time axis.
+
+Other arrays are reported and not read. A folder of .npy files is read memory-mapped.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +33,7 @@ from data_prep.sources._siblings import unread_siblings
 from data_prep.sources.base import Source, sources, window_scores
 from data_prep.unused_inputs import hints
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import Column, Table
+from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.text import format_some, format_value, truncate
@@ -35,21 +51,7 @@ def arrays(
     group: str | None = None,
     name: str | None = None,
 ) -> Source:
-    """Read ``x_<input>``, ``y`` and what else there is from an .npz, or .npy files.
-
-    Samples come first in every array. Labels are 0, 1, …, or any integers, truth values
-    or texts, whose distinct values are then the classes. Beside the inputs and the
-    labels there may be ``client`` (numbers or texts), ``split`` (0 train, 1 test, 2
-    val, or these names), which is kept unless ``split=random``, ``class_names``,
-    ``<input>_scale`` and ``<input>_shift`` (numbers), and true lengths:
-    ``length_<input>``, or ``length`` for every input with a time axis, which is every
-    one of two or more axes that is not a picture. Other arrays are named and not read.
-    Truth values as inputs are stored as bytes.
-
-    An input of type uint8 with two or three axes and no length of its own is a
-    picture, unless `series` names it: colours are moved to the front, (H, W) becomes
-    (1, H, W), and a model sees -1 to 1 unless a scale is given. A folder of .npy files
-    is read memory-mapped.
+    """Read ``x_<input>``, ``y`` and other arrays from an .npz, or .npy files.
 
     Split: that of the array ``split`` if there is one.
 
@@ -58,19 +60,21 @@ def arrays(
     path
         The .npz file or the folder.
     normalise
-        ``window`` stores every input with a time axis as float32, standardised for
-        each window and axis over time.
+        ``window`` standardises every input with a time axis over time, as float32.
     inputs
-        Which inputs there are, in the order in which a model gets them; all, in the
-        order of the file, if none is named.
+        Names of the inputs, in the order of a model; all, as in the file, by default.
     series
-        Inputs of type uint8 that are no pictures but have a time axis, the first; all
-        their steps count unless there is ``length_<input>``.
+        Inputs of type uint8 that have a time axis, the first, and are no images.
     group
-        Key of an array that says which samples belong together, such as windows cut
-        from one recording; numbers count within a client.
+        Key of an array of groups, whose samples stay together, such as the recording
+        of each window; numbers count within a client.
     name
         Name of the data set; that of the file if None.
+
+    Raises
+    ------
+    DataError
+        If an array is missing, damaged, or does not fit the others.
     """
     saved = read_arrays(
         path, partial(is_read, inputs=inputs and inputs + series, group=group)
@@ -83,13 +87,9 @@ def arrays(
     labels = labels_of(found["y"], f"{path}: 'y'", names)
     _check_rows(path, found, group)
     kinds = _kinds(path, found, inputs, series)
-    columns = []
-    for key, kind in kinds.items():
-        common = kind == "series" and key not in series
-        columns.append(_column(path, found, key, kind, normalise, common=common))
-    _check_time(path, found, kinds, normalise)
+    columns = _columns(path, found, kinds, normalise, series)
     split = found.get("split")
-    made = Source(
+    source = Source(
         table=Table(name or path.stem, columns, labels.codes, labels.classes),
         files=saved.files,
         split=None if split is None else checked.split_codes(split, f"{path}: 'split'"),
@@ -101,7 +101,7 @@ def arrays(
         ),
         client_hint="an array 'client' names them",
     )
-    return _with_clients(made, path, found, group)
+    return _with_clients(source, path, found, group)
 
 
 def _beside(path: Path) -> tuple[str, ...]:
@@ -245,12 +245,29 @@ def _kind(found: Arrays, name: str, is_series: bool) -> Kind:
     return "series" if axes >= 2 else "plain"
 
 
+def _columns(
+    path: Path,
+    found: Arrays,
+    kinds: Mapping[str, Kind],
+    normalise: str,
+    series: tuple[str, ...],
+) -> list[Column]:
+    columns = [
+        _column(
+            path, found, key, kind, normalise, kind == "series" and key not in series
+        )
+        for key, kind in kinds.items()
+    ]
+    _check_time(path, found, kinds, normalise)
+    return columns
+
+
 def _column(
-    path: Path, found: Arrays, name: str, kind: Kind, normalise: str, *, common: bool
+    path: Path, found: Arrays, name: str, kind: Kind, normalise: str, common: bool
 ) -> Column:
     """Return an input as it will be stored; rows are converted when they are read.
 
-    `common` says whether the array ``length`` is its.
+    `common` states whether the array ``length`` holds its lengths.
     """
     values = found[f"x_{name}"]
     _check_input(path, name, values)

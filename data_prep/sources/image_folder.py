@@ -13,7 +13,7 @@ from data_prep.sources._client_table import owners_of
 from data_prep.sources._image_folders import SUFFIXES, find_pictures, in_parts
 from data_prep.sources.base import Source, sources
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import Column, Table
+from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.text import format_some, truncate
 
@@ -31,15 +31,11 @@ def image_folder(
     client: str = "client",
     skip_broken: bool = False,
 ) -> Source:
-    """Read pictures from CLASS/NAME.png, jpg and so on; clients from a csv.
+    """Read images from CLASS/NAME.png, jpg and so on; clients from a csv.
 
-    Each folder is a class, as torchvision's ImageFolder has it, or one of the parts
+    Each folder is a class, as in torchvision's ImageFolder, or one of the parts
     ``train``, ``test`` and ``val``, each with a folder for each class: these parts are
-    kept unless ``split=random``. Pictures are turned as their EXIF says, scaled to size
-    × size (their shape is not kept) and stored as bytes; a model sees -1 to 1. If one
-    has grey of 16 bits, all are stored with 16 bits, and those of 8 bits are multiplied
-    by 257. They are decoded one by one as they are written, so that the folder may be
-    larger than memory.
+    kept unless ``split=random``. Images are rotated by EXIF and scaled to size × size.
 
     Split: that of folders train, test and val, or of the csv, if there is one.
 
@@ -52,21 +48,17 @@ def image_folder(
     colours
         ``rgb`` or ``grey``.
     table
-        A csv in the folder, or elsewhere, with one line for each picture: ``file``
-        (CLASS/NAME.png, or PART/CLASS/NAME.png), a column of clients, and maybe
-        ``split`` (train, test or val), which is then kept unless ``split=random``.
-        If None there are no natural clients.
+        A csv with a line per image: ``file`` (its path in the folder), a column of
+        clients, and optionally ``split`` (train, test or val).
     client
         Name of the csv's column of clients.
     skip_broken
-        Whether to leave out pictures that do not decode, hold floats, or are no
-        regular files; the manifest names them.
+        Whether to leave out images that do not decode; the manifest names them.
 
     Raises
     ------
     DataError
-        If there are no pictures, one does not decode, or the table and the folder do
-        not name the same pictures.
+        If there are no images, one does not decode, or the table names others.
     ConfigError
         If `size` is not positive, or Pillow is not installed.
     """
@@ -75,35 +67,43 @@ def image_folder(
         raise ConfigError(msg)
     pillow()
     folders = find_pictures(path)
-    classes, found = folders.classes, folders.names
-    sound = _sound(path, found, size, colours, skip_broken)
+    sound = _sound(path, folders.names, size, colours, skip_broken)
     files = [path / name for name in sound.names]
     labels = np.array([folders.label(name) for name in sound.names], np.int64)
-    dtype = "uint16" if sound.wide else "uint8"
-    scale = 1 / 32767.5 if sound.wide else 1 / 127.5
-    shape = (CHANNELS[colours][1], size, size)
-
-    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        block = np.empty((len(rows), *shape), dtype)
-        for place, row in zip(block, rows.tolist(), strict=True):
-            pixels = picture(files[row], size, colours).pixels
-            narrow = sound.wide and pixels.dtype == np.uint8
-            place[:] = pixels.astype(np.uint16) * WIDE if narrow else pixels
-        return block
-
-    columns = [Column(InputSpec("image", shape, dtype, scale=scale, shift=-1.0), take)]
-    made = Source(
-        Table(path.resolve().name, columns, labels, classes),
+    column = _column(files, size, colours, wide=sound.wide)
+    source = Source(
+        Table(path.resolve().name, [column], labels, folders.classes),
         tuple(files),
         skipped=sound.skipped,
         notes=sound.notes,
         warnings=(*sound.warnings, *_others(path, folders.depth)),
     )
-    if table is None:
-        return in_parts(made, folders, sound.names)
-    origin = path / table if (path / table).exists() else Path(table)
-    owned = owners_of(made, origin, found, sound.names, client)
-    return in_parts(owned, folders, sound.names)
+    if table is not None:
+        origin = path / table if (path / table).exists() else Path(table)
+        source = owners_of(source, origin, folders.names, sound.names, client)
+    return in_parts(source, folders, sound.names)
+
+
+def _column(
+    files: Sequence[Path], size: int, colours: Literal["rgb", "grey"], *, wide: bool
+) -> Column:
+    """Return the input; images are decoded when they are fetched, to save memory.
+
+    If one has 16 bits, all are stored with 16 bits, those of 8 bits times 257.
+    """
+    dtype = "uint16" if wide else "uint8"
+    scale = 1 / 32767.5 if wide else 1 / 127.5
+    shape = (CHANNELS[colours][1], size, size)
+
+    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = np.empty((len(rows), *shape), dtype)
+        for target, row in zip(block, rows.tolist(), strict=True):
+            pixels = picture(files[row], size, colours).pixels
+            narrow = wide and pixels.dtype == np.uint8
+            target[:] = pixels.astype(np.uint16) * WIDE if narrow else pixels
+        return block
+
+    return Column(InputSpec("image", shape, dtype, scale=scale, shift=-1.0), take)
 
 
 def _others(path: Path, depth: int) -> tuple[str, ...]:

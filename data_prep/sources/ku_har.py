@@ -1,4 +1,12 @@
-"""KU-HAR's trimmed and interpolated recordings: a phone at the waist, 18 activities."""
+"""KU-HAR's trimmed and interpolated recordings: a phone at the waist, 18 activities.
+
+Among the 1945 recordings of the archive some lack a sensor, and some are copies of
+others, even of other subjects'. After the end of the shorter sensor the archive has
+zeros.
+
+Sikder and Nahid (2021), KU-HAR: an open dataset for heterogeneous human activity
+recognition, Pattern Recognition Letters 146.
+"""
 
 import hashlib
 import re
@@ -14,7 +22,7 @@ from numpy.typing import NDArray
 from data_prep.download import Remote
 from data_prep.regular_files import check_regular
 from data_prep.sources.base import Source, sources, window_scores
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import DataError
 
 ARCHIVE = "2.Trimmed_interpolated_data.zip"
@@ -59,7 +67,7 @@ class Recording(NamedTuple):
 
 @dataclass(frozen=True)
 class Cut:
-    """What became of a recording."""
+    """The windows of a recording, or its fault."""
 
     recording: Recording
     windows: NDArray[np.float64]
@@ -69,7 +77,7 @@ class Cut:
     """Of all its rows."""
 
     wrong: str = ""
-    """What is wrong with it, if anything, to go on after its name."""
+    """Description of its fault, to follow its name; empty without one."""
 
 
 @sources.register("ku-har")
@@ -85,55 +93,82 @@ def ku_har(
 ) -> Source:
     """Read KU-HAR's recordings in windows of 1.28 s: 89 people, 8 or 18 activities.
 
-    Each subject is a client. Windows don't overlap; each axis of each window is
-    standardised. A window has two inputs, ``acc`` and ``gyro``. ``fedapm download``
-    gets the archive. Among its 1945 recordings some lack a sensor, and some are copies
-    of others, even of other subjects': leave them out with ``skip_broken=true``.
+    Each subject is a client. Each axis of each window is standardised. A window has the
+    inputs ``acc`` and ``gyro``.
 
     Split: random; the data set has none of its own.
 
     Parameters
     ----------
     path
-        ``2.Trimmed_interpolated_data.zip``, or the folder of the folders ``0.Stand``
-        and so on.
+        ``2.Trimmed_interpolated_data.zip``, or the folder with ``0.Stand`` etc.
     classes
         18, or the 8 of the FedAPM paper.
     steps
-        128: consecutive windows of 128 rows at 100 Hz. 64: as in the paper's code, the
-        first 128 of every 256 rows, every second of them.
+        128 at 100 Hz, or 64: every second of the first 128 of every 256 rows.
     group
         Whether the windows of a recording stay together in training or test.
     leave_out
-        Subjects to leave out; the paper's code leaves out 1101.
+        Subjects to leave out, in the paper's code 1101.
     clean
-        Whether a recording ends where its shorter sensor does (what the archive has
-        after that are zeros), and is broken if it has none of a sensor, is a copy of an
-        earlier one of its subject, or the same as one of another subject. The paper's
-        code takes everything as it is.
+        Whether recordings end with their shorter sensor and those without one, and
+        copies, are broken; the paper's code uses all as they are.
     skip_broken
-        Whether to leave out recordings that are broken, can't be read or lack values;
-        the manifest names them.
+        Whether to leave out broken recordings; the manifest names them.
 
     Raises
     ------
     DataError
         If there are no recordings, or one is broken.
-
-    References
-    ----------
-    Sikder and Nahid (2021), KU-HAR: an open dataset for heterogeneous human activity
-    recognition, Pattern Recognition Letters 146.
     """
     wanted = PAPER if classes == 8 else tuple(NUMBER)
-    found = [r for r in _recordings(path) if r.activity in wanted]
-    found = [r for r in found if r.subject not in leave_out]
+    found = [r for r in _recordings(path) if r.subject not in leave_out]
+    found = [r for r in found if r.activity in wanted]
     if not found:
         msg = f"{path} holds no recordings of KU-HAR, such as 0.Stand/1001_A_1.csv"
         raise DataError(msg)
+    cuts, broken = _cuts(path, found, steps, clean=clean, skip_broken=skip_broken)
+    kept = [cut.recording for cut in cuts for _ in cut.windows]
+    subjects, ids = np.unique([r.subject for r in kept], return_inverse=True)
+    _, numbers = np.unique([r.name for r in kept], return_inverse=True)
+    return Source(
+        table=_table(cuts, kept, wanted),
+        files=(path,) if path.is_file() else tuple(r.file for r in found if r.file),
+        ids=ids,
+        id_names=tuple(subjects.tolist()),
+        groups=numbers if group == "recording" else None,
+        skipped=tuple(cut.recording.name for cut in broken),
+    )
+
+
+def _table(
+    cuts: Sequence[Cut], kept: Sequence[Recording], wanted: Sequence[int]
+) -> Table:
+    """Return the windows and their labels."""
+    x = np.concatenate([cut.windows for cut in cuts])
+    return Table(
+        dataset="ku-har",
+        columns=[
+            column("acc", window_scores(x[..., ACC])),
+            column("gyro", window_scores(x[..., GYRO])),
+        ],
+        labels=np.array([wanted.index(r.activity) for r in kept], np.int64),
+        classes=tuple(NUMBER[number] for number in wanted),
+    )
+
+
+def _cuts(
+    path: Path,
+    recordings: list[Recording],
+    steps: int,
+    *,
+    clean: bool,
+    skip_broken: bool,
+) -> tuple[list[Cut], list[Cut]]:
+    """Return the usable and the broken recordings, cut into windows."""
     cuts = [
         _cut(recording, rows, steps, clean=clean)
-        for recording, rows in zip(found, _read(path, found), strict=True)
+        for recording, rows in zip(recordings, _read(path, recordings), strict=True)
     ]
     if clean:
         cuts = _without_copies(cuts)
@@ -145,30 +180,11 @@ def ku_har(
             "out with skip_broken=true"
         )
         raise DataError(msg)
-    cuts = [cut for cut in cuts if not cut.wrong]
-    kept = [cut.recording for cut in cuts for _ in cut.windows]
-    if not kept:
+    usable = [cut for cut in cuts if not cut.wrong]
+    if not any(len(cut.windows) for cut in usable):
         msg = f"{path}: no recording is long enough for a window"
         raise DataError(msg)
-    x = np.concatenate([cut.windows for cut in cuts])
-    subjects, ids = np.unique([r.subject for r in kept], return_inverse=True)
-    numbers = np.unique([r.name for r in kept], return_inverse=True)[1]
-    return Source(
-        table=Table(
-            dataset="ku-har",
-            columns=[
-                column("acc", window_scores(x[..., ACC])),
-                column("gyro", window_scores(x[..., GYRO])),
-            ],
-            labels=np.array([wanted.index(r.activity) for r in kept], np.int64),
-            classes=tuple(NUMBER[number] for number in wanted),
-        ),
-        files=(path,) if path.is_file() else tuple(r.file for r in found if r.file),
-        ids=ids,
-        id_names=tuple(subjects.tolist()),
-        groups=numbers if group == "recording" else None,
-        skipped=tuple(cut.recording.name for cut in broken),
-    )
+    return usable, broken
 
 
 def _recordings(path: Path) -> list[Recording]:

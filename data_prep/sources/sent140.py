@@ -1,4 +1,4 @@
-"""Sentiment140 as LEAF's scripts leave it: tweets by author."""
+"""Sentiment140 as LEAF's scripts write it: tweets by author."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,11 @@ import numpy as np
 
 from data_prep.sources._leaf import read_leaf
 from data_prep.sources.base import Source, sources
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import ConfigError
 
 TEXT = 4
-"""Place of the text among a tweet's fields: id, date, query, user, text."""
+"""Index of the text among a tweet's fields: id, date, query, user, text."""
 
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[.,!?;]")
 
@@ -23,9 +23,8 @@ def sent140(path: Path, *, words: int = 25, vocabulary: int = 10_000) -> Source:
     """Read LEAF's Sentiment140: tweets by author, positive or negative.
 
     Each author is a client; most have one tweet only, so have LEAF leave out small
-    ones, or join authors with ``partitioner.min_samples``. Words in small letters and
-    marks are hashed to codes from 1, which takes no look at the data; 0 stands for an
-    empty tweet.
+    ones, or merge authors with ``partitioner.min_samples``. Lower-case words and
+    punctuation marks are hashed to codes from 1; 0 stands for an empty tweet.
 
     Split: LEAF's own where it has split the set.
 
@@ -35,7 +34,7 @@ def sent140(path: Path, *, words: int = 25, vocabulary: int = 10_000) -> Source:
         LEAF's ``data/sent140``, its ``data`` with ``train`` and ``test``, or a folder
         of JSON files that LEAF has not split.
     words
-        Most words of a tweet; the rest is cut off.
+        Maximum number of words of a tweet; the rest is cut off.
     vocabulary
         Number of codes.
 
@@ -68,19 +67,13 @@ def sent140(path: Path, *, words: int = 25, vocabulary: int = 10_000) -> Source:
 
     read = read_leaf(path, tweets, _label)
     lengths = np.maximum(1, (read.inputs > 0).sum(axis=1))
-    return Source(
-        table=Table(
+    return read.as_source(
+        Table(
             dataset="sent140",
             columns=[column("text", read.inputs, lengths=lengths)],
             labels=read.labels,
             classes=("negative", "positive"),
-        ),
-        files=read.files,
-        ids=read.ids,
-        id_names=read.id_names,
-        split=read.split,
-        default_split=read.default_split,
-        warnings=read.warnings,
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""Shakespeare as LEAF's scripts leave it: the next character, by role."""
+"""Shakespeare as LEAF's scripts write it: the next character, by role."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from data_prep.sources._leaf import read_leaf
 from data_prep.sources.base import Source, sources
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 
 LETTERS = (
     "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"
@@ -16,7 +16,7 @@ LETTERS = (
 """LEAF's characters, in its order."""
 
 OTHER = len(LETTERS)
-"""Code of any other; LEAF's own models take these for the last character."""
+"""Code of any other; LEAF's own models treat these as the last character."""
 
 WINDOW = 80
 NAMED = {"\n": "newline", " ": "space"}
@@ -45,19 +45,13 @@ def shakespeare(path: Path) -> Source:
     federated settings, arXiv:1812.01097.
     """
     read = read_leaf(path, _windows, _label)
-    return Source(
-        table=Table(
+    return read.as_source(
+        Table(
             dataset="shakespeare",
             columns=[column("text", read.inputs)],
             labels=read.labels,
             classes=(*(NAMED.get(c, c) for c in LETTERS), "other"),
-        ),
-        files=read.files,
-        ids=read.ids,
-        id_names=read.id_names,
-        split=read.split,
-        default_split=read.default_split,
-        warnings=read.warnings,
+        )
     )
 
 
@@ -67,7 +61,7 @@ def _windows(x: list[Any]) -> NDArray[np.uint8]:
         if not isinstance(window, str) or len(window) != WINDOW:
             msg = f"{window!r} is not a text of {WINDOW} characters"
             raise ValueError(msg)
-    # Of each character of the text its code, through the table of all code points.
+    # The code of each character, by its code point.
     points = np.array(x, f"U{WINDOW}").view(np.uint32).reshape(len(x), WINDOW)
     return _CODES[np.minimum(points, len(_CODES) - 1)]
 

@@ -1,4 +1,4 @@
-"""Read what a run left behind: its records, its clients' models, its digest."""
+"""Read a run directory: records, clients' models, digest."""
 
 import csv
 import errno
@@ -19,7 +19,6 @@ from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
-from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
@@ -27,6 +26,7 @@ from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
+from fedapm_mpi.federation.federation import client_weights
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, read_digest, tensor_files
@@ -40,7 +40,7 @@ from fedapm_mpi.tracking.summary import (
     summarize_run,
 )
 from fedapm_mpi.training.client import open_client
-from fedapm_mpi.training.context import build_transforms, client_weights, payload_layout
+from fedapm_mpi.training.context import build_transforms, payload_layout
 from fedapm_mpi.training.evaluation import load_evaluated_model
 from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
 from fedapm_mpi.training.payload import PayloadLayout
@@ -276,10 +276,10 @@ def _check_config(config: Config) -> None:
 
 
 def _describe_error(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn what damaged files of a run may raise into a sentence."""
+    """Turn exceptions from damaged files of a run into a `DataError`."""
 
     @wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except FedAPMError:
@@ -290,7 +290,7 @@ def _describe_error(function: Callable[P, T]) -> Callable[P, T]:
             msg = f"the final state of {run} does not fit its configuration ({text})"
             raise DataError(msg) from error
 
-    return told
+    return checked
 
 
 @_describe_error
@@ -401,7 +401,7 @@ def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
 
 
 class _Final(NamedTuple):
-    """What a finished run left, without its clients' states."""
+    """A finished run, without its clients' states."""
 
     config: Config
     manifest: Manifest
@@ -431,12 +431,12 @@ class _Final(NamedTuple):
 def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
-    manifest = first_clients(read_manifest(config.data), config.clients)
+    manifest = read_manifest(config.data).first_clients(config.clients)
     algorithm = adapt(build_plugin(algorithms, config.algorithm))
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
     if not path.exists():
-        msg = f"{run} is not finished; go on with it by: fedapm train --resume {run}"
+        msg = f"{run} is not finished; continue it by: fedapm train --resume {run}"
         raise DataError(msg)
     return _Final(config, manifest, algorithm, groups, _tensors(path))
 

@@ -109,7 +109,7 @@ def _extractor(
     comm: Communicator, factory: Callable[..., Any], order: ExtractOptions
 ) -> Any:
     """Return the extractor; a collective call, since a user's own may fail."""
-    from fedapm_mpi.training.plugin_checks import check_methods
+    from fedapm_mpi.federation.plugin_checks import check_methods
 
     made: Any = None
     error: FedAPMError | None = None

@@ -278,7 +278,7 @@ def write_shard(
                     **_chunked(c.spec, len(rows), filters),
                 )
                 start = 0
-                for block in iter_blocks(c, rows):
+                for block in iter_blocks(c, rows, len(table.labels)):
                     dataset[start : start + len(block)] = block
                     start += len(block)
 

@@ -281,25 +281,33 @@ def shard_ranges(sizes: NDArray[np.int64], shards: int | None) -> list[tuple[int
     return list(pairwise(bounds))
 
 
-def iter_blocks(column: Column, rows: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+def iter_blocks(
+    column: Column, rows: NDArray[np.int64], number: int | None = None
+) -> Iterator[NDArray[Any]]:
     """Yield the rows of a column in blocks of some MiB, checked.
+
+    Parameters
+    ----------
+    column
+        The input.
+    rows
+        ``(k,)`` samples to yield.
+    number
+        Number of all samples, of which an error says how many are not finite; those of
+        `rows` are counted if None.
 
     Raises
     ------
     DataError
-        If a block is not as `column` says or holds a value that is not finite.
+        If a block differs from the column's specification, or has a value that is not
+        finite.
     """
     spec = column.spec
-    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
-    step = max(1, BLOCK_BYTES // max(1, size))
-    for start in range(0, len(rows), step):
-        wanted = rows[start : start + step]
+    for wanted in _cut(spec, rows):
         block = fetch_checked(column, wanted)
-        if block.dtype.kind == "f":
-            finite = np.isfinite(block).reshape(len(wanted), -1).all(axis=1)
-            if not finite.all():
-                msg = _not_finite(column, block, wanted, finite)
-                raise DataError(msg)
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            msg = _not_finite(column, rows if number is None else np.arange(number))
+            raise DataError(msg)
         _check_range(spec, block, wanted)
         yield block
 
@@ -348,21 +356,29 @@ def _check_range(spec: InputSpec, block: NDArray[Any], rows: NDArray[np.int64]) 
         raise DataError(msg)
 
 
-def _not_finite(
-    column: Column,
-    block: NDArray[Any],
-    rows: NDArray[np.int64],
-    finite: NDArray[np.bool_],
-) -> str:
-    """Return which sample, and where in it, is not finite."""
-    place = np.flatnonzero(~finite)[np.argmin(rows[~finite])]
-    at = np.argwhere(~np.isfinite(block[place]))[0].tolist()
+def _cut(spec: InputSpec, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield rows in runs that take some MiB."""
+    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
+    step = max(1, BLOCK_BYTES // max(1, size))
+    for start in range(0, len(rows), step):
+        yield rows[start : start + step]
+
+
+def _not_finite(column: Column, rows: NDArray[np.int64]) -> str:
+    """Return how many samples are not finite, and where the first of them is not."""
+    found = []
+    for wanted in _cut(column.spec, rows):
+        finite = np.isfinite(fetch_checked(column, wanted))
+        found.append(wanted[~finite.reshape(len(wanted), -1).all(axis=1)])
+    faulty = np.unique(np.concatenate(found))
+    first = int(faulty[0])
+    values = fetch_checked(column, faulty[:1])[0]
+    at = np.argwhere(~np.isfinite(values))[0].tolist()
     where = f" at [{', '.join(map(str, at))}]" if at else ""
-    remedy = "repair or drop that sample in the source"
-    lengths = column.lengths
-    if lengths is not None and at[0] >= lengths[rows[place]]:
-        remedy = f"its length is {lengths[rows[place]]}, so fill the rest with 0"
+    remedy = "repair or drop such samples in the source"
+    if column.lengths is not None and at[0] >= column.lengths[first]:
+        remedy = f"its length is {column.lengths[first]}, so fill the rest with 0"
     return (
-        f"input {column.spec.name!r} of sample {rows[place]} is NaN or "
-        f"infinite{where}; {remedy}"
+        f"input {column.spec.name!r} is NaN or infinite in {len(faulty)} of "
+        f"{len(np.unique(rows))} samples, the first is sample {first}{where}; {remedy}"
     )

@@ -18,10 +18,10 @@ from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
+from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
 from fedapm_mpi.plugins.errors import to_fedapm_error
-from fedapm_mpi.training import plugin_checks as ownchecks
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.payload import PayloadLayout
 
@@ -77,10 +77,15 @@ class OpenClient:
 class LocalUpdates(NamedTuple):
     """What a rank's local work of a round brings."""
 
-    clients: list[int]
-    """Those whom this rank trained."""
+    participants: NDArray[np.int64]
+    """(k,) all clients that take part, ascending."""
 
-    increments: list[NDArray[np.float64]]
+    clients: list[int]
+    """The participants that this rank trained."""
+
+    updates: list[NDArray[np.float64]]
+    """(up_length,) each."""
+
     statistics: list[list[float]]
     """Of each participant: loss sum, loss count, squared drift, seconds."""
 
@@ -89,7 +94,7 @@ class LocalUpdates(NamedTuple):
 
 
 def train_clients(
-    session: TrainingContext,
+    context: TrainingContext,
     t: int,
     participants: NDArray[np.int64],
     clients: Iterable[int],
@@ -99,7 +104,7 @@ def train_clients(
 
     Parameters
     ----------
-    session
+    context
         The parts of the run.
     t
         Rounds before this one.
@@ -110,20 +115,20 @@ def train_clients(
     message : (down_length,)
         What the server has broadcast.
     """
-    result = LocalUpdates([], [], [], 0.0, None)
+    result = LocalUpdates(participants, [], [], [], 0.0, None)
     largest = 0.0
     for client in clients:
         begin = perf_counter()
         try:
-            context = UpdateContext(
+            update_context = UpdateContext(
                 client,
                 t,
                 participants,
-                session.config.seed,
-                session.payload.model_length,
+                context.config.seed,
+                context.payload.model_length,
             )
-            increment, *figures = _train(session, context, message)
-            size = float(np.abs(increment).max(initial=0.0))
+            update, *figures = _train(context, update_context, message)
+            size = float(np.abs(update).max(initial=0.0))
             if not np.isfinite(size):
                 msg = (
                     f"the update of client {client} in round {t + 1} is not finite; "
@@ -139,47 +144,47 @@ def train_clients(
             return result._replace(error=told, largest=0.0)
         largest = max(largest, size)
         result.clients.append(client)
-        result.increments.append(increment)
+        result.updates.append(update)
         result.statistics.append([*figures, perf_counter() - begin])
     return result._replace(largest=largest)
 
 
 def _train(
-    session: TrainingContext, context: UpdateContext, message: Tensor
+    context: TrainingContext, update_context: UpdateContext, message: Tensor
 ) -> tuple[NDArray[np.float64], float, int, float]:
     """Do one participant's work: return its update, loss sum and count, drift."""
-    client = context.client
-    extend = partial(session.groups.extend, client)
-    stored = session.table.checkout(client)
+    client = update_context.client
+    extend = partial(context.groups.extend, client)
+    stored = context.table.checkout(client)
     opened = open_client(
-        session,
+        context,
         client,
         stored,
         message,
         purpose="batches",
-        round_index=context.round_index,
+        round_index=update_context.round_index,
     )
     state, broadcast, problem = opened.state, opened.broadcast, opened.objective
-    follow_dual = session.config.diagnostics.dual_sum
+    follow_dual = context.config.diagnostics.dual_sum
     dual_before = state["dual"].clone().double() if follow_dual else None
-    increment = ownchecks.check_update(
-        session.config.algorithm,
-        session.algorithm.client_step(
-            broadcast, state, problem, float(session.weights[client])
+    increment = plugin_checks.check_update(
+        context.config.algorithm,
+        context.algorithm.client_step(
+            broadcast, state, problem, float(context.federation.weights[client])
         ),
         *broadcast.shape,
     )
     _keep_buffers(opened)
     buffers = dual = None
-    if session.averages_buffers:
-        received = session.payload.buffers(message).double()
+    if context.payload.buffer_length:
+        received = context.payload.buffers(message).double()
         buffers = state["buffers"].cpu().double() - received
     if dual_before is not None:
         dual = extend((state["dual"].double() - dual_before).cpu())
-    update = session.payload.pack_update(extend(increment.cpu()), buffers, dual)
+    update = context.payload.pack_update(extend(increment.cpu()), buffers, dual)
     of_transforms = {name: stored[name] for name in stored if is_transform_state(name)}
-    update = session.transforms.encode(update, of_transforms, context)
-    session.table.commit(client, state | of_transforms)
+    update = context.transforms.encode(update, of_transforms, update_context)
+    context.table.commit(client, state | of_transforms)
     drift = admm.squared_distance(state["shared"], broadcast[0])
     return update, problem.loss_sum, problem.loss_count, drift
 

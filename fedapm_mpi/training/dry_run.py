@@ -49,20 +49,20 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def measure(session: TrainingContext) -> float:
+def measure(context: TrainingContext) -> float:
     """Return this rank's seconds per training sample and pass, 0 if it hosts none."""
-    trained = session.manifest.counts["train"]
-    client = next((i for i in session.table.hosted if trained[i]), None)
+    trained = context.federation.manifest.counts["train"]
+    client = next((i for i in context.table.hosted if trained[i]), None)
     if client is None:
         return 0.0
-    batch_size = session.algorithm.mini_batch_size() or 0
-    groups = session.groups
+    batch_size = context.algorithm.mini_batch_size() or 0
+    groups = context.groups
     group = groups.of(client)
     problem = open_client(
-        session,
+        context,
         client,
-        group.new_client(session.algorithm),
-        session.payload.initial(groups.initial_shared(), group.initial["buffers"]),
+        group.new_client(context.algorithm),
+        context.payload.initial(groups.initial_shared(), group.initial["buffers"]),
         purpose="batches",
         round_index=0,
     ).objective
@@ -78,26 +78,26 @@ def measure(session: TrainingContext) -> float:
 
 
 def print_plan(
-    session: TrainingContext, seconds_per_sample: float, memories: list[Memory]
+    context: TrainingContext, seconds_per_sample: float, memories: list[Memory]
 ) -> None:
     """Print the plan, on the server; `memories` are all ranks'."""
-    m, comm = session.num_clients, session.comm
-    trained = session.manifest.counts["train"]
-    first = session.participants(0)
-    loads = sampled_loads(session) * seconds_per_sample
-    for text in session.warnings:
+    m, comm = context.federation.num_clients, context.comm
+    trained = context.federation.manifest.counts["train"]
+    first = context.federation.participants(0)
+    loads = sampled_loads(context) * seconds_per_sample
+    for text in context.warnings:
         log.info("%s", text)
-    print_parameter_table(session.groups.table())
+    print_parameter_table(context.groups.table())
     rows = []
     for rank in range(comm.size):
-        here = session.home_ranks == rank
+        here = context.federation.home_ranks == rank
         role = "server" if rank == SERVER and comm.size > 1 else "clients"
         local = float(loads[:, rank].mean())
         rows.append((rank, role, int(here.sum()), int(trained[here].sum()), local))
     header = ("rank", "role", "clients", "train samples", "local s/round")
     print_table("Placement", header, [(str(r[0]), *r[1:]) for r in rows])
-    down = session.payload.down_length * session.dtype.itemsize
-    up = session.payload.up_length * session.reduction.bytes_per_element
+    down = context.payload.down_length * context.dtype.itemsize
+    up = context.payload.up_length * context.aggregator.bytes_per_element
     echo(
         f"per round: {len(first)} of {m} clients (first round), broadcast "
         f"{_size(down)}, sum {_size(up)}"
@@ -105,36 +105,37 @@ def print_plan(
     most = max(memories, key=lambda memory: memory.total)
     echo(f"memory per rank, at most: {_size(most.total)} ({_parts(most)})")
     slowest = float(loads.max(axis=1).mean())
-    total = slowest * session.config.rounds
+    total = slowest * context.config.rounds
     echo(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
-    echo(f"          {total / 60:.1f} min for {session.config.rounds} rounds")
+    echo(f"          {total / 60:.1f} min for {context.config.rounds} rounds")
 
 
-def sampled_loads(session: TrainingContext) -> NDArray[np.int64]:
+def sampled_loads(context: TrainingContext) -> NDArray[np.int64]:
     """Return each rank's local work in the first rounds, in samples passed, (t, size).
 
     The participants are those whom the run will draw.
     """
-    costs, size = session.training_costs, session.comm.size
-    return np.array([one.loads(costs, size) for one in _sampled(session)])
+    costs, size = context.federation.training_costs, context.comm.size
+    return np.array([one.loads(costs, size) for one in _sampled(context)])
 
 
-def _sampled(session: TrainingContext) -> list[Assignment]:
-    rounds = range(min(session.config.rounds, SAMPLED_ROUNDS))
-    costs = session.training_costs
+def _sampled(context: TrainingContext) -> list[Assignment]:
+    rounds = range(min(context.config.rounds, SAMPLED_ROUNDS))
+    costs = context.federation.training_costs
     return [
-        predicted_assignment(session, session.participants(t), costs) for t in rounds
+        predicted_assignment(context, context.federation.participants(t), costs)
+        for t in rounds
     ]
 
 
 def predicted_assignment(
-    session: TrainingContext, clients: NDArray[np.int64], costs: NDArray[np.int64]
+    context: TrainingContext, clients: NDArray[np.int64], costs: NDArray[np.int64]
 ) -> Assignment:
     """Return who will work on which client, were all ranks as fast as each other."""
-    nodes = session.storage.nodes
-    if nodes is None or not session.dynamic:
-        return Assignment(clients, session.home_ranks[clients])
-    return assign(clients, costs, session.home_ranks, nodes)
+    nodes = context.storage.nodes
+    if nodes is None or not context.dynamic:
+        return Assignment(clients, context.federation.home_ranks[clients])
+    return assign(clients, costs, context.federation.home_ranks, nodes)
 
 
 class ResidentClients(NamedTuple):
@@ -147,28 +148,30 @@ class ResidentClients(NamedTuple):
     """By split, those whose samples it reads."""
 
 
-def resident_clients(session: TrainingContext) -> ResidentClients:
+def resident_clients(context: TrainingContext) -> ResidentClients:
     """Return what this rank comes to see; of long runs by the first rounds and more."""
-    rank, config, m = session.comm.rank, session.config, session.num_clients
-    drawn = _sampled(session)
+    rank, config, m = context.comm.rank, context.config, context.federation.num_clients
+    drawn = _sampled(context)
     touched, own = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
     for one in drawn:
         touched[one.clients] = True
         own[one.clients_of(rank)] = True
-    hosted = session.home_ranks == rank
+    hosted = context.federation.home_ranks == rank
     if config.rounds > len(drawn):  # sooner or later everybody
-        nodes = np.asarray(session.storage.nodes or range(session.comm.size))
-        own = nodes[session.home_ranks] == nodes[rank]
+        nodes = np.asarray(context.storage.nodes or range(context.comm.size))
+        own = nodes[context.federation.home_ranks] == nodes[rank]
         touched[:] = True
     tested = np.zeros(m, dtype=np.bool_)
     if config.evaluation.clients == "all":
         everyone = np.arange(m)
-        evaluated = predicted_assignment(session, everyone, session.evaluation_costs)
+        evaluated = predicted_assignment(
+            context, everyone, context.federation.evaluation_costs
+        )
         tested[evaluated.clients_of(rank)] = True
     else:
         tested = own.copy()
     trained = own.copy()
-    if session.algorithm.has_personal_model:
+    if context.algorithm.has_personal_model:
         trained |= tested
     if config.diagnostics.lagrangian:
         trained |= hosted
@@ -178,20 +181,20 @@ def resident_clients(session: TrainingContext) -> ResidentClients:
     return ResidentClients(touched & (own | hosted), samples)
 
 
-def memory(session: TrainingContext) -> Memory:
+def memory(context: TrainingContext) -> Memory:
     """Return what this rank will take, given what it takes now; after `measure`.
 
     What ranks of a node share counts for each that comes to see it.
     """
-    groups, counts = session.groups, session.manifest.counts
-    found = resident_clients(session)
+    groups, counts = context.groups, context.federation.manifest.counts
+    found = resident_clients(context)
     most = max(
-        one.counts(session.comm.size)[session.comm.rank] for one in _sampled(session)
+        one.counts(context.comm.size)[context.comm.rank] for one in _sampled(context)
     )
     data = reading = states = 0
     for g, group in enumerate(groups.members):
         members = groups.clients([g])
-        each = session.dtype.itemsize * sum(
+        each = context.dtype.itemsize * sum(
             int(np.prod(spec.shape)) for spec in group.inputs
         )
         stored = sum(
@@ -202,20 +205,20 @@ def memory(session: TrainingContext) -> Memory:
             sizes = counts[split][members & whose]
             data += int(sizes.sum()) * each
             reading = max(reading, int(sizes.max(initial=0)) * max(each, stored))
-        state = session.new_client(group).values()
+        state = context.new_client(group).values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in state)
         states += int((members & found.states).sum()) * size
-    updates = most * 8 * session.payload.up_length
-    base = resident_memory() - samples_read(session)
+    updates = most * 8 * context.payload.up_length
+    base = resident_memory() - samples_read(context)
     return Memory(base, data, reading, states, updates)
 
 
-def samples_read(session: TrainingContext) -> int:
+def samples_read(context: TrainingContext) -> int:
     """Return the bytes of the samples that this rank has read by now."""
-    splits = {"train", session.config.evaluation.split}
+    splits = {"train", context.config.evaluation.split}
     found = [
-        session.storage.samples.get((client, split))
-        for client in session.table.hosted
+        context.storage.samples.get((client, split))
+        for client in context.table.hosted
         for split in splits
     ]
     held = [x for own in found if own for x in (*own.inputs, own.labels)]

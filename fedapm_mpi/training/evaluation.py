@@ -43,50 +43,50 @@ def client_columns(task: Task) -> list[str]:
 
 
 def evaluate_clients(
-    session: TrainingContext, message: Tensor, t: int
+    context: TrainingContext, message: Tensor, t: int
 ) -> EvaluationResult | None:
     """Evaluate clients after `t` rounds; a collective call.
 
     `message` is the broadcast that holds the shared block u. Returns the result on the
     server; `None` elsewhere, and where nobody is to be evaluated.
     """
-    chosen = session.evaluated(t)
+    chosen = context.federation.evaluated(t)
     clients: list[int] = []
     figures: list[list[float]] = []
     scored: list[NDArray[np.float32]] = []
     error: FedAPMError | None = None
     try:
-        for client in session.draw(chosen, session.evaluation_costs):
-            row, pooled = _evaluate_client(session, client, message, t)
+        for client in context.draw(chosen, context.federation.evaluation_costs):
+            row, pooled = _evaluate_client(context, client, message, t)
             clients.append(client)
             figures.append(row)
-            if session.config.evaluation.pooled:
+            if context.config.evaluation.pooled:
                 scored.append(pooled)
     except FedAPMError as caught:
         error = caught
-    session.comm.raise_collectively(error)
+    context.comm.raise_collectively(error)
     # Of each client: samples, metrics, counts.
-    width = 1 + len(session.task.metric_set().names) + len(session.task.client_counts)
-    gathered = gather_client_rows(session.comm, clients, figures, width=width)
-    pool = _gather_pool(session, scored)
+    width = 1 + len(context.task.metric_set().names) + len(context.task.client_counts)
+    gathered = gather_client_rows(context.comm, clients, figures, width=width)
+    pool = _gather_pool(context, scored)
     if gathered is None or not len(chosen):
         return None
     owners, table = gathered
     if pool is not None:
-        tested = session.manifest.counts[session.config.evaluation.split]
+        tested = context.federation.manifest.counts[context.config.evaluation.split]
         owner = np.repeat(owners, tested[owners])
         pool = pool[np.argsort(owner, kind="stable")]
-    return _summarize(session, chosen, table[np.argsort(owners)], pool)
+    return _summarize(context, chosen, table[np.argsort(owners)], pool)
 
 
 def client_rows(
-    session: TrainingContext, clients: NDArray[np.int64], table: NDArray[np.float64]
+    context: TrainingContext, clients: NDArray[np.int64], table: NDArray[np.float64]
 ) -> list[tuple[Any, ...]]:
     """Return the rows of ``clients.csv`` from the gathered table, in client order."""
-    trained = session.manifest.counts["train"].tolist()
-    tested = session.manifest.counts["test"].tolist()
-    names = session.manifest.client_names
-    metrics = len(session.task.metric_set().names)
+    trained = context.federation.manifest.counts["train"].tolist()
+    tested = context.federation.manifest.counts["test"].tolist()
+    names = context.federation.manifest.client_names
+    metrics = len(context.task.metric_set().names)
     rows = []
     for i, (samples, *values) in zip(clients.tolist(), table.tolist(), strict=True):
         whole = map(int, (samples, *values[metrics:]))
@@ -96,35 +96,38 @@ def client_rows(
 
 
 def _evaluate_client(
-    session: TrainingContext, client: int, message: Tensor, t: int
+    context: TrainingContext, client: int, message: Tensor, t: int
 ) -> tuple[list[float], NDArray[np.float32]]:
     opened = open_client(
-        session,
+        context,
         client,
-        session.table.peek(client),
+        context.table.peek(client),
         message,
         purpose="personalise",
         round_index=t,
     )
     load_evaluated_model(
-        session.config, session.algorithm, opened, float(session.weights[client])
+        context.config,
+        context.algorithm,
+        opened,
+        float(context.federation.weights[client]),
     )
     model = opened.model
-    samples = session.samples(client, session.config.evaluation.split)
+    samples = context.samples(client, context.config.evaluation.split)
     there = samples.to(model.device)
     if model.draws:
-        address = torch_seed(session.config.seed, "dropout evaluate", t, client)
+        address = torch_seed(context.config.seed, "dropout evaluate", t, client)
         seed_dropout(model.device, address)
-    found, predictions = evaluate(model, there, session.num_classes)
+    found, predictions = evaluate(model, there, context.federation.num_classes)
     if found.samples and not isfinite(found.loss):
         msg = (
-            f"the {session.config.evaluation.split} loss of client {client} is "
+            f"the {context.config.evaluation.split} loss of client {client} is "
             f"{found.loss} after round {t}; lower the learning rate or the penalty, or "
             "look at the client's data"
         )
         raise TrainingError(msg)
     labels = samples.labels.numpy()
-    counts = session.task.counts(predictions, labels)
+    counts = context.task.counts(predictions, labels)
     scored = np.hstack([predictions, labels.astype(np.float32)[:, None]])
     row = [found.samples, found.loss, *found.metrics.values(), *counts]
     return [float(value) for value in row], scored
@@ -149,19 +152,19 @@ def load_evaluated_model(
 
 
 def _gather_pool(
-    session: TrainingContext, scored: list[NDArray[np.float32]]
+    context: TrainingContext, scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
     """Return all samples' predictions and targets rank by rank, (n, size + 1)."""
-    if not session.config.evaluation.pooled:
+    if not context.config.evaluation.pooled:
         return None
-    width = session.task.prediction_size(session.num_classes) + 1
+    width = context.task.prediction_size(context.federation.num_classes) + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
-    counts = session.comm.allgather_int(len(mine))
-    return session.comm.gatherv(np.ascontiguousarray(mine), counts)
+    counts = context.comm.allgather_int(len(mine))
+    return context.comm.gatherv(np.ascontiguousarray(mine), counts)
 
 
 def _summarize(
-    session: TrainingContext,
+    context: TrainingContext,
     chosen: NDArray[np.int64],
     table: NDArray[np.float64],
     pool: NDArray[np.float32] | None,
@@ -171,10 +174,10 @@ def _summarize(
     record: dict[str, Any] = {
         "clients": clients,
         "worst_decile_clients": worst_decile_size(clients),
-        "num_clients": session.num_clients,
-        "evaluated_split": session.config.evaluation.split,
+        "num_clients": context.federation.num_clients,
+        "evaluated_split": context.config.evaluation.split,
     }
-    task, metrics = session.task, session.task.metric_set()
+    task, metrics = context.task, context.task.metric_set()
     for k, (metric, higher) in enumerate(metrics.higher_is_better.items(), start=1):
         figures = summarize(table[:, k], lower_is_worse=higher)
         known = int(np.count_nonzero(~np.isnan(table[:, k])))
@@ -191,4 +194,4 @@ def _summarize(
         loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
         counts = {"samples": len(pool), "clients": clients}
         record["pooled"] = {LOSS: loss, **pooled, **counts}
-    return EvaluationResult(record, client_rows(session, chosen, table))
+    return EvaluationResult(record, client_rows(context, chosen, table))

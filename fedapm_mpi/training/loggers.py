@@ -16,7 +16,7 @@ from fedapm_mpi.training.context import TrainingContext
 
 
 def open_loggers(
-    session: TrainingContext,
+    context: TrainingContext,
     directory: RunDirectory,
     *,
     first_round: int,
@@ -26,7 +26,7 @@ def open_loggers(
 
     Parameters
     ----------
-    session
+    context
         The parts of the run.
     directory
         The run directory, with the records of rounds up to `first_round`.
@@ -47,17 +47,17 @@ def open_loggers(
     """
     opened: list[tuple[str | None, MetricsLogger]] = []
     error: FedAPMError | None = None
-    if session.comm.rank == SERVER:
-        metrics = session.task.metric_set()
-        run = RunInfo(directory, session.config.plain(), metrics, first_round, progress)
+    if context.comm.rank == SERVER:
+        metrics = context.task.metric_set()
+        run = RunInfo(directory, context.config.plain(), metrics, first_round, progress)
         try:
-            for part in session.config.loggers:
+            for part in context.config.loggers:
                 opened.append(
                     (user_plugin_label("logger", part["name"]), _build(part, run))
                 )
         except FedAPMError as caught:
             error = caught
-    session.comm.raise_collectively(error)
+    context.comm.raise_collectively(error)
     return LoggerList(opened)
 
 

@@ -34,12 +34,12 @@ PACKAGES = (
 )
 
 
-def gather_ranks(session: TrainingContext) -> list[dict[str, Any]] | None:
+def gather_ranks(context: TrainingContext) -> list[dict[str, Any]] | None:
     """Return each rank's host, process, cores and threads on the server."""
-    device = session.groups.members[0].model.device
-    return session.comm.gather_object(
+    device = context.groups.members[0].model.device
+    return context.comm.gather_object(
         {
-            "rank": session.comm.rank,
+            "rank": context.comm.rank,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "cores": available_cores(),
@@ -49,7 +49,7 @@ def gather_ranks(session: TrainingContext) -> list[dict[str, Any]] | None:
     )
 
 
-def provenance(session: TrainingContext, ranks: list[dict[str, Any]]) -> dict[str, Any]:
+def provenance(context: TrainingContext, ranks: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the content of ``provenance.json``."""
     return {
         "fedapm_mpi": __version__,
@@ -61,19 +61,20 @@ def provenance(session: TrainingContext, ranks: list[dict[str, Any]]) -> dict[st
         "processor": torch.backends.cpu.get_cpu_capability(),
         "processor_model": processor_model(),
         "packages": {name: package_version(name) for name in PACKAGES},
-        "mpi_library": _mpi_library(session.comm),
+        "mpi_library": _mpi_library(context.comm),
         "job": {k: v for k, v in os.environ.items() if k.startswith("SLURM_JOB_")},
-        "threads": session.config.threads,
+        "threads": context.config.threads,
         "manifest": {
-            "directory": session.manifest.directory,
-            "dataset": session.manifest.dataset,
-            "sha256": session.manifest.sha256,
+            "directory": context.federation.manifest.directory,
+            "dataset": context.federation.manifest.dataset,
+            "sha256": context.federation.manifest.sha256,
         },
-        METRICS_KEY: session.task.metric_set().plain(),
+        METRICS_KEY: context.task.metric_set().plain(),
         "ranks": ranks,
-        "nodes_that_share": session.storage.nodes,
+        "nodes_that_share": context.storage.nodes,
         "clients_per_rank": [
-            int((session.home_ranks == rank).sum()) for rank in range(session.comm.size)
+            int((context.federation.home_ranks == rank).sum())
+            for rank in range(context.comm.size)
         ],
     }
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms import ClientState
 from fedapm_mpi.engine.inference import mean_loss
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.federation.shared_layout import SharedLayout
 from fedapm_mpi.optim import admm
@@ -37,7 +38,7 @@ class ConvergenceStatus(NamedTuple):
 
 
 def resumed_status(
-    session: TrainingContext,
+    context: TrainingContext,
     server: ServerState,
     recorder: RunDirectory,
     saved: CheckpointInfo | None,
@@ -50,13 +51,13 @@ def resumed_status(
     if saved is not None and saved.converged is not None:
         converged = saved.converged
     verdict = ConvergenceStatus(server.rho, converged)
-    if _controls_next_round(session):
-        verdict = session.comm.bcast_object(verdict)
+    if _controls_next_round(context):
+        verdict = context.comm.bcast_object(verdict)
     return verdict
 
 
 def compute_residuals(
-    session: TrainingContext, server: ServerState, message: Tensor, t: int
+    context: TrainingContext, server: ServerState, message: Tensor, t: int
 ) -> tuple[Record, ConvergenceStatus]:
     """Measure consensus after `t` rounds; a collective call.
 
@@ -67,25 +68,25 @@ def compute_residuals(
     Verdict
         On every rank.
     """
-    verdict = ConvergenceStatus(session.algorithm.admm_penalty(), converged=False)
-    steered = _controls_next_round(session)
-    if not (steered or _due(session, t)):
+    verdict = ConvergenceStatus(context.algorithm.admm_penalty(), converged=False)
+    steered = _controls_next_round(context)
+    if not (steered or _due(context, t)):
         return {}, verdict
-    blocks = _blocks(session)
-    table = _gather(session, message, blocks)
+    blocks = _blocks(context)
+    table = _gather(context, message, blocks)
     record: Record = {}
     if table is not None:
         record, total = _summarize(server, blocks, table)
         if steered and server.participants:  # else nothing has moved to judge by
-            verdict = _check_convergence(session, server, total, t)
+            verdict = _check_convergence(context, server, total, t)
             if verdict.converged:
                 record["converged"] = True
     if steered:
-        verdict = session.comm.bcast_object(verdict)
+        verdict = context.comm.bcast_object(verdict)
     return record, verdict
 
 
-def lagrangian(session: TrainingContext, message: Tensor) -> Record:
+def lagrangian(context: TrainingContext, message: Tensor) -> Record:
     """Evaluate the augmented Lagrangian at all clients' own blocks; a collective call.
 
     A pass over all training samples, without dropout. Its record also has the Lyapunov
@@ -94,12 +95,12 @@ def lagrangian(session: TrainingContext, message: Tensor) -> Record:
     mine = np.zeros((0, 2), dtype=np.float64)
     error: FedAPMError | None = None
     try:
-        mine = _lagrangians(session, message)
+        mine = _lagrangians(context, message)
     except FedAPMError as caught:  # samples that are damaged, say
         error = caught
-    session.comm.raise_collectively(error)
-    homes = session.homes
-    table = session.comm.gatherv(mine, homes.counts(session.comm.size))
+    context.comm.raise_collectively(error)
+    homes = context.federation.homes
+    table = context.comm.gatherv(mine, homes.counts(context.comm.size))
     if table is None:
         return {}
     shares, excess = table[homes.client_order()].T
@@ -110,38 +111,52 @@ def lagrangian(session: TrainingContext, message: Tensor) -> Record:
     return {"lagrangian": value, "lyapunov": value + float(sum(excess.tolist()))}
 
 
-def _lagrangians(session: TrainingContext, message: Tensor) -> NDArray[np.float64]:
+def _lagrangians(context: TrainingContext, message: Tensor) -> NDArray[np.float64]:
     """Return each hosted client's share of the Lagrangian, and the excess, (n, 2)."""
     rows = []
-    for client in session.table.hosted:
-        state, weight = session.table.peek(client), float(session.weights[client])
-        model = session.load(client)
-        samples = session.samples(client, "train").to(model.device)
+    for client in context.table.hosted:
+        state, weight = (
+            context.table.peek(client),
+            float(context.federation.weights[client]),
+        )
+        model = _load_own_model(context, client)
+        samples = context.samples(client, "train").to(model.device)
         loss = mean_loss(model, samples)
-        u = session.groups.restrict(client, session.payload.shared(message))
-        rows.append(session.algorithm.lagrangian(state, u, loss, weight))
+        u = context.groups.restrict(client, context.payload.shared(message))
+        rows.append(context.algorithm.lagrangian(state, u, loss, weight))
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
 
-def _controls_next_round(session: TrainingContext) -> bool:
+def _load_own_model(context: TrainingContext, client: int) -> PartitionedModel:
+    """Return the live model of a client, set to its own blocks and buffers."""
+    model, state = context.groups.of(client).model, context.table.peek(client)
+    model.shared.copy_(state["shared"])
+    model.personal.copy_(state["personal"])
+    if "buffers" in state or "counters" in state:
+        none = torch.zeros(0)
+        model.write_buffers(state.get("buffers", none), state.get("counters", none))
+    return model
+
+
+def _controls_next_round(context: TrainingContext) -> bool:
     """Return whether the residuals of a round decide on the next."""
-    return session.config.tolerance is not None or session.algorithm.adapts_penalty()
+    return context.config.tolerance is not None or context.algorithm.adapts_penalty()
 
 
-def _due(session: TrainingContext, t: int) -> bool:
-    every = session.config.diagnostics.every
-    return t % every == 0 or t == session.config.rounds
+def _due(context: TrainingContext, t: int) -> bool:
+    every = context.config.diagnostics.every
+    return t % every == 0 or t == context.config.rounds
 
 
 def _check_convergence(
-    session: TrainingContext, server: ServerState, residuals: admm.Residuals, t: int
+    context: TrainingContext, server: ServerState, residuals: admm.Residuals, t: int
 ) -> ConvergenceStatus:
-    rho = session.algorithm.next_penalty(residuals, t)
-    rule = session.config.tolerance
+    rho = context.algorithm.next_penalty(residuals, t)
+    rule = context.config.tolerance
     if rule is None or not server.seen.all():
         # Clients that never took part agree with the initial model, not with the rest.
         return ConvergenceStatus(rho, converged=False)
-    whole = _whole(session).pieces
+    whole = _whole(context).pieces
     entries = sum((at.stop - at.start) * int(held.sum()) for at, held in whole)
     done = residuals.within(rule.absolute, rule.relative, entries)
     return ConvergenceStatus(rho, done)
@@ -155,21 +170,21 @@ class _Block(NamedTuple):
     """Where it lies at the server, cut where its holders change, and these, (m,)."""
 
 
-def dual_residual(session: TrainingContext, server: ServerState) -> float:
+def dual_residual(context: TrainingContext, server: ServerState) -> float:
     """Return the dual residual of the round that the server has just ended."""
-    return _dual_residual(server, _whole(session))
+    return _dual_residual(server, _whole(context))
 
 
-def _whole(session: TrainingContext) -> _Block:
-    groups = session.groups
+def _whole(context: TrainingContext) -> _Block:
+    groups = context.groups
     sections = groups.space.sections
     return _Block("", [(s.place, groups.clients(s.groups)) for s in sections])
 
 
-def _blocks(session: TrainingContext) -> list[_Block]:
+def _blocks(context: TrainingContext) -> list[_Block]:
     """Return the whole shared vector and, if asked for, each of its parameters."""
-    found, groups = [_whole(session)], session.groups
-    if session.config.diagnostics.blocks:
+    found, groups = [_whole(context)], context.groups
+    if context.config.diagnostics.blocks:
         for name, place in groups.space.places.items():
             held = groups.clients(groups.space.holders(name))
             found.append(_Block(name, [(place, held)]))
@@ -177,30 +192,30 @@ def _blocks(session: TrainingContext) -> list[_Block]:
 
 
 def _gather(
-    session: TrainingContext, message: Tensor, blocks: list[_Block]
+    context: TrainingContext, message: Tensor, blocks: list[_Block]
 ) -> NDArray[np.float64] | None:
     """Return (m, blocks, 3) on the server."""
-    groups, u = session.groups, session.payload.shared(message).double()
+    groups, u = context.groups, context.payload.shared(message).double()
     cuts = [_cuts(groups.space, g, blocks) for g in range(len(groups.members))]
     # All of a group who have never taken part are alike.
     untouched: dict[int, list[float]] = {}
     rows = []
-    for client in session.table.hosted:
+    for client in context.table.hosted:
         g = int(groups.of_client[client])
-        row = None if session.table.is_materialized(client) else untouched.get(g)
+        row = None if context.table.is_materialized(client) else untouched.get(g)
         if row is None:
-            state = session.table.peek(client)
+            state = context.table.peek(client)
             row = _row(state, groups.space.restrict(g, u), cuts[g])
-            if not session.table.is_materialized(client):
+            if not context.table.is_materialized(client):
                 untouched[g] = row
         rows.append(row)
     mine = np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS * len(blocks))
-    homes = session.homes
-    table = session.comm.gatherv(mine, homes.counts(session.comm.size))
+    homes = context.federation.homes
+    table = context.comm.gatherv(mine, homes.counts(context.comm.size))
     if table is None:
         return None
     ordered = table[homes.client_order()]
-    return ordered.reshape(session.num_clients, len(blocks), COLUMNS)
+    return ordered.reshape(context.federation.num_clients, len(blocks), COLUMNS)
 
 
 def _cuts(space: SharedLayout, group: int, blocks: list[_Block]) -> list[slice]:

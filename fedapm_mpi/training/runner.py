@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
@@ -22,6 +22,7 @@ from fedapm_mpi.tracking.run_directory import (
     own_directory,
 )
 from fedapm_mpi.tracking.summary import remarks, summarize_run
+from fedapm_mpi.training import loop
 from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.identity import (
     changed_sources,
@@ -29,7 +30,7 @@ from fedapm_mpi.training.identity import (
     run_identity,
 )
 from fedapm_mpi.training.loggers import open_loggers
-from fedapm_mpi.training.loop import TrainingResult, run
+from fedapm_mpi.training.loop import TrainingResult
 from fedapm_mpi.training.model_fingerprint import same_as_begun
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.provenance import gather_ranks, provenance
@@ -53,6 +54,50 @@ def train(
     break_lock: bool = False,
     accept_changed_parts: bool = False,
 ) -> int:
+    """Run an experiment and return the exit code; see `train_run`."""
+    return train_run(
+        comm,
+        config,
+        directory=directory,
+        out=out,
+        resume=resume,
+        progress=progress,
+        stop=stop,
+        break_lock=break_lock,
+        accept_changed_parts=accept_changed_parts,
+    ).exit_code
+
+
+class TrainedRun(NamedTuple):
+    """A run that has finished, or has stopped early."""
+
+    directory: Path
+    """The run directory."""
+
+    digest: str | None
+    """SHA-256 of the state of the server and of every client; the server has it."""
+
+    exit_code: int
+    """0, or 75 if the run was stopped and can be resumed."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rounds are done, or the stop rule was met."""
+        return self.exit_code == 0
+
+
+def train_run(
+    comm: Communicator,
+    config: Config,
+    *,
+    directory: Path | None = None,
+    out: Path = Path("runs"),
+    resume: bool = False,
+    progress: ProgressKind = "auto",
+    stop: PreemptionGuard | None = None,
+    break_lock: bool = False,
+    accept_changed_parts: bool = False,
+) -> TrainedRun:
     """Run an experiment and leave a run directory; a collective call.
 
     Parameters
@@ -78,16 +123,16 @@ def train(
 
     Returns
     -------
-    int
-        0, or 75 if the run was stopped and can go on.
+    TrainedRun
+        Where the run is and how it ended.
     """
-    session = open_context(config, comm)
-    config = session.config  # threads are a number now
-    identity = run_identity(comm, config, session.manifest.sha256)
-    recorder = _open_directory(session, directory, out, resume, break_lock)
+    context = open_context(config, comm)
+    config = context.config  # threads are a number now
+    identity = run_identity(comm, config, context.federation.manifest.sha256)
+    recorder = _open_directory(context, directory, out, resume, break_lock)
     try:
         return _train(
-            session,
+            context,
             recorder,
             identity,
             resume=resume,
@@ -101,7 +146,7 @@ def train(
 
 
 def _train(
-    session: TrainingContext,
+    context: TrainingContext,
     recorder: RunDirectory,
     identity: dict[str, Any],
     *,
@@ -109,9 +154,9 @@ def _train(
     progress: ProgressKind,
     stop: PreemptionGuard,
     accept_changed_parts: bool,
-) -> int:
+) -> TrainedRun:
     """Train in a directory that is this run's."""
-    comm = session.comm
+    comm = context.comm
     again = f"fedapm train --resume {recorder.directory}"
     stop.hint = f"go on from the last checkpoint with: {again}"
     notes: list[str] = []
@@ -119,25 +164,25 @@ def _train(
     saved = None
     if resume:
         saved = _checkpoint_of(
-            session,
+            context,
             recorder,
             identity,
             notes,
             accept_changed_parts=accept_changed_parts,
             accepted=accepted,
         )
-    _keep_built_model(session, recorder, resumed=saved is not None)
+    _keep_built_model(context, recorder, resumed=saved is not None)
     sources = identity.get(plugin_sources.KEY)
-    _write_run_metadata(session, recorder, saved, notes, progress, (sources, accepted))
+    _write_run_metadata(context, recorder, saved, notes, progress, (sources, accepted))
     loggers = open_loggers(
-        session,
+        context,
         recorder,
         first_round=saved.round_index if saved else 0,
         progress=progress,
     )
     try:
-        outcome = run(
-            session,
+        outcome = loop.train(
+            context,
             recorder,
             resume=saved,
             identity=identity,
@@ -149,16 +194,16 @@ def _train(
             loggers.close()
         raise
     loggers.close()
-    digest, summary = _write_final_state(session, recorder, outcome)
+    digest, summary = _write_final_state(context, recorder, outcome)
     if comm.rank == SERVER:
-        _report_result(session, recorder, outcome, digest, summary, progress)
-    return outcome.exit_code
+        _report_result(context, recorder, outcome, digest, summary, progress)
+    return TrainedRun(recorder.directory, digest, outcome.exit_code)
 
 
-def digest_of(session: TrainingContext, outcome: TrainingResult) -> str | None:
+def digest_of(context: TrainingContext, outcome: TrainingResult) -> str | None:
     """Return the digest of the final state, on the server; a collective call."""
-    comm, homes = session.comm, session.homes
-    rows = comm.gatherv(session.table.digests(), homes.counts(comm.size))
+    comm, homes = context.comm, context.federation.homes
+    rows = comm.gatherv(context.table.digests(), homes.counts(comm.size))
     if rows is None:
         return None
     server = outcome.server
@@ -167,26 +212,26 @@ def digest_of(session: TrainingContext, outcome: TrainingResult) -> str | None:
 
 def dry_run(comm: Communicator, config: Config) -> int:
     """Check everything and tell what a run would take; a collective call."""
-    session = open_context(config, comm)
+    context = open_context(config, comm)
     from fedapm_mpi.training.dry_run import measure, memory, print_plan
 
-    seconds = measure(session)
+    seconds = measure(context)
     slowest = comm.allreduce_max([seconds])[0]
-    memories = comm.gather_object(memory(session))
+    memories = comm.gather_object(memory(context))
     if memories is not None:
-        print_plan(session, slowest, memories)
+        print_plan(context, slowest, memories)
     return 0
 
 
 def _open_directory(
-    session: TrainingContext,
+    context: TrainingContext,
     directory: Path | None,
     out: Path,
     resume: bool,
     break_lock: bool,
 ) -> RunDirectory:
     """Make or find the run directory and become its owner; a collective call."""
-    comm, config = session.comm, session.config
+    comm, config = context.comm, context.config
     error: FedAPMError | None = None
     made = directory
     mine = None
@@ -194,7 +239,7 @@ def _open_directory(
         try:
             if made is None:
                 algorithm = config.algorithm["name"].rpartition(":")[2]
-                stem = f"{session.manifest.dataset}-{algorithm}"
+                stem = f"{context.federation.manifest.dataset}-{algorithm}"
                 made = new_run_directory(out, stem)
             mine = own_directory(
                 made,
@@ -209,7 +254,7 @@ def _open_directory(
 
 
 def _checkpoint_of(
-    session: TrainingContext,
+    context: TrainingContext,
     recorder: RunDirectory,
     identity: dict[str, Any],
     notes: list[str],
@@ -218,7 +263,7 @@ def _checkpoint_of(
     accepted: list[str],
 ) -> checkpoint.CheckpointInfo | None:
     """Return the checkpoint to go on from; `None` if the run has not made one yet."""
-    comm, rounds = session.comm, session.config.rounds
+    comm, rounds = context.comm, context.config.rounds
     # Damaged ones count, and must be told of; a draft that a crash left does not.
     there = False
     error: FedAPMError | None = None
@@ -233,7 +278,7 @@ def _checkpoint_of(
         return None
     saved = checkpoint.load_newest(comm, recorder.checkpoints, notes)
     if comm.rank == SERVER:
-        config = session.config
+        config = context.config
         sources = changed_sources(saved.identity, identity)
         if accept_changed_parts:
             notes += [f"{one}: accepted by {plugin_sources.FLAG}" for one in sources]
@@ -255,21 +300,21 @@ def _checkpoint_of(
 
 
 def _keep_built_model(
-    session: TrainingContext, recorder: RunDirectory, *, resumed: bool
+    context: TrainingContext, recorder: RunDirectory, *, resumed: bool
 ) -> None:
     """See `builtmodel.same_as_begun`; a collective call."""
     error: FedAPMError | None = None
-    if session.comm.rank == SERVER:
+    if context.comm.rank == SERVER:
         try:
-            note = same_as_begun(recorder.directory, session.built, resumed=resumed)
-            session.warnings.extend([note] if note else [])
+            note = same_as_begun(recorder.directory, context.built, resumed=resumed)
+            context.warnings.extend([note] if note else [])
         except FedAPMError as caught:
             error = caught
-    session.comm.raise_collectively(error)
+    context.comm.raise_collectively(error)
 
 
 def _write_run_metadata(
-    session: TrainingContext,
+    context: TrainingContext,
     recorder: RunDirectory,
     saved: checkpoint.CheckpointInfo | None,
     notes: list[str],
@@ -277,7 +322,7 @@ def _write_run_metadata(
     sources: tuple[Any, list[str]],
 ) -> None:
     """Write down what is about to run, and tell it."""
-    ranks = gather_ranks(session)
+    ranks = gather_ranks(context)
     error: FedAPMError | None = None
     if ranks is not None:
         from fedapm_mpi.config.yaml_io import dump
@@ -288,39 +333,39 @@ def _write_run_metadata(
             make_directory(recorder.checkpoints)
             clean(recorder.checkpoints)
             notes += recorder.truncate_after(saved.round_index if saved else -1)
-            text = dump(session.config.plain())
+            text = dump(context.config.plain())
             write_text(recorder.directory / "config.yaml", text)
-            origin = provenance(session, ranks)
+            origin = provenance(context, ranks)
             origin |= plugin_sources.record(recorder.directory, *sources)
             recorder.write_json("provenance.json", origin)
-            unmarked = mark_run(recorder.directory, session.config.plain())
+            unmarked = mark_run(recorder.directory, context.config.plain())
             notes += [unmarked] if unmarked else []
-            rows = session.groups.table()
+            rows = context.groups.table()
             recorder.write_csv("split.csv", rows[0]._fields, rows)
         except FedAPMError as caught:
             error = caught
-        idle = set(range(session.comm.size)) - set(client_ranks(session.comm.size))
-        for text in [*session.warnings, *cores.notes(ranks, idle), *notes]:
+        idle = set(range(context.comm.size)) - set(client_ranks(context.comm.size))
+        for text in [*context.warnings, *cores.notes(ranks, idle), *notes]:
             log.info("%s", text)
         if progress != "none":
-            print_parameter_table(session.groups.table())
+            print_parameter_table(context.groups.table())
             goes_on = f", going on after round {saved.round_index}" if saved else ""
             echo(f"run directory: {recorder.directory}{goes_on}")
-    session.comm.raise_collectively(error)
+    context.comm.raise_collectively(error)
 
 
 def _write_final_state(
-    session: TrainingContext, recorder: RunDirectory, outcome: TrainingResult
+    context: TrainingContext, recorder: RunDirectory, outcome: TrainingResult
 ) -> tuple[str | None, dict[str, Any]]:
     """Write the final state, unless the run stopped early; a collective call.
 
     Returns the digest and the summary, on the server.
     """
-    digest = digest_of(session, outcome)
+    digest = digest_of(context, outcome)
     summary: dict[str, Any] = {}
     if outcome.exit_code == EXIT_RESUMABLE:
         return digest, summary
-    comm, final = session.comm, recorder.directory / "final"
+    comm, final = context.comm, recorder.directory / "final"
     error: FedAPMError | None = None
     if comm.rank == SERVER:
         error = checkpoint.fresh_directory(final)
@@ -328,7 +373,7 @@ def _write_final_state(
     sums: dict[str, str] = {}
     try:
         written = checkpoint.write_states(
-            final, comm.rank, session.table.materialized()
+            final, comm.rank, context.table.materialized()
         )
         sums = {entry["name"]: entry["sha256"] for entry in written}
     except FedAPMError as caught:
@@ -337,11 +382,11 @@ def _write_final_state(
     everyone = comm.gather_object(sums)
     try:
         if everyone is not None:
-            u = outcome.server.rows[0].to(session.dtype)
-            named = session.groups.space.named(u)
+            u = outcome.server.rows[0].to(context.dtype)
+            named = context.groups.space.named(u)
             write_tensors(final / "shared.safetensors", named)
             write_tensors(final / "server.safetensors", outcome.server.tensors())
-            metrics = session.task.metric_set()
+            metrics = context.task.metric_set()
             summary = summarize_run(recorder.records(), metrics, outcome.round_index)
             recorder.write_json("summary.json", summary)
             write_sums(final, everyone)
@@ -353,7 +398,7 @@ def _write_final_state(
 
 
 def _report_result(
-    session: TrainingContext,
+    context: TrainingContext,
     recorder: RunDirectory,
     outcome: TrainingResult,
     digest: str | None,
@@ -364,7 +409,7 @@ def _report_result(
 
     if outcome.exit_code == EXIT_RESUMABLE:
         echo(
-            f"stopped after round {outcome.round_index} of {session.config.rounds}; go "
+            f"stopped after round {outcome.round_index} of {context.config.rounds}; go "
             f"on with: fedapm train --resume {recorder.directory}"
         )
         return
@@ -373,13 +418,13 @@ def _report_result(
             "the summary is without the lost records of rounds %.200s",
             summary["missing_rounds"],
         )
-    metrics = session.task.metric_set()
+    metrics = context.task.metric_set()
     if progress != "none":
         if summary["evaluations"]:
             from fedapm_mpi.tracking.tables import print_summary
 
-            print_summary(summary, session.config.evaluation.split, metrics.names)
-        found = remarks(summary, metrics.headline, session.num_clients)
-        for text in [*found, *session.task.remarks(summary)]:
+            print_summary(summary, context.config.evaluation.split, metrics.names)
+        found = remarks(summary, metrics.headline, context.federation.num_clients)
+        for text in [*found, *context.task.remarks(summary)]:
             log.info("%s", text)
     echo(f"digest {digest}")

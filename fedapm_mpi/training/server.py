@@ -67,25 +67,24 @@ class ServerState:
 
 
 def restore_server(
-    session: TrainingContext, saved: checkpoint.CheckpointInfo | None
+    context: TrainingContext, saved: checkpoint.CheckpointInfo | None
 ) -> ServerState:
     """Return the initial state or a saved one, and set the hosted clients' likewise."""
-    algorithm, groups = session.algorithm, session.groups
-    m, d = session.num_clients, session.size
+    algorithm, groups = context.algorithm, context.groups
+    m, d = context.federation.num_clients, context.payload.shared_length
     height = algorithm.rows + algorithm.server_memory_rows()
     rows = torch.zeros(height, d, dtype=torch.float64)
     rows[0] = groups.initial_shared()
     buffers = groups.members[0].initial["buffers"]
-    extra = buffers if session.averages_buffers else torch.zeros(0)
     rho = algorithm.admm_penalty()
     server = ServerState(
         rows=rows,
-        buffers=extra.double(),
+        buffers=buffers[: context.payload.buffer_length].double(),
         seen=np.zeros(m, dtype=np.bool_),
         penalties=torch.full(
             (0 if rho is None else m,), rho or 0.0, dtype=torch.float64
         ),
-        dual_sum=torch.zeros(d if session.config.diagnostics.dual_sum else 0).double(),
+        dual_sum=torch.zeros(d if context.config.diagnostics.dual_sum else 0).double(),
         change=torch.zeros(d, dtype=torch.float64),
         participants=0,
         rho=rho,
@@ -93,12 +92,12 @@ def restore_server(
     if saved is not None:
         error: FedAPMError | None = None
         try:
-            states, tensors = _read(session, saved, server)
+            states, tensors = _read(context, saved, server)
         except FedAPMError as caught:
             error = caught
-        session.comm.raise_collectively(error)
-        session.table.restore(states)
-        if session.comm.rank == SERVER:
+        context.comm.raise_collectively(error)
+        context.table.restore(states)
+        if context.comm.rank == SERVER:
             server = replace(
                 server,
                 rows=tensors["rows"],
@@ -112,7 +111,7 @@ def restore_server(
 
 
 def _read(
-    session: TrainingContext, saved: checkpoint.CheckpointInfo, fresh: ServerState
+    context: TrainingContext, saved: checkpoint.CheckpointInfo, fresh: ServerState
 ) -> tuple[dict[int, ClientState], dict[str, Tensor]]:
     """Return the hosted clients' states and, on the server, its arrays.
 
@@ -123,11 +122,11 @@ def _read(
     ConfigError
         If they are not of the names, shapes and dtypes of this run's.
     """
-    states = checkpoint.load_states(saved, session.table.hosted)
-    whose = ((f"client {i}", session.table.misfit(i, states[i])) for i in states)
+    states = checkpoint.load_states(saved, context.table.hosted)
+    whose = ((f"client {i}", context.table.misfit(i, states[i])) for i in states)
     tensors: dict[str, Tensor] = {}
     faults = list(whose)
-    if session.comm.rank == SERVER:
+    if context.comm.rank == SERVER:
         tensors = checkpoint.load_server(saved)
         faults.insert(0, ("the server", find_mismatch(fresh.tensors(), tensors)))
     for name, fault in faults:

@@ -3,8 +3,6 @@
 from tests.support.data.recorded import KEEP_ALL
 
 SIDES = {"x": 3, "y": 2}
-
-
 GROUPS = [
     {"clients": [0, "5-6"], "model": {"hidden": 5, "sides": {"y": 2}}},
     {"names": ["client 3"], "model": {"hidden": 2, "sides": {"x": 3}}},

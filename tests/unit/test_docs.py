@@ -25,11 +25,12 @@ from tests.support.processes.cli_runs import FEDAPM
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
+CHANGELOG = ROOT / "CHANGELOG.md"
 PAGES = sorted(
     [
         README,
         ROOT / "CONTRIBUTING.md",
-        ROOT / "CHANGELOG.md",
+        CHANGELOG,
         ROOT / "examples" / "README.md",
         *DOCS.rglob("*.md"),
     ]
@@ -113,6 +114,22 @@ def test_commands_have_the_flags_that_are_printed(page):
             assert flag in known, f"fedapm {command} has no {flag}"
 
 
+def test_modules_and_files_that_are_printed_exist():
+    text = "\n".join(page.read_text("utf-8") for page in PAGES if page != CHANGELOG)
+    modules = re.findall(r"\b((?:benchmarks|tests)(?:\.\w+)+)\b", text)
+    paths = {module.replace(".", "/") for module in modules}
+    found = re.findall(
+        r"\b((?:fedapm_mpi|data_prep|benchmarks|launch|tests|examples)/[\w/.-]+)", text
+    )
+    paths |= {path.rstrip("./") for path in found if "NAME" not in path}
+    missing = [
+        path
+        for path in sorted(paths)
+        if not any((ROOT / f"{path}{end}").exists() for end in ("", ".py"))
+    ]
+    assert missing == []
+
+
 def test_every_page_is_in_the_index():
     index = (DOCS / "README.md").read_text("utf-8")
     pages = {path.name for path in DOCS.glob("*.md")} - {"README.md"}
@@ -172,6 +189,17 @@ def test_a_sweep(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     cells, _ = read_sweep(tmp_path / "sweep.yaml")
     assert len(cells) == 12
+
+
+def test_the_glossary_names_what_is_in_the_code():
+    text = (DOCS / "glossary.md").read_text("utf-8").split("## Renamed keys")[0]
+    terms = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]
+    names = {name for term in terms for name in re.findall(r"`([^`]+)`", term)}
+    assert len(names) > 50
+    modules = (ROOT / "fedapm_mpi").rglob("*.py")
+    words = set(re.findall(r"\w+", " ".join(m.read_text("utf-8") for m in modules)))
+    last = {name: name.split(".")[-1].split()[-1] for name in names}
+    assert [name for name in sorted(names) if last[name] not in words] == []
 
 
 def test_groups_of_clients_that_lack_an_input(toy):

@@ -132,7 +132,7 @@ def check(points: Sequence[Point]) -> None:
         key = json.dumps(config.plain(), sort_keys=True)
         try:
             if key not in seen:
-                seen[key] = open_context(config, Serial()).num_clients
+                seen[key] = open_context(config, Serial()).federation.num_clients
         except FedAPMError as error:
             msg = f"{point.case}: {error}"
             raise type(error)(msg) from error

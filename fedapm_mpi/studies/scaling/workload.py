@@ -1,22 +1,27 @@
 """The samples that a model of a study is fitted to, from its runs and its data."""
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fedapm_mpi.comm import Serial
+from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.config.schema import Config
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.builder import build_plugin
+from fedapm_mpi.federation.federation import (
+    Federation,
+    build_algorithm,
+    build_federation,
+    schedules_dynamically,
+)
 from fedapm_mpi.placements import placements
 from fedapm_mpi.studies.scaling.measurements import Measurements
 from fedapm_mpi.studies.scaling.model import Sample
 from fedapm_mpi.studies.scaling.model_terms import Scenario
 from fedapm_mpi.studies.scaling.schedule import Ints, Workload
-from fedapm_mpi.training.context import TrainingContext, open_context
 
 
 def samples_of(measured: Sequence[Measurements]) -> list[Sample]:
@@ -39,16 +44,19 @@ def samples_of(measured: Sequence[Measurements]) -> list[Sample]:
 
 def workload_of(config: Config) -> Workload:
     """Return the clients' costs and placement, from configuration and data set."""
-    session = open_context(dataclasses.replace(config, device="cpu"), Serial())
+    manifest = read_manifest(config.data).first_clients(config.clients)
+    algorithm = build_algorithm(config.algorithm)
+    federation = build_federation(config, manifest, algorithm, size=1)
+    aggregator = build_plugin(aggregators, config.aggregator)
     return Workload(
-        train_samples=session.manifest.counts["train"],
-        training_costs=session.training_costs,
-        evaluation_costs=session.evaluation_costs,
-        choose=partial(_choose, session),
+        train_samples=manifest.counts["train"],
+        training_costs=federation.training_costs,
+        evaluation_costs=federation.evaluation_costs,
+        choose=partial(_choose, federation),
         place=partial(_place, config.placement),
         places_by_cost=config.placement["name"] == "cost",
         seed=config.seed,
-        dynamic=session.dynamic,
+        dynamic=schedules_dynamically(config, aggregator),
         evaluates_all=config.evaluation.clients == "all",
     )
 
@@ -76,13 +84,13 @@ def _sample(one: Measurements, workload: Workload) -> Sample:
     )
 
 
-def _choose(session: TrainingContext, clients: int, rng: np.random.Generator) -> Ints:
+def _choose(federation: Federation, clients: int, rng: np.random.Generator) -> Ints:
     try:
-        session.participation.check(clients)
+        federation.scheme.check(clients)
     except ConfigError as error:
         msg = f"cannot predict {clients:,} clients: {error}"
         raise ConfigError(msg) from error
-    return session.participation.choose(clients, rng)
+    return federation.scheme.choose(clients, rng)
 
 
 def _place(placement: dict[str, Any], costs: Ints, ranks: int) -> Ints:

@@ -49,7 +49,7 @@ class Looked:
         session = open_context(config, Serial())
         (group,) = session.groups.members
         self.start = group.initial["shared"].double()
-        self.run, self.m = run, session.num_clients
+        self.run, self.m = run, session.federation.num_clients
         self.initial = {
             "shared": group.initial["shared"],
             "personal": group.initial["personal"],

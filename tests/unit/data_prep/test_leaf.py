@@ -238,13 +238,13 @@ def set_y(y):
         ("sent140", set_x(["a", "b"]), "another kind"),
         ("sent140", set_x(["a", "b", "c", "d", 5]), "not a list of fields"),
         ("sent140", set_y(4), "label 4 is neither 0 nor 1"),
-        ("femnist", lambda held: held.pop("num_samples"), "not a file of LEAF's"),
-        ("femnist", lambda held: held["user_data"].clear(), "not a file of LEAF's"),
-        ("femnist", lambda held: held["num_samples"].append(1), "not a file of LEAF's"),
+        ("femnist", lambda held: held.pop("num_samples"), "no LEAF file"),
+        ("femnist", lambda held: held["user_data"].clear(), "no LEAF file"),
+        ("femnist", lambda held: held["num_samples"].append(1), "no LEAF file"),
         (
             "femnist",
             lambda held: held["user_data"]["f0007"].update(x=None),
-            "not a file of LEAF's",
+            "no LEAF file",
         ),
         (
             "femnist",
@@ -267,10 +267,10 @@ def test_files_that_are_not_there_or_no_json(tmp_path):
     with pytest.raises(DataError, match="neither LEAF's train and test nor any JSON"):
         read(tmp_path)
     (tmp_path / "all_data.json").write_text('{"users": [')
-    with pytest.raises(DataError, match="not a file of LEAF's, or damaged"):
+    with pytest.raises(DataError, match="no LEAF file, or damaged"):
         read(tmp_path)
     (tmp_path / "all_data.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match="not a file of LEAF's, or damaged"):
+    with pytest.raises(DataError, match="no LEAF file, or damaged"):
         read(tmp_path)
     write(tmp_path / "all_data.json", {"none": ([], [])})
     with pytest.raises(DataError, match="hold no samples"):

@@ -399,7 +399,10 @@ def test_hybrid_counts_what_both_moved(user_module):
         ({"share": 0.0}, "share must be above 0 and below 1"),
         ({"share": 1.0}, "share must be above 0 and below 1"),
         ({"share": 0.001}, r"partitioner.first: clients=4 .* cannot be made of 0"),
-        ({"second": {"name": "official-dirichlet"}}, "partitioner.second lets clients"),
+        (
+            {"second": {"name": "official-dirichlet"}},
+            "second makes overlapping",
+        ),
         ({"first": {"name": "tests_of_hybrid:halves"}}, "makes 2 clients"),
     ],
 )

@@ -16,8 +16,8 @@ from data_prep.validation import MOST_CELLS, check_size, checked_source
 from data_prep.writer import Sample, write_samples
 from fedapm_mpi.cli.prepare import _told as told
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import write_dataset
 from fedapm_mpi.data.table import Column, Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.plugins.errors import PluginError
 from tests.support.preparation import everyone, prepare
@@ -318,11 +318,11 @@ def test_users_without_a_name(tmp_path, user):
     [
         ("[" * 200_000, "RecursionError"),
         ('{"a":' * 200_000, "RecursionError"),
-        ("[1, 2]", "not a file of LEAF's"),
-        ("3", "not a file of LEAF's"),
+        ("[1, 2]", "no LEAF file"),
+        ("3", "no LEAF file"),
         ('{"users": "abc", "num_samples": [1]}', "users are not a list"),
         ('{"users": {"a": 1}, "num_samples": [1]}', "users are not a list"),
-        ('{"users": ["a"], "num_samples": 1, "user_data": {}}', "not a file of LEAF's"),
+        ('{"users": ["a"], "num_samples": 1, "user_data": {}}', "no LEAF file"),
         ('{"users": ["a"], "num_samples": [1], "user_data": [1]}', "not a file of"),
         (
             '{"users": ["a"], "num_samples": [1], '
@@ -334,7 +334,7 @@ def test_users_without_a_name(tmp_path, user):
             "user 'a' is listed twice",
         ),
         ('{"users": ["a"], "users": ["b"]}', "the key 'users' is given twice"),
-        ('{"users": [' + "9" * 5000 + "]}", "not a file of LEAF's"),
+        ('{"users": [' + "9" * 5000 + "]}", "no LEAF file"),
     ],
     ids=lambda value: value[:30],
 )  # fmt: skip

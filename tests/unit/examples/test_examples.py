@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from fedapm_mpi.aggregators.transforms import UpdateContext
 from fedapm_mpi.cli import main as cli
@@ -155,3 +156,40 @@ def test_my_transform_has_no_bias():
     assert set(sent.ravel().tolist()) == {-1.0, -0.5, 0.0, 0.5, 1.0}
     np.testing.assert_allclose(sent.mean(axis=0), update, atol=0.02)
     np.testing.assert_array_equal(quantize.encode(update, {}, rounds[7]), sent[7])
+
+
+def test_my_optimizer(here):
+    _, records = train(here, "my_optimizer.py")
+    assert records[-1]["accuracy"] > 0.8
+
+
+def test_my_optimizer_works_in_fedapm_as_well(here):
+    name = f"{EXAMPLES}/my_optimizer.py:FedAPMWithMomentum"
+    config = yaml.safe_load(Path("examples/sensors.yaml").read_text("utf-8"))
+    config["algorithm"] |= {"name": name, "lr_personal": 0.3, "lr_shared": 0.3}
+    Path("momentum.yaml").write_text(yaml.safe_dump(config))
+    assert cli.main(["train", "momentum.yaml", "--run-dir", "runs/momentum"]) == 0
+    lines = Path("runs/momentum/rounds.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(lines[-1])["accuracy"] > 0.8
+
+
+def test_my_optimizer_takes_the_steps_of_its_formula():
+    optimizer = load_plugin("optimizer", f"{EXAMPLES}/my_optimizer.py:HeavyBall")(
+        beta=0.5
+    )
+    w, state = torch.zeros(2), optimizer.init(2)
+    for g in ([1.0, 2.0], [3.0, 0.0]):
+        optimizer.step(w, torch.tensor(g), state, 0.1)
+    torch.testing.assert_close(w, -0.1 * torch.tensor([1 + 3.5, 2 + 1.0]))
+
+
+def test_python_api(here, capsys):
+    run_module("python_api.py")
+    first, _, second, _, error = capsys.readouterr().out.splitlines()[:5]
+    words = ["examples/sensors.yaml", "rounds=5", "--progress", "none", "--run-dir"]
+    for rho, line in (("0.1", first), ("1.0", second)):
+        run = here / "runs" / f"rho-{rho}"
+        assert cli.main(["train", *words, str(run), f"algorithm.rho={rho}"]) == 0
+        digest = (run / "final" / "digest.txt").read_text("utf-8").strip()
+        assert line.endswith(f"digest {digest}")
+    assert error == "configuration:"

@@ -32,28 +32,16 @@ HOLDERS = {
     "side_y": [0, 1, 2, 4, 5, 6, 7],
     "head": [0, 1, 2, 3, 4, 5, 6, 7],
 }
-
-
 SHARING_ALL = MIXED | {
     "split": None,
     "groups": [
         group | {"model": {"sides": group["model"]["sides"]}} for group in GROUPS
     ],
 }
-
-
 BALANCED = FEDAPM | {"rho": 1e-3, "residual_balancing": {"ratio": 1.5}}
-
-
 PARTICIPANTS = FEDAPM | {"server_average": "participants", "dual_step": 0.5}
-
-
 SCAFFOLD = {"name": "scaffold", "lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
-
-
 FEDDYN = SCAFFOLD | {"name": "feddyn", "penalty": 0.3}
-
-
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
 
 
@@ -132,7 +120,7 @@ def mean(values, weights):
 def alphas(data, kind):
     """Return the clients' weights: 1/8 each, or by samples."""
     config = validate(experiment(data, client_weights=kind), "test")
-    trained = open_context(config, Serial()).manifest.counts["train"]
+    trained = open_context(config, Serial()).federation.manifest.counts["train"]
     return trained / trained.sum() if kind == "samples" else np.full(8, 1 / 8)
 
 
@@ -407,8 +395,6 @@ def test_every_client_in_a_group_leaves_the_model_for_its_options(toy, tmp_path)
 
 
 HAR = {"name": "har", "filters": 2, "hidden": 4, "attention": 4}
-
-
 LACKING = {
     "model": HAR,
     "split": {"personal": ["*_conv.*"]},
@@ -422,7 +408,7 @@ def test_clients_that_lack_an_input_have_no_encoder_for_it(toy, tmp_path):
     run = go(tmp_path / "run", toy["lacking"], **changes)
     config = validate(experiment(toy["lacking"], **MIXED | changes), "test")
     session = open_context(config, Serial())
-    assert session.manifest.lacking == {"acc": (4,), "gyro": (1, 3)}
+    assert session.federation.manifest.lacking == {"acc": (4,), "gyro": (1, 3)}
     for i in range(6):
         names = {n for n, _ in load_client_model(run, i).named_parameters()}
         kinds = {n.partition(".")[0] for n in names}

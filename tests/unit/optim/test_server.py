@@ -13,31 +13,17 @@ from tests.support.oracles.in_memory_federation import UNEVEN, Federation
 from tests.support.oracles.quadratic import DIM_U, Quadratic
 
 ROUNDS = ([0, 2, 3], [4], [0, 1, 2, 3, 4, 5], [1], [5, 1], [2, 3, 4, 5])
-
-
 WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}
-
-
 EPOCHS = {"epochs": 2}
-
-
 FEDALT = {"lr_personal": 0.2, "lr_shared": 0.2, "batch_size": 0}
-
-
 WORK = {"personal_work": LocalBudget(**EPOCHS), "shared_work": LocalBudget(**EPOCHS)}
-
-
 MAKERS = {
     "fedalt": lambda **options: FedAlt(**FEDALT, **WORK, **options),
     "fedsim": lambda **options: FedSim(
         lr=0.2, batch_size=0, work=LocalBudget(**EPOCHS), **options
     ),
 }
-
-
 each_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-
-
 each_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 
 

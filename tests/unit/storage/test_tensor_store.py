@@ -101,12 +101,12 @@ def test_samples_without_room_are_read_anew(toy, tmp_path, monkeypatch):
 def test_cells_have_room_for_every_client(toy, tmp_path, name):
     model = {"name": "mlp", "hidden": [8]}
     session = opened(toy[name], scratch=str(tmp_path), model=model)
-    for client in range(session.num_clients):
+    for client in range(session.federation.num_clients):
         session.table.checkout(client)
         for split in ("train", "test"):
             session.samples(client, split)
             assert (client, split) in session.storage.samples
-    assert len(session.table.materialized()) == session.num_clients
+    assert len(session.table.materialized()) == session.federation.num_clients
 
 
 def table(kept=None):
@@ -152,10 +152,10 @@ def test_costs_follow_the_work(toy):
         | {"fine_tune_work": {"epochs": 3}, "lr_fine_tune": 0.1},
         split=None,
     )
-    counts = session.manifest.counts
-    assert (session.training_costs == 2 * counts["train"]).all()
+    counts = session.federation.manifest.counts
+    assert (session.federation.training_costs == 2 * counts["train"]).all()
     expected = counts["test"] + 3 * 3 * counts["train"]
-    assert np.array_equal(session.evaluation_costs, expected)
+    assert np.array_equal(session.federation.evaluation_costs, expected)
 
 
 class Untold:
@@ -175,7 +175,7 @@ class Untold:
 def test_only_sums_in_any_order_let_participants_move(toy, changes, dealt):
     session = opened(toy["features"], **changes)
     assert session.dynamic == dealt
-    session.reduction = Untold()
+    session.aggregator = Untold()
     assert not session.dynamic
 
 
@@ -199,7 +199,7 @@ def test_the_largest_are_drawn_first(toy):
     alone = opened(toy["odd"])
     shared = Storage(tickets=Turns(), nodes=(0,))
     session = dataclasses.replace(alone, storage=shared)
-    counts = session.manifest.counts["train"]
+    counts = session.federation.manifest.counts["train"]
     chosen = np.array([0, 2, 3, 5, 6])
     drawn = list(session.draw(chosen, counts))
     assert sorted(drawn) == chosen.tolist()

@@ -19,7 +19,7 @@ def opened(data, **changes):
 @pytest.mark.parametrize("split", ["test", "train"])
 def test_memory_by_hand(toy, split):
     session = opened(toy["features"], evaluation={"split": split}, rounds=101)
-    counts = session.manifest.counts
+    counts = session.federation.manifest.counts
     found = memory(session)
     looked_at = {"train", split}
     samples = sum(int(counts[s].sum()) for s in looked_at)
@@ -45,7 +45,8 @@ def test_memory_counts_what_is_there_already_once(toy):
 
 def test_doubles_and_bytes(toy, tmp_path):
     """A model sees other numbers than are stored; reading takes the larger."""
-    from fedapm_mpi.data.reader import Table, column, write_dataset
+    from fedapm_mpi.data.table import Table, column
+    from fedapm_mpi.data.writer import write_dataset
 
     x = np.zeros((20, 50), np.uint8)
     rows = [np.arange(0, 8), np.arange(8, 16)]
@@ -61,10 +62,12 @@ def test_doubles_and_bytes(toy, tmp_path):
 @pytest.mark.parametrize("who", ["all", "participants"])
 def test_a_short_run_sees_those_whom_it_draws(toy, who):
     session = opened(toy["features"], rounds=2, evaluation={"clients": who})
-    counts = session.manifest.counts
-    drawn = sorted({*session.participants(0), *session.participants(1)})
-    assert len(drawn) < session.num_clients
-    tested = drawn if who == "participants" else range(session.num_clients)
+    counts = session.federation.manifest.counts
+    drawn = sorted(
+        {*session.federation.participants(0), *session.federation.participants(1)}
+    )
+    assert len(drawn) < session.federation.num_clients
+    tested = drawn if who == "participants" else range(session.federation.num_clients)
     samples = sum(int(counts["train"][i]) for i in drawn)
     samples += sum(int(counts["test"][i]) for i in tested)
     found = memory(session)
@@ -76,7 +79,7 @@ def test_a_short_run_sees_those_whom_it_draws(toy, who):
 def test_a_run_longer_than_is_looked_at_sees_everybody(toy, monkeypatch):
     monkeypatch.setattr("fedapm_mpi.training.dry_run.SAMPLED_ROUNDS", 1)
     session = opened(toy["features"], rounds=2)
-    counts = session.manifest.counts
+    counts = session.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
     assert memory(session).data == whole * FEATURES * 4
 
@@ -85,14 +88,14 @@ def test_tuning_before_an_evaluation_reads_training_samples(toy):
     tuned = {"name": "fedavg-ft", "lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
     tuned |= {"fine_tune_work": {"epochs": 1}, "lr_fine_tune": 0.1}
     session = opened(toy["features"], rounds=1, algorithm=tuned, split=None)
-    counts = session.manifest.counts
+    counts = session.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
     assert memory(session).data == whole * FEATURES * 4
 
 
 def test_what_looks_at_all_training_samples_counts_them(toy):
     looking = opened(toy["features"], rounds=1, diagnostics={"lagrangian": True})
-    counts = looking.manifest.counts
+    counts = looking.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
     assert memory(looking).data == whole * FEATURES * 4
 

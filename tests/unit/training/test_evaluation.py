@@ -32,7 +32,7 @@ def test_participants_alone(toy, tmp_path):
     _, everybody, rows = run(toy["features"], tmp_path / "all", "all")
     session, records, found = run(toy["features"], tmp_path / "some", "participants")
     assert digest_of(tmp_path / "all") == digest_of(tmp_path / "some")
-    last = session.participants(session.config.rounds - 1).tolist()
+    last = session.federation.participants(session.config.rounds - 1).tolist()
     assert 0 < len(last) < 7
     assert found == {i: rows[i] for i in last}
     accuracy = np.mean([float(rows[i]["accuracy"]) for i in last])

@@ -196,7 +196,7 @@ def test_lagrangian_is_that_of_the_shards_and_the_states(
         validate(experiment(features, dtype="float64", **changes), "test"), Serial()
     )
     records = [record for record in rounds_of(run) if record["round"]]
-    counts = np.array(session.manifest.counts["train"], dtype=float)
+    counts = np.array(session.federation.manifest.counts["train"], dtype=float)
     alpha = counts / counts.sum() if by_samples else np.full(states.m, 1 / states.m)
     for t in (2, 4, 5):
         u, own = states.server(t), penalties(states, t, records)
@@ -266,7 +266,7 @@ def test_what_needs_duals_is_refused_without(features, key, changes):
 
 
 def test_many_clients_get_a_word_on_how_often_they_are_looked_at(features, monkeypatch):
-    monkeypatch.setattr("fedapm_mpi.training.context.MANY_CLIENTS", 8)
+    monkeypatch.setattr("fedapm_mpi.federation.federation.MANY_CLIENTS", 8)
     for every, told in ((1, 1), (10, 0)):
         values = experiment(features, diagnostics={"every": every})
         warnings = open_context(validate(values, "test"), Serial()).warnings

@@ -6,10 +6,11 @@ import pytest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.federation.assignment import assign
+from fedapm_mpi.federation.federation import place
 from fedapm_mpi.studies.scaling import schedule
 from fedapm_mpi.studies.scaling.schedule import layout, rank_load
 from fedapm_mpi.studies.scaling.workload import workload_of
-from fedapm_mpi.training.context import open_context, place
+from fedapm_mpi.training.context import open_context
 from tests.support.processes.cli_runs import experiment
 from tests.support.round_times import workload
 
@@ -20,18 +21,20 @@ def test_draws_are_those_of_the_run(toy):
     session = open_context(config, Serial())
     found = workload_of(config)
     nodes = np.array([-1, 0, 0, 3, 3])
-    home_of = place(config.placement, session.manifest, 5)
+    home_of = place(config.placement, session.federation.manifest, 5)
     assert (schedule.home_assignment(found, 4) == home_of).all()
     for t in range(6):
         chosen = found.participants(t)
-        assert (chosen == session.participants(t)).all()
-        costs = session.training_costs
+        assert (chosen == session.federation.participants(t)).all()
+        costs = session.federation.training_costs
         expected = assign(chosen, costs, home_of, nodes).loads(costs, 5)
         got = rank_load(found, chosen, costs[chosen].astype(float), home_of, nodes)
         assert got.slowest == expected.max()
         assert got.mean == pytest.approx(expected.sum() / 4)
-    assert found.training_costs.tolist() == session.training_costs.tolist()
-    assert found.evaluation_costs.tolist() == session.evaluation_costs.tolist()
+    assert found.training_costs.tolist() == session.federation.training_costs.tolist()
+    assert (
+        found.evaluation_costs.tolist() == session.federation.evaluation_costs.tolist()
+    )
 
 
 def test_participants_that_stay_where_they_live(toy):
