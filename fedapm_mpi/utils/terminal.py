@@ -16,6 +16,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -176,9 +177,22 @@ class Stream(io.TextIOBase):
         self._descriptor.write(self._encode(text))
 
 
+_silenced: ContextVar[bool] = ContextVar("silenced", default=False)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Drop what this package prints on standard output; errors are still printed."""
+    token = _silenced.set(True)
+    try:
+        yield
+    finally:
+        _silenced.reset(token)
+
+
 def stdout() -> Stream:
     """Return standard output as a stream that never raises."""
-    return _stream(sys.stdout)
+    return Stream(None) if _silenced.get() else _stream(sys.stdout)
 
 
 def stderr() -> Stream:
