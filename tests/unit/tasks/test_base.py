@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.analysis.comparison import read_runs, table_rows
-from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
