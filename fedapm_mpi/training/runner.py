@@ -22,6 +22,7 @@ from fedapm_mpi.tracking.run_directory import (
     own_directory,
 )
 from fedapm_mpi.tracking.summary import remarks, summarize_run
+from fedapm_mpi.training import loop
 from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.identity import (
     changed_sources,
@@ -29,7 +30,7 @@ from fedapm_mpi.training.identity import (
     run_identity,
 )
 from fedapm_mpi.training.loggers import open_loggers
-from fedapm_mpi.training.loop import TrainingResult, run
+from fedapm_mpi.training.loop import TrainingResult
 from fedapm_mpi.training.model_fingerprint import same_as_begun
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.provenance import gather_ranks, provenance
@@ -180,7 +181,7 @@ def _train(
         progress=progress,
     )
     try:
-        outcome = run(
+        outcome = loop.train(
             context,
             recorder,
             resume=saved,
