@@ -1,4 +1,4 @@
-"""What a model is to an experiment, and the registry of those that come with it."""
+"""The interface of a model, its registry, and checks of inputs and options."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, TypeAlias
@@ -10,7 +10,7 @@ from fedapm_mpi.registry import Registry
 
 
 class InputSpec(Protocol):
-    """What a model is told about one input of a data set."""
+    """Description of one input of a data set."""
 
     @property
     def name(self) -> str:
@@ -32,8 +32,8 @@ class Stage(NamedTuple):
     """All modules whose parameters or buffers it uses."""
 
     run: Callable[..., Tensor]
-    """The first stage is called as the model is; the others with what the one before
-    returned, (n, ...)."""
+    """The first stage is called with the arguments of the model; each other stage with
+    the output (n, ...) of the stage before."""
 
 
 ModelFactory: TypeAlias = Callable[..., nn.Module]
@@ -50,8 +50,8 @@ dtype, in that order, and returns the logits ``(n, num_classes)``, or an object 
 mapping with these as ``logits``. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
 tensors ``(n,)``. The names of its parameters are what a configuration splits into
-shared and personal ones. It may tell its stages, so that what is frozen runs once; see
-`fedapm_mpi.engine.feature_cache`.
+shared and personal ones. A method ``stages()`` may describe its forward pass, so that
+frozen stages run once; see `fedapm_mpi.engine.feature_cache`.
 """
 
 models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models")
@@ -63,7 +63,7 @@ def describe(inputs: Iterable[InputSpec]) -> str:
 
 
 def check_task(model: str, inputs: tuple[InputSpec, ...], num_classes: int) -> None:
-    """Refuse what no model can use.
+    """Check that a model can use the inputs and the number of classes.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def check_task(model: str, inputs: tuple[InputSpec, ...], num_classes: int) -> N
 
 
 def check_sizes(model: str, **sizes: int) -> None:
-    """Refuse options that count something and are not positive.
+    """Check that sizes are positive.
 
     Raises
     ------
@@ -109,12 +109,12 @@ def check_sizes(model: str, **sizes: int) -> None:
 
 
 def check_name(model: str, spec: InputSpec) -> None:
-    """Refuse an input whose name can't be part of a parameter's.
+    """Check that the name of an input can be part of a parameter's name.
 
     Raises
     ------
     ConfigError
-        If it is empty or contains a dot.
+        If the name is empty or contains a dot.
     """
     if not spec.name or "." in spec.name:
         msg = (
@@ -125,12 +125,12 @@ def check_name(model: str, spec: InputSpec) -> None:
 
 
 def check_rate(model: str, **rates: float) -> None:
-    """Refuse rates of dropout that are not in [0, 1).
+    """Check that dropout rates are in [0, 1).
 
     Raises
     ------
     ConfigError
-        If one is not.
+        If a rate is not.
     """
     for name, rate in rates.items():
         if not 0 <= rate < 1:

@@ -16,10 +16,10 @@ from fedapm_mpi.registry import did_you_mean
 
 
 class AdaptedLinear(nn.Linear):
-    """A dense layer with a low-rank detour: W x + b + (scale / rank) B A x.
+    """A dense layer with a low-rank adapter: W x + b + (scale / rank) B A x.
 
-    A is drawn like W, B is zero, so that it begins as the layer that it takes the place
-    of, whose parameters it keeps under their names.
+    A is drawn like W and B is zero, so that it starts as the layer that it replaces. It
+    keeps that layer's parameters under their names.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class AdaptedLinear(nn.Linear):
     rank
         Rows of A, columns of B.
     scale
-        Strength of the detour.
+        Strength of the adapter.
     """
 
     def __init__(self, layer: nn.Linear, rank: int, scale: float) -> None:
@@ -43,8 +43,8 @@ class AdaptedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, (..., out_features)."""
-        detour = F.linear(F.linear(x, self.lora_a), self.lora_b)
-        return super().forward(x) + self.scale * detour
+        adapter = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return super().forward(x) + self.scale * adapter
 
 
 @models.register("lora")
@@ -61,9 +61,10 @@ def lora(
     """Build another model with low-rank adapters on its dense layers.
 
     The base's parameters keep their names; each adapted layer has ``lora_a`` and
-    ``lora_b`` beside them. So ``split: {shared: ["*.lora_*"]}`` shares adapters alone,
-    and ``personal: ["*.lora_*"]`` keeps them. What is frozen is neither: it stays as
-    it begins, say at pretrained weights (``initial_model``), and is never sent.
+    ``lora_b`` as well. So ``split: {shared: ["*.lora_*"]}`` shares adapters alone,
+    and ``personal: ["*.lora_*"]`` keeps them. Frozen parameters are neither: they stay
+    at their initial values, pretrained weights (``initial_model``) for example, and are
+    never sent.
 
     Parameters
     ----------

@@ -1,19 +1,14 @@
 """Fixtures that unit tests of several packages use."""
 
 import shutil
-import sys
 from hashlib import sha256
 
 import numpy as np
 import pytest
 
-from fedapm_mpi.algorithms import algorithms
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.models import models
-from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.training.runner import train
-from tests.support.installed_shelf import ENTRY_POINTS, PLUGINS, install
 from tests.support.preparation import N
 from tests.support.processes.cli_runs import experiment
 from tests.support.scaling_study import laid_out, pretend
@@ -47,6 +42,13 @@ def study(tmp_path, toy):
     return study, points
 
 
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(CSV_LOGGER)
+    return path
+
+
 @pytest.fixture(scope="module")
 def trained(toy, tmp_path_factory):
     root = tmp_path_factory.mktemp("damaged")
@@ -60,27 +62,3 @@ def trained(toy, tmp_path_factory):
 def run(trained, tmp_path):
     shutil.copytree(trained[1], tmp_path / "run")
     return tmp_path / "run"
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(CSV_LOGGER)
-    return path
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """Install a distribution, and forget it afterwards."""
-    site = tmp_path / "site-packages"
-    (site / "shelf").mkdir(parents=True)
-    (site / "shelf" / "__init__.py").touch()
-    (site / "shelf" / "plugins.py").write_text(PLUGINS)
-    install(site, "shelf", ENTRY_POINTS)
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.setattr(plugin_errors, "LOADED", [])
-    for registry in (algorithms, models):
-        monkeypatch.setattr(registry, "_hiding", set())
-    yield site
-    for name in [name for name in sys.modules if name.partition(".")[0] == "shelf"]:
-        del sys.modules[name]

@@ -17,10 +17,91 @@ from fedapm_mpi.config.loader import load, validate
 from fedapm_mpi.config.plugin_sources import hashes, user_plugins
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.models import models
+from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.tasks import tasks
 from fedapm_mpi.training.runner import train
-from tests.support.installed_shelf import FEDAVG, PLUGINS, config
-from tests.support.processes.cli_runs import digest_of, write_config
+from tests.support.distributions import install
+from tests.support.processes.cli_runs import digest_of, experiment, write_config
+
+PLUGINS = '''\
+"""Plug-ins of an installed package."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from fedapm_mpi.algorithms.fedavg import FedAvg
+from fedapm_mpi.tasks.classification import Classification
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed(FedAvg):
+    """FedAvg by another name."""
+
+    broken: bool = False
+
+    def client_step(self, broadcast, client, problem, weight):
+        if self.broken:
+            raise ValueError("no")
+        return super().client_step(broadcast, client, problem, weight)
+
+
+def plain(inputs, num_classes, *, hidden: int = 8):
+    body = nn.Linear(inputs[0].shape[0], hidden)
+    return nn.Sequential(body, nn.ReLU(), nn.Linear(hidden, num_classes))
+
+
+def source(path, *, rows: int = 4):
+    """A source."""
+'''
+
+ENTRY_POINTS = """\
+[fedapm_mpi.algorithms]
+renamed = shelf.plugins:Renamed
+fedavg = shelf.plugins:Renamed
+gone = shelf.plugins:Gone
+away = shelf.away:Gone
+
+[fedapm_mpi.models]
+plain = shelf.plugins:plain
+mlp = shelf.plugins:plain
+
+[fedapm_mpi.tasks]
+smooth = shelf.plugins : Classification
+
+[fedapm_mpi.sources]
+my_table = shelf.plugins:source
+
+[fedapm_mpi.launchers]
+aprun = shelf.plugins:plain
+
+[other.models]
+elsewhere = shelf.plugins:plain
+"""
+
+FEDAVG = {"lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Install a distribution, and forget it afterwards."""
+    site = tmp_path / "site-packages"
+    (site / "shelf").mkdir(parents=True)
+    (site / "shelf" / "__init__.py").touch()
+    (site / "shelf" / "plugins.py").write_text(PLUGINS)
+    install(site, "shelf", ENTRY_POINTS)
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(plugin_errors, "LOADED", [])
+    for registry in (algorithms, models):
+        monkeypatch.setattr(registry, "_hiding", set())
+    yield site
+    for name in [name for name in sys.modules if name.partition(".")[0] == "shelf"]:
+        del sys.modules[name]
+
+
+def config(toy, **changes):
+    algorithm = {"name": "renamed", **FEDAVG}
+    return experiment(toy["features"], algorithm=algorithm, split=None) | changes
 
 
 def test_names_include_the_installed_ones(site):
@@ -71,6 +152,46 @@ def test_its_failure_is_its_own(site, toy, tmp_path):
     told = r"algorithm 'shelf\.plugins:Renamed' failed: ValueError: no.*plugins\.py"
     with pytest.raises(FedAPMError, match=told):
         train(Serial(), broken, directory=tmp_path / "run", progress="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gone", r"shelf/plugins\.py has no 'Gone'.* entry point of shelf 1\.2"),
+        ("away", r"cannot import 'shelf\.away'.* entry point of shelf 1\.2"),
+    ],
+)
+def test_a_broken_entry_point_names_its_distribution(site, toy, name, told):
+    with pytest.raises(ConfigError, match=told):
+        algorithms.get(name)
+    with pytest.raises(ConfigError, match=told):
+        validate(config(toy, algorithm={"name": name}), "test")
+
+
+def test_built_in_names_win_and_the_hidden_one_is_named(site, toy, caplog):
+    assert algorithms.get("fedavg").__module__ == "fedapm_mpi.algorithms.fedavg"
+    wanted = config(toy, algorithm={"name": "fedavg", **FEDAVG})
+    for _ in range(2):
+        assert validate(wanted, "test").algorithm["name"] == "fedavg"
+    told = [record.getMessage() for record in caplog.records]
+    assert sorted(told) == [
+        "algorithm 'fedavg' is the built-in one; for the installed one write "
+        "shelf.plugins:Renamed (shelf 1.2)",
+        "model 'mlp' is the built-in one; for the installed one write "
+        "shelf.plugins:plain (shelf 1.2)",
+    ]
+
+
+def test_two_distributions_with_one_name_are_refused(site, toy):
+    other = site.parent / "other"
+    install(other, "bench", "[fedapm_mpi.models]\nplain = bench:plain\n", "3")
+    sys.path.insert(0, str(other))
+    told = r"'plain' is declared more than once; write .*\(bench 3\).*\(shelf 1.2\)"
+    try:
+        with pytest.raises(ConfigError, match=told):
+            validate(config(toy, model={"name": "plain"}), "test")
+    finally:
+        sys.path.remove(str(other))
 
 
 def test_nested_names_are_resolved_too(site, toy):

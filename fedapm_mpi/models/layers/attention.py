@@ -59,7 +59,7 @@ class FuseBase(nn.Module):
         x
             Tokens, ``(n, tokens, width)``.
         inside
-            Which of them are no padding, bool ``(n, tokens)``; all if None.
+            Tokens that are not padding, bool ``(n, tokens)``; all if None.
 
         Returns
         -------
@@ -67,8 +67,8 @@ class FuseBase(nn.Module):
             ``(n, heads * width)``, head by head; zeros for a sample without tokens.
         """
         if inside is not None:
-            # A weight of zero alone would let through a NaN, and would let padding
-            # speak for a sample that has no tokens.
+            # A weight of zero alone would let a NaN through, and the uniform weights of
+            # a sample without tokens would let padding through.
             x = blank(x, inside)
         return (self.weights(x, inside) @ x).flatten(1)
 
@@ -146,11 +146,11 @@ class Fused(nn.Module):
         Parameters
         ----------
         tokens
-            Of each input, ``(n, T, hidden)``.
+            Tokens of each input, ``(n, T, hidden)``.
         inside
-            Of each input which are no padding, bool ``(n, T)``.
+            Tokens of each input that are not padding, bool ``(n, T)``.
         masked
-            Whether to look at `inside`; without, all tokens count.
+            Whether to apply `inside`; else all tokens count.
         """
         mask = torch.cat(tuple(inside), dim=1) if masked else None
         fused = self.fuse_att(torch.cat(tuple(tokens), dim=1), mask)

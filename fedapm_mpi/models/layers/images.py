@@ -10,7 +10,7 @@ Size = tuple[int, int, int]
 
 
 def image_layout(model: str, spec: InputSpec) -> tuple[Size, bool]:
-    """Tell how an input holds an image.
+    """Return the size and the layout of an image input.
 
     Two axes are height and width of one channel. Of three axes, the channels are the
     smaller one of the first and the last, and the first if these are equal.
@@ -47,8 +47,8 @@ def colours_inside(x: Tensor, channels_last: bool) -> Tensor:
         return x.unsqueeze(-1)
     if channels_last:
         return x
-    # Torch tells the memory order by strides. Those of a single channel would be left
-    # as they are by `contiguous`, so this has to be a copy.
+    # Torch derives the memory order from strides. `contiguous` keeps those of a single
+    # channel, so this has to be a copy.
     return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
 
 

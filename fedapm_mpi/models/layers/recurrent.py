@@ -32,7 +32,7 @@ def tokens_of(rnn: nn.GRU, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, T
         return rnn(x)[0], everywhere
     span = max(1, int(lengths.max()))
     inside = within(lengths, span)
-    # A sample of length 0 is given one step of zeros, which no one looks at.
+    # A sample of length 0 gets one step of zeros, which `inside` excludes.
     first = blank(x[:, :1], inside[:, :1])
     x = torch.cat((first, x[:, 1:span]), dim=1)
     packed = pack_padded_sequence(

@@ -251,7 +251,7 @@ REFUSED = [
     ("audio-video", (Input("x", (7, 3)), CREMA_D[1]), 8, {}, "T >= 8 steps"),
     ("audio-video", (CREMA_D[0], Input("x", (12,))), 8, {}, "two sequences"),
     ("audio-video", CREMA_D, 4, {"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
-    ("resnet18", KU_HAR, 8, {}, "2 inputs, .*; needed is exactly one, a picture"),
+    ("resnet18", KU_HAR, 8, {}, "2 inputs, .*; needed is exactly one, an image"),
     ("resnet18", CIFAR10, 8, {"groups": 0}, "groups must be 1 or more"),
     ("resnet18", CIFAR10, 8, {"groups": 48}, "groups 48 does not divide width 64"),
     ("resnet18", (Input("x", (12,)),), 8, {}, r"shape \(12,\); needed is an image"),

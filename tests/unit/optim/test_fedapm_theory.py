@@ -67,7 +67,7 @@ def test_a_large_l_u_fails_descent_and_stationarity():
 
 def test_the_sigma_that_is_suggested_will_do():
     (sentence,) = unmet(MET | {"sigma": 1.5})
-    suggested = float(sentence.split("sigma ")[-1].split()[0])
+    suggested = float(sentence.split("set sigma to ")[1].split()[0])
     assert unmet(MET | {"sigma": suggested}) == []
 
 

@@ -1,50 +1,52 @@
-"""Entry points that are broken, hidden or declared twice."""
-
-import sys
+"""Entry points of installed distributions, from their metadata alone."""
 
 import pytest
 
-from fedapm_mpi.algorithms import algorithms
-from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from tests.support.installed_shelf import FEDAVG, config, install
-
-
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("gone", r"shelf/plugins\.py has no 'Gone'.* entry point of shelf 1\.2"),
-        ("away", r"cannot import 'shelf\.away'.* entry point of shelf 1\.2"),
-    ],
+from fedapm_mpi.plugins.installed import (
+    InstalledPlugin,
+    find_installed,
+    installed_plugins,
 )
-def test_a_broken_entry_point_names_its_distribution(site, toy, name, told):
+from tests.support.distributions import install
+
+GROUP = "fedapm_mpi.models"
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_entry_points_are_read_by_group(site):
+    text = f"[{GROUP}]\none = a.b : C [extra]\ntwo=d:e\n[other]\nthree = f:g\n"
+    install(site, "shelf", text)
+    assert installed_plugins(GROUP) == {
+        "one": [InstalledPlugin("a.b:C", "shelf 1.2")],
+        "two": [InstalledPlugin("d:e", "shelf 1.2")],
+    }
+    assert installed_plugins("fedapm_mpi.none") == {}
+    assert find_installed(GROUP, "model", "three") is None
+
+
+def test_the_same_twice_is_no_clash(site):
+    install(site, "one", f"[{GROUP}]\nplain = a:b\n")
+    install(site, "two", f"[{GROUP}]\nplain = a:b\n")
+    assert find_installed(GROUP, "model", "plain").target == "a:b"
+
+
+def test_different_ones_are_refused(site):
+    install(site, "one", f"[{GROUP}]\nplain = a:b\n")
+    install(site, "two", f"[{GROUP}]\nplain = a:c\n", "3")
+    told = r"model 'plain' is declared more than once; write a:. \(.*\) or a:. \("
     with pytest.raises(ConfigError, match=told):
-        algorithms.get(name)
-    with pytest.raises(ConfigError, match=told):
-        validate(config(toy, algorithm={"name": name}), "test")
+        find_installed(GROUP, "model", "plain")
 
 
-def test_built_in_names_win_and_the_hidden_one_is_named(site, toy, caplog):
-    assert algorithms.get("fedavg").__module__ == "fedapm_mpi.algorithms.fedavg"
-    wanted = config(toy, algorithm={"name": "fedavg", **FEDAVG})
-    for _ in range(2):
-        assert validate(wanted, "test").algorithm["name"] == "fedavg"
-    told = [record.getMessage() for record in caplog.records]
-    assert sorted(told) == [
-        "algorithm 'fedavg' is the built-in one; for the installed one write "
-        "shelf.plugins:Renamed (shelf 1.2)",
-        "model 'mlp' is the built-in one; for the installed one write "
-        "shelf.plugins:plain (shelf 1.2)",
-    ]
-
-
-def test_two_distributions_with_one_name_are_refused(site, toy):
-    other = site.parent / "other"
-    install(other, "bench", "[fedapm_mpi.models]\nplain = bench:plain\n", "3")
-    sys.path.insert(0, str(other))
-    told = r"'plain' is declared more than once; write .*\(bench 3\).*\(shelf 1.2\)"
-    try:
-        with pytest.raises(ConfigError, match=told):
-            validate(config(toy, model={"name": "plain"}), "test")
-    finally:
-        sys.path.remove(str(other))
+def test_what_is_installed_later_is_found_on_a_new_path(site, monkeypatch):
+    assert installed_plugins(GROUP) == {}
+    other = site / "other"
+    install(other, "late", f"[{GROUP}]\nlate = a:b\n")
+    monkeypatch.syspath_prepend(other)
+    assert set(installed_plugins(GROUP)) == {"late"}

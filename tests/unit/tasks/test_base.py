@@ -6,24 +6,35 @@ from pathlib import Path
 
 import pytest
 
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.analysis.comparison import read_runs, table_rows
-from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.tasks import MetricSet
 from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.tracking.metric_set import read_metric_set
 from fedapm_mpi.training.runner import train
-from tests.support.processes.cli_runs import digest_of, rounds_of
-from tests.support.user_task import TOP2, config, written
+from tests.support.processes.cli_runs import digest_of, experiment, rounds_of
+from tests.support.tasks import TOP2
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plugin_errors, "LOADED", [])
+
+
+def written(text, name="my_task.py"):
+    Path(name).write_text(text)
+    return f"./{name}"
+
+
+def config(toy, name, **options):
+    task = {"name": name, **options}
+    return validate(experiment(toy["features"], task=task), "test")
 
 
 @pytest.fixture

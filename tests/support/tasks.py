@@ -1,9 +1,4 @@
-"""A task as a user would write it."""
-
-from pathlib import Path
-
-from fedapm_mpi.config.loader import validate
-from tests.support.processes.cli_runs import experiment
+"""A task as a user would write it, in one file."""
 
 TOP2 = '''\
 """Classification by a multi-class margin, measured by the two best classes."""
@@ -40,13 +35,3 @@ class Top2(Task):
         hits = (best == targets[:, None]).any(axis=1).mean()
         return {"miss": 1 - hits, "top2": hits}
 '''
-
-
-def written(text, name="my_task.py"):
-    Path(name).write_text(text)
-    return f"./{name}"
-
-
-def config(toy, name, **options):
-    task = {"name": name, **options}
-    return validate(experiment(toy["features"], task=task), "test")
