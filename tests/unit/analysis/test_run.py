@@ -16,7 +16,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.tracking.run_directory import WRITTEN
+from fedapm_mpi.tracking.run_directory import RUN_FILES
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.atomic_io import (
     WriteError,
@@ -117,7 +117,7 @@ LINKED = (
 
 
 def test_all_that_a_run_writes_is_known(run):
-    assert {path.name for path in run.iterdir()} == set(LINKED) == set(WRITTEN)
+    assert {path.name for path in run.iterdir()} == set(LINKED) == set(RUN_FILES)
 
 
 @pytest.mark.parametrize("name", LINKED)
