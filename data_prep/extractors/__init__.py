@@ -1,4 +1,4 @@
-"""Features of pictures, sound, film and text, by pretrained networks, on many ranks."""
+"""Features of images, sound, film and text, by pretrained networks, on many ranks."""
 
 from data_prep.extractors.base import BrokenItem, Extractor, Items, extractors
 

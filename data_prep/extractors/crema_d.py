@@ -12,7 +12,7 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from data_prep.extractors._audio import BANDS, filter_bank
-from data_prep.extractors._pretrained import PictureNetwork, weights_facts
+from data_prep.extractors._pretrained import ImageNetwork, weights_facts
 from data_prep.extractors._video import frames
 from data_prep.extractors.base import BrokenItem, Items, check_contents, extractors
 from data_prep.regular_files import check_regular
@@ -62,8 +62,8 @@ class CremaD:
         self.sound_frames, self.film_frames = sound_frames, film_frames
 
     @cached_property
-    def _network(self) -> PictureNetwork:
-        return PictureNetwork(self.weights)
+    def _network(self) -> ImageNetwork:
+        return ImageNetwork(self.weights)
 
     @cached_property
     def inputs(self) -> dict[str, tuple[int | None, int]]:
@@ -128,8 +128,8 @@ class CremaD:
                 msg = f"{path.name} can't be decoded ({error})"
                 raise BrokenItem(msg) from error
         audio = filter_bank(sound, self.sound_frames)
-        pictures = frames(film, self.film_frames)
-        return {"audio": audio, "video": self._network(pictures)}
+        images = frames(film, self.film_frames)
+        return {"audio": audio, "video": self._network(images)}
 
     def _files(self, name: str) -> tuple[Path, Path]:
         return (

@@ -25,7 +25,7 @@ def noise(
 
     The standard deviations of the m clients are in equal steps from 0 to `level` and
     dealt at random. Each sample has noise of its own, whoever writes it. Inputs that
-    are stored as integers, such as pictures, are rounded and clipped to what these can
+    are stored as integers, such as images, are rounded and clipped to what these can
     hold. What lies beyond the length of a ragged sample stays as it is.
 
     Parameters

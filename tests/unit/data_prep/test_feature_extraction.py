@@ -172,9 +172,9 @@ def by_hand(root, pictures):
 
 
 def test_pictures_are_cut_from_the_middle_and_normalised(root):
-    from data_prep.extractors._pretrained import PictureNetwork
+    from data_prep.extractors._pretrained import ImageNetwork
 
-    network = PictureNetwork(str(root / "pictures"))
+    network = ImageNetwork(str(root / "pictures"))
     rng = np.random.default_rng(2)
     wide = rng.integers(0, 256, (256, 300, 3)).astype(np.uint8)
     large = rng.integers(0, 256, (512, 768, 3)).astype(np.uint8)

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
-from data_prep.images import eight_bits, picture
+from data_prep.images import decode_image, eight_bits
 from data_prep.sources import sources
 from fedapm_mpi.errors import DataError
 from tests.support.preparation import everyone, prepare
@@ -234,7 +234,7 @@ def test_extractors_see_16_bits_as_8(tmp_path):
     seen = np.asarray(eight_bits(root / "a" / "a.png"))
     np.testing.assert_array_equal(seen[..., 0], np.rint(RAMP / 257))
     assert seen.shape == (32, 32, 3)
-    assert picture(root / "a" / "a.png", 32, "grey").peak == 65535
+    assert decode_image(root / "a" / "a.png", 32, "grey").peak == 65535
 
 
 def test_files_that_are_not_read_are_named(tmp_path):
