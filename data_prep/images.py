@@ -1,4 +1,4 @@
-"""Images as arrays, with all their bits, and what is lost on the way.
+"""Images as arrays with all their bits, and remarks on what is lost.
 
 A file is opened only if it is a regular one: opening a named pipe blocks.
 """
@@ -131,8 +131,8 @@ def opened(file: Path) -> Iterator[Any]:
     Raises
     ------
     ValueError
-        If it is not a regular file, or has so many pixels that it may be meant to fill
-        the memory.
+        If it is not a regular file, or may be a decompression bomb: it has more pixels
+        than Pillow's limit.
     """
     image = pillow()
     check_regular(file)

@@ -52,8 +52,8 @@ LINK = re.compile(r"https?://\S+")
 class CrisisMMD:
     """Network features of the image, and of each token of the tweet's text.
 
-    The folder is what the archive unpacks to, with ``data_image``; beside it or in it
-    lie the tables ``task_humanitarian_text_img_train.tsv``, ``_dev`` and ``_test`` of
+    The folder is that of the unpacked archive, with ``data_image``; in it or next to it
+    are the tables ``task_humanitarian_text_img_train.tsv``, ``_dev`` and ``_test`` of
     ``crisismmd_datasplit_all.zip``, or ``task_humanitarian_text_img_agreed_lab_*.tsv``
     of ``crisismmd_datasplit_agreed_label.zip``, which hold the items whose image and
     text have the same label. The label is that of the image. Every item has the text
@@ -66,7 +66,7 @@ class CrisisMMD:
         The folder.
     skip_broken
         Whether to leave out items that can't be used.
-    picture_weights, text_weights
+    image_weights, text_weights
         Image and text network: each a folder, or a name in the library's cache.
     tokens
         Tokens of a text at most.
@@ -85,7 +85,7 @@ class CrisisMMD:
         origin: Path,
         *,
         skip_broken: bool = False,
-        picture_weights: str = "google/mobilenet_v2_1.0_224",
+        image_weights: str = "google/mobilenet_v2_1.0_224",
         text_weights: str = "google/mobilebert-uncased",
         tokens: Annotated[int, Ge(2)] = 512,
         task: Task = "humanitarian",
@@ -93,11 +93,11 @@ class CrisisMMD:
     ) -> None:
         self.task, self.tables = task, tables
         self.origin, self.skip_broken, self.tokens = origin, skip_broken, tokens
-        self.picture_weights, self.text_weights = picture_weights, text_weights
+        self.image_weights, self.text_weights = image_weights, text_weights
 
     @cached_property
     def _of_image(self) -> ImageNetwork:
-        return ImageNetwork(self.picture_weights)
+        return ImageNetwork(self.image_weights)
 
     @cached_property
     def _of_text(self) -> TextNetwork:
@@ -114,7 +114,10 @@ class CrisisMMD:
     def facts(self) -> dict[str, Any]:
         """Return the hashes of the weights."""
         return {
-            "picture": weights_facts(self.picture_weights, "preprocessor_config.json"),
+            # A key of extraction.json, by which a folder is continued.
+            "picture": weights_facts(  # codespell:ignore picture
+                self.image_weights, "preprocessor_config.json"
+            ),
             "text": weights_facts(self.text_weights, "vocab.txt", "tokenizer.json"),
         }
 
@@ -148,15 +151,17 @@ class CrisisMMD:
                 )
                 raise DataError(msg)
         names = tuple(sorted(kept))
-        own = [kept[name] for name in names]
+        rows_kept = [kept[name] for name in names]
         return Items(
             names=names,
-            labels=tuple(classes.index(row["label_image"]) for row, _ in own),
+            labels=tuple(classes.index(row["label_image"]) for row, _ in rows_kept),
             classes=classes,
-            payload=tuple((row["image"], plain(row["tweet_text"])) for row, _ in own),
-            splits=tuple(split for _, split in own),
-            clients=_events(row for row, _ in own),
-            groups=tuple(row["tweet_id"] for row, _ in own),
+            payload=tuple(
+                (row["image"], plain(row["tweet_text"])) for row, _ in rows_kept
+            ),
+            splits=tuple(split for _, split in rows_kept),
+            clients=_events(row for row, _ in rows_kept),
+            groups=tuple(row["tweet_id"] for row, _ in rows_kept),
             skipped=skipped,
         )
 
@@ -214,7 +219,7 @@ def _tables(origin: Path, task: Task, form: Form | None) -> dict[str, Path]:
         if other != task and any(_there(origin, other))
     )
     msg = (
-        f"neither in {origin} nor beside it is a {' or a '.join(t for _, t in wanted)}"
+        f"neither in {origin} nor next to it is a {' or a '.join(t for _, t in wanted)}"
         f"; these tables belong to the archive{hint}"
     )
     raise DataError(msg)

@@ -34,7 +34,7 @@ class ImageFiles(NamedTuple):
     """Of each folder PART its code, 0 train, 1 test, 2 val; None without a split."""
 
     warnings: tuple[str, ...] = ()
-    """On parts that lie beside the folder."""
+    """On parts of the split next to the folder."""
 
     def label(self, name: str) -> int:
         """Return the label of an image."""
@@ -47,7 +47,7 @@ def find_images(path: Path) -> ImageFiles:
     Raises
     ------
     DataError
-        If there are none, a class has none, or parts of a split lie beside other
+        If there are none, a class has none, or parts of a split lie next to other
         folders or hold images that are in no folder of a class.
     """
     folders = _folders(path)
@@ -61,12 +61,12 @@ def find_images(path: Path) -> ImageFiles:
         # apart from.
         _check_parts(path, folders, parts)
         return _found(path, inner, 1, None)
-    beside = unread_siblings(
+    notes = unread_siblings(
         path,
         "give {folder} to keep that split",
         lambda folder: folder.is_dir() and bool(_folders(folder)),
     )
-    return _found(path, folders, 0, None)._replace(warnings=beside)
+    return _found(path, folders, 0, None)._replace(warnings=notes)
 
 
 def in_parts(source: Source, images: ImageFiles, names: Sequence[str]) -> Source:

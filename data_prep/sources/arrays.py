@@ -105,7 +105,7 @@ def arrays(
 
 
 def _beside(path: Path) -> tuple[str, ...]:
-    """Return a note if this is one part of a split, and others lie beside it."""
+    """Return a note if this is one part of a split, and others lie next to it."""
     return unread_siblings(
         path,
         "put all parts into one file with an array 'split' (0 train, 1 test, 2 val) to "

@@ -194,5 +194,9 @@ def _notes(wide: int, sound: Sequence[str]) -> tuple[str, ...]:
     if not wide:
         return ()
     narrow = len(sound) - wide
-    note = f"{wide} of {len(sound)} pictures have grey of 16 bits: stored with 16 bits"
+    # Part of the manifest, and so of its hash: this text must not change.
+    note = (
+        f"{wide} of {len(sound)} pictures "  # codespell:ignore pictures
+        "have grey of 16 bits: stored with 16 bits"
+    )
     return (note + (f", the {narrow} of 8 bits times {WIDE}" if narrow else ""),)

@@ -49,7 +49,7 @@ class ExtractCommand(Command[ExtractOptions]):
 
     def read(self, args: argparse.Namespace) -> ExtractOptions | None:
         """Return what to extract, from where and to where."""
-        from data_prep.extractors import extractors
+        from data_prep.extractors import current_options, extractors
         from fedapm_mpi.config.validation import validate_options
 
         if args.list:
@@ -61,6 +61,8 @@ class ExtractCommand(Command[ExtractOptions]):
         dashed = source.replace("_", "-")
         builtin = dashed in extractors.builtin_names()
         name = extractors.resolve(dashed if builtin else source)
+        if builtin:
+            given = current_options(given)
         options, errors = validate_options(
             f"extract {display_name(name)!r}", extractors.get(name), given, 1
         )

@@ -60,7 +60,7 @@ def crema(root, origin=None, **options):
 
 def crisis(root, origin=None, **options):
     weights = {
-        "picture_weights": str(root / "pictures"),
+        "image_weights": str(root / "pictures"),
         "text_weights": str(root / "text"),
     }
     return extractors.get("crisismmd")(origin or root / "crisis", **weights | options)
@@ -424,9 +424,9 @@ class Promising:
     [
         ((3, 2), (4,), None),
         ((1, 2), (4,), None),
-        ((4, 2), (4,), r"gives 'a' of shape \(4, 2\), and said \(at most 3, 2\)"),
+        ((4, 2), (4,), r"gives 'a' of shape \(4, 2\), but declares \(at most 3, 2\)"),
         ((3, 5), (4,), r"gives 'a' of shape \(3, 5\)"),
-        ((3, 2), (3,), r"gives 'b' of shape \(3,\), and said \(4\)"),
+        ((3, 2), (3,), r"gives 'b' of shape \(3,\), but declares \(4\)"),
         (None, (4,), "gives 'a' of shape"),
     ],
 )
@@ -437,6 +437,17 @@ def test_an_extractor_of_ones_own_must_keep_its_word(tmp_path, a, b, words):
         return
     with pytest.raises(DataError, match=f"one: the extractor {words}"):
         run(Promising(*values), tmp_path / "to")
+
+
+def test_old_names_of_options_continue_a_folder(root, tmp_path):
+    identity = {"options": {"audio_frames": 600, "video_frames": 10}}
+    old = {"options": {"sound_frames": 600, "film_frames": 10}}
+    common = {"skip_broken": False, "tell": lambda done, of: None}
+    extract(Serial(), crema(root), tmp_path / "to", identity=old, **common)
+    extract(Serial(), crema(root), tmp_path / "to", identity=identity, **common)
+    other = {"options": {"audio_frames": 600, "video_frames": 9}}
+    with pytest.raises(DataError, match=r"they differ in: options"):
+        extract(Serial(), crema(root), tmp_path / "to", identity=other, **common)
 
 
 def test_a_folder_of_other_features_is_refused(root, features, tmp_path):
@@ -642,7 +653,7 @@ def test_damaged_features(features, tmp_path):
 
 def test_the_command(root, tmp_path, capsys):
     words = ["extract", "crema_d", "--from", str(root / "crema"), "--to"]
-    words += [str(tmp_path / "to"), f"weights={root / 'pictures'}", "film_frames=2"]
+    words += [str(tmp_path / "to"), f"weights={root / 'pictures'}", "video_frames=2"]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "0 of 6 chunks"

@@ -12,7 +12,7 @@ import pytest
 from data_prep.column_scales import unscaled
 from data_prep.sources import sources
 from data_prep.sources.base import Source
-from data_prep.validation import MOST_CELLS, check_size, checked_source
+from data_prep.validation import MAX_COUNTS, check_size, checked_source
 from data_prep.writer import Sample, write_samples
 from fedapm_mpi.cli.prepare import _told as told
 from fedapm_mpi.data.manifest import InputSpec
@@ -186,7 +186,7 @@ def test_classes_without_samples_are_named(tmp_path, capsys):
 
 
 def test_the_number_of_classes_is_bounded(monkeypatch):
-    monkeypatch.setattr("data_prep.validation.MOST_CLASSES", 3)
+    monkeypatch.setattr("data_prep.validation.MAX_CLASSES", 3)
     checked_source(source(), "own")
     four = source(table=table(classes=("a", "b", "c", "d")))
     assert "it has 4 classes, not 1 to 3" in refused(four)
@@ -195,7 +195,7 @@ def test_the_number_of_classes_is_bounded(monkeypatch):
 def test_the_table_of_clients_and_classes_is_bounded():
     check_size(1000, 10_000)
     with pytest.raises(DataError, match="use fewer clients or classes"):
-        check_size(MOST_CELLS // 100, 101)
+        check_size(MAX_COUNTS // 100, 101)
 
 
 def test_own_sources_are_checked(tmp_path, monkeypatch):
