@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks._common import training
 from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
-from fedapm_mpi.data.reader import Table, column, write_dataset
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 
 CONFIG = {
     "model": {"name": "cnn"},

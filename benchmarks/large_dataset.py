@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import Column, ShardReader, Table, write_dataset
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.utils.system_info import peak_memory
 
 EACH, TRAIN, CLASSES, NEIGHBOURS = 10, 8, 10, 1000

@@ -32,7 +32,8 @@ from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.algorithms.base import ClientState, Objective, RoundInfo
 from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
-from fedapm_mpi.data.reader import Table, column, write_dataset
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.participation import participation
 from fedapm_mpi.utils.rng import generator
 

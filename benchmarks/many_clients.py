@@ -36,7 +36,8 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import Column, Table, write_dataset
+from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.training.client import train_clients
 from fedapm_mpi.training.context import open_context
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import many_clients as many
 from benchmarks._common import keep, machine, training
-from fedapm_mpi.analysis.plots import COLOURS, STYLE, pyplot
+from fedapm_mpi.analysis.plots import COLORS, STYLE, pyplot
 from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
 
@@ -87,7 +87,7 @@ def _draw(found: dict[Case, dict[str, float]]) -> Any:
         panel.set_axisbelow(True)
         base = [0.0] * len(values)
         names = [f"{value:,}" for value in values]
-        for phase, colour in zip(PHASES, COLOURS, strict=True):
+        for phase, colour in zip(PHASES, COLORS, strict=True):
             taken = [found[replace(Case(), **{what: v})][phase] for v in values]
             panel.bar(names, taken, bottom=base, label=phase, color=colour)
             base = [b + t for b, t in zip(base, taken, strict=True)]

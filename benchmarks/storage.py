@@ -15,15 +15,11 @@ from statistics import median
 
 import numpy as np
 
+from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import Manifest, read_manifest
-from fedapm_mpi.data.reader import (
-    Compression,
-    ShardReader,
-    Table,
-    column,
-    write_dataset,
-)
-from fedapm_mpi.data.table import cast_storage
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Table, cast_storage, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.utils.terminal import print_table
 
 WAYS: tuple[tuple[str, Compression | None, bool], ...] = (

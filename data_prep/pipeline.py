@@ -36,9 +36,10 @@ from data_prep.validation import check_size, checked_source
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.validation import validate_options
+from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
-from fedapm_mpi.data.reader import Compression, write_dataset
 from fedapm_mpi.data.table import Table, cast_storage
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import display_name, plugin_label

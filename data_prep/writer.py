@@ -33,9 +33,10 @@ from data_prep.sample_fields import (
     max_exact_integer,
 )
 from data_prep.split_checks import check_trained
+from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
-from fedapm_mpi.data.reader import Column, Compression, Table, write_dataset
-from fedapm_mpi.data.table import check_description
+from fedapm_mpi.data.table import Column, Table, check_description
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.new_folders import no_empty_folders
 from fedapm_mpi.utils.text import format_some, truncate
@@ -93,7 +94,7 @@ def write_samples(
         Folder of the spool, which is as large as the data set and is always removed;
         `directory` if None.
     shards, compression, force
-        See `fedapm_mpi.data.reader.write_dataset`.
+        See `fedapm_mpi.data.writer.write_dataset`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Errors that a user can cause or must hear of, and the exit codes of the program."""
+"""Errors that are reported to the user, and the exit codes of the program."""
 
 EXIT_RESUMABLE = 75
 """Exit code of a run that stopped early and can be continued with ``--resume``."""
@@ -37,4 +37,4 @@ class DataError(FedAPMError):
 
 
 class TrainingError(FedAPMError):
-    """A run that cannot go on, such as one whose loss is no longer finite."""
+    """A run that cannot continue, such as one whose loss is no longer finite."""

@@ -31,7 +31,8 @@ from benchmarks import scaling
 from benchmarks import workloads as w1
 from benchmarks._common import keep, machine, on_ranks
 from fedapm_mpi.config import yaml_io as yamlfile
-from fedapm_mpi.data.reader import Table, column, write_dataset
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 
 RANKS = 3
 IIADMM = {

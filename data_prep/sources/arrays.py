@@ -33,7 +33,7 @@ from data_prep.sources._siblings import unread_siblings
 from data_prep.sources.base import Source, sources, window_scores
 from data_prep.unused_inputs import hints
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import Column, Table
+from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.text import format_some, format_value, truncate

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.regular_files import regular
-from fedapm_mpi.data.reader import Table
+from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data_prep.download import Remote
 from data_prep.sources.base import Source, find, sources
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import DataError
 
 ARCHIVE = "cifar-10-python.tar.gz"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from data_prep.sources._leaf import read_leaf, whole_label
 from data_prep.sources.base import Source, sources
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 
 CLASSES = tuple(string.digits + string.ascii_uppercase + string.ascii_lowercase)
 SIDE = 28

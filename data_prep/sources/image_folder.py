@@ -13,7 +13,7 @@ from data_prep.sources._client_table import owners_of
 from data_prep.sources._image_folders import SUFFIXES, find_images, in_parts
 from data_prep.sources.base import Source, sources
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import Column, Table
+from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.text import format_some, truncate
 

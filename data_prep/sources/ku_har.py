@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from data_prep.download import Remote
 from data_prep.regular_files import check_regular
 from data_prep.sources.base import Source, sources, window_scores
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import DataError
 
 ARCHIVE = "2.Trimmed_interpolated_data.zip"

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.sources._leaf import read_leaf
 from data_prep.sources.base import Source, sources
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import ConfigError
 
 TEXT = 4

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from data_prep.sources._leaf import read_leaf
 from data_prep.sources.base import Source, sources
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 
 LETTERS = (
     "\n !\"&'(),-.0123456789:;>?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_prep.download import place
 from data_prep.sources.base import Source, find, sources, window_scores
-from fedapm_mpi.data.reader import Table, column
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import ConfigError, DataError
 
 PACKAGE = "seglearn==1.2.5"

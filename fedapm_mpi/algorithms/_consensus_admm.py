@@ -14,10 +14,10 @@ client when that takes part.
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from math import inf, sqrt
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Gt, Lt
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import (
@@ -29,11 +29,13 @@ from fedapm_mpi.algorithms.base import (
     convert_mappings,
 )
 from fedapm_mpi.optim import admm
+from fedapm_mpi.utils.types import PositiveInt, strict
 
 GOLDEN_RATIO = (1 + sqrt(5)) / 2
 """Above every length of the dual step with which ADMM is known to converge."""
 
 
+@strict
 @dataclass(frozen=True)
 class ResidualBalancing:
     """Residual balancing: the penalty follows the ratio of the residuals.
@@ -42,24 +44,22 @@ class ResidualBalancing:
     ADMM", 2011, section 3.4.1; relative residuals: Wohlberg, arXiv 1704.06209.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
     ratio: Annotated[float, Gt(1)] = 10.0
     """One residual must be so many times the other for the penalty to change."""
 
     factor: Annotated[float, Gt(1)] = 2.0
     """By which it is then multiplied or divided."""
 
-    every: Annotated[int, Ge(1)] = 1
+    every: PositiveInt = 1
     """Rounds between two looks at the residuals."""
 
-    until: Annotated[int, Ge(1)] | None = None
+    until: PositiveInt | None = None
     """Last round with a look; the theory of convergence wants the penalty to settle."""
 
-    rho_min: Annotated[float, Gt(0)] | None = None
+    rho_min: PositiveFloat | None = None
     """Least penalty that it may come to; no bound unless given."""
 
-    rho_max: Annotated[float, Gt(0)] | None = None
+    rho_max: PositiveFloat | None = None
     """Largest penalty that it may come to; no bound unless given. Gradient steps of
     size ``lr`` need a penalty well below ``2 / lr``."""
 

@@ -9,8 +9,9 @@ Reference: Pillutla et al., "Federated learning with partial model personalizati
 ICML 2022, algorithm 2.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
@@ -25,9 +26,47 @@ from fedapm_mpi.algorithms.base import (
 )
 
 
+class Phase(NamedTuple):
+    """A local phase on one block."""
+
+    budget: LocalBudget
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlternatingTraining(FederatedAveraging):
+    """A phase on the personal block, then one on the shared block, then a mean."""
+
+    sharing: ClassVar[Sharing] = "split"
+
+    @abstractmethod
+    def phases(self) -> tuple[Phase, Phase]:
+        """Return the phase on the personal block, and that on the shared block."""
+
+    def local_budgets(self) -> list[LocalBudget]:
+        """Return the lengths of both phases, in their order."""
+        return [phase.budget for phase in self.phases()]
+
+    def client_step(
+        self,
+        broadcast: Tensor,
+        client: ClientState,
+        problem: Objective,
+        weight: float,
+    ) -> Tensor:
+        (u_server,) = broadcast
+        personal, shared = self.phases()
+        problem.shared.copy_(u_server)
+        problem.personal.copy_(client["personal"])
+        self.minimize(problem, "personal", personal.budget, personal.lr)
+        self.minimize(problem, "shared", shared.budget, shared.lr)
+        client["personal"].copy_(problem.personal)
+        return self.make_update(problem.shared, u_server, client, weight)
+
+
 @algorithms.register("fedalt")
 @dataclass(frozen=True, kw_only=True)
-class FedAlt(FederatedAveraging):
+class FedAlt(AlternatingTraining):
     """Personal phase, then shared phase, then a mean over participants."""
 
     lr_personal: PositiveFloat
@@ -42,23 +81,8 @@ class FedAlt(FederatedAveraging):
     shared_work: LocalBudget
     """Length of the shared phase."""
 
-    sharing: ClassVar[Sharing] = "split"
-
-    def local_budgets(self) -> list[LocalBudget]:
-        """Return both phases, in their order."""
-        return [self.personal_work, self.shared_work]
-
-    def client_step(
-        self,
-        broadcast: Tensor,
-        client: ClientState,
-        problem: Objective,
-        weight: float,
-    ) -> Tensor:
-        (u_server,) = broadcast
-        problem.shared.copy_(u_server)
-        problem.personal.copy_(client["personal"])
-        self.minimize(problem, "personal", self.personal_work, self.lr_personal)
-        self.minimize(problem, "shared", self.shared_work, self.lr_shared)
-        client["personal"].copy_(problem.personal)
-        return self.make_update(problem.shared, u_server, client, weight)
+    def phases(self) -> tuple[Phase, Phase]:
+        return (
+            Phase(self.personal_work, self.lr_personal),
+            Phase(self.shared_work, self.lr_shared),
+        )

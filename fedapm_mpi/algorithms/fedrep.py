@@ -19,24 +19,14 @@ for personalized federated learning", ICML 2021, algorithm 1.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torch import Tensor
-
-from fedapm_mpi.algorithms._averaging import FederatedAveraging
-from fedapm_mpi.algorithms.base import (
-    ClientState,
-    LocalBudget,
-    Objective,
-    PositiveFloat,
-    Sharing,
-    algorithms,
-)
+from fedapm_mpi.algorithms.base import LocalBudget, PositiveFloat, algorithms
+from fedapm_mpi.algorithms.fedalt import AlternatingTraining, Phase
 
 
 @algorithms.register("fedrep")
 @dataclass(frozen=True, kw_only=True)
-class FedRep(FederatedAveraging):
+class FedRep(AlternatingTraining):
     """Head phase, then representation phase, then a mean over participants."""
 
     lr_head: PositiveFloat
@@ -51,23 +41,8 @@ class FedRep(FederatedAveraging):
     body_work: LocalBudget
     """Length of the representation phase."""
 
-    sharing: ClassVar[Sharing] = "split"
-
-    def local_budgets(self) -> list[LocalBudget]:
-        """Return both phases, in their order."""
-        return [self.head_work, self.body_work]
-
-    def client_step(
-        self,
-        broadcast: Tensor,
-        client: ClientState,
-        problem: Objective,
-        weight: float,
-    ) -> Tensor:
-        (u_server,) = broadcast
-        problem.shared.copy_(u_server)
-        problem.personal.copy_(client["personal"])
-        self.minimize(problem, "personal", self.head_work, self.lr_head)
-        self.minimize(problem, "shared", self.body_work, self.lr_body)
-        client["personal"].copy_(problem.personal)
-        return self.make_update(problem.shared, u_server, client, weight)
+    def phases(self) -> tuple[Phase, Phase]:
+        return (
+            Phase(self.head_work, self.lr_head),
+            Phase(self.body_work, self.lr_body),
+        )

@@ -27,9 +27,8 @@ envelopes", NeurIPS 2020, algorithm 1.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from annotated_types import Ge
 from torch import Tensor
 
 from fedapm_mpi.algorithms._local_training import LocalTraining
@@ -43,6 +42,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
     weighted_delta,
 )
+from fedapm_mpi.utils.types import PositiveInt
 
 
 @algorithms.register("pfedme")
@@ -56,7 +56,7 @@ class PFedMe(LocalTraining):
     lr_personal: PositiveFloat
     r"""Step size :math:`\eta_p` of the inner problem."""
 
-    inner_steps: Annotated[int, Ge(1)]
+    inner_steps: PositiveInt
     """Steps K on the inner problem, all on the same mini-batch."""
 
     eta: PositiveFloat

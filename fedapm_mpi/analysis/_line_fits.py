@@ -1,6 +1,6 @@
 """Lines through the logarithm of a gap, against time or against its logarithm.
 
-`rates` judges by them how fast a figure of a run comes to its limit.
+`convergence` uses them to judge how fast a metric approaches its limit.
 """
 
 from math import inf, log

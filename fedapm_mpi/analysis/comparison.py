@@ -1,4 +1,4 @@
-"""What runs come to, side by side: rows for the terminal and for a CSV file."""
+"""Runs on the same data, compared: rows for the terminal and for a CSV file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,7 +97,7 @@ def table_rows(runs: Sequence[Run]) -> list[list[Any]]:
 
 
 def notes(runs: Sequence[Run]) -> list[str]:
-    """Return what the table does not say: what is unfinished or lost, and more."""
+    """Return notes on the table: what is unfinished or lost, and gains by client."""
     lines = []
     for run in runs:
         done = run.summary["rounds"]

@@ -1,4 +1,4 @@
-r"""How fast a figure of a run comes to its limit: which of three regimes it shows.
+r"""Convergence rate of a metric: which of three regimes it shows.
 
 Theorem 3 of FedAPM (arXiv 2506.04672) knows three for a gap :math:`e_t \to 0`, by the
 exponent :math:`\theta` of the Kurdyka-Lojasiewicz inequality:
@@ -8,13 +8,13 @@ exponent :math:`\theta` of the Kurdyka-Lojasiewicz inequality:
 * **sublinear**, :math:`1/2 < \theta < 1`: :math:`e_t \sim C (t + s)^{-p}`, where the
   theorem has :math:`p = 1/(2\theta - 1)` for the Lyapunov function.
 
-`fit_rate` tells them apart in five steps.
+`fit_rate` distinguishes them in five steps.
 
 1. *Finite*: the gap falls to 0, or to rounding, far faster than it did before.
 2. *Floor*: rounds that sit at rounding, or on any level without trend far below what
    came before, are left out at the end.
 3. *Fits*: log e_t by least squares as a line in t, and as one in log(t + s) whose s is
-   searched and whose p is at most `ratefits.STEEPEST`. An unknown limit is searched
+   searched and whose p is at most `_line_fits.MAX_SLOPE`. An unknown limit is searched
    with them, by the likelihood under multiplicative noise.
 4. *Transient*: of many starts, that is kept for which the rate of the better fit has
    the smallest standard error; both are judged on the same rounds.
@@ -50,15 +50,15 @@ STRONG_EVIDENCE = 6.0
 """Difference of BIC that decides: strong evidence (Kass and Raftery, JASA 1995)."""
 
 ROUNDING_LIMIT = 1e-14
-"""What counts as 0: relative to the largest gap and, beside a limit, to the values."""
+"""What counts as 0: relative to the largest gap and, with a limit, to the values."""
 
 STALL_RATIO = 1e-5
-"""A gap that rests above this, relative to the largest, does not tend to 0: rounding of
-single precision is below it."""
+"""A gap that settles above this, relative to the largest, does not tend to 0; rounding
+of single precision is below it."""
 
 
 class Rate(NamedTuple):
-    """What `fit_rate` found; a number that does not apply is NaN."""
+    """Result of `fit_rate`; a number that does not apply is NaN."""
 
     kind: Kind
     factor: float = nan
@@ -121,23 +121,23 @@ def fit_rate(
     rounds: Sequence[Any] | None = None,
     limit: float | Literal["estimate"] | None = None,
 ) -> Rate:
-    """Say which regime a sequence shows, and with what rate.
+    """Return the regime that a sequence shows, and its rate.
 
     Parameters
     ----------
     values : (n,)
-        The figure of each round; None, NaN and infinity stand for "not measured".
+        The value of each round; None, NaN and infinity stand for "not measured".
     rounds : (n,), optional
         Whole and ascending; 0, 1, 2, ... if left out. Some may be missing.
     limit
-        What the figure tends to: None for 0, as residuals do; a number; or "estimate"
-        for an objective, which then must come to it from one side, up to rounding. The
-        gap is the distance from it.
+        Limit of the values: None for 0, as of residuals; a number; or "estimate" for an
+        objective, which then must approach it from one side, up to rounding. The gap is
+        the distance from it.
 
     Returns
     -------
     Rate
-        Of kind "undecided", with the reason, where the data does not tell: too few
+        Of kind "undecided", with the reason, if the data do not decide: too few
         points, a gap that has not halved, or two fits that are about as good.
 
     Raises
@@ -245,7 +245,7 @@ def _judge(t: Array, v: Array, known: float | None, sign: float, power: int) -> 
         if n - start >= MIN_POINTS and np.ptp(v[start:]) > 0
     }
     if not pairs:
-        return _undecided("the figure does not change")
+        return _undecided("the values do not change")
     start = next(iter(pairs))
     for other, pair in pairs.items():
         if pair.better.error < 0.9 * pairs[start].better.error:
@@ -274,20 +274,20 @@ def _judge(t: Array, v: Array, known: float | None, sign: float, power: int) -> 
 
 
 def _doubt(pair: Pair, gaps: Array, span: float) -> str:
-    """Return why the better fit says nothing, or an empty text if it does."""
+    """Return why the better fit is not conclusive, or an empty text if it is."""
     better = pair.better
     if gaps.max() < 2 * gaps[-1]:
         return "the gap has not halved"
     if better.fall <= 2 * better.rms:
         return "the gap does not fall by more than it scatters"
     if better.at_edge:
-        return "the figure has not slowed down enough to show its limit"
+        return "the values have not slowed down enough to show their limit"
     if abs(pair.bic_difference) < STRONG_EVIDENCE:
         return "both fits are about as good"
     if better is pair.bent and better.slope <= -0.999 * MAX_SLOPE:
         return f"it slows down, but falls faster than t^-{MAX_SLOPE:g}"
     if better.shift + span < MIN_STRETCH * better.shift:
-        return "it slows down, but too few rounds show whether that goes on"
+        return "it slows down, but too few rounds show whether that continues"
     return ""
 
 

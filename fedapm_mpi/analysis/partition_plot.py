@@ -1,26 +1,32 @@
-"""A picture of who holds what: clients by classes, and the clients' sizes."""
+"""A plot of a data set: each client's labels by class, and its number of samples."""
 
 from functools import partial
 from pathlib import Path
 
-from fedapm_mpi.analysis.plots import NAMED, STYLE, plain, pyplot, write_figure
+from fedapm_mpi.analysis.plots import (
+    MAX_NAMED_CLIENTS,
+    STYLE,
+    plain,
+    pyplot,
+    write_figure,
+)
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.atomic_io import atomic_write
-from fedapm_mpi.utils.terminal import short
+from fedapm_mpi.utils.text import shorten
 
-KINDS = (".png", ".svg", ".pdf")
+SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def draw_partition(manifest: Manifest, path: Path) -> None:
-    """Draw each client's labels in training, as shares of its samples, and its size.
+    """Draw each client's training labels, as shares of its samples, and its size.
 
     Parameters
     ----------
     manifest
         The data set.
     path
-        Where to write; its suffix tells the kind: png, svg or pdf.
+        Where to write; its suffix is png, svg or pdf.
 
     Raises
     ------
@@ -29,8 +35,8 @@ def draw_partition(manifest: Manifest, path: Path) -> None:
     WriteError
         If the file cannot be written.
     """
-    if path.suffix not in KINDS:
-        msg = f"{path}: a picture is written as {', '.join(KINDS)}; name it so"
+    if path.suffix not in SUFFIXES:
+        msg = f"{path}: a plot is written as {', '.join(SUFFIXES)}; name it so"
         raise ConfigError(msg)
     plt = pyplot()
     counts = manifest.label_counts["train"]
@@ -49,13 +55,18 @@ def draw_partition(manifest: Manifest, path: Path) -> None:
         figure.colorbar(image, ax=bars, label="share of the client's samples")
         labels.set(title="Labels in training", xlabel="class", ylabel="client")
         labels.grid(visible=False)
-        if classes <= NAMED:
-            names = [plain(short(name)) for name in manifest.classes]
+        if classes <= MAX_NAMED_CLIENTS:
+            names = [plain(shorten(name)) for name in manifest.classes]
             labels.set_xticks(range(classes), names, rotation=60, ha="right")
-        if m <= NAMED:
-            names = [plain(short(name)) for name in manifest.client_names]
+        if m <= MAX_NAMED_CLIENTS:
+            names = [plain(shorten(name)) for name in manifest.client_names]
             labels.set_yticks(range(m), names, fontsize=8)
-        bars.barh(range(m), sizes, height=1.0 if m > NAMED else 0.8, color="#0072B2")
+        bars.barh(
+            range(m),
+            sizes,
+            height=1.0 if m > MAX_NAMED_CLIENTS else 0.8,
+            color="#0072B2",
+        )
         bars.set(title="Samples", xlabel="number", axisbelow=True)
         atomic_write(path, partial(write_figure, figure, path.suffix[1:]))
         plt.close(figure)

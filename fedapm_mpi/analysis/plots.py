@@ -1,4 +1,4 @@
-"""Figures of runs, drawn by matplotlib, which is loaded only here and only to draw."""
+"""Plots of runs by matplotlib, which is imported only here and only to draw."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,14 +12,15 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tasks import LOSS
 from fedapm_mpi.tracking.summary import evaluated_parts
 from fedapm_mpi.utils.atomic_io import atomic_write
-from fedapm_mpi.utils.terminal import printable, short
+from fedapm_mpi.utils.terminal import printable
+from fedapm_mpi.utils.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Told apart also by those who see few colours (Okabe and Ito)."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Distinguishable with color vision deficiency (Okabe and Ito)."""
 
 STYLE = {
     "axes.edgecolor": "#666666",
@@ -38,7 +39,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fedapm",
 }
-NAMED = 60
+MAX_NAMED_CLIENTS = 60
 """Most clients whose names fit below an axis."""
 
 Rows = Sequence[Mapping[str, Any]]
@@ -48,7 +49,7 @@ Panel = Callable[["Axes", Run, str], None]
 
 
 def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
-    """Draw what happened round by round, as PNG and SVG; return the files.
+    """Draw metrics by round, as PNG and SVG; return the files.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
         )
         for ax, (title, draw) in zip(axes.flat, panels, strict=True):
             for k, run in enumerate(runs):
-                draw(ax, run, COLOURS[k % len(COLOURS)])
+                draw(ax, run, COLORS[k % len(COLORS)])
             ax.set(title=title, xlabel="round")
             ax.set_xlim(left=0)
         _legend(figure, runs, counts=True)
@@ -88,7 +89,7 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
     """Draw a metric of the clients that all runs evaluated; return the files.
 
     Few clients are named, and sorted by the first run so that runs can be compared
-    client by client. Many are sorted in each run for itself.
+    client by client. Many are sorted in each run separately.
 
     Raises
     ------
@@ -99,7 +100,7 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
     metric = common_headline(runs)
     clients = _defined(side_by_side(runs), metric)
     first = clients[0]
-    named = len(first) <= NAMED
+    named = len(first) <= MAX_NAMED_CLIENTS
     order = _sorted(first, metric)
     part = evaluated_parts(run.config.evaluation.split for run in runs)
     with plt.rc_context(STYLE):
@@ -109,14 +110,14 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
             places = order if named else _sorted(rows, metric)
             values = [rows[i][metric] for i in places]
             marks: dict[str, Any] = {"marker": "o", "linestyle": "none", "alpha": 0.85}
-            colour = COLOURS[k % len(COLOURS)]
-            ax.plot(values, color=colour, **(marks if named else {}))
+            color = COLORS[k % len(COLORS)]
+            ax.plot(values, color=color, **(marks if named else {}))
             mean = sum(values) / max(1, len(values))
-            ax.axhline(mean, color=colour, linewidth=1, linestyle="--", alpha=0.7)
+            ax.axhline(mean, color=color, linewidth=1, linestyle="--", alpha=0.7)
         if named:
             if len(runs) > 1:
                 _connect(ax, clients, order, metric)
-            names = [plain(short(first[i]["name"])) for i in order]
+            names = [plain(shorten(first[i]["name"])) for i in order]
             ax.set_xticks(range(len(order)), names, rotation=60, ha="right", fontsize=8)
             ax.grid(visible=False, axis="x")
         else:
@@ -128,35 +129,35 @@ def draw_clients(runs: Sequence[Run], stem: Path) -> list[Path]:
         return save(figure, stem)
 
 
-def _metric(ax: "Axes", run: Run, colour: str, metric: str) -> None:
-    ax.plot(*run.curve(metric), color=colour, marker=".")
-    ax.plot(*run.curve(f"{metric}_worst_decile"), color=colour, linestyle=":")
+def _metric(ax: "Axes", run: Run, color: str, metric: str) -> None:
+    ax.plot(*run.curve(metric), color=color, marker=".")
+    ax.plot(*run.curve(f"{metric}_worst_decile"), color=color, linestyle=":")
     if metric in run.metrics.bounds:
         ax.set_ylim(*run.metrics.bounds[metric])
 
 
-def _test_loss(ax: "Axes", run: Run, colour: str) -> None:
-    ax.plot(*run.curve(LOSS), color=colour, marker=".")
+def _test_loss(ax: "Axes", run: Run, color: str) -> None:
+    ax.plot(*run.curve(LOSS), color=color, marker=".")
     ax.set_ylim(bottom=0)
 
 
-def _train_loss(ax: "Axes", run: Run, colour: str) -> None:
-    ax.plot(*run.curve("train_loss"), color=colour, linewidth=1.2)
+def _train_loss(ax: "Axes", run: Run, color: str) -> None:
+    ax.plot(*run.curve("train_loss"), color=color, linewidth=1.2)
     ax.set_ylim(bottom=0)
 
 
-def _residuals(ax: "Axes", run: Run, colour: str) -> None:
+def _residuals(ax: "Axes", run: Run, color: str) -> None:
     ax.set_yscale("log")
     if not _has_residuals(run):
         return
     for key, alpha in (("dual_residual", 0.45), ("primal_residual", 1.0)):
         rounds, values = run.curve(key)
         positive = [(t, v) for t, v in zip(rounds, values, strict=True) if v > 0]
-        ax.plot(*zip(*positive, strict=True), color=colour, alpha=alpha)
+        ax.plot(*zip(*positive, strict=True), color=color, alpha=alpha)
 
 
 def _has_residuals(run: Run) -> bool:
-    """Return whether the run has a penalty, and so residuals that mean something."""
+    """Return whether the run has a penalty, without which residuals mean nothing."""
     return any(value > 0 for value in run.curve("dual_residual")[1])
 
 
@@ -193,7 +194,7 @@ def _legend(figure: "Figure", runs: Sequence[Run], *, counts: bool = False) -> N
             for label, share in zip(labels, over, strict=True)
         ]
     handles = [
-        Line2D([], [], color=COLOURS[k % len(COLOURS)], linewidth=3, label=label)
+        Line2D([], [], color=COLORS[k % len(COLORS)], linewidth=3, label=label)
         for k, label in enumerate(labels)
     ]
     figure.legend(
@@ -213,7 +214,7 @@ def save(figure: "Figure", stem: Path) -> list[Path]:
 
 
 def write_figure(figure: "Figure", kind: str, path: Path) -> None:
-    """Write a figure as png, svg or pdf; without dates, so that equals stay equal."""
+    """Write a figure as png, svg or pdf; without dates, so that files are equal."""
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     figure.savefig(path, format=kind, metadata=metadata)
 

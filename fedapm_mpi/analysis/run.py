@@ -1,4 +1,4 @@
-"""Read what a run left behind: its records, its clients' models, its digest."""
+"""Read a run directory: records, clients' models, digest."""
 
 import csv
 import errno
@@ -19,7 +19,6 @@ from fedapm_mpi.algorithms import Algorithm, ClientState, adapt, algorithms
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
-from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
@@ -277,10 +276,10 @@ def _check_config(config: Config) -> None:
 
 
 def _describe_error(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn what damaged files of a run may raise into a sentence."""
+    """Turn exceptions from damaged files of a run into a `DataError`."""
 
     @wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except FedAPMError:
@@ -291,7 +290,7 @@ def _describe_error(function: Callable[P, T]) -> Callable[P, T]:
             msg = f"the final state of {run} does not fit its configuration ({text})"
             raise DataError(msg) from error
 
-    return told
+    return checked
 
 
 @_describe_error
@@ -402,7 +401,7 @@ def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
 
 
 class _Final(NamedTuple):
-    """What a finished run left, without its clients' states."""
+    """A finished run, without its clients' states."""
 
     config: Config
     manifest: Manifest
@@ -432,12 +431,12 @@ class _Final(NamedTuple):
 def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
-    manifest = first_clients(read_manifest(config.data), config.clients)
+    manifest = read_manifest(config.data).first_clients(config.clients)
     algorithm = adapt(build_plugin(algorithms, config.algorithm))
     groups = build_groups(config, manifest, algorithm.sharing)
     path = run / "final" / "server.safetensors"
     if not path.exists():
-        msg = f"{run} is not finished; go on with it by: fedapm train --resume {run}"
+        msg = f"{run} is not finished; continue it by: fedapm train --resume {run}"
         raise DataError(msg)
     return _Final(config, manifest, algorithm, groups, _tensors(path))
 

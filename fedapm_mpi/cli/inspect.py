@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.data.manifest import Manifest, read_manifest
-from fedapm_mpi.utils.terminal import printable, short
-from fedapm_mpi.utils.text import format_some
+from fedapm_mpi.utils.terminal import printable
+from fedapm_mpi.utils.text import format_some, shorten
 
 HELP = "show the contents of a prepared data set"
 
@@ -71,7 +71,7 @@ def overview(manifest: Manifest) -> str:
     name, moved = options.pop("name", "unknown"), options.pop("moved", 0)
     skew = heterogeneity(manifest.label_counts["train"])
     lines = [
-        f"data set       {short(manifest.dataset, MAX_NAME_LENGTH)}",
+        f"data set       {shorten(manifest.dataset, MAX_NAME_LENGTH)}",
         f"clients        {manifest.num_clients}",
         f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
@@ -114,7 +114,7 @@ def overview(manifest: Manifest) -> str:
         f"  effective number of classes                    {skew.effective_classes:.2f}"
         f" of {len(manifest.classes)}",
     ]
-    return "\n".join(short(printable(line), MAX_LINE_LENGTH) for line in lines) + "\n"
+    return "\n".join(shorten(printable(line), MAX_LINE_LENGTH) for line in lines) + "\n"
 
 
 def _drawn(shift: str, manifest: Manifest) -> str:
@@ -172,7 +172,7 @@ def client_table(manifest: Manifest) -> str:
     rows = [header]
     for client in shown:
         own = counts[client]
-        cells = [str(client), short(printable(manifest.client_names[client]), 24)]
+        cells = [str(client), shorten(printable(manifest.client_names[client]), 24)]
         cells += map(str, own[:columns].tolist())
         if columns < classes:
             cells.append(str(own[columns:].sum()))

@@ -13,7 +13,8 @@ from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.log import get_logger
-from fedapm_mpi.utils.terminal import printable, short
+from fedapm_mpi.utils.terminal import printable
+from fedapm_mpi.utils.text import shorten
 
 log = get_logger(__name__)
 
@@ -106,7 +107,7 @@ COMMAND = PrepareCommand()
 
 
 def _told(note: str) -> None:
-    log.info("%s", printable(short(note, MAX_NOTE_LENGTH)))
+    log.info("%s", printable(shorten(note, MAX_NOTE_LENGTH)))
 
 
 def request_of(args: argparse.Namespace, command: str) -> tuple[str, dict[str, Any]]:

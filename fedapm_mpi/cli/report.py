@@ -49,7 +49,7 @@ class ReportCommand(LocalCommand):
                 "mean",
                 "clients",
                 "worst decile",
-                "its clients",
+                "clients in it",
                 "std",
                 "mean of last 10",
                 "best",

@@ -95,7 +95,7 @@ def _table(path: Path) -> int:
     rows = [row_of(cell) for cell in cells]
     metric = headline_of(cells)
     header = [*cells[0].values, "state", "rounds", "clients", metric]
-    header += ["worst decile", "its clients", LOSS]
+    header += ["worst decile", "clients in it", LOSS]
     parts = evaluated_parts(cell.config["evaluation"]["split"] for cell in cells)
     print_table(f"Clients' own {parts} parts", header, shown(cells, rows, metric))
     write_table(out / "sweep.csv", rows)

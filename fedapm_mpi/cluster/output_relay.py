@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from fedapm_mpi.utils.terminal import Outlet
+from fedapm_mpi.utils.terminal import DescriptorWriter
 
 IGNORED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
@@ -48,14 +48,14 @@ def relay_outputs() -> None:
 
 def copy_stream(source: int, target: int) -> None:
     """Copy until the end of `source`, even if `target` cannot be written."""
-    outlet: Outlet | None = Outlet(target)
+    writer: DescriptorWriter | None = DescriptorWriter(target)
     while data := os.read(source, BLOCK_BYTES):
-        if outlet is not None:
+        if writer is not None:
             try:
-                outlet.put(data)
+                writer.write(data)
             except OSError as error:
                 _report(error)
-                outlet = None
+                writer = None
 
 
 def _can_fail(number: int, found: os.stat_result) -> bool:
@@ -90,6 +90,8 @@ def _start(target: int) -> int:
 
 def _report(error: OSError) -> None:
     reason = os.strerror(error.errno or errno.EIO)
-    text = f"fedapm: note: cannot write output ({reason}); the run goes on without it\n"
+    text = (
+        f"fedapm: note: cannot write output ({reason}); the run continues without it\n"
+    )
     with suppress(OSError):
         os.write(2, text.encode())

@@ -4,18 +4,14 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
 
-from annotated_types import Ge
-
-from fedapm_mpi.config.schema import STRICT
+from fedapm_mpi.utils.types import NonNegativeInt, PositiveInt, strict
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """A cluster, as jobs see it."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     modules: list[str] = field(default_factory=list)
     """Modules to load."""
@@ -46,10 +42,10 @@ class Site:
     mpi_type: str = "auto"
     """What ``srun --mpi`` gets."""
 
-    cpus_per_task: Annotated[int, Ge(1)] = 1
+    cpus_per_task: PositiveInt = 1
     """Cores of each rank."""
 
-    gpus_per_node: Annotated[int, Ge(0)] = 0
+    gpus_per_node: NonNegativeInt = 0
     """GPUs that jobs ask for; the training ranks of a node take them in turn."""
 
     gpu_bind: str | None = None
@@ -59,7 +55,7 @@ class Site:
     scratch: str | None = None
     """Folder on a disk of each node, such as ``$TMPDIR``, to which data are copied."""
 
-    signal_seconds: Annotated[int, Ge(1)] = 120
+    signal_seconds: PositiveInt = 120
     """Seconds before the time limit at which ranks are told to stop; at most a quarter
     of the limit, so that there is time to train."""
 

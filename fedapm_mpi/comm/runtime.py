@@ -107,6 +107,43 @@ def on_ranks(
         _abort(comm, told)
 
 
+def call_on_ranks(body: Callable[[Communicator], T]) -> T:
+    """Return on every rank what `body` returns there; errors are raised.
+
+    For programs that use this package as a library, started by an MPI launcher or not.
+
+    Parameters
+    ----------
+    body
+        What every rank calls.
+
+    Raises
+    ------
+    FedAPMError
+        On every rank if all raise it together. If only some ranks of several raise, the
+        lowest of them prints the error, and the whole job ends: the others would wait
+        for them in a collective call.
+    """
+    comm = open_communicator()
+    if comm.rank != SERVER:
+        only_errors()
+    try:
+        return body(comm)
+    except FedAPMError as error:
+        if error.agreed or comm.size == 1:
+            raise
+        _abort(comm, error)
+    except KeyboardInterrupt as error:
+        if comm.size > 1:
+            _interrupted(comm, str(error))
+        raise
+    except Exception as error:
+        found = to_fedapm_error(error)
+        if comm.size == 1:
+            raise found from error
+        _abort(comm, found)
+
+
 def _abort(comm: Communicator, error: FedAPMError) -> NoReturn:
     """Tell an error that only some ranks have, and end the whole job."""
     # Those that fail alike come here together: the lowest speaks, and ends the others.

@@ -6,19 +6,17 @@ that the libraries which do that are not imported a thousand times over.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
+
+from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt, strict
 
 PluginConfig = dict[str, Any]
 """A part by name with its options: ``{name: fedapm, rho: 0.01, ...}``."""
 
-PositiveInt = Annotated[int, Ge(1)]
-
 MAX_THREADS = 1024
 """Threads that a rank may have; libraries end the process where memory lacks."""
-
-STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 def _exactly_one(ways: Mapping[str, object], hint: str = "") -> None:
@@ -28,11 +26,10 @@ def _exactly_one(ways: Mapping[str, object], hint: str = "") -> None:
         raise ValueError(msg)
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Which parameters stay with the client: exactly one of four ways to say it."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     personal: list[str] | None = None
     """Glob patterns of the personal parameters' names; all others are shared."""
@@ -61,11 +58,10 @@ class Split:
         _exactly_one(ways, f"; {hint}, such as split={{shared: [body.*]}}")
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """Clients that have another model than the rest, chosen in one of three ways."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     model: PluginConfig
     """Their model; options without a name are added to those of the rest's model."""
@@ -91,11 +87,10 @@ class Group:
         _exactly_one(ways)
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """When and how clients are evaluated on their own test or val parts."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     every: PositiveInt = 10
     """Rounds between evaluations; the last round is always evaluated."""
@@ -117,11 +112,10 @@ class Evaluation:
     probability on the server."""
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Diagnostics:
     """What is measured of consensus, beyond the drift of every round."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     every: PositiveInt = 1
     """Rounds between primal residuals, each a look at all clients' copies of the shared
@@ -139,6 +133,7 @@ class Diagnostics:
     pass over all clients' training samples."""
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
     """The textbook stop rule: both residuals below an absolute and a relative part.
@@ -146,12 +141,10 @@ class Tolerance:
     It is not looked at before every client has taken part once.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    absolute: Annotated[float, Ge(0)] = 0.0
+    absolute: NonNegativeFloat = 0.0
     """For each entry of the clients' copies of u, in its units (dual: of the loss)."""
 
-    relative: Annotated[float, Ge(0)] = 0.0
+    relative: NonNegativeFloat = 0.0
     """Of the norms that the residuals are compared with."""
 
     def __post_init__(self) -> None:
@@ -160,11 +153,10 @@ class Tolerance:
             raise ValueError(msg)
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """When the state of a run is saved."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     every: PositiveInt = 10
     """Rounds between checkpoints; one is also written on an early stop."""
@@ -173,11 +165,10 @@ class Checkpoint:
     """Checkpoints to keep; older ones are removed once a newer one is complete."""
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One experiment."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     data: str
     """Directory of a prepared data set."""
@@ -219,7 +210,7 @@ class Config:
     client_weights: Literal["uniform", "samples"] = "uniform"
     """Weights alpha_i of the clients in the objective: 1/m, or n_i/n."""
 
-    seed: Annotated[int, Ge(0)] = 0
+    seed: NonNegativeInt = 0
     """Seed of everything random in the run."""
 
     dtype: Literal["float32", "float64"] = "float32"

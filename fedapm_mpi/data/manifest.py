@@ -4,7 +4,7 @@ import hashlib
 import re
 import stat
 from bisect import bisect_right
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest_checks import SPLITS, manifest_errors
-from fedapm_mpi.errors import DataError
+from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils import strict_json as strictjson
 from fedapm_mpi.utils.text import format_value
 
@@ -162,6 +162,41 @@ class Manifest:
             )
             raise DataError(msg)
         return self.files[bisect_right(self._stops, client)]
+
+    def first_clients(self, count: int | None) -> "Manifest":
+        """Return a manifest with only the first clients.
+
+        A `ShardReader` needs the whole manifest, which describes the files.
+
+        Parameters
+        ----------
+        count
+            Number of clients; `None` for all of them.
+
+        Raises
+        ------
+        ConfigError
+            If the data set has fewer.
+        """
+        if count is None:
+            return self
+        if count > self.num_clients:
+            msg = (
+                f"clients is {count}, but the data set has only {self.num_clients} "
+                "clients"
+            )
+            raise ConfigError(msg)
+        return replace(
+            self,
+            num_clients=count,
+            counts={name: n[:count] for name, n in self.counts.items()},
+            label_counts={name: n[:count] for name, n in self.label_counts.items()},
+            client_names=self.client_names[:count],
+            lacking={
+                name: tuple(client for client in clients if client < count)
+                for name, clients in self.lacking.items()
+            },
+        )
 
     @cached_property
     def _stops(self) -> list[int]:

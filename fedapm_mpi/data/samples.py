@@ -66,8 +66,8 @@ class Samples(NamedTuple):
             self.stage,
         )
 
-    def pieces(self, size: int) -> list["Samples"]:
-        """Return the samples in order, cut into pieces of at most `size`."""
+    def chunks(self, size: int) -> list["Samples"]:
+        """Return the samples in order, in chunks of at most `size`."""
         order = torch.arange(len(self.labels), device=self.labels.device)
         return [self.rows(index) for index in torch.split(order, size) if len(index)]
 

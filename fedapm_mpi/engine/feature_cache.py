@@ -113,9 +113,9 @@ def frozen_features(
     """
     kept: Tensor | None = None
     done, n = 0, len(samples.labels)
-    for piece in samples.pieces(size):
-        found = forward_stages(stages, piece)
-        if not _by_sample(found, piece):
+    for chunk in samples.chunks(size):
+        found = forward_stages(stages, chunk)
+        if not _by_sample(found, chunk):
             return None
         if kept is None:
             if found[0].numel() * found.element_size() * n > MAX_CACHE_BYTES:

@@ -40,7 +40,7 @@ def predictions(
     """Return the summed loss and the live model's predictions (n, predictions)."""
     model.module.eval()
     loss, parts = 0.0, []
-    for chunk in samples.pieces(_chunk_size(samples)):
+    for chunk in samples.chunks(_chunk_size(samples)):
         outputs = outputs_of(model.module, chunk, model.task).double()
         loss += float(model.task.loss(outputs, chunk.labels, "sum"))
         parts.append(model.task.predict(outputs).float())
@@ -53,7 +53,7 @@ def mean_loss(model: PartitionedModel, samples: Samples) -> float:
     n = len(samples.labels)
     model.module.eval()
     total = 0.0
-    for chunk in samples.pieces(_chunk_size(samples)):
+    for chunk in samples.chunks(_chunk_size(samples)):
         outputs = outputs_of(model.module, chunk, model.task).double()
         total += float(model.task.loss(outputs, chunk.labels, "sum"))
     return total / n if n else 0.0

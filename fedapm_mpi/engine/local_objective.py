@@ -82,7 +82,7 @@ class LocalObjective:
         self._bf16 = bf16
         self._full = 0
         self._phase = ""
-        self._feature_piece = 0
+        self._feature_chunk = 0
         self._features: Tensor | None = None
         self._rest: list[Stage] = []
         self._stages = stages_of(model.module) if samples.stage else []
@@ -106,7 +106,7 @@ class LocalObjective:
         epochs, steps = work.epochs or work.max_epochs, work.steps
         passes = epochs or (steps or 0) * (size or n) / n
         self._features = None
-        self._feature_piece = min(size or n, EVALUATION_CHUNK) if passes > 1 else 0
+        self._feature_chunk = min(size or n, EVALUATION_CHUNK) if passes > 1 else 0
         self._full = size or n
         sizes = self.model.batching.sizes(n, size)
         used = sum(sizes)
@@ -183,15 +183,15 @@ class LocalObjective:
 
     def _keep_features(self, part: Block) -> None:
         """Compute what frozen stages make of the samples, once in a phase."""
-        if not (self._feature_piece and self._in_focus(part)):
+        if not (self._feature_chunk and self._in_focus(part)):
             return
         frozen, self._rest = frozen_stages(self.model.module)
         if frozen:
             with autocast(self.model.device, enabled=self._bf16):
                 self._features = frozen_features(
-                    frozen, self.samples, self._feature_piece
+                    frozen, self.samples, self._feature_chunk
                 )
-        self._feature_piece = 0
+        self._feature_chunk = 0
 
     def _pass(self, part: Block, batch: Tensor) -> Any:
         """Return what a batch gives, from features of frozen stages if kept."""
@@ -241,9 +241,9 @@ class LocalObjective:
         self.model.set_trainable(part)
         self.model.module.eval()
         n = len(self.samples.labels)
-        for piece in self.samples.pieces(EVALUATION_CHUNK):
-            outputs = outputs_of(self.model.module, piece, self.model.task)
-            loss = self.model.task.loss(outputs, piece.labels, "sum")
+        for chunk in self.samples.chunks(EVALUATION_CHUNK):
+            outputs = outputs_of(self.model.module, chunk, self.model.task)
+            loss = self.model.task.loss(outputs, chunk.labels, "sum")
             (loss / n).backward()  # type: ignore[no-untyped-call]
         self.model.module.train()
         return gradient

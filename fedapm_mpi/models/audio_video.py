@@ -7,13 +7,11 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
-    check_rate,
-    check_sizes,
     check_task,
     describe,
     models,
 )
-from fedapm_mpi.models.layers.attention import Fused
+from fedapm_mpi.models.layers.attention import Fused, FusionOptions
 from fedapm_mpi.models.layers.conv import SHRINK, ConvEncoder
 from fedapm_mpi.models.layers.recurrent import tokens_of
 
@@ -27,27 +25,23 @@ class AudioVideo(Fused):
         Sound and film, in this order.
     num_classes
         Number of logits.
-    filters, hidden, dropout, **head
-        As of `audio_video`.
+    options
+        Sizes, and the rate of dropout.
     """
 
     def __init__(
         self,
         inputs: tuple[InputSpec, InputSpec],
         num_classes: int,
-        *,
-        filters: int,
-        hidden: int,
-        dropout: float,
-        **head: int,
+        options: FusionOptions,
     ) -> None:
         super().__init__()
         audio, video = inputs
         self.names = (audio.name, video.name)
-        self.audio_conv = ConvEncoder(audio.shape[1], filters, dropout)
-        self.audio_rnn = nn.GRU(4 * filters, hidden, batch_first=True)
-        self.video_rnn = nn.GRU(video.shape[1], hidden, batch_first=True)
-        self.add_head(num_classes, hidden=hidden, dropout=dropout, **head)
+        self.audio_conv = ConvEncoder(audio.shape[1], options.filters, options.dropout)
+        self.audio_rnn = nn.GRU(4 * options.filters, options.hidden, batch_first=True)
+        self.video_rnn = nn.GRU(video.shape[1], options.hidden, batch_first=True)
+        self.add_head(num_classes, options)
 
     def forward(
         self,
@@ -76,6 +70,20 @@ class AudioVideo(Fused):
         sound, sounds = tokens_of(self.audio_rnn, steps, shrunk)
         film, films = tokens_of(self.video_rnn, video, of_video)
         return self.logits((sound, film), (sounds, films), bool(lengths))
+
+
+def _check_inputs(inputs: tuple[InputSpec, ...]) -> None:
+    """Raise `ConfigError` unless the inputs are a sound and a film."""
+    if (
+        len(inputs) != 2
+        or any(len(spec.shape) != 2 for spec in inputs)
+        or inputs[0].shape[0] < SHRINK
+    ):
+        msg = (
+            f"model 'audio-video': the inputs are {describe(inputs)}; needed are two "
+            f"sequences (T, C), sound of T >= {SHRINK} steps, then film"
+        )
+        raise ConfigError(msg)
 
 
 @models.register("audio-video")
@@ -123,23 +131,14 @@ def audio_video(
         If the inputs or the options do not suit.
     """
     check_task("audio-video", inputs, num_classes)
-    sizes = {
-        "filters": filters,
-        "hidden": hidden,
-        "heads": heads,
-        "attention": attention,
-        "classifier": classifier,
-    }
-    check_sizes("audio-video", **sizes)
-    check_rate("audio-video", dropout=dropout)
-    if (
-        len(inputs) != 2
-        or any(len(spec.shape) != 2 for spec in inputs)
-        or inputs[0].shape[0] < SHRINK
-    ):
-        msg = (
-            f"model 'audio-video': the inputs are {describe(inputs)}; needed are two "
-            f"sequences (T, C), sound of T >= {SHRINK} steps, then film"
-        )
-        raise ConfigError(msg)
-    return AudioVideo((inputs[0], inputs[1]), num_classes, dropout=dropout, **sizes)
+    options = FusionOptions(
+        model="audio-video",
+        filters=filters,
+        hidden=hidden,
+        heads=heads,
+        attention=attention,
+        classifier=classifier,
+        dropout=dropout,
+    )
+    _check_inputs(inputs)
+    return AudioVideo((inputs[0], inputs[1]), num_classes, options)

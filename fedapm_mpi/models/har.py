@@ -9,12 +9,10 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
     check_name,
-    check_rate,
-    check_sizes,
     check_task,
     models,
 )
-from fedapm_mpi.models.layers.attention import Fused
+from fedapm_mpi.models.layers.attention import Fused, FusionOptions
 from fedapm_mpi.models.layers.conv import SHRINK, ConvEncoder
 from fedapm_mpi.models.layers.padding import within
 
@@ -28,28 +26,26 @@ class HAR(Fused):
         Channels of each input, by its name.
     num_classes
         Number of logits.
-    filters, hidden, dropout, **head
-        As of `har`.
+    options
+        Sizes, and the rate of dropout.
     """
 
     def __init__(
         self,
         channels: Mapping[str, int],
         num_classes: int,
-        *,
-        filters: int,
-        hidden: int,
-        dropout: float,
-        **head: int,
+        options: FusionOptions,
     ) -> None:
         super().__init__()
         self.names = tuple(channels)
         for name, count in channels.items():
-            self.add_module(f"{name}_conv", ConvEncoder(count, filters, dropout))
+            self.add_module(
+                f"{name}_conv", ConvEncoder(count, options.filters, options.dropout)
+            )
         for name in channels:
-            rnn = nn.GRU(4 * filters, hidden, batch_first=True)
+            rnn = nn.GRU(4 * options.filters, options.hidden, batch_first=True)
             self.add_module(f"{name}_rnn", rnn)
-        self.add_head(num_classes, hidden=hidden, dropout=dropout, **head)
+        self.add_head(num_classes, options)
 
     def forward(
         self, *inputs: Tensor, lengths: Mapping[str, Tensor] | None = None
@@ -139,13 +135,13 @@ def har(
         If the inputs or the options do not suit.
     """
     check_task("har", inputs, num_classes)
-    sizes = {
-        "filters": filters,
-        "hidden": hidden,
-        "heads": heads,
-        "attention": attention,
-        "classifier": classifier,
-    }
-    check_sizes("har", **sizes)
-    check_rate("har", dropout=dropout)
-    return HAR(_channels(inputs), num_classes, dropout=dropout, **sizes)
+    options = FusionOptions(
+        model="har",
+        filters=filters,
+        hidden=hidden,
+        heads=heads,
+        attention=attention,
+        classifier=classifier,
+        dropout=dropout,
+    )
+    return HAR(_channels(inputs), num_classes, options)

@@ -8,13 +8,11 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
-    check_rate,
-    check_sizes,
     check_task,
     describe,
     models,
 )
-from fedapm_mpi.models.layers.attention import Fused
+from fedapm_mpi.models.layers.attention import Fused, FusionOptions
 from fedapm_mpi.models.layers.recurrent import tokens_of
 
 
@@ -27,30 +25,27 @@ class ImageText(Fused):
         The picture's features and the words, in this order.
     num_classes
         Number of logits.
-    hidden, dropout, **head
-        As of `image_text`.
+    options
+        Sizes, and the rate of dropout.
     """
 
     def __init__(
         self,
         inputs: tuple[InputSpec, InputSpec],
         num_classes: int,
-        *,
-        hidden: int,
-        dropout: float,
-        **head: int,
+        options: FusionOptions,
     ) -> None:
         super().__init__()
         picture, text = inputs
         self.names = (picture.name, text.name)
         self.img_proj = nn.Sequential(
-            nn.Linear(picture.shape[-1], hidden),
+            nn.Linear(picture.shape[-1], options.hidden),
             nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.hidden, options.hidden),
         )
-        self.text_rnn = nn.GRU(text.shape[-1], hidden, batch_first=True)
-        self.add_head(num_classes, hidden=hidden, dropout=dropout, **head)
+        self.text_rnn = nn.GRU(text.shape[-1], options.hidden, batch_first=True)
+        self.add_head(num_classes, options)
 
     def forward(
         self,
@@ -119,21 +114,21 @@ def image_text(
         If the inputs or the options do not suit.
     """
     check_task("image-text", inputs, num_classes)
-    sizes = {
-        "hidden": hidden,
-        "heads": heads,
-        "attention": attention,
-        "classifier": classifier,
-    }
-    check_sizes("image-text", **sizes)
-    check_rate("image-text", dropout=dropout)
+    options = FusionOptions(
+        model="image-text",
+        hidden=hidden,
+        heads=heads,
+        attention=attention,
+        classifier=classifier,
+        dropout=dropout,
+    )
     if len(inputs) != 2 or not _is_picture(inputs[0]) or len(inputs[1].shape) != 2:
         msg = (
             f"model 'image-text': the inputs are {describe(inputs)}; needed are "
             "features of a picture, (D,) or (1, D), then words, (L, D)"
         )
         raise ConfigError(msg)
-    return ImageText((inputs[0], inputs[1]), num_classes, dropout=dropout, **sizes)
+    return ImageText((inputs[0], inputs[1]), num_classes, options)
 
 
 def _is_picture(spec: InputSpec) -> bool:

@@ -1,7 +1,7 @@
 """Low-rank adapters on the dense layers of any other model."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from math import sqrt
 from typing import Any
@@ -91,35 +91,59 @@ def lora(
     """
     check_sizes("lora", rank=rank)
     module = _base(base, inputs, num_classes)
-    names = [name for name, _ in module.named_parameters()]
-    for pattern in frozen or ():
-        matched = {name for name in names if fnmatchcase(name, pattern)}
-        _found(pattern, "frozen", matched, names)
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_(parameter.requires_grad and name not in matched)
+    _freeze(module, frozen or ())
     dense = {n: m for n, m in module.named_modules() if type(m) is nn.Linear}
-    chosen: set[str] = set() if layers is not None else set(dense)
-    for pattern in layers or ():
-        matched = {name for name in dense if fnmatchcase(name, pattern)}
-        _found(pattern, "layers", matched, list(dense))
-        chosen |= matched
+    chosen = set(dense)
+    if layers is not None:
+        chosen = {n for pattern in layers for n in _matches(pattern, "layers", dense)}
     if not chosen or "" in chosen:
         msg = (
             f"model 'lora': {base['name']!r} has no dense layer within, so there is "
             "nothing to adapt"
         )
         raise ConfigError(msg)
-    for name in dense:
-        if name in chosen:
-            parent, _, own = name.rpartition(".")
-            adapted = AdaptedLinear(dense[name], rank, scale)
-            setattr(module.get_submodule(parent), own, adapted)
+    # In the order of the model's layers, which draw from one generator.
+    for name in [name for name in dense if name in chosen]:
+        parent, _, own = name.rpartition(".")
+        adapted = AdaptedLinear(dense[name], rank, scale)
+        setattr(module.get_submodule(parent), own, adapted)
+    _call_layers(module)
+    return module
+
+
+def _call_layers(module: nn.Module) -> None:
+    """Let transformers call their layers also in evaluation."""
     for part in module.modules():
         if isinstance(part, nn.TransformerEncoderLayer):
-            # In evaluation it would hand its layers' weights to one kernel, and leave
-            # out what their forward adds; without this it calls them.
+            # In evaluation, it would pass its layers' weights to one kernel, which
+            # ignores the adapters; with this set, it calls its layers.
             part.activation_relu_or_gelu = 0
-    return module
+
+
+def _freeze(module: nn.Module, patterns: Collection[str]) -> None:
+    """Exclude the parameters that match a pattern from training."""
+    named = dict(module.named_parameters())
+    for pattern in patterns:
+        for name in _matches(pattern, "frozen", named):
+            named[name].requires_grad_(False)
+
+
+def _matches(pattern: str, key: str, names: Collection[str]) -> list[str]:
+    """Return the names that match a pattern of an option.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    matched = [name for name in names if fnmatchcase(name, pattern)]
+    if not matched:
+        msg = (
+            f"model 'lora': {key} {pattern!r} matches nothing"
+            f"{did_you_mean(pattern, list(names))} (there are: {', '.join(names)})"
+        )
+        raise ConfigError(msg)
+    return matched
 
 
 def _base(
@@ -145,12 +169,3 @@ def _base(
             )
             raise ConfigError(msg)
     return factory(inputs, num_classes, **options)
-
-
-def _found(pattern: str, key: str, matched: set[str], names: list[str]) -> None:
-    if not matched:
-        msg = (
-            f"model 'lora': {key} {pattern!r} matches nothing"
-            f"{did_you_mean(pattern, names)} (there are: {', '.join(names)})"
-        )
-        raise ConfigError(msg)

@@ -154,6 +154,27 @@ class Transformer(nn.Module):
         return logits
 
 
+def _check_inputs(inputs: tuple[InputSpec, ...], coded: Mapping[str, int]) -> None:
+    """Raise `ConfigError` for an input that does not suit, or a vocabulary of none."""
+    names = [spec.name for spec in inputs]
+    for name in coded:
+        if name not in names:
+            msg = (
+                f"model 'transformer': vocabulary.{name} names no input"
+                f"{did_you_mean(name, names)} (inputs: {describe(inputs)})"
+            )
+            raise ConfigError(msg)
+    for spec in inputs:
+        if len(spec.shape) not in ((1,) if spec.name in coded else (1, 2)):
+            msg = (
+                f"model 'transformer': input {spec.name!r} has the shape {spec.shape}; "
+                "needed are codes (T,) with their vocabulary, a sequence (T, C) or a "
+                "vector (D,)"
+            )
+            raise ConfigError(msg)
+        check_name("transformer", spec)
+
+
 @models.register("transformer")
 def transformer(
     inputs: tuple[InputSpec, ...],
@@ -211,21 +232,5 @@ def transformer(
     if width % heads:
         msg = f"model 'transformer': width {width} is no multiple of heads {heads}"
         raise ConfigError(msg)
-    names = [spec.name for spec in inputs]
-    for name in coded:
-        if name not in names:
-            msg = (
-                f"model 'transformer': vocabulary.{name} names no input"
-                f"{did_you_mean(name, names)} (inputs: {describe(inputs)})"
-            )
-            raise ConfigError(msg)
-    for spec in inputs:
-        if len(spec.shape) not in ((1,) if spec.name in coded else (1, 2)):
-            msg = (
-                f"model 'transformer': input {spec.name!r} has the shape {spec.shape}; "
-                "needed are codes (T,) with their vocabulary, a sequence (T, C) or a "
-                "vector (D,)"
-            )
-            raise ConfigError(msg)
-        check_name("transformer", spec)
+    _check_inputs(inputs, coded)
     return Transformer(inputs, num_classes, vocabulary=coded, dropout=dropout, **sizes)

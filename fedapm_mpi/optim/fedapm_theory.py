@@ -5,18 +5,14 @@ Reference: FedAPM, arXiv 2506.04672, section 5: lemmas 1 and 2, theorem 2.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
 
-from annotated_types import Gt
-
-PositiveFloat = Annotated[float, Gt(0)]
+from fedapm_mpi.utils.types import PositiveFloat, strict
 
 
+@strict
 @dataclass(frozen=True)
 class Lipschitz:
     """Constants of the clients' gradients, the largest over all clients."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     u: PositiveFloat
     """Of the gradient in u, with respect to u."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
 from fedapm_mpi.optim.optimizers.base import LocalOptimizer
 from fedapm_mpi.optim.optimizers.sgd import SGD
+from fedapm_mpi.utils.types import strict
 
 Block = Literal["shared", "personal", "both"]
 """The parameters that a phase trains."""
@@ -18,11 +19,10 @@ Phase = Literal["personal", "shared", "joint"]
 PLAIN_SGD = SGD()
 
 
+@strict
 @dataclass(frozen=True)
 class LocalBudget:
     """Length of a local phase: exactly one of epochs, steps, or a tolerance."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     epochs: int | None = None
     """Passes over the client's training samples."""

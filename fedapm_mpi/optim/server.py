@@ -9,21 +9,20 @@ algorithm 2 (Adam).
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Lt
 from torch import Tensor
 
-from fedapm_mpi.utils.types import PositiveFloat
+from fedapm_mpi.utils.types import PositiveFloat, strict
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 
 
+@strict
 @dataclass(frozen=True)
 class ServerOptimizer:
     """What the server makes of the mean change of its model."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     name: Literal["sgd", "adam"] = "sgd"
     """A step along the change, or Adam's (without correction of the first rounds)."""

@@ -39,7 +39,7 @@ def read_digest(run: Path) -> str:
     except OSError as error:
         msg = (
             f"cannot read {path} ({error.strerror}): not a run directory, or the run "
-            f"is not finished; go on with it by: fedapm train --resume {run}"
+            f"is not finished; continue it by: fedapm train --resume {run}"
         )
         raise DataError(msg) from error
     if _DIGEST.fullmatch(raw) is None:

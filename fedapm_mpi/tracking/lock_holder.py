@@ -1,4 +1,4 @@
-"""Who holds the lock of a run directory, and whether that process still lives."""
+"""The process that holds a run directory's lock, and whether it is alive."""
 
 import json
 import os
@@ -11,39 +11,39 @@ from typing import Any
 
 from fedapm_mpi.utils.atomic_io import open_regular
 
-JOBS = {"SLURM_JOB_ID": "SLURM", "PBS_JOBID": "PBS", "LSB_JOBID": "LSF"}
-"""Variables in which schedulers tell a job its number."""
+JOB_VARIABLES = {"SLURM_JOB_ID": "SLURM", "PBS_JOBID": "PBS", "LSB_JOBID": "LSF"}
+"""Environment variables with the number of a scheduler's job."""
 
 MAX_NAME_LENGTH = 4096
-"""Bytes of a lock file that are read."""
+"""Bytes that are read of a lock file."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, so that it can be found again and is not taken for another."""
+    """Identity of a process: enough to find it again and to mistake no other for it."""
 
     host: str
     pid: int
     job: str
-    """Of the scheduler, empty without one."""
+    """The scheduler's job; empty without one."""
 
     restart: int
-    """How often the scheduler had started the job before."""
+    """How many times the scheduler had restarted the job."""
 
     since: str
     """When it took the lock."""
 
     ticks: str
-    """When the process started, in the kernel's words; a later one with the same
-    number differs."""
+    """When the process started, in the kernel's clock ticks; it differs for a later
+    process with the same number."""
 
     boot: str
-    """Which start of the host's kernel, and which container of process numbers."""
+    """Boot of the host's kernel, and namespace of process numbers."""
 
     @classmethod
     def me(cls) -> "Holder":
         """Return this process."""
-        names = {name: os.environ.get(key, "") for key, name in JOBS.items()}
+        names = {name: os.environ.get(key, "") for key, name in JOB_VARIABLES.items()}
         job = next((f"{name} {job}" for name, job in names.items() if job), "")
         restart = os.environ.get("SLURM_RESTART_COUNT", "")
         return cls(
@@ -67,7 +67,7 @@ class Holder:
         return cls(**values) if _is_holder(values) else None
 
     def write(self, descriptor: int) -> None:
-        """Write it into an open lock file, in place of what is in it."""
+        """Overwrite an open lock file with this holder."""
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, (json.dumps(asdict(self)) + "\n").encode(), 0)
         os.fsync(descriptor)
@@ -79,7 +79,7 @@ class Holder:
 
     @property
     def is_alive(self) -> bool | None:
-        """Whether its process lives; `None` if that cannot be seen from here."""
+        """Whether its process is alive; `None` if that cannot be seen from here."""
         return _ticks(self.pid) == self.ticks if self.is_here else None
 
     @property

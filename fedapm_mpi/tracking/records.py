@@ -2,10 +2,10 @@
 
 The last key of a line, ``check``, is the CRC-32 of the line without it, as eight hex
 digits; it is compared before a record is used. Files of older versions have no such key
-in any line; what is in them is taken as it is.
+in any line; their content is not checked.
 
-A reader gives all sound records, those after a damaged line too, in ascending order of
-their rounds and each round once, and says what is missing.
+A reader returns all sound records, also those after a damaged line, in ascending order
+of their rounds and each round once, and reports what is missing.
 """
 
 import json
@@ -29,7 +29,7 @@ FILE = "rounds.jsonl"
 Record = dict[str, Any]
 
 MAX_ROUND = 2**53
-"""Integers beyond it are in no record."""
+"""Integers in records are smaller."""
 
 _CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\r?\n?\Z')
 TABLES = ("seconds", "bytes", "pooled")
@@ -49,20 +49,20 @@ def metric_keys(metrics: MetricSet) -> list[str]:
 
 
 class Line(NamedTuple):
-    """What a reader makes of one line."""
+    """One parsed line."""
 
     record: Record | None
     checked: bool
-    """Whether the line has a check value that is right."""
+    """Whether the line has a correct check value."""
 
 
 class Records:
-    """A reader of the records in a run directory; it needs little memory.
+    """Reads the records of a run directory with little memory.
 
     Parameters
     ----------
     run
-        The run directory. Without a file in it there is no record.
+        The run directory. Without the file in it there are no records.
 
     Raises
     ------
@@ -73,8 +73,8 @@ class Records:
     def __init__(self, run: Path) -> None:
         self.path = run / FILE
         self.faults: list[str] = []
-        """What is wrong with the file, a sentence each; a line that is being written
-        is no fault."""
+        """Faults of the file, a sentence each; an incomplete last line is none: it is
+        being written."""
 
         self.rounds = array("q")
         """Rounds of the sound records, ascending."""
@@ -102,14 +102,14 @@ class Records:
         return gaps(self.rounds, end)
 
     def notes(self, last: int | None = None) -> list[str]:
-        """Return what is wrong or missing, a sentence each; see `missing`."""
+        """Return faults and missing rounds, a sentence each; see `missing`."""
         lost = self.missing(last)
         notes = [f"{self.path}: {fault}" for fault in self.faults]
         if lost:
             count = sum(len(one) for one in lost)
-            told = format_ranges(lost[:10]) + ",..." * (len(lost) > 10)
+            rounds = format_ranges(lost[:10]) + ",..." * (len(lost) > 10)
             notes.append(
-                f"{self.path} lacks the records of rounds {told} ({count} in all); "
+                f"{self.path} lacks the records of rounds {rounds} ({count} in all); "
                 "figures are over the others"
             )
         return notes
@@ -129,7 +129,7 @@ class Records:
                 rounds.append(line.record["round"])
                 places.append(place)
                 checked.append(line.checked)
-            elif raw.endswith(b"\n"):  # else it is being written
+            elif raw.endswith(b"\n"):  # otherwise it is being written
                 damaged.append(number)
             place += len(raw)
         self._keep(rounds, places, checked, damaged)
@@ -147,9 +147,11 @@ class Records:
             lines = len(rounds) - len(chosen)
             self.faults.append(f"lines without check value, left out: {lines}")
         if damaged:
-            told = ", ".join(map(str, damaged[:5])) + ", ..." * (len(damaged) > 5)
-            self.faults.append(f"damaged lines, left out: {len(damaged)} (line {told})")
-        kept = rising([rounds[k] for k in chosen])
+            numbers = ", ".join(map(str, damaged[:5])) + ", ..." * (len(damaged) > 5)
+            self.faults.append(
+                f"damaged lines, left out: {len(damaged)} (line {numbers})"
+            )
+        kept = longest_increasing([rounds[k] for k in chosen])
         if len(kept) < len(chosen):
             lines = len(chosen) - len(kept)
             self.faults.append(
@@ -201,7 +203,7 @@ def format_ranges(parts: Iterable[range]) -> str:
     return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
 
 
-def rising(numbers: list[int]) -> list[int]:
+def longest_increasing(numbers: list[int]) -> list[int]:
     """Return the indices of a longest strictly ascending subsequence."""
     if all(a < b for a, b in pairwise(numbers)):
         return list(range(len(numbers)))
@@ -222,7 +224,7 @@ def rising(numbers: list[int]) -> list[int]:
 
 
 def _is_record(record: Any, numbers: Iterable[str]) -> bool:
-    """Return whether the values that are computed with are of the right types."""
+    """Return whether the values that readers compute with have the right types."""
     if not isinstance(record, dict):
         return False
     t = record.get("round")

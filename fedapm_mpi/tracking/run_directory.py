@@ -1,4 +1,4 @@
-"""What a run writes, in plain formats; only rank 0 calls any of this.
+"""The files of a run, in plain formats; rank 0 alone calls these functions.
 
 ::
 
@@ -10,7 +10,7 @@
     rounds.jsonl     one object a round
     clients.csv      the last evaluation, client by client
     checkpoints/     the last few, see `checkpoint`
-    fedapm.lock      while it is trained: by whom, see `owner`
+    fedapm.lock      during training: the process that trains, see `run_lock`
     final/           shared.safetensors, client states, digest.txt
     summary.json     best, last and mean of the last ten evaluations
 """
@@ -49,7 +49,7 @@ WRITTEN = (
     "final",
     "summary.json",
 )
-"""What a run writes into its directory, but for the lock."""
+"""Names that a run writes into its directory, besides the lock."""
 
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -57,8 +57,8 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 def new_run_directory(parent: Path, stem: str) -> Path:
     """Make a directory with a name that no other run has, and return it.
 
-    The name has the time and, under a scheduler, the job's number; `mkdir` settles who
-    gets it where two runs start in the same second.
+    The name has the time and, under a scheduler, the job's number; if two runs
+    start in the same second, `mkdir` decides which one gets the name.
     """
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("PBS_JOBID", "")
     name = "-".join(filter(None, [stem, time.strftime("%Y%m%d-%H%M%S"), job]))
@@ -83,8 +83,8 @@ def _check_empty(directory: Path) -> None:
         raise write_error(directory, error) from error
     if names - {owner.FILE}:
         msg = (
-            f"{directory} is not empty; go on with the run in it by --resume, or "
-            "name another --run-dir"
+            f"{directory} is not empty; continue the run in it by --resume, or name "
+            "another --run-dir"
         )
         raise ConfigError(msg)
 
@@ -110,7 +110,7 @@ def own_directory(
     break_lock: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> owner.Owner:
-    """Become the owner of the run directory that the user named.
+    """Lock the run directory that the user named, and return the lock.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def own_directory(
     break_lock
         Whether to take it from a holder that may live on another host.
     tell
-        Called with a sentence where this waits for another job.
+        Called with a sentence if this waits for another job.
 
     Raises
     ------
@@ -133,10 +133,10 @@ def own_directory(
     """
     make_directory(directory)
     if not resume and not (directory / owner.FILE).exists():
-        _check_empty(directory)  # of somebody else: nothing is written there
+        _check_empty(directory)  # another user's folder: nothing is written there
     mine = owner.acquire(directory, break_lock=break_lock, tell=tell)
     try:
-        if not resume:  # another run may have come to its end meanwhile
+        if not resume:  # another run may have ended meanwhile
             _check_empty(directory)
         refuse_links(directory, WRITTEN)
     except BaseException:
@@ -146,7 +146,7 @@ def own_directory(
 
 
 class RunDirectory:
-    """Writes a run's records as they come.
+    """The open directory of a run: records are appended, other files written whole.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class RunDirectory:
         self.directory = directory
         self.owner = mine
         self.last: Record = {}
-        """The last record; all others are in the file alone, so that memory is flat."""
+        """The last record; the others are only in the file, so that memory is flat."""
 
     @property
     def _rounds(self) -> Path:
@@ -172,14 +172,14 @@ class RunDirectory:
         return self.directory / "checkpoints"
 
     def truncate_after(self, round_index: int) -> list[str]:
-        """Take up the records of an interrupted run, up to a round, and drop the rest.
+        """Keep the records of an interrupted run up to a round, and drop the rest.
 
-        Damaged lines, and one that was cut off by a crash, are dropped with them.
+        Damaged lines, and a line that a crash cut off, are dropped as well.
 
         Returns
         -------
         list of str
-            What is damaged or missing up to that round.
+            Sentences on what is damaged or missing up to that round.
 
         Raises
         ------
@@ -227,7 +227,7 @@ class RunDirectory:
             raise write_error(self._rounds, error) from error
 
     def sync(self) -> None:
-        """Wait until all records are on disk, so that no checkpoint is newer than they.
+        """Wait until all records are on disk, so that no checkpoint is newer than them.
 
         Raises
         ------
@@ -240,7 +240,7 @@ class RunDirectory:
             self.owner.check()
         try:
             fsync_path(self._rounds)
-        except FileNotFoundError:  # deleted by somebody: the summary tells of it
+        except FileNotFoundError:  # it was deleted: the summary reports that
             return
         except OSError as error:
             raise write_error(self._rounds, error) from error

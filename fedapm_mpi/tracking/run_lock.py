@@ -1,14 +1,14 @@
 """One owner of a run directory at a time: a lock, held for the life of a run.
 
-The file ``fedapm.lock`` in the run directory names its holder: host, process, job of
-the scheduler, start time. It is locked by ``flock``, so the kernel (or the file
+The file ``fedapm.lock`` in the run directory names its holder: host, process,
+scheduler job, start time. It is locked by ``flock``, so the kernel (or the file
 system's server) releases it when the holder ends, however that happens. Where a file
-system knows no such locks, or they may hold on one host only, the file counts until its
+system has no such locks, or they may hold on one host only, the file counts until its
 holder is proven dead: by its process id and start time on this host, or because the
 scheduler has started the same job again.
 
-The library filelock does not do this: its flock does not name the holder, and it knows
-neither mounts whose locks hold on one host only nor jobs that are started again.
+The library filelock does not do this: its flock does not name the holder, and it does
+not detect mounts whose locks hold on one host only, or jobs that are started again.
 """
 
 import errno
@@ -33,13 +33,13 @@ NO_LOCKS = {
     errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
     errno.EPROTONOSUPPORT,
 }  # fmt: skip
-"""Errors of a file system that knows no locks."""
+"""Errors of a file system without locks."""
 
-REQUEUED = 30.0
-"""Seconds to wait for an earlier start of the same job, which is being ended."""
+REQUEUE_WAIT_SECONDS = 30.0
+"""How long to wait for an earlier start of the same job to end."""
 
 UNWRITTEN_SECONDS = 1.0
-"""Seconds to wait for a holder that has not written its name yet."""
+"""How long to wait for a holder that has not written its name yet."""
 
 
 class LockError(ConfigError):
@@ -55,23 +55,23 @@ class Owner:
         _held.add(self)
 
     def check(self) -> None:
-        """Check that nobody has broken the lock.
+        """Check that no other process has broken the lock.
 
         Raises
         ------
         LockError
-            If somebody has.
+            If one has.
         """
         if self._is_ours():
             return
         msg = (
             f"{self.path.parent} is no longer this run's: its lock was broken or "
-            f"deleted, and now belongs to {Holder.read(self.path) or 'nobody'}"
+            f"deleted, and now belongs to {Holder.read(self.path) or 'no one'}"
         )
         raise LockError(msg)
 
     def release(self) -> None:
-        """Give the directory up; more than once does no harm."""
+        """Release the directory; may be called more than once."""
         with suppress(OSError):
             if self._is_ours():
                 self.path.unlink()
@@ -114,7 +114,7 @@ def acquire(
     break_lock
         Whether to take it from a holder that may live on another host.
     tell
-        Called with a sentence where this waits.
+        Called with a sentence if this waits.
 
     Raises
     ------
@@ -135,7 +135,9 @@ def acquire(
             return found
         past = time.monotonic() - start
         unwritten = found is None and past < UNWRITTEN_SECONDS
-        requeued = found is not None and found.superseded and past < REQUEUED
+        requeued = (
+            found is not None and found.superseded and past < REQUEUE_WAIT_SECONDS
+        )
         if not (unwritten or requeued):
             raise _refusal(directory, found, break_lock=break_lock)
         if requeued and not waiting:
@@ -205,7 +207,7 @@ def _lock(descriptor: int) -> Literal["locked", "held", "none"]:
 
 
 def _proves(path: Path, holder: Holder | None) -> bool:
-    """Return whether it proves the holder dead that its lock can be taken."""
+    """Return whether a lock that can be taken proves that its holder is dead."""
     return (holder is not None and holder.is_here) or locks_reach_other_hosts(path)
 
 
@@ -229,13 +231,13 @@ def _is_path_of(path: Path, descriptor: int) -> bool:
 
 
 def _move_away(path: Path, descriptor: int) -> None:
-    """Delete the lock file, unless it is another than the one that was looked at."""
+    """Delete the lock file, unless another file has taken its place."""
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.rename(aside)
     except FileNotFoundError:
         return
-    if not _is_path_of(aside, descriptor):  # somebody was quicker: it is theirs
+    if not _is_path_of(aside, descriptor):  # another process was faster: it is theirs
         with suppress(OSError):
             os.link(aside, path)
     aside.unlink(missing_ok=True)

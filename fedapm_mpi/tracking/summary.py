@@ -1,4 +1,4 @@
-"""The figures of a whole run, from the records of its rounds."""
+"""The summary of a run, from the records of its rounds."""
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -142,7 +142,7 @@ def partial_counts(summary: Mapping[str, Any], metric: str) -> list[str]:
 
 
 def remarks(summary: Mapping[str, Any], metric: str, clients: int) -> list[str]:
-    """Return what somebody who reads the figures of a finished run must know.
+    """Return sentences that qualify the metrics of a finished run.
 
     Parameters
     ----------
@@ -155,7 +155,9 @@ def remarks(summary: Mapping[str, Any], metric: str, clients: int) -> list[str]:
     """
     found = partial_counts(summary, metric)
     if empty := summary.get("empty_rounds"):
-        found.append(f"nobody took part in {empty:,} of {summary['rounds']:,} rounds")
+        found.append(
+            f"no client took part in {empty:,} of {summary['rounds']:,} rounds"
+        )
     coverage = summary.get("coverage")
     if coverage is not None and coverage < clients:
         never = clients - coverage

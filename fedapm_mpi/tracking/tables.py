@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # tables need no torch
 
 
 def print_parameter_table(rows: Sequence["ParameterInfo"], longest: int = 40) -> None:
-    """Print what is shared and what is personal, with counts."""
+    """Print every parameter with its block, and the size of each block."""
     total = sum(row.size for row in rows if row.block in ("shared", "personal"))
     counts = {
         block: sum(row.size for row in rows if row.block == block)
@@ -35,12 +35,12 @@ def print_parameter_table(rows: Sequence["ParameterInfo"], longest: int = 40) ->
 def print_summary(
     summary: Mapping[str, Any], split: str, metrics: Sequence[str]
 ) -> None:
-    """Print what `summarise_run` made of a run's evaluations.
+    """Print the summary of a run's evaluations.
 
     Parameters
     ----------
     summary
-        Of a run with an evaluation.
+        From `summarize_run`, of a run with an evaluation.
     split
         The part of the clients' samples that was evaluated.
     metrics
@@ -57,7 +57,7 @@ def print_summary(
             "mean",
             "std",
             "worst decile",
-            "its clients",
+            "clients in it",
             f"mean of last {evaluations}",
             "best",
             "round",

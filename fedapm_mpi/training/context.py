@@ -21,7 +21,6 @@ from fedapm_mpi.aggregators.transforms import (
 from fedapm_mpi.algorithms import Algorithm, ClientState, adapt
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.schema import Config, PluginConfig
-from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
@@ -339,7 +338,7 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
 
 
 def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingContext:
-    manifest = first_clients(whole, config.clients)
+    manifest = whole.first_clients(config.clients)
     algorithm = build_algorithm(config.algorithm)
     federation = build_federation(config, manifest, algorithm, comm.size)
     aggregator = build_plugin(aggregators, config.aggregator)

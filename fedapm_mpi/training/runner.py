@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
@@ -53,6 +53,50 @@ def train(
     break_lock: bool = False,
     accept_changed_parts: bool = False,
 ) -> int:
+    """Run an experiment and return the exit code; see `train_run`."""
+    return train_run(
+        comm,
+        config,
+        directory=directory,
+        out=out,
+        resume=resume,
+        progress=progress,
+        stop=stop,
+        break_lock=break_lock,
+        accept_changed_parts=accept_changed_parts,
+    ).exit_code
+
+
+class TrainedRun(NamedTuple):
+    """A run that has finished, or has stopped early."""
+
+    directory: Path
+    """The run directory."""
+
+    digest: str | None
+    """SHA-256 of the state of the server and of every client; the server has it."""
+
+    exit_code: int
+    """0, or 75 if the run was stopped and can be resumed."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rounds are done, or the stop rule was met."""
+        return self.exit_code == 0
+
+
+def train_run(
+    comm: Communicator,
+    config: Config,
+    *,
+    directory: Path | None = None,
+    out: Path = Path("runs"),
+    resume: bool = False,
+    progress: ProgressKind = "auto",
+    stop: PreemptionGuard | None = None,
+    break_lock: bool = False,
+    accept_changed_parts: bool = False,
+) -> TrainedRun:
     """Run an experiment and leave a run directory; a collective call.
 
     Parameters
@@ -78,8 +122,8 @@ def train(
 
     Returns
     -------
-    int
-        0, or 75 if the run was stopped and can go on.
+    TrainedRun
+        Where the run is and how it ended.
     """
     context = open_context(config, comm)
     config = context.config  # threads are a number now
@@ -109,7 +153,7 @@ def _train(
     progress: ProgressKind,
     stop: PreemptionGuard,
     accept_changed_parts: bool,
-) -> int:
+) -> TrainedRun:
     """Train in a directory that is this run's."""
     comm = context.comm
     again = f"fedapm train --resume {recorder.directory}"
@@ -152,7 +196,7 @@ def _train(
     digest, summary = _write_final_state(context, recorder, outcome)
     if comm.rank == SERVER:
         _report_result(context, recorder, outcome, digest, summary, progress)
-    return outcome.exit_code
+    return TrainedRun(recorder.directory, digest, outcome.exit_code)
 
 
 def digest_of(context: TrainingContext, outcome: TrainingResult) -> str | None:

@@ -1,4 +1,4 @@
-"""How many threads fit on the cores that ranks were given; knows no MPI."""
+"""Cores and threads of ranks: how many fit, and where there are too many."""
 
 import os
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 
 
 def available_cores() -> list[int]:
-    """Return the cores that this process may use; none where that is not told."""
+    """Return the cores that this process may use; none if unknown."""
     affinity = getattr(os, "sched_getaffinity", None)
     return sorted(affinity(0)) if affinity else []
 
 
 def max_threads_per_rank(cores: Sequence[Sequence[int]], nodes: Sequence[int]) -> int:
-    """Return the most threads a rank can have without two of them sharing a core.
+    """Return the most threads per rank with which no two threads share a core.
 
     Parameters
     ----------
     cores
-        Those that each rank may use.
+        Cores that each rank may use.
     nodes
         The node of each rank; -1 for one that does not train.
 
@@ -50,14 +50,16 @@ def find_oversubscription(
     threads: Mapping[int, int],
     hosts: Mapping[int, Hashable],
 ) -> list[Oversubscription]:
-    """Return the ranks that are most in each other's way on each host, if any.
+    """Return, per host, the smallest set of oversubscribed ranks.
 
     Parameters
     ----------
     cores
-        Of each rank that trains, those it may use; the others are looked up by these.
-    threads, hosts
-        With how many threads it computes, and where.
+        Cores that each training rank may use, by rank.
+    threads
+        Threads that each rank computes with.
+    hosts
+        Host of each rank.
     """
     found = []
     for host in dict.fromkeys(hosts[rank] for rank in cores):
@@ -81,12 +83,12 @@ def underprovisioned(
 
 
 def notes(ranks: Sequence[Mapping[str, Any]], idle: Collection[int]) -> list[str]:
-    """Return sentences on threads that have to share cores.
+    """Return a note for each kind of rank whose threads must share cores.
 
     Parameters
     ----------
     ranks
-        Of each rank its `rank`, `host`, `cores` and `threads`.
+        `rank`, `host`, `cores` and `threads` of each rank.
     idle
         Ranks that do not train.
     """
@@ -104,11 +106,11 @@ def notes(ranks: Sequence[Mapping[str, Any]], idle: Collection[int]) -> list[str
             f"core(s) of {hosts[first]}: bind no rank to one core (--bind-to none), or "
             "give each as many as it has threads"
         )
-    for crowd in find_oversubscription(cores, threads, hosts):
-        if len(crowd.ranks) > 1:
+    for group in find_oversubscription(cores, threads, hosts):
+        if len(group.ranks) > 1:
             found.append(
-                f"{len(crowd.ranks)} training ranks on {hosts[crowd.ranks[0]]} have "
-                f"{crowd.threads} threads but only {len(crowd.cores)} core(s): start "
+                f"{len(group.ranks)} training ranks on {hosts[group.ranks[0]]} have "
+                f"{group.threads} threads but only {len(group.cores)} core(s): start "
                 "fewer there, or ask for more cores"
             )
     return found

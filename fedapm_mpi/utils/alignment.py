@@ -1,4 +1,4 @@
-"""Where in memory arrays begin: the bits of a matrix product may depend on it."""
+"""Memory alignment of arrays, on which the bits of a matrix product may depend."""
 
 import math
 from typing import Any
@@ -7,22 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIGNMENT = 64
-"""Bytes to whose multiples torch aligns what it allocates."""
+"""Alignment, in bytes, of the memory that torch allocates."""
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """Return a new array that torch can use as it lies."""
+    """Return a new array that torch can use without a copy."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)
     return np.ndarray(shape, dtype, memory, -_address(memory) % ALIGNMENT)
 
 
 def usable(values: NDArray[Any]) -> bool:
-    """Return whether torch can use an array as it lies."""
+    """Return whether torch can use an array without a copy."""
     aligned = _address(values) % ALIGNMENT == 0
     return bool(aligned and values.flags.c_contiguous and values.flags.writeable)
 
 
 def _address(values: NDArray[Any]) -> int:
-    # `ctypes.data` says the same, after importing and making more than it needs.
+    # `ctypes.data` gives the same, but imports and creates more.
     return int(values.__array_interface__["data"][0])

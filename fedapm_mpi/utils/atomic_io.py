@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all.
+"""Files that are written whole or not at all.
 
-Nothing here writes or deletes through a symbolic link: a directory that somebody sent
-could point anywhere.
+Nothing here writes or deletes through a symbolic link: in a directory from someone else
+a link could point anywhere.
 """
 
 import csv
@@ -21,7 +21,7 @@ from fedapm_mpi.errors import ConfigError, FedAPMError
 _FREE_SPACE = "free some space"
 _CHECK_PERMISSIONS = "check the permissions of the folder"
 _MOVE_AWAY = "move away what has this name"
-_PUT_BACK = "put back the folder that was moved or deleted meanwhile"
+_PUT_BACK = "restore the folder, which was moved or deleted meanwhile"
 _CHECK_DISK = "check the file system and its disk or server"
 _REMEDIES = {
     errno.ENOSPC: _FREE_SPACE,
@@ -42,7 +42,7 @@ _REMEDIES = {
 """What a user can do about an error, by its number."""
 
 _ERROR_NUMBER = re.compile(r"(?:errno = |os error )(\d+)")
-"""How HDF5 and safetensors name the system's error."""
+"""How HDF5 and safetensors state the system's error number."""
 
 
 class WriteError(FedAPMError):
@@ -52,8 +52,8 @@ class WriteError(FedAPMError):
 def open_new(path: Path) -> BinaryIO:
     """Open a new file for writing; what was there under its name is removed.
 
-    A link is removed as well, never followed: in a directory that somebody sent, one
-    may have been put where a file is about to be written.
+    A link is removed as well, never followed: in a directory from someone else, one
+    may be where a file is about to be written.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -65,7 +65,7 @@ def open_new(path: Path) -> BinaryIO:
 
 
 def atomic_write(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file beside `path`, flush it to disk and rename it to `path`.
+    """Let `write` make a file next to `path`, flush it to disk, rename it to `path`.
 
     A crash at any moment leaves the old file or the new one, never half of one.
 
@@ -144,7 +144,7 @@ def fsync_path(path: Path) -> None:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; not a link, a pipe (which may block), a device.
+    """Open a regular file for reading; refuse links, pipes (may block) and devices.
 
     Raises
     ------
@@ -224,8 +224,8 @@ def write_error(path: Path, error: Exception) -> WriteError:
     """Return the error to raise where a file cannot be written."""
     reason, remedy = why_not_written(error)
     return WriteError(
-        f"cannot write {path}: {reason}; {remedy} or choose another folder, then go on "
-        "with --resume"
+        f"cannot write {path}: {reason}; {remedy} or choose another folder, then "
+        "continue with --resume"
     )
 
 

@@ -4,7 +4,7 @@ import re
 
 from fedapm_mpi.errors import ConfigError
 
-LIMIT = re.compile(r"(?:(\d+)-)?(\d+(?:\.\d+)?)(?::(\d+))?(?::(\d+))?")
+TIME_LIMIT = re.compile(r"(?:(\d+)-)?(\d+(?:\.\d+)?)(?::(\d+))?(?::(\d+))?")
 
 
 def parse_duration(limit: str) -> float:
@@ -18,7 +18,7 @@ def parse_duration(limit: str) -> float:
     ConfigError
         If it is written otherwise.
     """
-    found = LIMIT.fullmatch(limit.strip())
+    found = TIME_LIMIT.fullmatch(limit.strip())
     if found is None:
         msg = (
             f"{limit!r} is not a time limit; write MINUTES, HOURS:MINUTES:SECONDS or "

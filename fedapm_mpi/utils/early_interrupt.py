@@ -1,19 +1,19 @@
-"""The first moments of the program, in which a Ctrl-C would end in a traceback."""
+"""Ctrl-C while the program is still being imported: a sentence, no traceback."""
 
 import os
 import sys
 
 INTERRUPTED = 130
-"""Exit code after a SIGINT that left nothing to go on with: 128 and its number."""
+"""Exit code after a SIGINT without a checkpoint to resume: 128 plus its number."""
 
 PROGRAMS = ("fedapm", "__main__.py", "-m")
 """What ``sys.argv[0]`` ends in where this package is the program."""
 
 
 def watch() -> None:
-    """Let an interrupt that nobody handles end the program with a sentence.
+    """Let an unhandled interrupt end the program with a sentence.
 
-    Nothing is done where another program imports this package.
+    This does nothing where another program imports this package.
     """
     if os.path.basename(sys.argv[0] if sys.argv else "") not in PROGRAMS:  # noqa: PTH119
         return

@@ -1,4 +1,4 @@
-"""What the mount table says of a file system's locks."""
+"""Whether a file system's locks reach other hosts, from the mount table."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ UNESCAPED = {r"\040": " ", r"\011": "\t", r"\012": "\n", r"\134": "\\"}
 
 
 def locks_reach_other_hosts(path: Path) -> bool:
-    """Return whether a lock on a file is seen by every host that sees the file.
+    """Return whether every host that sees a file also sees locks on it.
 
-    So it is on a disk of this host, and on network file systems whose server keeps the
-    locks.
+    This holds for a disk of this host, and for network file systems whose server keeps
+    the locks.
     """
     kind, options = _mount(path)
     if kind.startswith("nfs"):

@@ -5,6 +5,6 @@ from collections.abc import Iterable
 
 
 def handled_signals(numbers: Iterable[int]) -> list[int]:
-    """Return the signals to handle: SIGHUP only where nohup does not ignore it."""
+    """Return the signals to handle: SIGHUP only if nohup does not ignore it."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [n for n in numbers if not (ignored and n == signal.SIGHUP)]

@@ -1,4 +1,4 @@
-"""JSON that is read strictly, and files of it that carry a checksum of themselves."""
+"""Strict reading of JSON, and JSON files with a checksum of their own content."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.utils.text import format_value
 
 CHECKSUM = "checksum"
-"""The last key of a sealed file: the SHA-256 of all that stands before its line."""
+"""Last key of a sealed file: the SHA-256 of everything before its line."""
 
 MAX_INTEGER = sys.float_info.max
 
@@ -24,7 +24,7 @@ _LAST_LINE = re.compile(rb'\n"checksum": "([0-9a-f]{64})"\n\}\n\Z')
 
 
 def encode(tree: Mapping[str, Any]) -> bytes:
-    """Return a sealed JSON object, one line for each key: fit to be read by eye."""
+    """Return a sealed JSON object, one line for each key: readable by eye."""
     lines = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in tree.items())
     body = ("{\n" + ",\n".join(lines) + ",\n").encode()
     return body + f'"{CHECKSUM}": "{sha256(body).hexdigest()}"\n}}\n'.encode()
@@ -36,7 +36,7 @@ def decode(raw: bytes) -> tuple[dict[str, Any], bool]:
     Returns
     -------
     dict
-        What stands in it, without the checksum.
+        The content, without the checksum.
     bool
         Whether it is sealed.
 
@@ -71,9 +71,9 @@ def decode(raw: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def check_plain(value: Any, depth: int = 0) -> None:
-    """Raise `ValueError` for what cannot be sent, shown or written again.
+    """Raise `ValueError` for values that cannot be sent, shown or written again.
 
-    That is what is nested too deeply, or has text that UTF-8 cannot hold.
+    These are values that are nested too deeply, or texts that UTF-8 cannot encode.
     """
     if depth > MAX_DEPTH:
         msg = f"it is nested more than {MAX_DEPTH} levels deep"

@@ -1,9 +1,9 @@
-"""The terminal, or what stands in its place: a pipe, a file, nothing at all.
+"""Standard output and error: a terminal, a pipe, a file, or nothing at all.
 
-A run is worth more than its output. `protected` puts streams in the place of
-`sys.stdout` and `sys.stderr` that never raise: a character that the encoding lacks is
-replaced by one that looks like it, and once a stream cannot be written, because its
-reader has gone or the disk is full, what follows is dropped.
+A run must not end because its output cannot be written. `protected` replaces
+`sys.stdout` and `sys.stderr` by streams that never raise: a character that the encoding
+lacks is replaced by one that looks like it, and once a write has failed, because the
+reader has gone or the disk is full, all further text is dropped.
 """
 
 import codecs
@@ -16,6 +16,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -31,15 +32,15 @@ LOOK_ALIKES = {
     "Σ": "sum", "τ": "tau", "ᵢ": "_i", "⁻": "^-", "\u00a0": " ",
     **dict.fromkeys("─━╸╺", "-"), **dict.fromkeys("│┃", "|"),
 }  # fmt: skip
-"""What stands for a character that an output's encoding does not have."""
+"""Replacements for characters that an output's encoding does not have."""
 
-PATIENCE = 5.0
-"""Seconds that a pipe which does not block may be full, until text is dropped."""
+FULL_PIPE_SECONDS = 5.0
+"""How long a non-blocking pipe may be full before text is dropped."""
 
 BLOCK_BYTES = 2**13
-"""Characters of a line that are kept at most until its end comes."""
+"""Characters of an unfinished line that are buffered at most."""
 
-DIRECTIONS = frozenset(
+BIDI_CONTROLS = frozenset(
     "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
 """Characters that change the direction of the text around them."""
@@ -59,88 +60,88 @@ def _replaced(char: str) -> str:
 
 
 LOOK_ALIKE = "fedapm.look_alike"
-"""How errors of encoding are handled, by the name that `codecs` knows."""
+"""Name underlying which `codecs` knows the handler of encoding errors."""
 
 codecs.register_error(LOOK_ALIKE, _look_alike)
 
 
-class Outlet:
-    """A descriptor that is written to, though a pipe behind it may be full."""
+class DescriptorWriter:
+    """Writes to a descriptor, which may be a non-blocking pipe that is full."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._patience = PATIENCE
+        self._seconds_left = FULL_PIPE_SECONDS
 
-    def put(self, data: bytes) -> None:
-        """Write all of it; drop what a pipe that does not block has no room for."""
+    def write(self, data: bytes) -> None:
+        """Write the data; drop what a full non-blocking pipe does not take in time."""
         while data:
             try:
                 data = data[os.write(self.number, data) :]
-                self._patience = PATIENCE
+                self._seconds_left = FULL_PIPE_SECONDS
             except BlockingIOError:
                 if not self._ready():
                     return
 
     def _ready(self) -> bool:
-        """Wait until a pipe has room; at once give up where one has kept us waiting."""
+        """Wait until a pipe has room; do not wait again for one that timed out."""
         begin = time.monotonic()
-        found = select.select([], [self.number], [], self._patience)[1]
+        found = select.select([], [self.number], [], self._seconds_left)[1]
         if not found:
-            self._patience = 0.0
-        elif time.monotonic() - begin < 0.001:  # room for less than was to be written
+            self._seconds_left = 0.0
+        elif time.monotonic() - begin < 0.001:  # there is room, but too little
             time.sleep(0.001)
         return bool(found)
 
 
 class Stream(io.TextIOBase):
-    """A text stream that never raises because it cannot be written.
+    """A text stream whose writes never raise.
 
     Parameters
     ----------
-    under
+    underlying
         The stream to write to; `None` where the process was started without one.
     """
 
     encoding: str = "utf-8"
 
-    def __init__(self, under: TextIO | None) -> None:
+    def __init__(self, underlying: TextIO | None) -> None:
         super().__init__()
-        self.under = under
+        self.underlying = underlying
         self.error: Exception | None = None
-        """Why nothing more is written, once that is so."""
-        self.told = False
-        """Whether somebody has been told so."""
+        """The first write that failed, after which nothing more is written."""
+        self.error_reported = False
+        """Whether a note has said so."""
         self._pending = ""
-        self._outlet: Outlet | None = None
-        if under is None:
+        self._descriptor: DescriptorWriter | None = None
+        if underlying is None:
             return
         with suppress(LookupError, TypeError, AttributeError, ValueError):
-            self.encoding = codecs.lookup(under.encoding).name
-        if isinstance(under, io.TextIOWrapper):
+            self.encoding = codecs.lookup(underlying.encoding).name
+        if isinstance(underlying, io.TextIOWrapper):
             with suppress(OSError, ValueError):
-                under.flush()
-                self._outlet = Outlet(under.fileno())
+                underlying.flush()
+                self._descriptor = DescriptorWriter(underlying.fileno())
         self._encode = codecs.getincrementalencoder(self.encoding)(LOOK_ALIKE).encode
 
     def writable(self) -> bool:
-        """Return True: what cannot be written is dropped."""
+        """Return True: text that cannot be written is dropped."""
         return True
 
     def isatty(self) -> bool:
-        """Return whether a terminal is written to."""
+        """Return whether the stream is a terminal."""
         with suppress(OSError, ValueError, AttributeError):
-            return self.under is not None and self.under.isatty()
+            return self.underlying is not None and self.underlying.isatty()
         return False
 
     def fileno(self) -> int:
-        """Return the descriptor below, where there is one."""
-        if self.under is None:
-            msg = "there is no stream below"
+        """Return the descriptor of the underlying stream."""
+        if self.underlying is None:
+            msg = "there is no underlying stream"
             raise io.UnsupportedOperation(msg)
-        return self.under.fileno()
+        return self.underlying.fileno()
 
     def write(self, text: str) -> int:
-        """Take up text, and write it once a line is complete."""
+        """Buffer text, and write it once a line is complete."""
         if self.error is None:
             self._pending += text
             if "\n" in text or len(self._pending) > BLOCK_BYTES:
@@ -148,7 +149,7 @@ class Stream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Write what was taken up; if that fails, drop it and all that follows."""
+        """Write the buffered text; after a failure, drop it and all further text."""
         text, self._pending = self._pending, ""
         if not text or self.error is not None:
             return
@@ -158,27 +159,40 @@ class Stream(io.TextIOBase):
             self.error = error
 
     def close(self) -> None:
-        """Flush, and leave the stream below open."""
+        """Flush, and leave the underlying stream open."""
         self.flush()
 
     def __getattr__(self, name: str) -> Any:
-        """Return what this class does not have, such as ``buffer``, from below."""
-        return getattr(self.__dict__.get("under"), name)
+        """Return an attribute of the underlying stream, such as ``buffer``."""
+        return getattr(self.__dict__.get("underlying"), name)
 
     def _put(self, text: str) -> None:
-        if self.under is None:
+        if self.underlying is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        if self._outlet is None:
+        if self._descriptor is None:
             data = text.encode(self.encoding, LOOK_ALIKE)
-            self.under.write(data.decode(self.encoding))
-            self.under.flush()
+            self.underlying.write(data.decode(self.encoding))
+            self.underlying.flush()
             return
-        self._outlet.put(self._encode(text))
+        self._descriptor.write(self._encode(text))
+
+
+_silenced: ContextVar[bool] = ContextVar("silenced", default=False)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Drop what this package prints on standard output; errors are still printed."""
+    token = _silenced.set(True)
+    try:
+        yield
+    finally:
+        _silenced.reset(token)
 
 
 def stdout() -> Stream:
     """Return standard output as a stream that never raises."""
-    return _stream(sys.stdout)
+    return Stream(None) if _silenced.get() else _stream(sys.stdout)
 
 
 def stderr() -> Stream:
@@ -194,7 +208,7 @@ def print_error(text: str) -> None:
 
 
 def echo(text: str) -> None:
-    """Print a line in one write, so that no other output can come into it.
+    """Print a line in one write, so that other output cannot interrupt it.
 
     It never fails: an output that cannot be written does not end a run.
     """
@@ -206,7 +220,7 @@ def echo(text: str) -> None:
 def print_table(
     title: str, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """Print a table; its first column is left-aligned, the others right."""
+    """Print a table; its first column is left-aligned, the others are right-aligned."""
     from rich.table import Table  # not on ranks that only train
     from rich.text import Text
 
@@ -223,27 +237,27 @@ def print_table(
 
 
 def report_lost_output() -> None:
-    """Say once, on standard error, that standard output is no longer written."""
+    """Report once, on standard error, that standard output cannot be written."""
     out, err = _protected[-1] if _protected else (None, None)
-    if out is None or err is None or out.error is None or out.told:
+    if out is None or err is None or out.error is None or out.error_reported:
         return
-    out.told = True
+    out.error_reported = True
     reason = getattr(out.error, "strerror", None) or out.error
     err.write(
-        f"fedapm: note: cannot write to standard output ({reason}); the run goes on "
-        "without it\n"
+        f"fedapm: note: cannot write to standard output ({reason}); the run "
+        "continues without it\n"
     )
     err.flush()
 
 
 _protected: list[tuple[Stream, Stream]] = []
-"""The streams in place of standard output and error, of the calls under way."""
+"""The replaced standard output and error of each `protected` block."""
 
 
 @contextmanager
 def protected() -> Iterator[Stream]:
-    """Let nothing that is written below end the process; give standard output."""
-    _occupy_descriptors()
+    """Replace the standard streams by ones that never raise; yield standard output."""
+    _open_closed_descriptors()
     before = sys.stdout, sys.stderr
     out, err = Stream(before[0]), Stream(before[1])
     sys.stdout, sys.stderr = out, err
@@ -258,27 +272,23 @@ def protected() -> Iterator[Stream]:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    r"""Return text with control characters as escapes, so that a terminal shows them.
+    r"""Return text with its control characters escaped.
 
-    A client's name or a path may hold anything, an escape sequence that clears the
-    screen included. With `lines`, line breaks and tabs stay.
+    A client's name or a path may contain anything, such as an escape sequence that
+    clears the screen. With `lines`, line breaks and tabs are kept.
     """
     if text.isprintable():
         return text
     kept = "\n\t" if lines else ""
     return "".join(
-        char if char in kept or not _controls(char) else _escaped(char) for char in text
+        char if char in kept or not _is_control(char) else _escaped(char)
+        for char in text
     )
 
 
-def short(text: str, width: int = 40) -> str:
-    """Return text of at most `width` characters, cut where it is longer."""
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _controls(char: str) -> bool:
+def _is_control(char: str) -> bool:
     control = unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
-    return control or char in DIRECTIONS
+    return control or char in BIDI_CONTROLS
 
 
 def _escaped(char: str) -> str:
@@ -289,15 +299,15 @@ def _stream(current: TextIO | None) -> Stream:
     return current if isinstance(current, Stream) else Stream(current)
 
 
-def _occupy_descriptors() -> None:
-    """Open the standard descriptors that are closed, to nowhere.
+def _open_closed_descriptors() -> None:
+    """Open standard descriptors that are closed to the null device.
 
-    The next file that is opened would take such a number, and what a library writes to
-    its standard error would go into a shard or a checkpoint.
+    Otherwise the next file that is opened would get such a number, and what a library
+    writes to its standard error would go into a shard or a checkpoint.
     """
     with suppress(OSError):
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-            os.set_inheritable(number, True)  # as all that a launcher gets
+            os.set_inheritable(number, True)  # as the others are
         os.close(number)
 
 

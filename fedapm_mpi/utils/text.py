@@ -1,4 +1,4 @@
-"""What a person wrote, cut to a length that fits into a message."""
+"""Texts and values, shortened to a length that fits into a message or a table."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,21 +9,29 @@ MAX_LENGTH = 80
 """Characters of a value in a message."""
 
 MAX_LINE_LENGTH = 200
-"""Characters of what somebody else's code says."""
+"""Characters of a text from other code, such as an exception's."""
 
 MAX_ITEMS = 20
 """Sentences in a message."""
 
+MAX_CELL_LENGTH = 40
+"""Characters of a name in a table or a figure."""
+
 
 def truncate(text: str, longest: int = MAX_LENGTH) -> str:
-    """Return a text, or its beginning and its length where it is longer."""
+    """Return a text, or, if it is too long, its beginning and its length."""
     if len(text) <= longest:
         return text
     return f"{text[:longest]}… ({len(text)} characters)"
 
 
+def shorten(text: str, longest: int = MAX_CELL_LENGTH) -> str:
+    """Return a text of at most `longest` characters, with an ellipsis if it is cut."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 def one_line(text: str, longest: int = MAX_LINE_LENGTH) -> str:
-    """Return a text of any kind on one line without control characters, cut."""
+    """Return a text on one line, without control characters, truncated."""
     line = printable(" ".join(text[: 4 * longest].split()))
     if len(text) <= 4 * longest and len(line) <= longest:
         return line
@@ -31,7 +39,7 @@ def one_line(text: str, longest: int = MAX_LINE_LENGTH) -> str:
 
 
 def format_value(value: Any, longest: int = MAX_LENGTH) -> str:
-    """Return a value as a configuration has it, quoted and cut."""
+    """Return a value as a configuration writes it, quoted and truncated."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -44,7 +52,7 @@ def format_value(value: Any, longest: int = MAX_LENGTH) -> str:
 
 
 def format_some(values: Iterable[Any], most: int = 8, longest: int = 60) -> str:
-    """Return values in a row, each cut; of many only the first."""
+    """Return values separated by commas, each truncated; of many only the first."""
     every = list(values)
     few = ", ".join(truncate(str(value), longest) for value in every[:most])
     more = len(every) - most
@@ -52,9 +60,9 @@ def format_some(values: Iterable[Any], most: int = 8, longest: int = 60) -> str:
 
 
 def format_list(sentences: Iterable[str], most: int = MAX_ITEMS) -> str:
-    """Return sentences one a line and indented; of many only the first."""
+    """Return sentences, one indented line each; of many only the first."""
     every = list(sentences)
-    told = [f"  {text}" for text in every[:most]]
+    lines = [f"  {text}" for text in every[:most]]
     if len(every) > most:
-        told.append(f"  and {len(every) - most} more")
-    return "\n".join(told)
+        lines.append(f"  and {len(every) - most} more")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Where a round's wall time goes."""
+"""Timers of a round and its phases."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -237,7 +237,7 @@ def test_flipped_bits_that_a_diagnostic_reads(done):
         ("not-a-mapping", 2, "list.yaml must hold keys and values, not a list"),
         ("not-yaml", 2, "broken.yaml is not valid YAML"),
         ("override", 2, "override 'rounds' is not of the form key=value"),
-        ("not-empty", 2, "is not empty; go on with the run in it by --resume"),
+        ("not-empty", 2, "is not empty; continue the run in it by --resume"),
         ("below-a-file", 70, "thesis.txt"),
         ("two-runs", 2, "name two runs"),
     ],

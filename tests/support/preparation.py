@@ -3,7 +3,8 @@
 from fedapm_mpi.cli import prepare as prepare_command
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.comm import Serial
-from fedapm_mpi.data.reader import ShardReader, read_manifest, verify_checksums
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader, verify_checksums
 
 N = 120
 """Samples of the source `origin`."""

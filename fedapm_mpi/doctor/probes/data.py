@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.schema import PluginConfig
-from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.hdf5 import open_with_locks
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, ShardFile, read_manifest
 from fedapm_mpi.data.reader import ShardReader
@@ -61,7 +60,7 @@ def probe(
     nodes = comm.nodes()
     error: FedAPMError | None = None
     try:
-        manifest = first_clients(whole, clients)
+        manifest = whole.first_clients(clients)
         host_of = place(placement, manifest, comm.size)
     except FedAPMError as caught:
         error = caught

@@ -5,10 +5,12 @@ multimodal experiments.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from fedapm_mpi.models.base import check_rate, check_sizes
 from fedapm_mpi.models.layers.padding import blank
 
 PADDING_SCORE = -1e5
@@ -71,30 +73,69 @@ class FuseBase(nn.Module):
         return (self.weights(x, inside) @ x).flatten(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FusionOptions:
+    """Options that FedAPM's multimodal models have in common, checked.
+
+    Parameters
+    ----------
+    model
+        Name of the model, for messages.
+    hidden
+        Size of a token.
+    heads
+        Heads of the attention.
+    attention
+        Width of the layer that scores tokens.
+    classifier
+        Width of the layer before the logits.
+    dropout
+        Rate of dropout in encoders and classifier, in [0, 1).
+    filters
+        Channels of the first convolution of an encoder; for models that have one.
+
+    Raises
+    ------
+    ConfigError
+        If a size is below 1, or the rate is not in [0, 1).
+    """
+
+    model: str
+    hidden: int
+    heads: int
+    attention: int
+    classifier: int
+    dropout: float
+    filters: int = 1
+
+    def __post_init__(self) -> None:
+        check_sizes(
+            self.model,
+            filters=self.filters,
+            hidden=self.hidden,
+            heads=self.heads,
+            attention=self.attention,
+            classifier=self.classifier,
+        )
+        check_rate(self.model, dropout=self.dropout)
+
+
 class Fused(nn.Module):
-    """What FedAPM's multimodal models have in common: they fuse tokens and classify.
+    """Base of FedAPM's multimodal models: it fuses tokens and classifies.
 
     A model adds its encoders first, so that these come first among its parameters, then
     calls `add_head`.
     """
 
-    def add_head(
-        self,
-        num_classes: int,
-        *,
-        hidden: int,
-        heads: int,
-        attention: int,
-        classifier: int,
-        dropout: float,
-    ) -> None:
-        """Add ``fuse_att`` for tokens of size `hidden`, and ``classifier``."""
-        self.fuse_att = FuseBase(hidden, heads, attention)
+    def add_head(self, num_classes: int, options: FusionOptions) -> None:
+        """Add ``fuse_att`` and ``classifier``, which give `num_classes` logits."""
+        hidden, heads = options.hidden, options.heads
+        self.fuse_att = FuseBase(hidden, heads, options.attention)
         self.classifier = nn.Sequential(
-            nn.Linear(heads * hidden, classifier),
+            nn.Linear(heads * hidden, options.classifier),
             nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(classifier, num_classes),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.classifier, num_classes),
         )
 
     def logits(

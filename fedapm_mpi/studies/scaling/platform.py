@@ -2,34 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
-
-from annotated_types import Ge, Gt
 
 from fedapm_mpi.config import loader as configfile
-from fedapm_mpi.config.schema import STRICT, PositiveInt
+from fedapm_mpi.utils.types import NonNegativeFloat, PositiveFloat, PositiveInt, strict
 
 MAX_RANKS = 100_000_000
 """Maximum number of ranks, and of clients; each takes some bytes."""
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Platform:
     """Nodes and the network between them."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     nodes: PositiveInt
     ranks_per_node: PositiveInt
     """With the server, on the first node."""
 
-    latency_us: Annotated[float, Ge(0)]
+    latency_us: NonNegativeFloat
     """Microseconds from one rank to another."""
 
-    bandwidth_GBps: Annotated[float, Gt(0)]
+    bandwidth_GBps: PositiveFloat
     """10^9 bytes per second that a rank sends."""
 
-    core_speed: Annotated[float, Gt(0)] = 1.0
+    core_speed: PositiveFloat = 1.0
     """Speed of a core, relative to the measured machine's."""
 
     clients: PositiveInt | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.analysis.plots import COLOURS, STYLE, pyplot, save
+from fedapm_mpi.analysis.plots import COLORS, STYLE, pyplot, save
 from fedapm_mpi.studies.scaling.measurements import PHASES
 from fedapm_mpi.studies.scaling.predict import Prediction
 from fedapm_mpi.studies.scaling.speedup import Band
@@ -25,7 +25,7 @@ def draw_speed_up(rows: Sequence[Row], stem: Path) -> list[Path]:
         ranks = sorted({row.client_ranks for row in rows if row.kind in kinds})
         left.plot(ranks, ranks, color="#999999", linestyle="--", label="ideal")
         right.axhline(1, color="#999999", linestyle="--")
-        for colour, kind in zip(COLOURS, kinds, strict=False):
+        for colour, kind in zip(COLORS, kinds, strict=False):
             found = [row for row in rows if row.kind == kind and row.scaled]
             places = [row.client_ranks for row in found]
             speeds = [row.scaled.speed_up for row in found if row.scaled]
@@ -122,22 +122,22 @@ def _curve(
     measured = [row.client_ranks for row in rows]
     places = [one.client_ranks for one in found]
     lows, highs = [one.low for one in found], [one.high for one in found]
-    ax.fill_between(places, lows, highs, color=COLOURS[0], alpha=0.2)
+    ax.fill_between(places, lows, highs, color=COLORS[0], alpha=0.2)
     ax.plot(
         places,
         [one.seconds for one in found],
-        color=COLOURS[0],
+        color=COLORS[0],
         label="model, one core per rank",
     )
     ax.plot(
         measured,
         [row.seconds.mean for row in rows],
-        color=COLOURS[1],
+        color=COLORS[1],
         marker="o",
         linestyle="none",
         label="measured",
     )
-    marks = {"marker": "x", "linestyle": "none", "color": COLOURS[6], "zorder": 3}
+    marks = {"marker": "x", "linestyle": "none", "color": COLORS[6], "zorder": 3}
     ax.plot(measured, fits, label="model, cores as measured", **marks)
     ax.set(xscale="log", yscale="log", xlabel="client ranks")
     for axis in (ax.xaxis, ax.yaxis):
@@ -153,7 +153,7 @@ def stack(
     """Draw stacked bars."""
     ax.set_axisbelow(True)
     base = [0.0] * len(names)
-    for colour, (name, values) in zip(COLOURS, parts.items(), strict=False):
+    for colour, (name, values) in zip(COLORS, parts.items(), strict=False):
         label = name if labelled else None
         ax.bar(names, values, bottom=base, label=label, color=colour)
         base = [low + value for low, value in zip(base, values, strict=True)]

@@ -5,24 +5,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
-
-from annotated_types import Ge
+from typing import Any
 
 from fedapm_mpi.config import loader as configfile
 from fedapm_mpi.config.overrides import expand_dotted, merge
 from fedapm_mpi.config.renamed_keys import with_new_names
-from fedapm_mpi.config.schema import STRICT, PositiveInt
+from fedapm_mpi.utils.types import NonNegativeInt, PositiveInt, strict
 
 MAX_POINTS = 10_000
 """Maximum number of runs of a study; each is checked before the first."""
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Strong:
     """Increasing numbers of ranks for the same clients."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     client_ranks: list[PositiveInt]
     """Numbers of ranks that train; the server is an additional rank."""
@@ -31,11 +28,10 @@ class Strong:
         check_distinct("client_ranks", self.client_ranks)
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Weak:
     """The same number of clients per rank on each number of ranks."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     client_ranks: list[PositiveInt]
     clients_per_rank: PositiveInt
@@ -44,11 +40,10 @@ class Weak:
         check_distinct("client_ranks", self.client_ranks)
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """Several values of one key of the experiment, such as the width of a layer."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     client_ranks: PositiveInt
     key: str
@@ -60,11 +55,10 @@ class Size:
         check_distinct("values", self.values)
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A scaling study."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     config: str | dict[str, Any]
     """File of the experiment, relative to the study's; or the experiment itself."""
@@ -79,7 +73,7 @@ class Study:
     repetitions: PositiveInt = 3
     """Runs of each point; all points run once, then all of them again."""
 
-    warmup_rounds: Annotated[int, Ge(0)] = 2
+    warmup_rounds: NonNegativeInt = 2
     """First rounds of a run that are excluded from the metrics."""
 
     cpus_per_rank: PositiveInt = 1

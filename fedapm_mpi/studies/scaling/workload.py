@@ -8,7 +8,6 @@ import numpy as np
 
 from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.config.schema import Config
-from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.builder import build_plugin
@@ -45,7 +44,7 @@ def samples_of(measured: Sequence[Measurements]) -> list[Sample]:
 
 def workload_of(config: Config) -> Workload:
     """Return the clients' costs and placement, from configuration and data set."""
-    manifest = first_clients(read_manifest(config.data), config.clients)
+    manifest = read_manifest(config.data).first_clients(config.clients)
     algorithm = build_algorithm(config.algorithm)
     federation = build_federation(config, manifest, algorithm, size=1)
     aggregator = build_plugin(aggregators, config.aggregator)

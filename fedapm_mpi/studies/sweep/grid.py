@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import read_as, read_yaml, validate_merged
 from fedapm_mpi.config.overrides import expand_dotted
-from fedapm_mpi.config.schema import STRICT
 from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.training.identity import identity_of, identity_then
 from fedapm_mpi.utils.atomic_io import write_text
 from fedapm_mpi.utils.text import format_list, truncate
+from fedapm_mpi.utils.types import strict
 
 MAX_CELLS = 10_000
 """Cells that a sweep may have; each is a run, and is checked before the first."""
@@ -26,11 +26,10 @@ MAX_NAME_LENGTH = 100
 """Characters of a cell's name; file systems allow 255."""
 
 
+@strict
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """What a ``sweep.yaml`` says."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     config: str
     """The configuration, a path that counts from the sweep's file."""

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.data import reader as shards
-from fedapm_mpi.data.reader import Column, Manifest, Table, column, write_dataset
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.data import writer
+from fedapm_mpi.data.manifest import Manifest
+from fedapm_mpi.data.table import Column, Table, column, label_counts
+from fedapm_mpi.data.writer import write_dataset
 
 CLASSES = ("left", "right", "up")
 FEATURES = 6
@@ -152,13 +155,14 @@ def _without_training_samples(
     """Write again what `write_dataset` refuses, as another writer of shards might."""
     train = [r[:0] if i in untrained else r for i, r in enumerate(splits["train"])]
     counts = manifest.counts | {"train": np.array([len(r) for r in train])}
-    found = manifest.label_counts | {"train": shards.label_counts(table, train)}
+    found = manifest.label_counts | {"train": label_counts(table, train)}
     changed = replace(manifest, counts=counts, label_counts=found)
-    shards._write_all(
+    return writer._write_all(
         Path(manifest.directory),
         table,
         splits | {"train": train},
         [file.clients for file in manifest.files],
         changed,
+        None,
+        Serial(),
     )
-    return shards.read_manifest(manifest.directory)

@@ -229,7 +229,7 @@ def test_a_linear_rate_that_ends_in_zeros_is_not_finite():
         ([1, None, math.nan], None, "1 of 3 rounds were measured"),
         (0.9 ** T[:7], None, "only 7 rounds"),
         (1 / (T[:7] + 1.0), "estimate", "only 7 rounds"),
-        (np.ones(50), None, "does not change"),
+        (np.ones(50), None, "do not change"),
         (noisy(np.ones(50)), None, "has not halved"),
         (1.1**T, None, "has not halved"),
         (9 - T[:40] / 8, "estimate", "not slowed down enough"),

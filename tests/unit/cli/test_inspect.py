@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from fedapm_mpi.cli import inspect as inspect_command
-from fedapm_mpi.data.reader import read_manifest
+from fedapm_mpi.data.manifest import read_manifest
 from tests.support.preparation import command, prepare
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from data_prep.pipeline import plan
 from fedapm_mpi.cli import prepare as prepare_command
-from fedapm_mpi.data.reader import read_manifest
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError
 from tests.support.preparation import command, prepare
 

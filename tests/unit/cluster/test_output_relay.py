@@ -56,7 +56,7 @@ def test_writes_that_fail_end_nothing(kind):
     told = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 7
     assert told.startswith("fedapm: note: cannot write output (")
-    assert told.endswith("); the run goes on without it\n")
+    assert told.endswith("); the run continues without it\n")
 
 
 def test_files_are_written_without_anybody_in_between(tmp_path):
@@ -67,7 +67,7 @@ def test_files_are_written_without_anybody_in_between(tmp_path):
 
 
 def test_a_pump_does_not_wait_for_a_full_pipe_for_ever(monkeypatch):
-    monkeypatch.setattr(terminal, "PATIENCE", 0.2)
+    monkeypatch.setattr(terminal, "FULL_PIPE_SECONDS", 0.2)
     full, target = os.pipe()
     os.set_blocking(target, False)
     with contextlib.suppress(BlockingIOError):

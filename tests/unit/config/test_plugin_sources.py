@@ -1,6 +1,6 @@
 """Which sources belong to a user's own part."""
 
-from fedapm_mpi.config import plugin_sources as ownsources
+from fedapm_mpi.config import plugin_sources
 from tests.support.own_files import PLAIN, here, write  # noqa: F401
 
 
@@ -15,7 +15,7 @@ def test_what_belongs_to_a_part(here):  # noqa: F811
 
     write("pack/part.py", PLAIN + "import pack.inner as i\n")
     models.get("pack.part:plain")
-    found = ownsources.hashes({"model": {"name": "pack.part:plain"}})
+    found = plugin_sources.hashes({"model": {"name": "pack.part:plain"}})
     assert sorted(found) == [
         "beside_pack.py",
         "pack/__init__.py",
@@ -27,7 +27,7 @@ def test_what_belongs_to_a_part(here):  # noqa: F811
     models.get("math:sqrt")
     models.get("json:loads")
     models.get("builtins:dict")
-    found = ownsources.hashes(
+    found = plugin_sources.hashes(
         {"model": "math:sqrt", "algorithm": "json:loads", "placement": "builtins:dict"}
     )
     assert found["builtins"].startswith("built into Python 3.")

@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from fedapm_mpi.data.reader import (
-    Table,
-    column,
-    write_dataset,
-)
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 
 N, M = 60, 5
 

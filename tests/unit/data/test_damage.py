@@ -13,7 +13,9 @@ import pytest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
-from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.training.runner import train
 from tests.support.data.resealing import make_old, reseal

@@ -9,8 +9,9 @@ import pytest
 
 from data_prep.pipeline import plan, prepare
 from data_prep.writer import Sample, write_samples
+from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import InputSpec, read_manifest
-from fedapm_mpi.data.reader import Compression, ShardReader
+from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.table import Table, cast_storage, column
 from fedapm_mpi.data.verify import find_duplicates, join, verify
 from fedapm_mpi.errors import ConfigError, DataError

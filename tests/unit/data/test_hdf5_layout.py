@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from fedapm_mpi.data.manifest import MANIFEST, read_manifest
-from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from tests.support.data.resealing import reseal
 

@@ -10,7 +10,9 @@ import pytest
 
 from fedapm_mpi.cli.inspect import client_table, overview
 from fedapm_mpi.data.manifest import MANIFEST, read_manifest
-from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils import strict_json as strictjson
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fedapm_mpi.data.manifest import MANIFEST, read_manifest
-from fedapm_mpi.data.reader import Table, column, write_dataset
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils import strict_json as strictjson
 

@@ -15,16 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedapm_mpi.data import table as tables
-from fedapm_mpi.data.manifest import MANIFEST, InputSpec
-from fedapm_mpi.data.reader import (
-    ShardReader,
-    Table,
-    column,
-    read_manifest,
-    verify_checksums,
-    write_dataset,
-)
-from fedapm_mpi.data.table import shard_ranges
+from fedapm_mpi.data.manifest import MANIFEST, InputSpec, read_manifest
+from fedapm_mpi.data.reader import ShardReader, verify_checksums
+from fedapm_mpi.data.table import Table, column, shard_ranges
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from tests.support.data.resealing import reseal
 
@@ -369,7 +363,8 @@ def test_a_shard_that_is_open_when_python_ends(toy):
     """HDF5 closes it after the interpreter, whose reader it must not call then."""
     program = (
         "import ctypes, sys\n"
-        "from fedapm_mpi.data.reader import ShardReader, read_manifest\n"
+        "from fedapm_mpi.data.manifest import read_manifest\n"
+        "from fedapm_mpi.data.reader import ShardReader\n"
         "reader = ShardReader(read_manifest(sys.argv[1]))\n"
         "print(len(reader.read(0, 'train').labels))\n"
         "for kept in (reader, *reader._open.values()):\n"

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from fedapm_mpi.data.manifest import read_manifest
-from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.staging import stage_shards
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.atomic_io import file_sha256
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from data_prep.pipeline import plan, prepare
 from fedapm_mpi.cli import verify as verify_command
 from fedapm_mpi.data.manifest import MANIFEST, encode_manifest, read_manifest
-from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.data.verify import find_duplicates, join, verify
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from tests.support.data.resealing import make_old, reseal
 from tests.support.preparation import command

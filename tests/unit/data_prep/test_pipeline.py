@@ -9,7 +9,7 @@ import pytest
 from data_prep import pipeline
 from data_prep.pipeline import Settings, plan
 from fedapm_mpi.cli import download as download_command
-from fedapm_mpi.data.reader import read_manifest
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError, DataError
 from tests.support.preparation import N, command, everyone, prepare
 from tests.unit.data_prep.test_sources import write_cifar, write_fashion

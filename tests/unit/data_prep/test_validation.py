@@ -16,8 +16,8 @@ from data_prep.validation import MAX_COUNTS, check_size, checked_source
 from data_prep.writer import Sample, write_samples
 from fedapm_mpi.cli.prepare import _told as told
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.reader import write_dataset
 from fedapm_mpi.data.table import Column, Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.plugins.errors import PluginError
 from tests.support.preparation import everyone, prepare

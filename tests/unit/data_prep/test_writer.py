@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data_prep.writer import Sample, write_samples
-from fedapm_mpi.data.reader import InputSpec, ShardReader, verify_checksums
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.reader import ShardReader, verify_checksums
 from fedapm_mpi.errors import DataError
 from tests.support.preparation import everyone
 
@@ -166,7 +167,7 @@ def test_memory_does_not_grow_with_the_inputs(tmp_path):
         import resource, sys
         import numpy as np
         from data_prep.writer import Sample, write_samples
-        from fedapm_mpi.data.reader import InputSpec
+        from fedapm_mpi.data.manifest import InputSpec
 
         def samples(number):
             x = np.zeros((256, 256), np.float32)

@@ -181,3 +181,15 @@ def test_my_optimizer_takes_the_steps_of_its_formula():
     for g in ([1.0, 2.0], [3.0, 0.0]):
         optimizer.step(w, torch.tensor(g), state, 0.1)
     torch.testing.assert_close(w, -0.1 * torch.tensor([1 + 3.5, 2 + 1.0]))
+
+
+def test_python_api(here, capsys):
+    run_module("python_api.py")
+    first, _, second, _, error = capsys.readouterr().out.splitlines()[:5]
+    words = ["examples/sensors.yaml", "rounds=5", "--progress", "none", "--run-dir"]
+    for rho, line in (("0.1", first), ("1.0", second)):
+        run = here / "runs" / f"rho-{rho}"
+        assert cli.main(["train", *words, str(run), f"algorithm.rho={rho}"]) == 0
+        digest = (run / "final" / "digest.txt").read_text("utf-8").strip()
+        assert line.endswith(f"digest {digest}")
+    assert error == "configuration:"

@@ -10,8 +10,9 @@ from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
-from fedapm_mpi.data.reader import Table, column, write_dataset
 from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError

@@ -124,7 +124,7 @@ def test_a_round_that_nobody_takes_part_in_is_counted_and_told(toy, tmp_path, ca
     assert records[-1]["train_loss"] is None
     told = capsys.readouterr().out
     assert told.count("no participants") == 3
-    assert "note: nobody took part in 3 of 3 rounds" in told
+    assert "note: no client took part in 3 of 3 rounds" in told
     assert "note: 8 of 8 clients never took part" in told
 
 

@@ -20,8 +20,8 @@ from fedapm_mpi.tracking.records import (
     format_ranges,
     gaps,
     line,
+    longest_increasing,
     parse,
-    rising,
 )
 from fedapm_mpi.tracking.run_directory import RunDirectory
 from fedapm_mpi.tracking.summary import summarize_run
@@ -183,9 +183,9 @@ def test_gaps_spans_and_the_longest_rising_part():
     assert gaps([0, 1, 2], 2) == []
     assert format_ranges(gaps([], 3)) == "0-3"
     assert format_ranges(gaps([5, 6], 5)) == "0-4"
-    assert rising([]) == []
-    assert rising([3, 1, 2, 2, 9, 4]) == [1, 3, 5]
-    assert rising(list(range(50))) == list(range(50))
+    assert longest_increasing([]) == []
+    assert longest_increasing([3, 1, 2, 2, 9, 4]) == [1, 3, 5]
+    assert longest_increasing(list(range(50))) == list(range(50))
 
 
 def test_the_summary_says_over_which_rounds_it_is():

@@ -45,7 +45,8 @@ def test_memory_counts_what_is_there_already_once(toy):
 
 def test_doubles_and_bytes(toy, tmp_path):
     """A model sees other numbers than are stored; reading takes the larger."""
-    from fedapm_mpi.data.reader import Table, column, write_dataset
+    from fedapm_mpi.data.table import Table, column
+    from fedapm_mpi.data.writer import write_dataset
 
     x = np.zeros((20, 50), np.uint8)
     rows = [np.arange(0, 8), np.arange(8, 16)]

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedapm_mpi.data.reader import Table, column, write_dataset
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.atomic_io import (
     WriteError,
@@ -82,7 +83,9 @@ int flock(int file, int operation) { errno = ENOLCK; return -1; }
 WRITE_AND_READ = """
 import sys
 import numpy as np
-from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 table = Table("t", [column("x", np.arange(4.0))], np.zeros(4, int), ["a"])
 rows = {"train": [np.array([3, 0])], "test": [np.array([1])]}
 manifest = write_dataset(sys.argv[1], table, rows, compression=sys.argv[2] or None)

@@ -8,9 +8,10 @@ import pytest
 from fedapm_mpi.analysis.run import load_client_model, recompute_digest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.data.client_subset import first_clients
 from fedapm_mpi.data.manifest import read_manifest
-from fedapm_mpi.data.reader import ShardReader, Table, column, write_dataset
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.identity import identity_of
@@ -79,7 +80,7 @@ def test_clients_count_for_who_may_go_on(toy):
 
 def test_who_lacks_an_input_is_cut_too(toy):
     whole = read_manifest(toy["lacking"])
-    cut = first_clients(whole, 3)
+    cut = whole.first_clients(3)
     assert cut.lacking == {"acc": (), "gyro": (1,)}
     assert cut.num_clients == len(cut.client_names) == len(cut.counts["train"]) == 3
 
