@@ -96,7 +96,8 @@ def main(words: Sequence[str] | None = None) -> None:
     print(
         f"{comm.size} ranks, {args.length} numbers: MPI's sum {mpi * 1e3:.0f} ms, the "
         f"exact sum {own * 1e3:.0f} ms, {own / mpi:.2f} times (at most {MAX_RATIO}); "
-        f"memory rises by {of_server:.2f} vectors on the server, {of_clients:.2f} elsewhere"
+        f"memory rises by {of_server:.2f} vectors on the server, {of_clients:.2f} on "
+        "other ranks"
     )
     header = ["ranks", "length", "mpi_s", "exact_s", "ratio", "server", "clients"]
     figures = [comm.size, args.length, mpi, own, own / mpi, of_server, of_clients]

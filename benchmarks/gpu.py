@@ -6,8 +6,8 @@
 W1 with FedAPM: on one core; on the GPU by one process, with CUDA graphs and with
 every kernel launched separately, in single precision and in bfloat16; and on several
 ranks that share the GPU. The first round, which reads data and captures graphs, is left
-out. Digests of all runs in single precision on the GPU must be equal. A model other than the
-`cnn` is not trained on the processor, which would take hours.
+out. Digests of all runs in single precision on the GPU must be equal. Only the `cnn` is
+trained on the processor, since other models would take hours.
 """
 
 import argparse
