@@ -461,7 +461,7 @@ def test_a_folder_of_other_features_is_refused(root, features, tmp_path):
         run(crema(root, weights=str(weights)), features / "crema")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
-    with pytest.raises(DataError, match="is not empty and holds no features"):
+    with pytest.raises(DataError, match="is not empty and has no features"):
         run(crema(root), tmp_path / "mine")
     with pytest.raises(DataError, match="not of 'crisismmd'"):
         plan_and_read(features / "crema", "crisismmd")
@@ -610,7 +610,7 @@ def test_weights_that_are_not_there(root, tmp_path, monkeypatch):
     for weights in ("nobody/nothing", str(tmp_path)):
         with pytest.raises(DataError, match="are not on this machine: name a folder"):
             run(crema(root, weights=weights), tmp_path / "to")
-    with pytest.raises(DataError, match="are of no network for pictures"):
+    with pytest.raises(DataError, match="are of no network for images"):
         run(crema(root, weights=str(root / "text")), tmp_path / "text")
 
 
