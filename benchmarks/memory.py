@@ -24,7 +24,7 @@ from fedapm_mpi.tracking.loggers.jsonl import JsonlLogger
 from fedapm_mpi.tracking.run_directory import RunDirectory
 from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.dry_run import measure, memory
-from fedapm_mpi.training.loop import run
+from fedapm_mpi.training.loop import train
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.utils.system_info import peak_memory, resident_memory
 
@@ -54,7 +54,7 @@ def trained(session: TrainingContext) -> list[int]:
     with tempfile.TemporaryDirectory() as name:
         recorder = RunDirectory(Path(session.comm.bcast_object(name)))
         logger = JsonlLogger(recorder)
-        run(session, recorder, identity={}, logger=logger, stop=watch)
+        train(session, recorder, identity={}, logger=logger, stop=watch)
         session.comm.barrier()
     return watch.found
 

@@ -26,7 +26,7 @@ from fedapm_mpi.tracking.base import LoggerList, MetricsLogger
 from fedapm_mpi.tracking.loggers.jsonl import JsonlLogger
 from fedapm_mpi.tracking.run_directory import Record, RunDirectory
 from fedapm_mpi.training.context import open_context
-from fedapm_mpi.training.loop import run
+from fedapm_mpi.training.loop import train
 from fedapm_mpi.training.preemption import PreemptionGuard
 
 BARS = {
@@ -73,7 +73,7 @@ def race(algorithm: str, work: str, data: Path, rounds: int) -> dict[str, list[f
     session = open_context(config, Serial())
     with tempfile.TemporaryDirectory() as folder:
         directory = RunDirectory(Path(folder))
-        run(
+        train(
             session,
             directory,
             identity={},

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.extractors import BrokenItem, Extractor, Items, current_options
+from data_prep.extractors import BrokenItem, Extractor, Items
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.plugin_sources import KEY
 from fedapm_mpi.errors import DataError, FedAPMError
@@ -116,10 +116,7 @@ def _claim(directory: Path, identity: str) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            before, now = (
-                _with_current_options(json.loads(text))
-                for text in (path.read_text("utf-8"), identity)
-            )
+            before, now = json.loads(path.read_text("utf-8")), json.loads(identity)
             keys = sorted({*before, *now})
             differing = [
                 key
@@ -141,13 +138,6 @@ def _claim(directory: Path, identity: str) -> None:
     except (OSError, ValueError) as error:
         msg = f"cannot use {directory} for features: {error}"
         raise DataError(msg) from error
-
-
-def _with_current_options(identity: dict[str, Any]) -> dict[str, Any]:
-    options = identity.get("options")
-    if not isinstance(options, dict):
-        return identity
-    return {**identity, "options": current_options(options)}
 
 
 def _chunk(directory: Path, number: int) -> Path:

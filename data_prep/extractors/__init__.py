@@ -4,8 +4,7 @@ from data_prep.extractors.base import (
     BrokenItem,
     Extractor,
     Items,
-    current_options,
     extractors,
 )
 
-__all__ = ["BrokenItem", "Extractor", "Items", "current_options", "extractors"]
+__all__ = ["BrokenItem", "Extractor", "Items", "extractors"]

@@ -15,13 +15,6 @@ from fedapm_mpi.registry import Registry
 POINTER = b"version https://git-lfs"
 """First bytes of a file that git-lfs has not fetched."""
 
-RENAMED_OPTIONS = {
-    "sound_frames": "audio_frames",
-    "film_frames": "video_frames",
-    "picture_weights": "image_weights",
-}
-"""Old and new names of options; extractions that were begun with old ones continue."""
-
 
 class BrokenItem(Exception):
     """An item whose files can't be used; the message describes the fault."""
@@ -99,11 +92,6 @@ class Extractor(Protocol):
 extractors: Registry[Callable[..., Extractor]] = Registry(
     "extractor", "data_prep.extractors"
 )
-
-
-def current_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a built-in extractor by their new names."""
-    return {RENAMED_OPTIONS.get(key, key): value for key, value in options.items()}
 
 
 def needs(error: ImportError, *, library: str, extra: str) -> DataError:

@@ -21,16 +21,16 @@ class FederatedAveraging(LocalTraining):
 
     .. math:: \Delta = \sum_{i\in S} \alpha_i (u_i - u^t) \Big/ \sum_{i\in S} \alpha_i,
 
-    with ``all`` the next u is :math:`\sum_i \alpha_i u_i` over all clients, those that
-    sat the round out with what they last had.
+    with ``all`` the next u is :math:`\sum_i \alpha_i u_i` over all clients, where those
+    that did not take part count with their last :math:`u_i`.
     """
 
     server_average: Literal["participants", "all"] = "participants"
-    """Whom the mean is over: this round's participants, or all clients with what they
-    last sent (as in the FedAPM authors' code)."""
+    """Clients in the mean: this round's participants, or all clients with their last
+    updates (as in the FedAPM authors' code)."""
 
     server_optimizer: ServerOptimizer = field(default_factory=ServerOptimizer)
-    """What the server makes of the mean change."""
+    """Step of the server's model along the mean change."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

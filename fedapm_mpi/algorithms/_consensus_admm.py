@@ -1,4 +1,4 @@
-r"""What consensus ADMM methods have in common: duals, votes, and a penalty that adapts.
+r"""Base of consensus ADMM methods: duals, augmented models, and an adaptive penalty.
 
 Every client i has a copy :math:`u_i` of the shared block, an **unscaled** dual
 :math:`\pi_i` and the penalty :math:`\rho_i` that it last worked with; the server's u
@@ -32,7 +32,7 @@ from fedapm_mpi.optim import admm
 from fedapm_mpi.utils.types import PositiveInt, strict
 
 GOLDEN_RATIO = (1 + sqrt(5)) / 2
-"""Above every length of the dual step with which ADMM is known to converge."""
+"""Upper bound of the dual step lengths for which ADMM is known to converge."""
 
 
 @strict
@@ -45,28 +45,28 @@ class ResidualBalancing:
     """
 
     ratio: Annotated[float, Gt(1)] = 10.0
-    """One residual must be so many times the other for the penalty to change."""
+    """Multiple of one residual above which the other one changes the penalty."""
 
     factor: Annotated[float, Gt(1)] = 2.0
-    """By which it is then multiplied or divided."""
+    """Factor by which the penalty is then multiplied or divided."""
 
     every: PositiveInt = 1
-    """Rounds between two looks at the residuals."""
+    """Rounds between two checks of the residuals."""
 
     until: PositiveInt | None = None
-    """Last round with a look; the theory of convergence wants the penalty to settle."""
+    """Last round with a check; convergence theory needs a penalty that settles."""
 
     rho_min: PositiveFloat | None = None
-    """Least penalty that it may come to; no bound unless given."""
+    """Lower bound of the penalty; no bound unless given."""
 
     rho_max: PositiveFloat | None = None
-    """Largest penalty that it may come to; no bound unless given. Gradient steps of
-    size ``lr`` need a penalty well below ``2 / lr``."""
+    """Upper bound of the penalty; no bound unless given. Gradient steps of size ``lr``
+    need a penalty well below ``2 / lr``."""
 
     residuals: Literal["absolute", "relative"] = "absolute"
-    """Which form of the residuals is compared. The absolute primal one counts those who
-    sat out, so that few participants drive the penalty up; the relative one is small
-    where u is large, as in networks, and lets it fall."""
+    """Form of the residuals that are compared. The absolute primal residual includes
+    clients that did not take part, so that few participants drive the penalty up; the
+    relative one is small where u is large, as in networks, and lets it fall."""
 
     def __post_init__(self) -> None:
         counts = (self.every, 1 if self.until is None else self.until)
@@ -87,7 +87,7 @@ class ResidualBalancing:
 
 @dataclass(frozen=True, kw_only=True)
 class ConsensusADMM(Algorithm):
-    """The dual's side of an algorithm; subclasses solve the local problems."""
+    """Duals, penalty and server step; a subclass solves the local problems."""
 
     rho: PositiveFloat
     r"""Penalty :math:`\rho`, in units of the loss per squared unit of u."""
@@ -106,7 +106,7 @@ class ConsensusADMM(Algorithm):
             raise ValueError(msg)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
-        """Return both blocks, a dual of zero, and what options need beside."""
+        """Return both blocks, a dual of zero, and the state that options need."""
         state = {
             "shared": shared.clone(),
             "personal": personal.clone(),
@@ -123,15 +123,15 @@ class ConsensusADMM(Algorithm):
         problem: Objective,
         weight: float,
     ) -> Tensor:
-        """Solve, ascend the dual, and return the change of the vote, (1, d)."""
+        """Solve, ascend the dual, and return the change of z_i, (1, d) in float64."""
         (u_server,) = broadcast
-        vote_before = self.augmented_model(client)
+        before = self.augmented_model(client)
         anchor = self.prox_center(u_server, client)
         self.solve(u_server, anchor, client, problem, weight)
         self.update_dual(anchor, client)
         if self.residual_balancing is not None:
             client["rho"].fill_(self.rho)
-        return (self.augmented_model(client) - vote_before)[None]
+        return (self.augmented_model(client) - before)[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Move u to the minimiser of the augmented Lagrangian in it."""
@@ -155,11 +155,11 @@ class ConsensusADMM(Algorithm):
         return 0.0
 
     def prox_center(self, u_server: Tensor, client: ClientState) -> Tensor:
-        """Return what penalty and dual hold the client to in this round, (d,)."""
+        """Return the point u of the round's penalty and dual terms, (d,)."""
         return u_server
 
     def update_dual(self, anchor: Tensor, client: ClientState) -> None:
-        """Make the dual step of a round; nothing if `solve` makes them."""
+        """Take the dual step of a round; nothing if `solve` takes it."""
 
     def augmented_model(self, client: ClientState) -> Tensor:
         r"""Return :math:`(\rho_i u_i + \pi_i)/\rho`, (d,) in float64."""
@@ -234,7 +234,7 @@ class ConsensusADMM(Algorithm):
 
 @dataclass(frozen=True, kw_only=True)
 class RelaxedADMM(ConsensusADMM):
-    """With over-relaxation, and with one dual step a round, of any length."""
+    """Consensus ADMM with over-relaxation and one dual step a round, of any length."""
 
     relaxation: Annotated[float, Gt(0), Lt(2)] = 1.0
     r"""Over-relaxation :math:`\gamma`: local problem and dual are anchored at
@@ -259,7 +259,7 @@ class RelaxedADMM(ConsensusADMM):
                 raise ValueError(msg)
 
     def update_dual(self, anchor: Tensor, client: ClientState) -> None:
-        """Make the dual step, of this method's length."""
+        """Take the dual step, of this method's length."""
         length = self.rho * self.dual_step
         admm.dual_ascent_step(client["dual"], client["shared"], anchor, length)
 

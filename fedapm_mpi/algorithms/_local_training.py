@@ -24,7 +24,7 @@ class LocalTraining(Algorithm):
     """Samples in a mini-batch, in every phase; 0 is the full batch."""
 
     weight_decay: NonNegativeFloat = 0.0
-    """L2 decay of whatever is trained, as a part of its loss."""
+    """L2 decay of all that is trained, included in the loss."""
 
     def __post_init__(self) -> None:
         convert_mappings(self)

@@ -1,13 +1,13 @@
-r"""What an algorithm is: a step at the client, a step at the server, and nothing else.
+r"""The interface of an algorithm: a step at the client and a step at the server.
 
 A round is, for its participants S,
 
 .. math:: \text{total} = \sum_{i \in S} \mathrm{client\_step}_i(\text{broadcast}),
 
 then ``server_step(server, total)``. `server` is a (rows, d_shared) array: row 0 is the
-shared model, further rows whatever else an algorithm sends down. Every uplink is an
-*increment*, so clients that sit a round out need not be heard from, and a sum is all
-that communication must do.
+shared model; further rows hold all else that an algorithm broadcasts. Every uplink is
+an *increment*: a client that does not take part sends nothing, and a sum is the only
+communication.
 """
 
 import inspect
@@ -55,10 +55,10 @@ __all__ = [
 ]
 
 ClientState = dict[str, Tensor]
-"""What a client keeps between rounds, by name; checkpoints and digests hold all of it.
+"""A client's tensors between rounds, by name; checkpoints and digests hold all of them.
 
 Always "shared" (d_shared,) and "personal" (d_personal,); an algorithm adds its own in
-`new_client`. Names, shapes and dtypes are then the same for good.
+`new_client`. Names, shapes and dtypes never change afterwards.
 """
 
 Sharing = Literal["split", "all", "none"]
@@ -67,10 +67,10 @@ BatchSize = NonNegativeInt
 
 @dataclass(frozen=True)
 class RoundInfo:
-    """What every rank knows of a round without being told.
+    """Facts of a round that every rank derives by itself.
 
-    Where clients have different models, the server's array is updated in pieces, each
-    held by the same clients throughout; then only these count here.
+    Where clients have different models, the server's array is updated segment by
+    segment; all counts and sums are then over the clients that hold the segment.
     """
 
     index: int
@@ -99,11 +99,11 @@ class Algorithm(ABC):
 
     A subclass must have `sharing` and the three abstract methods. Every other method is
     an optional ability with a default: override it to have the ability. No field has a
-    meaning beside its own, whatever it is called.
+    meaning other than its own, whatever its name.
     """
 
     sharing: ClassVar[Sharing]
-    """Whether the configuration's split counts, or everything or nothing is shared."""
+    """Shared parameters: those of the configuration's split, all, or none."""
 
     rows: ClassVar[int] = 1
     """Rows of the server's array that are broadcast, and of an increment."""
@@ -132,7 +132,7 @@ class Algorithm(ABC):
         Parameters
         ----------
         shared : (d_shared,)
-            Shared block of the initial model; copy what is going to change.
+            Shared block of the initial model; copy it before changing it.
         personal : (d_personal,)
             Personal block of the initial model, likewise.
         """

@@ -1,4 +1,4 @@
-r"""Ditto: FedAvg, and beside it a whole model per client, held near the shared one.
+r"""Ditto: FedAvg, and a whole personal model per client, pulled towards the shared one.
 
 A participant trains its copy of the global model w as in FedAvg, from the broadcast
 :math:`w^t`, and then, from where it last left it, a model :math:`\theta_i` of its own:

@@ -23,7 +23,7 @@ is stationary for
 
 that is, drawn to the initial model, or driven away from it.
 
-The paper's losses bear no weights: for :math:`\alpha_i = 1/m` its penalty and duals are
+The paper's losses have no weights: for :math:`\alpha_i = 1/m` its penalty and duals are
 m times these, and its step size is one m-th. In the authors' code a client starts at u
 and sends :math:`w_i - u` in place of the change of :math:`w_i`; here it is the change,
 as in the paper.
@@ -95,7 +95,7 @@ class FullModelADMM(ConsensusADMM):
         """Return the size of a client's local steps, given its weight."""
 
     def after_step(self, anchor: Tensor, client: ClientState, w: Tensor) -> None:
-        """Do what follows each local step, which led to `w`; nothing by default."""
+        """Update the client after each local step to `w`; nothing by default."""
 
     def solve(
         self,
@@ -105,7 +105,7 @@ class FullModelADMM(ConsensusADMM):
         problem: Objective,
         weight: float,
     ) -> None:
-        """Descend on the augmented Lagrangian, which the client's dual is part of."""
+        """Descend on the augmented Lagrangian, the client's dual included."""
         w = problem.shared
         w.copy_(u_server if self.init == "global" else client["shared"])
         hook = partial(
@@ -126,21 +126,21 @@ class FullModelADMM(ConsensusADMM):
             after_batch=lambda: self.after_step(anchor, client, w),
             optimizer=self.local_optimizer,
         )
-        # Without a loss there is only the penalty, which is least at the anchor; a copy
-        # left where it was would pull the server's mean to the initial model for good.
+        # Without a loss there is only the penalty, whose minimizer is the anchor. An
+        # unchanged copy would pull the server's mean to the initial model for ever.
         client["shared"].copy_(w if steps else anchor)
 
 
 @algorithms.register("fedadmm")
 @dataclass(frozen=True, kw_only=True)
 class FedADMM(FullModelADMM, RelaxedADMM):
-    """SGD on the augmented Lagrangian, one dual step, and a mean of votes."""
+    r"""SGD on the augmented Lagrangian, one dual step, and the mean of :math:`z_i`."""
 
     lr: PositiveFloat
     """Step size of the local phase."""
 
     server_average: Literal["all", "participants"] = "all"
-    r"""Whom the server's mean is over: all m clients with what they last sent, which is
+    r"""Clients in the server's mean: all m clients with their last updates, which is
     the paper's :math:`\eta = |S|/m`, or this round's participants."""
 
     lr_server: PositiveFloat | None = None

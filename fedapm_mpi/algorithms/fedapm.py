@@ -77,8 +77,8 @@ class FedAPM(RelaxedADMM):
     """Samples in a mini-batch; 0 is the full batch."""
 
     block_order: Literal["alternate", "joint"] = "alternate"
-    """Whether v is solved for before u (as in the paper), or both are stepped jointly
-    in the same passes."""
+    """Whether v is solved for before u, as in the paper, or both are stepped jointly in
+    the same passes."""
 
     personal_work: LocalBudget | None = None
     """Length of the v phase, if blocks alternate."""
@@ -108,13 +108,13 @@ class FedAPM(RelaxedADMM):
     the authors' code) or not (as in the paper's algorithm box)."""
 
     server_average: Literal["all", "participants"] = "all"
-    """Whose copies of the shared block the server averages: all clients' with what they
-    last had (as in the paper), or this round's participants'. Duals are always averaged
-    over all."""
+    """Clients whose copies of the shared block the server averages: all clients, with
+    their last copies (as in the paper), or this round's participants. Duals are always
+    averaged over all."""
 
     lipschitz: Lipschitz | None = None
-    """Lipschitz constants of the clients' gradients, where you know them: the run then
-    says which of the theory's conditions on rho and sigma are not met."""
+    """Lipschitz constants of the clients' gradients, if known: the run then reports
+    which of the theory's conditions on rho and sigma are not met."""
 
     sharing: ClassVar[Sharing] = "split"
 
@@ -172,8 +172,8 @@ class FedAPM(RelaxedADMM):
         for name, given in foreign.items():
             if given and self.server_average == "participants":
                 msg = (
-                    f"{name} needs server_average 'all': the participants' mean knows "
-                    "one penalty and an anchor at the server's u"
+                    f"{name} needs server_average 'all': the participants' mean "
+                    "assumes one penalty and an anchor at the server's u"
                 )
                 raise ValueError(msg)
 
@@ -184,7 +184,7 @@ class FedAPM(RelaxedADMM):
         return unmet_conditions(self.rho, self.sigma, weights, self.lipschitz)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
-        """Return both blocks, a dual of zero, and what options need beside."""
+        """Return both blocks, a dual of zero, and the state that options need."""
         state = super().new_client(shared, personal)
         if self.shared_work is not None and self.shared_work.xi is not None:
             state["xi"] = torch.tensor([self.shared_work.xi], dtype=torch.float64)

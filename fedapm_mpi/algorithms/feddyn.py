@@ -19,7 +19,7 @@ and sets :math:`g_i \leftarrow g_i - a (\theta_i - \theta^t)`, which at the mini
 so that :math:`h = \sum_i \alpha_i g_i` over all clients after every round. It comes to
 rest where all :math:`\theta_i = \theta` and h = 0, that is at a stationary point of
 :math:`\sum_i \alpha_i f_i`. The paper minimises the uniform mean; for its method
-:math:`\alpha_i` stands for so many clients with the same loss. In the weighted
+:math:`\alpha_i` stands for that share of clients with the same loss. In the weighted
 objective client i's penalty is :math:`\alpha_i a`, and a means the same for any weight.
 
 Reference: Acar et al., "Federated learning based on dynamic regularization", ICLR 2021,

@@ -1,11 +1,11 @@
-r"""FedProx: FedAvg whose participants are held near the broadcast model.
+r"""FedProx: FedAvg with a proximal term towards the broadcast model.
 
 With client weight :math:`\alpha_i` and weight decay inside :math:`f_i`, participants
 take SGD steps from :math:`w^t` on
 
 .. math:: f_i(w) + \tfrac\mu2 \|w - w^t\|^2,
 
-and the server averages their models, as FedAvg's does. The proximal term stands beside
+and the server averages their models, as FedAvg's does. The proximal term is added to
 :math:`f_i` itself: :math:`\mu` means the same for any number of clients and any client
 weight. With :math:`\mu = 0` it is FedAvg, bit for bit.
 

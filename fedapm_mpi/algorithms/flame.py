@@ -94,7 +94,7 @@ class Flame(LocalTraining):
     ) -> Tensor:
         (w_server,) = broadcast
         w, dual, theta = client["shared"], client["dual"], client["own"]
-        vote_before = admm.augmented_model(w, dual, self.rho)
+        before = admm.augmented_model(w, dual, self.rho)
         problem.shared.copy_(theta)
         self.minimize(
             problem,
@@ -109,7 +109,7 @@ class Flame(LocalTraining):
         step = (theta - w_server).mul_(pull).sub_(dual).div_(pull + self.rho)
         torch.add(w_server, step, out=w)
         admm.dual_ascent_step(dual, w, w_server, self.rho)
-        return (admm.augmented_model(w, dual, self.rho) - vote_before)[None]
+        return (admm.augmented_model(w, dual, self.rho) - before)[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         server.add_(total, alpha=1 / round_.num_clients)

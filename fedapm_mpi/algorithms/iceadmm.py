@@ -2,7 +2,7 @@ r"""ICEADMM: linearised steps on the whole model, each followed by a dual step.
 
 Client i holds its own copy :math:`z_i` of the model and an **unscaled** dual
 :math:`\pi_i`; the server holds u. With client weight :math:`\alpha_i` and weight decay
-inside :math:`f_i`, a participant goes on from its own :math:`z_i`, or starts at u
+inside :math:`f_i`, a participant continues from its own :math:`z_i`, or starts at u
 (`init`), and for each mini-batch sets
 
 .. math::
@@ -19,8 +19,8 @@ descent of size :math:`1/(m\rho)`; with one local step it is IIADMM, of
 
 Signs and weights are the paper's, whose penalties may differ between clients and whose
 matrix :math:`H_i` is here r times the identity. Its clients all take part; here those
-that sit a round out keep what they last sent. The authors' code takes
-:math:`r_i = L_i` and starts each round at u, APPFL's goes on from :math:`z_i`, and
+that do not take part keep what they last sent. The authors' code takes
+:math:`r_i = L_i` and starts each round at u, APPFL's continues from :math:`z_i`, and
 weighs the gradient of a mini-batch by 1, or by :math:`\alpha_i` times its share of the
 samples; here each step's gradient estimates that of the whole :math:`\alpha_i f_i`.
 
@@ -41,7 +41,7 @@ from fedapm_mpi.optim import admm
 @algorithms.register("iceadmm")
 @dataclass(frozen=True, kw_only=True)
 class ICEADMM(FullModelADMM):
-    """Primal and dual steps in turn at the participants, then a mean of votes."""
+    r"""Alternating primal and dual steps, then the mean of :math:`z_i+\pi_i/\rho`."""
 
     curvature: NonNegativeFloat
     r"""Curvature r of the model of a client's loss, inside the client weight. Where it

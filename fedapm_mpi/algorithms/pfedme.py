@@ -17,10 +17,10 @@ weight:
 .. math:: w^{t+1} = (1 - \beta) w^t
    + \beta \sum_{i\in S} \alpha_i w_i \Big/ \sum_{i\in S} \alpha_i.
 
-The paper leaves open where :math:`\theta_i` starts; as in the authors' code it goes on
-from the mini-batch before. Only participants train: what the paper's other clients
-compute in a round is never sent. A client is evaluated with the :math:`\theta_i` of its
-last participation, or with the initial model before the first.
+The paper leaves open where :math:`\theta_i` starts; as in the authors' code it
+continues from the mini-batch before. Only participants train: what the paper's other
+clients compute in a round is never sent. A client is evaluated with the
+:math:`\theta_i` of its last participation, or with the initial model before the first.
 
 Reference: T Dinh, Tran and Nguyen, "Personalized federated learning with Moreau
 envelopes", NeurIPS 2020, algorithm 1.

@@ -106,7 +106,7 @@ class Scaffold(LocalTraining):
             control.copy_(gradient).add_(x, alpha=self.weight_decay)
         else:
             control.sub_(c).add_(x - y, alpha=1 / (steps * self.lr))
-        # From the control as it is stored, so that no rounding parts c from the sum.
+        # From the control as it is stored: c stays the exact sum, without rounding.
         return torch.cat(
             [weighted_delta(y, x, weight), weighted_delta(control, before, weight)]
         )

@@ -12,7 +12,7 @@ from fedapm_mpi.algorithms import Algorithm, LocalBudget, adapt, algorithms
 from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.federation import plugin_checks as ownchecks
+from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.assignment import Assignment, samples_processed
 from fedapm_mpi.federation.builder import (
     build_plugin,
@@ -79,7 +79,7 @@ class Federation:
             If a user's own scheme fails, or returns something else.
         """
         rng = generator(self.config.seed, "participants", round_index)
-        return ownchecks.check_participants(
+        return plugin_checks.check_participants(
             self.config.participation, self.scheme, self.num_clients, rng
         )
 
@@ -116,7 +116,7 @@ def build_federation(
         If the configuration does not fit the data, or a user's own plug-in fails.
     """
     scheme: Participation = build_plugin(participation, config.participation)
-    ownchecks.check_methods(
+    plugin_checks.check_methods(
         "participation", config.participation, scheme, "check", "choose"
     )
     scheme.check(manifest.num_clients)
@@ -126,7 +126,7 @@ def build_federation(
     states = [group.new_client(algorithm) for group in groups.members]
     for group, state in zip(groups.members, states, strict=True):
         sizes = (len(group.initial[name]) for name in ("shared", "personal"))
-        ownchecks.check_state(config.algorithm, state, *sizes)
+        plugin_checks.check_state(config.algorithm, state, *sizes)
     check_diagnostics(config, algorithm, states[0])
     training, evaluation = _costs(config, manifest, algorithm)
     return Federation(
@@ -150,7 +150,7 @@ def build_algorithm(part: PluginConfig) -> Algorithm:
         If it cannot be built, or lacks what every algorithm has.
     """
     made = build_plugin(algorithms, part)
-    ownchecks.check_algorithm(part, made)
+    plugin_checks.check_algorithm(part, made)
     return adapt(made)
 
 
@@ -173,7 +173,7 @@ def place(placement: PluginConfig, manifest: Manifest, size: int) -> NDArray[np.
     chosen = build_plugin(placements, placement, trained, len(ranks))
     what = plugin_label("placement", placement["name"])
     return (
-        ownchecks.check_placement(what, chosen, manifest.num_clients, len(ranks))
+        plugin_checks.check_placement(what, chosen, manifest.num_clients, len(ranks))
         + ranks.start
     )
 

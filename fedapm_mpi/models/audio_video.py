@@ -1,4 +1,4 @@
-"""Network for sound and film, FedAPM's model for CREMA-D."""
+"""Network for audio and video, FedAPM's model for CREMA-D."""
 
 from collections.abc import Mapping
 
@@ -7,22 +7,22 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
-    check_task,
+    check_inputs,
     describe,
     models,
 )
 from fedapm_mpi.models.layers.attention import Fused, FusionOptions
-from fedapm_mpi.models.layers.conv import SHRINK, ConvEncoder
-from fedapm_mpi.models.layers.recurrent import tokens_of
+from fedapm_mpi.models.layers.conv import STEPS_PER_TOKEN, ConvEncoder
+from fedapm_mpi.models.layers.recurrent import gru_tokens
 
 
 class AudioVideo(Fused):
-    """Convolutions and a GRU over sound, a GRU over pictures, fused by attention.
+    """Convolutions and a GRU over audio, a GRU over video frames, fused by attention.
 
     Parameters
     ----------
     inputs
-        Sound and film, in this order.
+        Audio and video, in this order.
     num_classes
         Number of logits.
     options
@@ -58,30 +58,32 @@ class AudioVideo(Fused):
         lengths
             True lengths ``(n,)`` of the ragged inputs, by name. What follows a sample
             does not change its logits; a length of 0 is an input that is missing, and
-            a sound shorter than eight steps has no token.
+            audio shorter than eight steps has no token.
         """
         of_audio, of_video = ((lengths or {}).get(name) for name in self.names)
         if of_audio is not None:
             # Eight steps at least, so that there is a token to leave out.
-            longest = max(SHRINK, int(of_audio.max()))
+            longest = max(STEPS_PER_TOKEN, int(of_audio.max()))
             audio = audio[:, :longest]
         steps = self.audio_conv(audio, of_audio)
-        shrunk = None if of_audio is None else of_audio // SHRINK
-        sound, sounds = tokens_of(self.audio_rnn, steps, shrunk)
-        film, films = tokens_of(self.video_rnn, video, of_video)
-        return self.logits((sound, film), (sounds, films), bool(lengths))
+        shrunk = None if of_audio is None else of_audio // STEPS_PER_TOKEN
+        audio_tokens, audio_inside = gru_tokens(self.audio_rnn, steps, shrunk)
+        video_tokens, video_inside = gru_tokens(self.video_rnn, video, of_video)
+        return self.logits(
+            (audio_tokens, video_tokens), (audio_inside, video_inside), bool(lengths)
+        )
 
 
 def _check_inputs(inputs: tuple[InputSpec, ...]) -> None:
-    """Raise `ConfigError` unless the inputs are a sound and a film."""
+    """Raise `ConfigError` unless the inputs are audio and video."""
     if (
         len(inputs) != 2
         or any(len(spec.shape) != 2 for spec in inputs)
-        or inputs[0].shape[0] < SHRINK
+        or inputs[0].shape[0] < STEPS_PER_TOKEN
     ):
         msg = (
             f"model 'audio-video': the inputs are {describe(inputs)}; needed are two "
-            f"sequences (T, C), sound of T >= {SHRINK} steps, then film"
+            f"sequences (T, C), audio of T >= {STEPS_PER_TOKEN} steps, then video"
         )
         raise ConfigError(msg)
 
@@ -101,16 +103,16 @@ def audio_video(
     """Build the network of FedAPM's experiments on CREMA-D.
 
     Parameters: ``audio_conv``, ``audio_rnn``, ``video_rnn``, ``fuse_att`` and
-    ``classifier``; 823 338 numbers for CREMA-D (80 bands of sound, 1280 features of a
-    picture, and 4 classes).
+    ``classifier``; 823 338 numbers for CREMA-D (80 mel bands, 1280 features of a
+    frame, and 4 classes).
 
     Parameters
     ----------
     inputs
-        Two sequences: sound, ``(T, C)`` with T >= 8, then film, ``(T, C)``; both may
+        Two sequences: audio, ``(T, C)`` with T >= 8, then video, ``(T, C)``; both may
         be ragged.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     filters
         Channels of the first of the three convolutions; the others have 2 and 4
         times as many.
@@ -123,14 +125,14 @@ def audio_video(
     classifier
         Width of the layer before the logits.
     dropout
-        Rate of dropout in the sound's encoder and the classifier, in [0, 1).
+        Rate of dropout in the audio encoder and the classifier, in [0, 1).
 
     Raises
     ------
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_task("audio-video", inputs, num_classes)
+    check_inputs("audio-video", inputs, num_classes)
     options = FusionOptions(
         model="audio-video",
         filters=filters,

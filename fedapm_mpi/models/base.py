@@ -1,4 +1,4 @@
-"""What a model is to an experiment, and the registry of those that come with it."""
+"""The interface of a model, its registry, and checks of inputs and options."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol, TypeAlias
@@ -10,7 +10,7 @@ from fedapm_mpi.registry import Registry
 
 
 class InputSpec(Protocol):
-    """What a model is told about one input of a data set."""
+    """Description of one input of a data set."""
 
     @property
     def name(self) -> str:
@@ -32,26 +32,26 @@ class Stage(NamedTuple):
     """All modules whose parameters or buffers it uses."""
 
     run: Callable[..., Tensor]
-    """The first stage is called as the model is; the others with what the one before
-    returned, (n, ...)."""
+    """The first stage is called with the arguments of the model; each other stage with
+    the output (n, ...) of the stage before."""
 
 
 ModelFactory: TypeAlias = Callable[..., nn.Module]
 """A callable ``factory(inputs, num_classes, *, option=default, ...)``.
 
 It gets the inputs of the data set (a tuple of `InputSpec`, in the manifest's order)
-and the number of classes, and returns a module with fresh parameters, the same on every
-rank: it may draw from torch, and from NumPy's and Python's global generators. Its
-keyword-only parameters are the options of the model. It raises `ConfigError` if the
-inputs or the options do not suit it.
+and the number of outputs (of classification, the classes), and returns a module with
+fresh parameters, the same on every rank: it may draw from torch, and from NumPy's and
+Python's global generators. Its keyword-only parameters are the options of the model. It
+raises `ConfigError` if the inputs or the options do not suit it.
 
 The module is called with one tensor per input, each ``(n, *shape)`` and of the run's
 dtype, in that order, and returns the logits ``(n, num_classes)``, or an object or
 mapping with these as ``logits``. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
 tensors ``(n,)``. The names of its parameters are what a configuration splits into
-shared and personal ones. It may tell its stages, so that what is frozen runs once; see
-`fedapm_mpi.engine.feature_cache`.
+shared and personal ones. A method ``stages()`` may describe its forward pass, so that
+frozen stages run once; see `fedapm_mpi.engine.feature_cache`.
 """
 
 models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models")
@@ -62,14 +62,14 @@ def describe(inputs: Iterable[InputSpec]) -> str:
     return ", ".join(f"{i.name!r} {i.shape}" for i in inputs) or "none"
 
 
-def check_task(model: str, inputs: tuple[InputSpec, ...], num_classes: int) -> None:
-    """Refuse what no model can use.
+def check_inputs(model: str, inputs: tuple[InputSpec, ...], num_outputs: int) -> None:
+    """Check that a model can use the inputs and the number of outputs.
 
     Raises
     ------
     ConfigError
-        If there is no input, if two share a name, if an axis is empty, or if there
-        are fewer than two classes.
+        If there is no input, if two share a name, if an axis is empty, or if there is
+        no output.
     """
     if not inputs:
         msg = f"model {model!r}: the data set has no inputs; it needs one or more"
@@ -86,16 +86,13 @@ def check_task(model: str, inputs: tuple[InputSpec, ...], num_classes: int) -> N
             "every axis needs a size of 1 or more"
         )
         raise ConfigError(msg)
-    if num_classes < 2:
-        msg = (
-            f"model {model!r}: the data set has {num_classes} class(es); "
-            "classification needs 2 or more"
-        )
+    if num_outputs < 1:
+        msg = f"model {model!r}: {num_outputs} outputs; it needs one or more"
         raise ConfigError(msg)
 
 
 def check_sizes(model: str, **sizes: int) -> None:
-    """Refuse options that count something and are not positive.
+    """Check that sizes are positive.
 
     Raises
     ------
@@ -109,12 +106,12 @@ def check_sizes(model: str, **sizes: int) -> None:
 
 
 def check_name(model: str, spec: InputSpec) -> None:
-    """Refuse an input whose name can't be part of a parameter's.
+    """Check that the name of an input can be part of a parameter's name.
 
     Raises
     ------
     ConfigError
-        If it is empty or contains a dot.
+        If the name is empty or contains a dot.
     """
     if not spec.name or "." in spec.name:
         msg = (
@@ -125,12 +122,12 @@ def check_name(model: str, spec: InputSpec) -> None:
 
 
 def check_rate(model: str, **rates: float) -> None:
-    """Refuse rates of dropout that are not in [0, 1).
+    """Check that dropout rates are in [0, 1).
 
     Raises
     ------
     ConfigError
-        If one is not.
+        If a rate is not.
     """
     for name, rate in rates.items():
         if not 0 <= rate < 1:

@@ -1,4 +1,4 @@
-"""Network for a picture and a text, FedAPM's model for CrisisMMD."""
+"""Network for an image and a text, FedAPM's model for CrisisMMD."""
 
 from collections.abc import Mapping
 
@@ -8,21 +8,21 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
-    check_task,
+    check_inputs,
     describe,
     models,
 )
 from fedapm_mpi.models.layers.attention import Fused, FusionOptions
-from fedapm_mpi.models.layers.recurrent import tokens_of
+from fedapm_mpi.models.layers.recurrent import gru_tokens
 
 
 class ImageText(Fused):
-    """A dense encoder of picture features and a GRU over words, fused by attention.
+    """A dense encoder of image features and a GRU over words, fused by attention.
 
     Parameters
     ----------
     inputs
-        The picture's features and the words, in this order.
+        The image's features and the words, in this order.
     num_classes
         Number of logits.
     options
@@ -36,10 +36,10 @@ class ImageText(Fused):
         options: FusionOptions,
     ) -> None:
         super().__init__()
-        picture, text = inputs
-        self.names = (picture.name, text.name)
+        image, text = inputs
+        self.names = (image.name, text.name)
         self.img_proj = nn.Sequential(
-            nn.Linear(picture.shape[-1], options.hidden),
+            nn.Linear(image.shape[-1], options.hidden),
             nn.ReLU(),
             nn.Dropout(options.dropout),
             nn.Linear(options.hidden, options.hidden),
@@ -49,7 +49,7 @@ class ImageText(Fused):
 
     def forward(
         self,
-        picture: Tensor,
+        image: Tensor,
         text: Tensor,
         lengths: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
@@ -57,7 +57,7 @@ class ImageText(Fused):
 
         Parameters
         ----------
-        picture
+        image
             ``(n, D)`` or ``(n, 1, D)``.
         text
             ``(n, L, D)``.
@@ -65,12 +65,12 @@ class ImageText(Fused):
             True lengths ``(n,)`` of the ragged inputs, by name; a length of 0 is an
             input that is missing, of which nothing is read.
         """
-        of_picture, of_text = ((lengths or {}).get(name) for name in self.names)
-        token = self.img_proj(picture.reshape(len(picture), 1, -1))
-        there = torch.ones(len(picture), 1, dtype=torch.bool, device=picture.device)
-        if of_picture is not None:
-            there = of_picture[:, None] > 0
-        words, inside = tokens_of(self.text_rnn, text, of_text)
+        of_image, of_text = ((lengths or {}).get(name) for name in self.names)
+        token = self.img_proj(image.reshape(len(image), 1, -1))
+        there = torch.ones(len(image), 1, dtype=torch.bool, device=image.device)
+        if of_image is not None:
+            there = of_image[:, None] > 0
+        words, inside = gru_tokens(self.text_rnn, text, of_text)
         return self.logits((token, words), (there, inside), bool(lengths))
 
 
@@ -88,15 +88,15 @@ def image_text(
     """Build the network of FedAPM's experiments on CrisisMMD.
 
     Parameters: ``img_proj``, ``text_rnn``, ``fuse_att`` and ``classifier``; 545 870
-    numbers for CrisisMMD (1280 features of a picture, words of 512, and 8 classes).
+    numbers for CrisisMMD (1280 features of an image, words of 512, and 8 classes).
 
     Parameters
     ----------
     inputs
-        Two: features of a picture, ``(D,)`` or ``(1, D)``, then words, ``(L, D)``; both
-        may be ragged, a picture to be missing.
+        Two: features of an image, ``(D,)`` or ``(1, D)``, then words, ``(L, D)``; both
+        may be ragged, an image to be missing.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     hidden
         Size of a token.
     heads
@@ -106,14 +106,14 @@ def image_text(
     classifier
         Width of the layer before the logits.
     dropout
-        Rate of dropout in the picture's encoder and the classifier, in [0, 1).
+        Rate of dropout in the image's encoder and the classifier, in [0, 1).
 
     Raises
     ------
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_task("image-text", inputs, num_classes)
+    check_inputs("image-text", inputs, num_classes)
     options = FusionOptions(
         model="image-text",
         hidden=hidden,
@@ -122,14 +122,14 @@ def image_text(
         classifier=classifier,
         dropout=dropout,
     )
-    if len(inputs) != 2 or not _is_picture(inputs[0]) or len(inputs[1].shape) != 2:
+    if len(inputs) != 2 or not _is_image(inputs[0]) or len(inputs[1].shape) != 2:
         msg = (
             f"model 'image-text': the inputs are {describe(inputs)}; needed are "
-            "features of a picture, (D,) or (1, D), then words, (L, D)"
+            "features of an image, (D,) or (1, D), then words, (L, D)"
         )
         raise ConfigError(msg)
     return ImageText((inputs[0], inputs[1]), num_classes, options)
 
 
-def _is_picture(spec: InputSpec) -> bool:
+def _is_image(spec: InputSpec) -> bool:
     return len(spec.shape) > 0 and spec.shape[:-1] in ((), (1,))

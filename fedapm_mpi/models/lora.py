@@ -16,10 +16,10 @@ from fedapm_mpi.registry import did_you_mean
 
 
 class AdaptedLinear(nn.Linear):
-    """A dense layer with a low-rank detour: W x + b + (scale / rank) B A x.
+    """A dense layer with a low-rank adapter: W x + b + (scale / rank) B A x.
 
-    A is drawn like W, B is zero, so that it begins as the layer that it takes the place
-    of, whose parameters it keeps under their names.
+    A is drawn like W and B is zero, so that it starts as the layer that it replaces. It
+    keeps that layer's parameters under their names.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class AdaptedLinear(nn.Linear):
     rank
         Rows of A, columns of B.
     scale
-        Strength of the detour.
+        Strength of the adapter.
     """
 
     def __init__(self, layer: nn.Linear, rank: int, scale: float) -> None:
@@ -43,8 +43,8 @@ class AdaptedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, (..., out_features)."""
-        detour = F.linear(F.linear(x, self.lora_a), self.lora_b)
-        return super().forward(x) + self.scale * detour
+        adapter = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return super().forward(x) + self.scale * adapter
 
 
 @models.register("lora")
@@ -61,9 +61,10 @@ def lora(
     """Build another model with low-rank adapters on its dense layers.
 
     The base's parameters keep their names; each adapted layer has ``lora_a`` and
-    ``lora_b`` beside them. So ``split: {shared: ["*.lora_*"]}`` shares adapters alone,
-    and ``personal: ["*.lora_*"]`` keeps them. What is frozen is neither: it stays as
-    it begins, say at pretrained weights (``initial_model``), and is never sent.
+    ``lora_b`` as well. So ``split: {shared: ["*.lora_*"]}`` shares adapters alone,
+    and ``personal: ["*.lora_*"]`` keeps them. Frozen parameters are neither: they stay
+    at their initial values, pretrained weights (``initial_model``) for example, and are
+    never sent.
 
     Parameters
     ----------
@@ -92,23 +93,32 @@ def lora(
     check_sizes("lora", rank=rank)
     module = _base(base, inputs, num_classes)
     _freeze(module, frozen or ())
-    dense = {n: m for n, m in module.named_modules() if type(m) is nn.Linear}
-    chosen = set(dense)
-    if layers is not None:
-        chosen = {n for pattern in layers for n in _matches(pattern, "layers", dense)}
-    if not chosen or "" in chosen:
-        msg = (
-            f"model 'lora': {base['name']!r} has no dense layer within, so there is "
-            "nothing to adapt"
-        )
-        raise ConfigError(msg)
-    # In the order of the model's layers, which draw from one generator.
-    for name in [name for name in dense if name in chosen]:
+    for name, layer in _adapted_layers(module, layers, base["name"]).items():
         parent, _, own = name.rpartition(".")
-        adapted = AdaptedLinear(dense[name], rank, scale)
+        adapted = AdaptedLinear(layer, rank, scale)
         setattr(module.get_submodule(parent), own, adapted)
     _call_layers(module)
     return module
+
+
+def _adapted_layers(
+    module: nn.Module, patterns: Collection[str] | None, base: str
+) -> dict[str, nn.Linear]:
+    """Return the dense layers to adapt by name, in the order of the model.
+
+    The order matters: their adapters draw from one generator.
+    """
+    dense = {n: m for n, m in module.named_modules() if type(m) is nn.Linear}
+    chosen = set(dense)
+    if patterns is not None:
+        chosen = {n for pattern in patterns for n in _matches(pattern, "layers", dense)}
+    if not chosen or "" in chosen:
+        msg = (
+            f"model 'lora': {base!r} has no dense layer within, so there is nothing to "
+            "adapt"
+        )
+        raise ConfigError(msg)
+    return {name: layer for name, layer in dense.items() if name in chosen}
 
 
 def _call_layers(module: nn.Module) -> None:

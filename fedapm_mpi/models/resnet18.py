@@ -1,4 +1,4 @@
-"""ResNet-18 for pictures, with batch or group normalisation."""
+"""ResNet-18 for images, with batch or group normalisation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +11,16 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
     Stage,
+    check_inputs,
     check_sizes,
-    check_task,
     describe,
     models,
 )
-from fedapm_mpi.models.layers.images import as_images, colours_inside, image_layout
+from fedapm_mpi.models.layers.images import (
+    image_layout,
+    to_channels_first,
+    to_channels_last,
+)
 
 Norm = Callable[[int], nn.Module]
 WIDTHS = (1, 2, 4, 8)
@@ -24,7 +28,7 @@ WIDTHS = (1, 2, 4, 8)
 
 
 class Block(nn.Module):
-    """Two convolutions and a way around them.
+    """Two convolutions and a shortcut.
 
     Parameters
     ----------
@@ -48,21 +52,21 @@ class Block(nn.Module):
             self.downsample.append(norm(outer))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the block makes of ``(n, inner, H, W)``."""
-        around = self.downsample(x)
+        """Return the block's output ``(n, outer, H', W')`` for ``(n, inner, H, W)``."""
+        shortcut = self.downsample(x)
         x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)) + around)
+        return F.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
 class ResNet18(nn.Module):
-    """A stem, four stages of two blocks, a mean over the picture, a dense layer.
+    """A stem, four stages of two blocks, a mean over the image, a dense layer.
 
     Parameters
     ----------
     channels
-        Of a picture.
+        Of an image.
     channels_last
-        Whether pictures come as ``(n, H, W, C)``.
+        Whether images come as ``(n, H, W, C)``.
     num_classes
         Number of logits.
     width
@@ -109,7 +113,7 @@ class ResNet18(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(n, num_classes)`` of the pictures."""
+        """Return logits ``(n, num_classes)`` of the images."""
         x = image
         for stage in self.stages():
             x = stage.run(x)
@@ -119,7 +123,7 @@ class ResNet18(nn.Module):
         """Return the layout, the stem, the four layers, and the classifier."""
         layers = [getattr(self, f"layer{k}") for k in range(1, len(WIDTHS) + 1)]
         return [
-            Stage((), lambda image: colours_inside(image, self.channels_last)),
+            Stage((), lambda image: to_channels_last(image, self.channels_last)),
             Stage((self.conv1, self.bn1), self._stem),
             *(Stage((layer,), layer) for layer in layers[:-1]),
             Stage((layers[-1],), lambda x: layers[-1](x).mean((2, 3))),
@@ -127,7 +131,7 @@ class ResNet18(nn.Module):
         ]
 
     def _stem(self, x: Tensor) -> Tensor:
-        stem: Tensor = self.pool(F.relu(self.bn1(self.conv1(as_images(x)))))
+        stem: Tensor = self.pool(F.relu(self.bn1(self.conv1(to_channels_first(x)))))
         return stem
 
 
@@ -150,14 +154,14 @@ def resnet18(
     Parameters
     ----------
     inputs
-        One input that holds a picture, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``.
+        One input that holds an image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     groups
         Groups of the group normalisation, which must divide `width`; None for batch
         normalisation.
     stem
-        ``small`` for small pictures: a convolution of 3 × 3. ``large``: 7 × 7 with
+        ``small`` for small images: a convolution of 3 × 3. ``large``: 7 × 7 with
         stride 2, and a pooling.
     width
         Channels of the first stage; the others have 2, 4 and 8 times as many.
@@ -172,12 +176,12 @@ def resnet18(
     He, Zhang, Ren and Sun (2016), arXiv:1512.03385; group normalisation under label
     skew: Hsieh, Phanishayee, Mutlu and Gibbons (2020), arXiv:1910.00189.
     """
-    check_task("resnet18", inputs, num_classes)
+    check_inputs("resnet18", inputs, num_classes)
     check_sizes("resnet18", groups=1 if groups is None else groups, width=width)
     if len(inputs) != 1:
         msg = (
             f"model 'resnet18': the data set has {len(inputs)} inputs, "
-            f"{describe(inputs)}; needed is exactly one, a picture"
+            f"{describe(inputs)}; needed is exactly one, an image"
         )
         raise ConfigError(msg)
     if groups is not None and width % groups:

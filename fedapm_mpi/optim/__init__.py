@@ -1,1 +1,1 @@
-"""Mathematics of the optimisation: ADMM updates, mini-batches, theory of FedAPM."""
+"""Optimization: local and server steps, ADMM updates, mini-batches, FedAPM's theory."""

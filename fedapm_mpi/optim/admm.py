@@ -1,4 +1,4 @@
-r"""The algebra of FedAPM on flat vectors: no model, data, file or rank in sight.
+r"""The algebra of consensus ADMM on flat vectors.
 
 The problem, over m clients with a personal block v_i and a shared block u, is
 
@@ -25,8 +25,8 @@ from torch import Tensor
 def augmented_model(u: Tensor, dual: Tensor, rho: float, share: float = 1.0) -> Tensor:
     r"""Return :math:`z_i = u_i + \pi_i/\rho`, whose mean over all clients is u.
 
-    The result is in double precision, so that the difference of two votes of float32
-    states is exact to far below float32 rounding.
+    The result is in double precision, so that the difference of two results of
+    float32 states is exact to far below float32 rounding.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ def augmented_model(u: Tensor, dual: Tensor, rho: float, share: float = 1.0) -> 
 
 
 def update_consensus(u: Tensor, total: Tensor, before: float, after: float) -> None:
-    r"""Move the server's u in place by the sum of the participants' changes of vote.
+    r"""Move the server's u in place by the sum of the participants' changes of z_i.
 
-    u is kept at :math:`\sum_i z_i / \sum_i \rho_i`, where a vote is
+    u is kept at :math:`\sum_i z_i / \sum_i \rho_i`, where
     :math:`z_i = \rho_i u_i + \pi_i`, all in units of the present :math:`\rho`.
 
     Parameters
@@ -136,7 +136,7 @@ def dual_residual(sections: Iterable[tuple[Tensor, Tensor]]) -> float:
 
     Where all m penalties are equal, this is :math:`\rho\sqrt m\,\|u^{t+1} - u^t\|`
     (Boyd et al. 2011, section 3.3). Where some clients hold only some sections of u,
-    each section counts with the penalties of those who hold it.
+    each section counts with the penalties of its holders.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def dot(a: Tensor, b: Tensor) -> float:
 
 
 class Residuals(NamedTuple):
-    r"""How far the clients are from agreeing, and the server from resting.
+    r"""Primal and dual residual, with the scales of their relative forms.
 
     Absolute forms (Boyd et al. 2011, section 3.3; FedAPM's u is one block):
     :math:`(\sum_i \|u_i - u\|^2)^{1/2}` and
@@ -199,7 +199,7 @@ class Residuals(NamedTuple):
 def balance_penalty(
     rho: float, primal: float, dual: float, *, ratio: float, factor: float
 ) -> float:
-    """Return the penalty that brings two residuals nearer to each other.
+    """Return the penalty that balances two residuals.
 
     A larger penalty makes the primal residual smaller and the dual one larger (Boyd et
     al. 2011, equation 3.13). Unscaled duals stay as they are.

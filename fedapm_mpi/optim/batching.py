@@ -1,4 +1,4 @@
-"""How an epoch over a client's training samples is cut into mini-batches."""
+"""The sizes of an epoch's mini-batches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 LastBatch = Literal["auto", "keep", "drop", "merge"]
-"""What becomes of the last batch of an epoch where it is smaller than the others."""
+"""Treatment of the last batch of an epoch where it is smaller than the others."""
 
 
 @dataclass(frozen=True)
 class Batching:
-    """A rule for the last batch, for a model that needs so many samples in a batch."""
+    """A rule for the last batch, for a model with a smallest batch size."""
 
     last: LastBatch = "auto"
     """``keep`` trains on it as it is, ``drop`` leaves it out (but never the only batch
@@ -24,7 +24,7 @@ class Batching:
     BatchNorm, 2."""
 
     reason: str = ""
-    """Why not on fewer."""
+    """Reason for which the model cannot be trained on fewer."""
 
     def sizes(self, samples: int, size: int) -> list[int]:
         """Return the sizes of an epoch's batches; `size` 0 is the full batch."""
@@ -41,7 +41,7 @@ class Batching:
         return sizes
 
     def smallest(self, samples: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-        """Return the size of the smallest batch of each client, 0 without samples."""
+        """Return the size of each client's smallest batch, (m,); 0 without samples."""
         values, where = np.unique(samples, return_inverse=True)
         found = []
         for count in values.tolist():
@@ -52,7 +52,7 @@ class Batching:
         return np.array(found, dtype=np.int64)[where]
 
     def passed(self, samples: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-        """Return how many samples each client's epoch goes over."""
+        """Return the number of samples in each client's epoch, (m,)."""
         if self.last != "drop" or not size:
             return samples
         kept = samples - samples % size

@@ -1,4 +1,4 @@
-r"""What FedAPM's theory asks of the penalties, and its Lyapunov function.
+r"""Conditions of FedAPM's theory on the penalties, and its Lyapunov function.
 
 Reference: FedAPM, arXiv 2506.04672, section 5: lemmas 1 and 2, theorem 2.
 """
@@ -65,7 +65,7 @@ def unmet_conditions(
         found.append(
             f"rho {rho:g} is above 15/8 sigma = {15 / 8 * sigma:g}: the theory does "
             "not promise descent in every round; "
-            f"sigma {8 / 15 * 1.001 * rho:.4g} would do"
+            f"set sigma to {8 / 15 * 1.001 * rho:.4g} or more"
         )
     if sigma < alpha * constants.v:
         found.append(

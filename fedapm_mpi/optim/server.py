@@ -22,7 +22,7 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 @strict
 @dataclass(frozen=True)
 class ServerOptimizer:
-    """What the server makes of the mean change of its model."""
+    """A step of the server's model along the mean change."""
 
     name: Literal["sgd", "adam"] = "sgd"
     """A step along the change, or Adam's (without correction of the first rounds)."""
@@ -60,13 +60,13 @@ class ServerOptimizer:
 
     @property
     def memory_rows(self) -> int:
-        """Vectors that it keeps from round to round."""
+        """Number of vectors in the state."""
         if self.name == "adam":
             return 2
         return 1 if self.momentum else 0
 
     def begin(self, memory: Tensor) -> None:
-        r"""Set what it keeps, (memory_rows, d) zeros, to its initial values."""
+        r"""Set the state, (memory_rows, d) zeros, to its initial values."""
         if self.name == "adam":
             memory[1].fill_(self._tau**2)
 
@@ -80,7 +80,7 @@ class ServerOptimizer:
         change : (d,)
             The mean change of it.
         memory : (memory_rows, d)
-            What it keeps.
+            The state; updated in place.
         """
         if self.name == "adam":
             beta1 = 0.9 if self.beta1 is None else self.beta1

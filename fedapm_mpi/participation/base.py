@@ -1,4 +1,4 @@
-"""What a choice of participants is; every rank makes it, unasked, from the seed."""
+"""The interface of a participation scheme; every rank evaluates it from the seed."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,7 +13,7 @@ class Participation(Protocol):
     """A way to choose the clients that take part in a round."""
 
     def check(self, num_clients: int) -> None:
-        """Raise `ConfigError` if it does not fit so many clients."""
+        """Raise `ConfigError` if the scheme does not fit the number of clients."""
         ...
 
     def choose(self, num_clients: int, rng: np.random.Generator) -> NDArray[np.int64]:

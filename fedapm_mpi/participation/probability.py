@@ -1,4 +1,4 @@
-"""Every client decides for itself, by a coin of its own."""
+"""Independent (Bernoulli) participation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from fedapm_mpi.participation.base import participation
 @participation.register("probability")
 @dataclass(frozen=True, kw_only=True)
 class Probability:
-    """Clients take part independently; a round may then have none at all."""
+    """Clients take part independently; a round may have no participants."""
 
     probability: float | Sequence[float]
-    """One probability above 0 for all clients, or a list of m, one for each, of which
-    some may be 0: these clients never take part."""
+    """One probability above 0 for all clients, or a list of m, one for each client; a
+    client with probability 0 never takes part."""
 
     def __post_init__(self) -> None:
         given = np.atleast_1d(self.probability)
@@ -25,7 +25,7 @@ class Probability:
             msg = "every probability must be in [0, 1]"
             raise ValueError(msg)
         if not np.any(given > 0):
-            msg = "probability must be above 0, or nobody ever takes part"
+            msg = "probability must be above 0 for at least one client"
             raise ValueError(msg)
 
     def check(self, num_clients: int) -> None:

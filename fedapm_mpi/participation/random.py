@@ -12,7 +12,7 @@ from fedapm_mpi.participation.base import participation
 @participation.register("random")
 @dataclass(frozen=True, kw_only=True)
 class Random:
-    """A set of fixed size, uniform among all such sets."""
+    """A set of fixed size, each such set with the same probability."""
 
     fraction: float | None = None
     """Share of the clients, in (0, 1]; rounded down, but at least one client."""
@@ -23,8 +23,8 @@ class Random:
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.count is None):
             msg = (
-                "give exactly one of fraction, count (null takes away the file's, such "
-                "as participation.count=null)"
+                "give exactly one of fraction, count (null removes the file's value: "
+                "participation.count=null)"
             )
             raise ValueError(msg)
         if self.fraction is not None and not 0 < self.fraction <= 1:

@@ -1,4 +1,4 @@
-"""What a placement is: which of the hosting ranks each client lives on."""
+"""The interface of a placement: the home rank of each client."""
 
 from collections.abc import Callable
 
@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from fedapm_mpi.registry import Registry
 
 Placement = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
-"""``place(costs, hosts)``: from the cost (m,) of each client, say its training samples,
-return the host (m,) of each in ``range(hosts)``; a pure function, the same everywhere.
+"""``place(costs, hosts)``: return the host (m,) of each client, in ``range(hosts)``.
+
+`costs` (m,) is the expected work of each client, its training samples for example. The
+function is pure: it returns the same on every rank.
 """
 
 placements: Registry[Placement] = Registry("placement", __package__)

@@ -1,4 +1,4 @@
-"""Blocks of consecutive clients."""
+"""Placement by blocks of consecutive clients."""
 
 import numpy as np
 from numpy.typing import NDArray

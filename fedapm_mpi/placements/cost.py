@@ -1,4 +1,4 @@
-"""Balance the expected work of the hosts."""
+"""Placement that balances the expected work of the hosts."""
 
 import heapq
 
@@ -12,8 +12,8 @@ from fedapm_mpi.placements.base import placements
 def cost(costs: NDArray[np.int64], hosts: int) -> NDArray[np.int64]:
     """Give the largest client first, each to the host with the least work so far.
 
-    Graham's LPT rule: the busiest host has at most 4/3 of the work that it would have
-    in the best placement.
+    Graham's LPT rule: the busiest host has at most 4/3 of its work in the best
+    placement.
     """
     placed = np.empty(len(costs), dtype=np.int64)
     loads = [(0, host) for host in range(hosts)]

@@ -1,4 +1,4 @@
-"""Clients dealt like cards."""
+"""Round-robin placement."""
 
 import numpy as np
 from numpy.typing import NDArray

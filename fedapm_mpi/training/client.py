@@ -18,7 +18,7 @@ from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import FedAPMError, TrainingError
-from fedapm_mpi.federation import plugin_checks as ownchecks
+from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
 from fedapm_mpi.plugins.errors import to_fedapm_error
@@ -77,10 +77,15 @@ class OpenClient:
 class LocalUpdates(NamedTuple):
     """What a rank's local work of a round brings."""
 
-    clients: list[int]
-    """Those whom this rank trained."""
+    participants: NDArray[np.int64]
+    """(k,) all clients that take part, ascending."""
 
-    increments: list[NDArray[np.float64]]
+    clients: list[int]
+    """The participants that this rank trained."""
+
+    updates: list[NDArray[np.float64]]
+    """(up_length,) each."""
+
     statistics: list[list[float]]
     """Of each participant: loss sum, loss count, squared drift, seconds."""
 
@@ -110,7 +115,7 @@ def train_clients(
     message : (down_length,)
         What the server has broadcast.
     """
-    result = LocalUpdates([], [], [], 0.0, None)
+    result = LocalUpdates(participants, [], [], [], 0.0, None)
     largest = 0.0
     for client in clients:
         begin = perf_counter()
@@ -122,8 +127,8 @@ def train_clients(
                 context.config.seed,
                 context.payload.model_length,
             )
-            increment, *figures = _train(context, update_context, message)
-            size = float(np.abs(increment).max(initial=0.0))
+            update, *figures = _train(context, update_context, message)
+            size = float(np.abs(update).max(initial=0.0))
             if not np.isfinite(size):
                 msg = (
                     f"the update of client {client} in round {t + 1} is not finite; "
@@ -139,7 +144,7 @@ def train_clients(
             return result._replace(error=told, largest=0.0)
         largest = max(largest, size)
         result.clients.append(client)
-        result.increments.append(increment)
+        result.updates.append(update)
         result.statistics.append([*figures, perf_counter() - begin])
     return result._replace(largest=largest)
 
@@ -162,7 +167,7 @@ def _train(
     state, broadcast, problem = opened.state, opened.broadcast, opened.objective
     follow_dual = context.config.diagnostics.dual_sum
     dual_before = state["dual"].clone().double() if follow_dual else None
-    increment = ownchecks.check_update(
+    increment = plugin_checks.check_update(
         context.config.algorithm,
         context.algorithm.client_step(
             broadcast, state, problem, float(context.federation.weights[client])

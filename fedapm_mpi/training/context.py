@@ -28,7 +28,7 @@ from fedapm_mpi.data.staging import node_clients, rank_share, stage_shards
 from fedapm_mpi.engine.device import open_device
 from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.federation import plugin_checks as ownchecks
+from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.assignment import Assignment
 from fedapm_mpi.federation.builder import (
     build_plugin,
@@ -342,7 +342,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
     algorithm = build_algorithm(config.algorithm)
     federation = build_federation(config, manifest, algorithm, comm.size)
     aggregator = build_plugin(aggregators, config.aggregator)
-    ownchecks.check_methods(
+    plugin_checks.check_methods(
         "aggregator", config.aggregator, aggregator, "sum", "bytes_per_element"
     )
     layout = payload_layout(config, algorithm, federation.groups)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.models.base import check_rate, check_sizes
-from fedapm_mpi.models.layers.padding import blank
+from fedapm_mpi.models.layers.padding import zero_padding
 
 PADDING_SCORE = -1e5
 """Score of a padded token; its weight underflows to zero."""
@@ -59,7 +59,7 @@ class FuseBase(nn.Module):
         x
             Tokens, ``(n, tokens, width)``.
         inside
-            Which of them are no padding, bool ``(n, tokens)``; all if None.
+            Tokens that are not padding, bool ``(n, tokens)``; all if None.
 
         Returns
         -------
@@ -67,9 +67,9 @@ class FuseBase(nn.Module):
             ``(n, heads * width)``, head by head; zeros for a sample without tokens.
         """
         if inside is not None:
-            # A weight of zero alone would let through a NaN, and would let padding
-            # speak for a sample that has no tokens.
-            x = blank(x, inside)
+            # A weight of zero alone would let a NaN through, and the uniform weights of
+            # a sample without tokens would let padding through.
+            x = zero_padding(x, inside)
         return (self.weights(x, inside) @ x).flatten(1)
 
 
@@ -146,11 +146,11 @@ class Fused(nn.Module):
         Parameters
         ----------
         tokens
-            Of each input, ``(n, T, hidden)``.
+            Tokens of each input, ``(n, T, hidden)``.
         inside
-            Of each input which are no padding, bool ``(n, T)``.
+            Tokens of each input that are not padding, bool ``(n, T)``.
         masked
-            Whether to look at `inside`; without, all tokens count.
+            Whether to apply `inside`; else all tokens count.
         """
         mask = torch.cat(tuple(inside), dim=1) if masked else None
         fused = self.fuse_att(torch.cat(tuple(tokens), dim=1), mask)

@@ -28,10 +28,6 @@ def small_chunks(monkeypatch):
             ["extract", "crema_d", "--from", "x", "--to", "y", "video_frames=0"],
             "video_frames",
         ),
-        (
-            ["extract", "crema_d", "--from", "x", "--to", "y", "film_frames=0"],
-            "video_frames",
-        ),
         (["extract", "crema_d", "again", "--from", "x", "--to", "y"], "key=value"),
     ],
 )

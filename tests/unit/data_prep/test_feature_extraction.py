@@ -439,17 +439,6 @@ def test_an_extractor_of_ones_own_must_keep_its_word(tmp_path, a, b, words):
         run(Promising(*values), tmp_path / "to")
 
 
-def test_old_names_of_options_continue_a_folder(root, tmp_path):
-    identity = {"options": {"audio_frames": 600, "video_frames": 10}}
-    old = {"options": {"sound_frames": 600, "film_frames": 10}}
-    common = {"skip_broken": False, "tell": lambda done, of: None}
-    extract(Serial(), crema(root), tmp_path / "to", identity=old, **common)
-    extract(Serial(), crema(root), tmp_path / "to", identity=identity, **common)
-    other = {"options": {"audio_frames": 600, "video_frames": 9}}
-    with pytest.raises(DataError, match=r"they differ in: options"):
-        extract(Serial(), crema(root), tmp_path / "to", identity=other, **common)
-
-
 def test_a_folder_of_other_features_is_refused(root, features, tmp_path):
     with pytest.raises(DataError, match=r"made otherwise \(they differ in: asked\)"):
         run(crema(root), features / "crema", asked="other")
@@ -660,6 +649,13 @@ def test_the_command(root, tmp_path, capsys):
     assert "21 items of crema-d, 0 broken ones left out" in out
     source = plan_and_read(tmp_path / "to")
     assert source.table.columns[1].spec.shape == (2, 1280)
+    # The folder keeps the old names of options, under which it may have been begun.
+    asked = json.loads((tmp_path / "to" / "extraction.json").read_text())
+    assert asked["options"]["film_frames"] == 2
+    assert main([*words[:-1], "film_frames=2"]) == 0
+    assert "note: film_frames is now video_frames\n" in capsys.readouterr().out
+    assert main([*words, "film_frames=2"]) == 2
+    assert "the old name of video_frames; remove one" in capsys.readouterr().err
     assert main(["extract", "--list"]) == 0
     assert "crisismmd" in capsys.readouterr().out
 

@@ -62,7 +62,7 @@ def test_statistics_stay_with_their_client(toy):
 def test_averaged_statistics_ride_behind_the_increment(toy):
     s = session(toy["features"], buffers="mean")
     local = work(s, 0, 1)
-    (increment,) = local.increments
+    (increment,) = local.updates
     change = s.table.peek(1)["buffers"].double() - initial(s)["buffers"].double()
     assert len(increment) == s.payload.shared_length + len(change)
     np.testing.assert_array_equal(increment[s.payload.shared_length :], change.numpy())
@@ -73,7 +73,7 @@ def test_those_who_sit_out_are_bit_identical_and_cost_nothing(toy):
     work(s, 0, 1)
     before = {name: tensor.clone() for name, tensor in s.table.peek(1).items()}
     local = work(s, 1, 0, 3)
-    assert len(local.increments) == 2
+    assert len(local.updates) == 2
     assert sorted(s.table.materialized()) == [0, 1, 3]
     for name, tensor in s.table.peek(1).items():
         assert torch.equal(tensor, before[name])
@@ -82,7 +82,7 @@ def test_those_who_sit_out_are_bit_identical_and_cost_nothing(toy):
 def test_the_largest_magnitude_is_that_of_all_increments(toy):
     local = work(session(toy["features"]), 0, 0, 1, 2)
     assert local.error is None
-    assert local.largest == max(np.abs(x).max() for x in local.increments)
+    assert local.largest == max(np.abs(x).max() for x in local.updates)
 
 
 def test_an_update_that_is_not_finite_names_client_and_round(toy):
