@@ -1,4 +1,4 @@
-"""Parts made from a configuration: by name, with their options, checked to fit."""
+"""Build plug-ins and models from a configuration, and check that they fit."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ from fedapm_mpi.utils.text import one_line
 
 
 def build_plugin(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
-    """Return a part made from its name and options.
+    """Return a plug-in made from its name and options.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def build_module(
 
 @torch.no_grad()
 def load_initial(modules: Sequence[nn.Module], path: str) -> None:
-    """Let models start from a file of tensors by name; what it lacks stays as it is.
+    """Initialize models from a file of tensors by name; others keep their values.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Evaluate clients: each on its own test part, and pooled over clients."""
+"""Evaluate clients: each on its own test split, and pooled over clients."""
 
 from math import isfinite
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ def evaluate_clients(
     """Evaluate clients after `t` rounds; a collective call.
 
     `message` is the broadcast that holds the shared block u. Returns the result on the
-    server; `None` elsewhere, and where nobody is to be evaluated.
+    server; `None` elsewhere, and where no client is to be evaluated.
     """
     chosen = context.federation.evaluated(t)
     clients: list[int] = []
