@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fedapm_mpi.analysis.run import Run, load_client_model
+from fedapm_mpi.analysis.client_model import load_client_model
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.comm.runtime import call_on_ranks
 from fedapm_mpi.config.schema import Config

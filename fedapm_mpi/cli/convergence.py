@@ -40,7 +40,7 @@ class ConvergenceCommand(LocalCommand):
 
     def execute(self, args: argparse.Namespace) -> int:
         """Print the rate of each metric; return the exit code."""
-        # Only here: reading runs loads torch, which --help can do without.
+        # Only here, since --help needs none of it.
         from fedapm_mpi.analysis.run import Run
         from fedapm_mpi.utils.terminal import echo, print_table
 

@@ -35,7 +35,7 @@ class DigestCommand(LocalCommand):
         path = args.run / "final" / "digest.txt"
         digest = read_digest(args.run)
         if args.verify:
-            from fedapm_mpi.analysis.run import recompute_digest
+            from fedapm_mpi.analysis.client_model import recompute_digest
 
             found = recompute_digest(args.run, trust=args.trust)
             if found != digest:

@@ -28,7 +28,7 @@ class ReportCommand(LocalCommand):
 
     def execute(self, args: argparse.Namespace) -> int:
         """Print and write the comparison; return the exit code."""
-        # Only here: reading runs loads torch, which --help can do without.
+        # Only here, since --help needs none of it.
         from fedapm_mpi.analysis.comparison import (
             notes,
             read_runs,

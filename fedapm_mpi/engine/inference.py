@@ -95,14 +95,16 @@ def measure(task: Task, predictions: Floats, targets: Labels) -> dict[str, float
     found = task.metrics(predictions, targets)
     if set(found) != set(task.higher_is_better):
         msg = (
-            f"metrics gave {sorted(found)}, but higher_is_better names "
-            f"{sorted(task.higher_is_better)}; both must be the same"
+            f"{type(task).__name__}.metrics gave {sorted(found)}, but "
+            f"higher_is_better names {sorted(task.higher_is_better)}; both must be "
+            "the same"
         )
         raise TrainingError(msg)
     try:
         return {name: float(found[name]) for name in task.higher_is_better}
     except (TypeError, ValueError) as error:
-        msg = f"metrics gave a value that is no number: {error}"
+        name = type(task).__name__
+        msg = f"{name}.metrics gave a value that is no number: {error}"
         raise TrainingError(msg) from error
 
 

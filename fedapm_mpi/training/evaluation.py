@@ -13,6 +13,7 @@ from fedapm_mpi.config.schema import Config
 from fedapm_mpi.engine.device import seed_dropout
 from fedapm_mpi.engine.inference import evaluate, measure
 from fedapm_mpi.errors import FedAPMError, TrainingError
+from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.tasks import LOSS, Task
 from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
@@ -62,8 +63,8 @@ def evaluate_clients(
             figures.append(row)
             if context.config.evaluation.pooled:
                 scored.append(pooled)
-    except FedAPMError as caught:
-        error = caught
+    except Exception as caught:  # a user's model or task may raise anything
+        error = to_fedapm_error(caught)
     context.comm.raise_collectively(error)
     # Of each client: samples, metrics, counts.
     width = 1 + len(context.task.metric_set().names) + len(context.task.client_counts)

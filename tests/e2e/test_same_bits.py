@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedapm_mpi.algorithms import algorithms
-from fedapm_mpi.analysis.run import recompute_digest
+from fedapm_mpi.analysis.client_model import recompute_digest
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from tests.support.experiments import NAMES, SAME, experiments

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedapm_mpi.analysis.run import load_client_model, recompute_digest
+from fedapm_mpi.analysis.client_model import load_client_model, recompute_digest
 from tests.support import PLUGINS
 from tests.support.processes.cli_runs import (
     digest_of,

@@ -20,6 +20,7 @@ from fedapm_mpi.models import models
 from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.tasks import tasks
 from fedapm_mpi.training.runner import train
+from tests.support.distributions import install
 from tests.support.processes.cli_runs import digest_of, experiment, write_config
 
 PLUGINS = '''\
@@ -79,15 +80,6 @@ elsewhere = shelf.plugins:plain
 """
 
 FEDAVG = {"lr": 0.1, "batch_size": 8, "work": {"epochs": 1}}
-
-
-def install(site, name, entry_points, version="1.2"):
-    metadata = site / f"{name}-{version}.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    )
-    (metadata / "entry_points.txt").write_text(entry_points)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from fedapm_mpi.algorithms import algorithms
 from fedapm_mpi.algorithms.base import LocalBudget
-from fedapm_mpi.analysis.run import load_client_model
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError

@@ -4,17 +4,20 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fedapm_mpi.analysis.run import Run, load_client_model, read_config
+from fedapm_mpi.analysis.client_model import load_client_model
+from fedapm_mpi.analysis.run import Run, read_config
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
-from fedapm_mpi.tracking.run_directory import WRITTEN
+from fedapm_mpi.tracking.run_directory import RUN_FILES
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.atomic_io import (
     WriteError,
@@ -64,6 +67,11 @@ def test_a_killed_run_is_read_without_its_torn_line(run):
     found = Run.load(run)
     assert [record["round"] for record in found.records] == [0, 1]
     assert (found.last_round, found.notes) == (1, [])
+
+
+def test_records_are_read_without_torch():
+    code = "import sys, fedapm_mpi.analysis.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_what_is_no_run(tmp_path):
@@ -173,7 +181,7 @@ LINKED = (
 
 
 def test_all_that_a_run_writes_is_known(run):
-    assert {path.name for path in run.iterdir()} == set(LINKED) == set(WRITTEN)
+    assert {path.name for path in run.iterdir()} == set(LINKED) == set(RUN_FILES)
 
 
 @pytest.mark.parametrize("name", LINKED)

@@ -9,7 +9,8 @@ import pytest
 from benchmarks.paper import modalities
 from benchmarks.paper.studies import STUDIES, Setting
 from data_prep.pipeline import plan, prepare
-from fedapm_mpi.analysis.run import load_client_model, read_config
+from fedapm_mpi.analysis.client_model import load_client_model
+from fedapm_mpi.analysis.run import read_config
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from fedapm_mpi.analysis.run import load_client_model, recompute_digest
+from fedapm_mpi.analysis.client_model import load_client_model, recompute_digest
 from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.cluster.site import read_site
 from fedapm_mpi.comm import Serial

@@ -1,9 +1,13 @@
 """Tables that are refused before anything is written."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.table import Table, column, shard_ranges
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 
@@ -45,3 +49,27 @@ def test_splits_must_list_the_same_clients(tmp_path, table, splits):
     splits["test"].pop()
     with pytest.raises(DataError, match="same clients"):
         write_dataset(tmp_path, table, splits)
+
+
+@given(
+    st.lists(st.integers(0, 10**12), min_size=1, max_size=50),
+    st.integers(1, 60) | st.none(),
+)
+def test_cut_covers_clients_in_order(sizes, shards):
+    if shards is not None and shards > len(sizes):
+        with pytest.raises(DataError, match="shards from 1 to"):
+            shard_ranges(np.array(sizes), shards)
+        return
+    ranges = shard_ranges(np.array(sizes), shards)
+    assert shards is None or len(ranges) == shards
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == len(sizes)
+    assert all(first < stop for first, stop in ranges)
+    assert all(a[1] == b[0] for a, b in pairwise(ranges))
+
+
+def test_cut_balances_and_keeps_shards_small():
+    sizes = np.full(1000, 2**20)
+    ranges = shard_ranges(sizes, None)
+    assert len(ranges) == 4  # 1000 MiB in files of at most 256
+    assert {stop - first for first, stop in ranges} == {250}

@@ -9,7 +9,7 @@ import torch
 
 from data_prep.pipeline import plan
 from data_prep.shifts import Clients, shifts
-from fedapm_mpi.analysis.run import load_client_model
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.cli import inspect as inspect_command
 from fedapm_mpi.cli import prepare as prepare_command
 from fedapm_mpi.comm import Serial

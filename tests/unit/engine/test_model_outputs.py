@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from fedapm_mpi.analysis.run import load_client_model
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.engine.model_outputs import checked_outputs, describe_output, logits_of

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedapm_mpi.analysis.run import load_client_model, recompute_digest
+from fedapm_mpi.analysis.client_model import load_client_model, recompute_digest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.config.schema import Group

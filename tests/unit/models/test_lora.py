@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from fedapm_mpi.analysis.run import load_client_model
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.engine.partitioned_model import PartitionedModel

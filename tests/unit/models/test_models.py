@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
-from fedapm_mpi.models.layers.padding import within
+from fedapm_mpi.models.layers.padding import valid_mask
 from tests.support.data.model_tasks import (
     CIFAR10,
     CREMA_D,
@@ -207,7 +207,7 @@ def test_flat_models_take_padding_for_zero(name):
     module = build(name, inputs, 3)
     acc, age = samples(inputs, 4)
     lengths = torch.tensor([10, 7, 1, 0])
-    inside = within(lengths, 10)[..., None]
+    inside = valid_mask(lengths, 10)[..., None]
     found = module(acc, age, lengths={"acc": lengths})
     torch.testing.assert_close(found, module(acc * inside, age))
 
@@ -278,10 +278,17 @@ REFUSED = [
             ((), 8, "no inputs; it needs one or more"),
             ((Input("x", (8, 3)), Input("x", (9, 3))), 8, "share a name"),
             ((Input("x", (8, 0)),), 8, "empty axis"),
-            ((Input("x", (8, 8)),), 1, r"1 class\(es\); .* 2 or more"),
+            ((Input("x", (8, 8)),), 0, "0 outputs; it needs one or more"),
         ]
     ],
 ]
+
+
+def test_one_output_is_enough():
+    """A task such as regression needs no more."""
+    for name in ("mlp", "logistic", "har"):
+        module = build(name, KU_HAR, 1)
+        assert module(*samples(KU_HAR, 4)).shape == (4, 1)
 
 
 @pytest.mark.parametrize(("name", "inputs", "classes", "options", "message"), REFUSED)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fedapm_mpi.algorithms import LocalBudget
-from fedapm_mpi.analysis.run import load_client_model
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest

@@ -6,54 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.analysis.comparison import read_runs, table_rows
-from fedapm_mpi.analysis.run import load_client_model
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.tasks import MetricSet
 from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.tracking.metric_set import read_metric_set
-from fedapm_mpi.training.runner import dry_run, train
+from fedapm_mpi.training.runner import train
 from tests.support.processes.cli_runs import digest_of, experiment, rounds_of
-
-TOP2 = '''\
-"""Classification by a multi-class margin, measured by the two best classes."""
-
-from dataclasses import dataclass
-
-import numpy as np
-from torch.nn.functional import multi_margin_loss
-
-from fedapm_mpi.tasks import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class Top2(Task):
-    margin: float = 1.0
-    """Margin between the label's score and the others'."""
-
-    higher_is_better = {"top2": True, "miss": False}
-    bounds = {"top2": (0.0, 1.0)}
-
-    def output_size(self, num_classes):
-        return num_classes
-
-    def loss(self, outputs, targets, reduction="mean"):
-        return multi_margin_loss(
-            outputs, targets, margin=self.margin, reduction=reduction
-        )
-
-    def predict(self, outputs):
-        return outputs
-
-    def metrics(self, predictions, targets):
-        best = np.argsort(-predictions, axis=1)[:, :2]
-        hits = (best == targets[:, None]).any(axis=1).mean()
-        return {"miss": 1 - hits, "top2": hits}
-'''
+from tests.support.tasks import TOP2
 
 
 @pytest.fixture(autouse=True)
@@ -129,31 +94,6 @@ def test_a_run_resumes_and_its_model_is_loaded(run, toy):
     wider = config(toy, "./my_task.py:Top2", margin=0.75)
     with pytest.raises(ConfigError, match=r"task\.margin: 0\.5 -> 0\.75"):
         train(Serial(), wider, directory=directory, resume=True)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "told"),
-    [
-        ("return multi", "raise ValueError('no') or multi", "ValueError: no.*line 23"),
-        ("return {", "return {'top3': 1, ", r"gave \['miss', 'top2', 'top3'\]"),
-        (
-            "return outputs\n",
-            "return outputs.sum()\n",
-            r"must return a Tensor \(2, 3\)",
-        ),
-        ("reduction=reduction", "reduction='none'", "return a Tensor without axes"),
-        ("class Top2(Task)", "class Top2", "must be a subclass of"),
-        ('{"top2": True, "miss": False}', "{}", "has no metric"),
-        ("    bounds", "    headline = 'top1'\n    bounds", "'top1'.*not all among"),
-        ("    bounds", "    target_dtype = 'float32'\n    bounds", "class labels"),
-    ],
-)
-def test_a_faulty_task_is_named_before_training(toy, old, new, told):
-    assert old in TOP2
-    name = written(TOP2.replace(old, new)) + ":Top2"
-    with pytest.raises(FedAPMError, match=rf"task '{name}'.*{told}") as caught:
-        dry_run(Serial(), config(toy, name))
-    assert isinstance(caught.value, ConfigError)
 
 
 def test_what_a_run_directory_states_of_metrics_is_checked(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fedapm_mpi.analysis.run import load_client_model, recompute_digest
+from fedapm_mpi.analysis.client_model import load_client_model, recompute_digest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest

@@ -11,8 +11,12 @@ import pytest
 import torch
 import yaml
 
+from fedapm_mpi.analysis.client_model import (
+    find_client,
+    load_client_model,
+    recompute_digest,
+)
 from fedapm_mpi.analysis.comparison import read_runs
-from fedapm_mpi.analysis.run import find_client, load_client_model, recompute_digest
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.training import trust
