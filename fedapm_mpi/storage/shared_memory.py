@@ -102,7 +102,7 @@ class MappedFile:
             msg = (
                 f"no space for client states in {self.folder} "
                 f"({error.strerror or error}); set scratch to a folder on a larger "
-                "disk, then continue with --resume"
+                "disk"
             )
             raise WriteError(msg) from error
 
