@@ -1,6 +1,7 @@
 """A whole job: from a configuration to a finished run directory."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,24 +181,35 @@ def _train(
         first_round=saved.round_index if saved else 0,
         progress=progress,
     )
-    try:
-        outcome = loop.train(
-            context,
-            recorder,
-            resume=saved,
-            identity=identity,
-            logger=loggers,
-            stop=stop,
-        )
-    except BaseException:
-        with suppress(Exception):  # the first failure is the one to report
-            loggers.close()
-        raise
-    loggers.close()
-    digest, summary = _write_final_state(context, recorder, outcome)
+    with _hint_at_resume():
+        try:
+            outcome = loop.train(
+                context,
+                recorder,
+                resume=saved,
+                identity=identity,
+                logger=loggers,
+                stop=stop,
+            )
+        except BaseException:
+            with suppress(Exception):  # the first failure is the one to report
+                loggers.close()
+            raise
+        loggers.close()
+        digest, summary = _write_final_state(context, recorder, outcome)
     if comm.rank == SERVER:
         _report_result(context, recorder, outcome, digest, summary, progress)
     return TrainedRun(recorder.path, digest, outcome.exit_code)
+
+
+@contextmanager
+def _hint_at_resume() -> Iterator[None]:
+    """Add to the error of a write that the run, which has begun, can be resumed."""
+    try:
+        yield
+    except WriteError as error:
+        error.args = (f"{error}, then continue with --resume",)
+        raise
 
 
 def digest_of(context: TrainingContext, outcome: TrainingResult) -> str | None:
