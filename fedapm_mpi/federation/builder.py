@@ -20,7 +20,7 @@ from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.loader import load_plugin
 from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
 from fedapm_mpi.registry import Registry, did_you_mean
-from fedapm_mpi.utils.rng import seeded_globals, torch_seed
+from fedapm_mpi.utils.rng import Purpose, seeded_globals, torch_seed
 from fedapm_mpi.utils.text import one_line
 
 
@@ -51,7 +51,10 @@ def build_module(
     config: Config, part: PluginConfig, inputs: tuple[InputSpec, ...], num_classes: int
 ) -> nn.Module:
     """Return a model with its initial parameters, which come from the seed alone."""
-    seed, default = torch_seed(config.seed, "initial model"), torch.get_default_dtype()
+    seed, default = (
+        torch_seed(config.seed, Purpose.INITIAL_MODEL),
+        torch.get_default_dtype(),
+    )
     with seeded_globals(seed):
         torch.manual_seed(seed)
         try:

@@ -17,7 +17,7 @@ from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.tasks import LOSS, Task
 from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
-from fedapm_mpi.utils.rng import torch_seed
+from fedapm_mpi.utils.rng import Purpose, torch_seed
 from fedapm_mpi.utils.statistics import summarize, worst_decile_size
 
 
@@ -117,7 +117,7 @@ def _evaluate_client(
     samples = context.samples(client, context.config.evaluation.split)
     there = samples.to(model.device)
     if model.draws:
-        address = torch_seed(context.config.seed, "dropout evaluate", t, client)
+        address = torch_seed(context.config.seed, Purpose.DROPOUT_EVALUATE, t, client)
         seed_dropout(model.device, address)
     found, predictions = evaluate(model, there, context.federation.num_classes)
     if found.samples and not isfinite(found.loss):
