@@ -14,7 +14,7 @@ EXPERIMENT = "examples/sensors.yaml"
 
 
 def main() -> None:
-    """Train with two penalties and print what became of the clients."""
+    """Train with two penalties and print the accuracy of each."""
     config = fedapm_mpi.load_config(EXPERIMENT, rounds=5)
     for rho in (0.1, 1.0):
         # On every rank, with the same arguments.

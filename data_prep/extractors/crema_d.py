@@ -41,9 +41,9 @@ class CremaD:
         Whether to leave out clips that can't be used.
     weights
         Image network: a folder, or a name in the library's cache.
-    sound_frames
+    audio_frames
         Frames of the sound at most, one in 10 ms.
-    film_frames
+    video_frames
         Frames of the film at most, one a second.
     """
 
@@ -55,11 +55,11 @@ class CremaD:
         *,
         skip_broken: bool = False,
         weights: str = "google/mobilenet_v2_1.0_224",
-        sound_frames: Annotated[int, Ge(1)] = 600,
-        film_frames: Annotated[int, Ge(1)] = 10,
+        audio_frames: Annotated[int, Ge(1)] = 600,
+        video_frames: Annotated[int, Ge(1)] = 10,
     ) -> None:
         self.origin, self.skip_broken, self.weights = origin, skip_broken, weights
-        self.sound_frames, self.film_frames = sound_frames, film_frames
+        self.audio_frames, self.video_frames = audio_frames, video_frames
 
     @cached_property
     def _network(self) -> PictureNetwork:
@@ -69,8 +69,8 @@ class CremaD:
     def inputs(self) -> dict[str, tuple[int | None, int]]:
         """Sound (T, 80) and film (T, numbers of the network)."""
         return {
-            "audio": (self.sound_frames, BANDS),
-            "video": (self.film_frames, self._network.width),
+            "audio": (self.audio_frames, BANDS),
+            "video": (self.video_frames, self._network.width),
         }
 
     def facts(self) -> dict[str, Any]:
@@ -127,8 +127,8 @@ class CremaD:
             except ValueError as error:
                 msg = f"{path.name} can't be decoded ({error})"
                 raise BrokenItem(msg) from error
-        audio = filter_bank(sound, self.sound_frames)
-        pictures = frames(film, self.film_frames)
+        audio = filter_bank(sound, self.audio_frames)
+        pictures = frames(film, self.video_frames)
         return {"audio": audio, "video": self._network(pictures)}
 
     def _files(self, name: str) -> tuple[Path, Path]:

@@ -66,7 +66,7 @@ class CrisisMMD:
         The folder.
     skip_broken
         Whether to leave out items that can't be used.
-    picture_weights, text_weights
+    image_weights, text_weights
         Image and text network: each a folder, or a name in the library's cache.
     tokens
         Tokens of a text at most.
@@ -85,7 +85,7 @@ class CrisisMMD:
         origin: Path,
         *,
         skip_broken: bool = False,
-        picture_weights: str = "google/mobilenet_v2_1.0_224",
+        image_weights: str = "google/mobilenet_v2_1.0_224",
         text_weights: str = "google/mobilebert-uncased",
         tokens: Annotated[int, Ge(2)] = 512,
         task: Task = "humanitarian",
@@ -93,11 +93,11 @@ class CrisisMMD:
     ) -> None:
         self.task, self.tables = task, tables
         self.origin, self.skip_broken, self.tokens = origin, skip_broken, tokens
-        self.picture_weights, self.text_weights = picture_weights, text_weights
+        self.image_weights, self.text_weights = image_weights, text_weights
 
     @cached_property
     def _of_picture(self) -> PictureNetwork:
-        return PictureNetwork(self.picture_weights)
+        return PictureNetwork(self.image_weights)
 
     @cached_property
     def _of_text(self) -> TextNetwork:
@@ -114,7 +114,7 @@ class CrisisMMD:
     def facts(self) -> dict[str, Any]:
         """Return the hashes of the weights."""
         return {
-            "picture": weights_facts(self.picture_weights, "preprocessor_config.json"),
+            "picture": weights_facts(self.image_weights, "preprocessor_config.json"),
             "text": weights_facts(self.text_weights, "vocab.txt", "tokenizer.json"),
         }
 

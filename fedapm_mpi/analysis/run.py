@@ -18,7 +18,7 @@ from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.storage.final_state import read_digest
 from fedapm_mpi.tasks import LOSS, MetricSet
 from fedapm_mpi.tracking.metric_set import read_metric_set
-from fedapm_mpi.tracking.records import FILE, MAX_ROUND, Record, Records
+from fedapm_mpi.tracking.records import MAX_ROUND, RECORDS_FILE, Record, Records
 from fedapm_mpi.tracking.summary import (
     PART_NAMES,
     clients_of,
@@ -63,7 +63,7 @@ class Run:
         """
         run = cls(path)
         is_run = (run.path / "config.yaml").is_file()
-        if not (is_run or os.path.lexists(run.path / FILE)):
+        if not (is_run or os.path.lexists(run.path / RECORDS_FILE)):
             raise run._unreadable(OSError(errno.ENOENT, os.strerror(errno.ENOENT)))
         run.records  # noqa: B018  # read now, so that an error is raised here
         return run
@@ -210,7 +210,7 @@ class Run:
 
     def _unreadable(self, error: OSError) -> DataError:
         """Return the error to raise where the records cannot be read."""
-        msg = f"cannot read {self.path / FILE} ({error.strerror})"
+        msg = f"cannot read {self.path / RECORDS_FILE} ({error.strerror})"
         if not (self.path / "config.yaml").is_file():
             msg += f": {self.path} is not a run directory"
         return DataError(msg)

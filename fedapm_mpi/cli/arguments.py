@@ -143,6 +143,28 @@ def optional_value(
     return action
 
 
+def check_folder(flag: str, path: Path | None) -> None:
+    """Raise `ConfigError` if a path, or a parent of it, is not a folder.
+
+    Parameters
+    ----------
+    flag
+        The option that names it, for the message.
+    path
+        The path; `None` if it is not given.
+    """
+    for one in () if path is None else (path, *path.parents):
+        try:
+            if one.is_dir():
+                return
+            if one.exists() or one.is_symlink():
+                msg = f"{flag}: {one} is not a folder; name another, or move it away"
+                raise ConfigError(msg)
+        except OSError as error:  # such as a name that is too long
+            msg = f"{flag}: {truncate(str(path), 200)}: {error.strerror}"
+            raise ConfigError(msg) from error
+
+
 def is_override(word: str) -> bool:
     """Return whether a word replaces a value, as ``key.sub=value`` does.
 

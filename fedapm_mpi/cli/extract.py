@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,18 @@ from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import display_name, is_user_plugin
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 HELP = "extract features from images, audio, video and text; may run under mpiexec"
+
+OLD_OPTIONS = {
+    "crema-d": {"sound_frames": "audio_frames", "film_frames": "video_frames"},
+    "crisismmd": {"picture_weights": "image_weights"},
+}
+"""Old names of archives' options, which are read, and the new ones. Folders of features
+keep the old ones, so that their hashes and those of data sets stay what they were."""
 
 UPDATE_SECONDS = 10.0
 """Seconds between two progress lines."""
@@ -61,6 +71,7 @@ class ExtractCommand(Command[ExtractOptions]):
         dashed = source.replace("_", "-")
         builtin = dashed in extractors.builtin_names()
         name = extractors.resolve(dashed if builtin else source)
+        given = _by_new_names(name, given)
         options, errors = validate_options(
             f"extract {display_name(name)!r}", extractors.get(name), given, 1
         )
@@ -99,6 +110,19 @@ class ExtractCommand(Command[ExtractOptions]):
 COMMAND = ExtractCommand()
 
 
+def _by_new_names(archive: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by their new names; print those that were given by an old one."""
+    renamed = OLD_OPTIONS.get(archive, {})
+    for old in renamed.keys() & given.keys():
+        if renamed[old] in given:
+            msg = (
+                f"extract: {old} is the old name of {renamed[old]}; remove one of them"
+            )
+            raise ConfigError(msg)
+        log.info("%s is now %s", old, renamed[old])
+    return {renamed.get(key, key): value for key, value in given.items()}
+
+
 def _deciding(extractor: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options but those that came later and are at their defaults."""
     added = getattr(extractor, "added", {})
@@ -125,9 +149,11 @@ def _extractor(
 
 def _identity(order: ExtractOptions, extractor: Any) -> dict[str, Any]:
     """Return what decides the features: the extractor, its options and its code."""
+    old_names = {new: old for old, new in OLD_OPTIONS.get(order.name, {}).items()}
+    deciding = _deciding(extractor, order.options)
     found = {
         "extractor": order.name,
-        "options": _deciding(extractor, order.options),
+        "options": {old_names.get(key, key): v for key, v in deciding.items()},
     }
     if not is_user_plugin(order.name):
         return found

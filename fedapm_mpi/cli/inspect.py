@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.data.manifest import Manifest, read_manifest
+from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.terminal import printable
 from fedapm_mpi.utils.text import format_some, shorten
 
@@ -48,6 +49,9 @@ class InspectCommand(LocalCommand):
 
     def execute(self, args: argparse.Namespace) -> int:
         """Print what the manifest says; draw it if asked to."""
+        if args.plot and not args.plot.parent.is_dir():
+            msg = f"--plot: there is no folder {args.plot.parent}; create it first"
+            raise ConfigError(msg)
         manifest = read_manifest(args.data)
         sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
         if args.plot:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.arguments import Parser, check_folder
 from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.utils.atomic_io import refuse_links, write_error
 
@@ -39,6 +39,7 @@ class ReportCommand(LocalCommand):
         from fedapm_mpi.tracking.summary import evaluated_parts
         from fedapm_mpi.utils.terminal import echo, print_table
 
+        check_folder("--out", args.out)
         runs = read_runs(args.runs)
         parts = evaluated_parts(run.config.evaluation.split for run in runs)
         print_table(

@@ -221,8 +221,8 @@ def _sweep(args: argparse.Namespace) -> int:
     from fedapm_mpi.cluster.slurm.scripts import TrainJob, render_step, render_training
     from fedapm_mpi.cluster.slurm.submit import check_site, submit_script
     from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep, write_cells
-    from fedapm_mpi.tracking.run_directory import ranges
     from fedapm_mpi.utils.terminal import echo
+    from fedapm_mpi.utils.text import format_ids
 
     cells, folder = read_sweep(args.sweep)
     for note in notes_on(cells):
@@ -239,7 +239,7 @@ def _sweep(args: argparse.Namespace) -> int:
         name=name,
         config=str(folder),
         run_dir=str(folder),
-        array=f"{ranges(todo)}{limit}",
+        array=f"{format_ids(todo)}{limit}",
     )
     script = render_training(site, shape, training, out)
     if args.verb == "render":

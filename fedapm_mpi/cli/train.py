@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.cli.arguments import Parser, is_run, optional_value, split_words
+from fedapm_mpi.cli.arguments import (
+    Parser,
+    check_folder,
+    is_run,
+    optional_value,
+    split_words,
+)
 from fedapm_mpi.cli.command import Command
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.errors import ConfigError
@@ -206,6 +212,8 @@ COMMAND = TrainCommand()
 
 def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
     """Return the run directory that was named, if any, and whether to resume."""
+    for flag, path in (("--run-dir", args.run_dir), ("--out", args.out)):
+        check_folder(flag, path)
     if args.resume is None:
         return args.run_dir, False
     if args.resume is True:

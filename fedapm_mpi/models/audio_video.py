@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
-    check_task,
+    check_inputs,
     describe,
     models,
 )
 from fedapm_mpi.models.layers.attention import Fused, FusionOptions
-from fedapm_mpi.models.layers.conv import SHRINK, ConvEncoder
-from fedapm_mpi.models.layers.recurrent import tokens_of
+from fedapm_mpi.models.layers.conv import STEPS_PER_TOKEN, ConvEncoder
+from fedapm_mpi.models.layers.recurrent import gru_tokens
 
 
 class AudioVideo(Fused):
@@ -63,12 +63,12 @@ class AudioVideo(Fused):
         of_audio, of_video = ((lengths or {}).get(name) for name in self.names)
         if of_audio is not None:
             # Eight steps at least, so that there is a token to leave out.
-            longest = max(SHRINK, int(of_audio.max()))
+            longest = max(STEPS_PER_TOKEN, int(of_audio.max()))
             audio = audio[:, :longest]
         steps = self.audio_conv(audio, of_audio)
-        shrunk = None if of_audio is None else of_audio // SHRINK
-        audio_tokens, audio_inside = tokens_of(self.audio_rnn, steps, shrunk)
-        video_tokens, video_inside = tokens_of(self.video_rnn, video, of_video)
+        shrunk = None if of_audio is None else of_audio // STEPS_PER_TOKEN
+        audio_tokens, audio_inside = gru_tokens(self.audio_rnn, steps, shrunk)
+        video_tokens, video_inside = gru_tokens(self.video_rnn, video, of_video)
         return self.logits(
             (audio_tokens, video_tokens), (audio_inside, video_inside), bool(lengths)
         )
@@ -79,11 +79,11 @@ def _check_inputs(inputs: tuple[InputSpec, ...]) -> None:
     if (
         len(inputs) != 2
         or any(len(spec.shape) != 2 for spec in inputs)
-        or inputs[0].shape[0] < SHRINK
+        or inputs[0].shape[0] < STEPS_PER_TOKEN
     ):
         msg = (
             f"model 'audio-video': the inputs are {describe(inputs)}; needed are two "
-            f"sequences (T, C), audio of T >= {SHRINK} steps, then video"
+            f"sequences (T, C), audio of T >= {STEPS_PER_TOKEN} steps, then video"
         )
         raise ConfigError(msg)
 
@@ -112,7 +112,7 @@ def audio_video(
         Two sequences: audio, ``(T, C)`` with T >= 8, then video, ``(T, C)``; both may
         be ragged.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     filters
         Channels of the first of the three convolutions; the others have 2 and 4
         times as many.
@@ -132,7 +132,7 @@ def audio_video(
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_task("audio-video", inputs, num_classes)
+    check_inputs("audio-video", inputs, num_classes)
     options = FusionOptions(
         model="audio-video",
         filters=filters,

@@ -40,10 +40,10 @@ ModelFactory: TypeAlias = Callable[..., nn.Module]
 """A callable ``factory(inputs, num_classes, *, option=default, ...)``.
 
 It gets the inputs of the data set (a tuple of `InputSpec`, in the manifest's order)
-and the number of classes, and returns a module with fresh parameters, the same on every
-rank: it may draw from torch, and from NumPy's and Python's global generators. Its
-keyword-only parameters are the options of the model. It raises `ConfigError` if the
-inputs or the options do not suit it.
+and the number of outputs (of classification, the classes), and returns a module with
+fresh parameters, the same on every rank: it may draw from torch, and from NumPy's and
+Python's global generators. Its keyword-only parameters are the options of the model. It
+raises `ConfigError` if the inputs or the options do not suit it.
 
 The module is called with one tensor per input, each ``(n, *shape)`` and of the run's
 dtype, in that order, and returns the logits ``(n, num_classes)``, or an object or
@@ -62,14 +62,14 @@ def describe(inputs: Iterable[InputSpec]) -> str:
     return ", ".join(f"{i.name!r} {i.shape}" for i in inputs) or "none"
 
 
-def check_task(model: str, inputs: tuple[InputSpec, ...], num_classes: int) -> None:
-    """Check that a model can use the inputs and the number of classes.
+def check_inputs(model: str, inputs: tuple[InputSpec, ...], num_outputs: int) -> None:
+    """Check that a model can use the inputs and the number of outputs.
 
     Raises
     ------
     ConfigError
-        If there is no input, if two share a name, if an axis is empty, or if there
-        are fewer than two classes.
+        If there is no input, if two share a name, if an axis is empty, or if there is
+        no output.
     """
     if not inputs:
         msg = f"model {model!r}: the data set has no inputs; it needs one or more"
@@ -86,11 +86,8 @@ def check_task(model: str, inputs: tuple[InputSpec, ...], num_classes: int) -> N
             "every axis needs a size of 1 or more"
         )
         raise ConfigError(msg)
-    if num_classes < 2:
-        msg = (
-            f"model {model!r}: the data set has {num_classes} class(es); "
-            "classification needs 2 or more"
-        )
+    if num_outputs < 1:
+        msg = f"model {model!r}: {num_outputs} outputs; it needs one or more"
         raise ConfigError(msg)
 
 

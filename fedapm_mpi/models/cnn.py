@@ -7,16 +7,16 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
     Stage,
+    check_inputs,
     check_sizes,
-    check_task,
     describe,
     models,
 )
 from fedapm_mpi.models.layers.images import (
-    Size,
-    as_images,
-    colours_inside,
+    ImageSize,
     image_layout,
+    to_channels_first,
+    to_channels_last,
 )
 
 
@@ -39,7 +39,7 @@ class CNN(nn.Module):
 
     def __init__(
         self,
-        size: Size,
+        size: ImageSize,
         channels_last: bool,
         num_classes: int,
         *,
@@ -63,15 +63,20 @@ class CNN(nn.Module):
     def stages(self) -> list[Stage]:
         """Return the layout, two convolutions and two dense layers, with their ReLU."""
         return [
-            Stage((), lambda image: colours_inside(image, self.channels_last)),
-            Stage((self.conv1,), lambda x: _halved(self.conv1, as_images(x))),
-            Stage((self.conv2,), lambda x: _halved(self.conv2, x).flatten(1)),
+            Stage((), lambda image: to_channels_last(image, self.channels_last)),
+            Stage(
+                (self.conv1,),
+                lambda x: _convolve_and_pool(self.conv1, to_channels_first(x)),
+            ),
+            Stage(
+                (self.conv2,), lambda x: _convolve_and_pool(self.conv2, x).flatten(1)
+            ),
             Stage((self.fc1,), lambda x: F.relu(self.fc1(x))),
             Stage((self.fc2,), self.fc2),
         ]
 
 
-def _halved(convolution: nn.Module, x: Tensor) -> Tensor:
+def _convolve_and_pool(convolution: nn.Module, x: Tensor) -> Tensor:
     # The maximum commutes with ReLU: pooling first gives the same values and gradients
     # from a quarter of the work.
     return F.relu(F.max_pool2d(convolution(x), 2))
@@ -96,7 +101,7 @@ def cnn(
     inputs
         One input that holds an image of at least 4 by 4 pixels.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     channels
         Output channels of the two convolutions.
     hidden
@@ -107,7 +112,7 @@ def cnn(
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_task("cnn", inputs, num_classes)
+    check_inputs("cnn", inputs, num_classes)
     check_sizes("cnn", channels=min(channels), hidden=hidden)
     if len(inputs) != 1:
         msg = (

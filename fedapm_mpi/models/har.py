@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
+    check_inputs,
     check_name,
-    check_task,
     models,
 )
 from fedapm_mpi.models.layers.attention import Fused, FusionOptions
-from fedapm_mpi.models.layers.conv import SHRINK, ConvEncoder
-from fedapm_mpi.models.layers.padding import within
+from fedapm_mpi.models.layers.conv import STEPS_PER_TOKEN, ConvEncoder
+from fedapm_mpi.models.layers.padding import valid_mask
 
 
 class HAR(Fused):
@@ -73,17 +73,18 @@ class HAR(Fused):
                 inside.append(torch.ones(1, 1, dtype=torch.bool, device=x.device))
                 inside[-1] = inside[-1].expand(len(x), span)
             else:
-                inside.append(within(length // SHRINK, span))
+                inside.append(valid_mask(length // STEPS_PER_TOKEN, span))
         return self.logits(tokens, inside, bool(lengths))
 
 
 def _channels(inputs: tuple[InputSpec, ...]) -> dict[str, int]:
     """Return the channels of each input, if all are sequences."""
     for spec in inputs:
-        if len(spec.shape) != 2 or spec.shape[0] < SHRINK:
+        if len(spec.shape) != 2 or spec.shape[0] < STEPS_PER_TOKEN:
             msg = (
                 f"model 'har': input {spec.name!r} has the shape {spec.shape}; needed "
-                f"is a sequence (T, C) of T >= {SHRINK} steps with C channels each"
+                f"is a sequence (T, C) of T >= {STEPS_PER_TOKEN} steps with C channels "
+                "each"
             )
             raise ConfigError(msg)
         check_name("har", spec)
@@ -114,7 +115,7 @@ def har(
         One or more sequences, each ``(T, C)`` with T >= 8; they may differ in T and
         C, and may be ragged.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     filters
         Channels of the first of the three convolutions; the others have 2 and 4
         times as many.
@@ -134,7 +135,7 @@ def har(
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_task("har", inputs, num_classes)
+    check_inputs("har", inputs, num_classes)
     options = FusionOptions(
         model="har",
         filters=filters,

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
-    check_task,
+    check_inputs,
     describe,
     models,
 )
 from fedapm_mpi.models.layers.attention import Fused, FusionOptions
-from fedapm_mpi.models.layers.recurrent import tokens_of
+from fedapm_mpi.models.layers.recurrent import gru_tokens
 
 
 class ImageText(Fused):
@@ -70,7 +70,7 @@ class ImageText(Fused):
         there = torch.ones(len(image), 1, dtype=torch.bool, device=image.device)
         if of_image is not None:
             there = of_image[:, None] > 0
-        words, inside = tokens_of(self.text_rnn, text, of_text)
+        words, inside = gru_tokens(self.text_rnn, text, of_text)
         return self.logits((token, words), (there, inside), bool(lengths))
 
 
@@ -96,7 +96,7 @@ def image_text(
         Two: features of an image, ``(D,)`` or ``(1, D)``, then words, ``(L, D)``; both
         may be ragged, an image to be missing.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     hidden
         Size of a token.
     heads
@@ -113,7 +113,7 @@ def image_text(
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_task("image-text", inputs, num_classes)
+    check_inputs("image-text", inputs, num_classes)
     options = FusionOptions(
         model="image-text",
         hidden=hidden,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from fedapm_mpi.models.base import InputSpec, check_task, models
+from fedapm_mpi.models.base import InputSpec, check_inputs, models
 from fedapm_mpi.models.layers.flatten import Flatten
 
 
@@ -43,12 +43,12 @@ def logistic(inputs: tuple[InputSpec, ...], num_classes: int) -> nn.Module:
     inputs
         One or more inputs of any shapes; their values are concatenated.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
 
     Raises
     ------
     ConfigError
-        If there is no input or are fewer than two classes.
+        If there is no input or no output.
     """
-    check_task("logistic", inputs, num_classes)
+    check_inputs("logistic", inputs, num_classes)
     return Logistic(inputs, num_classes)

@@ -93,23 +93,32 @@ def lora(
     check_sizes("lora", rank=rank)
     module = _base(base, inputs, num_classes)
     _freeze(module, frozen or ())
-    dense = {n: m for n, m in module.named_modules() if type(m) is nn.Linear}
-    chosen = set(dense)
-    if layers is not None:
-        chosen = {n for pattern in layers for n in _matches(pattern, "layers", dense)}
-    if not chosen or "" in chosen:
-        msg = (
-            f"model 'lora': {base['name']!r} has no dense layer within, so there is "
-            "nothing to adapt"
-        )
-        raise ConfigError(msg)
-    # In the order of the model's layers, which draw from one generator.
-    for name in [name for name in dense if name in chosen]:
+    for name, layer in _adapted_layers(module, layers, base["name"]).items():
         parent, _, own = name.rpartition(".")
-        adapted = AdaptedLinear(dense[name], rank, scale)
+        adapted = AdaptedLinear(layer, rank, scale)
         setattr(module.get_submodule(parent), own, adapted)
     _call_layers(module)
     return module
+
+
+def _adapted_layers(
+    module: nn.Module, patterns: Collection[str] | None, base: str
+) -> dict[str, nn.Linear]:
+    """Return the dense layers to adapt by name, in the order of the model.
+
+    The order matters: their adapters draw from one generator.
+    """
+    dense = {n: m for n, m in module.named_modules() if type(m) is nn.Linear}
+    chosen = set(dense)
+    if patterns is not None:
+        chosen = {n for pattern in patterns for n in _matches(pattern, "layers", dense)}
+    if not chosen or "" in chosen:
+        msg = (
+            f"model 'lora': {base!r} has no dense layer within, so there is nothing to "
+            "adapt"
+        )
+        raise ConfigError(msg)
+    return {name: layer for name, layer in dense.items() if name in chosen}
 
 
 def _call_layers(module: nn.Module) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.models.base import InputSpec, Stage, check_sizes, check_task, models
+from fedapm_mpi.models.base import InputSpec, Stage, check_inputs, check_sizes, models
 from fedapm_mpi.models.layers.flatten import Flatten
 
 
@@ -64,7 +64,7 @@ def mlp(
     inputs
         One or more inputs of any shapes; their values are concatenated.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     hidden
         Widths of the hidden layers, one or more.
 
@@ -73,7 +73,7 @@ def mlp(
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_task("mlp", inputs, num_classes)
+    check_inputs("mlp", inputs, num_classes)
     if not hidden:
         msg = (
             "model 'mlp': hidden is empty; give the width of one or more layers, or "

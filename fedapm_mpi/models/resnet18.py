@@ -11,12 +11,16 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
     Stage,
+    check_inputs,
     check_sizes,
-    check_task,
     describe,
     models,
 )
-from fedapm_mpi.models.layers.images import as_images, colours_inside, image_layout
+from fedapm_mpi.models.layers.images import (
+    image_layout,
+    to_channels_first,
+    to_channels_last,
+)
 
 Norm = Callable[[int], nn.Module]
 WIDTHS = (1, 2, 4, 8)
@@ -119,7 +123,7 @@ class ResNet18(nn.Module):
         """Return the layout, the stem, the four layers, and the classifier."""
         layers = [getattr(self, f"layer{k}") for k in range(1, len(WIDTHS) + 1)]
         return [
-            Stage((), lambda image: colours_inside(image, self.channels_last)),
+            Stage((), lambda image: to_channels_last(image, self.channels_last)),
             Stage((self.conv1, self.bn1), self._stem),
             *(Stage((layer,), layer) for layer in layers[:-1]),
             Stage((layers[-1],), lambda x: layers[-1](x).mean((2, 3))),
@@ -127,7 +131,7 @@ class ResNet18(nn.Module):
         ]
 
     def _stem(self, x: Tensor) -> Tensor:
-        stem: Tensor = self.pool(F.relu(self.bn1(self.conv1(as_images(x)))))
+        stem: Tensor = self.pool(F.relu(self.bn1(self.conv1(to_channels_first(x)))))
         return stem
 
 
@@ -152,7 +156,7 @@ def resnet18(
     inputs
         One input that holds an image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     groups
         Groups of the group normalisation, which must divide `width`; None for batch
         normalisation.
@@ -172,7 +176,7 @@ def resnet18(
     He, Zhang, Ren and Sun (2016), arXiv:1512.03385; group normalisation under label
     skew: Hsieh, Phanishayee, Mutlu and Gibbons (2020), arXiv:1910.00189.
     """
-    check_task("resnet18", inputs, num_classes)
+    check_inputs("resnet18", inputs, num_classes)
     check_sizes("resnet18", groups=1 if groups is None else groups, width=width)
     if len(inputs) != 1:
         msg = (

@@ -8,22 +8,22 @@ from torch import Tensor, nn
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.models.base import (
     InputSpec,
+    check_inputs,
     check_name,
     check_rate,
     check_sizes,
-    check_task,
     describe,
     models,
 )
-from fedapm_mpi.models.layers.padding import blank, within
+from fedapm_mpi.models.layers.padding import valid_mask, zero_padding
 from fedapm_mpi.registry import did_you_mean
 
-SPREAD = 0.02
+INIT_STD = 0.02
 """Standard deviation of what positions, the token of the class and the logits' weights
 begin with."""
 
 
-class Codes(nn.Module):
+class CodeEmbedding(nn.Module):
     """Embeds codes, such as those of words.
 
     Parameters
@@ -39,7 +39,7 @@ class Codes(nn.Module):
     def __init__(self, name: str, vocabulary: int, width: int) -> None:
         super().__init__()
         self.name = name
-        self.weight = nn.Parameter(torch.randn(vocabulary, width) * SPREAD)
+        self.weight = nn.Parameter(torch.randn(vocabulary, width) * INIT_STD)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return tokens ``(n, T, width)`` of codes ``(n, T)``.
@@ -95,16 +95,16 @@ class Transformer(nn.Module):
         }  # fmt: skip
         for spec in inputs:
             if spec.name in vocabulary:
-                codes = Codes(spec.name, vocabulary[spec.name], width)
+                codes = CodeEmbedding(spec.name, vocabulary[spec.name], width)
                 self.add_module(f"{spec.name}_embed", codes)
             else:
                 dense = nn.Linear(spec.shape[-1], width)
                 self.add_module(f"{spec.name}_embed", dense)
         for spec in inputs:
             steps = 1 if spec.name in self.vectors else spec.shape[0]
-            position = nn.Parameter(torch.randn(steps, width) * SPREAD)
+            position = nn.Parameter(torch.randn(steps, width) * INIT_STD)
             self.register_parameter(f"{spec.name}_position", position)
-        self.token = nn.Parameter(torch.randn(1, 1, width) * SPREAD)
+        self.token = nn.Parameter(torch.randn(1, 1, width) * INIT_STD)
         layer = nn.TransformerEncoderLayer(
             width, heads, inner, dropout, "gelu", batch_first=True, norm_first=True
         )
@@ -112,7 +112,7 @@ class Transformer(nn.Module):
             layer, layers, nn.LayerNorm(width), enable_nested_tensor=False
         )
         self.classifier = nn.Linear(width, num_classes)
-        nn.init.normal_(self.classifier.weight, std=SPREAD)
+        nn.init.normal_(self.classifier.weight, std=INIT_STD)
         nn.init.zeros_(self.classifier.bias)
 
     def forward(
@@ -143,8 +143,8 @@ class Transformer(nn.Module):
             there = torch.ones(n, span, dtype=torch.bool, device=device)
             x = x[:, :span]
             if length is not None:
-                there = within(length, span)
-                x = blank(x, there)
+                there = valid_mask(length, span)
+                x = zero_padding(x, there)
             embedded = getattr(self, f"{name}_embed")(x)
             tokens.append(embedded + position[:span])
             inside.append(there)
@@ -199,7 +199,7 @@ def transformer(
         Each codes ``(T,)``, such as those of words, a sequence ``(T, C)``, or a vector
         ``(D,)``; all may be ragged, a vector to be missing.
     num_classes
-        Number of classes.
+        Number of outputs: the classes, or another number that the task needs.
     vocabulary
         Number of codes of each input that holds codes, by name; an input that is not
         named is taken for numbers.
@@ -223,7 +223,7 @@ def transformer(
     ----------
     Vaswani et al. (2017), Attention is all you need, arXiv:1706.03762.
     """
-    check_task("transformer", inputs, num_classes)
+    check_inputs("transformer", inputs, num_classes)
     coded = vocabulary or {}
     sizes = {"width": width, "heads": heads, "layers": layers, "inner": inner}
     check_sizes("transformer", **sizes)

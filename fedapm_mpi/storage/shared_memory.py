@@ -102,7 +102,7 @@ class MappedFile:
             msg = (
                 f"no room for client states in {self.folder} "
                 f"({error.strerror or error}); set scratch to a folder on a larger "
-                "disk, then go on with --resume"
+                "disk"
             )
             raise WriteError(msg) from error
 

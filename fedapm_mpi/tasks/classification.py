@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fedapm_mpi.errors import DataError, TrainingError
+from fedapm_mpi.errors import ConfigError, DataError, TrainingError
 from fedapm_mpi.tasks.base import Floats, Labels, Task, tasks
 
 MIN_SAMPLES = 10
@@ -59,7 +59,19 @@ class Classification(Task):
     graph_safe = True
 
     def output_size(self, num_classes: int) -> int:
-        """Return one score for each class, K."""
+        """Return one score for each class, K.
+
+        Raises
+        ------
+        ConfigError
+            If there are fewer than two classes.
+        """
+        if num_classes < 2:
+            msg = (
+                f"task 'classification': the data set has {num_classes} class(es); it "
+                "needs 2 or more"
+            )
+            raise ConfigError(msg)
         return num_classes
 
     def loss(

@@ -40,7 +40,7 @@ class RunInfo:
     @property
     def path(self) -> Path:
         """Path of the run directory."""
-        return self.directory.directory
+        return self.directory.path
 
     @property
     def rounds(self) -> int:

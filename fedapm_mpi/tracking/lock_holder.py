@@ -14,7 +14,7 @@ from fedapm_mpi.utils.atomic_io import open_regular
 JOB_VARIABLES = {"SLURM_JOB_ID": "SLURM", "PBS_JOBID": "PBS", "LSB_JOBID": "LSF"}
 """Environment variables with the number of a scheduler's job."""
 
-MAX_NAME_LENGTH = 4096
+MAX_LOCK_FILE_BYTES = 4096
 """Bytes that are read of a lock file."""
 
 
@@ -41,7 +41,7 @@ class Holder:
     """Boot of the host's kernel, and namespace of process numbers."""
 
     @classmethod
-    def me(cls) -> "Holder":
+    def current(cls) -> "Holder":
         """Return this process."""
         names = {name: os.environ.get(key, "") for key, name in JOB_VARIABLES.items()}
         job = next((f"{name} {job}" for name, job in names.items() if job), "")
@@ -61,7 +61,7 @@ class Holder:
         """Return the holder that a lock file names; `None` if it names none."""
         try:
             with open_regular(path) as file:
-                values = json.loads(file.read(MAX_NAME_LENGTH).decode("utf-8"))
+                values = json.loads(file.read(MAX_LOCK_FILE_BYTES).decode("utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
         return cls(**values) if _is_holder(values) else None
@@ -85,7 +85,7 @@ class Holder:
     @property
     def superseded(self) -> bool:
         """Whether it is an earlier start of this very job, which the scheduler ends."""
-        me = Holder.me()
+        me = Holder.current()
         return self.job != "" and self.job == me.job and self.restart < me.restart
 
     def __str__(self) -> str:

@@ -23,8 +23,9 @@ from zlib import crc32
 from fedapm_mpi.tasks import MetricSet
 from fedapm_mpi.tracking.metric_set import read_metric_set
 from fedapm_mpi.utils.atomic_io import open_regular
+from fedapm_mpi.utils.text import format_ranges
 
-FILE = "rounds.jsonl"
+RECORDS_FILE = "rounds.jsonl"
 
 Record = dict[str, Any]
 
@@ -32,10 +33,10 @@ MAX_ROUND = 2**53
 """Integers in records are smaller."""
 
 _CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\r?\n?\Z')
-TABLES = ("seconds", "bytes", "pooled")
+TABLE_KEYS = ("seconds", "bytes", "pooled")
 """Keys under which a record holds numbers by name."""
 
-NUMBERS = (
+NUMBER_KEYS = (
     *("train_loss", "drift", "rho", "primal_residual", "dual_residual", "dual_sum"),
     *("wall_seconds", "num_participants", "coverage", "lagrangian", "lyapunov"),
 )
@@ -71,7 +72,7 @@ class Records:
     """
 
     def __init__(self, run: Path) -> None:
-        self.path = run / FILE
+        self.path = run / RECORDS_FILE
         self.faults: list[str] = []
         """Faults of the file, a sentence each; an incomplete last line is none: it is
         being written."""
@@ -80,7 +81,7 @@ class Records:
         """Rounds of the sound records, ascending."""
 
         self._places = array("q")
-        self._numbers = (*NUMBERS, *metric_keys(read_metric_set(run)))
+        self._numbers = (*NUMBER_KEYS, *metric_keys(read_metric_set(run)))
         if os.path.lexists(self.path):
             with open_regular(self.path) as file:
                 self._scan(file)
@@ -92,7 +93,7 @@ class Records:
         with open_regular(self.path) as file:
             for place, t in zip(self._places, self.rounds, strict=True):
                 file.seek(place)
-                record = parse(file.readline(), self._numbers).record
+                record = parse_line(file.readline(), self._numbers).record
                 if record is not None and record["round"] == t:
                     yield record
 
@@ -124,7 +125,7 @@ class Records:
             if not raw:
                 break
             number += 1
-            line = parse(raw, self._numbers)
+            line = parse_line(raw, self._numbers)
             if line.record is not None:
                 rounds.append(line.record["round"])
                 places.append(place)
@@ -162,13 +163,13 @@ class Records:
             self._places.append(places[chosen[k]])
 
 
-def line(record: Mapping[str, Any]) -> str:
+def encode_record(record: Mapping[str, Any]) -> str:
     """Return a record's line, with its check value."""
     text = json.dumps({k: v for k, v in record.items() if k != "check"})
     return f'{text[:-1]}, "check": "{crc32(text.encode()):08x}"}}\n'
 
 
-def parse(raw: bytes, numbers: Iterable[str] = NUMBERS) -> Line:
+def parse_line(raw: bytes, numbers: Iterable[str] = NUMBER_KEYS) -> Line:
     """Return the record in a line, `None` if it is not a sound one.
 
     `numbers` are the keys under which it must hold a number, or null.
@@ -198,11 +199,6 @@ def gaps(rounds: Iterable[int], last: int) -> list[range]:
     return [one for one in found if one]
 
 
-def format_ranges(parts: Iterable[range]) -> str:
-    """Return ranges as text, such as ``"0-3,7"``."""
-    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
-
-
 def longest_increasing(numbers: list[int]) -> list[int]:
     """Return the indices of a longest strictly ascending subsequence."""
     if all(a < b for a, b in pairwise(numbers)):
@@ -230,7 +226,7 @@ def _is_record(record: Any, numbers: Iterable[str]) -> bool:
     t = record.get("round")
     if type(t) is not int or not 0 <= t < MAX_ROUND:
         return False
-    tables = [record[key] for key in TABLES if record.get(key) is not None]
+    tables = [record[key] for key in TABLE_KEYS if record.get(key) is not None]
     if not all(isinstance(table, dict) for table in tables):
         return False
     values = [record.get(key) for key in numbers]

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.tracking import records
-from fedapm_mpi.tracking import run_lock as owner
+from fedapm_mpi.tracking import records, run_lock
 from fedapm_mpi.tracking.records import Record as Record
 from fedapm_mpi.tracking.records import Records
 from fedapm_mpi.utils.atomic_io import (
@@ -38,7 +37,7 @@ from fedapm_mpi.utils.atomic_io import (
     write_text,
 )
 
-WRITTEN = (
+RUN_FILES = (
     "config.yaml",
     "provenance.json",
     "built_model.json",
@@ -81,7 +80,7 @@ def _check_empty(directory: Path) -> None:
         names = {path.name for path in directory.iterdir()}
     except OSError as error:
         raise write_error(directory, error) from error
-    if names - {owner.FILE}:
+    if names - {run_lock.LOCK_FILE}:
         msg = (
             f"{directory} is not empty; continue the run in it by --resume, or name "
             "another --run-dir"
@@ -103,13 +102,13 @@ def make_directory(directory: Path) -> None:
         raise write_error(directory, error) from error
 
 
-def own_directory(
+def lock_run_directory(
     directory: Path,
     *,
     resume: bool,
     break_lock: bool = False,
     tell: Callable[[str], None] = lambda text: None,
-) -> owner.Owner:
+) -> run_lock.RunLock:
     """Lock the run directory that the user named, and return the lock.
 
     Parameters
@@ -132,17 +131,17 @@ def own_directory(
         If it cannot be made or locked.
     """
     make_directory(directory)
-    if not resume and not (directory / owner.FILE).exists():
+    if not resume and not (directory / run_lock.LOCK_FILE).exists():
         _check_empty(directory)  # another user's folder: nothing is written there
-    mine = owner.acquire(directory, break_lock=break_lock, tell=tell)
+    lock = run_lock.acquire(directory, break_lock=break_lock, tell=tell)
     try:
         if not resume:  # another run may have ended meanwhile
             _check_empty(directory)
-        refuse_links(directory, WRITTEN)
+        refuse_links(directory, RUN_FILES)
     except BaseException:
-        mine.release()
+        lock.release()
         raise
-    return mine
+    return lock
 
 
 class RunDirectory:
@@ -150,26 +149,26 @@ class RunDirectory:
 
     Parameters
     ----------
-    directory
+    path
         The run directory.
-    mine
+    lock
         The lock on it, if any; checked whenever records are synced.
     """
 
-    def __init__(self, directory: Path, mine: owner.Owner | None = None) -> None:
-        self.directory = directory
-        self.owner = mine
+    def __init__(self, path: Path, lock: run_lock.RunLock | None = None) -> None:
+        self.path = path
+        self.lock = lock
         self.last: Record = {}
         """The last record; the others are only in the file, so that memory is flat."""
 
     @property
     def _rounds(self) -> Path:
-        return self.directory / records.FILE
+        return self.path / records.RECORDS_FILE
 
     @property
     def checkpoints(self) -> Path:
         """Directory of the run's checkpoints."""
-        return self.directory / "checkpoints"
+        return self.path / "checkpoints"
 
     def truncate_after(self, round_index: int) -> list[str]:
         """Keep the records of an interrupted run up to a round, and drop the rest.
@@ -188,7 +187,7 @@ class RunDirectory:
         """
         self.last = {}
         try:
-            found = Records(self.directory)
+            found = Records(self.path)
         except OSError as error:
             msg = f"cannot read {self._rounds}: {error.strerror}; move it away"
             raise WriteError(msg) from error
@@ -212,7 +211,7 @@ class RunDirectory:
             If they cannot be read.
         """
         try:
-            yield from Records(self.directory)
+            yield from Records(self.path)
         except OSError as error:
             msg = f"cannot read {self._rounds}: {error.strerror}"
             raise WriteError(msg) from error
@@ -236,8 +235,8 @@ class RunDirectory:
         LockError
             If another job has taken the directory over.
         """
-        if self.owner is not None:
-            self.owner.check()
+        if self.lock is not None:
+            self.lock.check()
         try:
             fsync_path(self._rounds)
         except FileNotFoundError:  # it was deleted: the summary reports that
@@ -247,37 +246,26 @@ class RunDirectory:
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write a JSON file whole."""
-        text = json.dumps(finite(values), indent=1, allow_nan=False)
-        write_text(self.directory / name, text + "\n")
+        text = json.dumps(nonfinite_to_none(values), indent=1, allow_nan=False)
+        write_text(self.path / name, text + "\n")
 
     def write_csv(
         self, name: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> None:
         """Write a CSV file; see `utils.atomic_io.write_csv`."""
-        write_csv(self.directory / name, header, rows)
+        write_csv(self.path / name, header, rows)
 
 
-def finite(values: Any) -> Any:
+def nonfinite_to_none(values: Any) -> Any:
     """Return nested plain values with NaN and infinity as `None`, as JSON needs."""
     if isinstance(values, float):
         return values if math.isfinite(values) else None
     if isinstance(values, Mapping):
-        return {key: finite(value) for key, value in values.items()}
+        return {key: nonfinite_to_none(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
-        return [finite(value) for value in values]
+        return [nonfinite_to_none(value) for value in values]
     return values
 
 
-def ranges(ids: Iterable[int]) -> str:
-    """Return ascending ids as text, such as ``"0-3,7,9-10"``."""
-    found: list[range] = []
-    for number in ids:
-        if found and found[-1].stop == number:
-            found[-1] = range(found[-1].start, number + 1)
-        else:
-            found.append(range(number, number + 1))
-    return records.format_ranges(found)
-
-
 def _line(record: Record) -> str:
-    return records.line(finite(record))
+    return records.encode_record(nonfinite_to_none(record))

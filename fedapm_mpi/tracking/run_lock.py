@@ -27,7 +27,7 @@ from fedapm_mpi.tracking.lock_holder import Holder
 from fedapm_mpi.utils.atomic_io import write_error
 from fedapm_mpi.utils.mounts import is_shared, locks_reach_other_hosts
 
-FILE = "fedapm.lock"
+LOCK_FILE = "fedapm.lock"
 
 NO_LOCKS = {
     errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
@@ -46,7 +46,7 @@ class LockError(ConfigError):
     """A run directory that another job owns."""
 
 
-class Owner:
+class RunLock:
     """The claim of this process to a run directory; see `acquire`."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -87,12 +87,12 @@ class Owner:
         return self._descriptor >= 0 and _is_path_of(self.path, self._descriptor)
 
 
-_held: "weakref.WeakSet[Owner]" = weakref.WeakSet()
+_held: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    for owner in list(_held):
-        owner.close()
+    for lock in list(_held):
+        lock.close()
 
 
 # A forked child must not keep the lock alive when its parent is gone.
@@ -104,8 +104,8 @@ def acquire(
     *,
     break_lock: bool = False,
     tell: Callable[[str], None] = lambda text: None,
-) -> Owner:
-    """Become the owner of a run directory.
+) -> RunLock:
+    """Lock a run directory, and return the lock.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def acquire(
     WriteError
         If the lock file cannot be written.
     """
-    path = directory / FILE
+    path = directory / LOCK_FILE
     start = time.monotonic()
     waiting = False
     while True:
@@ -131,7 +131,7 @@ def acquire(
             found = _attempt(path, break_lock=break_lock)
         except OSError as error:
             raise write_error(path, error) from error
-        if isinstance(found, Owner):
+        if isinstance(found, RunLock):
             return found
         past = time.monotonic() - start
         unwritten = found is None and past < UNWRITTEN_SECONDS
@@ -146,7 +146,7 @@ def acquire(
         time.sleep(0.05)
 
 
-def _attempt(path: Path, *, break_lock: bool) -> Owner | Holder | None:
+def _attempt(path: Path, *, break_lock: bool) -> RunLock | Holder | None:
     """Return the lock, or who holds it, `None` if that is not known (yet)."""
     for _ in range(1000):
         descriptor, created = _open(path)
@@ -163,10 +163,10 @@ def _attempt(path: Path, *, break_lock: bool) -> Owner | Holder | None:
                     return holder
             elif created or (state == "locked" and _proves(path, holder)):
                 if _is_path_of(path, descriptor):
-                    Holder.me().write(descriptor)
-                    owner = Owner(path, descriptor)
+                    Holder.current().write(descriptor)
+                    lock = RunLock(path, descriptor)
                     descriptor = -1
-                    return owner
+                    return lock
                 continue
             elif not (broken or _is_over(holder)):
                 return holder

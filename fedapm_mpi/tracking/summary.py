@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedapm_mpi.tasks import LOSS, MetricSet
-from fedapm_mpi.tracking.records import Record, format_ranges, gaps
-from fedapm_mpi.tracking.run_directory import ranges
+from fedapm_mpi.tracking.records import Record, gaps
+from fedapm_mpi.utils.text import format_ids, format_ranges
 
 CLIENT_COUNTS = ("clients", "num_clients")
 """What the summary takes from the last evaluation as it is, besides the statistics of
@@ -86,7 +86,7 @@ def _one(
         "last_worst_decile": last.get(f"{metric}_worst_decile"),
         "last_worst_decile_clients": clients_of(last, metric, "worst_decile_clients"),
         "mean_of_last_ten": sum(r[metric] for r in tail) / len(tail),
-        "last_ten_rounds": ranges(r["round"] for r in tail),
+        "last_ten_rounds": format_ids(r["round"] for r in tail),
         "mean_of_last_ten_evaluations": len(tail),
         "mean_of_last_ten_fewest_clients": min(counts, default=None),
         "mean_of_last_ten_most_clients": max(counts, default=None),

@@ -22,8 +22,8 @@ from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.engine.model_tensors import tensors_of
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.federation.client_groups import ClientGroups
-from fedapm_mpi.tracking.run_directory import ranges
 from fedapm_mpi.utils.atomic_io import write_text
+from fedapm_mpi.utils.text import format_ids
 
 FILE = "built_model.json"
 """File in a run directory that says with what model the run began."""
@@ -275,7 +275,7 @@ def _where(first: Contents, rows: list[_Row], faults: list[_Row]) -> str:
 
 
 def _ranks(numbers: list[int]) -> str:
-    return f"rank{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
+    return f"rank{'s' if len(numbers) > 1 else ''} {format_ids(numbers)}"
 
 
 def _first_difference(first: Contents, second: Contents) -> str | None:

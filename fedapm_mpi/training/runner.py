@@ -1,6 +1,7 @@
 """A whole job: from a configuration to a finished run directory."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,9 @@ from fedapm_mpi.storage.final_state import write_sums
 from fedapm_mpi.tracking.base import ProgressKind
 from fedapm_mpi.tracking.run_directory import (
     RunDirectory,
+    lock_run_directory,
     make_directory,
     new_run_directory,
-    own_directory,
 )
 from fedapm_mpi.tracking.summary import remarks, summarize_run
 from fedapm_mpi.training import loop
@@ -141,8 +142,8 @@ def train_run(
             accept_changed_parts=accept_changed_parts,
         )
     finally:
-        if recorder.owner is not None:
-            recorder.owner.release()
+        if recorder.lock is not None:
+            recorder.lock.release()
 
 
 def _train(
@@ -157,7 +158,7 @@ def _train(
 ) -> TrainedRun:
     """Train in a directory that is this run's."""
     comm = context.comm
-    again = f"fedapm train --resume {recorder.directory}"
+    again = f"fedapm train --resume {recorder.path}"
     stop.hint = f"go on from the last checkpoint with: {again}"
     notes: list[str] = []
     accepted: list[str] = []
@@ -180,24 +181,35 @@ def _train(
         first_round=saved.round_index if saved else 0,
         progress=progress,
     )
-    try:
-        outcome = loop.train(
-            context,
-            recorder,
-            resume=saved,
-            identity=identity,
-            logger=loggers,
-            stop=stop,
-        )
-    except BaseException:
-        with suppress(Exception):  # the first failure is the one to report
-            loggers.close()
-        raise
-    loggers.close()
-    digest, summary = _write_final_state(context, recorder, outcome)
+    with _hint_at_resume():
+        try:
+            outcome = loop.train(
+                context,
+                recorder,
+                resume=saved,
+                identity=identity,
+                logger=loggers,
+                stop=stop,
+            )
+        except BaseException:
+            with suppress(Exception):  # the first failure is the one to report
+                loggers.close()
+            raise
+        loggers.close()
+        digest, summary = _write_final_state(context, recorder, outcome)
     if comm.rank == SERVER:
         _report_result(context, recorder, outcome, digest, summary, progress)
-    return TrainedRun(recorder.directory, digest, outcome.exit_code)
+    return TrainedRun(recorder.path, digest, outcome.exit_code)
+
+
+@contextmanager
+def _hint_at_resume() -> Iterator[None]:
+    """Add to the error of a write that the run, which has begun, can be resumed."""
+    try:
+        yield
+    except WriteError as error:
+        error.args = (f"{error}, then continue with --resume",)
+        raise
 
 
 def digest_of(context: TrainingContext, outcome: TrainingResult) -> str | None:
@@ -241,7 +253,7 @@ def _open_directory(
                 algorithm = config.algorithm["name"].rpartition(":")[2]
                 stem = f"{context.federation.manifest.dataset}-{algorithm}"
                 made = new_run_directory(out, stem)
-            mine = own_directory(
+            mine = lock_run_directory(
                 made,
                 resume=resume,
                 break_lock=break_lock,
@@ -284,12 +296,12 @@ def _checkpoint_of(
             notes += [f"{one}: accepted by {plugin_sources.FLAG}" for one in sources]
             accepted += sources
         try:
-            check_same_run(recorder.directory, saved.identity, identity, config)
+            check_same_run(recorder.path, saved.identity, identity, config)
             if sources and not accept_changed_parts:
-                raise plugin_sources.refusal(recorder.directory, sources)
+                raise plugin_sources.refusal(recorder.path, sources)
             if saved.round_index > rounds:
                 msg = (
-                    f"{recorder.directory} has done {saved.round_index} rounds, more "
+                    f"{recorder.path} has done {saved.round_index} rounds, more "
                     f"than the {rounds} asked for; to do fewer, start a new run"
                 )
                 raise ConfigError(msg)
@@ -306,7 +318,7 @@ def _keep_built_model(
     error: FedAPMError | None = None
     if context.comm.rank == SERVER:
         try:
-            note = same_as_begun(recorder.directory, context.built, resumed=resumed)
+            note = same_as_begun(recorder.path, context.built, resumed=resumed)
             context.warnings.extend([note] if note else [])
         except FedAPMError as caught:
             error = caught
@@ -334,11 +346,11 @@ def _write_run_metadata(
             clean(recorder.checkpoints)
             notes += recorder.truncate_after(saved.round_index if saved else -1)
             text = dump(context.config.plain())
-            write_text(recorder.directory / "config.yaml", text)
+            write_text(recorder.path / "config.yaml", text)
             origin = provenance(context, ranks)
-            origin |= plugin_sources.record(recorder.directory, *sources)
+            origin |= plugin_sources.record(recorder.path, *sources)
             recorder.write_json("provenance.json", origin)
-            unmarked = mark_run(recorder.directory, context.config.plain())
+            unmarked = mark_run(recorder.path, context.config.plain())
             notes += [unmarked] if unmarked else []
             rows = context.groups.table()
             recorder.write_csv("split.csv", rows[0]._fields, rows)
@@ -350,7 +362,7 @@ def _write_run_metadata(
         if progress != "none":
             print_parameter_table(context.groups.table())
             goes_on = f", going on after round {saved.round_index}" if saved else ""
-            echo(f"run directory: {recorder.directory}{goes_on}")
+            echo(f"run directory: {recorder.path}{goes_on}")
     context.comm.raise_collectively(error)
 
 
@@ -365,7 +377,7 @@ def _write_final_state(
     summary: dict[str, Any] = {}
     if outcome.exit_code == EXIT_RESUMABLE:
         return digest, summary
-    comm, final = context.comm, recorder.directory / "final"
+    comm, final = context.comm, recorder.path / "final"
     error: FedAPMError | None = None
     if comm.rank == SERVER:
         error = checkpoint.fresh_directory(final)
@@ -410,7 +422,7 @@ def _report_result(
     if outcome.exit_code == EXIT_RESUMABLE:
         echo(
             f"stopped after round {outcome.round_index} of {context.config.rounds}; go "
-            f"on with: fedapm train --resume {recorder.directory}"
+            f"on with: fedapm train --resume {recorder.path}"
         )
         return
     if summary["num_missing_rounds"]:

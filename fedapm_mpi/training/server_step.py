@@ -10,10 +10,11 @@ from torch import Tensor
 from fedapm_mpi.algorithms import RoundInfo
 from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.optim.admm import dot
-from fedapm_mpi.tracking.run_directory import Record, ranges
+from fedapm_mpi.tracking.run_directory import Record
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.residuals import dual_residual
 from fedapm_mpi.training.server import ServerState
+from fedapm_mpi.utils.text import format_ids
 
 
 def server_step(
@@ -58,7 +59,7 @@ def server_step(
     server.participants = len(chosen)
     record: Record = {
         "round": t + 1,
-        "participants": ranges(chosen.tolist()),
+        "participants": format_ids(chosen.tolist()),
         "num_participants": len(chosen),
         "num_clients": context.federation.num_clients,  # over which residuals are
         "coverage": int(server.seen.sum()),

@@ -224,8 +224,7 @@ def write_error(path: Path, error: Exception) -> WriteError:
     """Return the error to raise where a file cannot be written."""
     reason, remedy = why_not_written(error)
     return WriteError(
-        f"cannot write {path}: {reason}; {remedy} or choose another folder, then "
-        "continue with --resume"
+        f"cannot write {path}: {reason}; {remedy} or choose another folder"
     )
 
 

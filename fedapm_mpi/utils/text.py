@@ -66,3 +66,19 @@ def format_list(sentences: Iterable[str], most: int = MAX_ITEMS) -> str:
     if len(every) > most:
         lines.append(f"  and {len(every) - most} more")
     return "\n".join(lines)
+
+
+def format_ranges(parts: Iterable[range]) -> str:
+    """Return ranges as text, such as ``"0-3,7"``."""
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)
+
+
+def format_ids(ids: Iterable[int]) -> str:
+    """Return ascending ids as text, such as ``"0-3,7,9-10"``."""
+    found: list[range] = []
+    for number in ids:
+        if found and found[-1].stop == number:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return format_ranges(found)

@@ -191,6 +191,22 @@ def test_a_sweep(tmp_path):
     assert len(cells) == 12
 
 
+def test_the_architecture_has_the_layers_of_the_contract():
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    contract = text.split('id = "layers"')[1].split("]]")[0]
+    listed = contract.split("layers = [")[1].split("]")[0]
+    layers = [set(re.findall(r"\w+", line)) for line in listed.splitlines() if line]
+    rows = re.findall(
+        r"^\| \d+ \| (.*) \|$", section("architecture.md", "## Layers"), re.M
+    )
+    assert [set(re.findall(r"\w+", row)) for row in rows] == layers[1:]
+    tree = blocks("", section("architecture.md", "## Packages"))[0]
+    packages = {
+        path.parent.name for path in (ROOT / "fedapm_mpi").glob("*/__init__.py")
+    }
+    assert set(re.findall(r"^  (\w+)/", tree, re.MULTILINE)) == packages
+
+
 def test_the_glossary_names_what_is_in_the_code():
     text = (DOCS / "glossary.md").read_text("utf-8").split("## Renamed keys")[0]
     terms = [line.split("|")[1] for line in text.splitlines() if line.startswith("|")]

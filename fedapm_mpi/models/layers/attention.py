@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.models.base import check_rate, check_sizes
-from fedapm_mpi.models.layers.padding import blank
+from fedapm_mpi.models.layers.padding import zero_padding
 
 PADDING_SCORE = -1e5
 """Score of a padded token; its weight underflows to zero."""
@@ -69,7 +69,7 @@ class FuseBase(nn.Module):
         if inside is not None:
             # A weight of zero alone would let a NaN through, and the uniform weights of
             # a sample without tokens would let padding through.
-            x = blank(x, inside)
+            x = zero_padding(x, inside)
         return (self.weights(x, inside) @ x).flatten(1)
 
 

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fedapm_mpi.models.layers.padding import blank, within
+from fedapm_mpi.models.layers.padding import valid_mask, zero_padding
 
-SHRINK = 8
+STEPS_PER_TOKEN = 8
 """Steps of an input per token: three poolings, each by two."""
 
 
@@ -40,7 +40,7 @@ class ConvEncoder(nn.Module):
             if lengths is not None:
                 # A convolution turns padding into its bias, which the next one would
                 # carry into the sample; so padding is set to zero before each.
-                x = blank(x, within(lengths, x.shape[1]))
+                x = zero_padding(x, valid_mask(lengths, x.shape[1]))
                 lengths = lengths // 2
             # The maximum commutes with ReLU, so pooling may come first.
             x = F.max_pool1d(conv(x.transpose(1, 2)), 2)

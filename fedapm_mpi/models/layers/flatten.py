@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.models.base import InputSpec
-from fedapm_mpi.models.layers.padding import blank, within
+from fedapm_mpi.models.layers.padding import valid_mask, zero_padding
 
 
 class Flatten(nn.Module):
@@ -31,6 +31,6 @@ class Flatten(nn.Module):
         rows = []
         for name, x in zip(self.names, inputs, strict=True):
             if lengths and name in lengths:
-                x = blank(x, within(lengths[name], x.shape[1]))
+                x = zero_padding(x, valid_mask(lengths[name], x.shape[1]))
             rows.append(x.flatten(1))
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)

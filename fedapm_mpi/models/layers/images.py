@@ -6,10 +6,10 @@ from torch import Tensor
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import InputSpec
 
-Size = tuple[int, int, int]
+ImageSize = tuple[int, int, int]
 
 
-def image_layout(model: str, spec: InputSpec) -> tuple[Size, bool]:
+def image_layout(model: str, spec: InputSpec) -> tuple[ImageSize, bool]:
     """Return the size and the layout of an image input.
 
     Two axes are height and width of one channel. Of three axes, the channels are the
@@ -41,8 +41,8 @@ def image_layout(model: str, spec: InputSpec) -> tuple[Size, bool]:
     return (first, middle, last), False
 
 
-def colours_inside(x: Tensor, channels_last: bool) -> Tensor:
-    """Return ``(n, H, W, C)`` of images in any layout; see `as_images`."""
+def to_channels_last(x: Tensor, channels_last: bool) -> Tensor:
+    """Return ``(n, H, W, C)`` of images in any layout; see `to_channels_first`."""
     if x.ndim == 3:
         return x.unsqueeze(-1)
     if channels_last:
@@ -52,7 +52,7 @@ def colours_inside(x: Tensor, channels_last: bool) -> Tensor:
     return x.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format)
 
 
-def as_images(x: Tensor) -> Tensor:
+def to_channels_first(x: Tensor) -> Tensor:
     """Return ``(n, C, H, W)`` of ``(n, H, W, C)``, channels innermost in memory.
 
     On a CPU, convolutions and poolings of this memory order take half the time of

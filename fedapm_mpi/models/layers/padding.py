@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def within(lengths: Tensor, span: int) -> Tensor:
+def valid_mask(lengths: Tensor, span: int) -> Tensor:
     """Return which of `span` positions lie inside each sample.
 
     Parameters
@@ -22,7 +22,7 @@ def within(lengths: Tensor, span: int) -> Tensor:
     return torch.arange(span, device=lengths.device) < lengths[:, None]
 
 
-def blank(x: Tensor, inside: Tensor) -> Tensor:
+def zero_padding(x: Tensor, inside: Tensor) -> Tensor:
     """Return `x`, ``(n, span, ...)``, with zeros outside `inside`, ``(n, span)``."""
     trailing = (1,) * (x.ndim - inside.ndim)
     return x.masked_fill(~inside.view(*inside.shape, *trailing), 0.0)

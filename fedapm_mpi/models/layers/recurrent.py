@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from fedapm_mpi.models.layers.padding import blank, within
+from fedapm_mpi.models.layers.padding import valid_mask, zero_padding
 
 
-def tokens_of(rnn: nn.GRU, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+def gru_tokens(rnn: nn.GRU, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the states of a GRU at each step, one token a step.
 
     Parameters
@@ -31,9 +31,9 @@ def tokens_of(rnn: nn.GRU, x: Tensor, lengths: Tensor | None) -> tuple[Tensor, T
         everywhere = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         return rnn(x)[0], everywhere
     span = max(1, int(lengths.max()))
-    inside = within(lengths, span)
+    inside = valid_mask(lengths, span)
     # A sample of length 0 gets one step of zeros, which `inside` excludes.
-    first = blank(x[:, :1], inside[:, :1])
+    first = zero_padding(x[:, :1], inside[:, :1])
     x = torch.cat((first, x[:, 1:span]), dim=1)
     packed = pack_padded_sequence(
         x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False

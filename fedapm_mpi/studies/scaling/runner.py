@@ -78,13 +78,13 @@ def _clear(directory: Path) -> None:
     """Delete an unfinished run of a point, unless another job is running it."""
     if not directory.is_dir():
         return
-    owner = acquire(directory)
+    lock = acquire(directory)
     try:
         remove(directory)
     except OSError as error:
         raise write_error(directory, error) from error
     finally:
-        owner.release()
+        lock.release()
 
 
 def _command(study: Study, ranks: int, words: Sequence[str]) -> list[str]:

@@ -25,8 +25,8 @@ def small_chunks(monkeypatch):
             "did you mean 'weights'",
         ),
         (
-            ["extract", "crema_d", "--from", "x", "--to", "y", "film_frames=0"],
-            "film_frames",
+            ["extract", "crema_d", "--from", "x", "--to", "y", "video_frames=0"],
+            "video_frames",
         ),
         (["extract", "crema_d", "again", "--from", "x", "--to", "y"], "key=value"),
     ],

@@ -1,9 +1,12 @@
 """The command line of ``fedapm train``."""
 
+from pathlib import Path
+
 import pytest
 
 from fedapm_mpi.cli import train
 from fedapm_mpi.cli.arguments import Parser, split_words
+from fedapm_mpi.cli.main import main
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,21 @@ def test_a_value_is_never_taken_for_a_run(
     if "plain" in words:
         named, rest = rest[0], [named]
     assert (named, rest) == (config, overrides)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--run-dir", "file"], "--run-dir: file is not a folder; name another"),
+        (["--run-dir", "file/x"], "--run-dir: file is not a folder; name another"),
+        (["--out", "file"], "--out: file is not a folder; name another"),
+        (["--run-dir", "x" * 300], "File name too long"),
+    ],
+)
+def test_a_file_is_no_run_directory(flags, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert main(["train", "c.yaml", *flags]) == 2
+    found = capsys.readouterr().err
+    assert told in found
+    assert "--resume" not in found

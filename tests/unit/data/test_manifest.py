@@ -17,8 +17,6 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils import strict_json as strictjson
 
 CHANGES = 600
-
-
 ODD = [
     None, True, False, 0, 1, -1, 2, 7, 2**31, 2**53, 2**62, 2**63 - 1, 2**63, 10**400,
     -(2**63), 1.0, 1.5, -0.0, 1e308, float("inf"), float("nan"), "", "1", "0", "x",

@@ -60,7 +60,7 @@ def crema(root, origin=None, **options):
 
 def crisis(root, origin=None, **options):
     weights = {
-        "picture_weights": str(root / "pictures"),
+        "image_weights": str(root / "pictures"),
         "text_weights": str(root / "text"),
     }
     return extractors.get("crisismmd")(origin or root / "crisis", **weights | options)
@@ -642,13 +642,20 @@ def test_damaged_features(features, tmp_path):
 
 def test_the_command(root, tmp_path, capsys):
     words = ["extract", "crema_d", "--from", str(root / "crema"), "--to"]
-    words += [str(tmp_path / "to"), f"weights={root / 'pictures'}", "film_frames=2"]
+    words += [str(tmp_path / "to"), f"weights={root / 'pictures'}", "video_frames=2"]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "0 of 6 chunks"
     assert "21 items of crema-d, 0 broken ones left out" in out
     source = plan_and_read(tmp_path / "to")
     assert source.table.columns[1].spec.shape == (2, 1280)
+    # The folder keeps the old names of options, under which it may have been begun.
+    asked = json.loads((tmp_path / "to" / "extraction.json").read_text())
+    assert asked["options"]["film_frames"] == 2
+    assert main([*words[:-1], "film_frames=2"]) == 0
+    assert "note: film_frames is now video_frames\n" in capsys.readouterr().out
+    assert main([*words, "film_frames=2"]) == 2
+    assert "the old name of video_frames; remove one" in capsys.readouterr().err
     assert main(["extract", "--list"]) == 0
     assert "crisismmd" in capsys.readouterr().out
 

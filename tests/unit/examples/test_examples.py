@@ -193,3 +193,9 @@ def test_python_api(here, capsys):
         digest = (run / "final" / "digest.txt").read_text("utf-8").strip()
         assert line.endswith(f"digest {digest}")
     assert error == "configuration:"
+
+
+def test_every_example_is_listed():
+    index = (EXAMPLES / "README.md").read_text("utf-8")
+    for path in EXAMPLES.glob("*.py"):
+        assert f"({path.name})" in index

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedapm_mpi.models.layers.padding import within
-from fedapm_mpi.models.layers.recurrent import tokens_of
+from fedapm_mpi.models.layers.padding import valid_mask
+from fedapm_mpi.models.layers.recurrent import gru_tokens
 from tests.support.data.model_tasks import CREMA_D, CRISIS_MMD, Input, build, samples
 from tests.unit.models.test_har import plain_gru
 
@@ -132,7 +132,7 @@ def test_padding_is_not_read_and_gradients_are_those_of_the_samples(name, junk):
     x = samples(inputs, 4)
     for spec, tensor in zip(inputs, x, strict=True):
         if spec.ragged:
-            tensor[~within(lengths[spec.name], spec.shape[0])] = junk
+            tensor[~valid_mask(lengths[spec.name], spec.shape[0])] = junk
     p = dict(module.named_parameters())
     batch = module(*x, lengths=lengths)
     alone = torch.cat([
@@ -205,13 +205,13 @@ def test_dropout_is_in_the_encoder_and_the_classifier():
 def test_states_are_computed_for_the_longest_only():
     torch.manual_seed(0)
     rnn, x = nn.GRU(3, 5, batch_first=True), torch.randn(4, 20, 3)
-    tokens, inside = tokens_of(rnn, x, torch.tensor([2, 7, 0, 5]))
+    tokens, inside = gru_tokens(rnn, x, torch.tensor([2, 7, 0, 5]))
     assert tokens.shape == (4, 7, 5)
     assert inside.sum(1).tolist() == [2, 7, 0, 5]
     for i, length in enumerate((2, 7, 0, 5)):
         alone = rnn(x[i : i + 1, :length])[0][0] if length else torch.empty(0, 5)
         torch.testing.assert_close(tokens[i, :length], alone)
-    whole, everywhere = tokens_of(rnn, x, None)
+    whole, everywhere = gru_tokens(rnn, x, None)
     torch.testing.assert_close(whole, rnn(x)[0])
     assert everywhere.all()
 
@@ -219,7 +219,7 @@ def test_states_are_computed_for_the_longest_only():
 def test_states_of_a_batch_in_which_all_is_missing():
     rnn = nn.GRU(3, 5, batch_first=True)
     x = torch.full((2, 6, 3), torch.nan)
-    tokens, inside = tokens_of(rnn, x, torch.zeros(2, dtype=torch.int64))
+    tokens, inside = gru_tokens(rnn, x, torch.zeros(2, dtype=torch.int64))
     assert tokens.shape == (2, 1, 5)
     assert not inside.any()
     tokens.sum().backward()

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedapm_mpi.models.layers.padding import within
+from fedapm_mpi.models.layers.padding import valid_mask
 from tests.support.data.model_tasks import KU_HAR, Input, build, samples
 
 
@@ -74,7 +74,7 @@ def test_padding_does_not_change_a_sample(longest):
     module = build("har", inputs, 8).eval()
     acc, gyro = samples(inputs, 5)
     lengths = torch.tensor([longest, 61, 40, 15, 8])
-    acc[~within(lengths, longest)] = 1e3
+    acc[~valid_mask(lengths, longest)] = 1e3
     batch = module(acc, gyro, lengths={"acc": lengths})
     for i, length in enumerate(lengths.tolist()):
         alone = module(acc[i : i + 1, :length], gyro[i : i + 1])

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
-from fedapm_mpi.models.layers.padding import within
+from fedapm_mpi.models.layers.padding import valid_mask
 from tests.support.data.model_tasks import (
     CIFAR10,
     CREMA_D,
@@ -31,8 +31,6 @@ CNN_PARAMETERS = [
     ("fc2.weight", (10, 128)),
     ("fc2.bias", (10,)),
 ]
-
-
 HAR_PARAMETERS = [
     ("acc_conv.conv1.weight", (32, 3, 5)),
     ("acc_conv.conv1.bias", (32,)),
@@ -207,7 +205,7 @@ def test_flat_models_take_padding_for_zero(name):
     module = build(name, inputs, 3)
     acc, age = samples(inputs, 4)
     lengths = torch.tensor([10, 7, 1, 0])
-    inside = within(lengths, 10)[..., None]
+    inside = valid_mask(lengths, 10)[..., None]
     found = module(acc, age, lengths={"acc": lengths})
     torch.testing.assert_close(found, module(acc * inside, age))
 
@@ -231,8 +229,6 @@ def test_logistic_is_linear():
 
 
 ONE = (Input("x", (32, 32, 3)),)
-
-
 REFUSED = [
     ("cnn", KU_HAR, 8, {}, r"2 inputs, 'acc' \(64, 3\), 'gyro' \(64, 3\)"),
     ("cnn", (Input("x", (12,)),), 8, {}, r"shape \(12,\); needed is an image"),
@@ -278,10 +274,17 @@ REFUSED = [
             ((), 8, "no inputs; it needs one or more"),
             ((Input("x", (8, 3)), Input("x", (9, 3))), 8, "share a name"),
             ((Input("x", (8, 0)),), 8, "empty axis"),
-            ((Input("x", (8, 8)),), 1, r"1 class\(es\); .* 2 or more"),
+            ((Input("x", (8, 8)),), 0, "0 outputs; it needs one or more"),
         ]
     ],
 ]
+
+
+def test_one_output_is_enough():
+    """A task such as regression needs no more."""
+    for name in ("mlp", "logistic", "har"):
+        module = build(name, KU_HAR, 1)
+        assert module(*samples(KU_HAR, 4)).shape == (4, 1)
 
 
 @pytest.mark.parametrize(("name", "inputs", "classes", "options", "message"), REFUSED)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.models.layers.padding import within
+from fedapm_mpi.models.layers.padding import valid_mask
 from tests.support.data.model_tasks import Input, build, samples
 
 TEXT = (Input("text", (9,), ragged=True), Input("wave", (6, 2)))
@@ -56,7 +56,7 @@ def test_computes_what_it_says(junk, training):
     module, codes, wave = made()
     module.train(training)
     lengths = torch.tensor([9, 4, 0, 1])
-    codes[~within(lengths, 9)] = junk
+    codes[~valid_mask(lengths, 9)] = junk
     p = {n: t.detach().double() for n, t in module.named_parameters()}
     found = module(codes, wave, lengths={"text": lengths})
     expected = torch.stack([
@@ -70,7 +70,7 @@ def test_padding_of_a_sequence_may_be_anything():
     module = build("transformer", inputs, 3, dropout=0.0)
     (wave,) = samples(inputs, 3)
     lengths = {"wave": torch.tensor([5, 2, 0])}
-    spoilt = wave.masked_fill(~within(lengths["wave"], 6)[..., None], torch.nan)
+    spoilt = wave.masked_fill(~valid_mask(lengths["wave"], 6)[..., None], torch.nan)
     logits = module(spoilt, lengths=lengths)
     torch.testing.assert_close(logits, module(wave, lengths=lengths))
     logits.sum().backward()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import metrics as sk
 
-from fedapm_mpi.errors import DataError, TrainingError
+from fedapm_mpi.errors import ConfigError, DataError, TrainingError
 from fedapm_mpi.tasks.classification import Classification, client_metrics, confusion
 
 
@@ -22,6 +22,12 @@ def draw(seed, n=60, num_classes=5, present=None, dtype=np.float64):
     labels = rng.choice(present or num_classes, size=n)
     logits = rng.normal(size=(n, num_classes)) + np.eye(num_classes)[labels]
     return softmax(logits).astype(dtype), labels
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ConfigError, match=r"1 class\(es\); it needs 2 or more"):
+        Classification().output_size(1)
+    assert Classification().output_size(2) == 2
 
 
 def test_a_case_by_hand():

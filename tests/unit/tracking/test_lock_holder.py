@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from fedapm_mpi.tracking import run_lock as owner
-from fedapm_mpi.tracking.run_lock import FILE, LockError, acquire
+from fedapm_mpi.tracking.run_lock import LOCK_FILE, LockError, acquire
 
 HOLD = """
 import sys, time
@@ -37,7 +37,7 @@ def other(tmp_path):
 
 def change(directory, **values):
     """Change what a lock file says."""
-    path = directory / FILE
+    path = directory / LOCK_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -59,7 +59,7 @@ def test_the_name_of_a_dead_holder_is_not_that_of_the_next(
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"\xff\0", b"[" * 9000, b'{"pid": 1}'])
 def test_garbage_in_the_file_of_a_dead_holder_does_not_matter(tmp_path, raw):
-    (tmp_path / FILE).write_bytes(raw)
+    (tmp_path / LOCK_FILE).write_bytes(raw)
     acquire(tmp_path).release()
 
 
@@ -82,7 +82,7 @@ def test_garbage_in_the_file_of_a_living_holder_is_refused(
     tmp_path, other, monkeypatch, raw
 ):
     monkeypatch.setattr(owner, "UNWRITTEN_SECONDS", 0.1)
-    (tmp_path / FILE).write_bytes(raw)
+    (tmp_path / LOCK_FILE).write_bytes(raw)
     for force in (False, True):
         with pytest.raises(LockError, match="a process that left no name"):
             acquire(tmp_path, break_lock=force)

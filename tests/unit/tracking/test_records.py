@@ -17,21 +17,23 @@ from fedapm_mpi.studies.sweep.table import row_of
 from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.tracking.records import (
     Records,
-    format_ranges,
+    encode_record,
     gaps,
-    line,
     longest_increasing,
-    parse,
+    parse_line,
 )
 from fedapm_mpi.tracking.run_directory import RunDirectory
 from fedapm_mpi.tracking.summary import summarize_run
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.atomic_io import WriteError
+from fedapm_mpi.utils.text import format_ranges
 from tests.support.processes.cli_runs import digest_of, experiment, rounds_of
 
 
 def lines(*rounds, loss=0.5):
-    return [line({"round": t, "loss": loss, "accuracy": t / 100}) for t in rounds]
+    return [
+        encode_record({"round": t, "loss": loss, "accuracy": t / 100}) for t in rounds
+    ]
 
 
 def write(run, parts):
@@ -60,20 +62,22 @@ DAMAGE = {
     "deep": "[" * 100_000 + "\n",
     "huge-integer": '{"round": ' + "9" * 5000 + "}\n",
     "half": '{"round": 4, "lo\n',
-    "no-round": line({"loss": 1.0}),
-    "round-text": line({"round": "4"}),
-    "round-true": line({"round": True}),
-    "round-float": line({"round": 4.0}),
-    "round-negative": line({"round": -4}),
-    "round-list": line({"round": [4]}),
-    "round-far": line({"round": 2**60}),
-    "round-beyond": line({"round": 2**70}),
-    "loss-text": line({"round": 4, "loss": "0.5"}),
-    "loss-nan": line({"round": 4, "loss": float("nan")}),
-    "loss-infinite": line({"round": 4, "loss": 1}).replace('": 1,', '": 1e999,'),
-    "loss-huge": line({"round": 4, "loss": 10**300}),
-    "seconds-list": line({"round": 4, "seconds": [1]}),
-    "seconds-text": line({"round": 4, "seconds": {"local": "1"}}),
+    "no-round": encode_record({"loss": 1.0}),
+    "round-text": encode_record({"round": "4"}),
+    "round-true": encode_record({"round": True}),
+    "round-float": encode_record({"round": 4.0}),
+    "round-negative": encode_record({"round": -4}),
+    "round-list": encode_record({"round": [4]}),
+    "round-far": encode_record({"round": 2**60}),
+    "round-beyond": encode_record({"round": 2**70}),
+    "loss-text": encode_record({"round": 4, "loss": "0.5"}),
+    "loss-nan": encode_record({"round": 4, "loss": float("nan")}),
+    "loss-infinite": encode_record({"round": 4, "loss": 1}).replace(
+        '": 1,', '": 1e999,'
+    ),
+    "loss-huge": encode_record({"round": 4, "loss": 10**300}),
+    "seconds-list": encode_record({"round": 4, "seconds": [1]}),
+    "seconds-text": encode_record({"round": 4, "seconds": {"local": "1"}}),
     "no-check": '{"round": 4, "loss": 0.5}\n',
     "check-wrong": '{"round": 4, "loss": 0.5, "check": "00000000"}\n',
     "check-number": '{"round": 4, "loss": 0.5, "check": 12345678}\n',
@@ -93,14 +97,14 @@ def test_records_on_both_sides_of_a_damaged_line_are_kept(tmp_path, name):
 
 
 def test_every_flipped_bit_of_a_line_is_noticed():
-    raw = line({"round": 12, "loss": 0.25, "participants": "0-3"}).encode()
-    whole = parse(raw)
+    raw = encode_record({"round": 12, "loss": 0.25, "participants": "0-3"}).encode()
+    whole = parse_line(raw)
     assert whole.record == {"round": 12, "loss": 0.25, "participants": "0-3"}
     assert whole.checked
     for k in range(8 * (len(raw) - 1)):
         changed = bytearray(raw)
         changed[k // 8] ^= 1 << k % 8
-        assert not parse(bytes(changed)).checked, changed
+        assert not parse_line(bytes(changed)).checked, changed
 
 
 def test_a_line_that_is_being_written_is_no_fault(tmp_path):
@@ -145,7 +149,7 @@ def test_going_on_gives_old_records_check_values(tmp_path):
     assert recorder.truncate_after(1) == []
     recorder.add({"round": 2})
     raw = (tmp_path / "rounds.jsonl").read_bytes().splitlines(keepends=True)
-    assert all(parse(one).checked for one in raw)
+    assert all(parse_line(one).checked for one in raw)
     assert list(recorder.records()) == [
         {"round": 0, "loss": 1.5}, {"round": 1}, {"round": 2},
     ]  # fmt: skip

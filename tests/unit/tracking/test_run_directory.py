@@ -5,10 +5,9 @@ import pytest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tracking.run_directory import (
     RunDirectory,
-    finite,
+    lock_run_directory,
     new_run_directory,
-    own_directory,
-    ranges,
+    nonfinite_to_none,
 )
 
 
@@ -20,11 +19,11 @@ def test_runs_of_the_same_second_get_directories_of_their_own(tmp_path):
 
 def test_a_named_directory_must_be_empty(tmp_path):
     run = tmp_path / "a" / "b"
-    own_directory(run, resume=False).release()
+    lock_run_directory(run, resume=False).release()
     assert run.is_dir()
     (run / "file").touch()
     with pytest.raises(ConfigError, match="--resume"):
-        own_directory(run, resume=False)
+        lock_run_directory(run, resume=False)
     assert [path.name for path in run.iterdir()] == ["file"]
 
 
@@ -65,13 +64,9 @@ def test_csv_has_empty_cells_for_nan(tmp_path):
     assert (tmp_path / "c.csv").read_text("utf-8") == "a,b\n1,\n2,0.5\n"
 
 
-@pytest.mark.parametrize(
-    ("ids", "text"),
-    [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([0, 2, 3, 7], "0,2-3,7")],
-)
-def test_ranges(ids, text):
-    assert ranges(ids) == text
-
-
 def test_finite_reaches_into_lists():
-    assert finite([1.0, [float("nan")], (2, float("-inf"))]) == [1.0, [None], [2, None]]
+    assert nonfinite_to_none([1.0, [float("nan")], (2, float("-inf"))]) == [
+        1.0,
+        [None],
+        [2, None],
+    ]

@@ -14,8 +14,8 @@ import pytest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.tracking import run_lock as owner
 from fedapm_mpi.tracking.lock_holder import Holder
-from fedapm_mpi.tracking.run_directory import RunDirectory, own_directory
-from fedapm_mpi.tracking.run_lock import FILE, LockError, acquire
+from fedapm_mpi.tracking.run_directory import RunDirectory, lock_run_directory
+from fedapm_mpi.tracking.run_lock import LOCK_FILE, LockError, acquire
 from fedapm_mpi.utils import mounts
 from fedapm_mpi.utils.atomic_io import WriteError
 
@@ -27,8 +27,6 @@ held = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
-
-
 HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path
@@ -57,7 +55,7 @@ def other(tmp_path):
 
 def change(directory, **values):
     """Change what a lock file says."""
-    path = directory / FILE
+    path = directory / LOCK_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
@@ -69,7 +67,7 @@ def no_locks(monkeypatch, number=errno.ENOLCK):
 
 
 def test_the_second_is_told_who_the_first_is(tmp_path, other):
-    since = json.loads((tmp_path / FILE).read_text())["since"]
+    since = json.loads((tmp_path / LOCK_FILE).read_text())["since"]
     change(tmp_path, job="SLURM 77")
     with pytest.raises(LockError) as caught:
         acquire(tmp_path)
@@ -88,7 +86,7 @@ def test_it_ends_with_its_holder(tmp_path, other):
     start = time.monotonic()
     held = acquire(tmp_path)
     assert time.monotonic() - start < 0.5
-    assert json.loads((tmp_path / FILE).read_text())["pid"] == os.getpid()
+    assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
     held.release()
     held.release()
     assert list(tmp_path.iterdir()) == []
@@ -125,7 +123,7 @@ def test_a_file_that_was_deleted_before_it_was_locked_is_no_lock(tmp_path, monke
 
     def late(descriptor):
         if not third:
-            (tmp_path / FILE).unlink()
+            (tmp_path / LOCK_FILE).unlink()
             third.append(None)
             third[0] = acquire(tmp_path)
         return lock(descriptor)
@@ -138,26 +136,28 @@ def test_a_file_that_was_deleted_before_it_was_locked_is_no_lock(tmp_path, monke
 
 
 def test_a_newer_lock_file_than_the_one_looked_at_is_put_back(tmp_path):
-    (tmp_path / FILE).write_text("theirs")
+    (tmp_path / LOCK_FILE).write_text("theirs")
     with (tmp_path / "old").open("w") as old:
-        owner._move_away(tmp_path / FILE, old.fileno())
-    assert (tmp_path / FILE).read_text() == "theirs"
-    assert {path.name for path in tmp_path.iterdir()} == {FILE, "old"}
+        owner._move_away(tmp_path / LOCK_FILE, old.fileno())
+    assert (tmp_path / LOCK_FILE).read_text() == "theirs"
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK_FILE, "old"}
 
 
 def test_a_holder_that_has_yet_to_write_its_name_is_waited_for(
     tmp_path, other, monkeypatch
 ):
-    name = (tmp_path / FILE).read_text()
-    (tmp_path / FILE).write_text("")
-    monkeypatch.setattr(time, "sleep", lambda s: (tmp_path / FILE).write_text(name))
+    name = (tmp_path / LOCK_FILE).read_text()
+    (tmp_path / LOCK_FILE).write_text("")
+    monkeypatch.setattr(
+        time, "sleep", lambda s: (tmp_path / LOCK_FILE).write_text(name)
+    )
     with pytest.raises(LockError, match=f"process {other.pid} on"):
         acquire(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "pipe"])
 def test_something_else_by_its_name_is_one_sentence(tmp_path, kind):
-    path, target = tmp_path / FILE, tmp_path / "target"
+    path, target = tmp_path / LOCK_FILE, tmp_path / "target"
     target.write_text("mine")
     if kind == "link":
         path.symlink_to(target)
@@ -192,7 +192,7 @@ def test_without_locks_the_file_alone_is_one(tmp_path, monkeypatch, number):
         with pytest.raises(LockError, match="add --break-lock"):
             acquire(tmp_path)
         acquire(tmp_path, break_lock=True).close()
-    (tmp_path / FILE).write_text("garbage")
+    (tmp_path / LOCK_FILE).write_text("garbage")
     with pytest.raises(LockError, match=r"no name; .*--break-lock"):
         acquire(tmp_path)
     acquire(tmp_path, break_lock=True).release()
@@ -261,9 +261,9 @@ def test_what_the_mount_table_says(tmp_path, monkeypatch, path, reach, shared):
 
 
 def test_a_lock_of_another_host_that_does_not_reach_here_counts(tmp_path, monkeypatch):
-    (tmp_path / FILE).touch()
-    change_to = {**vars(Holder.me()), "host": "elsewhere"}
-    (tmp_path / FILE).write_text(json.dumps(change_to))
+    (tmp_path / LOCK_FILE).touch()
+    change_to = {**vars(Holder.current()), "host": "elsewhere"}
+    (tmp_path / LOCK_FILE).write_text(json.dumps(change_to))
     monkeypatch.setattr(owner, "locks_reach_other_hosts", lambda path: False)
     with pytest.raises(LockError, match="on elsewhere"):
         acquire(tmp_path)
@@ -276,16 +276,16 @@ def test_only_an_empty_directory_is_a_new_run(tmp_path):
     (tmp_path / "thesis" / "thesis.tex").touch()
     before = (tmp_path / "thesis").stat().st_mtime_ns
     with pytest.raises(ConfigError, match="not empty"):
-        own_directory(tmp_path / "thesis", resume=False)
+        lock_run_directory(tmp_path / "thesis", resume=False)
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
     assert (tmp_path / "thesis").stat().st_mtime_ns == before  # nor for a moment
-    mine = own_directory(tmp_path / "a" / "b", resume=False)
+    mine = lock_run_directory(tmp_path / "a" / "b", resume=False)
     with pytest.raises(LockError):
-        own_directory(tmp_path / "a" / "b", resume=False)
+        lock_run_directory(tmp_path / "a" / "b", resume=False)
     with pytest.raises(LockError):
-        own_directory(tmp_path / "a" / "b", resume=True)
+        lock_run_directory(tmp_path / "a" / "b", resume=True)
     mine.release()
-    own_directory(tmp_path / "a" / "b", resume=False).release()
+    lock_run_directory(tmp_path / "a" / "b", resume=False).release()
 
 
 def test_a_run_that_has_ended_meanwhile_is_kept(tmp_path, monkeypatch):
@@ -297,5 +297,5 @@ def test_a_run_that_has_ended_meanwhile_is_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(owner, "acquire", late)
     with pytest.raises(ConfigError, match="not empty"):
-        own_directory(tmp_path, resume=False)
+        lock_run_directory(tmp_path, resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

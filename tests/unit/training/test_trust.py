@@ -25,8 +25,6 @@ from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
 from tests.unit.training.test_upgrade import of_old
 
 CANARY = "open('canary', 'w').close()\n"
-
-
 HELPER = "RATE = 1\n"
 
 

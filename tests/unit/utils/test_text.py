@@ -1,7 +1,10 @@
 """Texts and values that are cut to a length that can be read."""
 
+import pytest
+
 from fedapm_mpi.utils.text import (
     MAX_ITEMS,
+    format_ids,
     format_list,
     format_some,
     format_value,
@@ -39,3 +42,11 @@ def test_of_many_values_only_the_first_are_shown():
     lines = format_list(map(str, range(MAX_ITEMS + 3))).splitlines()
     assert len(lines) == MAX_ITEMS + 1
     assert lines[-1] == "  and 3 more"
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([0, 2, 3, 7], "0,2-3,7")],
+)
+def test_ids_as_ranges(ids, text):
+    assert format_ids(ids) == text

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedapm_mpi.models.layers.attention import FuseBase
-from fedapm_mpi.models.layers.padding import within
+from fedapm_mpi.models.layers.padding import valid_mask
 
 
 def plain_fuse(module, x, lengths):
@@ -33,14 +33,14 @@ def test_fuse_base_computes_what_is_published():
     module, x = fuse()
     lengths = torch.tensor([10, 7, 1])
     torch.testing.assert_close(module(x), plain_fuse(module, x, [10, 10, 10]))
-    found = module(x, within(lengths, 10))
+    found = module(x, valid_mask(lengths, 10))
     torch.testing.assert_close(found, plain_fuse(module, x, lengths))
     assert found.shape == (3, 768)
 
 
 def test_fuse_base_gives_padding_no_weight():
     module, x = fuse()
-    inside = within(torch.tensor([10, 7, 1]), 10)
+    inside = valid_mask(torch.tensor([10, 7, 1]), 10)
     weights = module.weights(x, inside)
     assert weights.shape == (3, 6, 10)
     assert (weights.transpose(1, 2)[~inside] == 0).all()
@@ -50,7 +50,7 @@ def test_fuse_base_gives_padding_no_weight():
 @pytest.mark.parametrize("junk", [1e9, torch.inf, torch.nan])
 def test_fuse_base_does_not_read_padding(junk):
     module, x = fuse()
-    inside = within(torch.tensor([10, 7, 0]), 10)
+    inside = valid_mask(torch.tensor([10, 7, 0]), 10)
     spoilt = x.masked_fill(~inside[..., None], junk).requires_grad_()
     found = module(spoilt, inside)
     assert torch.equal(found, module(x, inside))
