@@ -45,7 +45,7 @@ from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import display_name, plugin_label
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.utils.atomic_io import file_sha256
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 NAMED_FILES = 100
 """Most files of a source that a manifest names one by one."""
@@ -445,7 +445,7 @@ def _partition(
 ) -> Sequence[NDArray[np.int64]]:
     options = dict(partitioner)
     name = options.pop("name")
-    rng = generator(settings.seed, "partition")
+    rng = generator(settings.seed, Purpose.PARTITION)
     parts = own.partition(name, pool, settings.clients, rng, options)
     # Built-in ones are right by their tests; this is for users' own.
     found = find_fault(parts, len(pool.labels))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from data_prep.partitioners.base import Pool, units
 from fedapm_mpi.data.manifest import SPLITS
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 Indices = NDArray[np.int64]
 Parts = Sequence[Indices]
@@ -43,7 +43,7 @@ def random_splits(
     for client, rows in enumerate(parts):
         groups = None if pool.groups is None else pool.groups[rows]
         made = units(Pool(pool.labels[rows], None, groups))
-        rng = generator(seed, "split", client)
+        rng = generator(seed, Purpose.SPLIT, client)
         chosen = choose(made.labels, made.sizes, rng, test=test, val=val)
         # Of this client alone: another may hold the same sample, in another split.
         codes = chosen[made.of_sample]
@@ -76,7 +76,7 @@ def official_splits(
     """
     splits: dict[str, list[Indices]] = {"train": [], "test": []}
     for client, rows in enumerate(parts):
-        shuffled = generator(seed, "split", client).permutation(rows)
+        shuffled = generator(seed, Purpose.SPLIT, client).permutation(rows)
         cut = int((1 - test) * len(rows))
         splits["train"].append(np.sort(shuffled[:cut]))
         splits["test"].append(np.sort(shuffled[cut + 1 :]))

@@ -7,7 +7,7 @@ import numpy as np
 from data_prep.shifts.base import Clients, Shifted, shifts
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 
 @shifts.register("concept")
@@ -36,7 +36,7 @@ def concept(table: Table, clients: Clients, *, groups: int = 2) -> Shifted:
             f"shift.groups must be from 2 to the {clients.number} clients, got {groups}"
         )
         raise ConfigError(msg)
-    rng = generator(clients.seed, "concept")
+    rng = generator(clients.seed, Purpose.CONCEPT)
     names = [tuple(range(classes))]
     for _ in range(1000 * groups):
         drawn = tuple(rng.permutation(classes).tolist())

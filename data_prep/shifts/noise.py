@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts, strengths
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 
 @shifts.register("noise")
@@ -51,7 +51,9 @@ def noise(
         msg = f"shift.level must be positive and finite, got {level}"
         raise ConfigError(msg)
     chosen = chosen_inputs(table, inputs)
-    spread = level * strengths(clients.number, generator(clients.seed, "noise-levels"))
+    spread = level * strengths(
+        clients.number, generator(clients.seed, Purpose.NOISE_LEVELS)
+    )
     columns = [
         replace(c, fetch=_noisy(c, number, spread[clients.owner], clients.seed))
         if c.spec.name in chosen
@@ -75,7 +77,7 @@ def _noisy(
             length = spec.shape[0] if spec.shape else 1
             if column.lengths is not None:
                 length = int(column.lengths[row])
-            rng = generator(seed, "noise", row, number)
+            rng = generator(seed, Purpose.NOISE, row, number)
             drawn = rng.standard_normal((length, *spec.shape[1:]))
             if spec.shape:
                 block[place, :length] += drawn * (spread[row] / spec.scale)

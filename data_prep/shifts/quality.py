@@ -7,7 +7,7 @@ import numpy as np
 from data_prep.shifts.base import Clients, Shifted, shifts, strengths
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 
 @shifts.register("quality")
@@ -38,14 +38,14 @@ def quality(table: Table, clients: Clients, *, level: float = 0.5) -> Shifted:
         msg = "shift=quality needs two classes at least"
         raise ConfigError(msg)
     shares = level * strengths(
-        clients.number, generator(clients.seed, "quality-levels")
+        clients.number, generator(clients.seed, Purpose.QUALITY_LEVELS)
     )
     labels = table.labels.astype(np.int64)
     training = np.flatnonzero(clients.training)
     order = training[np.argsort(clients.owner[training], kind="stable")]
     sizes = np.bincount(clients.owner[training], minlength=clients.number)
     for client, own in enumerate(np.split(order, np.cumsum(sizes)[:-1])):
-        rng = generator(clients.seed, "quality", client)
+        rng = generator(clients.seed, Purpose.QUALITY, client)
         wrong = rng.permutation(own)[: round(shares[client] * len(own))]
         labels[wrong] += rng.integers(1, classes, len(wrong))
     return Shifted(

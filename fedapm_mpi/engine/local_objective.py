@@ -23,7 +23,7 @@ from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.local import Block, LocalBudget
 from fedapm_mpi.tasks import Task
-from fedapm_mpi.utils.rng import generator, torch_seed
+from fedapm_mpi.utils.rng import Purpose, generator, torch_seed
 
 PHASES = ("personal", "shared", "joint")
 """The phases of local training; a phase's index addresses its random stream, so the
@@ -69,7 +69,7 @@ class LocalObjective:
         seed: int,
         round_index: int,
         client: int,
-        purpose: Literal["batches", "personalise"] = "batches",
+        purpose: Literal["batches", "personalise"] = Purpose.BATCHES,
         bf16: bool = False,
     ) -> None:
         self.model = model
@@ -87,7 +87,8 @@ class LocalObjective:
         self._features: Tensor | None = None
         self._rest: list[Stage] = []
         self._stages = stages_of(model.module) if samples.stage else []
-        dropout = "dropout" if purpose == "batches" else f"dropout {purpose}"
+        training = purpose == Purpose.BATCHES
+        dropout = Purpose.DROPOUT if training else Purpose.DROPOUT_PERSONALIZE
         seed_dropout(model.device, torch_seed(seed, dropout, round_index, client))
 
     def batches(

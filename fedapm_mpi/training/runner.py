@@ -1,4 +1,4 @@
-"""A whole job: from a configuration to a finished run directory."""
+"""Run a whole job: from a configuration to a finished run directory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -112,7 +112,7 @@ def train_run(
     out
         Where new run directories are made.
     resume
-        Whether to go on from the last checkpoint in `directory`, if it has any.
+        Whether to continue from the last checkpoint in `directory`, if it has any.
     progress
         What to show: auto, live, lines or none.
     stop
@@ -120,7 +120,7 @@ def train_run(
     break_lock
         Whether to take the directory from a job that may still own it on another host.
     accept_changed_parts
-        Whether to go on though the source of a user's own part has changed.
+        Whether to continue although the source of a user's plug-in has changed.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def _train(
     """Train in a directory that is this run's."""
     comm = context.comm
     again = f"fedapm train --resume {recorder.path}"
-    stop.hint = f"go on from the last checkpoint with: {again}"
+    stop.hint = f"continue from the last checkpoint with: {again}"
     notes: list[str] = []
     accepted: list[str] = []
     saved = None
@@ -223,7 +223,7 @@ def digest_of(context: TrainingContext, outcome: TrainingResult) -> str | None:
 
 
 def dry_run(comm: Communicator, config: Config) -> int:
-    """Check everything and tell what a run would take; a collective call."""
+    """Check everything and print what a run would take; a collective call."""
     context = open_context(config, comm)
     from fedapm_mpi.training.dry_run import measure, memory, print_plan
 
@@ -274,9 +274,9 @@ def _checkpoint_of(
     accept_changed_parts: bool,
     accepted: list[str],
 ) -> checkpoint.CheckpointInfo | None:
-    """Return the checkpoint to go on from; `None` if the run has not made one yet."""
+    """Return the checkpoint to continue from; `None` if there is none yet."""
     comm, rounds = context.comm, context.config.rounds
-    # Damaged ones count, and must be told of; a draft that a crash left does not.
+    # Damaged ones count, and must be reported; a draft that a crash left does not.
     there = False
     error: FedAPMError | None = None
     if comm.rank == SERVER:
@@ -314,7 +314,7 @@ def _checkpoint_of(
 def _keep_built_model(
     context: TrainingContext, recorder: RunDirectory, *, resumed: bool
 ) -> None:
-    """See `builtmodel.same_as_begun`; a collective call."""
+    """See `model_fingerprint.same_as_begun`; a collective call."""
     error: FedAPMError | None = None
     if context.comm.rank == SERVER:
         try:
@@ -333,7 +333,7 @@ def _write_run_metadata(
     progress: str,
     sources: tuple[Any, list[str]],
 ) -> None:
-    """Write down what is about to run, and tell it."""
+    """Write the run's metadata and print a summary; a collective call."""
     ranks = gather_ranks(context)
     error: FedAPMError | None = None
     if ranks is not None:
@@ -361,8 +361,8 @@ def _write_run_metadata(
             log.info("%s", text)
         if progress != "none":
             print_parameter_table(context.groups.table())
-            goes_on = f", going on after round {saved.round_index}" if saved else ""
-            echo(f"run directory: {recorder.path}{goes_on}")
+            after = f", continuing after round {saved.round_index}" if saved else ""
+            echo(f"run directory: {recorder.path}{after}")
     context.comm.raise_collectively(error)
 
 
@@ -421,8 +421,8 @@ def _report_result(
 
     if outcome.exit_code == EXIT_RESUMABLE:
         echo(
-            f"stopped after round {outcome.round_index} of {context.config.rounds}; go "
-            f"on with: fedapm train --resume {recorder.path}"
+            f"stopped after round {outcome.round_index} of {context.config.rounds}; "
+            f"continue with: fedapm train --resume {recorder.path}"
         )
         return
     if summary["num_missing_rounds"]:
