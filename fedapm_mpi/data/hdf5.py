@@ -227,7 +227,7 @@ def readable(path: Path, what: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_with_locks(path: Path) -> Iterator[OSError | None]:
-    """Open a file for reading with locks, as most programs do; yield an error if any."""
+    """Open a file for reading with locks, as most programs do; yield any error."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
