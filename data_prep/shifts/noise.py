@@ -1,4 +1,4 @@
-"""Inputs that are noisier at some clients than at others."""
+"""Gaussian noise on inputs, of a different level for each client."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,15 +23,15 @@ def noise(
 ) -> Shifted:
     """Add Gaussian noise to inputs, from none at one client to `level` at another.
 
-    The standard deviations of the m clients are in equal steps from 0 to `level` and
-    dealt at random. Each sample has noise of its own, whoever writes it. Inputs that
-    are stored as integers, such as pictures, are rounded and clipped to what these can
-    hold. What lies beyond the length of a ragged sample stays as it is.
+    The standard deviations of the m clients are in equal steps from 0 to `level`, in
+    random order. Each sample has its own noise, on any rank that writes it. Inputs that
+    are stored as integers, such as images, are rounded and clipped to their range.
+    Values beyond the length of a ragged sample do not change.
 
     Parameters
     ----------
     table, clients
-        The samples and who holds them.
+        The samples and their clients.
     level
         Largest standard deviation, in the units that a model sees.
     inputs
@@ -78,11 +78,11 @@ def _noisy(
             if column.lengths is not None:
                 length = int(column.lengths[row])
             rng = generator(seed, Purpose.NOISE, row, number)
-            drawn = rng.standard_normal((length, *spec.shape[1:]))
+            sampled = rng.standard_normal((length, *spec.shape[1:]))
             if spec.shape:
-                block[place, :length] += drawn * (spread[row] / spec.scale)
+                block[place, :length] += sampled * (spread[row] / spec.scale)
             else:
-                block[place] += drawn[0] * (spread[row] / spec.scale)
+                block[place] += sampled[0] * (spread[row] / spec.scale)
         if kind.kind in "iu":
             limits = np.iinfo(kind)
             block = np.clip(np.rint(block), limits.min, limits.max)

@@ -115,7 +115,7 @@ def _numbers(
         number[file] = k
     for file in sorted(number.keys() ^ set(listed)):
         what = "is not there" if file in number else "is not in the table"
-        msg = f"{table}: {file} {what}; table and folder must name the same pictures"
+        msg = f"{table}: {file} {what}; table and folder must name the same images"
         raise DataError(msg)
     return number
 

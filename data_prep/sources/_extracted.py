@@ -22,7 +22,7 @@ def extracted(path: Path, dataset: str) -> Source:
     Parameters
     ----------
     path
-        What ``fedapm extract`` was told to write to.
+        The folder that ``fedapm extract`` has written.
     dataset
         Of which they must be.
 

@@ -279,7 +279,7 @@ def _end(values: NDArray[np.float64]) -> int:
 def _without_copies(cuts: Sequence[Cut]) -> list[Cut]:
     """Mark what is the same as an earlier recording, or as another subject's.
 
-    Nobody knows whose the latter is, so no copy of it is used.
+    The subject of the latter is unknown, so no copy of it is used.
     """
     same: dict[bytes, list[Recording]] = {}
     for cut in cuts:
@@ -287,11 +287,11 @@ def _without_copies(cuts: Sequence[Cut]) -> list[Cut]:
             same.setdefault(cut.digest, []).append(cut.recording)
     made = []
     for cut in cuts:
-        own = cut.recording
-        copies = same.get(cut.digest, [own])
-        others = [r for r in copies if r.subject != own.subject]
+        recording = cut.recording
+        copies = same.get(cut.digest, [recording])
+        others = [r for r in copies if r.subject != recording.subject]
         other = others[0] if others else copies[0]
-        if other is not own:
+        if other is not recording:
             cut = replace(cut, wrong=f"is the same as {other.name}")
         made.append(cut)
     return made
