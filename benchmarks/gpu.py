@@ -38,7 +38,7 @@ def without_graphs() -> Iterator[None]:
     """Disable CUDA graphs."""
     replayed = CudaGraphCache.run
 
-    def run(self: CudaGraphCache, kind: Any, body: Any, sources: Any, rows: Any) -> Any:
+    def run(self: CudaGraphCache, key: Any, body: Any, sources: Any, rows: Any) -> Any:
         return body([source.index_select(0, rows) for source in sources])
 
     CudaGraphCache.run = run  # type: ignore[method-assign]
