@@ -85,7 +85,7 @@ def load_client_model(
     final = _final(run, trusted=trust, way="trust=True")
     client = find_client(run, final.manifest.client_names, client)
     states = _states(run)
-    same_as_trained(run, contents(final.groups), touched=client in states)
+    same_as_trained(run, contents(final.groups), materialized=client in states)
     group = final.groups.of(client)
     config, algorithm = final.config, final.algorithm
     rounds = 0  # without a random stream, that is of no account

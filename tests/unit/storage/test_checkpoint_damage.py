@@ -109,7 +109,7 @@ def test_a_run_goes_on_from_the_checkpoint_before(runs, tmp_path, capsys, name):
     assert train(Serial(), config, **resumed) == 0
     told = capsys.readouterr().out
     assert "note: damaged checkpoint round-000004 set aside" in told
-    assert "going on after round 3" in told
+    assert "continuing after round 3" in told
     assert digest_of(tmp_path / "run") == digest_of(root / "six")
     assert rounds_of(tmp_path / "run") == rounds_of(root / "six")
 

@@ -1,72 +1,41 @@
-"""The tables of a run, by what stands in their cells."""
-
-import re
-
-import pytest
+"""The tables of a run: its parameters, and its last evaluation."""
 
 from fedapm_mpi.engine.partitioned_model import ParameterInfo
-from fedapm_mpi.tracking import tables
+from fedapm_mpi.tasks.classification import Classification
+from fedapm_mpi.tracking.summary import summarize_run
+from fedapm_mpi.tracking.tables import print_parameter_table, print_summary
 
 
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_parameters_with_the_sizes_of_their_blocks(capsys):
+    fields = ParameterInfo._fields
+    values = {"shape": (2, 3), "size": 6, "clients": 4}
+
+    def row(name, block):
+        known = {**dict.fromkeys(fields, ""), **values, "name": name, "block": block}
+        return ParameterInfo(**{key: known[key] for key in fields})
+
+    rows = [row("body.weight", "shared"), row("head.weight", "personal")]
+    rows += [row(f"b{k}", "buffer") for k in range(3)]
+    print_parameter_table(rows, longest=4)
+    shown = capsys.readouterr().out
+    assert "2×3" in shown
+    assert "head.weight" in shown
+    assert "b2" not in shown
+    assert "… 1 more" in shown
+    assert "shared: 6 of 12 (50.0%)" in shown
+    assert "personal: 6 of 12 (50.0%)" in shown
 
 
-def cells(text):
-    """Return the rows of a printed table, a list of cells each."""
-    lines = [line for line in text.splitlines() if line.count("│") > 1]
-    return [[c.strip() for c in line.strip("│┃ ").split("│")] for line in lines]
-
-
-def info(name, block, *shape):
-    size = 1
-    for n in shape:
-        size *= n
-    return ParameterInfo(name=name, shape=shape, size=size, block=block, clients=8)
-
-
-def test_parameters_are_counted_by_block(capsys):
-    rows = [
-        info("body.weight", "shared", 4, 6),
-        info("head.weight", "personal", 2, 4),
-        info("scale", "frozen", 100),
-        info("seen", "counter"),
-    ]
-    tables.print_parameter_table(rows)
-    told = capsys.readouterr().out
-    assert ["body.weight", "4×6", "24", "shared"] in cells(told)
-    assert ["seen", "1", "1", "counter"] in cells(told)
-    assert "shared: 24 of 32 (75.0%)" in told, "frozen ones do not count"
-    assert "personal: 8 of 32 (25.0%)" in told
-
-
-def test_of_many_parameters_the_first_are_listed(capsys):
-    rows = [info(f"layer{k}", "shared", 2) for k in range(12)]
-    tables.print_parameter_table(rows, longest=10)
-    told = capsys.readouterr().out
-    assert "layer9" in told
-    assert "layer10" not in told
-    assert "… 2 more" in told
-    assert "shared: 24 of 24" in told
-
-
-def test_the_summary_names_its_rounds_and_its_clients(capsys):
-    accuracy = {
-        "last": 0.75, "last_std": 0.5, "last_worst_decile": 0.25,
-        "last_worst_decile_clients": 1, "last_clients": 7, "mean_of_last_ten": 0.625,
-        "best": 0.8125, "best_round": 4,
-    }  # fmt: skip
-    summary = {
-        "num_clients": 8, "evaluations": 3, "last_evaluated_round": 6,
-        "accuracy": accuracy,
-    }  # fmt: skip
-    tables.print_summary(summary, "test", ["accuracy"])
-    told = capsys.readouterr().out
-    assert "Clients' own test parts after round 6" in told
-    assert "mean of last 3" in told
-    (row,) = (row for row in cells(told) if row[0] == "accuracy")
-    assert re.search("7 of 8", row[1])
-    assert [float(cell) for cell in row[2:]] == [
-        0.75, 0.5, 0.25, 1, 0.625, 0.8125, 4,
-    ]  # fmt: skip
+def test_the_last_evaluation_with_its_clients(capsys):
+    metrics = Classification.metric_set()
+    record = {"round": 2, "num_clients": 9, "clients": 8, "worst_decile_clients": 1}
+    for k, metric in enumerate(metrics.names):
+        record |= {metric: k / 8, f"{metric}_worst_decile": 0.0625}
+    summary = summarize_run([record], metrics)
+    print_summary(summary, "val", metrics.names)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].rstrip() == "Clients' own validation parts after round 2"
+    assert "clients in it" in " ".join(lines)
+    (accuracy,) = (line for line in lines if "accuracy" in line)
+    assert "8 of 9" in accuracy
+    assert "0.0625" in accuracy
