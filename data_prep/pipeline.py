@@ -305,7 +305,7 @@ def _ready(
         splits,
         names,
         source.table.dataset,
-        own=_kind_of_split(wanted, source) == "own",
+        published=_kind_of_split(wanted, source) == "own",
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
     table, notes = _shifted(wanted, source, parts, splits)
