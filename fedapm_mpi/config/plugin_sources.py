@@ -1,9 +1,9 @@
-"""The source of a user's own parts, as part of what a run is.
+"""Hash the source of users' plug-ins, which is part of a run's identity.
 
-A run that goes on with other code than it began with is another run. So the checkpoints
-and ``provenance.json`` keep a SHA-256 of each file in which an own part lies, and of
-those modules it imports that are the user's too: neither Python's nor an installed
-package's. Data that such code reads by itself are not covered.
+A run that continues with other code than it began with is another run. So checkpoints
+and ``provenance.json`` keep a SHA-256 of each file that defines a user's plug-in, and
+of the modules it imports that are the user's too: neither Python's nor an installed
+package's. Data that such code reads are not covered.
 """
 
 import ast
@@ -28,7 +28,7 @@ from fedapm_mpi.plugins.names import is_user_plugin, names_file, rename_plugins
 from fedapm_mpi.utils.atomic_io import file_sha256
 
 KEY = "own_parts"
-"""Where identities and ``provenance.json`` keep the hashes."""
+"""Key of the hashes in identities and ``provenance.json``."""
 
 TRANSFORM = re.compile(r"update_transforms\[([0-9]+)\]")
 """The place of an update transform in a configuration."""
@@ -39,18 +39,18 @@ FLAG = "--accept-changed-parts"
 def user_plugins(
     config: Mapping[str, Any], *, deep: bool = True, loggers: bool = True
 ) -> dict[str, Any]:
-    """Return the own parts that a plain configuration names, by their places in it.
+    """Return the users' plug-ins in a plain configuration, with their options, by key.
 
-    Each with its options. Tolerates what is no configuration.
+    Anything is accepted, also what is no valid configuration.
 
     Parameters
     ----------
     config
         The configuration.
     deep
-        Whether parts count that are an option of another, such as lora's ``base``.
+        Whether to include plug-ins in the options of others, such as lora's ``base``.
     loggers
-        Whether loggers count, which change no result.
+        Whether to include loggers, which change no result.
     """
     found: dict[str, Any] = {}
 
@@ -66,7 +66,7 @@ def user_plugins(
                 if isinstance(option, Mapping):
                     look(f"{key}.{inner}", option)
 
-    # By old names as well: a saved configuration is looked at before it is read.
+    # Under old keys as well: a saved configuration is searched before it is read.
     for key in (*PLUGIN_KINDS, *OLD_PLUGIN_KINDS):
         look(key, config.get(key))
     groups = config.get("groups")
@@ -84,15 +84,15 @@ def user_plugins(
 
 
 def user_plugin_names(config: Mapping[str, Any], *, loggers: bool = True) -> list[str]:
-    """Return the names of the own parts that a plain configuration names."""
+    """Return the names of the users' plug-ins in a plain configuration."""
     parts = user_plugins(config, loggers=loggers).values()
     return sorted({p["name"] if isinstance(p, Mapping) else p for p in parts})
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plain configuration in which files of own parts have no folder.
+    """Return a plain configuration in which files of plug-ins have no folder.
 
-    So a run may go on where its files were moved to; their hashes are compared.
+    So a run can continue after its files were moved; their hashes are compared.
     """
 
     def named(part: Any) -> Any:
@@ -119,10 +119,10 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_defaults(
     values: Mapping[str, Any], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return values whose own parts have the defaults of options that they lack.
+    """Return a saved configuration in which users' plug-ins have all their options.
 
-    These come from the code that `config` names in their places: that which `values`
-    names may be anybody's.
+    Missing options get the defaults of the code that `config` names under the same
+    key, since `values` may name foreign code.
     """
     from fedapm_mpi.aggregators.transforms import transforms
     from fedapm_mpi.config.loader import REGISTRIES, check_plugin
@@ -156,7 +156,7 @@ def _without_folder(name: str) -> str:
 
 
 def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of parts, and of those that are options of them."""
+    """Return the names of users' plug-ins in some configurations, at any depth."""
     found: list[str] = []
 
     def note(name: str) -> str:
@@ -169,13 +169,13 @@ def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a part in whose names files have no folder; see `portable`."""
+    """Return a plug-in's configuration with names without folders; see `portable`."""
     changed: dict[str, Any] = rename_plugins(part, _without_folder)
     return changed
 
 
 def hashes(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of every source file of a configuration's own parts.
+    """Return the SHA-256 of every source file of a configuration's plug-ins.
 
     Those of loggers are left out: a run may be resumed with others.
     """
@@ -183,9 +183,9 @@ def hashes(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def hashes_of(names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of every source file of some own parts, by a short name.
+    """Return the SHA-256 of every source file of users' plug-ins, by a short name.
 
-    The parts must have been imported. Code without a file is named by its version.
+    The plug-ins must have been imported. Code without a file has Python's version.
     """
     files: dict[str, str] = {}
     found: dict[str, str] = {}
@@ -206,41 +206,43 @@ def hashes_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def changed(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each source that is not what it was.
+    """Return a sentence for each source file that has changed.
 
-    Nothing is known of runs from before sources were kept, so nothing has changed.
+    `then` is `None` for runs of versions that kept no hashes: no change is known.
     """
-    told = []
+    sentences = []
     for key in sorted({*then, *now}) if then is not None else ():
         assert then is not None
         if then.get(key) == now.get(key):
             continue
         if key not in now:
-            told.append(f"{key} belonged to its own parts when it started and is gone")
+            sentences.append(
+                f"{key} belonged to its plug-ins when it started and is gone"
+            )
         elif key not in then:
-            told.append(f"{key} belongs to its own parts now and did not")
+            sentences.append(f"{key} belongs to its plug-ins now and did not")
         else:
-            told.append(
+            sentences.append(
                 f"{key} changed since the run started (SHA-256 {then[key][:12]}, now "
                 f"{now[key][:12]})"
             )
-    return told
+    return sentences
 
 
-def refusal(directory: Path, told: Iterable[str]) -> ConfigError:
-    """Return the error to raise where own parts have changed."""
+def refusal(directory: Path, sentences: Iterable[str]) -> ConfigError:
+    """Return the error to raise where the source of plug-ins has changed."""
     return ConfigError(
-        f"{directory} cannot go on: {'; '.join(told)}. Put the old code back, start a "
-        f"new run, or go on with the new code by {FLAG}"
+        f"{directory} cannot continue: {'; '.join(sentences)}. Restore the old code, "
+        f"start a new run, or continue with the new code by {FLAG}"
     )
 
 
 def record(
     directory: Path, now: Mapping[str, str] | None, accepted: list[str]
 ) -> dict[str, Any]:
-    """Return what ``provenance.json`` says of own parts, with what was accepted before.
+    """Return the hashes for ``provenance.json``, and all changes accepted so far.
 
-    Nothing where a run has none.
+    It is empty for a run without users' plug-ins.
     """
     before: Any = []
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
@@ -263,7 +265,7 @@ def _root(module: ModuleType, file: str) -> str:
 
 
 def _reached(file: str, root: str) -> list[str]:
-    """Return a file and the user's own files that it imports, directly or not."""
+    """Return a file and the user's files that it imports, directly or indirectly."""
     first = os.path.realpath(file)
     found, ahead = {first}, [first]
     while ahead:
@@ -277,7 +279,7 @@ def _reached(file: str, root: str) -> list[str]:
 
 
 def _imports(file: str) -> Iterator[tuple[str, int]]:
-    """Yield what a source imports anywhere in it, with the level of relative names."""
+    """Yield all names that a source file imports, with the level of relative ones."""
     try:
         tree = ast.parse(Path(file).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
@@ -295,13 +297,13 @@ def _imports(file: str) -> Iterator[tuple[str, int]]:
 def _files_of(name: str, level: int, here: str, root: str) -> Iterator[str]:
     """Yield the user's own files that importing a name executes."""
     steps = name.split(".") if name else []
-    beside = Path(here).parent
+    folder = Path(here).parent
     if level:
-        bases = [beside.joinpath(*[".."] * (level - 1))]
+        bases = [folder.joinpath(*[".."] * (level - 1))]
         if not steps:
             yield from _existing(bases[0] / "__init__.py")
     else:
-        bases = [beside, Path(root), Path.cwd()]
+        bases = [folder, Path(root), Path.cwd()]
     for end in range(1, len(steps) + 1):
         module = None if level else sys.modules.get(".".join(steps[:end]))
         file = getattr(module, "__file__", None)
@@ -324,7 +326,7 @@ def _existing(path: Path) -> Iterator[str]:
 
 
 def _short(path: str, root: str) -> str:
-    """Return a name of a file that does not depend on where its folder lies."""
+    """Return a name of a file that does not depend on the place of its folder."""
     for base in (root, os.path.realpath(Path.cwd())):
         if Path(path).is_relative_to(base):
             return str(Path(path).relative_to(base))

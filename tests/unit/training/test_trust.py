@@ -25,8 +25,6 @@ from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
 from tests.unit.training.test_upgrade import of_old
 
 CANARY = "open('canary', 'w').close()\n"
-
-
 HELPER = "RATE = 1\n"
 
 
@@ -290,7 +288,9 @@ def test_a_changed_source_is_refused_unless_accepted(made, name, capsys):
     words = ["train", "config.yaml", "--run-dir", "run", "rounds=2", "--resume"]
     assert fedapm(*words) == 2
     told = capsys.readouterr().err
-    assert f"run cannot go on: {name} changed since the run started (SHA-256 " in told
+    assert (
+        f"run cannot continue: {name} changed since the run started (SHA-256 " in told
+    )
     assert "--accept-changed-parts" in told
     assert fedapm(*words, "--accept-changed-parts") == 0
     assert f"note: {name} changed since the run started" in capsys.readouterr().out
@@ -326,7 +326,7 @@ def test_a_source_that_came_or_went(made, capsys):
     assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) == 2
     told = capsys.readouterr().err
     assert "own.py changed since the run started" in told
-    assert "own_helper.py belonged to its own parts when it started and is gone" in told
+    assert "own_helper.py belonged to its plug-ins when it started and is gone" in told
 
 
 def test_an_unchanged_source_in_another_folder_goes_on(made, toy, monkeypatch):
