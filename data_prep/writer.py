@@ -111,7 +111,7 @@ def write_samples(
     with _spool_folder(Path(scratch or target)) as spool:
         table, owners, splits, names = _spooled(spool, samples, empty, inputs)
         rows = _rows_by_split(owners, splits, len(names))
-        check_trained(rows, names, dataset, own=True, remedy=REMEDY)
+        check_trained(rows, names, dataset, published=True, remedy=REMEDY)
         return write_dataset(
             target,
             table,

@@ -17,7 +17,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.atomic_io import file_sha256
 
 SIDE, CROP = 256, 224
-"""Images are brought to this shorter side, then this square is cut out."""
+"""Images are resized to this shorter side, then cropped to this square."""
 
 
 def _transformers() -> Any:
@@ -87,7 +87,7 @@ class ImageNetwork:
     Attributes
     ----------
     width
-        Numbers that it gives of an image.
+        Numbers per image.
     """
 
     def __init__(self, weights: str) -> None:
@@ -137,7 +137,7 @@ class TextNetwork:
     Attributes
     ----------
     width
-        Numbers that it gives of a token.
+        Numbers per token.
     """
 
     def __init__(self, weights: str, longest: int) -> None:

@@ -38,7 +38,7 @@ FORMS: dict[Form, tuple[str, str]] = {
     "all": ("", "crisismmd_datasplit_all.zip"),
     "agreed": ("agreed_lab_", "crisismmd_datasplit_agreed_label.zip"),
 }
-"""Of each form of the tables what their names have more, and where they come from."""
+"""Suffix of the tables' names and archive of the tables, by form."""
 
 TABLES = {"train": 0, "test": 1, "dev": 2}
 """The archive's splits, as train, test and val."""
@@ -187,7 +187,7 @@ def _open_image(path: Path) -> Any:
 
 
 def _events(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...] | None:
-    """Return the event of each row, empty where there is none; None if nowhere."""
+    """Return the event of each row, empty without one; None if no row has one."""
     events = tuple((row.get(EVENT) or "").strip() for row in rows)
     return events if any(events) else None
 
@@ -226,7 +226,7 @@ def _tables(origin: Path, task: Task, form: Form | None) -> dict[str, Path]:
 
 
 def _there(origin: Path, task: Task) -> Iterator[bool]:
-    """Yield, form by form, whether a task's training table is there."""
+    """Yield, form by form, whether a task's training table exists."""
     for more, _ in FORMS.values():
         yield _table(origin, f"task_{task}_text_img_{more}train.tsv") is not None
 
