@@ -31,6 +31,8 @@ ELSEWHERE = {
     "studies/scaling/simulate_report.py": "e2e/test_scaling.py",
     "studies/scaling/tables.py": "e2e/test_scaling.py",
     "training/loop.py": "e2e/test_same_bits.py",
+    "training/outputs.py": "e2e/test_resume.py",
+    "training/resume.py": "e2e/test_resume.py",
     "training/runner.py": "e2e/test_resume.py",
     "training/server_step.py": "e2e/test_same_bits.py",
 }
