@@ -1,9 +1,9 @@
-"""The source of a user's own parts, as part of what a run is.
+"""The source code of user plug-ins, as part of a run's identity.
 
-A run that goes on with other code than it began with is another run. So the checkpoints
-and ``provenance.json`` keep a SHA-256 of each file in which an own part lies, and of
-those modules it imports that are the user's too: neither Python's nor an installed
-package's. Data that such code reads by itself are not covered.
+A run that continues with other code is another run. So checkpoints and
+``provenance.json`` have a SHA-256 of each source file of a user plug-in, and of the
+modules that it imports, except for those of Python and of installed packages. Data that
+such code reads by itself are not covered.
 """
 
 import ast
@@ -39,18 +39,19 @@ FLAG = "--accept-changed-parts"
 def user_plugins(
     config: Mapping[str, Any], *, deep: bool = True, loggers: bool = True
 ) -> dict[str, Any]:
-    """Return the own parts that a plain configuration names, by their places in it.
+    """Return the user plug-ins of a plain configuration, by their places in it.
 
-    Each with its options. Tolerates what is no configuration.
+    Each with its options. The configuration may be invalid.
 
     Parameters
     ----------
     config
         The configuration.
     deep
-        Whether parts count that are an option of another, such as lora's ``base``.
+        Whether to include plug-ins that are an option of another, such as lora's
+        ``base``.
     loggers
-        Whether loggers count, which change no result.
+        Whether to include loggers, which change no result.
     """
     found: dict[str, Any] = {}
 
@@ -66,7 +67,7 @@ def user_plugins(
                 if isinstance(option, Mapping):
                     look(f"{key}.{inner}", option)
 
-    # By old names as well: a saved configuration is looked at before it is read.
+    # Old keys as well: a saved configuration is checked before its keys are renamed.
     for key in (*PLUGIN_KINDS, *OLD_PLUGIN_KINDS):
         look(key, config.get(key))
     groups = config.get("groups")
@@ -84,15 +85,15 @@ def user_plugins(
 
 
 def user_plugin_names(config: Mapping[str, Any], *, loggers: bool = True) -> list[str]:
-    """Return the names of the own parts that a plain configuration names."""
+    """Return the names of the user plug-ins of a plain configuration."""
     parts = user_plugins(config, loggers=loggers).values()
     return sorted({p["name"] if isinstance(p, Mapping) else p for p in parts})
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plain configuration in which files of own parts have no folder.
+    """Return a plain configuration in which files of user plug-ins have no folder.
 
-    So a run may go on where its files were moved to; their hashes are compared.
+    So a run may continue after its files were moved; their hashes are compared.
     """
 
     def named(part: Any) -> Any:
@@ -119,10 +120,10 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_defaults(
     values: Mapping[str, Any], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return values whose own parts have the defaults of options that they lack.
+    """Return values in which user plug-ins have the defaults of missing options.
 
-    These come from the code that `config` names in their places: that which `values`
-    names may be anybody's.
+    The defaults come from the code that `config` names: that which `values` names may
+    not be trustworthy.
     """
     from fedapm_mpi.aggregators.transforms import transforms
     from fedapm_mpi.config.loader import REGISTRIES, check_plugin
@@ -156,7 +157,7 @@ def _without_folder(name: str) -> str:
 
 
 def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of parts, and of those that are options of them."""
+    """Return the names of plug-ins, and of plug-ins that are options of them."""
     found: list[str] = []
 
     def note(name: str) -> str:
@@ -169,13 +170,13 @@ def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a part in whose names files have no folder; see `portable`."""
+    """Return a plug-in in whose names files have no folder; see `portable`."""
     changed: dict[str, Any] = rename_plugins(part, _without_folder)
     return changed
 
 
 def hashes(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of every source file of a configuration's own parts.
+    """Return the SHA-256 of every source file of a configuration's user plug-ins.
 
     Those of loggers are left out: a run may be resumed with others.
     """
@@ -183,9 +184,9 @@ def hashes(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def hashes_of(names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of every source file of some own parts, by a short name.
+    """Return the SHA-256 of every source file of user plug-ins, by a short name.
 
-    The parts must have been imported. Code without a file is named by its version.
+    The plug-ins must have been imported. Code without a file is named by its version.
     """
     files: dict[str, str] = {}
     found: dict[str, str] = {}
@@ -206,41 +207,45 @@ def hashes_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def changed(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each source that is not what it was.
+    """Return a sentence for each source file that has changed.
 
-    Nothing is known of runs from before sources were kept, so nothing has changed.
+    Runs of versions that recorded no sources count as unchanged.
     """
-    told = []
+    found = []
     for key in sorted({*then, *now}) if then is not None else ():
         assert then is not None
         if then.get(key) == now.get(key):
             continue
         if key not in now:
-            told.append(f"{key} belonged to its own parts when it started and is gone")
+            found.append(
+                f"{key} was part of its custom code when it started and is gone"
+            )
         elif key not in then:
-            told.append(f"{key} belongs to its own parts now and did not")
+            found.append(
+                f"{key} is part of its custom code now and was not when it started"
+            )
         else:
-            told.append(
+            found.append(
                 f"{key} changed since the run started (SHA-256 {then[key][:12]}, now "
                 f"{now[key][:12]})"
             )
-    return told
+    return found
 
 
-def refusal(directory: Path, told: Iterable[str]) -> ConfigError:
-    """Return the error to raise where own parts have changed."""
+def refusal(directory: Path, changes: Iterable[str]) -> ConfigError:
+    """Return the error to raise if user plug-ins have changed."""
     return ConfigError(
-        f"{directory} cannot go on: {'; '.join(told)}. Put the old code back, start a "
-        f"new run, or go on with the new code by {FLAG}"
+        f"{directory} cannot continue: {'; '.join(changes)}. Restore the old code, "
+        f"start a new run, or continue with the new code by {FLAG}"
     )
 
 
 def record(
     directory: Path, now: Mapping[str, str] | None, accepted: list[str]
 ) -> dict[str, Any]:
-    """Return what ``provenance.json`` says of own parts, with what was accepted before.
+    """Return the entries of ``provenance.json`` on user plug-ins and accepted changes.
 
-    Nothing where a run has none.
+    There are none if a run has no user plug-ins.
     """
     before: Any = []
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
@@ -295,13 +300,13 @@ def _imports(file: str) -> Iterator[tuple[str, int]]:
 def _files_of(name: str, level: int, here: str, root: str) -> Iterator[str]:
     """Yield the user's own files that importing a name executes."""
     steps = name.split(".") if name else []
-    beside = Path(here).parent
+    own_folder = Path(here).parent
     if level:
-        bases = [beside.joinpath(*[".."] * (level - 1))]
+        bases = [own_folder.joinpath(*[".."] * (level - 1))]
         if not steps:
             yield from _existing(bases[0] / "__init__.py")
     else:
-        bases = [beside, Path(root), Path.cwd()]
+        bases = [own_folder, Path(root), Path.cwd()]
     for end in range(1, len(steps) + 1):
         module = None if level else sys.modules.get(".".join(steps[:end]))
         file = getattr(module, "__file__", None)

@@ -290,7 +290,9 @@ def test_a_changed_source_is_refused_unless_accepted(made, name, capsys):
     words = ["train", "config.yaml", "--run-dir", "run", "rounds=2", "--resume"]
     assert fedapm(*words) == 2
     told = capsys.readouterr().err
-    assert f"run cannot go on: {name} changed since the run started (SHA-256 " in told
+    assert (
+        f"run cannot continue: {name} changed since the run started (SHA-256 " in told
+    )
     assert "--accept-changed-parts" in told
     assert fedapm(*words, "--accept-changed-parts") == 0
     assert f"note: {name} changed since the run started" in capsys.readouterr().out
@@ -326,7 +328,7 @@ def test_a_source_that_came_or_went(made, capsys):
     assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) == 2
     told = capsys.readouterr().err
     assert "own.py changed since the run started" in told
-    assert "own_helper.py belonged to its own parts when it started and is gone" in told
+    assert "own_helper.py was part of its custom code and is gone" in told
 
 
 def test_an_unchanged_source_in_another_folder_goes_on(made, toy, monkeypatch):
