@@ -1,4 +1,4 @@
-"""What benchmarks have in common: the machine, ranks to start, figures to keep."""
+"""Functions that benchmarks share: the machine, commands on ranks, CSV files."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from fedapm_mpi.utils.system_info import processor_model
 
 
 def machine() -> str:
-    """Return what figures are measured with."""
+    """Describe the machine and the versions that figures are measured with."""
     return (
         f"{processor_model()}, {os.cpu_count()} cores; Python "
         f"{platform.python_version()}, torch {torch.__version__}"
@@ -21,14 +21,14 @@ def machine() -> str:
 
 
 def on_ranks(ranks: int, command: Sequence[str]) -> list[str]:
-    """Return a command on so many ranks, by the launcher beside Python if there is."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    launcher = str(beside) if beside.exists() else "mpiexec"
+    """Return a command on `ranks` ranks, by Python's own mpiexec if it has one."""
+    installed = Path(sys.executable).with_name("mpiexec")
+    launcher = str(installed) if installed.exists() else "mpiexec"
     return [launcher, "-n", str(ranks), *command]
 
 
 def training(config: Path, run: Path, ranks: int, *changes: str) -> list[str]:
-    """Return the command that trains on so many ranks, without a word on the way."""
+    """Return the command that trains on `ranks` ranks, without progress."""
     command = [sys.executable, "-m", "fedapm_mpi", "train", str(config), *changes]
     command += ["--run-dir", str(run), "--progress", "none"]
     return command if ranks == 1 else on_ranks(ranks, command)
@@ -37,7 +37,7 @@ def training(config: Path, run: Path, ranks: int, *changes: str) -> list[str]:
 def keep(
     path: Path | None, header: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
-    """Write figures as CSV, the machine in a column, unless there is no path."""
+    """Write figures as CSV, with a column for the machine; nothing without a path."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

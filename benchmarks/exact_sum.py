@@ -1,11 +1,11 @@
-"""What the exact sum costs beside MPI's own sum of as many doubles.
+"""Cost of the exact sum, compared with MPI's sum of the same number of doubles.
 
     mpiexec -n 3 python -m benchmarks.exact_sum [--length 11000000] [--repeats 15]
 
-One increment on each client rank, as after a round with one participant there. Both
-sums are taken in turn; times are those of the slowest rank, from one barrier on. Memory
-is what rises above what a rank holds before (its increment), in units of one vector of
-doubles: the server's result takes one. Reading it needs Linux.
+One update on each client rank, as after a round with one participant there. Both sums
+are run in turn; times are those of the slowest rank, after a barrier. Memory is the
+increase over what a rank holds before (its update), in units of one vector of doubles:
+the server's result takes one. Reading it needs Linux.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from fedapm_mpi.aggregators import AggregationContext, aggregators
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.comm.runtime import open_communicator
 
-BAR = 1.3
+MAX_RATIO = 1.3
+"""Of the exact sum's time to that of MPI's sum."""
 
 
 def timed(comm: Communicator, work: Callable[[], object]) -> float:
@@ -44,7 +45,7 @@ def _status(key: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(key):
             return int(line.split()[1]) * 1024
-    msg = f"this system does not tell {key}"
+    msg = f"/proc/self/status has no {key}; this benchmark needs Linux"
     raise SystemExit(msg)
 
 
@@ -82,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
         exact.sum(comm, increments, context)
 
     plain()
-    ours()  # what MPI keeps from now on is no part of a sum
+    ours()  # memory that MPI keeps from now on does not count
     rise = risen(ours) / (8 * args.length)
     of_server, of_clients = comm.allreduce_max(
         [rise * (comm.rank == SERVER), rise * hosts]
@@ -94,8 +95,9 @@ def main(words: Sequence[str] | None = None) -> None:
     print(machine())
     print(
         f"{comm.size} ranks, {args.length} numbers: MPI's sum {mpi * 1e3:.0f} ms, the "
-        f"exact sum {own * 1e3:.0f} ms, {own / mpi:.2f} times (at most {BAR}); memory "
-        f"rises by {of_server:.2f} vectors on the server, {of_clients:.2f} elsewhere"
+        f"exact sum {own * 1e3:.0f} ms, {own / mpi:.2f} times (at most {MAX_RATIO}); "
+        f"memory rises by {of_server:.2f} vectors on the server, {of_clients:.2f} on "
+        "other ranks"
     )
     header = ["ranks", "length", "mpi_s", "exact_s", "ratio", "server", "clients"]
     figures = [comm.size, args.length, mpi, own, own / mpi, of_server, of_clients]

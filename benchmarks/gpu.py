@@ -1,13 +1,13 @@
-"""Seconds of a round on a GPU, beside one core of the processor.
+"""Seconds of a round on a GPU, compared with one core of the processor.
 
     python -m benchmarks.gpu [--models cnn resnet18] [--ranks 3 5] [--rounds 4]
                              [--data FOLDER] [--csv FILE]
 
-W1 with FedAPM: on one core; on the GPU by one process, with passes replayed and with
-every kernel launched anew, in single precision and in bfloat16; and on so many ranks
-that share the GPU. The first round, which reads data and records passes, is left out.
-Digests of all runs in single precision on the GPU must be equal. A model other than the
-`cnn` is not trained on the processor, which would take hours.
+W1 with FedAPM: on one core; on the GPU by one process, with CUDA graphs and with
+every kernel launched separately, in single precision and in bfloat16; and on several
+ranks that share the GPU. The first round, which reads data and captures graphs, is left
+out. Digests of all runs in single precision on the GPU must be equal. Only the `cnn` is
+trained on the processor, since other models would take hours.
 """
 
 import argparse
@@ -34,11 +34,11 @@ SPLITS = {"cnn": ["fc*"], "resnet18": ["fc.*"]}
 
 
 @contextmanager
-def launched_anew() -> Iterator[None]:
-    """Let no pass be replayed."""
+def without_graphs() -> Iterator[None]:
+    """Disable CUDA graphs."""
     replayed = CudaGraphCache.run
 
-    def run(self: CudaGraphCache, kind: Any, body: Any, sources: Any, rows: Any) -> Any:
+    def run(self: CudaGraphCache, key: Any, body: Any, sources: Any, rows: Any) -> Any:
         return body([source.index_select(0, rows) for source in sources])
 
     CudaGraphCache.run = run  # type: ignore[method-assign]
@@ -48,8 +48,8 @@ def launched_anew() -> Iterator[None]:
         CudaGraphCache.run = replayed  # type: ignore[method-assign]
 
 
-def told(run: Path) -> tuple[float, float, str]:
-    """Return the seconds of local work and of an evaluation a round, and the digest."""
+def measured(run: Path) -> tuple[float, float, str]:
+    """Return a round's seconds of local work and of evaluation, and the digest."""
     done = Run.load(run)
     seconds = [record["seconds"] for record in done.records[2:]]
     local = statistics.mean(s["local"] for s in seconds)
@@ -60,7 +60,7 @@ def told(run: Path) -> tuple[float, float, str]:
 def alone(values: dict[str, Any], run: Path) -> tuple[float, float, str]:
     """Train in this process."""
     train(Serial(), validate(values, "gpu"), directory=run, progress="none")
-    return told(run)
+    return measured(run)
 
 
 def together(values: dict[str, Any], run: Path, ranks: int) -> tuple[float, float, str]:
@@ -68,7 +68,7 @@ def together(values: dict[str, Any], run: Path, ranks: int) -> tuple[float, floa
     config = run.with_suffix(".yaml")
     config.write_text(yamlfile.dump(values))
     subprocess.run(training(config, run, ranks), check=True)
-    return told(run)
+    return measured(run)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -93,8 +93,8 @@ def main(words: Sequence[str] | None = None) -> None:
             if model == "cnn":
                 found["one core"] = alone(base, folder / "cpu")
             found["GPU"] = alone(gpu, folder / "gpu")
-            with launched_anew():
-                found["GPU, launched anew"] = alone(gpu, folder / "anew")
+            with without_graphs():
+                found["GPU, no graphs"] = alone(gpu, folder / "no-graphs")
             half = gpu | {"precision": "bf16"}
             found["GPU, bf16"] = alone(half, folder / "bf16")
             for ranks in args.ranks:

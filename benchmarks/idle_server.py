@@ -41,7 +41,7 @@ CONFIG = {
 
 
 def make_data(directory: Path, clients: int, samples: int) -> None:
-    """Write a set of equal clients with pictures of noise."""
+    """Write a set of equal clients with images of noise."""
     rng = np.random.default_rng(0)
     n = clients * (samples + 10)
     x = rng.normal(size=(n, 3, 32, 32)).astype(np.float32)

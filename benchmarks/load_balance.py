@@ -1,15 +1,15 @@
-"""Work of the slowest rank in a round, beside the least that any dealing could reach.
+"""Work of the slowest rank in a round, compared with the minimum of any assignment.
 
     python -m benchmarks.load_balance [--ranks 3 4 5 7 9] [--clients 100] [--rounds 20]
                                  [--csv FILE]
 
-Clients by Dirichlet, the largest six times as large as the smallest, 30 percent of whom
-take part. The least is the larger of the largest participant and all work over the
-client ranks. A participant's work is to sleep for a time in proportion to its samples,
+Clients by Dirichlet, the largest six times as large as the smallest; 30 percent take
+part. The minimum is the larger of the largest participant and all work over the client
+ranks. A participant's work is to sleep for a time in proportion to its samples,
 so that more ranks than cores can be timed and each one's work is known: what is
-measured is how participants come to ranks, in real runs on real ranks. For each number
-of ranks it is told what happens where participants stay with the rank on which they
-were placed. All digests must be equal.
+measured is how participants come to ranks, in real runs on real ranks. Each number of
+ranks is also run with static scheduling, where participants stay on their home rank.
+All digests must be equal.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.participation import participation
 from fedapm_mpi.utils.rng import generator
 
-BAR = 1.10
-"""Most that the slowest rank may work, in terms of the least, in the mean of rounds."""
+MAX_RATIO = 1.10
+"""Of the slowest rank's work to the minimum, mean over rounds."""
 
 SMALLEST, RATIO = 100, 6
 FEATURES, CLASSES, FRACTION = 4, 10, 0.3
@@ -48,13 +48,13 @@ SECONDS = 3e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Sleep:
-    """An algorithm that learns nothing and takes its time."""
+    """An algorithm that only waits, in proportion to the samples."""
 
     sharing: ClassVar[str] = "all"
     rows: ClassVar[int] = 1
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
-        """Return what every client has."""
+        """Return a client's initial state."""
         return {"shared": shared.clone(), "personal": personal.clone()}
 
     def client_step(
@@ -64,7 +64,7 @@ class Sleep:
         problem: Objective,
         weight: float,
     ) -> Tensor:
-        """Sleep for as long as there are samples; then move one step up."""
+        """Sleep in proportion to the samples, then add 1 to the model."""
         once = LocalBudget(epochs=1)
         count = sum(len(batch) for batch in problem.batches("joint", once, 0))
         time.sleep(count * SECONDS)
@@ -72,7 +72,7 @@ class Sleep:
         return torch.ones_like(broadcast, dtype=torch.float64)
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
-        """Add what participants sent."""
+        """Add the sum of updates."""
         server.add_(total)
 
 
@@ -85,7 +85,7 @@ def sizes(clients: int) -> NDArray[np.int64]:
 
 
 def least(counts: NDArray[np.int64], ranks: int, rounds: int) -> list[float]:
-    """Return the seconds that the slowest of so many ranks cannot do without."""
+    """Return the minimum seconds of the slowest of `ranks` ranks, round by round."""
     choice = participation.get("random")(fraction=FRACTION)
     found = []
     for t in range(rounds):
@@ -105,7 +105,10 @@ def prepare(folder: Path, counts: NDArray[np.int64]) -> Path:
         [str(k) for k in range(CLASSES)],
     )
     rows = np.split(np.arange(total), np.cumsum(counts + 1)[:-1])
-    parts = {"train": [own[1:] for own in rows], "test": [own[:1] for own in rows]}
+    parts = {
+        "train": [of_client[1:] for of_client in rows],
+        "test": [of_client[:1] for of_client in rows],
+    }
     write_dataset(folder / "data", table, parts)
     return folder / "data"
 
@@ -156,7 +159,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 digests.add(digest)
             print(
                 f"{size - 1} client ranks: {found[0]:.3f} times the least (at most "
-                f"{BAR}); {found[1]:.2f} where participants stay"
+                f"{MAX_RATIO}); {found[1]:.2f} where participants stay"
             )
             lines.append([size - 1, *found])
     if len(digests) > 1:

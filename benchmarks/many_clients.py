@@ -3,14 +3,14 @@
     python -m benchmarks.many_clients [--clients 100000] [--participants 1000]
         [--rounds 12] [--ranks 1] [--samples 50] [--csv FILE]
 
-Clients of `--samples` training samples each, of 64 numbers, with personal parts. With a
-hundred clients all take part in each of as many rounds as give the same number of
-participants; of the many, so many a round. The participants of a round are evaluated
+Clients have `--samples` training samples of 64 numbers each, and personal parameters.
+Of a hundred clients all take part in each round, for the same number of participants in
+all; of the many, `--participants` per round. The participants of a round are evaluated
 after it. A round's bytes must be the same.
 
-Both are run on so many ranks for what they take in all. Since a machine may be faster
-now and slower then, the local work of a participant is timed in one process that trains
-a hundred of the few, a hundred of the many, and so on; medians of single participants.
+Both run on `--ranks` ranks. As the speed of a machine may vary, the local work of a
+participant is timed in one process that alternates between a hundred of the few and a
+hundred of the many; medians of single participants.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def measured(folder: Path, clients: int, values: dict[str, Any], args: Any) -> F
 def side_by_side(kinds: Sequence[dict[str, Any]], rounds: int) -> list[list[float]]:
     """Return the milliseconds of each participant, of two configurations in turn.
 
-    A hundred of the one, then a hundred of the other, and so on for so many rounds of
+    A hundred of the one, then a hundred of the other, and so on for that many rounds of
     the second.
     """
     sessions = [open_context(validate(own, "many"), Serial()) for own in kinds]

@@ -1,12 +1,12 @@
-"""Peak memory of a run beside what ``--dry-run`` says, and its growth over rounds.
+"""Peak memory of a run, compared with ``--dry-run``, and its growth over rounds.
 
     [mpiexec -n 3] python -m benchmarks.memory [--data FOLDER] [--rounds 1000]
                                                [--csv FILE]
 
 W1 for twelve rounds, after which nearly all clients have been trained and all have been
-read; then so many rounds of clients with few samples, where memory after a tenth of
-them is compared with that at the end. On several ranks of a node, which share what they
-keep, each is told of. Needs Linux.
+read; then `--rounds` rounds of clients with few samples, where memory after a tenth of
+them is compared with that at the end. On several ranks of a node, which share client
+states, each is reported. Needs Linux.
 """
 
 import argparse
@@ -29,14 +29,14 @@ from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.utils.system_info import peak_memory, resident_memory
 
 WITHIN, GROWTH = 0.15, 0.01
-"""Most that the peak may differ from the plan, and memory may grow, as shares."""
+"""Maximum relative difference of peak and plan, and growth of memory."""
 
 
 ROUNDS = 12
 
 
 class Watch(PreemptionGuard):
-    """Looks at a rank's memory in every round, where it is asked whether to stop."""
+    """Records a rank's memory in every round, where the loop asks whether to stop."""
 
     def __init__(self) -> None:
         self.found: list[int] = []
@@ -84,12 +84,12 @@ def main(words: Sequence[str] | None = None) -> None:
         seldom = {"evaluation": {"every": args.rounds // 10}}
         growing = small | ends | few | seldom
         after = trained(open_context(validate(growing, "benchmark"), comm))
-    told = comm.gather_object([planned, peak, after[args.rounds // 10], after[-1]])
-    if told is None:
+    gathered = comm.gather_object([planned, peak, after[args.rounds // 10], after[-1]])
+    if gathered is None:
         return
     print(machine())
     lines = []
-    for rank, (plan, most, early, late) in enumerate(told):
+    for rank, (plan, most, early, late) in enumerate(gathered):
         print(
             f"rank {rank}: W1 planned {plan / 1e6:.0f} MB, peak {most / 1e6:.0f} MB, "
             f"{most / plan - 1:+.1%} (within {WITHIN:.0%}); {args.rounds} rounds: "

@@ -3,7 +3,7 @@
 `plain` is how one would write them at first; `careful` is the same mathematics written
 for the machine: colours innermost in memory, pooling before ReLU, a fused optimiser,
 and the features of convolutions that are not trained computed once a phase. Both keep
-every client's state in memory, evaluate participants on their own test pictures, and
+every client's state in memory, evaluate participants on their own test images, and
 average on the spot.
 """
 
@@ -50,7 +50,7 @@ class Net(nn.Module):
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits of pictures."""
+        """Return logits of images."""
         return self.head(self.features(x))
 
 
@@ -66,7 +66,7 @@ class Loop:
     work
         The work's name, for the participants.
     x, labels, own
-        All pictures, labels, and each client's rows.
+        All images, labels, and each client's rows.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
-"""Where the time of a round goes, and how it grows.
+"""Phases of a round, and how their times grow.
 
     python -m benchmarks.round_breakdown [--rounds 8] [--repeats 3] [--csv FILE]
-        [--picture FILE]
+        [--plot FILE]
 
-FedAPM on a perceptron. From a common middle one thing at a time is changed: clients in
-all, participants of a round, samples of a client, parameters (the width of the hidden
-layer) and ranks. All of it is done several times in turn. Of each case the seconds of a
-round's phases are told, medians over all rounds but the first of a run, and drawn one
-upon another. "Waiting" is what the slowest rank works longer than the mean of all.
+FedAPM on a perceptron. One parameter of a base case is changed at a time: clients,
+participants of a round, samples of a client, width of the hidden layer, and ranks; all
+several times in turn. Reports the seconds of a round's phases, medians over all rounds
+but the first of a run, and plots them as stacked bars. "Waiting" is the excess of the
+slowest rank's work over the mean.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--csv", type=Path)
-    parser.add_argument("--picture", type=Path)
+    parser.add_argument("--plot", type=Path)
     args = parser.parse_args(words)
     print(machine())
     changed = [(what, value) for what, values in CHANGES.items() for value in values]
@@ -123,14 +123,14 @@ def main(words: Sequence[str] | None = None) -> None:
     lines: list[list[Any]] = []
     for what, value in changed:
         case = replace(Case(), **{what: value})
-        told = ", ".join(f"{p} {1e3 * s:.1f}" for p, s in found[case].items())
+        listed = ", ".join(f"{p} {1e3 * s:.1f}" for p, s in found[case].items())
         total = sum(found[case].values())
-        print(f"{what} {value}: {1e3 * total:.1f} ms a round ({told})")
+        print(f"{what} {value}: {1e3 * total:.1f} ms per round ({listed})")
         lines.append([what, *asdict(case).values(), *found[case].values()])
     header = ["changed", *asdict(Case()), *(f"{phase}_s" for phase in PHASES)]
     keep(args.csv, header, lines)
-    if args.picture is not None:
-        draw(found, args.picture)
+    if args.plot is not None:
+        draw(found, args.plot)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Race(MetricsLogger):
 
 def race(algorithm: str, work: str, data: Path, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each round by what did it."""
-    x, labels = w1.pictures()
+    x, labels = w1.images()
     own = w1.parts(labels, w1.CLIENTS[work])
     styles: tuple[Style, ...] = ("plain", "careful")
     loops: dict[str, Loop] = {

@@ -1,14 +1,13 @@
-"""Seconds of a round on more ranks, beside one process on one core.
+"""Seconds of a round on more ranks, compared with one process on one core.
 
     python -m benchmarks.scaling [--work W1] [--ranks 3 ...] [--rounds 6] [--repeats 2]
                                  [--data FOLDER] [--csv FILE]
 
-Every number of ranks trains the same rounds, one process on one core first; all of it
-is done several times in turn. What the slowest rank has more to do than the mean of all
-is told apart, since it depends on who takes part and not on the machine: the ratio that
-counts is that of a round in which all ranks had worked for as long as they did on
-average. The first round, which reads the data, is left out. The runs' digests must be
-equal.
+Every number of ranks trains the same rounds, one process on one core first, several
+times in turn. The excess of the slowest rank's work over the mean is reported
+separately, since it depends on the participants and not on the machine: the ratio that
+counts is that of a round in which all ranks work for the mean time. The first round,
+which reads the data, is left out. The runs' digests must be equal.
 """
 
 import argparse
@@ -25,9 +24,8 @@ from benchmarks._common import keep, machine, training
 from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config import yaml_io as yamlfile
 
-BAR = {3: 0.55}
-"""Ratio to one process that so many ranks must stay below, on as many cores as there
-are ranks with clients."""
+MAX_RATIOS = {3: 0.55}
+"""Maximum ratio to one process by number of ranks, with a core for each client rank."""
 
 
 class Taken(NamedTuple):
@@ -49,7 +47,7 @@ def times(run: Path) -> list[Taken]:
 
 
 def train(config: Path, run: Path, ranks: int) -> None:
-    """Train on so many ranks; on one core if it is one."""
+    """Train on `ranks` ranks; on one core if it is one."""
     cores = sorted(os.sched_getaffinity(0))
     if ranks == 1:
         os.sched_setaffinity(0, cores[-1:])
@@ -82,7 +80,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 run = Path(folder, f"{ranks}-{k}")
                 train(config, run, ranks)
                 taken += times(run)
-                digests.add((run / "final" / "digest.txt").read_text())
+                digests.add(Run.load(run).digest)
     print(machine())
     if len(digests) > 1:
         msg = "the runs ended with different digests"
@@ -94,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> None:
         wall = statistics.mean(taken.wall for taken in rounds[ranks])
         waiting = statistics.mean(taken.waiting for taken in rounds[ranks])
         even = (wall - waiting) / alone
-        limit = f" (at most {BAR[ranks]})" if ranks in BAR else ""
+        limit = f" (at most {MAX_RATIOS[ranks]})" if ranks in MAX_RATIOS else ""
         print(
             f"{ranks} ranks: {wall:.2f} s a round, {wall / alone:.2f} times; "
             f"{waiting:.2f} s of it from uneven work, without which {even:.2f}{limit}"

@@ -1,4 +1,4 @@
-"""Seconds from mpiexec to the first round, beside those of importing torch and mpi4py.
+"""Seconds from mpiexec to the first round, compared with importing torch and mpi4py.
 
     python -m benchmarks.startup_time [--ranks 3] [--repeats 7] [--csv FILE]
 

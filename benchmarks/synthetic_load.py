@@ -1,4 +1,4 @@
-"""A scaling study whose work is to sleep, so that it needs no more cores than it has.
+"""A scaling study whose work is to sleep, so that few cores suffice.
 
     python -m benchmarks.synthetic_load FOLDER
     fedapm scale run FOLDER/study.yaml --out FOLDER/out
@@ -6,9 +6,9 @@
     fedapm scale fit FOLDER/out
 
 Writes data, experiment and study. Each rank of the weak study has twelve clients of the
-same sizes, a quarter of whom take part; the strong study has eight such dozens. Of how
-long a client works everything is known (`benchmarks.load_balance`); what is measured is
-the rest, and whether a model that is fitted to 1 to 8 client ranks foretells 16.
+same sizes, a quarter of which take part; the strong study has eight such dozens. The
+work of a client is known (`benchmarks.load_balance`); the study measures the rest, and
+whether a model that is fitted to 1 to 8 client ranks predicts 16.
 """
 
 import argparse

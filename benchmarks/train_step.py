@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_step [--repeats 5] [--csv FILE]
 
-Forward and backward over batches of 50 pictures, with gradients in all layers, on one
+Forward and backward over batches of 50 images, with gradients in all layers, on one
 thread: in single precision, under autocast to bfloat16 (`precision: bf16`), and by
 `torch.compile`, which is no option of the package. The ways take turns; the medians of
 their CPU seconds are compared. Needs a C++ compiler for the last.
@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     model = PartitionedModel(models.get("cnn")((spec,), w1.CLASSES), set())
     # As samples are kept: behind the stage that orders colours.
-    pictures = torch.randn(w1.BATCH, 32, 32, 3)
+    images = torch.randn(w1.BATCH, 32, 32, 3)
     labels = torch.arange(w1.BATCH) % w1.CLASSES
     rest = stages_of(model.module)[1:]
 
@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
     def one_pass(scores: Callable[[Tensor], Tensor], *, bf16: bool = False) -> None:
         model.gradient.zero_()
         with autocast(CPU, enabled=bf16):
-            found = scores(pictures)
+            found = scores(images)
         loss = nn.functional.cross_entropy(found.float(), labels)
         loss.backward()  # type: ignore[no-untyped-call]
 

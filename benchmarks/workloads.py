@@ -1,8 +1,8 @@
-"""Common works, the same for everything that is timed: pictures of noise by label.
+"""Common works, the same for everything that is timed: images of noise by label.
 
-W1 has 60 000 pictures 3 × 32 × 32 in ten classes, given to 20 clients by Dir(0.5) for
+W1 has 60 000 images 3 × 32 × 32 in ten classes, given to 20 clients by Dir(0.5) for
 each class, four fifths of a client's for training; six take part in a round, with
-batches of 50 and three epochs. W2 has 100 clients, of whom 30 take part.
+batches of 50 and three epochs. W2 has 100 clients, 30 of which take part.
 """
 
 from pathlib import Path
@@ -17,9 +17,9 @@ from fedapm_mpi.participation import participation
 from fedapm_mpi.utils.rng import generator
 
 CLASSES = 10
-PICTURES = 60_000
+IMAGES = 60_000
 FEWEST = 50
-"""Pictures that each client has at least."""
+"""Images that each client has at least."""
 
 BATCH, EPOCHS, LR = 50, 3, 0.1
 PENALTY = 0.01
@@ -37,13 +37,13 @@ class Part(NamedTuple):
     test: NDArray[np.int64]
 
 
-def pictures() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return all pictures, faint patterns of their class in noise, and the labels."""
+def images() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return all images, faint patterns of their class in noise, and the labels."""
     rng = np.random.default_rng(1)
-    labels = np.tile(np.arange(CLASSES), PICTURES // CLASSES)
+    labels = np.tile(np.arange(CLASSES), IMAGES // CLASSES)
     rng.shuffle(labels)
     patterns = rng.normal(size=(CLASSES, 3, 32, 32)).astype(np.float32)
-    x = rng.standard_normal((PICTURES, 3, 32, 32), np.float32)
+    x = rng.standard_normal((IMAGES, 3, 32, 32), np.float32)
     x += np.float32(0.3) * patterns[labels]
     return x, labels
 
@@ -69,7 +69,7 @@ def prepare(directory: Path, work: str) -> Path:
     """Write a work's shards, unless they are there; return their directory."""
     target = directory / work
     if not (target / "manifest.json").exists():
-        x, labels = pictures()
+        x, labels = images()
         own = parts(labels, CLIENTS[work])
         table = Table(work, [column("image", x)], labels, [str(k) for k in range(10)])
         splits = {"train": [p.train for p in own], "test": [p.test for p in own]}

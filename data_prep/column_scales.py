@@ -1,4 +1,4 @@
-"""Columns of a table that vary so differently that a model may not learn from them."""
+"""Find columns whose scales differ so much that a model may not learn from them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.table import Column, Table, fetch_checked
 
-TIMES = 100.0
-"""A column is named if its spread is at least this many times that of another."""
+MIN_SPREAD_RATIO = 100.0
+"""A column is reported if its spread is at least this many times that of another."""
 
-ROWS, VALUES = 20_000, 2**22
-"""Most training samples, evenly over all, and most values that are looked at."""
+MAX_ROWS, MAX_VALUES = 20_000, 2**22
+"""Maximum number of training samples, evenly over all, and of values, that are read."""
 
-SHOWN = 5
-"""Columns that are named; more are counted."""
+MAX_NAMED = 5
+"""Maximum number of columns that are named; more are counted."""
 
 
 class _Spread(NamedTuple):
@@ -31,7 +31,7 @@ class _Spread(NamedTuple):
 def unscaled(table: Table, training: Sequence[NDArray[np.int64]]) -> list[str]:
     """Return a note on columns that vary 100 times as much as others, if there are any.
 
-    Only inputs that are numbers or vectors of a fixed length are looked at.
+    Only inputs that are numbers or vectors of a fixed length count.
 
     Parameters
     ----------
@@ -49,17 +49,18 @@ def unscaled(table: Table, training: Sequence[NDArray[np.int64]]) -> list[str]:
     ]
     if len(found) < 2:
         return []
-    # Of many columns some hardly vary in any data; they are no reason for a note.
+    # Some of many columns hardly vary in any data set; they are no reason for a note.
     low = sorted(found, key=lambda one: one.least)[(len(found) - 1) // 10]
-    wide = [one for one in found if one.spread >= TIMES * low.least]
+    wide = [one for one in found if one.spread >= MIN_SPREAD_RATIO * low.least]
     if not wide:
         return []
-    named = [f"{one.name} ({one.spread:.3g})" for one in wide[:SHOWN]]
-    if len(wide) > SHOWN:
-        named.append(f"{len(wide) - SHOWN} more")
+    named = [f"{one.name} ({one.spread:.3g})" for one in wide[:MAX_NAMED]]
+    if len(wide) > MAX_NAMED:
+        named.append(f"{len(wide) - MAX_NAMED} more")
     return [
-        f"the spread of {', '.join(named)} is {TIMES:g} times that of {low.name} "
-        f"({low.spread:.3g}) or more, and many models learn nothing from such columns; "
+        f"the spread of {', '.join(named)} is {MIN_SPREAD_RATIO:g} times that of "
+        f"{low.name} ({low.spread:.3g}) or more, and many models learn "
+        "nothing from such columns; "
         "shift=standardise shift.over=pooled puts every column into units of the mean "
         "and spread of all clients' training samples"
     ]
@@ -69,7 +70,7 @@ def _spreads(column: Column, rows: NDArray[np.int64]) -> list[_Spread]:
     """Return the spread of each number of an input that is not constant."""
     spec = column.spec
     width = int(np.prod(spec.shape))
-    most = max(2, min(ROWS, VALUES // max(1, width)))
+    most = max(2, min(MAX_ROWS, MAX_VALUES // max(1, width)))
     rows = rows[:: max(1, -(-len(rows) // most))]
     if not len(rows):
         return []

@@ -1,4 +1,4 @@
-"""Files from the network: whole, checked, and never half in place."""
+"""Download files completely, check them, and move them in place atomically."""
 
 import hashlib
 import http.client
@@ -37,14 +37,14 @@ def place(target: Path, contents: bytes) -> Path:
 
 
 class Remote(NamedTuple):
-    """A file that its owners publish."""
+    """A published file."""
 
     address: str
     name: str
-    """Of the file, once it is here."""
+    """Name of the local file."""
 
     sha256: str
-    """Of the whole file."""
+    """Hash of the whole file."""
 
 
 def download(
@@ -52,23 +52,23 @@ def download(
     directory: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Get a file into a directory, going on where an earlier attempt stopped.
+    """Download a file into a directory, continuing an earlier attempt.
 
-    Nothing is done if it is there with the right checksum.
+    Does nothing if the file exists with the right checksum.
 
     Parameters
     ----------
     remote
-        What to get.
+        The file.
     directory
-        Where to put it.
+        Target directory.
     progress
-        Called with the bytes so far and in all (0 if not known).
+        Called with the bytes so far and in total (0 if unknown).
 
     Raises
     ------
     DataError
-        If the network fails (run again to go on) or the checksum differs.
+        If the network fails (run again to continue) or the checksum differs.
     """
     address, target = remote.address, directory / remote.name
     if target.is_file() and _digest(target) == remote.sha256:
@@ -81,7 +81,7 @@ def download(
         if digest != remote.sha256:
             partial.unlink()
             msg = (
-                f"what {address} gave is not the expected file: its SHA-256 is "
+                f"{address} is not the expected file: its SHA-256 is "
                 f"{digest}, not {remote.sha256}; it was removed, try again later"
             )
             raise DataError(msg)
@@ -89,16 +89,16 @@ def download(
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         msg = (
-            f"cannot download {address} to {target} ({reason}); what has arrived is "
-            "kept, run the same command again to go on"
+            f"cannot download {address} to {target} ({reason}); the part that has "
+            "arrived is kept: run the same command again to continue"
         )
         raise DataError(msg) from error
 
 
 def _fetch(address: str, partial: Path, progress: Callable[[int, int], None]) -> None:
-    """Append to `partial` what it lacks."""
+    """Append the missing bytes to `partial`."""
     done = partial.stat().st_size if partial.exists() else 0
-    # Some archives turn away clients that don't say who they are.
+    # Some archives refuse clients without this header.
     headers = {"User-Agent": "fedapm-mpi"}
     if done:
         headers["Range"] = f"bytes={done}-"

@@ -1,9 +1,9 @@
-"""Extract features on all ranks, chunk by chunk, so that it can go on where it ended.
+"""Extract features on all ranks, chunk by chunk, so that it can be continued.
 
-A folder of features holds ``chunk-00000`` and so on, each with ``INPUT.npy`` (all steps
-of its items, one after the other), ``INPUT.length.npy`` for sequences, and
-``items.json``, which says whose they are; and at last ``features.json``. A chunk is the
-same whoever makes it, so neither the number of ranks nor a restart changes a byte.
+A folder of features holds ``chunk-00000`` and so on, each with ``INPUT.npy`` (the steps
+of all its items, concatenated), ``INPUT.length.npy`` for sequences, and ``items.json``,
+which lists the items; and finally ``features.json``. A chunk does not depend on the
+rank that makes it, so neither the number of ranks nor a restart changes a byte.
 """
 
 import json
@@ -26,7 +26,7 @@ from fedapm_mpi.utils.atomic_io import fsync_path, why_not_written, write_text
 CHUNK = 64
 """Items of a chunk."""
 
-ASKED = "extraction.json"
+IDENTITY = "extraction.json"
 FEATURES = "features.json"
 ITEMS = "items.json"
 SCHEMA = 1
@@ -41,32 +41,32 @@ def extract(
     skip_broken: bool,
     tell: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """Extract all items that are not there yet; a collective call.
+    """Extract all items that are missing; a collective call.
 
     Parameters
     ----------
     comm
         The ranks; each makes its share of the chunks.
     extractor
-        Of the archive.
+        Extractor of the archive.
     directory
-        Where the features go; made if need be.
+        Folder of the features, which is made if it is missing.
     identity
-        What was asked for; a folder begun with something else is refused.
+        What the features depend on; a folder with another identity is refused.
     skip_broken
         Whether to leave out items whose files can't be used.
     tell
-        Called on rank 0 with the chunks that are there and all chunks.
+        Called on rank 0 with the number of finished chunks and of all.
 
     Returns
     -------
     dict
-        What ``features.json`` says.
+        The content of ``features.json``.
 
     Raises
     ------
     DataError
-        If the archive is not what it should be, or the folder holds other features.
+        If the archive is damaged, or the folder holds other features.
     """
     items = _begin(comm, extractor, directory, identity)
     number = -(-len(items.names) // CHUNK)
@@ -102,25 +102,26 @@ def _begin(
     if comm.rank == SERVER:
         try:
             items = extractor.items()
-            asked = {**identity, "facts": extractor.facts(), "chunk": CHUNK}
-            _claim(directory, json.dumps(asked, indent=1) + "\n")
+            whole = {**identity, "facts": extractor.facts(), "chunk": CHUNK}
+            _claim(directory, json.dumps(whole, indent=1) + "\n")
         except Exception as caught:  # whatever a user's own extractor raises
             error = to_fedapm_error(caught)
     comm.raise_collectively(error)
     return comm.bcast_object(items)
 
 
-def _claim(directory: Path, asked: str) -> None:
-    path = directory / ASKED
+def _claim(directory: Path, identity: str) -> None:
+    """Make the folder with its identity, or check that it has the same."""
+    path = directory / IDENTITY
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            before, now = json.loads(path.read_text("utf-8")), json.loads(asked)
+            before, now = json.loads(path.read_text("utf-8")), json.loads(identity)
             keys = sorted({*before, *now})
             differing = [
                 key
                 for key in keys
-                # Features from before code was kept are known by the rest alone.
+                # Features that were made before code was recorded lack its hashes.
                 if before.get(key) != now.get(key) and (key != KEY or key in before)
             ]
             if differing:
@@ -130,10 +131,10 @@ def _claim(directory: Path, asked: str) -> None:
                 )
                 raise DataError(msg)
         elif any(directory.iterdir()):
-            msg = f"{directory} is not empty and holds no features; choose another"
+            msg = f"{directory} is not empty and has no features; choose another folder"
             raise DataError(msg)
         else:
-            write_text(path, asked)
+            write_text(path, identity)
     except (OSError, ValueError) as error:
         msg = f"cannot use {directory} for features: {error}"
         raise DataError(msg) from error
@@ -176,14 +177,14 @@ def _make(
 def _checked(
     extractor: Extractor, item: str, name: str, features: Mapping[str, Any]
 ) -> NDArray[np.float32]:
-    """Return an item's features of one input, if they have the promised shape."""
+    """Return an item's features of one input, checked to have the declared shape."""
     longest, width = extractor.inputs[name]
     values = np.asarray(features.get(name, ()), np.float32)
     expected = (width,) if longest is None else (len(values), width)
     if values.shape != expected or len(values) > (longest or width):
         msg = (
-            f"{item}: the extractor gives {name!r} of shape {values.shape}, and said "
-            f"({'' if longest is None else f'at most {longest}, '}{width})"
+            f"{item}: the extractor gives {name!r} of shape {values.shape}, but "
+            f"declares ({'' if longest is None else f'at most {longest}, '}{width})"
         )
         raise DataError(msg)
     return values
@@ -253,14 +254,14 @@ def _summary(
     skipped = dict(items.skipped or {})
     for k in range(number):
         try:
-            own = json.loads((_chunk(directory, k) / ITEMS).read_text("utf-8"))
+            chunk = json.loads((_chunk(directory, k) / ITEMS).read_text("utf-8"))
         except (OSError, ValueError) as error:
-            msg = f"{_chunk(directory, k)} is damaged ({error}); remove it and go on"
+            msg = f"{_chunk(directory, k)} is damaged ({error}); remove it and continue"
             raise DataError(msg) from error
-        kept += own["kept"]
-        skipped |= own["broken"]
+        kept += chunk["kept"]
+        skipped |= chunk["broken"]
     if not kept:
-        msg = f"{directory}: every item is broken, so there is nothing to train on"
+        msg = f"{directory}: every item is broken, so no features remain"
         raise DataError(msg)
     columns = {
         key: [column[row] for row in kept]

@@ -1,4 +1,4 @@
-"""Pictures as arrays, with all their bits, and what is lost on the way.
+"""Images as arrays with all their bits, and remarks on what is lost.
 
 A file is opened only if it is a regular one: opening a named pipe blocks.
 """
@@ -23,13 +23,13 @@ WIDE = 257
 MULTIPLE = "hold several frames or pages: the first is used"
 TRANSPARENT = "have transparent pixels: their colours are kept, transparency is not"
 REDUCED = (
-    "have colours of 16 bits, of which Pillow reads the upper 8; of 16-bit pictures "
+    "have colours of 16 bits, of which Pillow reads the upper 8; of 16-bit images "
     "only grey ones keep all bits"
 )
 
 
-class Picture(NamedTuple):
-    """A decoded picture."""
+class DecodedImage(NamedTuple):
+    """A decoded image."""
 
     pixels: NDArray[Any]
     """(channels, size, size), uint8, or uint16 if the file has grey of 16 bits."""
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
     """Largest value in the file if it has 16 bits; 0 if it has not."""
 
     remarks: tuple[str, ...]
-    """What is not in `pixels`, each to be put after the number of such pictures."""
+    """What is not in `pixels`, each to be put after the number of such images."""
 
 
 def pillow() -> Any:
@@ -53,15 +53,17 @@ def pillow() -> Any:
         from PIL import Image
     except ImportError as error:
         msg = (
-            "pictures need Pillow, which is not installed: install it with "
+            "images need Pillow, which is not installed: install it with "
             "pip install 'fedapm-mpi[vision]'"
         )
         raise ConfigError(msg) from error
     return Image
 
 
-def picture(file: Path, size: int, colours: Literal["rgb", "grey"]) -> Picture:
-    """Decode a picture, turned as its EXIF says and scaled to size × size.
+def decode_image(
+    file: Path, size: int, colours: Literal["rgb", "grey"]
+) -> DecodedImage:
+    """Decode an image, turned as its EXIF says and scaled to size × size.
 
     Raises
     ------
@@ -79,17 +81,17 @@ def picture(file: Path, size: int, colours: Literal["rgb", "grey"]) -> Picture:
         if not is_wide(turned):
             scaled = turned.convert(mode).resize(square, smooth)
             pixels = np.asarray(scaled).reshape(size, size, channels)
-            return Picture(pixels.transpose(2, 0, 1), 0, remarks)
+            return DecodedImage(pixels.transpose(2, 0, 1), 0, remarks)
         values = wide_values(turned)
     # As floats, which hold 16 bits exactly and which every Pillow can resize.
     scaled = image.fromarray(values.astype(np.float32)).resize(square, smooth)
     grey = np.clip(np.rint(np.asarray(scaled)), 0, 2**16 - 1).astype(np.uint16)
     stacked = np.repeat(grey[None], channels, axis=0)
-    return Picture(stacked, int(values.max(initial=0)), remarks)
+    return DecodedImage(stacked, int(values.max(initial=0)), remarks)
 
 
 def eight_bits(file: Path) -> Any:
-    """Return a picture as Pillow's RGB; of 16-bit grey the values divided by 257."""
+    """Return an image as Pillow's RGB; of 16-bit grey the values divided by 257."""
     image = pillow()
     with opened(file) as held:
         if not is_wide(held):
@@ -99,12 +101,12 @@ def eight_bits(file: Path) -> Any:
 
 
 def is_wide(held: Any) -> bool:
-    """Return whether a picture's mode has more than 8 bits for each value."""
+    """Return whether an image's mode has more than 8 bits for each value."""
     return str(held.mode)[:1] in ("F", "I")
 
 
 def wide_values(held: Any) -> NDArray[np.uint16]:
-    """Return the values (height, width) of a picture of 16 bits.
+    """Return the values (height, width) of an image of 16 bits.
 
     Raises
     ------
@@ -124,13 +126,13 @@ def wide_values(held: Any) -> NDArray[np.uint16]:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
-    """Open a picture; it is decoded when it is used.
+    """Open an image; it is decoded when it is used.
 
     Raises
     ------
     ValueError
-        If it is not a regular file, or has so many pixels that it may be meant to fill
-        the memory.
+        If it is not a regular file, or may be a decompression bomb: it has more pixels
+        than Pillow's limit.
     """
     image = pillow()
     check_regular(file)
@@ -147,7 +149,7 @@ def opened(file: Path) -> Iterator[Any]:
 
 
 def _remarks(held: Any) -> tuple[str, ...]:
-    """Return what of a picture will not be in the array."""
+    """Return what of an image will not be in the array."""
     found = []
     with suppress(Exception):  # Of a later page that is damaged, and is not used.
         if getattr(held, "n_frames", 1) > 1:

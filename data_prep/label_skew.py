@@ -1,4 +1,4 @@
-"""How far clients' labels are from those of all clients together."""
+"""Label skew: distances of clients' label distributions from the pooled one."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Heterogeneity(NamedTuple):
     0 to 1."""
 
     effective_classes: float
-    """exp(entropy) of a client's labels: as many equal classes have that entropy."""
+    """exp(entropy) of a client's labels: the number of equal classes with it."""
 
 
 def heterogeneity(counts: NDArray[np.int64]) -> Heterogeneity:
@@ -32,17 +32,17 @@ def heterogeneity(counts: NDArray[np.int64]) -> Heterogeneity:
     counts = counts[counts.sum(axis=1) > 0]
     if not len(counts):
         return Heterogeneity(0.0, 0.0, 0.0)
-    own = counts / counts.sum(axis=1, keepdims=True)
+    shares = counts / counts.sum(axis=1, keepdims=True)
     pooled = counts.sum(axis=0) / counts.sum()
-    middle = (own + pooled) / 2
+    middle = (shares + pooled) / 2
     # The sum of rounded terms may fall below 0 by some 1e-16.
     divergence = np.maximum(
-        _entropy(middle) - (_entropy(own) + _entropy(pooled)) / 2, 0.0
+        _entropy(middle) - (_entropy(shares) + _entropy(pooled)) / 2, 0.0
     )
     return Heterogeneity(
         jensen_shannon=float(np.sqrt(divergence / np.log(2)).mean()),
-        total_variation=float((np.abs(own - pooled).sum(axis=1) / 2).mean()),
-        effective_classes=float(np.exp(_entropy(own)).mean()),
+        total_variation=float((np.abs(shares - pooled).sum(axis=1) / 2).mean()),
+        effective_classes=float(np.exp(_entropy(shares)).mean()),
     )
 
 

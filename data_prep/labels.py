@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.sample_fields import (
+    as_integers,
     first_repeated,
     kind_of,
     last_part,
     missing,
     one_axis,
     texts,
-    whole,
 )
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
@@ -61,7 +61,7 @@ def labels(values: Any, where: str, names: Sequence[str] | None = None) -> Label
     if y.dtype.kind == "b" and names is None:
         return _distinct(y, where, "are true or false")
     if y.dtype.kind in "biuf":
-        return _numbered_labels(whole(y, where, "label"), where, names)
+        return _numbered_labels(as_integers(y, where, "label"), where, names)
     raise DataError(_no_labels(values, where))
 
 

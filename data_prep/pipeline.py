@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep import plugin_calls as own
+from data_prep import plugin_calls
 from data_prep.column_scales import unscaled
 from data_prep.partitioners import Pool, partitioners
 from data_prep.partitioners.base import (
@@ -45,19 +45,19 @@ from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import display_name, plugin_label
 from fedapm_mpi.registry import Registry, did_you_mean
 from fedapm_mpi.utils.atomic_io import file_sha256
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
-NAMED_FILES = 100
-"""Most files of a source that a manifest names one by one."""
+MAX_NAMED_FILES = 100
+"""Maximum number of files of a source that a manifest names one by one."""
 
 LATER: dict[str, dict[str, Any]] = {"crisismmd": {"client": None}}
-"""Of a source the options that data sets were made before, and their defaults: these
-are left out of a manifest, so that such a data set is still the same."""
+"""Options, by source, that were added later, and their defaults: a manifest omits them
+at their defaults, so that data sets that were made before are still the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What can be said of any preparation, whatever its source and partitioner."""
+    """Options of any preparation, whatever its source and partitioner."""
 
     clients: int | None = None
     test: float = 0.2
@@ -104,11 +104,11 @@ class Plan(NamedTuple):
     settings: Settings
 
     without_effect: tuple[str, ...]
-    """Keys that were given and say nothing if the source's own split is used."""
+    """Given keys that have no effect if the source's own split is used."""
 
 
 def plan(source: str, values: Mapping[str, Any]) -> Plan:
-    """Check everything that was asked for, before anything is read.
+    """Check all options before anything is read.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     Raises
     ------
     ConfigError
-        With one line for each thing that is wrong.
+        With one line for each error.
     """
     dashed = source.replace("_", "-")
     source = sources.resolve(dashed if dashed in sources.builtin_names() else source)
@@ -227,16 +227,16 @@ def prepare(
     comm: Communicator | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> tuple[Manifest, bool]:
-    """Make a data set directory, unless the very same one is there.
+    """Make a data set directory, unless it already exists with the same identity.
 
     Parameters
     ----------
     wanted
-        What `plan` returned.
+        Plan of the preparation, see `plan`.
     origin
-        Where the source is.
+        Path of the source.
     directory
-        Where to write.
+        Directory of the data set.
     force
         Whether to replace another finished data set.
     comm
@@ -244,12 +244,12 @@ def prepare(
         files. This process alone if None.
     tell
         Called on rank 0 with each note on how the source was read, and each question
-        on what may be a mistake in it.
+        on a possible mistake in it.
 
     Returns
     -------
     Manifest
-        Of the directory.
+        Manifest of the directory.
     bool
         Whether anything was written.
 
@@ -265,9 +265,9 @@ def prepare(
     found: Manifest | dict[str, Any] = {}
     error: FedAPMError | None = None
     try:
-        told = tell if tell and ranks.rank == SERVER else lambda note: None
-        found = _ready(wanted, origin, directory, force, told)
-    except Exception as caught:  # whatever a user's own part raises
+        notify = tell if tell and ranks.rank == SERVER else lambda note: None
+        found = _ready(wanted, origin, directory, force, notify)
+    except Exception as caught:  # whatever a user's plug-in raises
         error = to_fedapm_error(caught)
     ranks.raise_collectively(error)
     if isinstance(found, Manifest):
@@ -282,8 +282,8 @@ def _ready(
     force: bool,
     tell: Callable[[str], None],
 ) -> Manifest | dict[str, Any]:
-    """Return the manifest of what is there already, or what is to be written."""
-    source = own.read(wanted.source, origin, wanted.options)
+    """Return the manifest of an existing data set, or the arguments to write one."""
+    source = plugin_calls.read(wanted.source, origin, wanted.options)
     source = checked_source(source, wanted.source)
     for note in (*source.notes, *source.warnings):
         tell(note)
@@ -305,7 +305,7 @@ def _ready(
         splits,
         names,
         source.table.dataset,
-        own=_kind_of_split(wanted, source) == "own",
+        published=_kind_of_split(wanted, source) == "own",
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
     table, notes = _shifted(wanted, source, parts, splits)
@@ -343,10 +343,10 @@ def _default_partitioner(name: str, source: Source) -> dict[str, Any]:
 def _identity(
     wanted: Plan, partitioner: Mapping[str, Any], source: Source
 ) -> dict[str, Any]:
-    """Return what decides every byte of the result, fit for JSON."""
+    """Return what every byte of the result depends on, as JSON values."""
     settings = wanted.settings
-    # Absent where there is nothing to say, so that data sets made before there was a
-    # choice are still known for what they are.
+    # Keys without effect are absent, so that data sets that were made before a key
+    # existed are still recognized.
     more: dict[str, Any] = {}
     if wanted.shifts:
         more["shift"] = [
@@ -362,7 +362,7 @@ def _identity(
     named = {"name": wanted.source, **_options(wanted)}
     parts = plugin_sources.names_in([named, partitioner, *wanted.shifts])
     code = plugin_sources.hashes_of(parts)
-    if code:  # which decides the bytes as well; files go by their hashes, not folders
+    if code:  # bytes depend on it, too; files count by their hashes, not folders
         more[plugin_sources.KEY] = code
     identity = {
         **more,
@@ -376,13 +376,13 @@ def _identity(
         "seed": settings.seed,
         "shards": settings.shards,
     }
-    # As it will be read back: JSON has no tuples.
+    # As it is read back: JSON has no tuples.
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 
 
 def _options(wanted: Plan) -> dict[str, Any]:
-    """Return the source's options but those that say nothing and came later."""
+    """Return the source's options, without later ones at their defaults."""
     later = LATER.get(wanted.source, {})
     return {
         key: value
@@ -392,7 +392,7 @@ def _options(wanted: Plan) -> dict[str, Any]:
 
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return name, size and checksum of each file; of very many, in one for all."""
+    """Return name, size and checksum of each file, or one summary of very many."""
     try:
         each = [
             {
@@ -405,7 +405,7 @@ def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
     except OSError as error:
         msg = f"cannot read {error.filename}: {error.strerror or error}"
         raise DataError(msg) from error
-    if len(each) <= NAMED_FILES:
+    if len(each) <= MAX_NAMED_FILES:
         return each
     return [
         {
@@ -417,13 +417,13 @@ def _files(files: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _finished(directory: Path, identity: Mapping[str, Any]) -> Manifest:
-    """Return the manifest of a directory if it is the same preparation, whole."""
+    """Return the manifest of a directory that holds the same preparation, complete."""
     manifest = read_manifest(directory)
     changed = sorted(
         key
         for key in {*identity, *manifest.preparation}
         if identity.get(key) != manifest.preparation.get(key)
-        # What was prepared before code was kept is known by the rest alone.
+        # Data sets that were made before code was recorded lack its hashes.
         and (key != plugin_sources.KEY or key in manifest.preparation)
     )
     if changed:
@@ -445,9 +445,9 @@ def _partition(
 ) -> Sequence[NDArray[np.int64]]:
     options = dict(partitioner)
     name = options.pop("name")
-    rng = generator(settings.seed, "partition")
-    parts = own.partition(name, pool, settings.clients, rng, options)
-    # Built-in ones are right by their tests; this is for users' own.
+    rng = generator(settings.seed, Purpose.PARTITION)
+    parts = plugin_calls.partition(name, pool, settings.clients, rng, options)
+    # For partitioners of users; tests check the built-in ones.
     found = find_fault(parts, len(pool.labels))
     if found:
         msg = f"{plugin_label('partitioner', name)} gave {found}"
@@ -456,13 +456,13 @@ def _partition(
 
 
 def _kind_of_split(wanted: Plan, source: Source) -> str:
-    # A split that its owners made is never replaced unless that is asked for.
+    # A published split is only replaced on request.
     default = "random" if source.split is None else "own"
     return wanted.settings.split or source.default_split or default
 
 
 def _check_split(wanted: Plan, source: Source) -> None:
-    """Check that the wanted split can be had, before samples are given to clients."""
+    """Check that the wanted split exists, before samples are assigned to clients."""
     kind, name = _kind_of_split(wanted, source), source.table.dataset
     if kind == "official" and source.groups is not None:
         msg = "split=official cuts through groups; leave group out, or split=random"
@@ -471,8 +471,8 @@ def _check_split(wanted: Plan, source: Source) -> None:
         return
     if source.split is None:
         msg = (
-            f"split=own: {name} brings no split of its own; leave split=own out to "
-            "have a random one made"
+            f"split=own: {name} has no split of its own; leave split=own out for a "
+            "random one"
         )
         raise ConfigError(msg)
     if wanted.without_effect:
@@ -521,14 +521,14 @@ def _shifted(
     parts: Sequence[NDArray[np.int64]],
     splits: Mapping[str, Sequence[NDArray[np.int64]]],
 ) -> tuple[Table, list[str]]:
-    """Return the table with its samples changed by who holds them, and notes on it."""
+    """Return the table after all shifts, and a note on each client."""
     table, changes = source.table, (*source.shifts, *wanted.shifts)
     done: list[list[str]] = [[] for _ in parts]
     if changes:
         if may_overlap(parts):
             msg = (
-                f"shift={changes[0]['name']} changes a sample by who holds it, "
-                "and here several clients may; choose another partitioner"
+                f"shift={changes[0]['name']} changes a sample by its client, but here "
+                "several clients may have it; choose another partitioner"
             )
             raise ConfigError(msg)
         owner = np.empty(len(table.labels), np.int64)
@@ -539,23 +539,23 @@ def _shifted(
             training[rows] = True
         clients = Clients(len(parts), owner, training, wanted.settings.seed)
         for options in changes:
-            table, notes = own.shift(options, table, clients)
-            for known, note in zip(done, notes, strict=True):
-                known += [note] * bool(note)
-    return table, [f" ({', '.join(known)})" if known else "" for known in done]
+            table, notes = plugin_calls.shift(options, table, clients)
+            for of_client, note in zip(done, notes, strict=True):
+                of_client += [note] * bool(note)
+    return table, [f" ({', '.join(some)})" if some else "" for some in done]
 
 
 def _names(source: Source, parts: Sequence[NDArray[np.int64]]) -> list[str] | None:
-    """Name clients after the natural clients they hold, if they hold these whole."""
+    """Name clients after their natural clients, if each has only whole ones."""
     if source.ids is None or may_overlap(parts):
         return None
     names = source.id_names
-    own = [np.unique(source.ids[rows]) for rows in parts]
-    if sum(len(ids) for ids in own) != len(np.unique(source.ids)):
+    natural = [np.unique(source.ids[rows]) for rows in parts]
+    if sum(len(ids) for ids in natural) != len(np.unique(source.ids)):
         return None
     shown = 4
     return [
         " + ".join(names[i] for i in ids[:shown].tolist())
         + (f" + {len(ids) - shown} more" if len(ids) > shown else "")
-        for ids in own
+        for ids in natural
     ]

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from math import gcd
 
-MANY = 20
-"""Fewest distinct values that are asked about."""
+MIN_DISTINCT = 20
+"""Minimum number of distinct values for a question."""
 
-MANY_WITH_GAPS = 100
-"""Distinct values from which on half as many of a range need be there to fill it."""
+MIN_DISTINCT_WITH_GAPS = 100
+"""Number of distinct values from which on larger gaps count as a filled range."""
 
-FEW_DENSE, FEW_SPARSE, SINGLE = 200, 10, 2
-"""Samples of a class, on average, below which values that fill their range, ones that
-do not, and ones that are numbered as classes are, are asked about."""
+MAX_DENSE, MAX_SPARSE, MAX_NUMBERED = 200, 10, 2
+"""Mean samples per value, below which a question is asked on values that fill their
+range, that do not, and that are numbered like classes."""
 
 
 def looks_like_a_quantity(values: Sequence[int], counts: Sequence[int]) -> bool:
@@ -29,7 +29,7 @@ def looks_like_a_quantity(values: Sequence[int], counts: Sequence[int]) -> bool:
         Samples of each.
     """
     distinct = len(values)
-    if distinct < MANY:
+    if distinct < MIN_DISTINCT:
         return False
     each = sum(counts) / distinct
     from_start = values[0] in (0, 1)
@@ -37,9 +37,9 @@ def looks_like_a_quantity(values: Sequence[int], counts: Sequence[int]) -> bool:
     if from_start and span == distinct:
         return False
     if from_start and span <= 2 * distinct:
-        return each < SINGLE
+        return each < MAX_NUMBERED
     step = gcd(*(value - values[0] for value in values))
-    # Of a scale, such as that of a test's score, some values may not occur.
-    gaps = 4 if distinct >= MANY_WITH_GAPS else 2
+    # Some values of a scale, such as a test's score, may not occur.
+    gaps = 4 if distinct >= MIN_DISTINCT_WITH_GAPS else 2
     dense = span <= gaps * distinct * step
-    return each < (FEW_DENSE if dense else FEW_SPARSE)
+    return each < (MAX_DENSE if dense else MAX_SPARSE)

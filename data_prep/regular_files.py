@@ -1,4 +1,4 @@
-"""Files that may be read without waiting."""
+"""Refuse pipes, sockets and devices, whose reading may block."""
 
 import stat
 from pathlib import Path
@@ -7,7 +7,7 @@ from fedapm_mpi.errors import DataError
 
 
 def check_regular(file: Path) -> None:
-    """Refuse what is not a regular file, before it is opened.
+    """Refuse a file that is not regular, before it is opened.
 
     Raises
     ------
@@ -22,7 +22,7 @@ def check_regular(file: Path) -> None:
 
 
 def regular(file: Path) -> Path:
-    """Return a file that may be opened without waiting.
+    """Return a file whose opening does not block.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Clients, splits and lengths, one entry for each sample, checked.
 
-Each function takes an array as somebody saved it, and gives it back in the type that
-is used from there on, or refuses it with its name, a row and the value. Time and memory
-depend on the number of entries, not on how large they are.
+Each function takes an array as a user saved it, and returns it in the type that is used
+from there on, or refuses it with its name, a row and the value. Time and memory depend
+on the number of entries, not on their values.
 """
 
 import unicodedata
@@ -19,15 +19,15 @@ from fedapm_mpi.utils.text import format_some, format_value, truncate
 MISSING = ("nan", "NaN", "NAN", "None", "NaT", "<NA>", "N/A", "null", "NULL")
 """Texts that Python, NumPy, pandas and databases write where a value is missing."""
 
-EXACT = 2**53
-"""Whole numbers up to here are exact as floats."""
+MAX_EXACT_INTEGER = 2**53
+"""Whole numbers up to here are exact as float64."""
 
 PARTS = {
     "train": 0, "training": 0,
     "test": 1, "testing": 1,
     "val": 2, "valid": 2, "validation": 2, "dev": 2,
 }  # fmt: skip
-"""Usual names of the parts of a split, in small letters, and the code of each."""
+"""Usual names of the parts of a split, in lower case, and their codes."""
 
 SPLIT_NAMES = PARTS | {"0": 0, "1": 1, "2": 2}
 
@@ -40,7 +40,7 @@ class Named(NamedTuple):
     """(n,) number of each entry's name."""
 
     note: str
-    """How names were made of values, if not as they are."""
+    """How names differ from the values; empty if they do not."""
 
 
 def identifiers(values: Any, where: str, what: str = "client") -> Named:
@@ -52,7 +52,7 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
         ``(n,)`` or ``(n, 1)``: texts, integers, truth values, dates, or floats, of
         which whole ones are named as integers are.
     where, what
-        What to call the array, and what an entry is, in messages.
+        Names of the array and of an entry, for messages.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def identifiers(values: Any, where: str, what: str = "client") -> Named:
 
 def _check_apart(y: NDArray[Any], where: str, what: str) -> None:
     """Refuse floats so large that two whole numbers may have become the same."""
-    limit = exact(y.dtype)
+    limit = max_exact_integer(y.dtype)
     large = np.flatnonzero((np.abs(y) >= limit) & np.isfinite(y))
     if large.size:
         row = large[0]
@@ -107,16 +107,16 @@ def _check_apart(y: NDArray[Any], where: str, what: str) -> None:
         raise DataError(msg)
 
 
-def exact(dtype: "np.dtype[Any]") -> int:
-    """Return up to where a floating type holds every whole number, at most `EXACT`."""
+def max_exact_integer(dtype: "np.dtype[Any]") -> int:
+    """Return up to where a floating type has all whole numbers, at most 2^53."""
     bits = int(np.finfo(dtype).nmant) + 1
-    return min(EXACT, 1 << bits)
+    return min(MAX_EXACT_INTEGER, 1 << bits)
 
 
 def lookalikes(names: Sequence[str], what: str) -> str:
-    """Return a question on two names that look alike, or nothing.
+    """Return a question on two names that look alike, or an empty text.
 
-    Very short ones are not compared: "A" and "a" are classes of characters.
+    Very short names are not compared: "A" and "a" are classes of characters.
     """
     seen: dict[str, str] = {}
     for name in (name for name in names if len(name) > 2):
@@ -155,13 +155,12 @@ def split_codes(values: Any, where: str) -> NDArray[np.int8]:
     if bad.size:
         row = bad[0]
         value = np.asarray(values).reshape(-1)[row].item()
-        said = format_value(value)
-        msg = f"{where} of sample {row} is {said}; it must be {_parts()}"
+        msg = f"{where} of sample {row} is {format_value(value)}; it must be {_parts()}"
         raise DataError(msg)
     return y.astype(np.int8)
 
 
-def whole(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
+def as_integers(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
     """Return whole numbers as integers; integers as they are.
 
     Raises
@@ -214,7 +213,7 @@ def lengths(
             "save it as integers"
         )
         raise DataError(msg)
-    y = whole(y, where, "length")
+    y = as_integers(y, where, "length")
     bad = np.flatnonzero((y < least) | (y > longest))
     if bad.size:
         msg = (
@@ -271,7 +270,7 @@ def is_missing(value: Any) -> bool:
 
 
 def first_repeated(names: Sequence[str]) -> str | None:
-    """Return the first name that was there before, if there is one."""
+    """Return the first name that occurs a second time; None without one."""
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -281,7 +280,7 @@ def first_repeated(names: Sequence[str]) -> str | None:
 
 
 def control_characters(name: str) -> str:
-    """Return what of a name cannot be shown or written, escaped, or nothing."""
+    """Return the characters of a name that cannot be shown, escaped; empty if none."""
     if name.isprintable():
         return ""
     found = [c for c in name if unicodedata.category(c) in ("Cc", "Cs")]
@@ -294,15 +293,15 @@ def writable(text: str) -> str:
 
 
 def last_part(where: str) -> str:
-    """Return what follows the file in a name such as ``made.npz: 'y'``.
+    """Return the part after the file in a name such as ``made.npz: 'y'``.
 
-    It goes into the manifest, which does not depend on where a file lies.
+    The manifest has this part, since it does not depend on a file's location.
     """
     return where.rpartition(": ")[2]
 
 
 def kind_of(values: Any) -> str:
-    """Return in words what an array, or something else, is."""
+    """Describe an array or another object in words."""
     if isinstance(values, np.ndarray):
         return f"{values.dtype} of shape {values.shape}"
     return f"a {type(values).__name__}"

@@ -1,4 +1,4 @@
-"""What a split must have, and what a user should know of a data set's own."""
+"""Checks of splits, and notes on the split of a data set."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ REMEDY_DRAWN = (
     "make fewer clients, set a larger partitioner.min_samples or another seed, or have "
     "the samples of every client divided with split=random"
 )
-"""Where clients are not those of the data, but drawn."""
+"""Remedy where a partitioner has made the clients."""
 
 REMEDY = (
     "leave such clients out of the data, mark some of their samples as train, or have "
@@ -37,11 +37,11 @@ def check_own(codes: NDArray[np.int8], dataset: str) -> None:
         If it has no sample for training or for testing.
     """
     counts = np.bincount(codes, minlength=len(SPLITS)).tolist()
-    held = ", ".join(f"{n} {name}" for n, name in zip(counts, SPLITS, strict=True))
+    sizes = ", ".join(f"{n} {name}" for n, name in zip(counts, SPLITS, strict=True))
     for code, what in ((0, "training"), (1, "test")):
         if not counts[code]:
             msg = (
-                f"{dataset}: its own split has no {what} samples ({held}); mark some "
+                f"{dataset}: its own split has no {what} samples ({sizes}); mark some "
                 f"of them as {SPLITS[code]}, or have a random split made with "
                 "split=random"
             )
@@ -49,7 +49,7 @@ def check_own(codes: NDArray[np.int8], dataset: str) -> None:
 
 
 def groups_on_both_sides(codes: NDArray[np.int8], groups: Indices) -> str:
-    """Return a note on groups that a data set's own split divides, if there are any.
+    """Return a note on groups that a data set's own split divides; empty without any.
 
     Parameters
     ----------
@@ -58,15 +58,15 @@ def groups_on_both_sides(codes: NDArray[np.int8], groups: Indices) -> str:
     groups
         ``(N,)`` group of each sample.
     """
-    known, of_sample = np.unique(groups, return_inverse=True)
-    trained = np.zeros(len(known), bool)
+    distinct, of_sample = np.unique(groups, return_inverse=True)
+    trained = np.zeros(len(distinct), bool)
     trained[of_sample[codes == 0]] = True
     shared = (codes > 0) & trained[of_sample]
     if not shared.any():
         return ""
     divided = len(np.unique(of_sample[shared]))
     return (
-        f"{divided} of {len(known)} groups have samples on both sides of the data "
+        f"{divided} of {len(distinct)} groups have samples on both sides of the data "
         f"set's own split: {shared.sum()} of {(codes > 0).sum()} test and val samples "
         "are of a group that is trained on, so results look better than they are on "
         "new groups; split=random keeps groups whole"
@@ -78,7 +78,7 @@ def check_trained(
     names: Sequence[str],
     dataset: str,
     *,
-    own: bool,
+    published: bool,
     remedy: str = REMEDY,
 ) -> None:
     """Check that every client has a sample to train on.
@@ -91,32 +91,32 @@ def check_trained(
         The clients' names.
     dataset
         Its name, for messages.
-    own
-        Whether it is the data set's own split.
+    published
+        Whether the split is the data set's own.
     remedy
-        What can be done if this leaves a client without.
+        Remedy if the data set's own split leaves a client without one.
 
     Raises
     ------
     DataError
-        If a client has none; the message says why, and what can be done.
+        If a client has none; the message has the reason and a remedy.
     """
     empty = [client for client, rows in enumerate(splits["train"]) if not len(rows)]
     if not empty:
         return
     first = empty[0]
-    held = {n: len(parts[first]) for n, parts in splits.items() if len(parts[first])}
-    total = sum(held.values())
+    sizes = {n: len(parts[first]) for n, parts in splits.items() if len(parts[first])}
+    total = sum(sizes.values())
     others = len(empty) - 1
     none = f"and {others} more have" if others else "has"
     who = f"{dataset}: {names[first]} (client {first}) {none} no training sample"
     if not total:
         msg = f"{who}: client {first} has no samples at all; make fewer clients"
-    elif own:
+    elif published:
         every = f"all {total} samples" if total > 1 else "the only sample"
         msg = (
             f"{who}: the data set's own split marks {every} of client {first} as "
-            f"{' or '.join(held)}, and a client needs at least one to train on; "
+            f"{' or '.join(sizes)}, and a client needs at least one to train on; "
             + remedy
         )
     else:

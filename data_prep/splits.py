@@ -1,4 +1,4 @@
-"""Each client's samples divided into train, test and, if wanted, val."""
+"""Divide each client's samples into train, test and, optionally, val."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from data_prep.partitioners.base import Pool, units
 from fedapm_mpi.data.manifest import SPLITS
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 Indices = NDArray[np.int64]
 Parts = Sequence[Indices]
@@ -18,9 +18,9 @@ def random_splits(
 ) -> dict[str, list[Indices]]:
     """Split each client at random, stratified by label, whole groups at a time.
 
-    Every client's draw is addressed by (seed, client), and so does not depend on the
-    other clients. A client keeps at least one group (one sample, where there are no
-    groups) in train, and if it has a second one that goes to test.
+    The random stream of a client follows from (seed, client), so its split does not
+    depend on other clients. A client keeps at least one group (one sample without
+    groups) in train; a second one goes to test.
 
     Parameters
     ----------
@@ -43,9 +43,9 @@ def random_splits(
     for client, rows in enumerate(parts):
         groups = None if pool.groups is None else pool.groups[rows]
         made = units(Pool(pool.labels[rows], None, groups))
-        rng = generator(seed, "split", client)
+        rng = generator(seed, Purpose.SPLIT, client)
         chosen = choose(made.labels, made.sizes, rng, test=test, val=val)
-        # Of this client alone: another may hold the same sample, in another split.
+        # Of this client only: another may have the same sample in another split.
         codes = chosen[made.of_sample]
         for code, name in enumerate(names):
             splits[name].append(rows[codes == code])
@@ -76,7 +76,7 @@ def official_splits(
     """
     splits: dict[str, list[Indices]] = {"train": [], "test": []}
     for client, rows in enumerate(parts):
-        shuffled = generator(seed, "split", client).permutation(rows)
+        shuffled = generator(seed, Purpose.SPLIT, client).permutation(rows)
         cut = int((1 - test) * len(rows))
         splits["train"].append(np.sort(shuffled[:cut]))
         splits["test"].append(np.sort(shuffled[cut + 1 :]))
@@ -84,7 +84,7 @@ def official_splits(
 
 
 def own_splits(codes: NDArray[np.int8], parts: Parts) -> dict[str, list[Indices]]:
-    """Split each client as the codes of its samples say: 0 train, 1 test, 2 val."""
+    """Split each client by the codes of its samples: 0 train, 1 test, 2 val."""
     number = max(2, int(codes.max(initial=0)) + 1)
     return {
         name: [rows[codes[rows] == code] for rows in parts]
@@ -102,9 +102,9 @@ def choose(
 ) -> NDArray[np.int8]:
     """Choose units for test and val; each is as likely to be chosen as any other.
 
-    Units stand in a row by label (labels in random order), within a label by size,
-    equal ones in random order; every k-th from a random start is chosen. So each
-    label's share, and that of long and short groups, is right to within one unit.
+    Units are ordered by label (labels in random order), within a label by size, equal
+    sizes in random order; every k-th from a random start is chosen. So the share of
+    each label, and of long and short groups, is exact to within one unit.
 
     Parameters
     ----------

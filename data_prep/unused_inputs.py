@@ -1,4 +1,4 @@
-"""Arrays and columns that nothing reads, which may be misspelt."""
+"""Notes on arrays and columns that are not used, which may be misspelt."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -12,44 +12,44 @@ MEANT = {
     "hospital": "client", "school": "client", "site": "client", "device": "client",
     "fold": "split", "partition": "split", "classes": "class_names",
 }  # fmt: skip
-"""Other words for what is read."""
+"""Other words for known names."""
 
-NEAR = 0.8
-"""How alike names must be to ask whether one was meant, 1 being the same."""
+MIN_SIMILARITY = 0.8
+"""Similarity of names from which on one is suggested; 1 for equal names."""
 
 
-def unread(
+def unused(
     names: Sequence[str], known: Sequence[str], where: str, what: str
 ) -> tuple[str, ...]:
-    """Return a sentence that names what nothing reads, or nothing.
+    """Return a sentence on names that are not used, if there are any.
 
     Parameters
     ----------
     names
-        What there is.
+        Names that exist.
     known
-        What would be read.
+        Names that are used.
     where
-        Where they are.
+        File of the names, for the sentence.
     what
-        What they are: array or column.
+        Kind of the names: array or column.
     """
     extra = [name for name in names if name not in known]
     if not extra:
         return ()
     plural = f"{what}s" if len(extra) > 1 else what
-    said = f"{where}: nothing reads the {plural} {format_some(extra)}"
+    note = f"{where}: nothing reads the {plural} {format_some(extra)}"
     hint = hints(names, known)
-    return (f"{said} ({hint})" if hint else said,)
+    return (f"{note} ({hint})" if hint else note,)
 
 
 def hints(names: Sequence[str], known: Sequence[str]) -> str:
-    """Return which known names that are missing may be meant by unknown ones."""
+    """Suggest known names that are missing for unknown ones."""
     absent = {name.lower(): name for name in known if name not in names}
     found = []
     for name in (name for name in names if name not in known):
         plain = name.lower().strip()[:100]
-        near = get_close_matches(plain, list(absent), n=1, cutoff=NEAR)
+        near = get_close_matches(plain, list(absent), n=1, cutoff=MIN_SIMILARITY)
         meant = absent[near[0]] if near else MEANT.get(plain, "")
         if meant in absent.values():
             found.append(f"{format_value(name)}: did you mean {meant!r}?")

@@ -1,4 +1,4 @@
-"""One check of what a source gives, whatever source it is, a user's own among them."""
+"""Check what a source returns, be it built in or a user's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from data_prep.regression_labels import looks_like_a_quantity
 from data_prep.sample_fields import (
     MISSING,
+    as_integers,
     control_characters,
     first_repeated,
     kind_of,
@@ -18,7 +19,6 @@ from data_prep.sample_fields import (
     lookalikes,
     one_axis,
     split_codes,
-    whole,
     writable,
 )
 from data_prep.sources.base import Source
@@ -28,33 +28,34 @@ from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_some, format_value, truncate
 
-MOST_CLASSES = 2**20
+MAX_CLASSES = 2**20
+"""Maximum number of classes of a data set."""
 
-MOST_CELLS = 2**25
-"""Most numbers in the table of clients and classes that a manifest has of a split."""
+MAX_COUNTS = 2**25
+"""Maximum number of clients times classes, whose counts a manifest has by split."""
 
 
 def checked_source(source: Source, name: str) -> Source:
-    """Return a source with its arrays in the types that are used from here on.
+    """Return a checked source, with its arrays in the types that are used from here on.
 
     Parameters
     ----------
     source
-        What a source returned.
+        The result of a source.
     name
         Its name, for messages.
 
     Returns
     -------
     Source
-        The same; labels, clients, groups and split as integers, and `warnings` with
-        what may be a mistake.
+        The same, with labels, clients, groups and split as integers, and with
+        `warnings` on possible mistakes.
 
     Raises
     ------
     DataError
-        If something has another type or length than it must have, is missing for a
-        sample, or is out of range.
+        If a value has a wrong type or length, is missing for a sample, or is out of
+        range.
     """
     where = f"source {name!r}"
     table = _table(where, source.table)
@@ -68,8 +69,8 @@ def checked_source(source: Source, name: str) -> Source:
         _rows(f"{where}: split", source.split, number)
         split = split_codes(_array(source.split), f"{where}: split")
     if source.default_split not in (None, "random", "own"):
-        said = truncate(repr(source.default_split))
-        _refuse(where, f"default_split is {said}, not 'random', 'own' or None")
+        value = truncate(repr(source.default_split))
+        _refuse(where, f"default_split is {value}, not 'random', 'own' or None")
     for shift in _sequence(f"{where}: shifts", source.shifts):
         if not isinstance(shift, Mapping) or not isinstance(shift.get("name"), str):
             _refuse(where, f"shifts must be mappings with a name, not {kind_of(shift)}")
@@ -80,8 +81,8 @@ def checked_source(source: Source, name: str) -> Source:
     for file in source.files:
         if not isinstance(file, Path):
             _refuse(where, f"files must be paths, not {kind_of(file)}")
-    asked = [lookalikes(id_names, "clients"), lookalikes(table.classes, "classes")]
-    asked += [_quantity(table), _absent(table)]
+    questions = [lookalikes(id_names, "clients"), lookalikes(table.classes, "classes")]
+    questions += [_quantity(table), _absent(table)]
     return replace(
         source,
         table=table,
@@ -89,7 +90,7 @@ def checked_source(source: Source, name: str) -> Source:
         id_names=id_names,
         groups=groups,
         split=split,
-        warnings=(*source.warnings, *(question for question in asked if question)),
+        warnings=(*source.warnings, *filter(None, questions)),
     )
 
 
@@ -101,10 +102,10 @@ def check_size(clients: int, classes: int) -> None:
     DataError
         If there are too many.
     """
-    if clients * classes > MOST_CELLS:
+    if clients * classes > MAX_COUNTS:
         msg = (
             f"{clients} clients and {classes} classes make a table of "
-            f"{clients * classes} counts, more than the {MOST_CELLS} that are "
+            f"{clients * classes} counts, more than the {MAX_COUNTS} that are "
             "supported; use fewer clients or classes"
         )
         raise DataError(msg)
@@ -117,8 +118,8 @@ def _table(where: str, table: Any) -> Table:
     if not isinstance(table.dataset, str) or not table.dataset.strip():
         _refuse(where, "its table needs the name of the data set, a text")
     classes = _names(f"{where}: classes", table.classes)
-    if not 1 <= len(classes) <= MOST_CLASSES:
-        _refuse(where, f"it has {len(classes)} classes, not 1 to {MOST_CLASSES}")
+    if not 1 <= len(classes) <= MAX_CLASSES:
+        _refuse(where, f"it has {len(classes)} classes, not 1 to {MAX_CLASSES}")
     y = one_axis(_array(table.labels))
     if y is None or not len(y) or y.dtype.kind not in "biuf":
         _refuse(
@@ -127,7 +128,7 @@ def _table(where: str, table: Any) -> Table:
             f"not {kind_of(table.labels)}",
         )
     _rows(f"{where}: labels", table.labels, len(y))
-    y = whole(y, f"{where}: labels", "label")
+    y = as_integers(y, f"{where}: labels", "label")
     _check_range(where, "label", y, len(classes), "there are {} classes")
     columns = [_column(where, c, len(y)) for c in _sequence(where, table.columns)]
     names = [c.spec.name for c in columns]
@@ -174,11 +175,11 @@ def _clients(
     _check_range(where, "client", ids, len(names), "id_names has {} names")
     for client, name in enumerate(names):
         if name.strip() in MISSING:
-            held = int((ids == client).sum())
+            count = int((ids == client).sum())
             first = int(np.argmax(ids == client))
             _refuse(
                 where,
-                f"{held} of {number} samples have the client {name!r}, which stands "
+                f"{count} of {number} samples have the client {name!r}, which stands "
                 f"for a missing name, the first is sample {first}; name their clients",
             )
     return ids, names
@@ -204,7 +205,7 @@ def _each(where: str, values: Any, number: int) -> NDArray[np.int64]:
     if y is None or y.dtype.kind not in "iuf":
         msg = f"{where} must be one integer for each sample, not {kind_of(values)}"
         raise DataError(msg)
-    return whole(y, where, "number").astype(np.int64, copy=False)
+    return as_integers(y, where, "number").astype(np.int64, copy=False)
 
 
 def _rows(where: str, values: Any, number: int) -> None:
@@ -227,7 +228,7 @@ def _rows(where: str, values: Any, number: int) -> None:
 
 
 def _array(values: Any) -> Any:
-    """Return lists and tuples as arrays, where they can be; else what was given."""
+    """Return lists and tuples as arrays where possible, anything else unchanged."""
     if not isinstance(values, (list, tuple)):
         return values
     try:
@@ -237,7 +238,7 @@ def _array(values: Any) -> Any:
 
 
 def _names(where: str, values: Any) -> tuple[str, ...]:
-    """Return texts, checked to be such, not blank, and distinct."""
+    """Return names, checked to be distinct texts that are not blank."""
     names = _sequence(where, values)
     for place, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
@@ -252,7 +253,7 @@ def _names(where: str, values: Any) -> tuple[str, ...]:
             raise DataError(msg)
     twice = first_repeated(names)
     if twice is not None:
-        msg = f"{where}: {format_value(twice)} is there twice; each needs its own name"
+        msg = f"{where}: {format_value(twice)} occurs twice; give each its own name"
         raise DataError(msg)
     return tuple(str(name) for name in names)
 
@@ -286,16 +287,17 @@ def _quantity(table: Table) -> str:
         return ""
     counts = np.bincount(table.labels.astype(np.int64), minlength=len(table.classes))
     pairs = sorted(zip(values, counts.tolist(), strict=False))
-    held = [(value, count) for value, count in pairs if count]
-    if len(values) < len(table.classes) or len({v for v, _ in held}) < len(held):
+    present = [(value, count) for value, count in pairs if count]
+    distinct = len({value for value, _ in present})
+    if len(values) < len(table.classes) or distinct < len(present):
         return ""
-    if not held or not looks_like_a_quantity(*zip(*held, strict=True)):
+    if not present or not looks_like_a_quantity(*zip(*present, strict=True)):
         return ""
     return (
-        f"the labels are {len(held)} integers from {held[0][0]} to {held[-1][0]}, with "
-        f"{counts.sum() / len(held):.1f} samples each on average: is it a regression? "
-        "Each value is taken for a class of its own; to predict ranges, cut the values "
-        "into a few classes, as np.digitize does"
+        f"the labels are {len(present)} integers from {present[0][0]} to "
+        f"{present[-1][0]}, with {counts.sum() / len(present):.1f} samples each on "
+        "average: is it a regression? Each value is taken for a class of its own; to "
+        "predict ranges, cut the values into a few classes, as np.digitize does"
     )
 
 

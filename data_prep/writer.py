@@ -26,7 +26,12 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.sample_fields import EXACT, control_characters, exact, is_missing
+from data_prep.sample_fields import (
+    MAX_EXACT_INTEGER,
+    control_characters,
+    is_missing,
+    max_exact_integer,
+)
 from data_prep.split_checks import check_trained
 from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
@@ -106,7 +111,7 @@ def write_samples(
     with _spool_folder(Path(scratch or target)) as spool:
         table, owners, splits, names = _spooled(spool, samples, empty, inputs)
         rows = _rows_by_split(owners, splits, len(names))
-        check_trained(rows, names, dataset, own=True, remedy=REMEDY)
+        check_trained(rows, names, dataset, published=True, remedy=REMEDY)
         return write_dataset(
             target,
             table,
@@ -204,7 +209,9 @@ def _client(number: int, client: Any, others: Mapping[Any, int]) -> Hashable:
         )
         raise DataError(msg)
     if numeric and client == int(client):
-        limit = exact(client.dtype) if isinstance(client, np.floating) else EXACT
+        limit = MAX_EXACT_INTEGER
+        if isinstance(client, np.floating):
+            limit = max_exact_integer(client.dtype)
         if abs(client) >= limit:
             msg = (
                 f"sample {number}: the client {client!r} is a float, and from {limit} "

@@ -72,7 +72,7 @@ class _MixedUp(Algorithm):
 
     conv_size: int = 5088
     """Length of u: numbers in the parameters at the front of the model that are its
-    convolutions. 5 088 is that of the model ``cnn`` on colour pictures."""
+    convolutions. 5 088 is that of the model ``cnn`` on color images."""
 
     sharing: ClassVar[Sharing] = "all"
 
@@ -279,7 +279,7 @@ def _free(slope: Tensor, value: Tensor) -> None:
 def _freeze_rest(problem: Objective, half: slice) -> None:
     """Spare autograd the work for the parameters outside a half, if it has a model.
 
-    Anything that asks for gradients after this says anew for which part.
+    Code that needs gradients after this selects its parameters again.
     """
     model = getattr(problem, "model", None)
     if model is None:

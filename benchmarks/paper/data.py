@@ -3,14 +3,14 @@
 Looks in the given folders, and below them, for the raw files
 
 * CIFAR-10: ``cifar-10-python.tar.gz`` or, if there is none, ``cifar10_jpeg.npz``, the
-  same pictures after JPEG compression (needs Pillow),
+  same images after JPEG compression (needs Pillow),
 * ``hapt.npz``, ``av_digits.npz`` and ``watch_dataset.npy``,
 
 and writes one directory for each data set whose raw file is there:
 
-* ``cifar10-published-sN``: all 60 000 pictures given to 20 overlapping clients, each
+* ``cifar10-published-sN``: all 60 000 images given to 20 overlapping clients, each
   cut 80/20 with one sample lost, as in the authors' code;
-* ``cifar10-fair-bB-sN``: the same pictures in disjoint parts, Dir(B), with a val part;
+* ``cifar10-fair-bB-sN``: the same images in disjoint parts, Dir(B), with a val part;
 * ``hapt``, ``av_digits``, ``watch``: natural clients, with a val part. Intervals of
   HAPT that windows were cut from are kept whole; the watch's series are cut in time;
 * ``av_digits-film``: sound first, then a picture's 28 rows as a film of as many steps,
@@ -55,10 +55,10 @@ class Wanted(NamedTuple):
 
     name: str
     raw: str
-    """Which of the raw files it is made from."""
+    """Name of its raw file."""
 
     values: dict[str, Any]
-    """What `data_prep.pipeline.plan` is told."""
+    """Options for `data_prep.pipeline.plan`."""
 
 
 def wanted() -> Iterator[Wanted]:
@@ -154,7 +154,7 @@ def convert(
 
 
 def decode(path: Path) -> dict[str, np.ndarray]:
-    """Return pictures that are stored as JPEG files without their common beginning."""
+    """Return images that are stored as JPEG files without their common beginning."""
     try:
         from PIL import Image
     except ImportError:
@@ -163,12 +163,12 @@ def decode(path: Path) -> dict[str, np.ndarray]:
     stored = np.load(path)
     head, body = stored["head"].tobytes(), stored["body"].tobytes()
     stops = stored["offset"].tolist()
-    pictures = [
+    images = [
         np.asarray(Image.open(io.BytesIO(head + body[start:stop])))
         for start, stop in pairwise(stops)
     ]
     kept = {key: stored[key] for key in ("y", "split", "class_names")}
-    return {"x_image": np.stack(pictures), **kept}
+    return {"x_image": np.stack(images), **kept}
 
 
 def cut_series(path: Path) -> dict[str, np.ndarray]:

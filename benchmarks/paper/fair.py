@@ -9,8 +9,8 @@ The first chooses every method's setting on the validation parts, with one seed 
 same number of trials for every method, and then trains with it on every seed. Trials
 are shorter than what follows: where a training loss does not stay finite, the method
 goes back to a step size smaller by the root of 3, for all seeds, until none diverges.
-The second trains one cell of a published table again, with the settings published
-beside it: its digest must be that of the table. Finished runs are never repeated.
+The second trains one cell of a published table again, with its published settings:
+its digest must be that of the table. Finished runs are never repeated.
 """
 
 import argparse

@@ -15,9 +15,9 @@ HEADS = 4
 
 
 class PictureSound(nn.Module):
-    """Tokens of a picture and of a sound, fused by attention.
+    """Tokens of an image and of audio, fused by attention.
 
-    The encoders are ``picture_*`` and ``sound_conv``; what they give is fused by
+    The encoders are ``picture_*`` and ``sound_conv``; their outputs are fused by
     ``fuse_att`` and classified by ``classifier``.
     """
 
@@ -36,10 +36,10 @@ class PictureSound(nn.Module):
         )
 
     def forward(
-        self, picture: Tensor, sound: Tensor, *, lengths: Mapping[str, Tensor]
+        self, image: Tensor, sound: Tensor, *, lengths: Mapping[str, Tensor]
     ) -> Tensor:
-        """Return logits (n, K) of pictures (n, 1, H, W) and sounds (n, T, C)."""
-        x = F.relu(F.max_pool2d(self.picture_conv1(picture), 2))
+        """Return logits (n, K) of images (n, 1, H, W) and audio (n, T, C)."""
+        x = F.relu(F.max_pool2d(self.picture_conv1(image), 2))
         x = F.relu(F.max_pool2d(self.picture_conv2(x), 2))
         seen = F.avg_pool2d(x, 2).flatten(2).transpose(1, 2)
         (length,) = lengths.values()
@@ -55,8 +55,8 @@ class PictureSound(nn.Module):
 def picture_sound(
     inputs: tuple[InputSpec, ...], num_classes: int, *, filters: int = 16
 ) -> nn.Module:
-    """Build the network for audio-visual digits: a picture, then a ragged sound."""
+    """Build the network for audio-visual digits: an image, then ragged audio."""
     if len(inputs) != 2 or inputs[0].ragged or not inputs[1].ragged:
-        msg = "picture_sound needs two inputs: a picture, and a sound of ragged length"
+        msg = "picture_sound needs two inputs: an image, and audio of ragged length"
         raise ConfigError(msg)
     return PictureSound(inputs[1].shape[1], num_classes, filters)

@@ -17,7 +17,7 @@ DIVERGED = 70
 def train(config: Mapping[str, Any], run: Path, ranks: int = 0) -> bool:
     """Train unless the run is finished; return whether it came to an end.
 
-    A run that was interrupted goes on from its last checkpoint. The number of ranks
+    A run that was interrupted continues from its last checkpoint. The number of ranks
     changes no bit of the result.
 
     Parameters

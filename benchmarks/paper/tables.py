@@ -5,7 +5,7 @@
 For every study of the fair protocol, and its methods of which every seed has ended:
 ``fair/STUDY.md`` (the table), ``.csv`` (one line a cell, with its digest),
 ``-curves.csv``, ``.png`` (means with bands over seeds) and ``.json`` (the settings
-chosen, and every trial). For the published protocol: the same without settings, beside
+chosen, and every trial). For the published protocol: the same without settings, with
 the authors' accuracies.
 """
 
@@ -132,7 +132,7 @@ def fair_table(cells: Sequence[Cell], chosen: Mapping[str, Any], target: float) 
 
 
 def published_table(cells: Sequence[Cell]) -> str:
-    """Return our accuracies beside the authors', by round, in Markdown."""
+    """Return our accuracies and the authors', by round, in Markdown."""
     lines = [
         "| method | round | authors | here | difference | seeds |",
         "|---" * 6 + "|",

@@ -1,1 +1,1 @@
-"""The package beside other trainers of federated learning, each on the same work."""
+"""Comparison with other trainers of federated learning, each on the same work."""

@@ -1,4 +1,4 @@
-"""Seconds of a round on two cores, the package's beside those of APPFL and Flower.
+"""Seconds of a round on two cores, compared with APPFL and Flower.
 
     pip install appfl==1.12.0 'flwr[simulation]==1.42.0'
     python -m benchmarks.peers [--rounds 6] [--repeats 2] [--data FOLDER] [--csv FILE]
@@ -46,11 +46,11 @@ Timing = Callable[[], list[float]]
 
 
 def prepare(data: Path) -> tuple[Path, Path]:
-    """Write the six clients for the package and for the others, unless there."""
+    """Write the six clients for the package and for the others, once."""
     shards, arrays = data / "six", data / "six-arrays"
-    if (arrays / "deals.json").exists():
+    if (arrays / "assignment.json").exists():
         return shards, arrays
-    x, labels = w1.pictures()
+    x, labels = w1.images()
     own = [w1.parts(labels, w1.CLIENTS["W1"])[k] for k in w1.participants("W1", 0)]
     write_dataset(
         shards,
@@ -67,16 +67,18 @@ def prepare(data: Path) -> tuple[Path, Path]:
             test_x=x[rows.test],
             test_y=labels[rows.test],
         )
-    (arrays / "deals.json").write_text(json.dumps(deal([len(p.train) for p in own])))
+    (arrays / "assignment.json").write_text(
+        json.dumps(assign([len(p.train) for p in own]))
+    )
     return shards, arrays
 
 
-def deal(sizes: list[int], ranks: int = RANKS - 1) -> list[list[int]]:
-    """Return the clients of each rank: the largest first, to who has the least."""
-    deals: list[list[int]] = [[] for _ in range(ranks)]
+def assign(sizes: list[int], ranks: int = RANKS - 1) -> list[list[int]]:
+    """Assign clients to ranks: the largest first, to the rank with least work."""
+    assignment: list[list[int]] = [[] for _ in range(ranks)]
     for k in sorted(range(len(sizes)), key=lambda k: -sizes[k]):
-        min(deals, key=lambda own: sum(sizes[j] for j in own)).append(k)
-    return deals
+        min(assignment, key=lambda some: sum(sizes[j] for j in some)).append(k)
+    return assignment
 
 
 def package(

@@ -1,6 +1,6 @@
-"""What the other trainers are given: a network, clients' pictures, a metric.
+"""Network, data and metric for the other trainers.
 
-It stands alone, as one of them sends a model's file to its clients as text.
+It imports nothing of this package: one of them sends a model's file as text.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 
 class Net(nn.Module):
-    """The network for CIFAR-10, as one would write it at first."""
+    """A plain network for CIFAR-10."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Net(nn.Module):
 
 @cache
 def load(folder: str, client: int) -> tuple[TensorDataset, TensorDataset]:
-    """Return a client's pictures and labels, for training and for testing."""
+    """Return a client's images and labels, for training and for testing."""
     with np.load(Path(folder, f"{client}.npz")) as arrays:
         train, test = (
             TensorDataset(

@@ -18,14 +18,14 @@ from appfl.config import ClientAgentConfig, ServerAgentConfig
 from mpi4py import MPI
 from omegaconf import OmegaConf
 
-from benchmarks.peers import common as part
+from benchmarks.peers import common
 from benchmarks.workloads import BATCH, EPOCHS, LR
 
-HERE = str(Path(part.__file__))
+HERE = str(Path(common.__file__))
 
 
 def client_configuration(algorithm: str, memory: bool) -> dict[str, Any]:
-    """Return what its clients are told."""
+    """Return the configuration of its clients."""
     return {
         "train_configs": {
             "trainer": {"fedavg": "VanillaTrainer", "iiadmm": "IIADMMTrainer"}[
@@ -80,7 +80,7 @@ def train(folder: str, clients: list[int], memory: bool) -> list[float]:
     comm = MPIClientCommunicator(
         MPI.COMM_WORLD, server_rank=0, client_ids=names, optimize_memory=memory
     )
-    told = comm.get_configuration()
+    configuration = comm.get_configuration()
     agents = {}
     for name, client in zip(names, clients, strict=True):
         own = ClientAgentConfig(
@@ -95,7 +95,7 @@ def train(folder: str, clients: list[int], memory: bool) -> list[float]:
         own.client_id = name
         own.optimize_memory = memory
         agents[name] = ClientAgent(own)
-        agents[name].load_config(told)
+        agents[name].load_config(configuration)
     model = comm.get_global_model(init_model=True)
     sizes = {
         name: {"sample_size": agent.get_sample_size(), "sync": True}
@@ -126,14 +126,16 @@ def main() -> None:
     """Run; the first client rank prints when rounds ended."""
     algorithm, folder, rounds, memory = sys.argv[1:]
     torch.set_num_threads(1)
-    deals: list[list[int]] = json.loads(Path(folder, "deals.json").read_text())
+    assignment: list[list[int]] = json.loads(
+        Path(folder, "assignment.json").read_text()
+    )
     rank = MPI.COMM_WORLD.Get_rank()
     with tempfile.TemporaryDirectory() as logs:
         os.chdir(logs)
         if rank == 0:
-            serve(algorithm, sum(map(len, deals)), int(rounds), memory == "on")
+            serve(algorithm, sum(map(len, assignment)), int(rounds), memory == "on")
         else:
-            ends = train(folder, deals[rank - 1], memory == "on")
+            ends = train(folder, assignment[rank - 1], memory == "on")
             if rank == 1:
                 print("ends", json.dumps(ends), flush=True)
 

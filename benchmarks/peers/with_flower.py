@@ -18,16 +18,16 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 from torch.nn import functional as F
 
-from benchmarks.peers import common as part
+from benchmarks.peers import common
 from benchmarks.workloads import BATCH, EPOCHS, LR
 
 CORES = 2
 
 
-def local_round(folder: str, client: int, net: part.Net) -> tuple[int, float]:
+def local_round(folder: str, client: int, net: common.Net) -> tuple[int, float]:
     """Train and test as the plain loop does; return samples and accuracy."""
     torch.set_num_threads(1)
-    train, test = part.load(folder, client)
+    train, test = common.load(folder, client)
     x, y = train.tensors
     optimiser = torch.optim.SGD(net.parameters(), lr=LR)
     for _ in range(EPOCHS):
@@ -64,14 +64,16 @@ class Timed(FedAvg):  # type: ignore[misc]
 def main() -> None:
     """Run; print when rounds ended."""
     folder, rounds = sys.argv[1], int(sys.argv[2])
-    deals: list[list[int]] = json.loads(Path(folder, "deals.json").read_text())
-    clients = list(range(sum(map(len, deals))))
+    assignment: list[list[int]] = json.loads(
+        Path(folder, "assignment.json").read_text()
+    )
+    clients = list(range(sum(map(len, assignment))))
     strategy = Timed(len(clients))
     client_app, server_app = ClientApp(), ServerApp()
 
     @client_app.train()  # type: ignore[untyped-decorator]
     def train(message: Message, context: Context) -> Message:
-        net = part.Net()
+        net = common.Net()
         net.load_state_dict(message.content["arrays"].to_torch_state_dict())
         client = clients[int(context.node_config["partition-id"])]
         samples, accuracy = local_round(folder, client, net)
@@ -87,7 +89,7 @@ def main() -> None:
 
     @server_app.main()  # type: ignore[untyped-decorator]
     def serve(grid: Grid, context: Context) -> None:
-        strategy.start(grid, ArrayRecord(part.Net().state_dict()), num_rounds=rounds)
+        strategy.start(grid, ArrayRecord(common.Net().state_dict()), num_rounds=rounds)
 
     run_simulation(
         server_app=server_app,

@@ -38,7 +38,7 @@ def filter_bank(path: Path, longest: int) -> NDArray[np.float32]:
         ) from error
     try:
         with warnings.catch_warnings():
-            # Of chunks beside the samples, such as a title.
+            # On chunks besides the samples, such as a title.
             warnings.simplefilter("ignore", wavfile.WavFileWarning)
             rate, samples = wavfile.read(path)
     except (OSError, ValueError, EOFError) as error:

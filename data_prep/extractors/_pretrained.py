@@ -17,7 +17,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.atomic_io import file_sha256
 
 SIDE, CROP = 256, 224
-"""Pictures are brought to this shorter side, then this square is cut out."""
+"""Images are resized to this shorter side, then cropped to this square."""
 
 
 def _transformers() -> Any:
@@ -76,8 +76,8 @@ def _load(kind: str, weights: str) -> Any:
         raise DataError(msg) from error
 
 
-class PictureNetwork:
-    """Features of pictures: the pooled last layer of an image network.
+class ImageNetwork:
+    """Features of images: the pooled last layer of an image network.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class PictureNetwork:
     Attributes
     ----------
     width
-        Numbers that it gives of a picture.
+        Numbers per image.
     """
 
     def __init__(self, weights: str) -> None:
@@ -101,26 +101,26 @@ class PictureNetwork:
         try:
             self.width = self._features(torch.zeros(1, 3, CROP, CROP)).shape[1]
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-            msg = f"weights {weights!r} are of no network for pictures ({error})"
+            msg = f"weights {weights!r} are of no network for images ({error})"
             raise DataError(msg) from error
 
-    def __call__(self, pictures: list[Any]) -> NDArray[np.float32]:
-        """Return the features of PIL pictures, (n, width)."""
-        return self._features(torch.stack([self._prepared(p) for p in pictures]))
+    def __call__(self, images: list[Any]) -> NDArray[np.float32]:
+        """Return the features of PIL images, (n, width)."""
+        return self._features(torch.stack([self._prepared(p) for p in images]))
 
     @torch.inference_mode()
     def _features(self, batch: torch.Tensor) -> NDArray[np.float32]:
         features = self._net(batch).pooler_output.flatten(1)
         return np.ascontiguousarray(features.float().numpy())
 
-    def _prepared(self, picture: Any) -> torch.Tensor:
-        picture = picture.convert("RGB")
-        scale = SIDE / min(picture.size)
-        size = [max(SIDE, round(scale * length)) for length in picture.size]
-        picture = picture.resize(size)
+    def _prepared(self, image: Any) -> torch.Tensor:
+        image = image.convert("RGB")
+        scale = SIDE / min(image.size)
+        size = [max(SIDE, round(scale * length)) for length in image.size]
+        image = image.resize(size)
         left, top = ((length - CROP) // 2 for length in size)
-        picture = picture.crop((left, top, left + CROP, top + CROP))
-        values = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+        image = image.crop((left, top, left + CROP, top + CROP))
+        values = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
         return (values - self._mean) / self._std
 
 
@@ -137,7 +137,7 @@ class TextNetwork:
     Attributes
     ----------
     width
-        Numbers that it gives of a token.
+        Numbers per token.
     """
 
     def __init__(self, weights: str, longest: int) -> None:

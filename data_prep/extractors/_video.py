@@ -11,7 +11,7 @@ DROPPED = 2
 
 
 def frames(path: Path, longest: int) -> list[Any]:
-    """Return one frame a second of a film, as PIL pictures.
+    """Return one frame a second of a film, as PIL images.
 
     Every floor(frames per second)-th frame, the first included, without the film's
     last two.
@@ -46,7 +46,7 @@ def frames(path: Path, longest: int) -> list[Any]:
     except (OSError, ValueError, IndexError) as error:
         msg = f"{path.name} can't be decoded ({error})"
         raise BrokenItem(msg) from error
-    found = [picture for at, picture in kept if at <= number - DROPPED]
+    found = [image for at, image in kept if at <= number - DROPPED]
     if not found:
         msg = f"{path.name} has {number} frames, too few"
         raise BrokenItem(msg)

@@ -1,4 +1,4 @@
-"""What an extractor is: from the files of an archive to arrays, item by item."""
+"""The interface of extractors: from the files of an archive to arrays."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import Registry
 
 POINTER = b"version https://git-lfs"
+"""First bytes of a file that git-lfs has not fetched."""
 
 
 class BrokenItem(Exception):
-    """An item whose files can't be used; the text says what is wrong with them."""
+    """An item whose files can't be used; the message describes the fault."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,19 @@ class Items:
     names
         Unique names.
     labels
-        Of each item, from 0.
+        Class of each item, from 0.
     classes
         Names of the labels.
     payload
-        Of each item what `Extractor.extract` needs to know, small and plain.
+        What `Extractor.extract` needs of each item, small and plain.
     clients
         Natural client of each item, or None.
     splits
-        The archive's own split of each item, 0 train, 1 test, 2 val, or None.
+        The archive's split of each item, 0 train, 1 test, 2 val, or None.
     groups
-        What must not be divided by a split, or None.
+        Group of each item, whose items no split divides, or None.
     skipped
-        Items that the archive's tables already show to be broken, and why.
+        Items that are broken according to the archive's tables, and why.
     """
 
     names: tuple[str, ...]
@@ -56,10 +57,10 @@ class Items:
 class Extractor(Protocol):
     """Makes features of one archive.
 
-    Its factory gets the archive's folder, and its options as keywords, of which
-    ``skip_broken`` must be one. Where it has an attribute ``added``, this names options
-    that came later, each with the value that leaves features as they were before:
-    folders of features that were begun before are continued.
+    Its factory takes the archive's folder, and its options as keywords, of which
+    ``skip_broken`` must be one. An attribute ``added`` lists options that came later,
+    each with the value that leaves features unchanged, so that extractions which were
+    begun before can continue.
     """
 
     @property
@@ -69,10 +70,7 @@ class Extractor(Protocol):
 
     @property
     def inputs(self) -> Mapping[str, tuple[int | None, int]]:
-        """Of each input the most steps, and the numbers of a step; a vector's are one.
-
-        No steps (`None`) stand for a vector.
-        """
+        """Maximum number of steps (`None` for a vector) and width of each input."""
         ...
 
     def items(self) -> Items:
@@ -80,7 +78,7 @@ class Extractor(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """Return what decides the features beside the files: say, weights' hashes."""
+        """Return what else the features depend on, such as hashes of weights."""
         ...
 
     def extract(self, payload: Any) -> dict[str, NDArray[np.float32]]:
@@ -104,12 +102,12 @@ def needs(error: ImportError, *, library: str, extra: str) -> DataError:
 
 
 def check_contents(path: Path) -> None:
-    """Refuse a file that git-lfs has not fetched, if it is there at all.
+    """Refuse a file that git-lfs has not fetched; one that is absent is accepted.
 
     Raises
     ------
     DataError
-        If it is one of the pointers that lie in a clone instead, or a pipe or device.
+        If it is a pointer of git-lfs, a pipe or a device.
     """
     try:
         with regular(path).open("rb") as file:

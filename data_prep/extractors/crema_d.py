@@ -12,7 +12,7 @@ from annotated_types import Ge
 from numpy.typing import NDArray
 
 from data_prep.extractors._audio import BANDS, filter_bank
-from data_prep.extractors._pretrained import PictureNetwork, weights_facts
+from data_prep.extractors._pretrained import ImageNetwork, weights_facts
 from data_prep.extractors._video import frames
 from data_prep.extractors.base import BrokenItem, Items, check_contents, extractors
 from data_prep.regular_files import check_regular
@@ -62,8 +62,8 @@ class CremaD:
         self.audio_frames, self.video_frames = audio_frames, video_frames
 
     @cached_property
-    def _network(self) -> PictureNetwork:
-        return PictureNetwork(self.weights)
+    def _network(self) -> ImageNetwork:
+        return ImageNetwork(self.weights)
 
     @cached_property
     def inputs(self) -> dict[str, tuple[int | None, int]]:
@@ -98,11 +98,11 @@ class CremaD:
             )
             raise DataError(msg)
         names = tuple(sorted(kept))
-        nobody = [name for name in names if not name.split("_")[0].strip()]
-        if nobody:
+        unnamed = [name for name in names if not name.split("_")[0].strip()]
+        if unnamed:
             msg = (
-                f"{self.origin / TABLE}: {len(nobody)} of {len(names)} clips name no "
-                f"speaker, the first is {nobody[0]!r}; get the table again"
+                f"{self.origin / TABLE}: {len(unnamed)} of {len(names)} clips name no "
+                f"speaker, the first is {unnamed[0]!r}; get the table again"
             )
             raise DataError(msg)
         # A clone without git-lfs lacks all of them, which is no broken clip.
@@ -128,8 +128,8 @@ class CremaD:
                 msg = f"{path.name} can't be decoded ({error})"
                 raise BrokenItem(msg) from error
         audio = filter_bank(sound, self.audio_frames)
-        pictures = frames(film, self.video_frames)
-        return {"audio": audio, "video": self._network(pictures)}
+        images = frames(film, self.video_frames)
+        return {"audio": audio, "video": self._network(images)}
 
     def _files(self, name: str) -> tuple[Path, Path]:
         return (

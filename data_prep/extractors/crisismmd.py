@@ -1,4 +1,4 @@
-"""CrisisMMD v2.0: tweets of disasters, each a text and a picture."""
+"""CrisisMMD v2.0: tweets of disasters, each a text and an image."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from data_prep.extractors._pretrained import PictureNetwork, TextNetwork, weights_facts
+from data_prep.extractors._pretrained import ImageNetwork, TextNetwork, weights_facts
 from data_prep.extractors.base import BrokenItem, Items, extractors
 from data_prep.images import eight_bits
 from fedapm_mpi.errors import DataError
@@ -38,7 +38,7 @@ FORMS: dict[Form, tuple[str, str]] = {
     "all": ("", "crisismmd_datasplit_all.zip"),
     "agreed": ("agreed_lab_", "crisismmd_datasplit_agreed_label.zip"),
 }
-"""Of each form of the tables what their names have more, and where they come from."""
+"""Suffix of the tables' names and archive of the tables, by form."""
 
 TABLES = {"train": 0, "test": 1, "dev": 2}
 """The archive's splits, as train, test and val."""
@@ -50,13 +50,13 @@ LINK = re.compile(r"https?://\S+")
 
 @extractors.register("crisismmd")
 class CrisisMMD:
-    """Network features of the picture, and of each token of the tweet's text.
+    """Network features of the image, and of each token of the tweet's text.
 
-    The folder is what the archive unpacks to, with ``data_image``; beside it or in it
-    lie the tables ``task_humanitarian_text_img_train.tsv``, ``_dev`` and ``_test`` of
+    The folder is that of the unpacked archive, with ``data_image``; in it or next to it
+    are the tables ``task_humanitarian_text_img_train.tsv``, ``_dev`` and ``_test`` of
     ``crisismmd_datasplit_all.zip``, or ``task_humanitarian_text_img_agreed_lab_*.tsv``
-    of ``crisismmd_datasplit_agreed_label.zip``, which hold the items whose picture and
-    text have the same label. The label is that of the picture. Every item has the text
+    of ``crisismmd_datasplit_agreed_label.zip``, which hold the items whose image and
+    text have the same label. The label is that of the image. Every item has the text
     of its own row, and a tweet's items are never divided by a random split. The event
     of each item is kept, so that ``prepare`` can make clients of events.
 
@@ -96,8 +96,8 @@ class CrisisMMD:
         self.image_weights, self.text_weights = image_weights, text_weights
 
     @cached_property
-    def _of_picture(self) -> PictureNetwork:
-        return PictureNetwork(self.image_weights)
+    def _of_image(self) -> ImageNetwork:
+        return ImageNetwork(self.image_weights)
 
     @cached_property
     def _of_text(self) -> TextNetwork:
@@ -105,16 +105,19 @@ class CrisisMMD:
 
     @cached_property
     def inputs(self) -> dict[str, tuple[int | None, int]]:
-        """Picture (numbers,) and text (tokens, numbers)."""
+        """Image (numbers,) and text (tokens, numbers)."""
         return {
-            "image": (None, self._of_picture.width),
+            "image": (None, self._of_image.width),
             "text": (self.tokens, self._of_text.width),
         }
 
     def facts(self) -> dict[str, Any]:
         """Return the hashes of the weights."""
         return {
-            "picture": weights_facts(self.image_weights, "preprocessor_config.json"),
+            # A key of extraction.json, by which a folder is continued.
+            "picture": weights_facts(  # codespell:ignore picture
+                self.image_weights, "preprocessor_config.json"
+            ),
             "text": weights_facts(self.text_weights, "vocab.txt", "tokenizer.json"),
         }
 
@@ -148,24 +151,26 @@ class CrisisMMD:
                 )
                 raise DataError(msg)
         names = tuple(sorted(kept))
-        own = [kept[name] for name in names]
+        rows_kept = [kept[name] for name in names]
         return Items(
             names=names,
-            labels=tuple(classes.index(row["label_image"]) for row, _ in own),
+            labels=tuple(classes.index(row["label_image"]) for row, _ in rows_kept),
             classes=classes,
-            payload=tuple((row["image"], plain(row["tweet_text"])) for row, _ in own),
-            splits=tuple(split for _, split in own),
-            clients=_events(row for row, _ in own),
-            groups=tuple(row["tweet_id"] for row, _ in own),
+            payload=tuple(
+                (row["image"], plain(row["tweet_text"])) for row, _ in rows_kept
+            ),
+            splits=tuple(split for _, split in rows_kept),
+            clients=_events(row for row, _ in rows_kept),
+            groups=tuple(row["tweet_id"] for row, _ in rows_kept),
             skipped=skipped,
         )
 
     def extract(self, payload: tuple[str, str]) -> dict[str, NDArray[np.float32]]:
-        """Return the picture's features and those of the text's tokens."""
+        """Return the image's features and those of the text's tokens."""
         image, text = payload
-        picture = _picture(self.origin / image)
-        of_picture = self._of_picture([picture])[0]
-        return {"image": of_picture, "text": self._of_text(text)}
+        image = _open_image(self.origin / image)
+        of_image = self._of_image([image])[0]
+        return {"image": of_image, "text": self._of_text(text)}
 
 
 def plain(text: str) -> str:
@@ -173,7 +178,7 @@ def plain(text: str) -> str:
     return LINK.sub("", text).strip()
 
 
-def _picture(path: Path) -> Any:
+def _open_image(path: Path) -> Any:
     try:
         return eight_bits(path)
     except (OSError, ValueError, SyntaxError) as error:
@@ -182,7 +187,7 @@ def _picture(path: Path) -> Any:
 
 
 def _events(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...] | None:
-    """Return the event of each row, empty where there is none; None if nowhere."""
+    """Return the event of each row, empty without one; None if no row has one."""
     events = tuple((row.get(EVENT) or "").strip() for row in rows)
     return events if any(events) else None
 
@@ -214,14 +219,14 @@ def _tables(origin: Path, task: Task, form: Form | None) -> dict[str, Path]:
         if other != task and any(_there(origin, other))
     )
     msg = (
-        f"neither in {origin} nor beside it is a {' or a '.join(t for _, t in wanted)}"
+        f"neither in {origin} nor next to it is a {' or a '.join(t for _, t in wanted)}"
         f"; these tables belong to the archive{hint}"
     )
     raise DataError(msg)
 
 
 def _there(origin: Path, task: Task) -> Iterator[bool]:
-    """Yield, form by form, whether a task's training table is there."""
+    """Yield, form by form, whether a task's training table exists."""
     for more, _ in FORMS.values():
         yield _table(origin, f"task_{task}_text_img_{more}train.tsv") is not None
 

@@ -1,6 +1,6 @@
-"""What a shift is given and what it gives back.
+"""The interface of shifts.
 
-A partitioner decides who holds a sample; a shift changes samples by who holds them.
+A partitioner assigns samples to clients; a shift changes samples by their clients.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from fedapm_mpi.registry import Registry, did_you_mean
 
 
 class Clients(NamedTuple):
-    """Who holds the N samples of a table, each with exactly one of m clients."""
+    """The clients of the N samples of a table, exactly one of m for each."""
 
     number: int
     """m."""
@@ -27,7 +27,7 @@ class Clients(NamedTuple):
     """(N,) whether the sample is for training."""
 
     seed: int
-    """Of the preparation; a shift draws from streams that it addresses."""
+    """Of the preparation, for `utils.rng.generator`."""
 
 
 class Shifted(NamedTuple):
@@ -36,14 +36,14 @@ class Shifted(NamedTuple):
     table: Table
 
     notes: Sequence[str]
-    """(m,) what was done to each client, for its name; empty where nothing was."""
+    """(m,) change of each client, to follow its name; empty without one."""
 
 
 shifts: Registry[Callable[..., Shifted]] = Registry("shift", "data_prep.shifts")
 
 
 def strengths(m: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return ``(m,)`` strengths from 0 to 1 in equal steps, dealt at random."""
+    """Return ``(m,)`` strengths from 0 to 1 in equal steps, in random order."""
     return rng.permutation(m) / max(1, m - 1)
 
 
@@ -55,12 +55,12 @@ def chosen_inputs(table: Table, wanted: Sequence[str] | None) -> set[str]:
     ConfigError
         If there is no such input.
     """
-    known = [c.spec.name for c in table.columns]
+    names = [c.spec.name for c in table.columns]
     for name in wanted or ():
-        if name not in known:
+        if name not in names:
             msg = (
                 f"shift.inputs: the data set has no input {name!r}"
-                f"{did_you_mean(name, known)} (it has: {', '.join(known)})"
+                f"{did_you_mean(name, names)} (it has: {', '.join(names)})"
             )
             raise ConfigError(msg)
-    return set(known if wanted is None else wanted)
+    return set(names if wanted is None else wanted)

@@ -1,4 +1,4 @@
-"""Groups of clients that name the same things differently."""
+"""Groups of clients with different label permutations."""
 
 from dataclasses import replace
 
@@ -7,21 +7,21 @@ import numpy as np
 from data_prep.shifts.base import Clients, Shifted, shifts
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 
 @shifts.register("concept")
 def concept(table: Table, clients: Clients, *, groups: int = 2) -> Shifted:
-    """Permute the labels of each group of clients in a way of its own.
+    """Permute the labels of each group of clients by its own permutation.
 
-    Clients are dealt to groups at random and evenly. The first group keeps the labels
-    as they are; no two groups agree in all labels. Training and test parts change
-    alike, so that one model for all can't be right for everyone.
+    Clients are assigned to groups at random and evenly. The first group keeps its
+    labels; no two groups have the same permutation. Training and test parts change
+    alike, so that no single model can be right for all clients.
 
     Parameters
     ----------
     table, clients
-        The samples and who holds them.
+        The samples and their clients.
     groups
         Number of groups.
 
@@ -36,14 +36,17 @@ def concept(table: Table, clients: Clients, *, groups: int = 2) -> Shifted:
             f"shift.groups must be from 2 to the {clients.number} clients, got {groups}"
         )
         raise ConfigError(msg)
-    rng = generator(clients.seed, "concept")
+    rng = generator(clients.seed, Purpose.CONCEPT)
     names = [tuple(range(classes))]
     for _ in range(1000 * groups):
-        drawn = tuple(rng.permutation(classes).tolist())
-        if len(names) < groups and drawn not in names:
-            names.append(drawn)
+        permuted = tuple(rng.permutation(classes).tolist())
+        if len(names) < groups and permuted not in names:
+            names.append(permuted)
     if len(names) < groups:
-        msg = f"shift.groups={groups} different orders of {classes} labels can't be had"
+        msg = (
+            f"shift.groups={groups}: {classes} labels have fewer permutations; lower "
+            "shift.groups"
+        )
         raise ConfigError(msg)
     group = rng.permutation(np.arange(clients.number) % groups)
     labels = np.array(names, np.int64)[group[clients.owner], table.labels]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 
 @shifts.register("missing")
@@ -59,7 +59,7 @@ def missing(
     chosen = [c for c in table.columns if c.spec.name in names]
     _check_choice(chosen)
     number = clients.number if by == "client" else len(table.labels)
-    lacks = _draw(generator(clients.seed, "missing"), number, len(chosen), rate)
+    lacks = _draw(generator(clients.seed, Purpose.MISSING), number, len(chosen), rate)
     of_sample = lacks[clients.owner] if by == "client" else lacks
     if parts != "all":
         of_sample = of_sample & (clients.training == (parts == "train"))[:, None]

@@ -1,4 +1,4 @@
-"""Inputs that are noisier at some clients than at others."""
+"""Gaussian noise on inputs, of a different level for each client."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts, strengths
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 
 @shifts.register("noise")
@@ -23,15 +23,15 @@ def noise(
 ) -> Shifted:
     """Add Gaussian noise to inputs, from none at one client to `level` at another.
 
-    The standard deviations of the m clients are in equal steps from 0 to `level` and
-    dealt at random. Each sample has noise of its own, whoever writes it. Inputs that
-    are stored as integers, such as pictures, are rounded and clipped to what these can
-    hold. What lies beyond the length of a ragged sample stays as it is.
+    The standard deviations of the m clients are in equal steps from 0 to `level`, in
+    random order. Each sample has its own noise, on any rank that writes it. Inputs that
+    are stored as integers, such as images, are rounded and clipped to their range.
+    Values beyond the length of a ragged sample do not change.
 
     Parameters
     ----------
     table, clients
-        The samples and who holds them.
+        The samples and their clients.
     level
         Largest standard deviation, in the units that a model sees.
     inputs
@@ -51,7 +51,9 @@ def noise(
         msg = f"shift.level must be positive and finite, got {level}"
         raise ConfigError(msg)
     chosen = chosen_inputs(table, inputs)
-    spread = level * strengths(clients.number, generator(clients.seed, "noise-levels"))
+    spread = level * strengths(
+        clients.number, generator(clients.seed, Purpose.NOISE_LEVELS)
+    )
     columns = [
         replace(c, fetch=_noisy(c, number, spread[clients.owner], clients.seed))
         if c.spec.name in chosen
@@ -75,12 +77,12 @@ def _noisy(
             length = spec.shape[0] if spec.shape else 1
             if column.lengths is not None:
                 length = int(column.lengths[row])
-            rng = generator(seed, "noise", row, number)
-            drawn = rng.standard_normal((length, *spec.shape[1:]))
+            rng = generator(seed, Purpose.NOISE, row, number)
+            sampled = rng.standard_normal((length, *spec.shape[1:]))
             if spec.shape:
-                block[place, :length] += drawn * (spread[row] / spec.scale)
+                block[place, :length] += sampled * (spread[row] / spec.scale)
             else:
-                block[place] += drawn[0] * (spread[row] / spec.scale)
+                block[place] += sampled[0] * (spread[row] / spec.scale)
         if kind.kind in "iu":
             limits = np.iinfo(kind)
             block = np.clip(np.rint(block), limits.min, limits.max)

@@ -1,4 +1,4 @@
-"""Labels that are less reliable at some clients than at others."""
+"""Label noise, of a different rate for each client."""
 
 from dataclasses import replace
 
@@ -7,21 +7,21 @@ import numpy as np
 from data_prep.shifts.base import Clients, Shifted, shifts, strengths
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 
 @shifts.register("quality")
 def quality(table: Table, clients: Clients, *, level: float = 0.5) -> Shifted:
     """Make training labels wrong, from none at one client to `level` at another.
 
-    The m clients' shares of wrong labels are in equal steps from 0 to `level` and
-    dealt at random; which samples these are is drawn for each client, and a wrong
-    label is any of the others alike. Test and val parts keep the truth.
+    The m clients' shares of wrong labels are in equal steps from 0 to `level`, in
+    random order. The samples are chosen at random, and a wrong label is uniform over
+    the other classes. Test and val parts keep the true labels.
 
     Parameters
     ----------
     table, clients
-        The samples and who holds them.
+        The samples and their clients.
     level
         Largest share of wrong labels, above 0, at most 1.
 
@@ -38,15 +38,15 @@ def quality(table: Table, clients: Clients, *, level: float = 0.5) -> Shifted:
         msg = "shift=quality needs two classes at least"
         raise ConfigError(msg)
     shares = level * strengths(
-        clients.number, generator(clients.seed, "quality-levels")
+        clients.number, generator(clients.seed, Purpose.QUALITY_LEVELS)
     )
     labels = table.labels.astype(np.int64)
     training = np.flatnonzero(clients.training)
     order = training[np.argsort(clients.owner[training], kind="stable")]
     sizes = np.bincount(clients.owner[training], minlength=clients.number)
-    for client, own in enumerate(np.split(order, np.cumsum(sizes)[:-1])):
-        rng = generator(clients.seed, "quality", client)
-        wrong = rng.permutation(own)[: round(shares[client] * len(own))]
+    for client, rows in enumerate(np.split(order, np.cumsum(sizes)[:-1])):
+        rng = generator(clients.seed, Purpose.QUALITY, client)
+        wrong = rng.permutation(rows)[: round(shares[client] * len(rows))]
         labels[wrong] += rng.integers(1, classes, len(wrong))
     return Shifted(
         replace(table, labels=labels % classes),

@@ -1,4 +1,4 @@
-"""Inputs in units of each client's own mean and spread, or of those of all clients."""
+"""Standardise inputs by each client's mean and deviation, or those of all clients."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,25 +22,25 @@ def standardise(
     over: Literal["train", "all", "pooled"] = "train",
     inputs: list[str] | None = None,
 ) -> Shifted:
-    """Give inputs the mean 0 and the spread 1, at each client or over all of them.
+    """Give inputs mean 0 and standard deviation 1, per client or over all of them.
 
     That is (x - mean) / (std + 1e-5). Mean and standard deviation are of each number of
     a vector, or of a step of a sequence, over all of the client's steps within their
     lengths. The result is stored as float32. Clients without such samples keep theirs
     as they are.
 
-    Over pooled samples it is (x - mean) / std, the same for every client, so what
-    tells clients apart is kept; a number that is constant over all training samples
+    Over pooled samples it is (x - mean) / std, the same for every client, which keeps
+    the differences of clients; a number that is constant over all training samples
     becomes x - mean.
 
     Parameters
     ----------
     table, clients
-        The samples and who holds them.
+        The samples and their clients.
     over
-        Whether a client's training samples tell its mean and spread, which leaves its
-        test samples unseen, or all of its samples (as in FedAPM's experiments on
-        CREMA-D), or the training samples of all clients, pooled.
+        Samples of the mean and deviation: a client's training samples, all of its
+        samples (as in FedAPM's experiments on CREMA-D), or the training samples of all
+        clients, pooled.
     inputs
         Names of the inputs to change; all unless given.
 
@@ -69,7 +69,7 @@ def standardise(
 
 
 def _standardised(column: Column, clients: Clients, over: str) -> Column:
-    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
         if over == "pooled":
             mean, spread = (
                 np.broadcast_to(value, (clients.number, len(value)))
@@ -140,10 +140,10 @@ def _pooled(
         apart = _inside(column, block) - mean
         off = off + apart.sum(axis=0)
         square = square + (apart**2).sum(axis=0)
-    # What rounding has left of the mean is taken out of both.
+    # Correct both for the rounding error of the mean.
     off = off / max(1, count)
     spread = np.sqrt(np.maximum(0, square / max(1, count) - off**2))
-    # By the values: rounding gives a constant a spread that is not quite 0.
+    # By the values: rounding gives a constant a deviation that is not exactly 0.
     constant = low >= high
     known = np.where(np.isfinite(low), low, 0)
     mean = np.where(constant, known, mean + off)
@@ -176,9 +176,9 @@ def _moments(
         for block in blocks:
             steps, inside = _steps(column, block)
             owner = clients.owner[block]
-            own = np.where(inside[..., None], values(steps, owner), 0).sum(axis=1)
-            part = np.zeros((clients.number, own.shape[1]))
-            np.add.at(part, owner, own)
+            sums = np.where(inside[..., None], values(steps, owner), 0).sum(axis=1)
+            part = np.zeros((clients.number, sums.shape[1]))
+            np.add.at(part, owner, sums)
             total = total + part
         return np.asarray(total)
 

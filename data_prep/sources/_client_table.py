@@ -1,4 +1,4 @@
-"""A csv that says whose each file is."""
+"""Read a csv with the client of each file."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from data_prep.regular_files import regular
 from data_prep.sample_fields import SPLIT_NAMES, first_repeated, identifiers, missing
 from data_prep.sources.base import Source
-from data_prep.unused_inputs import unread
+from data_prep.unused_inputs import unused
 from fedapm_mpi.data.manifest import SPLITS
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
@@ -27,7 +27,7 @@ def owners_of(
     kept: Sequence[str],
     client: str,
 ) -> Source:
-    """Return a source with the clients, and maybe the split, that a csv says.
+    """Return a source with the clients, and optionally the split, of a csv.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def owners_of(
     split = None
     if "split" in columns:
         split = np.array([_code(lines[k]) for k in of_file], np.int8)
-    extra = unread(columns, ("file", client, "split"), f"{table}", "column")
+    extra = unused(columns, ("file", client, "split"), f"{table}", "column")
     return replace(
         source,
         files=(table, *source.files),
@@ -115,7 +115,7 @@ def _numbers(
         number[file] = k
     for file in sorted(number.keys() ^ set(listed)):
         what = "is not there" if file in number else "is not in the table"
-        msg = f"{table}: {file} {what}; table and folder must name the same pictures"
+        msg = f"{table}: {file} {what}; table and folder must name the same images"
         raise DataError(msg)
     return number
 

@@ -22,9 +22,9 @@ def extracted(path: Path, dataset: str) -> Source:
     Parameters
     ----------
     path
-        What ``fedapm extract`` was told to write to.
+        The folder that ``fedapm extract`` has written.
     dataset
-        Of which they must be.
+        Name of the data set that they must have.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _column(
         return Column(spec, _vectors(name, folders, first, width))
     each = [np.load(d / f"{name}.length.npy").astype(np.int64) for d in folders]
     lengths = np.concatenate(each)
-    starts = np.concatenate([np.cumsum(own) - own for own in each])
+    starts = np.concatenate([np.cumsum(n) - n for n in each])
     spec = InputSpec(name, (int(lengths.max()), width), "float32", ragged=True)
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -122,8 +122,8 @@ def _column(
             values = np.load(folders[chunk] / f"{name}.npy", mmap_mode="r")
             for place in np.flatnonzero(chunks == chunk).tolist():
                 row = rows[place]
-                own = values[starts[row] : starts[row] + lengths[row]]
-                block[place, : lengths[row]] = own
+                steps = values[starts[row] : starts[row] + lengths[row]]
+                block[place, : lengths[row]] = steps
         return block
 
     return Column(spec, take, lengths)

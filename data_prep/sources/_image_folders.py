@@ -1,4 +1,4 @@
-"""Which pictures a folder holds: of what class, and in which part of a split."""
+"""Which images a folder holds: of what class, and in which part of a split."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,8 +18,8 @@ SUFFIXES = {
 }  # fmt: skip
 
 
-class Pictures(NamedTuple):
-    """All pictures of a folder."""
+class ImageFiles(NamedTuple):
+    """All images of a folder."""
 
     classes: tuple[str, ...]
     """Sorted."""
@@ -34,21 +34,21 @@ class Pictures(NamedTuple):
     """Of each folder PART its code, 0 train, 1 test, 2 val; None without a split."""
 
     warnings: tuple[str, ...] = ()
-    """On parts that lie beside the folder."""
+    """On parts of the split next to the folder."""
 
     def label(self, name: str) -> int:
-        """Return the label of a picture."""
+        """Return the label of an image."""
         return self.classes.index(Path(name).parts[self.depth])
 
 
-def find_pictures(path: Path) -> Pictures:
-    """Return the pictures in CLASS/NAME or, where it is split, PART/CLASS/NAME.
+def find_images(path: Path) -> ImageFiles:
+    """Return the images in CLASS/NAME or, where it is split, PART/CLASS/NAME.
 
     Raises
     ------
     DataError
-        If there are none, a class has none, or parts of a split lie beside other
-        folders or hold pictures that are in no folder of a class.
+        If there are none, a class has none, or parts of a split lie next to other
+        folders or hold images that are in no folder of a class.
     """
     folders = _folders(path)
     parts = {f.name: PARTS[f.name.lower()] for f in folders if f.name.lower() in PARTS}
@@ -61,25 +61,25 @@ def find_pictures(path: Path) -> Pictures:
         # apart from.
         _check_parts(path, folders, parts)
         return _found(path, inner, 1, None)
-    beside = unread_siblings(
+    notes = unread_siblings(
         path,
         "give {folder} to keep that split",
         lambda folder: folder.is_dir() and bool(_folders(folder)),
     )
-    return _found(path, folders, 0, None)._replace(warnings=beside)
+    return _found(path, folders, 0, None)._replace(warnings=notes)
 
 
-def in_parts(source: Source, pictures: Pictures, names: Sequence[str]) -> Source:
-    """Return a source of these pictures with the split of the folders they lie in.
+def in_parts(source: Source, images: ImageFiles, names: Sequence[str]) -> Source:
+    """Return a source of these images with the split of the folders they lie in.
 
     Parameters
     ----------
     source
-        Of the pictures `names`; its own split, if it has one, is that of a table.
-    pictures
-        What `find_pictures` returned.
+        Of the images `names`; its own split, if it has one, is that of a table.
+    images
+        What `find_images` returned.
     names
-        Of each sample its picture.
+        Of each sample its image.
 
     Raises
     ------
@@ -87,16 +87,16 @@ def in_parts(source: Source, pictures: Pictures, names: Sequence[str]) -> Source
         If the table and the folders disagree.
     """
     hint = "a csv of clients names them, table=FILE"
-    if pictures.split is None:
-        warnings = pictures.warnings if source.split is None else ()
+    if images.split is None:
+        warnings = images.warnings if source.split is None else ()
         return replace(source, warnings=(*source.warnings, *warnings), client_hint=hint)
-    codes = np.array([pictures.split[Path(n).parts[0]] for n in names], np.int8)
+    codes = np.array([images.split[Path(n).parts[0]] for n in names], np.int8)
     if source.split is not None:
         wrong = np.flatnonzero(codes != source.split)
         if wrong.size:
             msg = (
                 f"the table marks {names[wrong[0]]} as {SPLITS[source.split[wrong[0]]]}"
-                f" ({len(wrong)} of {len(names)} pictures lie in the folder of another "
+                f" ({len(wrong)} of {len(names)} images lie in the folder of another "
                 "part); correct its column 'split', or leave that out"
             )
             raise DataError(msg)
@@ -109,7 +109,7 @@ def _folders(path: Path) -> list[Path]:
 
 def _found(
     path: Path, folders: Sequence[Path], depth: int, split: dict[str, int] | None
-) -> Pictures:
+) -> ImageFiles:
     names = [
         file.relative_to(path).as_posix()
         for folder in folders
@@ -120,9 +120,9 @@ def _found(
     empty = set(classes) - {Path(name).parts[depth] for name in names}
     if not names or empty:
         where = next((f for f in folders if f.name in empty), path)
-        msg = f"{where} holds no pictures; give the folder that has one for each class"
+        msg = f"{where} holds no images; give the folder that has one for each class"
         raise DataError(msg)
-    return Pictures(classes, names, depth, split)
+    return ImageFiles(classes, names, depth, split)
 
 
 def _check_parts(path: Path, folders: Sequence[Path], parts: dict[str, int]) -> None:

@@ -14,7 +14,7 @@ from data_prep.sources._siblings import unread_siblings
 from data_prep.sources.base import Source
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.strict_json import once
+from fedapm_mpi.utils.strict_json import unique_keys
 from fedapm_mpi.utils.text import format_value
 
 SPLITS = ("train", "test")
@@ -159,7 +159,7 @@ def _users(file: Path) -> list[tuple[str, list[Any], list[Any]]]:
     """Return each user of a file that has samples, with all x and y."""
     try:
         text = regular(file).read_text("utf-8")
-        content = json.loads(text, object_pairs_hook=once)
+        content = json.loads(text, object_pairs_hook=unique_keys)
         _check_users(content["users"])
         users = []
         for user, number in zip(content["users"], content["num_samples"], strict=True):

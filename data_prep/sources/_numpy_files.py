@@ -1,4 +1,4 @@
-"""NumPy arrays as they lie in an .npz or a folder, read one by one, without pickle."""
+"""Read the NumPy arrays of an .npz or a folder one by one, without pickle."""
 
 import zipfile
 from collections import Counter
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.regular_files import regular
-from data_prep.unused_inputs import unread
+from data_prep.unused_inputs import unused
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import truncate
 
@@ -106,7 +106,7 @@ def _archive(
 
 
 def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
-    """Return one array; say which one it is that cannot be read."""
+    """Return one array; an error names the one that cannot be read."""
     try:
         values = load()
     except (DataError, MemoryError):
@@ -137,14 +137,14 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
 
 
 def _no_array(error: Exception) -> bool:
-    """Return whether NumPy would take the file for a pickle, having no other idea."""
+    """Return whether NumPy would read the file as a pickle."""
     return "This file contains pickled" in str(error)
 
 
 def is_read(
     key: str, names: tuple[str, ...], *, inputs: tuple[str, ...], group: str | None
 ) -> bool:
-    """Return whether an array is read, by its name and those that there are."""
+    """Return whether an array is read, by its name and the existing ones."""
     if key in FIXED or key == group:
         return True
     if key.startswith("x_"):
@@ -159,10 +159,10 @@ def is_read(
 def unread_arrays(
     path: Path, found: Arrays, others: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return a sentence on what nothing reads, but for inputs that were left out."""
+    """Return a sentence on unused arrays, except inputs that were left out."""
     inputs = [key.removeprefix("x_") for key in found if key.startswith("x_")]
     known = [*FIXED, *found]
     for name in inputs:
         known += [f"length_{name}", f"{name}_scale", f"{name}_shift"]
     extra = [key for key in others if not key.startswith("x_")]
-    return unread([*found, *extra], known, path.name, "array")
+    return unused([*found, *extra], known, path.name, "array")

@@ -1,4 +1,4 @@
-"""Parts of a data set's own split that lie beside what a source was given."""
+"""Parts of a data set's split next to the one that a source reads."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,18 +15,18 @@ def unread_siblings(
     holds_data: Callable[[Path], bool] = Path.exists,
     always: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
-    """Return a note if `path` is one part of a split and others lie beside it.
+    """Return a note if `path` is one part of a split and others lie next to it.
 
     Parameters
     ----------
     path
-        The file or the folder that is read, and nothing else.
+        The file or the folder that is read.
     advice
-        What to do to have all parts read; ``{folder}`` stands for where they lie.
+        How to read all parts; ``{folder}`` stands for their folder.
     holds_data
-        Whether a path is there and worth a note.
+        Whether a path exists and is worth a note.
     always
-        Names that are looked for whatever `path` is called.
+        Names to look for, whatever the name of `path`.
     """
     whole = path.resolve()
     for place in [whole] if whole.is_dir() else [whole, whole.parent]:
@@ -34,10 +34,9 @@ def unread_siblings(
         found = sorted(n for n in names if _there(place.parent / n, holds_data))
         if found:
             verb = "is" if len(found) == 1 else "are"
-            told = advice.format(folder=place.parent)
             return (
-                f"{' and '.join(found)} beside {place.name} in {place.parent} {verb} "
-                f"not read: {told}",
+                f"{' and '.join(found)} next to {place.name} in {place.parent} {verb} "
+                f"not read: {advice.format(folder=place.parent)}",
             )
     return ()
 
@@ -56,8 +55,8 @@ def _others(name: str) -> Iterator[str]:
         code = PARTS.get(word.lower())
         if code is None:
             continue
-        for other, own in PARTS.items():
-            if own != code:
+        for other, other_code in PARTS.items():
+            if other_code != code:
                 styled = _in_style_of(word, other)
                 yield "".join([*words[:place], styled, *words[place + 1 :]])
 

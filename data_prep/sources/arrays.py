@@ -38,7 +38,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.text import format_some, format_value, truncate
 
-Kind = Literal["picture", "series", "plain"]
+Kind = Literal["image", "series", "plain"]
 
 
 @sources.register("arrays")
@@ -105,7 +105,7 @@ def arrays(
 
 
 def _beside(path: Path) -> tuple[str, ...]:
-    """Return a note if this is one part of a split, and others lie beside it."""
+    """Return a note if this is one part of a split, and others lie next to it."""
     return unread_siblings(
         path,
         "put all parts into one file with an array 'split' (0 train, 1 test, 2 val) to "
@@ -117,10 +117,10 @@ def _beside(path: Path) -> tuple[str, ...]:
 
 
 def _wide(path: Path, found: Arrays, kinds: Mapping[str, Kind]) -> tuple[str, ...]:
-    """Return a question on inputs that may be pictures of 16 bits."""
+    """Return a question on inputs that may be images of 16 bits."""
     return tuple(
         f"{path.name}: 'x_{name}' is uint16 and is taken for a series of numbers up to "
-        f"65535: if these are pictures, save {name}_scale = 1/32767.5 and "
+        f"65535: if these are images, save {name}_scale = 1/32767.5 and "
         f"{name}_shift = -1, so that a model sees -1 to 1"
         for name, kind in kinds.items()
         if kind == "series"
@@ -200,12 +200,12 @@ def _check_time(
         (normalise == "window", "normalise=window"),
     ):
         if given:
-            pictures = [name for name, kind in kinds.items() if kind == "picture"]
+            images = [name for name, kind in kinds.items() if kind == "image"]
             hint = "leave it out"
-            if pictures:
+            if images:
                 hint += (
-                    f", or set series=[{pictures[0]}] if the first axis of "
-                    f"'x_{pictures[0]}' is time and it is no picture"
+                    f", or set series=[{images[0]}] if the first axis of "
+                    f"'x_{images[0]}' is time and it is no image"
                 )
             msg = f"{path}: {what}, but no input has a time axis; {hint}"
             raise DataError(msg)
@@ -241,7 +241,7 @@ def _kind(found: Arrays, name: str, is_series: bool) -> Kind:
     axes = values.ndim - 1
     known = is_series or f"length_{name}" in found
     if values.dtype == np.uint8 and axes in (2, 3) and not known:
-        return "picture"
+        return "image"
     return "series" if axes >= 2 else "plain"
 
 
@@ -272,7 +272,7 @@ def _column(
     values = found[f"x_{name}"]
     _check_input(path, name, values)
     shape = values.shape[1:]
-    scale, shift = (1 / 127.5, -1.0) if kind == "picture" else (1.0, 0.0)
+    scale, shift = (1 / 127.5, -1.0) if kind == "image" else (1.0, 0.0)
     if f"{name}_scale" in found:
         scale, shift = _number(path, found, f"{name}_scale"), 0.0
     if f"{name}_shift" in found:
@@ -290,9 +290,9 @@ def _column(
         lengths = checked.lengths(lengths, f"{path}: {key!r}", 1, shape[0], advice)
     take = partial(_rows, values)
     dtype = "uint8" if values.dtype == bool else values.dtype.newbyteorder("=").name
-    if kind == "picture":
+    if kind == "image":
         shape, axis = _colours_first(shape)
-        take = partial(_pictures, values, axis)
+        take = partial(_images, values, axis)
     elif kind == "series" and normalise == "window":
         take = partial(_scored, values, lengths)
         dtype, scale, shift = "float32", 1.0, 0.0
@@ -333,7 +333,7 @@ def _number(path: Path, found: Arrays, key: str) -> float:
 
 
 def _colours_first(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Return a picture's shape with colours first, and the axis where they are."""
+    """Return an image's shape with colours first, and the axis where they are."""
     if len(shape) == 2:
         return (1, *shape), 0
     if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
@@ -348,7 +348,7 @@ def _rows(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     return block.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _pictures(values: NDArray[Any], axis: int, rows: NDArray[np.int64]) -> NDArray[Any]:
+def _images(values: NDArray[Any], axis: int, rows: NDArray[np.int64]) -> NDArray[Any]:
     block = values[rows]
     return block[:, None] if axis == 0 else np.moveaxis(block, axis, 1)
 

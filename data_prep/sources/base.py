@@ -1,4 +1,4 @@
-"""What a source gives: all samples of a data set, and how they were found."""
+"""The interface of sources: all samples of a data set, and notes on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,16 +32,15 @@ class Source:
     split
         ``(N,)`` the source's own split, 0 train, 1 test, 2 val; None if it has none.
     default_split
-        Which split is used unless said otherwise; if None, its own if it has one.
+        Split that is used by default; if None, the source's own if it has one.
     skipped
-        Names of broken samples that were left out, where that was asked for.
+        Names of broken samples that were left out on request.
     shifts
-        What is done to samples once it is known who holds them, ahead of the shifts
-        that are asked for: each with its name and options.
+        Shifts that are applied before those of the user: each with name and options.
     warnings
-        Sentences on what may be a mistake, such as on files that were not read.
+        Sentences on possible mistakes, such as files that were not read.
     client_hint
-        Where there are no ids: how the source can be made to name clients.
+        Without ids: how the source can name clients.
     """
 
     table: Table
@@ -89,7 +88,7 @@ def window_scores(
     windows
         ``(n, T, ...)``.
     lengths
-        ``(n,)`` true lengths; what lies beyond is left out and becomes 0.
+        ``(n,)`` true lengths; values beyond do not count and become 0.
     """
     x: NDArray[np.float64] = windows.astype(np.float64)
     inside = np.ones((len(x), x.shape[1]), bool)

@@ -29,7 +29,7 @@ META = "batches.meta"
 
 @sources.register("cifar10")
 def cifar10(path: Path) -> Source:
-    """Read CIFAR-10 from the Python archive or its folder: 60 000 pictures.
+    """Read CIFAR-10 from the Python archive or its folder: 60 000 images.
 
     Each client's samples keep the published split; with ``split=random`` train and test
     are pooled, as in the paper. There are no natural clients. A model sees (x / 255 -
@@ -48,10 +48,10 @@ def cifar10(path: Path) -> Source:
     Krizhevsky (2009), Learning multiple layers of features from tiny images.
     """
     files, members = _members(path)
-    pictures, labels = [], []
+    images, labels = [], []
     for name in (*TRAIN, TEST):
         x, y = _batch(path, name, members)
-        pictures.append(x)
+        images.append(x)
         labels.append(y)
     meta = _load(path, META, members)
     classes = meta.get(b"label_names", [])
@@ -65,7 +65,7 @@ def cifar10(path: Path) -> Source:
         table=Table(
             dataset="cifar10",
             columns=[
-                column("image", np.concatenate(pictures), scale=1 / 127.5, shift=-1.0)
+                column("image", np.concatenate(images), scale=1 / 127.5, shift=-1.0)
             ],
             labels=np.concatenate(labels),
             classes=tuple(name.decode() for name in classes),
@@ -108,11 +108,11 @@ def _batch(
         or x.dtype != np.uint8
         or x.shape != (len(y), 3 * 32 * 32)
     ):
-        msg = f"{path}: {name} does not hold pictures of 3 x 32 x 32 with labels"
+        msg = f"{path}: {name} does not hold images of 3 x 32 x 32 with labels"
         raise DataError(msg)
     odd = [row for row, one in enumerate(y) if type(one) is not int]
     if odd:
-        msg = f"{path}: {name} has the label {y[odd[0]]!r} for picture {odd[0]}"
+        msg = f"{path}: {name} has the label {y[odd[0]]!r} for image {odd[0]}"
         raise DataError(msg)
     return x.reshape(-1, 3, 32, 32), np.array(y, np.int64)
 

@@ -11,7 +11,7 @@ from fedapm_mpi.errors import DataError
 
 @sources.register("crisismmd")
 def crisismmd(path: Path, *, client: Literal["event"] | None = None) -> Source:
-    """Read extracted CrisisMMD v2.0: 18 000 tweets, picture and text, 8 classes.
+    """Read extracted CrisisMMD v2.0: 18 000 tweets, image and text, 8 classes.
 
     FedAPM's experiments make 20 clients with ``partitioner=dirichlet``; with
     ``client=event`` each disaster is a client. Unless ``split=random``, each client is

@@ -29,7 +29,7 @@ CLASSES = (
 
 @sources.register("fashion-mnist")
 def fashion_mnist(path: Path) -> Source:
-    """Read the four idx files of Fashion-MNIST, gzipped or not: 70 000 pictures.
+    """Read the four idx files of Fashion-MNIST, gzipped or not: 70 000 images.
 
     Each client's samples keep the published split; ``split=random`` pools both parts.
     There are no natural clients. A model sees values from -1 to 1.
@@ -47,10 +47,10 @@ def fashion_mnist(path: Path) -> Source:
     benchmarking machine learning algorithms, arXiv:1708.07747.
     """
     files: list[Path] = []
-    pictures: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.uint8]] = []
     for part in PARTS:
-        for kind, axes, into in (("images", 3, pictures), ("labels", 1, labels)):
+        for kind, axes, into in (("images", 3, images), ("labels", 1, labels)):
             stem = f"{part}-{kind}-idx{axes}-ubyte"
             if not path.is_dir():
                 msg = f"{path} is not a folder; give the one that holds {stem}.gz"
@@ -59,13 +59,13 @@ def fashion_mnist(path: Path) -> Source:
             file = find(path, names, "the folder of Fashion-MNIST")
             into.append(read_idx(file, axes))
             files.append(file)
-        if len(pictures[-1]) != len(labels[-1]):
+        if len(images[-1]) != len(labels[-1]):
             msg = (
-                f"{path}: {len(pictures[-1])} {part} pictures but {len(labels[-1])} "
+                f"{path}: {len(images[-1])} {part} images but {len(labels[-1])} "
                 "labels; get the four files of one release"
             )
             raise DataError(msg)
-    image = np.concatenate(pictures)[:, None]
+    image = np.concatenate(images)[:, None]
     split = np.repeat(np.arange(2, dtype=np.int8), [len(part) for part in labels])
     return Source(
         table=Table(

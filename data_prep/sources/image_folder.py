@@ -1,4 +1,4 @@
-"""Pictures in a folder for each class, and a table that says whose they are."""
+"""Images in a folder for each class, and a table that says whose they are."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.images import CHANNELS, WIDE, picture, pillow
+from data_prep.images import CHANNELS, WIDE, decode_image, pillow
 from data_prep.sources._client_table import owners_of
-from data_prep.sources._image_folders import SUFFIXES, find_pictures, in_parts
+from data_prep.sources._image_folders import SUFFIXES, find_images, in_parts
 from data_prep.sources.base import Source, sources
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import Column, Table
@@ -18,7 +18,7 @@ from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.text import format_some, truncate
 
 DIM = 4096
-"""If no 16-bit value is above this, a warning says that the pictures are dark."""
+"""If no 16-bit value is above this, a warning says that the images are dark."""
 
 
 @sources.register("image-folder")
@@ -66,7 +66,7 @@ def image_folder(
         msg = f"size must be at least 1, got {size}"
         raise ConfigError(msg)
     pillow()
-    folders = find_pictures(path)
+    folders = find_images(path)
     sound = _sound(path, folders.names, size, colours, skip_broken)
     files = [path / name for name in sound.names]
     labels = np.array([folders.label(name) for name in sound.names], np.int64)
@@ -98,7 +98,7 @@ def _column(
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
         block = np.empty((len(rows), *shape), dtype)
         for target, row in zip(block, rows.tolist(), strict=True):
-            pixels = picture(files[row], size, colours).pixels
+            pixels = decode_image(files[row], size, colours).pixels
             narrow = wide and pixels.dtype == np.uint8
             target[:] = pixels.astype(np.uint16) * WIDE if narrow else pixels
         return block
@@ -125,19 +125,19 @@ def _others(path: Path, depth: int) -> tuple[str, ...]:
         each = format_some([f"{n} {kind}" for kind, n in kinds.most_common()])
         said.append(
             f"{sum(kinds.values())} files in the folders of the classes are not read "
-            f"({each}); pictures end in {', '.join(sorted(SUFFIXES))}"
+            f"({each}); images end in {', '.join(sorted(SUFFIXES))}"
         )
-    pictures = [file.name for file in stray if not file.is_dir()]
-    if pictures:
+    images = [file.name for file in stray if not file.is_dir()]
+    if images:
         said.append(
-            f"{len(pictures)} pictures lie in no folder of a class and are not read "
-            f"(such as {truncate(min(pictures))})"
+            f"{len(images)} images lie in no folder of a class and are not read "
+            f"(such as {truncate(min(images))})"
         )
     return tuple(said)
 
 
 class Sound(NamedTuple):
-    """The pictures that decode, and what was seen of them."""
+    """The images that decode, and what was seen of them."""
 
     names: list[str]
     skipped: tuple[str, ...]
@@ -155,17 +155,17 @@ def _sound(
     colours: Literal["rgb", "grey"],
     skip_broken: bool,
 ) -> Sound:
-    """Decode every picture once; return those that can be, and what they hold."""
+    """Decode every image once; return those that can be, and what they hold."""
     sound, broken, wide, peak = [], [], 0, 0
     remarks: dict[str, list[str]] = {}
     for name in names:
         try:
-            found = picture(path / name, size, colours)
-        except Exception as error:  # A damaged picture raises anything.
+            found = decode_image(path / name, size, colours)
+        except Exception as error:  # A damaged image raises anything.
             if not skip_broken:
                 msg = (
                     f"{path / name} does not decode ({error}); repair or remove it, "
-                    "or leave out all such pictures with skip_broken=true"
+                    "or leave out all such images with skip_broken=true"
                 )
                 raise DataError(msg) from error
             broken.append(name)
@@ -176,15 +176,15 @@ def _sound(
         for remark in found.remarks:
             remarks.setdefault(remark, []).append(name)
     if not sound:
-        msg = f"{path}: none of the {len(names)} pictures decodes"
+        msg = f"{path}: none of the {len(names)} images decodes"
         raise DataError(msg)
     warnings = [
-        f"{len(those)} of {len(sound)} pictures (first {those[0]}) {remark}"
+        f"{len(those)} of {len(sound)} images (first {those[0]}) {remark}"
         for remark, those in remarks.items()
     ]
     if wide and peak < DIM:
         warnings.append(
-            f"no 16-bit picture has a value above {peak} of 65535: a model sees -1 to "
+            f"no 16-bit image has a value above {peak} of 65535: a model sees -1 to "
             f"{peak / 32767.5 - 1:.3f}; multiply the values to use the whole range"
         )
     return Sound(sound, tuple(broken), wide > 0, _notes(wide, sound), tuple(warnings))
@@ -194,5 +194,9 @@ def _notes(wide: int, sound: Sequence[str]) -> tuple[str, ...]:
     if not wide:
         return ()
     narrow = len(sound) - wide
-    note = f"{wide} of {len(sound)} pictures have grey of 16 bits: stored with 16 bits"
+    # Part of the manifest, and so of its hash: this text must not change.
+    note = (
+        f"{wide} of {len(sound)} pictures "  # codespell:ignore pictures
+        "have grey of 16 bits: stored with 16 bits"
+    )
     return (note + (f", the {narrow} of 8 bits times {WIDE}" if narrow else ""),)

@@ -62,7 +62,7 @@ class Recording(NamedTuple):
     activity: int
     subject: str
     file: Path | None
-    """Where it lies, if not in the archive."""
+    """Its path, if it is not in the archive."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Cut:
     """``(n, steps, 8)``."""
 
     digest: bytes = b""
-    """Of all its rows."""
+    """Hash of all its rows."""
 
     wrong: str = ""
     """Description of its fault, to follow its name; empty without one."""
@@ -217,7 +217,7 @@ def _recordings(path: Path) -> list[Recording]:
 def _read(
     path: Path, recordings: list[Recording]
 ) -> Iterator[NDArray[np.float64] | str]:
-    """Yield the rows of each recording, or what is wrong with it."""
+    """Yield the rows of each recording, or its fault."""
     if path.is_file():
         with zipfile.ZipFile(path) as archive:
             for recording in recordings:
@@ -240,7 +240,7 @@ def _read(
 
 
 def _rows(file: IO[bytes]) -> NDArray[np.float64] | str:
-    """Return all rows of a csv without header, or what is wrong with it."""
+    """Return all rows of a csv without header, or its fault."""
     try:
         rows: NDArray[np.float64] = np.loadtxt(file, delimiter=",", ndmin=2)
     except (ValueError, UnicodeDecodeError) as error:
@@ -271,15 +271,15 @@ def _cut(
 
 
 def _end(values: NDArray[np.float64]) -> int:
-    """Return how many rows there are before those at the end that are all zeros."""
+    """Return the number of rows without those at the end that are all zeros."""
     filled = np.flatnonzero(values.any(axis=1))
     return int(filled[-1]) + 1 if filled.size else 0
 
 
 def _without_copies(cuts: Sequence[Cut]) -> list[Cut]:
-    """Mark what is the same as an earlier recording, or as another subject's.
+    """Mark copies of earlier recordings, and of other subjects' recordings.
 
-    Nobody knows whose the latter is, so no copy of it is used.
+    The subject of the latter is unknown, so no copy of it is used.
     """
     same: dict[bytes, list[Recording]] = {}
     for cut in cuts:
@@ -287,11 +287,11 @@ def _without_copies(cuts: Sequence[Cut]) -> list[Cut]:
             same.setdefault(cut.digest, []).append(cut.recording)
     made = []
     for cut in cuts:
-        own = cut.recording
-        copies = same.get(cut.digest, [own])
-        others = [r for r in copies if r.subject != own.subject]
+        recording = cut.recording
+        copies = same.get(cut.digest, [recording])
+        others = [r for r in copies if r.subject != recording.subject]
         other = others[0] if others else copies[0]
-        if other is not own:
+        if other is not recording:
             cut = replace(cut, wrong=f"is the same as {other.name}")
         made.append(cut)
     return made

@@ -104,7 +104,7 @@ def _check(window: int, step: int, test: float) -> None:
 def _windows(
     length: int, window: int, step: int, test: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return where windows of one series start, and whether each is for testing."""
+    """Return the starts of the windows of a series, and whether each is for testing."""
     boundary = length - round(length * test)
     early = np.arange(0, boundary - window + 1, step)
     late = np.arange(boundary, length - window + 1, step)
@@ -144,7 +144,7 @@ def _contents(path: Path) -> tuple[Path, bytes]:
 
 
 def _unpickled(file: Path, raw: bytes, sha256: str) -> dict[str, Any]:
-    """Return the data; pickles can run code, so none but the known one is opened."""
+    """Return the data; pickles can run code, so only the known one is opened."""
     found = hashlib.sha256(raw).hexdigest()
     if found != sha256:
         msg = (
@@ -157,7 +157,7 @@ def _unpickled(file: Path, raw: bytes, sha256: str) -> dict[str, Any]:
 
 
 def fetch(directory: Path, python: str = sys.executable) -> Path:
-    """Get the data with pip into a directory, unless it is there already.
+    """Get the data with pip into a directory, unless it exists.
 
     Parameters
     ----------

@@ -151,7 +151,7 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 
 def write_comparison(path: Path, runs: Sequence[Run]) -> None:
-    """Write every run's figures of every metric as CSV; an empty cell is undefined."""
+    """Write every metric of every run as CSV; an empty cell is undefined."""
     header = ("run", "directory", "algorithm", "rounds", "num_clients", "metric")
     rows: list[list[object]] = []
     for run in runs:

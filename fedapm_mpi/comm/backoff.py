@@ -1,12 +1,12 @@
-"""How long a rank that waits sleeps between two looks at whether it may go on."""
+"""How long a waiting rank sleeps between two polls."""
 
 MAX_POLL_SECONDS = 5e-3
 """Longest sleep, in seconds."""
 
 POLL_FRACTION = 0.02
-"""A nap is at most this share of the time already waited, so it costs no more."""
+"""Longest sleep as a share of the time already waited, which bounds the delay."""
 
 
 def poll_interval(waited: float) -> float:
-    """Return the seconds to sleep after so many seconds of waiting."""
+    """Return the seconds to sleep after `waited` seconds."""
     return min(MAX_POLL_SECONDS, max(50e-6, waited * POLL_FRACTION))

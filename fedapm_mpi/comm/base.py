@@ -73,15 +73,15 @@ class Communicator(Protocol):
         ...
 
     def nodes(self) -> list[int]:
-        """Return of each rank the lowest rank that can share memory with it."""
+        """Return, for each rank, the lowest rank that can share memory with it."""
         ...
 
     def barrier(self) -> None:
-        """Return when every rank has come here."""
+        """Return when every rank has called it."""
         ...
 
     def finalize(self) -> None:
-        """Return when every rank has come here; none calls another method after it."""
+        """Return when every rank has called it; none calls another method after it."""
         ...
 
     def abort(self, exit_code: int) -> NoReturn:
@@ -109,7 +109,7 @@ def gather_client_rows(
 
 
 def chunks(length: int, limit: int) -> list[slice]:
-    """Cut ``range(length)`` into slices of at most `limit` elements."""
+    """Divide ``range(length)`` into slices of at most `limit` elements."""
     return [slice(start, start + limit) for start in range(0, length, limit)]
 
 

@@ -33,10 +33,10 @@ def report_interrupt(hint: str = "") -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """End the process with a sentence where an interrupt reaches nobody.
+    """End the process with a sentence where an interrupt would be lost.
 
     Python prints a traceback of a `KeyboardInterrupt` in a destructor or a callback,
-    and then goes on as if there had been none. Once the command is over, the process
+    and then continues as if there had been none. Once the command is over, the process
     is on its way out, and a SIGINT is too late to matter.
     """
     before = sys.unraisablehook

@@ -149,7 +149,7 @@ class MPICommunicator:
 
     def _wait_polling(self, request: MPI.Request) -> None:
         # A blocking collective spins: the idle server would take a core from a
-        # training rank, and Python's signal handlers would not run. So test and nap.
+        # training rank, and Python's signal handlers would not run. So poll, and sleep.
         start = time.monotonic()
         while not request.Test():
             waited = time.monotonic() - start
@@ -159,7 +159,7 @@ class MPICommunicator:
 
     def _leave_if_orphaned(self) -> None:
         # Not every launcher takes its ranks along when it is killed: they would wait
-        # for each other for ever.
+        # for each other forever.
         if os.getppid() != self._parent:
             who = f"rank {self.rank} of {self.size}"
             sys.stderr.write(f"fedapm: error: {who}: the launcher is gone; leaving\n")
@@ -168,9 +168,10 @@ class MPICommunicator:
 
 
 def start() -> None:
-    """Start MPI, where importing this module was told not to.
+    """Start MPI, if importing this module did not.
 
-    It is by ``MPI4PY_RC_INITIALIZE=0``, so that `library` can be asked first.
+    ``MPI4PY_RC_INITIALIZE=0`` prevents it on import, so that `library` can be called
+    first.
     """
     if not MPI.Is_initialized():
         MPI.Init_thread(MPI.THREAD_MULTIPLE)

@@ -1,4 +1,4 @@
-"""The life and death of a job: open the communicator, and end every rank as one."""
+"""Start-up and collective shutdown of the ranks."""
 
 import os
 import sys
@@ -21,13 +21,13 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 ABORT_PATIENCE = 5.0
-"""Seconds that ranks which cannot see each other give rank 0 to say so."""
+"""Seconds that ranks which cannot see each other give rank 0 to print that."""
 
 YIELD_SECONDS = 1.0
-"""Seconds that an interrupted rank gives rank 0 to speak and to end the job."""
+"""Seconds that an interrupted rank gives rank 0 to report it and end the job."""
 
 STAGGER_SECONDS = 1.0
-"""Seconds by which each rank tells an error later than the one before it."""
+"""Seconds by which each rank prints an error later than the rank before it."""
 
 LAST_RANK_DELAY = 2.0
 """Seconds by which the server leaves after the others."""
@@ -63,10 +63,10 @@ def on_ranks(
 ) -> int:
     """Run `body` on every rank and return its exit code.
 
-    An error that all ranks raise together is told once, by rank 0, and all leave in
-    peace. Any other is told by the failing rank and ends the whole job at once: without
-    that, the others would wait in a collective until the job's time is up. Where
-    several ranks fail alike, the lowest of them is the one that tells it.
+    An error that all ranks raise together is printed once, by rank 0, and all ranks
+    shut down without an abort. Any other is printed by the failing rank and ends the
+    whole job at once: the others would wait in a collective until the job's time is up.
+    If several ranks fail, the lowest of them prints its error.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def on_ranks(
         What to run.
     alone
         What each process does where they cannot see each other; by default rank 0
-        tells the error, and the others give it time for that.
+        prints the error, and the others give it time for that.
     """
     try:
         comm = open_communicator()
@@ -93,18 +93,18 @@ def on_ranks(
         _abort(comm, error)
     except KeyboardInterrupt as error:
         return _interrupted(comm, str(error))
-    except BaseException as error:  # SystemExit too: others would wait for ever
+    except BaseException as error:  # SystemExit too: others would wait forever
         if (
             comm.size == 1
             and isinstance(error, SystemExit)
             and not blamed_plugin(error)
         ):
             raise
-        told = to_fedapm_error(error)
+        found = to_fedapm_error(error)
         if comm.size == 1:
-            print_error(told)
-            return told.exit_code
-        _abort(comm, told)
+            print_error(found)
+            return found.exit_code
+        _abort(comm, found)
 
 
 def call_on_ranks(body: Callable[[Communicator], T]) -> T:
@@ -145,8 +145,8 @@ def call_on_ranks(body: Callable[[Communicator], T]) -> T:
 
 
 def _abort(comm: Communicator, error: FedAPMError) -> NoReturn:
-    """Tell an error that only some ranks have, and end the whole job."""
-    # Those that fail alike come here together: the lowest speaks, and ends the others.
+    """Print an error that only some ranks have, and end the whole job."""
+    # Ranks that fail alike come here together: the lowest prints, and ends the others.
     time.sleep(min(STAGGER_SECONDS * comm.rank, ABORT_PATIENCE))
     print_error(error, f"rank {comm.rank} of {comm.size}: ")
     comm.abort(error.exit_code)
@@ -172,7 +172,7 @@ def _leave(comm: Communicator, exit_code: int) -> int:
     if exit_code == 0 or comm.size == 1:
         return exit_code
     if "SLURM_STEP_ID" not in os.environ:
-        comm.barrier()  # none leaves with an error before it has been told
+        comm.barrier()  # none leaves with an error before it has been printed
         return exit_code
     sys.stdout.flush()
     comm.finalize()
@@ -183,10 +183,10 @@ def _leave(comm: Communicator, exit_code: int) -> int:
 
 
 def run_on_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
-    """Return on every rank what rank 0 makes of the command line; a collective call.
+    """Return on every rank what `read` returns on rank 0; a collective call.
 
-    An exit code, where `read` gives one or argparse leaves after help or a usage error
-    that it told of itself.
+    An exit code, where `read` returns one, or where argparse exits after it printed
+    help or a usage error.
     """
     found: T | int | None = None
     error: FedAPMError | None = None
@@ -198,9 +198,7 @@ def run_on_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
         except SystemExit as leaving:
             found = int(leaving.code or 0)
     comm.raise_collectively(error)
-    boxed: Any = comm.bcast_object(
-        (found,)
-    )  # so that there is something to share anywhere
+    boxed: Any = comm.bcast_object((found,))  # `None` cannot be broadcast
     shared: T | int = boxed[0]
     return shared
 
@@ -208,7 +206,7 @@ def run_on_server(comm: Communicator, read: Callable[[], T | int]) -> T | int:
 def _print_error_once(error: FedAPMError) -> None:
     if launched_rank() == 0:
         print_error(error)
-    else:  # srun --kill-on-bad-exit would kill rank 0 before it has spoken
+    else:  # srun --kill-on-bad-exit would kill rank 0 before it has printed
         time.sleep(ABORT_PATIENCE)
 
 

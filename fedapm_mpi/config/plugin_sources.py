@@ -1,9 +1,9 @@
-"""The source code of user plug-ins, as part of a run's identity.
+"""Hash the source of users' plug-ins, which is part of a run's identity.
 
-A run that continues with other code is another run. So checkpoints and
-``provenance.json`` have a SHA-256 of each source file of a user plug-in, and of the
-modules that it imports, except for those of Python and of installed packages. Data that
-such code reads by itself are not covered.
+A run that continues with other code than it began with is another run. So checkpoints
+and ``provenance.json`` keep a SHA-256 of each file that defines a user's plug-in, and
+of the modules it imports that are the user's too: neither Python's nor an installed
+package's. Data that such code reads are not covered.
 """
 
 import ast
@@ -28,7 +28,7 @@ from fedapm_mpi.plugins.names import is_user_plugin, names_file, rename_plugins
 from fedapm_mpi.utils.atomic_io import file_sha256
 
 KEY = "own_parts"
-"""Where identities and ``provenance.json`` keep the hashes."""
+"""Key of the hashes in identities and ``provenance.json``."""
 
 TRANSFORM = re.compile(r"update_transforms\[([0-9]+)\]")
 """The place of an update transform in a configuration."""
@@ -39,17 +39,16 @@ FLAG = "--accept-changed-parts"
 def user_plugins(
     config: Mapping[str, Any], *, deep: bool = True, loggers: bool = True
 ) -> dict[str, Any]:
-    """Return the user plug-ins of a plain configuration, by their places in it.
+    """Return the users' plug-ins in a plain configuration, with their options, by key.
 
-    Each with its options. The configuration may be invalid.
+    Anything is accepted, also what is no valid configuration.
 
     Parameters
     ----------
     config
         The configuration.
     deep
-        Whether to include plug-ins that are an option of another, such as lora's
-        ``base``.
+        Whether to include plug-ins in the options of others, such as lora's ``base``.
     loggers
         Whether to include loggers, which change no result.
     """
@@ -67,7 +66,7 @@ def user_plugins(
                 if isinstance(option, Mapping):
                     look(f"{key}.{inner}", option)
 
-    # Old keys as well: a saved configuration is checked before its keys are renamed.
+    # Under old keys as well: a saved configuration is searched before it is read.
     for key in (*PLUGIN_KINDS, *OLD_PLUGIN_KINDS):
         look(key, config.get(key))
     groups = config.get("groups")
@@ -85,15 +84,15 @@ def user_plugins(
 
 
 def user_plugin_names(config: Mapping[str, Any], *, loggers: bool = True) -> list[str]:
-    """Return the names of the user plug-ins of a plain configuration."""
+    """Return the names of the users' plug-ins in a plain configuration."""
     parts = user_plugins(config, loggers=loggers).values()
     return sorted({p["name"] if isinstance(p, Mapping) else p for p in parts})
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plain configuration in which files of user plug-ins have no folder.
+    """Return a plain configuration in which files of plug-ins have no folder.
 
-    So a run may continue after its files were moved; their hashes are compared.
+    So a run can continue after its files were moved; their hashes are compared.
     """
 
     def named(part: Any) -> Any:
@@ -120,10 +119,10 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 def with_defaults(
     values: Mapping[str, Any], config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return values in which user plug-ins have the defaults of missing options.
+    """Return a saved configuration in which users' plug-ins have all their options.
 
-    The defaults come from the code that `config` names: that which `values` names may
-    not be trustworthy.
+    Missing options get the defaults of the code that `config` names under the same
+    key, since `values` may name foreign code.
     """
     from fedapm_mpi.aggregators.transforms import transforms
     from fedapm_mpi.config.loader import REGISTRIES, check_plugin
@@ -157,7 +156,7 @@ def _without_folder(name: str) -> str:
 
 
 def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the names of plug-ins, and of plug-ins that are options of them."""
+    """Return the names of users' plug-ins in some configurations, at any depth."""
     found: list[str] = []
 
     def note(name: str) -> str:
@@ -170,13 +169,13 @@ def names_in(parts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def without_folder(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plug-in in whose names files have no folder; see `portable`."""
+    """Return a plug-in's configuration with names without folders; see `portable`."""
     changed: dict[str, Any] = rename_plugins(part, _without_folder)
     return changed
 
 
 def hashes(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of every source file of a configuration's user plug-ins.
+    """Return the SHA-256 of every source file of a configuration's plug-ins.
 
     Those of loggers are left out: a run may be resumed with others.
     """
@@ -184,9 +183,9 @@ def hashes(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def hashes_of(names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of every source file of user plug-ins, by a short name.
+    """Return the SHA-256 of every source file of users' plug-ins, by a short name.
 
-    The plug-ins must have been imported. Code without a file is named by its version.
+    The plug-ins must have been imported. Code without a file has Python's version.
     """
     files: dict[str, str] = {}
     found: dict[str, str] = {}
@@ -209,33 +208,31 @@ def hashes_of(names: Iterable[str]) -> dict[str, str]:
 def changed(then: Mapping[str, str] | None, now: Mapping[str, str]) -> list[str]:
     """Return a sentence for each source file that has changed.
 
-    Runs of versions that recorded no sources count as unchanged.
+    `then` is `None` for runs of versions that kept no hashes: no change is known.
     """
-    found = []
+    sentences = []
     for key in sorted({*then, *now}) if then is not None else ():
         assert then is not None
         if then.get(key) == now.get(key):
             continue
         if key not in now:
-            found.append(
-                f"{key} was part of its custom code when it started and is gone"
+            sentences.append(
+                f"{key} belonged to its plug-ins when it started and is gone"
             )
         elif key not in then:
-            found.append(
-                f"{key} is part of its custom code now and was not when it started"
-            )
+            sentences.append(f"{key} belongs to its plug-ins now and did not")
         else:
-            found.append(
+            sentences.append(
                 f"{key} changed since the run started (SHA-256 {then[key][:12]}, now "
                 f"{now[key][:12]})"
             )
-    return found
+    return sentences
 
 
-def refusal(directory: Path, changes: Iterable[str]) -> ConfigError:
-    """Return the error to raise if user plug-ins have changed."""
+def refusal(directory: Path, sentences: Iterable[str]) -> ConfigError:
+    """Return the error to raise where the source of plug-ins has changed."""
     return ConfigError(
-        f"{directory} cannot continue: {'; '.join(changes)}. Restore the old code, "
+        f"{directory} cannot continue: {'; '.join(sentences)}. Restore the old code, "
         f"start a new run, or continue with the new code by {FLAG}"
     )
 
@@ -243,9 +240,9 @@ def refusal(directory: Path, changes: Iterable[str]) -> ConfigError:
 def record(
     directory: Path, now: Mapping[str, str] | None, accepted: list[str]
 ) -> dict[str, Any]:
-    """Return the entries of ``provenance.json`` on user plug-ins and accepted changes.
+    """Return the hashes for ``provenance.json``, and all changes accepted so far.
 
-    There are none if a run has no user plug-ins.
+    It is empty for a run without users' plug-ins.
     """
     before: Any = []
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
@@ -268,7 +265,7 @@ def _root(module: ModuleType, file: str) -> str:
 
 
 def _reached(file: str, root: str) -> list[str]:
-    """Return a file and the user's own files that it imports, directly or not."""
+    """Return a file and the user's files that it imports, directly or indirectly."""
     first = os.path.realpath(file)
     found, ahead = {first}, [first]
     while ahead:
@@ -282,7 +279,7 @@ def _reached(file: str, root: str) -> list[str]:
 
 
 def _imports(file: str) -> Iterator[tuple[str, int]]:
-    """Yield what a source imports anywhere in it, with the level of relative names."""
+    """Yield all names that a source file imports, with the level of relative ones."""
     try:
         tree = ast.parse(Path(file).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
@@ -300,13 +297,13 @@ def _imports(file: str) -> Iterator[tuple[str, int]]:
 def _files_of(name: str, level: int, here: str, root: str) -> Iterator[str]:
     """Yield the user's own files that importing a name executes."""
     steps = name.split(".") if name else []
-    own_folder = Path(here).parent
+    folder = Path(here).parent
     if level:
-        bases = [own_folder.joinpath(*[".."] * (level - 1))]
+        bases = [folder.joinpath(*[".."] * (level - 1))]
         if not steps:
             yield from _existing(bases[0] / "__init__.py")
     else:
-        bases = [own_folder, Path(root), Path.cwd()]
+        bases = [folder, Path(root), Path.cwd()]
     for end in range(1, len(steps) + 1):
         module = None if level else sys.modules.get(".".join(steps[:end]))
         file = getattr(module, "__file__", None)
@@ -329,7 +326,7 @@ def _existing(path: Path) -> Iterator[str]:
 
 
 def _short(path: str, root: str) -> str:
-    """Return a name of a file that does not depend on where its folder lies."""
+    """Return a name of a file that does not depend on the place of its folder."""
     for base in (root, os.path.realpath(Path.cwd())):
         if Path(path).is_relative_to(base):
             return str(Path(path).relative_to(base))

@@ -1,9 +1,9 @@
-"""Files whose every block has a checksum that is compared whenever it is read.
+"""Files with a checksum for every block, compared whenever a block is read.
 
 A file of ``n`` blocks of `BLOCK_BYTES` bytes (the last may be shorter) is followed by a
 table of their CRC-32, 4 bytes each, in little-endian order. The table has a SHA-256,
-which is kept elsewhere. Whatever reads the file through `CheckedFile`, HDF5 for one, is
-given no byte that has changed: not of the samples, nor of what says where they lie.
+which is kept elsewhere. A reader that uses `CheckedFile`, such as HDF5, never gets a
+byte that has changed, neither of the samples nor of HDF5's own metadata.
 """
 
 import io
@@ -18,25 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 8192
-"""Bytes that have one checksum. Small, so that little more is read of a file than a
-client has in it; the table is 1/2048 of the file."""
+"""Bytes that have one checksum. Small, so that reading a client reads little else; the
+table is 1/2048 of the file."""
 
-CHECKSUM_DTYPE = 4
+CHECKSUM_BYTES = 4
 """Bytes of a checksum."""
 
 
 class ChangedError(OSError):
-    """A part of a file that does not have its checksum."""
+    """Part of a file differs from its checksum."""
 
 
 class FileChecksums(NamedTuple):
-    """What must be kept of a file that has got its table."""
+    """What the manifest keeps of a file with a table."""
 
     bytes: int
-    """Its size, with the table."""
+    """Size of the file, with the table."""
 
     sha256: str
-    """Of all of it."""
+    """SHA-256 of the file, with the table."""
 
     sums: str
     """SHA-256 of the table."""
@@ -46,10 +46,10 @@ def append_sums(path: Path, block: int = BLOCK_BYTES) -> FileChecksums:
     """Write the table of a file's checksums to its end."""
     whole, sums, size = sha256(), [], 0
     with path.open("r+b") as file:
-        while piece := memoryview(file.read(128 * block)):
-            whole.update(piece)
-            sums += [crc32(piece[i : i + block]) for i in range(0, len(piece), block)]
-            size += len(piece)
+        while chunk := memoryview(file.read(128 * block)):
+            whole.update(chunk)
+            sums += [crc32(chunk[i : i + block]) for i in range(0, len(chunk), block)]
+            size += len(chunk)
         table = np.array(sums, "<u4").tobytes()
         file.write(table)
     whole.update(table)
@@ -59,7 +59,7 @@ def append_sums(path: Path, block: int = BLOCK_BYTES) -> FileChecksums:
 
 
 class CheckedFile(io.RawIOBase):
-    """A file opened for reading; with a table, what is read is compared with it.
+    """A file opened for reading; every block is compared with the table, if any.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ class CheckedFile(io.RawIOBase):
             raise
 
     def _read_table(self, sums: str) -> None:
-        number = -(-self.size // (self._block + CHECKSUM_DTYPE))
-        table = bytearray(number * CHECKSUM_DTYPE)
+        number = -(-self.size // (self._block + CHECKSUM_BYTES))
+        table = bytearray(number * CHECKSUM_BYTES)
         self.size -= len(table)
         if self.size > 0:
             self._fill([memoryview(table)], self.size)
@@ -102,12 +102,12 @@ class CheckedFile(io.RawIOBase):
         self._sums = np.frombuffer(table, "<u4")
 
     def read_at(self, view: memoryview, start: int) -> None:
-        """Fill `view`, of bytes, with what begins at `start`.
+        """Fill a view of bytes from position `start` on.
 
         Raises
         ------
         ChangedError
-            If it does not have its checksum.
+            If a block differs from its checksum.
         OSError
             If the file ends before.
         """
@@ -137,7 +137,7 @@ class CheckedFile(io.RawIOBase):
     def _found(
         self, head: bytearray, view: memoryview, tail: bytearray
     ) -> Iterator[int]:
-        """Yield the checksums of the blocks that three pieces make together."""
+        """Yield the checksums of the blocks in three adjacent chunks."""
         size, at = self._block, 0
         if head:
             at = min(size - len(head), len(view))
@@ -153,7 +153,7 @@ class CheckedFile(io.RawIOBase):
             yield crc32(tail, crc32(view[len(view) - rest :]))
 
     def _fill(self, views: Sequence[memoryview], start: int) -> None:
-        """Read adjacent pieces, however little comes at a time."""
+        """Read adjacent chunks; the system may return fewer bytes than asked for."""
         left = [view for view in views if len(view)]
         while left:
             done = os.preadv(self._descriptor, left, start)
@@ -167,7 +167,7 @@ class CheckedFile(io.RawIOBase):
             if left:
                 left[0] = left[0][done:]
 
-    # What HDF5 needs of a file that is read through Python.
+    # The interface that HDF5 needs to read a file through Python.
 
     def readable(self) -> bool:
         """Return True."""
@@ -178,17 +178,17 @@ class CheckedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set where `readinto` begins."""
+        """Set the position of `readinto`."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
         self._at = base + offset
         return self._at
 
     def tell(self) -> int:
-        """Return where `readinto` begins."""
+        """Return the position of `readinto`."""
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as the file goes; see `read_at`."""
+        """Fill a buffer up to the end of the file; see `read_at`."""
         view = memoryview(buffer).cast("B")
         there = min(len(view), max(0, self.size - self._at))
         if there:

@@ -1,10 +1,10 @@
 """One HDF5 file of a data set; the only module that imports h5py.
 
-A shard holds, for each split, ``<split>/inputs/<name>`` with the samples of a client
-contiguous, ``<split>/length/<name>`` where an input is ragged, ``<split>/label``,
-``<split>/row`` (which sample of the source each is), and ``<split>/offset`` (clients in
-the shard + 1): where in these each client begins. After what HDF5 knows of the file
-follow the checksums of its blocks; see `blocksums`.
+A shard has for each split ``<split>/inputs/<name>``, in which the samples of a client
+are contiguous, ``<split>/length/<name>`` for a ragged input, ``<split>/label``,
+``<split>/row`` (the samples' numbers in the source), and ``<split>/offset`` (clients in
+the shard + 1), the first sample of each client. The checksums of the file's blocks
+follow HDF5's part of the file; see `data.block_checksums`.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ from fedapm_mpi.utils.alignment import aligned_empty
 Compression = Literal["gzip", "lzf", "zstd", "blosc"]
 
 CHUNK_BYTES = 2**17
-"""Of the samples that are compressed together, about."""
+"""Approximate bytes of the samples that are compressed together."""
 
-# What HDF5 raises for a damaged file depends on where it notices.
+# Which error HDF5 raises for a damaged file depends on where it notices the damage.
 _ERRORS = (
     OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError,
     AttributeError, MemoryError,
@@ -52,7 +52,7 @@ class ClientArrays(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """What a file has of a split, open for reading."""
+    """The arrays of a split in an open file."""
 
     inputs: dict[str, "_Column"]
     lengths: dict[str, "_Column"]
@@ -60,9 +60,9 @@ class _Columns(NamedTuple):
 
 
 class _Column:
-    """One array of a file, of which rows are read into arrays that torch can use.
+    """One array of a file; rows are read into arrays that torch can use.
 
-    Where it lies in one piece, they are read past HDF5, in a tenth of the time.
+    A contiguous array is read without HDF5, in a tenth of the time.
     """
 
     def __init__(self, dataset: h5py.Dataset, file: CheckedFile) -> None:
@@ -107,8 +107,8 @@ class OpenShard:
             except BaseException:
                 self._bytes.close()
                 raise
-            # At the latest when Python ends: HDF5 closes what is left after that, and
-            # would call the reader of blocks in an interpreter that is gone.
+            # At the latest when Python ends: HDF5 closes open files after that, and
+            # would call the reader of blocks in an interpreter that has ended.
             self._close = weakref.finalize(self, _close, self._file, self._bytes)
             try:
                 self._found = shardlayout.arrays(
@@ -125,8 +125,8 @@ class OpenShard:
         Raises
         ------
         DataError
-            If they are not what was written or, unless told not to `validate`, a label
-            or a length is out of range.
+            If they differ from what was written or, with `validate`, a label or a
+            length is out of range.
         """
         rows = self._rows(client, split)
         with readable(self._path, self._of(client, split)):
@@ -147,7 +147,7 @@ class OpenShard:
         return arrays
 
     def rows(self, client: int, split: str) -> NDArray[np.int64] | None:
-        """Return which samples of the source a client has; `None` in old shards."""
+        """Return the source's numbers of a client's samples; `None` in old shards."""
         found = self._found[split].get("row")
         if found is None:
             return None
@@ -164,7 +164,7 @@ class OpenShard:
         return f"{split} samples of client {client} ({name})"
 
     def _opened(self, split: str) -> "_Columns":
-        """Return a split's columns; finding them takes longer than reading a client."""
+        """Return a split's columns, kept open: opening takes longer than reading."""
         if split not in self._columns:
             found = self._found[split]
             inputs = self._manifest.inputs
@@ -190,7 +190,7 @@ def _close(file: Any, blocks_of_file: CheckedFile) -> None:
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.int64]:
-    # Aligned too, or torch would need one more copy.
+    # Aligned, so that torch needs no further copy.
     found = aligned_empty(values.shape, np.int64)
     found[:] = values
     return found
@@ -198,14 +198,14 @@ def _wide(values: NDArray[Any]) -> NDArray[np.int64]:
 
 @contextlib.contextmanager
 def readable(path: Path, what: str = "") -> Iterator[None]:
-    """Turn whatever reading a damaged file raises into a `DataError`.
+    """Raise a `DataError` for any error that reading a damaged file raises.
 
     Parameters
     ----------
     path
         The file.
     what
-        What of it is read.
+        Name of what is read, for messages.
     """
     try:
         yield
@@ -227,7 +227,7 @@ def readable(path: Path, what: str = "") -> Iterator[None]:
 
 @contextlib.contextmanager
 def open_with_locks(path: Path) -> Iterator[OSError | None]:
-    """Hold a file open for reading as most programs do; yield what is in the way."""
+    """Open a file for reading with locks, as most programs do; yield any error."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -238,7 +238,7 @@ def open_with_locks(path: Path) -> Iterator[OSError | None]:
 
 
 def write_empty(path: Path) -> None:
-    """Write a file that holds nothing, as most programs do, with locks."""
+    """Write an empty file with locks, as most programs do."""
     h5py.File(path, "w").close()
 
 
@@ -251,7 +251,7 @@ def write_shard(
 ) -> None:
     """Write the HDF5 file of the clients ``clients[0]`` to ``clients[1] - 1``."""
     filters = _filters(compression)
-    # "x" follows no link that is there already. No file system need know locks.
+    # "x" follows no existing link. Without locks every file system will do.
     path.unlink(missing_ok=True)
     with h5py.File(path, "x", locking=False) as file:
         file.attrs["schema_version"] = SCHEMA_VERSION
@@ -316,7 +316,7 @@ def _filters(compression: Compression | None) -> dict[str, Any]:
 def _chunked(
     spec: InputSpec, rows: int, filters: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """Return how an input is laid out: in one piece, or in chunks of whole samples."""
+    """Return the layout of an input: contiguous, or in chunks of whole samples."""
     if not filters or not rows:
         return {}
     size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
@@ -324,12 +324,12 @@ def _chunked(
 
 
 def _load_filters(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Make the filters known with which a shard was written, if HDF5 lacks them.
+    """Load the filters with which a shard was written, if HDF5 lacks them.
 
     Raises
     ------
     DataError
-        If the library that brings them is not installed.
+        If the library that provides them is not installed.
     """
     used = {
         number
@@ -351,7 +351,7 @@ def _load_filters(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _store(group: Any, name: str, values: NDArray[Any]) -> None:
-    # Without times, so that equal contents are equal files.
+    # Without times, so that equal contents give equal files.
     group.create_dataset(name, data=values, track_times=False)
 
 

@@ -1,9 +1,9 @@
-"""What the objects of an HDF5 file may be, before anything of them is read.
+"""Check the objects of an HDF5 file before their contents are read.
 
-A shard is one file that holds all of its samples. HDF5 knows links to other files,
-data sets whose numbers lie in other files or are put together from several, types that
-refer to objects elsewhere, and filters that are loaded from a library. None of these is
-followed: from a file that somebody sent, any other file of the reader could be read.
+A shard is one file with all of its samples. HDF5 has links to other files, data sets
+whose values are in other files or are composed of several, types that refer to other
+objects, and filters that are loaded from a library. None of these is followed: a
+foreign file could otherwise read any other file of its reader.
 """
 
 import math
@@ -15,34 +15,34 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import SCHEMA_VERSION, Manifest, ShardFile
 
-# As in HDF5's headers; these numbers are part of its file format.
+# From HDF5's headers; these numbers are part of its file format.
 _HARD_LINK = 0
 _CONTIGUOUS, _CHUNKED = 1, 2
 _FILTERS = frozenset({1, 2, 3, 32000, 32001, 32015})
 """deflate, shuffle, fletcher32, lzf, blosc, zstd."""
 
 MAX_EXPANSION = 40_000
-"""Bytes of samples for each byte of a compressed file, at most. Zeros come to 1000 with
-gzip, and to 32 768 with zstd at its best."""
+"""Largest ratio of the bytes of samples to those of a compressed file. Zeros reach 1000
+with gzip, and 32 768 with zstd at its best."""
 
 SameType = Callable[[Any, "np.dtype[Any]"], bool]
-"""Whether a data set has the HDF5 type of a NumPy type, without any conversion."""
+"""Returns whether an array has exactly the HDF5 type of a NumPy type."""
 
 
 def arrays(
     file: Any, manifest: Manifest, shard: ShardFile, size: int, same_type: SameType
 ) -> dict[str, dict[str, Any]]:
-    """Check an open shard of `size` bytes against the manifest; return what it has.
+    """Check an open shard of `size` bytes against the manifest; return its arrays.
 
     Raises
     ------
     ValueError
-        If it is not what the manifest says, or not all of it is in this file.
+        If it contradicts the manifest, or part of it is in another file.
 
     Returns
     -------
     dict
-        By split, the arrays by their path in it; of ``offset`` the values.
+        For each split the arrays by path; for ``offset`` its values.
     """
     first, stop = shard.clients
     version, clients = (
@@ -82,7 +82,7 @@ def arrays(
 
 
 def _attribute(file: Any, name: str) -> list[int]:
-    """Return the few integers of an attribute."""
+    """Return the integers of an attribute, one or two."""
     found = file.attrs.get_id(name)
     if found.dtype.kind not in "iu" or np.prod(found.shape) > 2:
         msg = f"its attribute {name} is {found.dtype} {found.shape}"
@@ -91,7 +91,7 @@ def _attribute(file: Any, name: str) -> list[int]:
 
 
 class _Arrays(Protocol):
-    """Samples of a client as they lie in a shard."""
+    """The samples of a client as stored in a shard."""
 
     @property
     def lengths(self) -> dict[str, NDArray[np.int64]]: ...
@@ -100,7 +100,7 @@ class _Arrays(Protocol):
 
 
 def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
-    """Yield the first label that is no class and impossible lengths, in words."""
+    """Yield sentences on the first label and the first lengths out of range."""
     limits = [("label", samples.labels, len(manifest.classes) - 1)]
     limits += [
         (f"length of {s.name!r}", samples.lengths[s.name], s.shape[0])
@@ -114,7 +114,7 @@ def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
 
 
 def child(group: Any, path: str) -> Any:
-    """Return what lies under a path of hard links, one name after the other.
+    """Return the object under a path of hard links.
 
     Raises
     ------
@@ -149,12 +149,12 @@ def dataset(
     size: int,
     same_type: SameType,
 ) -> Any:
-    """Return an array of a file, all of which lies in this file of `size` bytes.
+    """Return an array that is wholly in this file of `size` bytes.
 
     Raises
     ------
     ValueError
-        If it is of another shape or type, or its numbers are not all in the file.
+        If it has another shape or type, or part of it is not in the file.
     """
     found = child(group, path)
     if not hasattr(found, "dtype"):

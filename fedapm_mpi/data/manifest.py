@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest_checks import SPLITS, manifest_errors
 from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.utils import strict_json as strictjson
+from fedapm_mpi.utils import strict_json
 from fedapm_mpi.utils.text import format_value
 
 __all__ = [
@@ -221,7 +221,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "client_names": list(manifest.client_names),
         **({"lacking": manifest.lacking} if manifest.lacking else {}),
     }
-    return strictjson.encode(tree)
+    return strict_json.encode(tree)
 
 
 def _file(file: ShardFile) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def read_manifest(directory: str | Path) -> Manifest:
     path = Path(directory) / MANIFEST
     raw = _raw(path)
     try:
-        tree, sealed = strictjson.decode(raw)
+        tree, sealed = strict_json.decode(raw)
         version = tree.get("schema_version")
         if type(version) is not int or version != SCHEMA_VERSION:
             msg = (
@@ -293,7 +293,7 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
     if unknown:
         msg = f"it has a key {format_value(unknown[0])}, which is unknown"
         raise ValueError(msg)
-    splits = [strictjson.text(name, "a split") for name in _list(tree, "splits")]
+    splits = [strict_json.text(name, "a split") for name in _list(tree, "splits")]
     if len(set(splits)) < len(splits):
         msg = f"splits repeat ({format_value(', '.join(splits))})"
         raise ValueError(msg)
@@ -305,13 +305,13 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
     if type(seed) is not int:
         msg = f"seed is {format_value(seed)}, not an integer"
         raise ValueError(msg)
-    lacking = strictjson.mapping(tree.get("lacking", {}), "lacking")
+    lacking = strict_json.mapping(tree.get("lacking", {}), "lacking")
     return Manifest(
         directory=directory,
-        dataset=strictjson.text(tree["dataset"], "dataset"),
+        dataset=strict_json.text(tree["dataset"], "dataset"),
         inputs=tuple(_input(spec) for spec in _list(tree, "inputs")),
         classes=_texts(tree, "classes"),
-        num_clients=strictjson.whole(tree["num_clients"], "num_clients"),
+        num_clients=strict_json.integer(tree["num_clients"], "num_clients"),
         counts=by_split["counts"],
         client_names=_texts(tree, "client_names"),
         files=tuple(_shard(file) for file in _list(tree, "files")),
@@ -321,91 +321,91 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
         label_counts=by_split["label_counts"],
         preparation=_written(tree, "preparation"),
         lacking={
-            name: tuple(strictjson.integers(clients, "lacking").tolist())
+            name: tuple(strict_json.integers(clients, "lacking").tolist())
             for name, clients in lacking.items()
         },
     )
 
 
 def _list(tree: dict[str, Any], key: str) -> list[Any]:
-    return strictjson.list_of(tree[key], key)
+    return strict_json.list_of(tree[key], key)
 
 
 def _texts(tree: dict[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(strictjson.text(name, f"one of {key}") for name in _list(tree, key))
+    return tuple(strict_json.text(name, f"one of {key}") for name in _list(tree, key))
 
 
 def _by_split(
     tree: dict[str, Any], key: str, splits: list[str], levels: int
 ) -> dict[str, NDArray[np.int64]]:
-    given = strictjson.mapping(tree[key], key)
+    given = strict_json.mapping(tree[key], key)
     if len(given) > len(splits):
         msg = f"{key} has other splits than {', '.join(splits)}"
         raise ValueError(msg)
     return {
-        split: strictjson.integers(given[split], f"{key} of {split}", levels)
+        split: strict_json.integers(given[split], f"{key} of {split}", levels)
         for split in splits
     }
 
 
 def _written(tree: dict[str, Any], key: str) -> dict[str, Any]:
     """Return what a data set was made with, which is kept for people to read."""
-    found = strictjson.mapping(tree[key], key)
-    strictjson.check_plain(found)
-    for part in strictjson.list_of(found.get("shift", []), f"shift of {key}"):
-        strictjson.text(strictjson.mapping(part, "a shift").get("name"), "its name")
-    for name in strictjson.list_of(found.get("skipped", []), f"skipped of {key}"):
-        strictjson.text(name, f"one of skipped of {key}")
-    strictjson.text(found.get("name", ""), f"name of {key}")
+    found = strict_json.mapping(tree[key], key)
+    strict_json.check_plain(found)
+    for part in strict_json.list_of(found.get("shift", []), f"shift of {key}"):
+        strict_json.text(strict_json.mapping(part, "a shift").get("name"), "its name")
+    for name in strict_json.list_of(found.get("skipped", []), f"skipped of {key}"):
+        strict_json.text(name, f"one of skipped of {key}")
+    strict_json.text(found.get("name", ""), f"name of {key}")
     return found
 
 
 def _input(spec: Any) -> InputSpec:
     known = {"name", "shape", "dtype", "ragged", "scale", "shift"}
-    spec = strictjson.mapping(spec, "an input")
+    spec = strict_json.mapping(spec, "an input")
     if spec.keys() != known:
         odd = sorted(spec.keys() ^ known)[0]
         msg = f"an input has or lacks the key {format_value(odd)}"
         raise ValueError(msg)
-    name = strictjson.text(spec["name"], "the name of an input")
+    name = strict_json.text(spec["name"], "the name of an input")
     where = f"of input {format_value(name)}"
     if type(spec["ragged"]) is not bool:
         msg = f"ragged {where} is {format_value(spec['ragged'])}"
         raise ValueError(msg)
-    shape = strictjson.integers(spec["shape"], f"shape {where}")
+    shape = strict_json.integers(spec["shape"], f"shape {where}")
     return InputSpec(
         name=name,
         shape=tuple(shape.tolist()),
-        dtype=strictjson.text(spec["dtype"], f"type {where}"),
+        dtype=strict_json.text(spec["dtype"], f"type {where}"),
         ragged=spec["ragged"],
-        scale=strictjson.number(spec["scale"], f"scale {where}"),
-        shift=strictjson.number(spec["shift"], f"shift {where}"),
+        scale=strict_json.number(spec["scale"], f"scale {where}"),
+        shift=strict_json.number(spec["shift"], f"shift {where}"),
     )
 
 
 def _shard(file: Any) -> ShardFile:
     known = {"name", "bytes", "sha256", "clients", *_OF_BLOCKS}
-    file = strictjson.mapping(file, "a file")
+    file = strict_json.mapping(file, "a file")
     if file.keys() not in (known, known - {*_OF_BLOCKS}):
         msg = f"a file has the keys {format_value(', '.join(sorted(file)))}"
         raise ValueError(msg)
-    clients = strictjson.integers(file["clients"], "clients of a file").tolist()
+    clients = strict_json.integers(file["clients"], "clients of a file").tolist()
     first, stop = clients if len(clients) == 2 else (-1, -1)
     old = "block_bytes" not in file
     return ShardFile(
-        name=strictjson.text(file["name"], "the name of a file"),
-        bytes=strictjson.whole(file["bytes"], "bytes of a file", 1),
+        name=strict_json.text(file["name"], "the name of a file"),
+        bytes=strict_json.integer(file["bytes"], "bytes of a file", 1),
         sha256=_hash(file["sha256"]),
         clients=(first, stop),
         block_bytes=0
         if old
-        else strictjson.whole(file["block_bytes"], "block_bytes", 64),
+        else strict_json.integer(file["block_bytes"], "block_bytes", 64),
         block_sums="" if old else _hash(file["block_sums"]),
     )
 
 
 def _hash(value: Any) -> str:
-    found = strictjson.text(value, "the SHA-256 of a file")
+    found = strict_json.text(value, "the SHA-256 of a file")
     if not re.fullmatch(r"[0-9a-f]{64}", found):
         msg = f"{format_value(found)} is no SHA-256"
         raise ValueError(msg)

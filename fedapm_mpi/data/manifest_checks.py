@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.utils.strict_json import MAX_INTEGER
+from fedapm_mpi.utils.strict_json import MAX_NUMBER
 from fedapm_mpi.utils.text import format_value
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def input_error(spec: "InputSpec") -> str | None:
             f"positive integers with a product of at most {MAX_NUMBERS}"
         )
     for key, value in (("scale", given.scale), ("shift", given.shift)):
-        if not _is_number(value, int | float) or not abs(value) <= MAX_INTEGER:
+        if not _is_number(value, int | float) or not abs(value) <= MAX_NUMBER:
             return (
                 f"{key} of input {name} is {format_value(value)}, not a finite number"
             )

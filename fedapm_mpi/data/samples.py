@@ -1,4 +1,4 @@
-"""A client's samples as tensors, the way models and losses take them."""
+"""A client's samples as tensors, in the form that models and losses take."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -24,7 +24,8 @@ class Samples(NamedTuple):
     """(n,) int64."""
 
     stage: int = 0
-    """Stages of the model that the inputs, then one only, are behind; see `stages`."""
+    """Number of the model's stages that have been applied to the inputs, which are then
+    one tensor; see `engine.feature_cache`."""
 
     def rows(self, index: Tensor) -> "Samples":
         """Return the samples at the given rows."""
@@ -36,7 +37,7 @@ class Samples(NamedTuple):
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all of it as named tensors; see `of_tensors`."""
+        """Return everything as named tensors; see `of_tensors`."""
         inputs = {f"input {k}": x for k, x in enumerate(self.inputs)}
         lengths = {f"length {name}": n for name, n in self.lengths.items()}
         rest = {"labels": self.labels, "stage": torch.tensor(self.stage)}
@@ -58,7 +59,7 @@ class Samples(NamedTuple):
         )
 
     def to(self, device: torch.device) -> "Samples":
-        """Return the samples on a device; themselves if they are there."""
+        """Return the samples on a device; no copy if they are on it."""
         return Samples(
             tuple(x.to(device) for x in self.inputs),
             {name: n.to(device) for name, n in self.lengths.items()},
@@ -73,7 +74,7 @@ class Samples(NamedTuple):
 
 
 class StoredInput(Protocol):
-    """What must be known of an input to turn stored values into a model's."""
+    """What the conversion of stored values needs of an input."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -84,7 +85,7 @@ class StoredInput(Protocol):
 
 
 class StoredSamples(Protocol):
-    """Samples of a client as they lie in a shard."""
+    """The samples of a client as stored in a shard."""
 
     @property
     def inputs(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
@@ -99,9 +100,9 @@ def to_samples(
 ) -> Samples:
     """Return these inputs of stored samples: values are ``stored * scale + shift``.
 
-    Every tensor begins at a multiple of `ALIGNMENT` bytes, be it a copy or the stored
-    array itself. Its alignment is so the same wherever the client is hosted, and with
-    it the bits that a matrix product gives.
+    Every tensor, a copy or the stored array itself, begins at a multiple of `ALIGNMENT`
+    bytes. So its alignment, and with it the bits of a matrix product, is the same on
+    every rank.
     """
     return Samples(
         tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),

@@ -25,26 +25,26 @@ def stage_shards(
     folder: str,
     rank: int,
     nodes: Sequence[int],
-    host_of: NDArray[np.int64],
+    home_ranks: NDArray[np.int64],
 ) -> Manifest:
-    """Copy a rank's share of its node's shards; all of the node's must do so.
+    """Copy a rank's share of its node's shards; all ranks of the node must call it.
 
-    A node gets the shards of the clients that live on it. They stay there, in a folder
-    that has the manifest's hash in its name, for the next start or job on that node;
-    what is found is hashed before it is used.
+    A node gets the shards of its clients. They stay there, in a folder that has the
+    manifest's hash in its name, for the next start or job on that node; existing files
+    are hashed before they are used.
 
     Parameters
     ----------
     manifest
-        The data set where it is.
+        The data set in its present directory.
     folder
-        Folder of each node; variables in it are replaced by those of this process.
+        Folder on each node; environment variables in it are expanded.
     rank
         This rank.
     nodes
-        The node of each rank, -1 where it hosts no client.
-    host_of
-        (m,) rank on which each client lives.
+        Node of each rank; -1 for a rank without clients.
+    home_ranks
+        (m,) home rank of each client.
 
     Returns
     -------
@@ -58,10 +58,10 @@ def stage_shards(
     DataError
         If a shard cannot be copied, or is not what the manifest says.
     """
-    # A name that somebody else chose must not lead out of the folder.
+    # A name from a foreign manifest must not lead out of the folder.
     name = re.sub(r"[^\w.-]", "_", manifest.dataset)[:100]
     target = _folder(folder) / f"{name}-{manifest.sha256[:16]}"
-    clients = node_clients(rank, nodes, host_of)
+    clients = node_clients(rank, nodes, home_ranks)
     if not clients.size:
         return manifest
     shards = sorted({manifest.shard_of(int(client)) for client in clients}, key=_first)
@@ -76,18 +76,18 @@ def stage_shards(
 
 
 def node_clients(
-    rank: int, nodes: Sequence[int], host_of: NDArray[np.int64]
+    rank: int, nodes: Sequence[int], home_ranks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the clients that live on a rank's node; none if it hosts no client."""
+    """Return the clients of a rank's node; none if the rank hosts no client."""
     if nodes[rank] < 0:
         return np.empty(0, np.int64)
-    return np.flatnonzero(np.asarray(nodes)[host_of] == nodes[rank])
+    return np.flatnonzero(np.asarray(nodes)[home_ranks] == nodes[rank])
 
 
 def rank_share(
     shards: Sequence[ShardFile], rank: int, nodes: Sequence[int]
 ) -> Sequence[ShardFile]:
-    """Return those of a node's shards that one of its ranks copies or hashes."""
+    """Return the share of a node's shards that one of its ranks copies or hashes."""
     together = [other for other, where in enumerate(nodes) if where == nodes[rank]]
     return shards[together.index(rank) :: len(together)]
 
@@ -105,10 +105,10 @@ def _first(shard: ShardFile) -> int:
 
 
 def _copy(manifest: Manifest, target: Path, shard: ShardFile) -> None:
-    """Copy a shard and compare its hash, unless it is there already."""
+    """Copy a shard and compare its hash, unless the copy exists."""
     source = Path(manifest.directory) / shard.name
     try:
-        # A link may lead to what somebody else can change after it has been hashed.
+        # The target of a link could be changed after it has been hashed.
         there = target.is_file() and not target.is_symlink()
         if there and file_sha256(target) == shard.sha256:
             return
@@ -116,7 +116,7 @@ def _copy(manifest: Manifest, target: Path, shard: ShardFile) -> None:
         shard_path(manifest, shard)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            found = _copied(source, part)
+            found = _copy_file(source, part)
             if found == shard.sha256:
                 part.replace(target)
                 return
@@ -127,7 +127,7 @@ def _copy(manifest: Manifest, target: Path, shard: ShardFile) -> None:
         reason, remedy = why_not_written(error)
         msg = (
             f"cannot copy {source} to {target} on {_host()} ({where}: {reason}); "
-            f"{remedy}, choose another stage, or leave it out"
+            f"{remedy}, choose another stage_dir, or leave it out"
         )
         raise DataError(msg) from error
     msg = (
@@ -137,8 +137,8 @@ def _copy(manifest: Manifest, target: Path, shard: ShardFile) -> None:
     raise DataError(msg)
 
 
-def _copied(source: Path, part: Path) -> str:
-    """Copy a file; return the SHA-256 of what was written."""
+def _copy_file(source: Path, part: Path) -> str:
+    """Copy a file; return the SHA-256 of the copied bytes."""
     digest = sha256()
     with source.open("rb") as reading, open_new(part) as writing:
         while block := reading.read(BLOCK_BYTES):

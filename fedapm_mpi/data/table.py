@@ -1,4 +1,4 @@
-"""A data set in memory or memory-mapped, before it becomes shards. NumPy only."""
+"""A data set in memory or memory-mapped, before it is written. NumPy only."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,10 @@ from fedapm_mpi.data.manifest_checks import input_error
 from fedapm_mpi.errors import DataError
 
 SHARD_BYTES = 256 * 2**20
+"""Bytes of a shard at most, unless one client has more."""
+
 BLOCK_BYTES = 8 * 2**20
+"""Bytes of an input that are read and written at a time."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class Column:
     ----------
     spec
         Its name, shape and type.
-    take
-        From row numbers (k,) to the rows (k, *shape) as they are stored.
+    fetch
+        Returns the rows (k, *shape) of the given row numbers (k,), as stored.
     lengths
         ``(N,)`` true lengths if the input is ragged.
     optional
@@ -53,8 +56,8 @@ class Table:
     classes
         Names of the classes.
     numbers
-        ``(N,)`` what tells the samples apart wherever they are written; their rows in
-        the table if None.
+        ``(N,)`` numbers that identify the samples wherever they are written; their
+        rows in the table if None.
     """
 
     dataset: str
@@ -96,12 +99,12 @@ def row_bytes(table: Table) -> int:
 def check_description(
     dataset: str, inputs: Sequence[InputSpec], classes: Sequence[str]
 ) -> None:
-    """Check what is announced of the samples of a data set.
+    """Check the description of a data set: its name, inputs and classes.
 
     Raises
     ------
     DataError
-        If an input cannot be stored, or inputs or classes are missing or there twice.
+        If an input cannot be stored, or inputs or classes are missing or repeated.
     """
     fault = next((found for spec in inputs if (found := input_error(spec))), None)
     names = [spec.name for spec in inputs]
@@ -119,7 +122,7 @@ def check_description(
 def check_table(
     table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
 ) -> None:
-    """Check what can be checked before a sample is read.
+    """Check everything that can be checked before a sample is read.
 
     Raises
     ------
@@ -174,7 +177,7 @@ def check_table(
 def _check_rows(
     table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
 ) -> None:
-    """Check that parts list samples that there are."""
+    """Check that the splits list existing samples."""
     number = len(table.labels)
     for split, parts in splits.items():
         for client, rows in enumerate(parts):
@@ -204,7 +207,7 @@ def cast_storage(table: Table, dtype: Literal["float32", "float16"]) -> Table:
     Raises
     ------
     DataError
-        When a sample is fetched that has a value beyond what it can hold.
+        When a sample is fetched that has a value out of its range.
     """
     columns = [
         replace(c, spec=replace(c.spec, dtype=dtype), fetch=_cast(c, dtype))

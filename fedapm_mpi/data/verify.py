@@ -1,4 +1,4 @@
-"""Whether a data set on disk is what its manifest says, sample by sample."""
+"""Verify a data set on disk against its manifest, sample by sample."""
 
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -17,44 +17,44 @@ MAX_FAULTS = 10
 """Faults that are listed one by one."""
 
 OVERLAPPING = "official-"
-"""How the names of partitioners begin that give a sample to several clients."""
+"""Prefix of the partitioners that give a sample to several clients."""
 
 
 class Duplicates(NamedTuple):
-    """Samples that are there more than once, and samples that equal another."""
+    """Samples that occur more than once, and samples that equal another."""
 
     apart: list[str]
-    """One sentence for each way in which one sample of the source is in two places."""
+    """Sentences on samples of the source that occur in two places."""
 
     equal: list[str]
-    """The same of samples of which it is known only that their inputs are equal, bit
-    for bit; the source has them so, or it is not known where they come from."""
+    """Sentences on samples with equal inputs, bit for bit, that are different samples
+    of the source or of unknown origin."""
 
     within: int
-    """Samples that equal one of the same client in the same split."""
+    """Number of samples that equal one of the same client in the same split."""
 
 
 class _Fingerprints(NamedTuple):
-    """A fingerprint of every sample, and where it is."""
+    """A fingerprint of every sample, and its place."""
 
     values: NDArray[np.uint64]
     """(N, 2)."""
 
     clients: NDArray[np.int64]
     splits: NDArray[np.int64]
-    """(N,) places in `Manifest.counts`."""
+    """(N,) indices of splits in `Manifest.counts`."""
 
     rows: NDArray[np.int64]
-    """(N,) which sample of the source each is; -1 where that was not written."""
+    """(N,) number of each sample in the source; -1 where it was not written."""
 
 
 def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Fingerprints]]:
-    """Check one shard after the other; yield each with its samples' fingerprints.
+    """Verify the shards in order; yield each with its samples' fingerprints.
 
-    Checked are its size and SHA-256, the checksums of its blocks, that it refers to no
-    other file, the number of samples of every client, that labels are classes and as
-    often as the manifest says, that lengths fit, that values are finite, and that those
-    clients have an input, and only those, of which the manifest says so.
+    For each shard these are compared with the manifest: its size and SHA-256, the
+    checksums of its blocks, the number of samples of every client, the histogram of
+    labels, and which clients have an input. It must not refer to another file, labels
+    and lengths must be in range and values finite.
 
     Raises
     ------
@@ -85,10 +85,10 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Fingerprints]]:
                 )
         if faults:
             more = len(faults) - MAX_FAULTS
-            told = faults[:MAX_FAULTS] + ([f"and {more} more"] if more > 0 else [])
+            listed = faults[:MAX_FAULTS] + ([f"and {more} more"] if more > 0 else [])
             msg = (
                 f"{manifest.directory}/{shard.name} is as it was written, but not what "
-                f"the manifest says; prepare the data set again: {'; '.join(told)}"
+                f"the manifest says; prepare the data set again: {'; '.join(listed)}"
             )
             raise DataError(msg)
         yield shard, join(prints)
@@ -96,17 +96,17 @@ def verify(manifest: Manifest) -> Iterator[tuple[ShardFile, _Fingerprints]]:
 
 
 def join(prints: list[_Fingerprints]) -> _Fingerprints:
-    """Return the fingerprints of several as one."""
+    """Concatenate fingerprints."""
     return _Fingerprints(
         *(np.concatenate(column) for column in zip(*prints, strict=True))
     )
 
 
 def find_duplicates(manifest: Manifest, prints: _Fingerprints) -> Duplicates:
-    """Return which samples are there more than once.
+    """Find the samples that occur more than once.
 
-    Samples are told apart by the rows of the source that they come from, where these
-    were written; equal inputs alone may be equal rows of the source.
+    Samples are distinguished by their rows in the source, where these were written;
+    samples with equal inputs may be different rows of the source.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def find_duplicates(manifest: Manifest, prints: _Fingerprints) -> Duplicates:
 
 
 class _Places(NamedTuple):
-    """Of pairs of samples where each is, (pairs, 2)."""
+    """Places of the two samples of each pair, (pairs, 2)."""
 
     clients: NDArray[np.int64]
     splits: NDArray[np.int64]
@@ -144,7 +144,7 @@ class _Places(NamedTuple):
 def _pairs(
     prints: _Fingerprints, keys: NDArray[Any], among: NDArray[np.int64]
 ) -> _Places:
-    """Return each sample that has the same key as one before it, and that one."""
+    """Return pairs of samples with the same key, neighbors in order of their place."""
     order = among[
         np.lexsort((prints.splits[among], prints.clients[among], *keys[among].T))
     ]
@@ -157,11 +157,11 @@ def _pairs(
 def _sentences(
     manifest: Manifest, pairs: _Places, in_splits: str, with_clients: str
 ) -> list[str]:
-    """Tell how many pairs are apart, and the first of them; nothing where none are."""
+    """Return sentences on the pairs in different places, with the first of them."""
     names = list(manifest.counts)
     other_client = pairs.clients[:, 0] != pairs.clients[:, 1]
     other_split = pairs.splits[:, 0] != pairs.splits[:, 1]
-    told = []
+    sentences = []
     for found, what in (
         (other_split, in_splits),
         (other_client & ~other_split, with_clients),
@@ -175,8 +175,8 @@ def _sentences(
                 )
             )
             verb = "samples are" if at.size > 1 else "sample is"
-            told.append(f"{at.size} {verb} {what} (the first: {first})")
-    return told
+            sentences.append(f"{at.size} {verb} {what} (the first: {first})")
+    return sentences
 
 
 def _fingerprints(part: ClientArrays) -> NDArray[np.uint64]:
@@ -193,7 +193,7 @@ def _fingerprints(part: ClientArrays) -> NDArray[np.uint64]:
 
 
 def _faults(manifest: Manifest, client: int, parts: list[ClientArrays]) -> list[str]:
-    """Return what of a client is not as it should be, in words."""
+    """Return sentences on what is wrong with a client's samples."""
     where = f"client {client} ({manifest.client_names[client]})"
     classes = len(manifest.classes)
     faults = []

@@ -1,10 +1,10 @@
-"""Buffers of a module as flat vectors, and numbers in tensors that may be complex."""
+"""A module's buffers as flat vectors; a complex number is two real ones."""
 
 import torch
 from torch import Tensor, nn
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
-"""Of each buffer the kind (floating, complex, or integer) and the shape."""
+"""Kind (floating, complex, or integer) and shape of each buffer."""
 
 
 def buffer_layout(module: nn.Module) -> Layout:
@@ -15,7 +15,7 @@ def buffer_layout(module: nn.Module) -> Layout:
 def kept_buffers(module: nn.Module, known: Layout) -> list[tuple[str, Tensor]]:
     """Return a module's buffers that belong to a client's state.
 
-    One that its forward has registered since, as not persistent, is a cache.
+    A non-persistent one that its forward has registered since is a cache, and does not.
     """
     named = list(module.named_buffers())
     if all(name in known for name, _ in named):
@@ -56,7 +56,7 @@ def is_float(tensor: Tensor) -> bool:
 
 
 def count_reals(tensor: Tensor) -> int:
-    """Return how many numbers a tensor is, a complex one counting twice."""
+    """Return the number of real numbers in a tensor; a complex one counts as two."""
     return tensor.numel() * (2 if tensor.is_complex() else 1)
 
 

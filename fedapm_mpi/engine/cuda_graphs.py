@@ -1,9 +1,9 @@
-"""Passes over a batch that a GPU replays: one launch in the place of a hundred.
+"""CUDA graphs of passes over a batch: one launch in place of a hundred.
 
-A small network keeps a processor busier with launching kernels than a GPU with running
-them. A pass over a full batch is therefore recorded once (as a CUDA graph) for each
-kind of pass, and later replayed on other rows and other clients' parameters, which lie
-where those did that were recorded. What comes out is the same, bit for bit.
+For a small network, launching kernels takes the processor longer than running them
+takes the GPU. A pass over a full batch is therefore captured as a CUDA graph, once for
+each kind of pass, and replayed for other rows and other clients' parameters, which are
+copied to the memory that was captured. The results are the same bits.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 Pass = Callable[[Sequence[Tensor]], Tensor]
-"""From the rows of a batch to its loss; leaves gradients where the model has them."""
+"""Computes the loss of a batch's rows, and the gradients in the model's vector."""
 
-WARM_UPS = 2
-"""Passes ahead of a recording, in which libraries choose what they do."""
+WARM_UP_PASSES = 2
+"""Passes before a capture, in which libraries choose their algorithms."""
 
 
 class Model(Protocol):
-    """What must be known of a model to try out passes on it."""
+    """What a capture needs of a model."""
 
     @property
     def device(self) -> torch.device: ...  # noqa: D102
@@ -29,52 +29,52 @@ class Model(Protocol):
 
 
 class _CapturedGraph:
-    """One kind of pass, with the places that its rows go to."""
+    """A captured pass, with the memory that its rows are copied to."""
 
     def __init__(
         self, model: Model, body: Pass, sources: Sequence[Tensor], rows: Tensor
     ) -> None:
-        self.places = [source.index_select(0, rows) for source in sources]
+        self.static_inputs = [source.index_select(0, rows) for source in sources]
         self.graph = torch.cuda.CUDAGraph()
         generator = torch.cuda.default_generators[model.device.index]
-        # Trying out must leave no trace in what layers draw or keep.
-        drawn, kept = generator.get_state(), model.read_buffers()
+        # A capture must not change the random numbers or buffers of layers.
+        rng_state, buffers = generator.get_state(), model.read_buffers()
         try:
-            aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                for _ in range(WARM_UPS):
-                    body(self.places)
-            torch.cuda.current_stream().wait_stream(aside)
+            side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side_stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side_stream):
+                for _ in range(WARM_UP_PASSES):
+                    body(self.static_inputs)
+            torch.cuda.current_stream().wait_stream(side_stream)
             with torch.cuda.graph(self.graph):
-                self.loss = body(self.places)
+                self.loss = body(self.static_inputs)
         finally:
             torch.cuda.synchronize()
-            generator.set_state(drawn)
-            model.write_buffers(*kept)
+            generator.set_state(rng_state)
+            model.write_buffers(*buffers)
 
 
 class CudaGraphCache:
-    """The recorded passes of one model."""
+    """The captured passes of one model."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._recorded: dict[Hashable, _CapturedGraph | None] = {}
+        self._captured: dict[Hashable, _CapturedGraph | None] = {}
 
     def run(
-        self, kind: Hashable, body: Pass, sources: Sequence[Tensor], rows: Tensor
+        self, key: Hashable, body: Pass, sources: Sequence[Tensor], rows: Tensor
     ) -> Tensor:
-        """Return the loss of some rows, recording the pass if it is the first.
+        """Return the loss of some rows; the first pass of a kind is captured.
 
         Parameters
         ----------
-        kind
-            Tells passes apart in all but their rows and parameters.
+        key
+            Kind of the pass: whatever it depends on besides rows and parameters.
         body
-            The pass. What it does must not depend on values, and it must make no use
-            of anything but its argument and the model.
+            The pass. It must launch the same kernels for all values, and use nothing
+            but its argument and the model.
         sources : each (n, ...)
-            What the rows are taken from.
+            Tensors from which the rows are selected.
         rows : (batch,)
             Indices, on the GPU.
 
@@ -83,16 +83,16 @@ class CudaGraphCache:
         () Tensor
             The loss, which the next pass may overwrite.
         """
-        if kind not in self._recorded:
+        if key not in self._captured:
             try:
-                recorded = _CapturedGraph(self._model, body, sources, rows)
-            except RuntimeError:  # it does what cannot be recorded
-                recorded = None
-            self._recorded[kind] = recorded
-        found = self._recorded[kind]
+                captured = _CapturedGraph(self._model, body, sources, rows)
+            except RuntimeError:  # it has an operation that cannot be captured
+                captured = None
+            self._captured[key] = captured
+        found = self._captured[key]
         if found is None:
             return body([source.index_select(0, rows) for source in sources])
-        for source, place in zip(sources, found.places, strict=True):
-            torch.index_select(source, 0, rows, out=place)
+        for source, target in zip(sources, found.static_inputs, strict=True):
+            torch.index_select(source, 0, rows, out=target)
         found.graph.replay()
         return found.loss

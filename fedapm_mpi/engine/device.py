@@ -1,4 +1,4 @@
-"""Where a rank computes: its processor, or a GPU of its node."""
+"""The device of a rank: its processor, or a GPU of its node."""
 
 import os
 import socket
@@ -13,15 +13,14 @@ from fedapm_mpi.utils.rng import seed_globals
 CPU = torch.device("cpu")
 
 WORKSPACE = ":4096:8"
-"""Of cuBLAS, as it must be for results to be the same each time."""
+"""Workspace of cuBLAS with which its results are reproducible."""
 
 
 def open_device(kind: str, rank: int, nodes: Sequence[int]) -> torch.device:
     """Return the device on which a rank trains, ready for use.
 
-    The ranks of a node take its GPUs in turn; several may share one. What a GPU
-    computes is then the same each time: no TF32, and only kernels that are
-    deterministic.
+    The ranks of a node take its GPUs in turn; several may share one. A GPU's results
+    are reproducible: no TF32, and only deterministic kernels.
 
     Parameters
     ----------
@@ -61,27 +60,27 @@ def open_device(kind: str, rank: int, nodes: Sequence[int]) -> torch.device:
 
 
 def node_local_rank(rank: int, nodes: Sequence[int]) -> int:
-    """Return how many ranks of its node come before a rank, and take GPUs first."""
+    """Return a rank's number among the ranks of its node, from 0."""
     return sum(node == nodes[rank] for node in nodes[:rank])
 
 
 def autocast(device: torch.device, *, enabled: bool) -> AbstractContextManager[object]:
-    """Return a context in which torch computes in bfloat16 what bears it."""
+    """Return an autocast context for bfloat16, or a null context."""
     if not enabled:  # entering torch's takes as long as a small layer
         return nullcontext()
-    # Parameters change at every step, so that no converted copy is of use twice.
+    # Parameters change at every step, so that no converted copy can be reused.
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def name_of(device: torch.device) -> str:
-    """Return what a device is called, for records."""
+    """Return a device's name, for records."""
     if device.type == "cpu":
         return "cpu"
     return f"{device} {torch.cuda.get_device_name(device)}"
 
 
 def seed_dropout(device: torch.device, seed: int) -> None:
-    """Seed what layers draw at random on a device, or a model by Python or NumPy."""
+    """Seed the random numbers of layers on a device, and of Python and NumPy."""
     seed_globals(seed)
     if device.type == "cpu":
         # Not `torch.manual_seed`: it takes a stack trace for each kind of accelerator.

@@ -1,11 +1,12 @@
-"""Models in stages: what stays the same is computed once, not in every pass.
+"""Cache the features of a model's constant stages, which are the same in every pass.
 
-Stages without parameters, such as one that orders the colours of a picture, are applied
-when data are read. In a phase that trains one block, the stages ahead of the first
-trained parameter give the same for a sample in every pass, as long as nothing in them
-is random: they are applied once in the phase. A module says what its stages are by a
-method ``stages``, defined beside its ``forward``, and vouches that apart from torch's
-own layers nothing in them is random; an `nn.Sequential` has its children.
+Stages without parameters, such as one that reorders the channels of an image, are
+applied when data are read. In a phase that trains one block, the stages before the
+first trained parameter have the same output for a sample in every pass, if nothing in
+them is random: they are applied once in the phase. A module declares its stages by a
+method ``stages``, defined in the class that defines its ``forward``, and guarantees
+that only torch's own layers are random in them; the stages of an `nn.Sequential` are
+its children.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.models.base import Stage
 
 MAX_CACHE_BYTES = 2**28
-"""Room that the features of one client may take; beyond, they are not kept."""
+"""Bytes that the features of one client may take; larger ones are not cached."""
 
 STOCHASTIC_LAYERS = (
     nn.modules.batchnorm._NormBase,
@@ -26,17 +27,17 @@ STOCHASTIC_LAYERS = (
     nn.FractionalMaxPool2d,
     nn.FractionalMaxPool3d,
 )
-"""Layers of torch that, while they train, are random or look at the whole batch."""
+"""Layers of torch that, in training, are random or depend on the whole batch."""
 
 
 def stages_of(module: nn.Module) -> list[Stage]:
-    """Return a module's stages, in order; none if it does not tell them."""
+    """Return a module's stages, in order; none if it does not declare them."""
     kind = type(module)
     if module._forward_hooks or module._forward_pre_hooks:
-        return []  # which want to see a call of the module itself
+        return []  # they expect a call of the module itself
     if kind is nn.Sequential:
         return [Stage((child,), child) for child in module.children()]
-    # A subclass with a forward of its own may do other things than it inherited.
+    # A subclass with its own forward may not follow the stages that it inherits.
     if _where(kind, "stages") is not _where(kind, "forward"):
         return []
     own: Callable[[], Sequence[Stage]] = module.stages  # type: ignore[assignment]
@@ -62,19 +63,19 @@ def frozen_stages(module: nn.Module) -> tuple[list[Stage], list[Stage]]:
             break
         if any(True for part in parts for _ in part.parameters(recurse=False)):
             worth = count
-    # Those behind the last parameter cost little, and what they give may be large.
+    # Stages after the last parameter are cheap, and their outputs may be large.
     return stages[:worth], stages[worth:]
 
 
 def forward_rest(stages: Sequence[Stage], features: Tensor) -> Tensor:
-    """Return what stages after the first give of the one before."""
+    """Return the output of the remaining stages for the features before them."""
     for stage in stages:
         features = stage.run(features)
     return features
 
 
 def forward_stages(stages: Sequence[Stage], samples: Samples) -> Tensor:
-    """Return what all these stages, the model's first, give of samples."""
+    """Return the output of a model's first stages for samples."""
     if samples.stage:
         return forward_rest(stages[samples.stage :], samples.inputs[0])
     named = {"lengths": samples.lengths} if samples.lengths else {}
@@ -82,7 +83,7 @@ def forward_stages(stages: Sequence[Stage], samples: Samples) -> Tensor:
 
 
 def constant_stages(module: nn.Module) -> list[Stage]:
-    """Return a module's first stages that never change: without anything it holds."""
+    """Return a module's first stages that have neither parameters nor buffers."""
     vouched = type(module) is not nn.Sequential
     stages = stages_of(module)
     return list(takewhile(lambda stage: _constant(stage, vouched), stages))
@@ -90,9 +91,9 @@ def constant_stages(module: nn.Module) -> list[Stage]:
 
 @torch.no_grad()
 def apply_constant_stages(ahead: Sequence[Stage], samples: Samples) -> Samples:
-    """Return samples as they come out of a model's `constant_stages`.
+    """Return the output of a model's `constant_stages` for samples.
 
-    They stay as they are where that would take more room.
+    Where that would take more memory, the samples themselves are returned.
     """
     if not ahead or not len(samples.labels):
         return samples
@@ -107,9 +108,9 @@ def apply_constant_stages(ahead: Sequence[Stage], samples: Samples) -> Samples:
 def frozen_features(
     stages: Sequence[Stage], samples: Samples, size: int
 ) -> Tensor | None:
-    """Return what stages give of all samples, (n, ...), taken `size` at a time.
+    """Return the features of all samples, (n, ...), computed `size` at a time.
 
-    None if that would take more than `MAX_CACHE_BYTES`, or it is no tensor.
+    `None` if they take more than `MAX_CACHE_BYTES`, or are no tensor.
     """
     kept: Tensor | None = None
     done, n = 0, len(samples.labels)
@@ -127,7 +128,7 @@ def frozen_features(
 
 
 def _by_sample(found: object, samples: Samples) -> bool:
-    """Return whether what stages gave has one entry for each sample."""
+    """Return whether an output of stages has one entry for each sample."""
     return isinstance(found, Tensor) and found.shape[:1] == samples.labels.shape
 
 
@@ -140,10 +141,10 @@ def _constant(stage: Stage, vouched: bool) -> bool:
 
 
 def _is_stochastic_or_batch_dependent(part: nn.Module, vouched: bool) -> bool:
-    """Return whether a module's output, or what it keeps, may change within a phase.
+    """Return whether a module's output, or its buffers, may change within a phase.
 
-    What a module does that is not torch's, or has hooks or buffers, is known only if
-    its owner, who tells the stages, vouches for it.
+    A module that is not torch's, or has hooks or buffers, is constant only if the model
+    declares its stages, and so guarantees it (`vouched`).
     """
     foreign = not type(part).__module__.startswith("torch.")
     hooks = part._forward_hooks or part._forward_pre_hooks
@@ -152,7 +153,7 @@ def _is_stochastic_or_batch_dependent(part: nn.Module, vouched: bool) -> bool:
         return True
     if isinstance(part, nn.modules.dropout._DropoutNd):
         return part.p > 0
-    # Attention and recurrent layers drop without a layer for it.
+    # Attention and recurrent layers have dropout without a layer of their own.
     dropout = getattr(part, "dropout", 0.0)
     drops = isinstance(dropout, float) and dropout > 0
     trained = any(p.requires_grad for p in part.parameters(recurse=False))
@@ -160,8 +161,8 @@ def _is_stochastic_or_batch_dependent(part: nn.Module, vouched: bool) -> bool:
 
 
 def _mixes(part: nn.Module) -> bool:
-    """Return whether a layer of torch's may work along the axis of samples."""
+    """Return whether a layer of torch's may mix the samples of a batch."""
     if getattr(part, "batch_first", True) is False or getattr(part, "start_dim", 1) < 1:
         return True
-    dim = getattr(part, "dim", -1)  # of a softmax, say; None lets torch guess
+    dim = getattr(part, "dim", -1)  # of a softmax, for example; with None torch guesses
     return dim is None or (isinstance(dim, int) and (dim == 0 or dim < -1))

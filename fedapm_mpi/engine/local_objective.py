@@ -1,4 +1,4 @@
-"""A client's local problem: its training loss and gradients at two flat vectors."""
+"""A client's local objective: its training loss and gradients at two flat vectors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
@@ -23,21 +23,22 @@ from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.local import Block, LocalBudget
 from fedapm_mpi.tasks import Task
-from fedapm_mpi.utils.rng import generator, torch_seed
+from fedapm_mpi.utils.rng import Purpose, generator, torch_seed
 
 PHASES = ("personal", "shared", "joint")
-"""The phases of local work; a phase's place in it addresses its random stream."""
+"""The phases of local training; a phase's index addresses its random stream, so the
+order is frozen."""
 
 EVALUATION_CHUNK = 500
-"""Samples per pass at most where only memory limits how many."""
+"""Samples in a pass at most, where only memory limits them."""
 
 
 class LocalObjective:
     r"""The training loss :math:`f_i` of one client in one round.
 
     The order of samples comes from ``generator(seed, "batches", round, client, phase)``
-    and dropout from a seed addressed likewise, so nothing depends on where or after
-    whom a client is trained.
+    and dropout from a seed of the same address, so that nothing depends on the rank or
+    the order in which clients are trained.
 
     Parameters
     ----------
@@ -48,16 +49,16 @@ class LocalObjective:
     seed, round_index, client
         Address of the randomness.
     purpose
-        What it is for: another purpose has another order of samples.
+        What the objective is for; each purpose has its own order of samples.
     bf16
-        Whether passes in training run in bfloat16 where torch thinks fit.
+        Whether training passes run under torch's autocast to bfloat16.
 
     Attributes
     ----------
     shared, personal
         The live vectors of `model`.
     loss_count
-        How many samples the last phase went over.
+        Number of samples that the last phase processed.
     """
 
     def __init__(
@@ -68,25 +69,26 @@ class LocalObjective:
         seed: int,
         round_index: int,
         client: int,
-        purpose: Literal["batches", "personalise"] = "batches",
+        purpose: Literal["batches", "personalise"] = Purpose.BATCHES,
         bf16: bool = False,
     ) -> None:
         self.model = model
         self.samples = samples
         self.shared, self.personal = model.shared, model.personal
-        self._where = f"client {client}, round {round_index + 1}"
+        self._location = f"client {client}, round {round_index + 1}"
         self._address = (seed, purpose, round_index, client)
         self._streams: dict[str, Generator] = {}
         self._loss_sum: float | Tensor = 0.0
         self.loss_count = 0
         self._bf16 = bf16
-        self._full = 0
+        self._batch_size = 0
         self._phase = ""
-        self._feature_chunk = 0
+        self._cache_chunk = 0
         self._features: Tensor | None = None
         self._rest: list[Stage] = []
         self._stages = stages_of(model.module) if samples.stage else []
-        dropout = "dropout" if purpose == "batches" else f"dropout {purpose}"
+        training = purpose == Purpose.BATCHES
+        dropout = Purpose.DROPOUT if training else Purpose.DROPOUT_PERSONALIZE
         seed_dropout(model.device, torch_seed(seed, dropout, round_index, client))
 
     def batches(
@@ -106,8 +108,8 @@ class LocalObjective:
         epochs, steps = work.epochs or work.max_epochs, work.steps
         passes = epochs or (steps or 0) * (size or n) / n
         self._features = None
-        self._feature_chunk = min(size or n, EVALUATION_CHUNK) if passes > 1 else 0
-        self._full = size or n
+        self._cache_chunk = min(size or n, EVALUATION_CHUNK) if passes > 1 else 0
+        self._batch_size = size or n
         sizes = self.model.batching.sizes(n, size)
         used = sum(sizes)
         done_epochs = done_steps = 0
@@ -135,19 +137,19 @@ class LocalObjective:
 
     def gradient(self, part: Block, batch: Tensor) -> Tensor:
         """Return the gradient of a batch's mean loss; see `Objective.gradient`."""
-        self._keep_features(part)
-        if self._may_record(part, batch):
+        self._cache_features(part)
+        if self._can_capture(part, batch):
             self._count(self._replay(part, batch), len(batch))
         else:
             labels = self.samples.labels.index_select(0, batch)
-            loss = self._descent(part, lambda: self._pass(part, batch), labels)
+            loss = self._differentiate(part, lambda: self._forward(part, batch), labels)
             self._count(loss, len(batch))
         return self.model.gradient[self.model.block_slice(part)]
 
-    def _descent(
+    def _differentiate(
         self, part: Block, returned: Callable[[], Any], labels: Tensor
     ) -> Tensor:
-        """Return the loss of a pass, with its gradient where the model has it."""
+        """Return the loss of a pass, and set the model's gradient vector."""
         self.model.gradient[self.model.block_slice(part)].zero_()
         with autocast(self.model.device, enabled=self._bf16):
             outputs = checked_outputs(returned(), labels.shape[0], self.model.task)
@@ -155,15 +157,15 @@ class LocalObjective:
         if not loss.requires_grad:
             msg = (
                 f"none of the {self.model.task.outputs} depends on a {part} parameter "
-                f"({self._where}), so there is nothing to train; look at the split, or "
-                "at the model's forward"
+                f"({self._location}), so there is nothing to train; look at the split, "
+                "or at the model's forward"
             )
             raise TrainingError(msg)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def _count(self, loss: Tensor, samples: int) -> None:
-        """Add a batch's mean loss; a GPU's is looked at once the phase is over."""
+        """Add a batch's mean loss; on a GPU it is checked at the end of the phase."""
         value = loss.double() if loss.is_cuda else float(loss)
         if isinstance(value, float):
             self._check(value)
@@ -173,51 +175,52 @@ class LocalObjective:
     def _check(self, loss: float) -> None:
         if not isfinite(loss):
             msg = (
-                f"the training loss is {loss} ({self._where}, {self._phase} phase); "
+                f"the training loss is {loss} ({self._location}, {self._phase} phase); "
                 "lower the learning rate or the penalty, or look at the client's data"
             )
             raise TrainingError(msg)
 
-    def _in_focus(self, part: Block) -> bool:
+    def _is_trained(self, part: Block) -> bool:
         return part == {"joint": "both"}.get(self._phase, self._phase)
 
-    def _keep_features(self, part: Block) -> None:
-        """Compute what frozen stages make of the samples, once in a phase."""
-        if not (self._feature_chunk and self._in_focus(part)):
+    def _cache_features(self, part: Block) -> None:
+        """Compute the features of frozen stages, once in a phase."""
+        if not (self._cache_chunk and self._is_trained(part)):
             return
         frozen, self._rest = frozen_stages(self.model.module)
         if frozen:
             with autocast(self.model.device, enabled=self._bf16):
                 self._features = frozen_features(
-                    frozen, self.samples, self._feature_chunk
+                    frozen, self.samples, self._cache_chunk
                 )
-        self._feature_chunk = 0
+        self._cache_chunk = 0
 
-    def _pass(self, part: Block, batch: Tensor) -> Any:
-        """Return what a batch gives, from features of frozen stages if kept."""
-        if self._features is not None and self._in_focus(part):
+    def _forward(self, part: Block, batch: Tensor) -> Any:
+        """Return the model's outputs for a batch, from cached features if any."""
+        if self._features is not None and self._is_trained(part):
             return forward_rest(self._rest, self._features.index_select(0, batch))
         rows = self.samples.rows(batch)
         if rows.stage:
             return forward_stages(self._stages, rows)
-        return _call(self.model.module, rows)
+        return _call_module(self.model.module, rows)
 
-    def _may_record(self, part: Block, batch: Tensor) -> bool:
-        """Return whether a pass is one of many alike, of a model that tells its stages.
+    def _can_capture(self, part: Block, batch: Tensor) -> bool:
+        """Return whether a pass may be captured in a CUDA graph.
 
-        Such a model vouches that nothing but torch's own layers is random in it.
+        It must be one of many of the same shape, of a model that declares its stages:
+        such a model guarantees that only torch's own layers are random in it.
         """
         return (
             batch.is_cuda
             and self.model.task.graph_safe
-            and len(batch) == self._full
-            and self._in_focus(part)
+            and len(batch) == self._batch_size
+            and self._is_trained(part)
             and not self.samples.lengths
             and bool(stages_of(self.model.module))
         )
 
     def _replay(self, part: Block, batch: Tensor) -> Tensor:
-        """Return the loss of a full batch, by a pass that the GPU has recorded."""
+        """Return the loss of a full batch by replaying a captured pass."""
         features, rest = self._features, self._rest
         inputs = self.samples.inputs if features is None else (features,)
         stage, every = self.samples.stage, stages_of(self.model.module)
@@ -226,8 +229,10 @@ class LocalObjective:
             *own, labels = rows
             found = Samples(tuple(own), {}, labels, stage)
             if features is None:
-                return self._descent(part, lambda: forward_stages(every, found), labels)
-            return self._descent(part, lambda: forward_rest(rest, own[0]), labels)
+                return self._differentiate(
+                    part, lambda: forward_stages(every, found), labels
+                )
+            return self._differentiate(part, lambda: forward_rest(rest, own[0]), labels)
 
         shapes = tuple((x.shape[1:], x.dtype) for x in inputs)
         kind = (part, len(batch), stage, len(rest) if features is not None else None)
@@ -260,12 +265,12 @@ def outputs_of(module: nn.Module, samples: Samples, task: Task) -> Tensor:
     if samples.stage:
         result = forward_stages(stages_of(module), samples)
     else:
-        result = _call(module, samples)
+        result = _call_module(module, samples)
     return checked_outputs(result, samples.labels.shape[0], task)
 
 
-def _call(module: nn.Module, samples: Samples) -> Any:
-    """Return whatever a module makes of samples."""
+def _call_module(module: nn.Module, samples: Samples) -> Any:
+    """Return a module's output for samples, of whatever type."""
     if samples.lengths:
         return module(*samples.inputs, lengths=samples.lengths)
     return module(*samples.inputs)

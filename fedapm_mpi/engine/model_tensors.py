@@ -1,4 +1,4 @@
-"""A model's tensors as they were built: refused, or cast to the run's dtype."""
+"""Check the tensors of a new model, and cast them to the run's dtype."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -10,10 +10,11 @@ from torch.nn.parameter import is_lazy
 from fedapm_mpi.errors import ConfigError
 
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+"""The complex type of each real one."""
 
 
 def tensors_of(module: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    """Yield kind ("parameter" or "buffer"), name and value of all that a module has."""
+    """Yield kind ("parameter" or "buffer"), name and value of a module's tensors."""
     for name, parameter in module.named_parameters():
         yield "parameter", name, parameter
     for name, buffer in module.named_buffers():
@@ -55,7 +56,7 @@ def check_distinct(modules: Sequence[nn.Module], names: Sequence[str]) -> None:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast a module's floating tensors to `dtype`, complex ones to one that fits it.
+    """Cast a module's floating tensors to `dtype`, complex ones to the same precision.
 
     Integers and booleans keep their type. `nn.Module.to` would make complex ones real.
     """
@@ -89,7 +90,7 @@ def _fault(kind: str, tensor: Tensor) -> str | None:
     if tensor.is_nested or tensor.layout != torch.strided:
         layout = str(tensor.layout).removeprefix("torch.")
         what = "nested" if tensor.is_nested else f"sparse ({layout})"
-        return f"is {what}; make it a dense tensor, by to_dense() say"
+        return f"is {what}; make it a dense tensor, for example by to_dense()"
     if tensor.is_quantized:
         return (
             f"is quantized ({tensor.dtype}); keep its integers and its scale as two "
@@ -107,7 +108,7 @@ def _fault(kind: str, tensor: Tensor) -> str | None:
 def _check_overlaps(module: nn.Module) -> None:
     """Raise `ConfigError` where parameters are two objects with memory in common.
 
-    Each would be trained for itself. (One object under two names is one parameter.)
+    Each would be trained separately. (One object under two names is one parameter.)
     """
     spans = sorted(
         (p.data_ptr(), p.data_ptr() + p.numel() * p.element_size(), name)

@@ -1,8 +1,8 @@
-"""A module seen as two flat vectors: what is shared and what is personal.
+"""A module as two flat vectors: its shared and its personal parameters.
 
-The parameters are split by name. All of them lie in one flat vector, the shared part
-first, and the module's parameters and gradients are views of it; so an algorithm works
-on vectors, MPI sends them as they lie in memory, and nothing is packed or unpacked.
+The parameters are split by name. All of them are in one flat vector, the shared block
+first, and the module's parameters and gradients are views of it: an algorithm works on
+vectors, MPI sends them as they are in memory, and nothing is packed or unpacked.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -36,7 +36,7 @@ def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 SplitRule = Callable[[str, nn.Parameter], bool]
-"""Tells from a parameter's name and value whether it is personal."""
+"""Returns whether a parameter is personal, from its name and value."""
 
 
 def by_patterns(
@@ -45,7 +45,7 @@ def by_patterns(
     kind: Literal["personal", "shared"],
     elsewhere: Collection[str] = (),
 ) -> set[str]:
-    """Return the names that glob patterns (or plain names) choose.
+    """Return the names that match glob patterns or plain names.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def by_patterns(
 
 
 class ParameterInfo(NamedTuple):
-    """One line of the table of what is shared."""
+    """One row of the table of parameters and buffers."""
 
     name: str
     shape: tuple[int, ...]
@@ -75,7 +75,7 @@ class ParameterInfo(NamedTuple):
 
     block: Literal["shared", "personal", "frozen", "buffer", "counter"]
     clients: int
-    """Clients whose model has it."""
+    """Number of clients whose model has it."""
 
 
 class PartitionedModel:
@@ -100,9 +100,9 @@ class PartitionedModel:
     batching : Batching
         How an epoch of its training is cut into batches.
     draws : bool
-        Whether it draws at random in evaluation, too.
+        Whether it draws random numbers in evaluation as well.
     buffer_layout : Layout
-        Of the module's buffers, for good.
+        Of the module's buffers; it must not change.
     """
 
     def __init__(self, module: nn.Module, personal_names: set[str]) -> None:
@@ -125,7 +125,7 @@ class PartitionedModel:
         self.set_trainable("both")
 
     def _flatten_parameters(self) -> None:
-        """Lay all parameters side by side, and their gradients."""
+        """Make the parameters views of one vector, and their gradients of another."""
         ordered = self._shared + self._personal
         vector = torch.cat([p.detach().reshape(-1) for p in ordered])
         self.gradient = torch.zeros_like(vector)
@@ -139,7 +139,7 @@ class PartitionedModel:
         return self.gradient.device
 
     def move(self, device: torch.device) -> None:
-        """Move the module to a device; its vectors are others afterwards."""
+        """Move the module to a device; its vectors are new tensors there."""
         for parameter in self._shared + self._personal:
             parameter.grad = None
         self.module.to(device)
@@ -157,7 +157,7 @@ class PartitionedModel:
     ) -> "PartitionedModel":
         """Split by glob patterns of the personal or of the shared parameters' names.
 
-        `elsewhere` are names in other clients' models, which a pattern may be for.
+        `elsewhere` are names in other clients' models, which a pattern may match.
 
         Raises
         ------
@@ -178,7 +178,7 @@ class PartitionedModel:
 
     @classmethod
     def from_rule(cls, module: nn.Module, rule: SplitRule) -> "PartitionedModel":
-        """Split by a callable that says of (name, parameter) whether it is personal."""
+        """Split by a rule that returns whether (name, parameter) is personal."""
         named = trainable(module)
         chosen = {name for name, parameter in named if rule(name, parameter)}
         return cls._checked(module, [name for name, _ in named], chosen)
@@ -187,7 +187,7 @@ class PartitionedModel:
     def from_position(
         cls, module: nn.Module, *, first: int = 0, last: int = 0
     ) -> "PartitionedModel":
-        """Split by place: so many layers at the beginning and the end are personal.
+        """Split by position: the first and the last layers are personal.
 
         A layer is a module's own parameters, say a weight and its bias; layers come in
         the order in which the module lists them.
@@ -200,7 +200,7 @@ class PartitionedModel:
         Raises
         ------
         ConfigError
-            If no layer between them is left to share.
+            If no layer in between is left to share.
         """
         layers: dict[str, list[str]] = {}
         for name, _ in trainable(module):
@@ -230,10 +230,10 @@ class PartitionedModel:
         return cls(module, personal)
 
     def set_trainable(self, part: Literal["shared", "personal", "both"]) -> None:
-        """Let gradients be computed for one part only; the rest is frozen.
+        """Compute gradients for one part only, and freeze the rest.
 
-        Autograd then does no work for parameters of the frozen part, nor for layers
-        that lie before the first parameter of the part in focus.
+        Autograd then does no work for frozen parameters, nor for layers before the
+        first trained parameter.
         """
         for parameter in self._shared:
             parameter.requires_grad_(part != "personal")
@@ -241,7 +241,7 @@ class PartitionedModel:
             parameter.requires_grad_(part != "shared")
 
     def block_slice(self, part: Literal["shared", "personal", "both"]) -> slice:
-        """Return where a part lies in the flat vector."""
+        """Return the slice of a part in the flat vector."""
         cut = self.size_shared
         return {
             "shared": slice(0, cut),
@@ -268,7 +268,7 @@ class PartitionedModel:
             scatter(buffers, values)
 
     def _buffers(self) -> tuple[list[Tensor], list[Tensor]]:
-        # Looked up anew each time, since a module may replace a buffer.
+        # Looked up each time, since a module may replace a buffer.
         named = kept_buffers(self.module, self.buffer_layout)
         layout = {name: kind_and_shape(b) for name, b in named}
         if layout != self.buffer_layout:
@@ -279,9 +279,9 @@ class PartitionedModel:
         )
 
     def table(self, clients: int) -> list[ParameterInfo]:
-        """Return one row a parameter and buffer, in the module's order.
+        """Return one row for each parameter and buffer, in the module's order.
 
-        `clients` is how many have this model.
+        `clients` is the number of clients with this model.
         """
         blocks: dict[str, Literal["shared", "personal"]] = {
             **dict.fromkeys(self.shared_names, "shared"),
@@ -307,9 +307,9 @@ class PartitionedModel:
 
 
 def _check_tied(module: nn.Module, patterns: Sequence[str]) -> None:
-    """Raise `ConfigError` where patterns mean a tied parameter by its second name.
+    """Raise `ConfigError` where patterns match a tied parameter by its second name.
 
-    It counts under its first name alone, so that they would miss it without a word.
+    Only its first name counts, so that they would miss it without an error.
     """
     first: dict[int, str] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):

@@ -1,9 +1,9 @@
-"""Who works on which client in a round; no result depends on it.
+"""Assign clients to ranks in a round; no result depends on it.
 
-A client lives on one node of the cluster, where a placement put it before anybody was
-drawn. Ranks of a node share what they keep of its clients, so that each round's
-participants can go to whichever rank is free: the largest first. `assign` foretells
-what comes of that.
+A client lives on one node of the cluster, chosen by the placement before the first
+round. Ranks of a node share the states and samples of its clients, so that each round's
+participants go to the next free rank, the largest first. `assign` predicts the
+resulting assignment.
 """
 
 from collections.abc import Sequence
@@ -50,24 +50,24 @@ class Assignment(NamedTuple):
 def assign(
     clients: NDArray[np.int64],
     costs: NDArray[np.int64],
-    host_of: NDArray[np.int64],
+    home_ranks: NDArray[np.int64],
     nodes: Sequence[int],
 ) -> Assignment:
-    """Deal clients to the ranks of the nodes on which they live, by cost.
+    """Assign clients to the ranks of the nodes on which they live, by cost.
 
     Parameters
     ----------
     clients : (k,)
-        Who is to be worked on, ascending.
+        The clients to assign, ascending.
     costs : (m,)
         Expected work of each client, in any unit.
-    host_of : (m,)
+    home_ranks : (m,)
         The rank on which each client lives.
     nodes : (size,)
         The node of each rank; -1 for one that works on no client.
     """
     node_of = np.asarray(nodes)
-    homes = node_of[host_of[clients]]
+    homes = node_of[home_ranks[clients]]
     ranks = np.empty(len(clients), dtype=np.int64)
     for node in np.unique(homes):
         here, own = np.flatnonzero(homes == node), np.flatnonzero(node_of == node)
@@ -82,7 +82,7 @@ def samples_processed(
     *,
     batching: Batching | None = None,
 ) -> NDArray[np.int64]:
-    """Return how many samples a client's local work goes over, (m,), at most.
+    """Return how many samples each client's local work processes, (m,), at most.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Parts made from a configuration: by name, with their options, checked to fit."""
+"""Build plug-ins and models from a configuration, and check that they fit."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.loader import load_plugin
 from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
 from fedapm_mpi.registry import Registry, did_you_mean
-from fedapm_mpi.utils.rng import seeded_globals, torch_seed
+from fedapm_mpi.utils.rng import Purpose, seeded_globals, torch_seed
 from fedapm_mpi.utils.text import one_line
 
 
 def build_plugin(registry: Registry[Any], part: dict[str, Any], *args: Any) -> Any:
-    """Return a part made from its name and options.
+    """Return a plug-in made from its name and options.
 
     Raises
     ------
@@ -51,7 +51,10 @@ def build_module(
     config: Config, part: PluginConfig, inputs: tuple[InputSpec, ...], num_classes: int
 ) -> nn.Module:
     """Return a model with its initial parameters, which come from the seed alone."""
-    seed, default = torch_seed(config.seed, "initial model"), torch.get_default_dtype()
+    seed, default = (
+        torch_seed(config.seed, Purpose.INITIAL_MODEL),
+        torch.get_default_dtype(),
+    )
     with seeded_globals(seed):
         torch.manual_seed(seed)
         try:
@@ -75,7 +78,7 @@ def build_module(
 
 @torch.no_grad()
 def load_initial(modules: Sequence[nn.Module], path: str) -> None:
-    """Let models start from a file of tensors by name; what it lacks stays as it is.
+    """Initialize models from a file of tensors by name; others keep their values.
 
     Raises
     ------

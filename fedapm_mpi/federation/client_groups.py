@@ -55,7 +55,7 @@ class ClientGroup:
     """What the model is given, in this order."""
 
     outputs: tuple[float, ...]
-    """A few figures of its scores in `trial.try_model`."""
+    """A few sums of its scores in `model_trial.try_model`."""
 
     def new_client(self, algorithm: Algorithm) -> ClientState:
         """Return the state of a client that has not taken part yet."""
@@ -85,11 +85,11 @@ class ClientGroups:
         return self.members[int(self.of_client[client])]
 
     def restrict(self, client: int, values: Tensor) -> Tensor:
-        """Return what a client holds of (…, d) values; see `SharedLayout.take`."""
+        """Return what a client holds of (…, d) values; see `SharedLayout.restrict`."""
         return self.space.restrict(int(self.of_client[client]), values)
 
     def extend(self, client: int, values: Tensor) -> Tensor:
-        """Return a client's values in the server's layout; `SharedLayout.spread`."""
+        """Return a client's values in the server's layout; `SharedLayout.extend`."""
         return self.space.extend(int(self.of_client[client]), values)
 
     def clients(self, groups: Sequence[int]) -> NDArray[np.bool_]:
@@ -142,7 +142,7 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
     Raises
     ------
     ConfigError
-        If clients cannot be told apart, a model does not fit its inputs, or models do
+        If the clients of groups overlap, a model does not fit its inputs, or models do
         not agree on what they share.
     """
     of_client = assign_groups(config.groups, manifest)

@@ -25,7 +25,7 @@ from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.participation import Participation, participation
 from fedapm_mpi.placements import client_ranks, placements
 from fedapm_mpi.plugins.names import plugin_label
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 MANY_CLIENTS = 10_000
 """Clients a rank from which on residuals in every round take a noticeable time."""
@@ -78,7 +78,7 @@ class Federation:
         PluginError
             If a user's own scheme fails, or returns something else.
         """
-        rng = generator(self.config.seed, "participants", round_index)
+        rng = generator(self.config.seed, Purpose.PARTICIPANTS, round_index)
         return plugin_checks.check_participants(
             self.config.participation, self.scheme, self.num_clients, rng
         )

@@ -32,7 +32,7 @@ from fedapm_mpi.utils.rng import seeded_globals
 
 
 class Trial(NamedTuple):
-    """What a trial tells of a model that can be trained."""
+    """What a trial found of a model that can be trained."""
 
     least: int
     """Samples in the smallest batch on which it can be trained, 1 or 2."""
@@ -44,7 +44,7 @@ class Trial(NamedTuple):
     """Whether it draws at random in evaluation."""
 
     outputs: tuple[float, ...]
-    """A few figures of the scores, by which models can be told apart."""
+    """A few sums of the scores, which differ between models."""
 
 
 def try_model(
@@ -96,12 +96,12 @@ def try_model(
         if reason is not None:
             try:
                 found = outputs_of(module, two, task)
-                tells = _finite(module, found, two.labels, task)
+                finite = _finite(module, found, two.labels, task)
             except Exception as error:
                 msg = f"{name} cannot be trained on {where}: {_brief(error)}"
                 raise ConfigError(msg) from error
             # Where two are not finite, made-up samples do not suit the model.
-            reason = reason if tells else None
+            reason = reason if finite else None
     return Trial(1 if reason is None else 2, reason or "", draws, outputs)
 
 

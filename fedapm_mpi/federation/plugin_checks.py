@@ -1,4 +1,4 @@
-"""What a user's own parts give back is looked at before it is used."""
+"""Check what a user's plug-ins return before it is used."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from fedapm_mpi.utils.text import one_line
 
 
 def check_algorithm(part: PluginConfig, algorithm: Any) -> None:
-    """Raise `ConfigError` unless an own algorithm has what every algorithm has."""
+    """Raise `ConfigError` unless a user's algorithm has what every algorithm has."""
     what = user_plugin_label("algorithm", part["name"])
     if what is None:
         return
@@ -23,14 +23,14 @@ def check_algorithm(part: PluginConfig, algorithm: Any) -> None:
 
 
 def check_methods(kind: str, part: PluginConfig, made: Any, *names: str) -> None:
-    """Raise `ConfigError` unless an own part has some methods or attributes."""
+    """Raise `ConfigError` unless a user's plug-in has some methods or attributes."""
     what = user_plugin_label(kind, part["name"])
     if what is not None:
         _refuse(what, [f"has no {name}" for name in names if not hasattr(made, name)])
 
 
 def check_state(part: PluginConfig, state: Any, shared: int, personal: int) -> None:
-    """Raise `ConfigError` unless an own algorithm's `new_client` gives a state."""
+    """Raise `ConfigError` unless a user's algorithm returns a client state."""
     what = user_plugin_label("algorithm", part["name"])
     if what is None:
         return
@@ -54,11 +54,11 @@ def check_state(part: PluginConfig, state: Any, shared: int, personal: int) -> N
 def check_participants(
     part: PluginConfig, scheme: Any, clients: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return a round's participants, checked where the user's own part chooses.
+    """Return a round's participants, checked where a user's plug-in chooses them.
 
     Raises
     ------
-    PartError
+    PluginError
         If they are not distinct clients in ascending order.
     """
     what = user_plugin_label("participation", part["name"])
@@ -89,7 +89,7 @@ def check_update(part: PluginConfig, found: Any, rows: int, width: int) -> torch
 
     Raises
     ------
-    PartError
+    PluginError
         If it is not a tensor of the right shape.
     """
     what = user_plugin_label("algorithm", part["name"])
@@ -111,11 +111,11 @@ def check_update(part: PluginConfig, found: Any, rows: int, width: int) -> torch
 
 
 def check_total(part: PluginConfig, found: Any, length: int) -> NDArray[np.float64]:
-    """Return the sum of increments, checked where the user's own reduction made it.
+    """Return the sum of updates, checked where a user's aggregator made it.
 
     Raises
     ------
-    PartError
+    PluginError
         If it is not a finite array of the right shape.
     """
     what = user_plugin_label("aggregator", part["name"])
@@ -132,7 +132,7 @@ def check_total(part: PluginConfig, found: Any, length: int) -> NDArray[np.float
 
 
 def check_server(part: PluginConfig, rows: torch.Tensor, round_index: int) -> None:
-    """Raise `PluginError` if an own algorithm's server step left what is not finite."""
+    """Raise `PluginError` if a user's algorithm left values that are not finite."""
     what = user_plugin_label("algorithm", part["name"])
     if what is not None and not bool(torch.isfinite(rows).all()):
         msg = f"{what}: server_step of round {round_index} gave what is not finite"
@@ -181,7 +181,7 @@ def _refuse(what: str, faults: list[str]) -> None:
 
 
 def _describe(found: Any) -> str:
-    """Return in words what was given."""
+    """Return a description of a value."""
     if isinstance(found, torch.Tensor | np.ndarray):
         return f"{type(found).__name__} of shape {tuple(found.shape)}, {found.dtype}"
     try:

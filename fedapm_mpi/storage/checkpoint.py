@@ -3,9 +3,10 @@
 A checkpoint is a directory ``round-000042``: ``server.safetensors``, client states in
 ``clients-RRRRR-KKKKK.safetensors`` (tensors named ``client/field``; written by rank R)
 and ``checkpoint.json`` with the size and SHA-256 of each file and of itself (see
-`descriptions`). Every rank writes its clients into a directory with a leading dot; when
-all are done, rank 0 writes the JSON file and renames the directory. What has no leading
-dot is therefore complete, and what is damaged later is found by its checksum.
+`checkpoint_metadata`). Every rank writes its clients into a directory with a leading
+dot; when all are done, rank 0 writes the JSON file and renames the directory. A
+directory without a leading dot is therefore complete, and later damage is found by the
+checksums.
 """
 
 import os
@@ -100,11 +101,11 @@ def save(
     round_index
         Rounds done.
     identity
-        What a run must share to go on from here.
+        What a run must share to continue from here.
     server
         The server's arrays; used on the server only.
     states
-        Touched states of this rank's clients.
+        Materialized states of this rank's clients.
     keep
         Checkpoints to keep.
     converged
@@ -118,16 +119,7 @@ def save(
     if comm.rank == SERVER:
         error = fresh_directory(draft)
     comm.raise_collectively(error)
-    written: list[dict[str, Any]] = []
-    try:
-        written = write_states(draft, comm.rank, states)
-        if comm.rank == SERVER:
-            write_tensors(draft / SERVER_FILE, server)
-            written.append(_entry(draft / SERVER_FILE, []))
-    except FedAPMError as caught:
-        error = caught
-    comm.raise_collectively(error)
-    everyone = comm.gather_object(written)
+    everyone = _write_draft(comm, draft, server, states)
     if everyone is not None:
         note = {
             "round": round_index,
@@ -143,6 +135,26 @@ def save(
         except FedAPMError as caught:
             error = caught
     comm.raise_collectively(error)
+
+
+def _write_draft(
+    comm: Communicator,
+    draft: Path,
+    server: Mapping[str, Tensor],
+    states: Mapping[int, ClientState],
+) -> list[list[dict[str, Any]]] | None:
+    """Write every rank's files; return the entries of all, on the server."""
+    written: list[dict[str, Any]] = []
+    error: FedAPMError | None = None
+    try:
+        written = write_states(draft, comm.rank, states)
+        if comm.rank == SERVER:
+            write_tensors(draft / SERVER_FILE, server)
+            written.append(_entry(draft / SERVER_FILE, []))
+    except FedAPMError as caught:
+        error = caught
+    comm.raise_collectively(error)
+    return comm.gather_object(written)
 
 
 def _publish(
@@ -182,8 +194,8 @@ def find_corruption(saved: CheckpointInfo, names: Iterable[str]) -> str | None:
 def load_newest(comm: Communicator, root: Path, notes: list[str]) -> CheckpointInfo:
     """Return the newest undamaged checkpoint, the same on every rank; collective.
 
-    Each rank checks a share of the files. Damaged ones are set aside and the one before
-    is used; `notes` then says so, on the server.
+    Each rank checks a share of the files. Damaged ones are quarantined and the one
+    before is used; `notes` then says so, on the server.
 
     Raises
     ------
@@ -317,7 +329,7 @@ def _check_whole(saved: CheckpointInfo) -> None:
     listed = {entry["name"] for entry in saved.files}
     there = {path.name for path in saved.directory.glob("*.safetensors")}
     if there != listed:
-        msg = f"the files beside it are not those listed: {min(there ^ listed)}"
+        msg = f"the files next to it are not those listed: {min(there ^ listed)}"
         raise ValueError(msg)
     clients = {client for entry in saved.files for client in entry["clients"]}
     server = saved.directory / SERVER_FILE

@@ -1,7 +1,7 @@
-"""The checkpoints of a run in their folder: found, set aside, and deleted when old.
+"""Find, quarantine and delete the checkpoints in a run's folder.
 
-They are ordered by their number. Whatever else lies there, under names that no run
-writes, does not count and is not touched.
+They are ordered by their number. Other files, under names that no run
+writes, are ignored.
 """
 
 import re
@@ -30,7 +30,7 @@ def present(root: Path) -> list[Path]:
 
 
 def any_ever(root: Path) -> bool:
-    """Return whether a directory holds a checkpoint, or a damaged one set aside."""
+    """Return whether a directory holds a checkpoint, or a quarantined one."""
     aside = root.iterdir() if root.is_dir() else ()
     return bool(present(root)) or any(_ASIDE.fullmatch(path.name) for path in aside)
 
@@ -38,12 +38,12 @@ def any_ever(root: Path) -> bool:
 def find(root: Path, notes: list[str]) -> list[CheckpointInfo]:
     """Return the checkpoints in a directory, the newest first.
 
-    One whose description is unusable is set aside, and `notes` told.
+    Checkpoints with unusable metadata are quarantined and reported in `notes`.
 
     Raises
     ------
     WriteError
-        If one cannot be set aside.
+        If one cannot be quarantined.
     """
     saved = []
     for directory in reversed(present(root)):
@@ -58,7 +58,7 @@ def find(root: Path, notes: list[str]) -> list[CheckpointInfo]:
 
 
 def quarantine(directory: Path, fault: str) -> str:
-    """Rename a damaged checkpoint, so that it does not count as one; say so.
+    """Rename a damaged checkpoint, so that it is no longer found; return a note.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def quarantine(directory: Path, fault: str) -> str:
 
 
 def rename_hidden(path: Path) -> None:
-    """Delete a checkpoint; hidden first, so that a crash leaves no half of one."""
+    """Delete a checkpoint; hidden first, so that a crash leaves no partial one."""
     if not path.exists() and not path.is_symlink():
         return
     hidden = path.with_name(f".old-{path.name}")

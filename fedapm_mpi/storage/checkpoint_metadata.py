@@ -1,6 +1,6 @@
 """The description of a checkpoint, ``checkpoint.json``, and the names of checkpoints.
 
-Its last line is the SHA-256 of all bytes before that line (see `strictjson`). It is
+Its last line is the SHA-256 of all bytes before that line (see `strict_json`). It is
 checked before anything in the file is used, so that no damage to it, not even of one
 bit, can lead to another result. Format 1, of older versions, has no such line: it is
 used only if all of it fits together.
@@ -33,14 +33,14 @@ _ENTRY = {"name", "bytes", "sha256", "clients"}
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says of itself."""
+    """The metadata of a checkpoint."""
 
     directory: Path
     round_index: int
     """Rounds done."""
 
     identity: dict[str, Any]
-    """What a run must have in common with this one to go on from here."""
+    """What a run must have in common with this one to continue from it."""
 
     files: tuple[dict[str, Any], ...]
     """Name, bytes, sha256 and clients of each file."""
@@ -52,7 +52,7 @@ class CheckpointInfo:
 
 
 def name_of(round_index: int) -> str:
-    """Return the name of the checkpoint after so many rounds."""
+    """Return the name of the checkpoint after `round_index` rounds."""
     return f"round-{round_index:06}"
 
 
@@ -80,7 +80,7 @@ def write_description(directory: Path, note: Mapping[str, Any]) -> None:
 
 
 def read_description(directory: Path) -> CheckpointInfo:
-    """Return what a checkpoint says of itself, once it is known to be undamaged.
+    """Return the metadata of a checkpoint, after it was checked for damage.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def read_description(directory: Path) -> CheckpointInfo:
     kind = note.get("format")
     if sealed and type(kind) is int and kind > FORMAT:
         msg = (
-            f"{directory} was written by a later version of fedapm (format {kind}); go "
-            "on with that version"
+            f"{directory} was written by a later version of fedapm (format {kind}); "
+            "continue with that version"
         )
         raise ConfigError(msg)
     _check_format(kind, note, sealed=sealed)
@@ -134,7 +134,7 @@ def _check_values(directory: Path, note: Mapping[str, Any]) -> None:
         msg = f"{FILE} has values of another type"
         raise ValueError(msg)
     if type(note["round"]) is not int or note["round"] != round_of(directory.name):
-        msg = f"{FILE} tells of another round than the directory's name"
+        msg = f"{FILE} is of another round than the directory's name"
         raise ValueError(msg)
     if converged is not None and not isinstance(converged, bool):
         msg = f"{FILE} has values of another type"

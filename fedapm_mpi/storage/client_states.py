@@ -19,12 +19,12 @@ class ClientStateStore:
     hosted
         Clients that live on this rank.
     new_client
-        Of each group of clients what returns a fresh initial state; it is the same for
-        all clients of the group.
+        For each group of clients a function that returns a new initial state; it is
+        the same for all clients of the group.
     group_of
         The group of every client, hosted or not.
     kept
-        Where states are kept. Other ranks may see it too: a state can then be that of
+        Where states are stored. Other ranks may see it too: a state can then be that of
         a client that lives there.
     """
 
@@ -50,7 +50,7 @@ class ClientStateStore:
         return client in self._kept
 
     def checkout(self, client: int) -> ClientState:
-        """Return a client's state to change, and then to `settle`."""
+        """Return a client's state to be changed, and then passed to `commit`."""
         state = self._kept.get(client)
         if state is None:
             state = self._new_client[self._group_of[client]]()
@@ -58,7 +58,7 @@ class ClientStateStore:
         return dict(state)
 
     def commit(self, client: int, state: ClientState) -> None:
-        """Keep what became of a state that `touch` returned.
+        """Store a state that `checkout` returned, after it was changed.
 
         Raises
         ------
@@ -90,16 +90,16 @@ class ClientStateStore:
         return find_mismatch(self._initial[self._group_of[client]], state)
 
     def restore(self, states: Mapping[int, ClientState]) -> None:
-        """Keep states of a run that goes on; the other clients stay untouched."""
+        """Store the states of a resumed run; other clients keep their initial state."""
         for client, state in states.items():
             self._kept.put(client, state)
 
     def digests(self) -> np.ndarray:
         """Return the SHA-256 of each hosted client's state, (hosted, 32) bytes."""
-        untouched = [state_digest(initial) for initial in self._initial]
-        touched = self.materialized()
+        initial = [state_digest(state) for state in self._initial]
+        states = self.materialized()
         rows = [
-            state_digest(touched[i]) if i in touched else untouched[self._group_of[i]]
+            state_digest(states[i]) if i in states else initial[self._group_of[i]]
             for i in self.hosted
         ]
         joined = np.frombuffer(b"".join(rows), dtype=np.uint8)

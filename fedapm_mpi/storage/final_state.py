@@ -1,4 +1,4 @@
-"""What tells whether a final state is undamaged: its digest, and a sum of each file.
+"""The digest of a final state and the checksums of its files.
 
 ``final/digest.txt`` holds 64 hex digits, ``final/checksums.txt`` a line for each file
 of tensors, as ``sha256sum`` writes it and ``sha256sum --check`` reads it.
@@ -56,8 +56,7 @@ def write_sums(folder: Path, known: Iterable[Mapping[str, str]]) -> None:
     folder
         The final state.
     known
-        What every rank knows of its files, by their names; of others, the checksum is
-        computed.
+        Each rank's checksums of its files, by name; missing ones are computed.
 
     Raises
     ------

@@ -35,7 +35,7 @@ _PER_TENSOR = 160
 
 
 class MappedFile:
-    """A file of fixed size, mapped; it takes room only where something was written.
+    """A file of fixed size, mapped; it takes space only where something was written.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ class MappedFile:
         return cls(descriptor, os.fstat(descriptor).st_size, path.parent)
 
     def write(self, start: int, data: bytes | memoryview) -> None:
-        """Write bytes, and so take the room for them.
+        """Write bytes, and so allocate the space for them.
 
-        Writing to the map instead would kill the process where there is no room.
+        Writing to the map instead would kill the process where there is no space.
 
         Raises
         ------
@@ -100,14 +100,14 @@ class MappedFile:
                 start, view = start + done, view[done:]
         except OSError as error:
             msg = (
-                f"no room for client states in {self.folder} "
+                f"no space for client states in {self.folder} "
                 f"({error.strerror or error}); set scratch to a folder on a larger "
                 "disk"
             )
             raise WriteError(msg) from error
 
     def fetch_and_add(self, start: int) -> int:
-        """Return the number at a place, 8 bytes, and leave there the next.
+        """Return the number at a place, 8 bytes, and increment it.
 
         Processes that ask at the same time are given different ones.
 
@@ -131,7 +131,7 @@ class MappedFile:
 
 
 class TicketCounter:
-    """Numbers that processes draw, each once: whoever is free takes the next.
+    """A counter shared by processes; each call returns the next unused ticket.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class TicketCounter:
         """
         while (k := self._file.fetch_and_add(self._start) - self._before) < count:
             yield k
-        # Everybody drew one number too many, to see that none was left.
+        # Every process drew one number too many, to see that none was left.
         self._before += count + self._processes
 
 
@@ -232,7 +232,7 @@ class TensorArena:
         Raises
         ------
         WriteError
-            If the file system has no room left, or the cell has not enough.
+            If the file system has no space left, or the cell has not enough.
         """
         k = self._index[key]
         start, capacity = self._starts[k], self._starts[k + 1] - self._starts[k]
@@ -263,7 +263,7 @@ def required_bytes(tensors: Tensors) -> int:
 def max_required_bytes(
     each: Sequence[int], rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return capacities that suffice for tensors of at most so many bytes a row.
+    """Return capacities that suffice for tensors of at most these bytes a row.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where ranks keep their clients' states and samples: alone, or together on a node.
+"""Storage of the clients' states and samples, for a rank alone or for a node.
 
 Ranks of a node that share may each work on any client that lives on the node. What they
 keep then lies in a file that all of them map: in memory, or in a scratch folder, where
@@ -51,7 +51,7 @@ class TensorStore(Protocol[Value]):
         Raises
         ------
         WriteError
-            If there is no room.
+            If there is no space.
         """
         ...
 
@@ -98,7 +98,7 @@ class SharedSampleStore:
 
 @dataclass(frozen=True)
 class Storage:
-    """What a rank has opened; see `open_storage`."""
+    """The storage of a rank; see `open_storage`."""
 
     states: TensorStore[Tensors] = field(default_factory=LocalStore[Tensors])
     """By client."""
@@ -107,19 +107,18 @@ class Storage:
     """By client and split."""
 
     tickets: TicketCounter | None = None
-    """By which ranks of a node deal work among them; `None` if this rank has all its
-    own."""
+    """Which client a free rank of the node takes next; `None` if clients do not move
+    between ranks."""
 
     nodes: tuple[int, ...] | None = None
-    """Of each rank the node whose ranks share, -1 for one without clients; `None` if
-    none do."""
+    """Each rank's node, -1 for a rank without clients; `None` if no ranks share."""
 
     note: str | None = None
-    """Why none do, where they were to."""
+    """Why no ranks share, where they should."""
 
 
 class Capacity(NamedTuple):
-    """Bytes that the clients' cells have."""
+    """Bytes of the clients' cells."""
 
     states: NDArray[np.int64]
     """(m,)"""
@@ -127,20 +126,20 @@ class Capacity(NamedTuple):
     samples: dict[str, NDArray[np.int64]]
     """By split, (m,)."""
 
-    touched: float
-    """Share of the clients that come to have a state, at most."""
+    materialized: float
+    """Largest share of the clients that will have a state."""
 
 
 def open_storage(
     comm: Communicator,
     nodes: Sequence[int],
-    host_of: NDArray[np.int64],
-    room: Capacity,
+    home_ranks: NDArray[np.int64],
+    capacity: Capacity,
     *,
     scratch: str | None = None,
     together: bool = True,
 ) -> Storage:
-    """Open what the ranks of each node share; a collective call.
+    """Open the storage that the ranks of each node share; a collective call.
 
     Parameters
     ----------
@@ -153,9 +152,9 @@ def open_storage(
     together
         Whether ranks are to share; without it, and without `scratch`, each keeps what
         it has for itself.
-    host_of : (m,)
+    home_ranks : (m,)
         The rank on which each client lives.
-    room
+    capacity
         What clients need.
 
     Raises
@@ -167,32 +166,52 @@ def open_storage(
     together = together and len(set(hosting)) < len(hosting)
     if scratch is None and not together:
         return Storage()
-    folder = _folder(scratch)
-    here = nodes[comm.rank] >= 0
-    own = np.flatnonzero(np.asarray(nodes)[host_of] == nodes[comm.rank])
-    first = here and nodes.index(nodes[comm.rank]) == comm.rank
-    file, path, fault = None, None, None
-    if first:
-        file, path, fault = _create(folder, own, room)
-    paths = comm.bcast_object(comm.gather_object(path))
-    if here and not first and (path := paths[nodes.index(nodes[comm.rank])]):
-        file, fault = _open(path)
-    faults = comm.bcast_object(comm.gather_object(fault))
-    if first and path:  # only now, when everybody has opened it
-        path.unlink()
-    found = next((fault for fault in faults if fault), None)
+    own = np.flatnonzero(np.asarray(nodes)[home_ranks] == nodes[comm.rank])
+    file, found = _map_file(comm, nodes, _folder(scratch), own, capacity)
     if found and scratch is not None:
         comm.raise_collectively(ConfigError(f"scratch: {found}"))
     if found:
         return Storage(
-            note=f"participants stay with their rank, which may wait for others: "
-            f"{found}; scratch names another folder that ranks of a node may share"
+            note=f"falling back to static scheduling: {found}; set scratch to a folder "
+            "that the ranks of a node can share"
         )
     if file is None:
         return Storage(nodes=tuple(nodes))
-    turns = TicketCounter(file, 0, nodes.count(nodes[comm.rank])) if together else None
-    states, samples = _cells(file, own, room)
-    return Storage(states, SharedSampleStore(samples), turns, tuple(nodes))
+    ranks = nodes.count(nodes[comm.rank])
+    tickets = TicketCounter(file, 0, ranks) if together else None
+    states, samples = _cells(file, own, capacity)
+    return Storage(states, SharedSampleStore(samples), tickets, tuple(nodes))
+
+
+def _map_file(
+    comm: Communicator,
+    nodes: Sequence[int],
+    folder: Path,
+    clients: NDArray[np.int64],
+    capacity: Capacity,
+) -> tuple[MappedFile | None, str | None]:
+    """Create and map one file for each node; a collective call.
+
+    Returns
+    -------
+    MappedFile or None
+        The file of this rank's node; `None` on a rank without clients.
+    str or None
+        What failed on any rank, on every rank.
+    """
+    node = nodes[comm.rank]
+    here = node >= 0
+    first = here and nodes.index(node) == comm.rank
+    file, path, fault = None, None, None
+    if first:
+        file, path, fault = _create(folder, clients, capacity)
+    paths = comm.bcast_object(comm.gather_object(path))
+    if here and not first and (path := paths[nodes.index(node)]):
+        file, fault = _open(path)
+    faults = comm.bcast_object(comm.gather_object(fault))
+    if first and path:  # only now, when every rank has opened it
+        path.unlink()
+    return file, next((fault for fault in faults if fault), None)
 
 
 def _folder(scratch: str | None) -> Path:
@@ -202,11 +221,11 @@ def _folder(scratch: str | None) -> Path:
 
 
 def _create(
-    folder: Path, clients: NDArray[np.int64], room: Capacity
+    folder: Path, clients: NDArray[np.int64], capacity: Capacity
 ) -> tuple[MappedFile | None, Path | None, str | None]:
-    """Make a node's file; or say what is in the way."""
-    samples = sum(int(sizes[clients].sum()) for sizes in room.samples.values())
-    needed = int(room.touched * int(room.states[clients].sum())) + samples
+    """Make a node's file, or return what prevents it."""
+    samples = sum(int(sizes[clients].sum()) for sizes in capacity.samples.values())
+    needed = int(capacity.materialized * int(capacity.states[clients].sum())) + samples
     try:
         free = disk_usage(folder).free
         if free < needed:
@@ -215,7 +234,9 @@ def _create(
                 f"{len(clients)} clients may take {needed / 1e9:.3g} GB"
             )
             return None, None, fault
-        size = ALIGNMENT + sum(TensorArena.size(c) for _, c in _layout(clients, room))
+        size = ALIGNMENT + sum(
+            TensorArena.size(c) for _, c in _layout(clients, capacity)
+        )
         file, path = MappedFile.create(folder, size)
         try:
             file.write(0, bytes(ALIGNMENT))
@@ -235,7 +256,7 @@ def _open(path: Path) -> tuple[MappedFile | None, str | None]:
 
 
 def _locked(file: MappedFile) -> str | None:
-    """Return what is in the way of drawing numbers from a file's beginning."""
+    """Return why tickets cannot be drawn from a file, or `None`."""
     try:
         number = file.fetch_and_add(0)
         file.write(0, bytes(ALIGNMENT))
@@ -249,19 +270,23 @@ def _reason(error: Exception) -> str:
 
 
 def _layout(
-    clients: NDArray[np.int64], room: Capacity
+    clients: NDArray[np.int64], capacity: Capacity
 ) -> list[tuple[list[Any], Sequence[int]]]:
     """Return the keys and capacities of all cells: of states, then of samples."""
     own = clients.tolist()
-    keys: Iterable[Any] = [(i, split) for split in room.samples for i in own]
-    sizes = [n for split in room.samples for n in room.samples[split][clients].tolist()]
-    return [(own, room.states[clients].tolist()), (list(keys), sizes)]
+    keys: Iterable[Any] = [(i, split) for split in capacity.samples for i in own]
+    sizes = [
+        n
+        for split in capacity.samples
+        for n in capacity.samples[split][clients].tolist()
+    ]
+    return [(own, capacity.states[clients].tolist()), (list(keys), sizes)]
 
 
 def _cells(
-    file: MappedFile, clients: NDArray[np.int64], room: Capacity
+    file: MappedFile, clients: NDArray[np.int64], capacity: Capacity
 ) -> tuple[TensorArena, TensorArena]:
-    (whose, states), (keys, samples) = _layout(clients, room)
+    (whose, states), (keys, samples) = _layout(clients, capacity)
     return (
         TensorArena(file, ALIGNMENT, whose, states),
         TensorArena(file, ALIGNMENT + TensorArena.size(states), keys, samples),

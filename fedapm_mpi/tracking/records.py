@@ -111,7 +111,7 @@ class Records:
             rounds = format_ranges(lost[:10]) + ",..." * (len(lost) > 10)
             notes.append(
                 f"{self.path} lacks the records of rounds {rounds} ({count} in all); "
-                "figures are over the others"
+                "metrics are computed from the others"
             )
         return notes
 

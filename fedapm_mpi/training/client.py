@@ -1,4 +1,4 @@
-"""A rank's share of a round: the local work of the participants that it hosts."""
+"""Train a rank's participants of a round, and set up one client."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class OpenClient:
 
 
 class LocalUpdates(NamedTuple):
-    """What a rank's local work of a round brings."""
+    """The result of a rank's local training in a round."""
 
     participants: NDArray[np.int64]
     """(k,) all clients that take part, ascending."""
@@ -90,7 +90,10 @@ class LocalUpdates(NamedTuple):
     """Of each participant: loss sum, loss count, squared drift, seconds."""
 
     largest: float
+    """Largest magnitude in any of the updates."""
+
     error: FedAPMError | None
+    """Why the rank's training failed; the updates are then incomplete."""
 
 
 def train_clients(
@@ -100,7 +103,7 @@ def train_clients(
     clients: Iterable[int],
     message: Tensor,
 ) -> LocalUpdates:
-    """Train those of a round's participants that are this rank's.
+    """Train the participants of a round that are assigned to this rank.
 
     Parameters
     ----------
@@ -127,7 +130,7 @@ def train_clients(
                 context.config.seed,
                 context.payload.model_length,
             )
-            update, *figures = _train(context, update_context, message)
+            update, *measured = _train(context, update_context, message)
             size = float(np.abs(update).max(initial=0.0))
             if not np.isfinite(size):
                 msg = (
@@ -137,15 +140,15 @@ def train_clients(
                 raise TrainingError(msg)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # all ranks are told, and leave together
-            told = to_fedapm_error(error)
-            if told is not error:
-                told.args = (f"client {client}, round {t + 1}: {told}",)
-            return result._replace(error=told, largest=0.0)
+        except BaseException as error:  # all ranks raise it together
+            found = to_fedapm_error(error)
+            if found is not error:
+                found.args = (f"client {client}, round {t + 1}: {found}",)
+            return result._replace(error=found, largest=0.0)
         largest = max(largest, size)
         result.clients.append(client)
         result.updates.append(update)
-        result.statistics.append([*figures, perf_counter() - begin])
+        result.statistics.append([*measured, perf_counter() - begin])
     return result._replace(largest=largest)
 
 

@@ -1,4 +1,4 @@
-"""Everything a rank needs before the first round: built once, then read."""
+"""The parts of a run on one rank: built once before the first round, then read."""
 
 import dataclasses
 import math
@@ -298,7 +298,7 @@ def _verify_unhashed_shards(context: TrainingContext, nodes: list[int]) -> None:
 
 
 def _agree_on_homes(context: TrainingContext) -> None:
-    """Refuse an own placement that is not the same on every rank; collective."""
+    """Refuse a user's placement that differs between ranks; a collective call."""
     what = user_plugin_label("placement", context.config.placement["name"])
     if what is None:
         return

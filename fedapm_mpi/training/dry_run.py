@@ -1,4 +1,4 @@
-"""What a run would take: placement, bytes a round, memory and time (``--dry-run``)."""
+"""Predict what a run takes: placement, bytes a round, memory, time (``--dry-run``)."""
 
 from time import perf_counter
 from typing import NamedTuple
@@ -22,11 +22,11 @@ TRIAL_STEPS = 5
 """Gradient steps that are timed."""
 
 SAMPLED_ROUNDS = 100
-"""Rounds at most whose participants are looked at."""
+"""Most rounds whose participants are drawn for the prediction."""
 
 
 class Memory(NamedTuple):
-    """Bytes that a rank comes to take."""
+    """Bytes that a rank will take."""
 
     base: int
     """What it takes before it holds data: libraries, models, manifest."""
@@ -35,7 +35,7 @@ class Memory(NamedTuple):
     """All samples that it trains or evaluates on."""
 
     reading: int
-    """What reading its largest client takes for a moment."""
+    """What reading its largest client takes for a short time."""
 
     states: int
     """States that are no longer the initial one, at the end."""
@@ -113,7 +113,7 @@ def print_plan(
 def sampled_loads(context: TrainingContext) -> NDArray[np.int64]:
     """Return each rank's local work in the first rounds, in samples passed, (t, size).
 
-    The participants are those whom the run will draw.
+    The participants are those that the run will draw.
     """
     costs, size = context.federation.training_costs, context.comm.size
     return np.array([one.loads(costs, size) for one in _sampled(context)])
@@ -131,7 +131,7 @@ def _sampled(context: TrainingContext) -> list[Assignment]:
 def predicted_assignment(
     context: TrainingContext, clients: NDArray[np.int64], costs: NDArray[np.int64]
 ) -> Assignment:
-    """Return who will work on which client, were all ranks as fast as each other."""
+    """Return which rank will work on which client, if all ranks are equally fast."""
     nodes = context.storage.nodes
     if nodes is None or not context.dynamic:
         return Assignment(clients, context.federation.home_ranks[clients])
@@ -139,7 +139,7 @@ def predicted_assignment(
 
 
 class ResidentClients(NamedTuple):
-    """Which clients a rank comes to see, (m,) each."""
+    """Which clients a rank will hold, (m,) each."""
 
     states: NDArray[np.bool_]
     """Those whose state is not the initial one, and which it trains or hosts."""
@@ -149,18 +149,19 @@ class ResidentClients(NamedTuple):
 
 
 def resident_clients(context: TrainingContext) -> ResidentClients:
-    """Return what this rank comes to see; of long runs by the first rounds and more."""
+    """Return the clients that this rank will hold; long runs are extrapolated."""
     rank, config, m = context.comm.rank, context.config, context.federation.num_clients
     drawn = _sampled(context)
-    touched, own = np.zeros(m, dtype=np.bool_), np.zeros(m, dtype=np.bool_)
+    materialized = np.zeros(m, dtype=np.bool_)
+    own = np.zeros(m, dtype=np.bool_)
     for one in drawn:
-        touched[one.clients] = True
+        materialized[one.clients] = True
         own[one.clients_of(rank)] = True
     hosted = context.federation.home_ranks == rank
-    if config.rounds > len(drawn):  # sooner or later everybody
+    if config.rounds > len(drawn):  # sooner or later every client
         nodes = np.asarray(context.storage.nodes or range(context.comm.size))
         own = nodes[context.federation.home_ranks] == nodes[rank]
-        touched[:] = True
+        materialized[:] = True
     tested = np.zeros(m, dtype=np.bool_)
     if config.evaluation.clients == "all":
         everyone = np.arange(m)
@@ -178,13 +179,13 @@ def resident_clients(context: TrainingContext) -> ResidentClients:
     samples = {"train": trained}
     split = config.evaluation.split
     samples[split] = tested | samples.get(split, False)
-    return ResidentClients(touched & (own | hosted), samples)
+    return ResidentClients(materialized & (own | hosted), samples)
 
 
 def memory(context: TrainingContext) -> Memory:
     """Return what this rank will take, given what it takes now; after `measure`.
 
-    What ranks of a node share counts for each that comes to see it.
+    What ranks of a node share counts for each of them.
     """
     groups, counts = context.groups, context.federation.manifest.counts
     found = resident_clients(context)

@@ -1,4 +1,4 @@
-"""Evaluate clients: each on its own test part, and pooled over clients."""
+"""Evaluate clients: each on its own test split, and pooled over clients."""
 
 from math import isfinite
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.tasks import LOSS, Task
 from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
-from fedapm_mpi.utils.rng import torch_seed
+from fedapm_mpi.utils.rng import Purpose, torch_seed
 from fedapm_mpi.utils.statistics import summarize, worst_decile_size
 
 
@@ -49,7 +49,7 @@ def evaluate_clients(
     """Evaluate clients after `t` rounds; a collective call.
 
     `message` is the broadcast that holds the shared block u. Returns the result on the
-    server; `None` elsewhere, and where nobody is to be evaluated.
+    server; `None` elsewhere, and where no client is to be evaluated.
     """
     chosen = context.federation.evaluated(t)
     clients: list[int] = []
@@ -117,7 +117,7 @@ def _evaluate_client(
     samples = context.samples(client, context.config.evaluation.split)
     there = samples.to(model.device)
     if model.draws:
-        address = torch_seed(context.config.seed, "dropout evaluate", t, client)
+        address = torch_seed(context.config.seed, Purpose.DROPOUT_EVALUATE, t, client)
         seed_dropout(model.device, address)
     found, predictions = evaluate(model, there, context.federation.num_classes)
     if found.samples and not isfinite(found.loss):

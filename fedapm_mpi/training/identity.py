@@ -21,7 +21,7 @@ FILE_HASHES = ("manifest", "initial_model_sha256")
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what two runs must have in common for one to go on from the other.
+    """Return what two runs must have in common for one to continue from the other.
 
     As plain JSON, which has lists only, so that it equals itself once read back.
     """
@@ -80,14 +80,14 @@ def identity_then(
     """Return the identity of a saved configuration, with options that came after it.
 
     They count with their defaults, which do what was done before there was a choice:
-    so a run can go on after an upgrade.
+    so a run can continue after an upgrade.
 
     Parameters
     ----------
     values
         What was saved; keys that are neutral to results may be missing.
     config
-        Under which the run is to go on.
+        Under which the run is to continue.
     """
     from fedapm_mpi.config.loader import validate
 
@@ -133,7 +133,7 @@ def check_same_run(
         then, {key: v for key, v in now.items() if key != plugin_sources.KEY}
     )
     if differing:
-        msg = f"{run} cannot go on under another configuration:\n"
+        msg = f"{run} cannot continue under another configuration:\n"
         raise ConfigError(msg + format_list(differing))
 
 

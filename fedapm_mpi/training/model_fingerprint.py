@@ -78,8 +78,8 @@ def contents(groups: ClientGroups) -> Contents:
         for path, part in module.named_modules():
             own = _attributes(part, known)
             if own and type(part).__module__.startswith("torch."):
-                told = _cut(", ".join(f"{key} {text}" for key, text in own.items()))
-                found[f"{owner}settings of {path!r}"] = told
+                text = _cut(", ".join(f"{key} {value}" for key, value in own.items()))
+                found[f"{owner}settings of {path!r}"] = text
                 continue
             for key, text in own.items():
                 name = f"{path}.{key}".removeprefix(".")
@@ -123,7 +123,7 @@ def same_on_all_ranks(comm: Communicator, found: Contents) -> str | None:
 
 
 def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> str | None:
-    """Write down a run's model or, if it is resumed, compare; on the server alone.
+    """Record a run's model or, if it is resumed, compare; on the server alone.
 
     Settings of torch's layers are left out, as another version of torch may have more.
 
@@ -151,7 +151,7 @@ def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> str | N
     if harmless:
         return f"{name} of the model was {then} and is {now}{HARMLESS}"
     msg = (
-        f"{directory} cannot go on: the model that is built now is not the one that "
+        f"{directory} cannot continue: the model that is built now is not the one that "
         f"the run began with; {name} was {then} and is {now}"
     )
     processors = (begun.get("processor"), _processor())
@@ -164,8 +164,8 @@ def same_as_begun(directory: Path, found: Contents, *, resumed: bool) -> str | N
     raise ConfigError(msg)
 
 
-def same_as_trained(directory: Path, found: Contents, *, touched: bool) -> None:
-    """Compare a model, built anew to hold a client's values, with that of its run.
+def same_as_trained(directory: Path, found: Contents, *, materialized: bool) -> None:
+    """Compare a model, rebuilt to hold a client's values, with that of its run.
 
     Only what the client's state does not hold counts: frozen parameters and attributes;
     all of it if the client was never trained.
@@ -183,7 +183,7 @@ def same_as_trained(directory: Path, found: Contents, *, touched: bool) -> None:
         now = found.get(name)
         if same_scores and _is_loose(name, then) and _is_loose(name, now or ""):
             continue
-        kept = touched and "attribute " not in name and not then.endswith(FROZEN)
+        kept = materialized and "attribute " not in name and not then.endswith(FROZEN)
         if now != then and not kept:
             msg = (
                 f"{directory}: the model that is built now is not the one that was "
@@ -266,9 +266,9 @@ def _where(first: Contents, rows: list[_Row], faults: list[_Row]) -> str:
     other = rows[differing[0]][1]
     alike = [rank for rank in differing if rows[rank][1] == other]
     unlike = [rank for rank in differing if rows[rank][1] != other]
-    told = "at another place" if other == first.get(name) else other or "absent"
+    described = "at another place" if other == first.get(name) else other or "absent"
     msg = (
-        f"{name} is {_named(first, name)} on rank {SERVER} and {told} on "
+        f"{name} is {_named(first, name)} on rank {SERVER} and {described} on "
         f"{_ranks(alike)}"
     )
     return f"{msg}, another on {_ranks(unlike)}" if unlike else msg
@@ -299,7 +299,7 @@ def _processor() -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return what was written at a run's begin; `None` where there is nothing."""
+    """Return what was written when a run began; `None` where there is nothing."""
     try:
         note = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):  # of a version without, or damaged

@@ -1,4 +1,4 @@
-"""Stop at a round border: when somebody asks for it, or before the time is up."""
+"""Stop between two rounds: on a signal, or before the job's time is up."""
 
 import math
 import os
@@ -24,7 +24,7 @@ SIGNALS = (
 
 @dataclass
 class PreemptionGuard:
-    """Whether a run is to stop at the next round border."""
+    """Whether a run is to stop after the present round."""
 
     requested: int = 0
     """0 or 1; a number, since ranks agree on it by a maximum."""
@@ -45,7 +45,7 @@ class PreemptionGuard:
     _longest: float = field(default=0.0, init=False)
 
     def begin_round(self) -> None:
-        """Take note of how long the round before took, with all that it saved."""
+        """Record how long the previous round took, with its checkpoint."""
         now = time.time()
         if self._begun is not None:
             self._longest = max(self._longest, now - self._begun)
@@ -65,12 +65,13 @@ class PreemptionGuard:
 
 @contextmanager
 def stop_signals() -> Iterator[PreemptionGuard]:
-    """Turn SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 into a wish to stop.
+    """Handle SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 as requests to stop.
 
-    The deadline is the end of the scheduler's job, where that is told. A second SIGINT,
-    from somebody who does not want to wait, interrupts at once. A SIGHUP comes when the
-    terminal is closed; nohup has it ignored, and so it stays. Afterwards nobody dies of
-    a SIGUSR1 or SIGUSR2 that comes late, when the run is over.
+    The run stops after the current round. The deadline is the end of the scheduler's
+    job, where it is known. A second SIGINT, from a user who does not want to wait,
+    interrupts at once. A SIGHUP comes when the terminal is closed; under nohup it stays
+    ignored. Afterwards SIGUSR1 and SIGUSR2 are ignored: one that comes late, when the
+    run is over, must not end the process.
     """
     stop = PreemptionGuard(deadline=job_end_time())
 
@@ -101,7 +102,7 @@ def stop_signals() -> Iterator[PreemptionGuard]:
 
 
 def _announce_once() -> None:
-    """Tell who pressed Ctrl-C what comes of it; rank 0 alone does."""
+    """Say what the first Ctrl-C does; only rank 0 does."""
     if launched_rank() == 0:
         print_error(  # in a handler of a signal, which must not log; see `utils.log`
             "fedapm: stopping at the end of this round; press Ctrl-C again to stop at "
@@ -111,5 +112,5 @@ def _announce_once() -> None:
 
 def job_end_time() -> float:
     """Return when the SLURM job ends, in seconds since the epoch; else infinity."""
-    told = os.environ.get("SLURM_JOB_END_TIME", "")
-    return float(told) if told.isdigit() and int(told) > 0 else math.inf
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    return float(end) if end.isdigit() and int(end) > 0 else math.inf

@@ -1,7 +1,7 @@
-"""How far clients are from consensus: residuals, in all and by parameter, and more.
+"""Residuals of consensus, in total and by parameter, and what follows from them.
 
-Every rank looks at its own clients' copies of the shared block; a few numbers a client
-are gathered, in client order, so that the figures are the same on any number of ranks.
+Every rank measures its own clients' copies of the shared block. A few numbers a client
+are gathered, in client order, so that results are the same on any number of ranks.
 """
 
 from math import sqrt
@@ -64,8 +64,8 @@ def compute_residuals(
     Returns
     -------
     Record
-        What the round's record says of it, on the server; elsewhere it is empty.
-    Verdict
+        The residuals' part of the round's record, on the server; elsewhere empty.
+    ConvergenceStatus
         On every rank.
     """
     verdict = ConvergenceStatus(context.algorithm.admm_penalty(), converged=False)
@@ -77,7 +77,7 @@ def compute_residuals(
     record: Record = {}
     if table is not None:
         record, total = _summarize(server, blocks, table)
-        if steered and server.participants:  # else nothing has moved to judge by
+        if steered and server.participants:  # else nothing has moved
             verdict = _check_convergence(context, server, total, t)
             if verdict.converged:
                 record["converged"] = True
@@ -197,7 +197,7 @@ def _gather(
     """Return (m, blocks, 3) on the server."""
     groups, u = context.groups, context.payload.shared(message).double()
     cuts = [_cuts(groups.space, g, blocks) for g in range(len(groups.members))]
-    # All of a group who have never taken part are alike.
+    # Clients of a group that have never taken part are alike.
     untouched: dict[int, list[float]] = {}
     rows = []
     for client in context.table.hosted:

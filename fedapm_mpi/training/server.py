@@ -17,7 +17,7 @@ from fedapm_mpi.training.context import TrainingContext
 
 @dataclass
 class ServerState:
-    """The server's state; what other ranks hold of it is not used."""
+    """The server's state; it is used on the server only."""
 
     rows: Tensor
     """(rows + server_memory_rows, d_shared) float64: row 0 is u, and the first `rows`
@@ -133,8 +133,8 @@ def _read(
         if fault is not None:
             msg = (
                 f"{saved.directory} does not fit this model and algorithm: {fault} of "
-                f"{name}; was their code changed? Go on with the code as it was, or "
-                "start a new run"
+                f"{name}; was their code changed? Continue with the code as it was, "
+                "or start a new run"
             )
             raise ConfigError(msg)
     return states, tensors

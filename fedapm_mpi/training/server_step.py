@@ -82,7 +82,7 @@ def _round_info(
     holders: NDArray[np.bool_],
     penalties: Tensor,
 ) -> RoundInfo:
-    """Return what the server's step is told of the clients that hold a section.
+    """Return what the server's step knows of the clients that hold a segment.
 
     `penalties` are those of before the round, (m,).
     """

@@ -1,8 +1,8 @@
-"""Whose code a run directory may start: that of runs that were made here.
+"""Decide whether the user plug-ins of a run directory may be imported.
 
-A run's configuration can name any function of any module, with any options. So its own
-parts are imported only where the run was made by this user, for which it bears a mark
-that only he can make, or where he says that he trusts it.
+A run's configuration can name any function of any module, with any options. So its
+plug-ins are imported only if the run was made by this user, which a mark proves that
+only this user can make, or if the user says that the run is trusted.
 """
 
 import hmac
@@ -23,7 +23,7 @@ from fedapm_mpi.utils.atomic_io import write_text
 from fedapm_mpi.utils.text import one_line
 
 MARK = "own_parts.json"
-"""File of a run directory with the mark; only runs with own parts have it."""
+"""File of a run directory with the mark; only runs with user plug-ins have it."""
 
 FLAG = "--trust"
 KEY_BYTES = 32
@@ -38,7 +38,7 @@ def key_file() -> Path:
 
 
 def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
-    """Mark a run directory as made here, if its configuration names own parts.
+    """Mark a run directory as made here, if its configuration names user plug-ins.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def mark_run(directory: Path, config: Mapping[str, Any]) -> str | None:
 
 
 def made_here(directory: Path, config: Mapping[str, Any]) -> bool:
-    """Return whether a run bears this user's mark for just these own parts."""
+    """Return whether a run has this user's mark for exactly these plug-ins."""
     if not (directory / MARK).is_file():  # nor anything that would be waited for
         return False
     try:
@@ -86,7 +86,7 @@ def require(
     trusted: bool = False,
     way: str = FLAG,
 ) -> None:
-    """Let a run's own parts be imported only if it may start code here.
+    """Refuse a run's user plug-ins unless the run is trusted or was made here.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def require(
     config
         What its ``config.yaml`` says.
     trusted
-        Whether the user said that he trusts it.
+        Whether the user said that the run is trusted.
     way
-        How he can say so, for the message.
+        How the user can say so, for the message.
 
     Raises
     ------
@@ -133,13 +133,13 @@ def _ask(text: str) -> bool:
 
 
 def _mark(key: bytes, config: Mapping[str, Any]) -> str:
-    """Return the mark of a configuration's own parts with all their options."""
+    """Return the mark of a configuration's user plug-ins with all their options."""
     text = json.dumps(user_plugins(config), sort_keys=True, default=repr)
     return hmac.new(key, text.encode(), sha256).hexdigest()
 
 
 def _key(*, make: bool) -> bytes | None:
-    """Return the user's key, made if need be; `None` if it is not his alone."""
+    """Return the user's key, made if needed; `None` if others can read it."""
     path = key_file()
     if make and not path.exists():
         _make_key(path)

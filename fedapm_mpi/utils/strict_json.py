@@ -15,7 +15,7 @@ from fedapm_mpi.utils.text import format_value
 CHECKSUM = "checksum"
 """Last key of a sealed file: the SHA-256 of everything before its line."""
 
-MAX_INTEGER = sys.float_info.max
+MAX_NUMBER = sys.float_info.max
 
 MAX_DEPTH = 32
 """Levels of nesting that `check_plain` accepts."""
@@ -53,7 +53,7 @@ def decode(raw: bytes) -> tuple[dict[str, Any], bool]:
             msg = "it has changed since it was written: its checksum differs"
             raise ValueError(msg)
     try:
-        tree = json.loads(raw.decode(), object_pairs_hook=once)
+        tree = json.loads(raw.decode(), object_pairs_hook=unique_keys)
     except RecursionError:
         msg = "it is nested too deeply"
         raise ValueError(msg) from None
@@ -89,7 +89,7 @@ def check_plain(value: Any, depth: int = 0) -> None:
             check_plain(one, depth + 1)
 
 
-def whole(value: Any, what: str, least: int = 0) -> int:
+def integer(value: Any, what: str, least: int = 0) -> int:
     """Return an integer, at least so large and no boolean; or raise `ValueError`."""
     if type(value) is not int or not least <= value < 2**63:
         msg = f"{what} is {format_value(value)}, not an integer from {least} on"
@@ -99,7 +99,7 @@ def whole(value: Any, what: str, least: int = 0) -> int:
 
 def number(value: Any, what: str) -> float:
     """Return a finite number, or raise `ValueError`."""
-    if type(value) not in (int, float) or not abs(value) <= MAX_INTEGER:
+    if type(value) not in (int, float) or not abs(value) <= MAX_NUMBER:
         msg = f"{what} is {format_value(value)}, not a finite number"
         raise ValueError(msg)
     return float(value)
@@ -151,7 +151,7 @@ def integers(value: Any, what: str, levels: int = 1) -> NDArray[np.int64]:
     return np.array(value, np.int64)
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object's entries; raise `ValueError` if a key is there twice."""
     found: dict[str, Any] = {}
     for key, value in pairs:

@@ -311,7 +311,7 @@ def test_an_exception_on_one_rank_ends_all(toy, tmp_path):
         tmp_path / "output",
     )
     assert done["on"].codes == [0] * RANKS, done["on"]
-    assert "going on after round 2" in done["on"].stdout[0]
+    assert "continuing after round 2" in done["on"].stdout[0]
     assert_same_run(run, tmp_path / "unbroken")
 
 

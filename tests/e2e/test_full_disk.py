@@ -65,7 +65,7 @@ def goes_on(config, run, tmp_path):
         tmp_path / "output",
     )
     assert done["on"].codes == [0] * RANKS, done["on"]
-    assert "going on after round" in done["on"].stdout[0]
+    assert "continuing after round" in done["on"].stdout[0]
     assert_same_run(run, tmp_path / "untroubled")
 
 

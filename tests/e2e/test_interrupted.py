@@ -125,7 +125,7 @@ def test_killed_again_and_again(long, unbroken, tmp_path):
     with started(1, long, run) as job:
         ended = job.wait(TIMEOUT)
     assert ended.returncode == 0, ended
-    assert "going on after round" in ended.stdout
+    assert "continuing after round" in ended.stdout
     assert_same_run(run, unbroken)
     left = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert left == [f"round-{ROUNDS - 1:06}", f"round-{ROUNDS:06}"]

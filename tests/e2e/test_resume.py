@@ -140,7 +140,7 @@ def test_a_finished_run_stays_as_it_is(finished, resumed):
 def test_more_rounds(finished, resumed, name):
     root, done = resumed
     assert done[name].codes == [0] * 3, done[name]
-    assert "going on after round 6" in done[name].stdout[0]
+    assert "continuing after round 6" in done[name].stdout[0]
     assert_same_run(root / name, finished / "nine")
     hidden = [p.name for p in (root / name / "checkpoints").glob(".*")]
     assert hidden == []
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, resumed, nam
     assert done[name].codes == [0] * 3, done[name]
     told = done[name].stdout[0]
     assert "note: damaged checkpoint round-000006 set aside" in told
-    assert "going on after round 4" in told
+    assert "continuing after round 4" in told
     assert_same_run(root / name, finished / "nine")
 
 
@@ -168,7 +168,7 @@ def test_two_damaged_checkpoints(finished, resumed):
     root, done = resumed
     told = done["two-damaged"].stdout[0]
     assert told.count("note: damaged checkpoint") == 2
-    assert "going on after round 2" in told
+    assert "continuing after round 2" in told
     assert_same_run(root / "two-damaged", finished / "nine")
 
 
@@ -177,7 +177,7 @@ def test_another_configuration_is_refused(finished, resumed, key):
     root, done = resumed
     one = done[f"other-{key}"]
     assert one.codes == [2] * 3, one
-    assert "cannot go on under another configuration" in one.stderr[0]
+    assert "cannot continue under another configuration" in one.stderr[0]
     assert f":\n  {key}" in one.stderr[0]
     assert " -> " in one.stderr[0]
     assert one.stderr[1:] == ["", ""]

@@ -68,5 +68,5 @@ def test_a_killed_job_gives_way_at_once(prepared, tmp_path):
     assert (run / "fedapm.lock").exists()
     ended = train(2, config, "--run-dir", run, "--resume")
     assert ended.returncode == 0, ended
-    assert "going on after round" in ended.stdout
+    assert "continuing after round" in ended.stdout
     assert_same_run(run, root / "whole")

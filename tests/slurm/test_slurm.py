@@ -61,7 +61,7 @@ def test_a_told_job_requeues_itself_and_goes_on(cluster, local_digest):
     state = cluster.wait(job)
     output = cluster.output(job)
     assert (state.name, state.restarts) == ("COMPLETED", 1), output
-    assert f"going on after round {stopped_after}" in output
+    assert f"continuing after round {stopped_after}" in output
     assert digest(cluster, job) == local_digest(LONG)
 
 

@@ -105,7 +105,7 @@ def test_a_time_limit_that_is_too_short(cluster, site, local_digest, tmp_path):
     cluster.start_again(job)
     ended(cluster, job)
     assert cluster.state(job).restarts == 1
-    assert "going on after round" in cluster.output(job)
+    assert "continuing after round" in cluster.output(job)
     assert digest(run) == local_digest(80)
 
 

@@ -17,7 +17,7 @@ from fedapm_mpi.studies.scaling.schedule import (
     max_sampled_rounds,
 )
 from fedapm_mpi.studies.scaling.summary import Row
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 REPLICATES = 200
 """Bootstrap samples of the repetitions, each with a model of its own."""
@@ -85,7 +85,7 @@ class Ensemble:
         sampled = self.model.sample_rounds(scenario, rounds)
         phases = self.model.phases(scenario, sampled)
         seconds = sum(phases.values())
-        rng = generator(0, "scaling misfits")
+        rng = generator(0, Purpose.SCALING_MISFITS)
         spread = [
             sum(one.phases(scenario, one.rescale(scenario, sampled)).values())
             * float(rng.choice(self.residual_ratios))
@@ -122,7 +122,7 @@ def ensemble(samples: Sequence[Sample], replicates: int = REPLICATES) -> Ensembl
         by_case.setdefault(sample.case, []).append(sample)
     models = []
     for k in range(replicates):
-        rng = generator(0, "scaling bootstrap", k)
+        rng = generator(0, Purpose.SCALING_BOOTSTRAP, k)
         chosen = [
             repetitions[int(index)]
             for repetitions in by_case.values()

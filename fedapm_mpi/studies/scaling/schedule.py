@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.placements.cost import cost as by_cost
-from fedapm_mpi.utils.rng import generator
+from fedapm_mpi.utils.rng import Purpose, generator
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -78,7 +78,7 @@ class Workload:
 
     def participants(self, t: int) -> Ints:
         """Return the participants of round t, from 0."""
-        return self.choose(self.clients, generator(self.seed, "participants", t))
+        return self.choose(self.clients, generator(self.seed, Purpose.PARTICIPANTS, t))
 
 
 class RankLoad(NamedTuple):

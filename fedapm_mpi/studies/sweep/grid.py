@@ -1,4 +1,4 @@
-"""A sweep: one configuration with some of its values replaced, cell by cell."""
+"""A sweep: the configurations of its cells, each with some values replaced."""
 
 import itertools
 import math
@@ -20,26 +20,26 @@ from fedapm_mpi.utils.text import format_list, truncate
 from fedapm_mpi.utils.types import strict
 
 MAX_CELLS = 10_000
-"""Cells that a sweep may have; each is a run, and is checked before the first."""
+"""Maximum number of cells of a sweep; each is checked before the first run."""
 
 MAX_NAME_LENGTH = 100
-"""Characters of a cell's name; file systems allow 255."""
+"""Maximum number of characters of a cell's name; file systems allow 255."""
 
 
 @strict
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a ``sweep.yaml`` says."""
+    """Options of a ``sweep.yaml``."""
 
     config: str
-    """The configuration, a path that counts from the sweep's file."""
+    """Path of the configuration, relative to the sweep's file."""
 
     grid: dict[str, list[Any]] = field(default_factory=dict)
     """Dotted keys and their values; every combination is a cell."""
 
     zip: dict[str, list[Any]] = field(default_factory=dict)
-    """Dotted keys whose values go together: the first of each, then the second of
-    each; combined with every cell of `grid`."""
+    """Dotted keys whose values are combined in order, the first of each, then the
+    second of each; and with every cell of `grid`."""
 
     out: str | None = None
     """Folder of the runs; by default runs/ and the name of the sweep's file."""
@@ -91,7 +91,7 @@ class Cell(NamedTuple):
     """One run of a sweep."""
 
     name: str
-    """Of its run directory: what is replaced, and by what."""
+    """Name of its run directory: the replaced keys and their values."""
 
     values: dict[str, Any]
     """By dotted key."""
@@ -103,11 +103,11 @@ class Cell(NamedTuple):
     """Its run directory."""
 
     notes: tuple[str, ...] = ()
-    """What its values drop of the sweep's configuration."""
+    """Notes on values of the sweep's configuration that it drops."""
 
     @property
     def finished(self) -> bool:
-        """Whether as many rounds as it asks for now are done."""
+        """Whether all rounds of its current configuration are done."""
         if not (self.run / "final" / "digest.txt").exists():
             return False
         then = read_yaml(self.run / "config.yaml")
@@ -120,8 +120,8 @@ def read_sweep(path: Path) -> tuple[list[Cell], Path]:
     Raises
     ------
     ConfigError
-        If the file or any cell is not right, or if a run that is there was trained
-        with another configuration than its cell has now.
+        If the file or any cell is not valid, or if an existing run was trained with
+        another configuration than its cell has now.
     """
     sweep = read_as(path, Sweep)
     out = Path("runs", path.stem) if sweep.out is None else Path(sweep.out)
@@ -133,7 +133,7 @@ def read_sweep(path: Path) -> tuple[list[Cell], Path]:
 
 
 def notes_on(cells: list[Cell]) -> list[str]:
-    """Return what cells drop of the sweep's configuration, each sentence once."""
+    """Return the distinct notes of all cells."""
     return list(dict.fromkeys(note for cell in cells for note in cell.notes))
 
 
@@ -153,10 +153,10 @@ def write_cells(cells: list[Cell], out: Path) -> None:
 
 
 def name_of(values: Mapping[str, Any]) -> str:
-    """Return a file name that says what is replaced; no two cells have the same.
+    """Return a file name of the replaced values, unique for each cell.
 
-    A key is cut to its last part. Where that, or what is not fit for a file name, may
-    leave cells alike, a piece of a hash of all of it follows.
+    A key is cut to its last part. Where this, or a character that is not allowed in a
+    file name, may make names equal, a part of a hash of the values follows.
     """
     pairs = {key: _plain(value) for key, value in values.items()}
     whole = ",".join(f"{key.split('.')[-1]}={text}" for key, text in pairs.items())

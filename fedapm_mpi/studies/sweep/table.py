@@ -1,4 +1,4 @@
-"""The runs of a sweep in one table: what was replaced, and what came of it."""
+"""The runs of a sweep in one table: replaced values and results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from fedapm_mpi.utils.atomic_io import write_csv
 
 
 def row_of(cell: Cell) -> dict[str, Any]:
-    """Return a cell's line: its values, how far it is, its figures and its digest."""
+    """Return a cell's row: its values, state, rounds, metrics and digest."""
     row: dict[str, Any] = {"cell": cell.name, **cell.values, "state": "not started"}
     row |= {"rounds": 0, "missing_rounds": 0, "seconds": None, "digest": None}
     run = Run(cell.run)

@@ -35,7 +35,7 @@ def progress(run: RunInfo) -> MetricsLogger:
 
 
 def format_metrics(record: Mapping[str, Any], headline: str) -> str:
-    """Return the few figures of a round that fit on a line.
+    """Return the metrics of a round that fit on a line.
 
     `headline` is the metric that is shown besides the loss.
     """
@@ -64,7 +64,7 @@ def format_metrics(record: Mapping[str, Any], headline: str) -> str:
 
 
 def _over(clients: int | None, of: int | None = None) -> str:
-    """Return over how many clients a figure is, such as " (18 of 20 clients)"."""
+    """Return how many clients a metric is over, such as " (18 of 20 clients)"."""
     share = share_of_clients(clients, of)
     one = clients == 1 and of in (None, 1)
     return f" ({share} client{'' if one else 's'})" if share else ""
@@ -101,12 +101,12 @@ class LiveProgress(MetricsLogger):
             BarColumn(bar_width=12, table_column=Column(no_wrap=True)),
             TimeRemainingColumn(),
             # This one gives way on a narrow terminal, by another line.
-            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=False)),
+            TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=False)),
             console=terminal.rich_console(terminal.stdout(), force_terminal=True),
             auto_refresh=False,
         )
         self._task = self._progress.add_task(
-            "", total=rounds, completed=start, figures=""
+            "", total=rounds, completed=start, metrics=""
         )
         self._progress.start()
 
@@ -119,14 +119,14 @@ class LiveProgress(MetricsLogger):
             over = f"{over} clients, " if over else ""
             self._latest = f"{self._headline} {value:.4f} ({over}round {step})"
         loss = record.get("train_loss")
-        figures = self._latest
+        metrics = self._latest
         if loss is not None:
             taken = _over(record.get("num_participants"))
-            figures = f"train loss {loss:.4f}{taken}  {figures}"
+            metrics = f"train loss {loss:.4f}{taken}  {metrics}"
         elif record.get("num_participants") == 0:
-            figures = f"no participants  {figures}"
+            metrics = f"no participants  {metrics}"
         self._progress.update(
-            self._task, completed=record["round"], figures=figures, refresh=True
+            self._task, completed=record["round"], metrics=metrics, refresh=True
         )
         terminal.report_lost_output()
 

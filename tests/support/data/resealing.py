@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-from fedapm_mpi.data.block_checksums import BLOCK_BYTES, CHECKSUM_DTYPE, append_sums
+from fedapm_mpi.data.block_checksums import BLOCK_BYTES, CHECKSUM_BYTES, append_sums
 from fedapm_mpi.data.manifest import MANIFEST, ShardFile, encode_manifest, read_manifest
 from fedapm_mpi.utils.atomic_io import file_sha256
 
@@ -45,8 +45,8 @@ def make_old(directory: Path) -> None:
         with path.open("r+b") as file:
             file.truncate(
                 shard.bytes
-                - CHECKSUM_DTYPE
-                * -(-shard.bytes // (shard.block_bytes + CHECKSUM_DTYPE))
+                - CHECKSUM_BYTES
+                * -(-shard.bytes // (shard.block_bytes + CHECKSUM_BYTES))
             )
         with h5py.File(path, "r+", locking=False) as file:
             for split in manifest.counts:
@@ -61,6 +61,6 @@ def make_old(directory: Path) -> None:
 
 
 def _without_table(shard: ShardFile) -> int:
-    return shard.bytes - CHECKSUM_DTYPE * -(
-        -shard.bytes // (shard.block_bytes + CHECKSUM_DTYPE)
+    return shard.bytes - CHECKSUM_BYTES * -(
+        -shard.bytes // (shard.block_bytes + CHECKSUM_BYTES)
     )

@@ -23,27 +23,15 @@ from tests.support.oracles.quadratic import DIM_U
 from tests.support.oracles.whole_models import Losses, Problem
 
 UNIFORM = (1 / 6,) * 6
-
-
 WEIGHTS = {"uniform": UNIFORM, "uneven": UNEVEN}
-
-
 SCHEDULE = [[0, 3], [1, 3, 4], [5], [0, 2, 3, 5]]
-
-
 COMMON = {"lam": 0.8, "batch_size": 0, "weight_decay": 0.1}
-
-
 DITTO = COMMON | yaml.safe_load("""
 {lr_global: 0.3, lr_personal: 0.2, global_work: {epochs: 2}, personal_work: {steps: 3}}
 """)
-
-
 PFEDME = COMMON | yaml.safe_load("""
 {lr_personal: 0.25, inner_steps: 3, eta: 0.7, beta: 1.4, work: {epochs: 2}}
 """)
-
-
 FLAME = COMMON | yaml.safe_load("""
 {rho: 0.2, lr_personal: 0.3, personal_work: {epochs: 2}}
 """)
@@ -135,11 +123,7 @@ SOLVING = {
     "eta": 2.0,
     "work": LocalBudget(steps=1),
 }
-
-
 FEW = {"personal_work": LocalBudget(steps=2)}
-
-
 RESTS = {
     "ditto": (Ditto(**DITTO | {"global_work": LocalBudget(steps=1)}), 200, 1.0),
     "pfedme, half": (PFedMe(**PFEDME | SOLVING | {"beta": 0.5}), 100, 1.0),
@@ -226,11 +210,7 @@ def test_participants_without_weight_leave_the_server_as_it_is(name):
 
 
 XI = {"xi": 0.5, "decay": 0.5, "max_epochs": 3}
-
-
 ADAM = {"name": "adam"}
-
-
 REFUSED = {
     Ditto: (DITTO, {"lam": -0.1, "global_work": XI, "personal_work": XI}),
     PFedMe: (PFEDME, {"lam": 0, "inner_steps": 0, "eta": 0, "beta": 0, "work": XI}),

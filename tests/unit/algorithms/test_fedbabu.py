@@ -9,17 +9,9 @@ from tests.support.oracles.in_memory_federation import UNEVEN, Federation
 from tests.support.oracles.quadratic import DIM_U, KAPPA, Quadratic
 
 HEAD = {"lr_head": 0.3, "head_work": LocalBudget(steps=4)}
-
-
 BODY = {"lr_body": 0.1, "body_work": LocalBudget(epochs=2)}
-
-
 JOINT = {"lr": 0.2, "work": LocalBudget(steps=3)}
-
-
 TUNING = {"lr_fine_tune": 0.3, "fine_tune_work": LocalBudget(steps=4)}
-
-
 OPTIONS = {
     "fedper": JOINT,
     "fedrep": HEAD | BODY,

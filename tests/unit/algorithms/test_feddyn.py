@@ -14,14 +14,8 @@ from tests.support.oracles.least_squares import EMPTY, SIZES, LeastSquares
 from tests.support.oracles.quadratic import DIM_U
 
 WEIGHTS = {"uniform": (1 / 6,) * 6, "uneven": UNEVEN}
-
-
 ROUNDS = ([0, 2, 3], [4], [0, 1, 2, 3, 4, 5], [EMPTY], [1, 3, 4])
-
-
 DECAY = 0.3
-
-
 LOCAL = {
     "epochs": {"lr": 0.2, "batch_size": 2, "work": LocalBudget(epochs=2)},
     "steps": {
@@ -31,14 +25,8 @@ LOCAL = {
         "weight_decay": DECAY,
     },
 }
-
-
 each_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
-
-
 each_local = pytest.mark.parametrize("local", LOCAL.values(), ids=LOCAL)
-
-
 each_case = pytest.mark.parametrize(
     ("weights", "participation"), list(product(WEIGHTS.values(), [1.0, 0.5]))
 )

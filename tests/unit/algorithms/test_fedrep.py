@@ -27,28 +27,16 @@ from tests.support.oracles.quadratic import DIM_U, KAPPA, Quadratic
 from tests.support.processes.cli_runs import digest_of, experiment
 
 ROUNDS = ([0, 3], [5], [1, 3, 4], [0, 1, 2, 3, 4, 5], [2, 3])
-
-
 HEAD = {"lr_head": 0.3, "head_work": LocalBudget(steps=4)}
-
-
 BODY = {"lr_body": 0.1, "body_work": LocalBudget(epochs=2)}
-
-
 JOINT = {"lr": 0.2, "work": LocalBudget(steps=3)}
-
-
 TUNING = {"lr_fine_tune": 0.3, "fine_tune_work": LocalBudget(steps=4)}
-
-
 OPTIONS = {
     "fedper": JOINT,
     "fedrep": HEAD | BODY,
     "fedbabu": JOINT | TUNING,
     "fedavg-ft": JOINT | TUNING,
 }
-
-
 CLOSE = {"rtol": 0, "atol": 1e-13}
 
 
@@ -129,18 +117,12 @@ def test_every_round_is_what_the_formulas_say(name, decay, average):
 
 
 PERSONAL = {"lr_personal": 0.3, "personal_work": LocalBudget(steps=4)}
-
-
 SHARED = {"lr_shared": 0.1, "shared_work": LocalBudget(epochs=2)}
-
-
 TWINS = [
     ("fedper", "fedsim", JOINT),
     ("fedrep", "fedalt", PERSONAL | SHARED),
     ("fedavg-ft", "fedavg", JOINT),
 ]
-
-
 COMMON = [
     {},
     {"weight_decay": 0.3, "server_average": "all"},
@@ -220,8 +202,6 @@ def test_fine_tuning_something_else_is_refused(toy):
 
 
 FILE = {"lr": 0.2, "batch_size": 8, "work": {"epochs": 2}, "weight_decay": 0.01}
-
-
 FILE_TUNING = {"lr_fine_tune": 0.3, "fine_tune_work": {"steps": 5}}
 
 

@@ -10,14 +10,8 @@ from tests.support.oracles.in_memory_federation import Federation
 from tests.support.oracles.whole_models import Losses
 
 UNIFORM = (1 / 6,) * 6
-
-
 SCHEDULE = [[0, 3], [1, 3, 4], [5], [0, 2, 3, 5]]
-
-
 COMMON = {"lam": 0.8, "batch_size": 0, "weight_decay": 0.1}
-
-
 FLAME = COMMON | yaml.safe_load("""
 {rho: 0.2, lr_personal: 0.3, personal_work: {epochs: 2}}
 """)

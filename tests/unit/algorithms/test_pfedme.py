@@ -11,11 +11,7 @@ from tests.support.oracles.in_memory_federation import Federation
 from tests.support.oracles.whole_models import Losses
 
 SCHEDULE = [[0, 3], [1, 3, 4], [5], [0, 2, 3, 5]]
-
-
 COMMON = {"lam": 0.8, "batch_size": 0, "weight_decay": 0.1}
-
-
 PFEDME = COMMON | yaml.safe_load("""
 {lr_personal: 0.25, inner_steps: 3, eta: 0.7, beta: 1.4, work: {epochs: 2}}
 """)

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,22 +25,8 @@ from fedapm_mpi.utils.atomic_io import (
     write_error,
     write_text,
 )
-from tests.support.processes.cli_runs import digest_of, experiment
-
-
-@pytest.fixture(scope="module")
-def trained(toy, tmp_path_factory):
-    root = tmp_path_factory.mktemp("damaged")
-    values = experiment(toy["features"], rounds=2, checkpoint={"every": 1})
-    config = validate(values, "t")
-    train(Serial(), config, directory=root / "run", progress="none")
-    return config, root / "run"
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    shutil.copytree(trained[1], tmp_path / "run")
-    return tmp_path / "run"
+from tests.support.damage import flip
+from tests.support.processes.cli_runs import digest_of
 
 
 def test_a_run_is_read_as_a_whole(trained, run):
@@ -81,55 +66,6 @@ def test_what_is_no_run(tmp_path):
     assert Run(tmp_path).last_round == -1
     with pytest.raises(DataError, match=r"provenance\.json"):
         _ = Run(tmp_path).provenance
-
-
-def flip(path):
-    raw = bytearray(path.read_bytes())
-    raw[-1] ^= 1
-    path.write_bytes(raw)
-
-
-FINAL = {
-    "not-utf-8": ("digest.txt", lambda path: path.write_bytes(b"\xff\xfe\0")),
-    "cut": ("digest.txt", lambda path: os.truncate(path, 20)),
-    "endless": ("digest.txt", lambda path: path.write_text("a" * 10**6)),
-    "no-file": ("digest.txt", lambda path: (path.unlink(), path.mkdir())),
-    "pipe": ("digest.txt", lambda path: (path.unlink(), os.mkfifo(path))),
-    "server-flipped": ("server.safetensors", flip),
-    "server-empty": ("server.safetensors", lambda path: path.write_bytes(b"")),
-    "clients-flipped": ("clients-00000-00000.safetensors", flip),
-    "clients-gone": ("clients-00000-00000.safetensors", os.unlink),
-    "clients-more": (
-        "clients-00000-00000.safetensors",
-        lambda path: shutil.copy(
-            path, path.with_name("clients-00001-00000.safetensors")
-        ),
-    ),
-    "sums": ("checksums.txt", flip),
-    "sums-not-utf-8": ("checksums.txt", lambda path: path.write_bytes(b"\xff\n")),
-}
-
-
-@pytest.mark.parametrize("name", FINAL)
-def test_a_damaged_final_state_is_a_sentence(run, capsys, name):
-    file, harm = FINAL[name]
-    harm(run / "final" / file)
-    assert cli.main(["digest", str(run), "--verify"]) == (0 if name == "sums" else 3)
-    told = capsys.readouterr().err
-    assert len(told) < 500
-    assert name == "sums" or told.startswith("fedapm: error: ")
-    assert name == "sums" or str(run) in told
-
-
-@pytest.mark.parametrize("name", ["server-empty", "clients-flipped"])
-def test_so_it_is_without_checksums(run, capsys, name):
-    """As older versions left it: what can still be read has another digest."""
-    (run / "final" / "checksums.txt").unlink()
-    assert cli.main(["digest", str(run), "--verify"]) == 0
-    file, harm = FINAL[name]
-    harm(run / "final" / file)
-    assert cli.main(["digest", str(run), "--verify"]) == 3
-    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_model_is_not_loaded_from_a_damaged_state(run):

@@ -10,8 +10,6 @@ from fedapm_mpi.cli.launch import tasks
 from tests.support import ROOT
 
 RUN = ROOT / "launch" / "run"
-
-
 ALONE = ("SLURM_JOB_ID", "SLURM_NTASKS", "PBS_NODEFILE", "LSB_JOBID", "COBALT_JOBID")
 
 

@@ -12,14 +12,8 @@ from fedapm_mpi.cluster.launchers import Job, launchers
 from fedapm_mpi.errors import ConfigError
 
 HYDRA = "HYDRA build details:\n    Version: 4.0.2"
-
-
 OPEN_MPI = "mpiexec (OpenRTE) 4.1.4"
-
-
 INTEL = "Intel(R) MPI Library for Linux* OS, Version 2021.11"
-
-
 ALONE = ("SLURM_JOB_ID", "SLURM_NTASKS", "PBS_NODEFILE", "LSB_JOBID", "COBALT_JOBID")
 
 

@@ -16,11 +16,7 @@ from fedapm_mpi.errors import ConfigError
 from tests.support import ROOT
 
 SHAPE = JobResources(nodes=3, tasks_per_node=2, time="1:00:00")
-
-
 RUN = TrainJob(name="mine", config="mine.yaml", run_dir="runs/mine-$SLURM_JOB_ID")
-
-
 SITES = sorted((ROOT / "launch" / "sites").glob("*.yaml"))
 
 

@@ -23,7 +23,7 @@ STOPPING = (
 
 def test_the_first_asks_and_the_second_interrupts(capsys):
     with stop_signals() as stop:
-        stop.hint = "go on with: fedapm train --resume runs/a"
+        stop.hint = "continue with: fedapm train --resume runs/a"
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.should_stop() == 1
         with pytest.raises(KeyboardInterrupt, match="--resume runs/a"):
@@ -68,11 +68,11 @@ def test_a_library_that_takes_a_signal_does_not_keep_it(handler):
 def test_an_interrupted_rank_says_a_sentence(capsys):
     def body(comm):
         assert isinstance(comm, Serial)
-        raise KeyboardInterrupt("go on with: fedapm train --resume runs/a")
+        raise KeyboardInterrupt("continue with: fedapm train --resume runs/a")
 
     assert on_ranks(body) == 130
     assert capsys.readouterr().err == (
-        "fedapm: error: interrupted; go on with: fedapm train --resume runs/a\n"
+        "fedapm: error: interrupted; continue with: fedapm train --resume runs/a\n"
     )
 
 
@@ -130,7 +130,7 @@ def test_a_second_interrupt_ends_a_run_that_can_go_on(toy, tmp_path):
     assert "Traceback" not in rest
     if process.returncode == 130:
         again = f"fedapm train --resume {run}"
-        hint = f"go on from the last checkpoint with: {again}"
+        hint = f"continue from the last checkpoint with: {again}"
         assert rest == f"fedapm: error: interrupted; {hint}\n"
     else:  # the round ended before the second came
         assert (process.returncode, rest) == (75, "")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedapm_mpi.data.block_checksums import (
     BLOCK_BYTES,
-    CHECKSUM_DTYPE,
+    CHECKSUM_BYTES,
     ChangedError,
     CheckedFile,
     append_sums,
@@ -30,7 +30,7 @@ def sealed(folder, size, block):
 @given(st.integers(1, 400), st.sampled_from([64, 65, 128]), st.data())
 def test_every_part_is_read(folder, size, block, data):
     raw, kept = sealed(folder, size, block)
-    assert kept.bytes == size + CHECKSUM_DTYPE * -(-size // block)
+    assert kept.bytes == size + CHECKSUM_BYTES * -(-size // block)
     assert kept.bytes == (folder / "x").stat().st_size
     assert kept.sha256 == file_sha256(folder / "x")
     start = data.draw(st.integers(0, size))

@@ -14,11 +14,9 @@ from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils import strict_json as strictjson
+from fedapm_mpi.utils import strict_json
 
 CHANGES = 600
-
-
 ODD = [
     None, True, False, 0, 1, -1, 2, 7, 2**31, 2**53, 2**62, 2**63 - 1, 2**63, 10**400,
     -(2**63), 1.0, 1.5, -0.0, 1e308, float("inf"), float("nan"), "", "1", "0", "x",
@@ -40,7 +38,7 @@ def made(tmp_path_factory):
         directory, table, splits, shards=2, partitioner={"name": "p"},
         preparation={"shift": [{"name": "s", "k": 1}], "skipped": ["f"], "seed": 0},
     )  # fmt: skip
-    tree, sealed = strictjson.decode((directory / MANIFEST).read_bytes())
+    tree, sealed = strict_json.decode((directory / MANIFEST).read_bytes())
     assert sealed
     return directory, tree
 
@@ -95,7 +93,7 @@ def test_random_changes_are_refused_or_can_be_used(made, read, old):
             del file["block_bytes"], file["block_sums"]
     for _ in range(CHANGES):
         changed = mutated(rng, tree)
-        raw = json.dumps(changed).encode() if old else strictjson.encode(changed)
+        raw = json.dumps(changed).encode() if old else strict_json.encode(changed)
         try:
             manifest = read(raw)
             accepted += 1
@@ -120,7 +118,7 @@ def test_inspect_shows_what_any_program_wrote_of_a_preparation(made, read):
     ):
         tree = copy.deepcopy(made[1])
         tree["preparation"] = {"split": "random", "test": 0.2, key: value}
-        shown = overview(read(strictjson.encode(tree)))
+        shown = overview(read(strict_json.encode(tree)))
         assert "split          " in shown
         assert max(map(len, shown.splitlines())) <= 2000
 

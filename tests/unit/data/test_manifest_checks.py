@@ -9,7 +9,7 @@ from fedapm_mpi.data.manifest import MANIFEST, read_manifest
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils import strict_json as strictjson
+from fedapm_mpi.utils import strict_json
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def made(tmp_path_factory):
         directory, table, splits, shards=2, partitioner={"name": "p"},
         preparation={"shift": [{"name": "s", "k": 1}], "skipped": ["f"], "seed": 0},
     )  # fmt: skip
-    tree, sealed = strictjson.decode((directory / MANIFEST).read_bytes())
+    tree, sealed = strict_json.decode((directory / MANIFEST).read_bytes())
     assert sealed
     return directory, tree
 
@@ -101,7 +101,7 @@ def test_what_a_manifest_cannot_say(made, read, path, value, words):
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    refused(read, strictjson.encode(tree), words)
+    refused(read, strict_json.encode(tree), words)
 
 
 def test_nested_preparations_are_bounded(made, read):
@@ -111,4 +111,4 @@ def test_nested_preparations_are_bounded(made, read):
     for _ in range(200):
         deep = [deep]
     tree["preparation"]["x"] = deep
-    refused(read, strictjson.encode(tree), "nested more than 32 levels deep")
+    refused(read, strict_json.encode(tree), "nested more than 32 levels deep")

@@ -172,9 +172,9 @@ def by_hand(root, pictures):
 
 
 def test_pictures_are_cut_from_the_middle_and_normalised(root):
-    from data_prep.extractors._pretrained import PictureNetwork
+    from data_prep.extractors._pretrained import ImageNetwork
 
-    network = PictureNetwork(str(root / "pictures"))
+    network = ImageNetwork(str(root / "pictures"))
     rng = np.random.default_rng(2)
     wide = rng.integers(0, 256, (256, 300, 3)).astype(np.uint8)
     large = rng.integers(0, 256, (512, 768, 3)).astype(np.uint8)
@@ -424,9 +424,9 @@ class Promising:
     [
         ((3, 2), (4,), None),
         ((1, 2), (4,), None),
-        ((4, 2), (4,), r"gives 'a' of shape \(4, 2\), and said \(at most 3, 2\)"),
+        ((4, 2), (4,), r"gives 'a' of shape \(4, 2\), but declares \(at most 3, 2\)"),
         ((3, 5), (4,), r"gives 'a' of shape \(3, 5\)"),
-        ((3, 2), (3,), r"gives 'b' of shape \(3,\), and said \(4\)"),
+        ((3, 2), (3,), r"gives 'b' of shape \(3,\), but declares \(4\)"),
         (None, (4,), "gives 'a' of shape"),
     ],
 )
@@ -450,7 +450,7 @@ def test_a_folder_of_other_features_is_refused(root, features, tmp_path):
         run(crema(root, weights=str(weights)), features / "crema")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
-    with pytest.raises(DataError, match="is not empty and holds no features"):
+    with pytest.raises(DataError, match="is not empty and has no features"):
         run(crema(root), tmp_path / "mine")
     with pytest.raises(DataError, match="not of 'crisismmd'"):
         plan_and_read(features / "crema", "crisismmd")
@@ -599,7 +599,7 @@ def test_weights_that_are_not_there(root, tmp_path, monkeypatch):
     for weights in ("nobody/nothing", str(tmp_path)):
         with pytest.raises(DataError, match="are not on this machine: name a folder"):
             run(crema(root, weights=weights), tmp_path / "to")
-    with pytest.raises(DataError, match="are of no network for pictures"):
+    with pytest.raises(DataError, match="are of no network for images"):
         run(crema(root, weights=str(root / "text")), tmp_path / "text")
 
 

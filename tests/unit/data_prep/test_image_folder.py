@@ -148,7 +148,7 @@ def test_a_broken_picture_is_told_of_or_left_out_and_counted(folder, tmp_path, c
     assert "left out       2 broken samples: cat/03.png, dog/05.png" in out
     for file in folder.rglob("*.png"):
         file.write_text("no picture")
-    with pytest.raises(DataError, match="none of the 30 pictures decodes"):
+    with pytest.raises(DataError, match="none of the 30 images decodes"):
         read(folder, skip_broken=True)
 
 
@@ -196,10 +196,10 @@ def test_a_table_elsewhere_with_a_column_of_another_name(folder, tmp_path):
 
 def test_folders_that_hold_no_pictures(folder, tmp_path):
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="empty holds no pictures"):
+    with pytest.raises(DataError, match="empty holds no images"):
         read(folder)
     for path in (tmp_path / "nowhere", folder / "cat"):
-        with pytest.raises(DataError, match="holds no pictures"):
+        with pytest.raises(DataError, match="holds no images"):
             read(path)
     (folder / "empty").rmdir()
     (folder / ".thumbnails").mkdir()

@@ -59,7 +59,7 @@ def test_a_part_alone_names_those_beside_it(tmp_path):
     assert source.split is None
     assert source.table.classes == ("cat", "dog")
     (note,) = source.warnings
-    assert "test and val beside train" in note
+    assert "test and val next to train" in note
     assert f"give {root}" in note
     alone = split_folder(tmp_path / "alone", ("train",), (5,))
     source = read(alone)
@@ -83,7 +83,7 @@ def test_classes_that_are_called_like_parts_stay_classes(tmp_path):
     [
         ("train/1.png", r"1\.png lies in no folder of a class: test, train are taken"),
         ("other/cat/1.png", "are taken for the parts of a split, but there is other"),
-        ("test/bird/1.txt", "test/bird holds no pictures"),
+        ("test/bird/1.txt", "test/bird holds no images"),
     ],
 )
 def test_folders_that_are_neither(tmp_path, more, message):

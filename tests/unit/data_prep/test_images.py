@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
-from data_prep.images import eight_bits, picture
+from data_prep.images import decode_image, eight_bits
 from data_prep.sources import sources
 from fedapm_mpi.errors import DataError
 from tests.support.preparation import everyone, prepare
@@ -143,7 +143,7 @@ def test_dark_pictures_are_asked_about(tmp_path):
     twelve = Image.fromarray((RAMP // 16).astype(np.uint16))
     source, x = read(folder(tmp_path, a_png=twelve))
     assert x.max() == 4095
-    assert "no 16-bit picture has a value above 4095 of 65535" in source.warnings[0]
+    assert "no 16-bit image has a value above 4095 of 65535" in source.warnings[0]
 
 
 RGB16 = np.full((4, 4, 3), 1000, np.uint16)
@@ -162,7 +162,7 @@ def test_colours_of_16_bits_are_named(tmp_path, content, name):
     source, x = read(folder(tmp_path, **{name: content}), size=4, colours="rgb")
     assert x.dtype == np.uint8
     assert np.unique(x).tolist() in ([3], [4])
-    assert "1 of 1 pictures (first a/a." in source.warnings[0]
+    assert "1 of 1 images (first a/a." in source.warnings[0]
     assert "colours of 16 bits, of which Pillow reads the upper 8" in source.warnings[0]
     assert not source.notes
 
@@ -180,8 +180,8 @@ def test_transparency_and_frames_are_named(tmp_path):
         red.save(file, save_all=True, append_images=[blue], **more)
     source, x = read(root, size=4, colours="rgb")
     named = " | ".join(source.warnings)
-    assert "2 of 6 pictures (first a/clear.png) have transparent pixels" in named
-    assert "3 of 6 pictures (first a/film.png) hold several frames or pages" in named
+    assert "2 of 6 images (first a/clear.png) have transparent pixels" in named
+    assert "3 of 6 images (first a/film.png) hold several frames or pages" in named
     colours = [image[:, 0, 0].tolist() for image in x]
     assert colours == [[0, 50, 0], *[[9, 0, 0]] * 3, [0, 50, 0], [204, 0, 0]]
 
@@ -234,7 +234,7 @@ def test_extractors_see_16_bits_as_8(tmp_path):
     seen = np.asarray(eight_bits(root / "a" / "a.png"))
     np.testing.assert_array_equal(seen[..., 0], np.rint(RAMP / 257))
     assert seen.shape == (32, 32, 3)
-    assert picture(root / "a" / "a.png", 32, "grey").peak == 65535
+    assert decode_image(root / "a" / "a.png", 32, "grey").peak == 65535
 
 
 def test_files_that_are_not_read_are_named(tmp_path):
@@ -247,5 +247,5 @@ def test_files_that_are_not_read_are_named(tmp_path):
     assert len(x) == 1
     assert "3 files in the folders of the classes are not read" in source.warnings[0]
     assert "(2 .gif, 1 .dcm)" in source.warnings[0]
-    assert "1 pictures lie in no folder of a class" in source.warnings[1]
+    assert "1 images lie in no folder of a class" in source.warnings[1]
     assert "alone.png" in source.warnings[1]

@@ -16,7 +16,7 @@ from data_prep.labels import class_names, labels
 from data_prep.regression_labels import looks_like_a_quantity
 from data_prep.sample_fields import identifiers, lengths, lookalikes, split_codes
 from data_prep.sources import sources
-from data_prep.unused_inputs import unread
+from data_prep.unused_inputs import unused
 from fedapm_mpi.errors import DataError
 from tests.support.preparation import everyone, prepare
 
@@ -435,8 +435,8 @@ def test_arrays_that_nothing_reads_are_named(tmp_path, capsys):
     said = refused(sources.get("arrays"), tmp_path / "other.npz")
     assert "must hold 'y'" in said
     assert "'label': did you mean 'y'?" in said
-    assert unread(["y", "x"], ["x", "y"], "here", "array") == ()
-    (said,) = unread(["y", "table", "weight"], ["y", "client", "split"], "in", "array")
+    assert unused(["y", "x"], ["x", "y"], "here", "array") == ()
+    (said,) = unused(["y", "table", "weight"], ["y", "client", "split"], "in", "array")
     assert said == "in: nothing reads the arrays table, weight"  # none is near
 
 

@@ -236,15 +236,15 @@ def test_leaf_s_other_part_is_named(tmp_path, capsys, name, given):
     write(root / "data/all_data/all_data.json", users)
     prepare(name, root / given, tmp_path / "to")
     out = capsys.readouterr().out
-    others = {"data/train": "test beside train", "data/test": "train beside test",
-              "data/all_data": "test and train beside all_data"}  # fmt: skip
-    (note,) = [line for line in out.splitlines() if " beside " in line]
+    others = {"data/train": "test next to train", "data/test": "train next to test",
+              "data/all_data": "test and train next to all_data"}  # fmt: skip
+    (note,) = [line for line in out.splitlines() if " next to " in line]
     assert note.startswith(f"note: {others[given]} in {root / 'data'} ")
     assert f"give {root / 'data'} to read both" in note
     assert "split          random, stratified, 20 % test (seed 0)" in out
     prepare(name, root / "data", tmp_path / "both")
     out = capsys.readouterr().out
-    assert " beside " not in out
+    assert " next to " not in out
     assert "split          the data set's own" in out
 
 

@@ -155,7 +155,7 @@ def test_source_without_clients_needs_a_partitioner(tmp_path):
 def test_own_split_must_exist(tmp_path):
     path = tmp_path / "made.npz"
     np.savez(path, x_a=np.zeros((9, 1)), y=np.zeros(9, int), client=np.zeros(9))
-    with pytest.raises(ConfigError, match="brings no split"):
+    with pytest.raises(ConfigError, match="has no split"):
         prepare("arrays", path, tmp_path / "to", "split=own")
 
 

@@ -106,7 +106,7 @@ def test_more_groups_than_orders():
     table = made()
     two = Table("two", table.columns, table.labels % 2, ["a", "b"])
     assert len(set(shifts.get("concept")(two, held(), groups=2).notes)) == 2
-    with pytest.raises(ConfigError, match="orders of 2 labels can't be had"):
+    with pytest.raises(ConfigError, match="2 labels have fewer permutations"):
         shifts.get("concept")(two, held(), groups=3)
 
 

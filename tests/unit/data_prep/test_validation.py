@@ -12,7 +12,7 @@ import pytest
 from data_prep.column_scales import unscaled
 from data_prep.sources import sources
 from data_prep.sources.base import Source
-from data_prep.validation import MOST_CELLS, check_size, checked_source
+from data_prep.validation import MAX_COUNTS, check_size, checked_source
 from data_prep.writer import Sample, write_samples
 from fedapm_mpi.cli.prepare import _told as told
 from fedapm_mpi.data.manifest import InputSpec
@@ -117,7 +117,7 @@ MASKED = np.ma.array(np.zeros(N, int), mask=np.arange(N) == 3)
         (source(table=table(classes="abc")), "must be a list or tuple, not a str"),
         (source(table=table(classes=(0, 1, 2))), "classes: entry 0 is 0, not a name"),
         (source(table=table(classes=("a", " ", "c"))), "classes: entry 1 is ' '"),
-        (source(table=table(classes=("a", "b", "a"))), "classes: 'a' is there twice"),
+        (source(table=table(classes=("a", "b", "a"))), "classes: 'a' occurs twice"),
         (source(table=table(columns=[])), "inputs must be there"),
         (source(table=table(columns=[1])), "each input must be a Column, not a int"),
         (source(table=table(columns=table().columns * 2)), "named once each"),
@@ -149,7 +149,7 @@ MASKED = np.ma.array(np.zeros(N, int), mask=np.arange(N) == 3)
         (source(id_names=("ann", "")), "id_names: entry 1 is '', not a name"),
         (source(id_names=("ann", None)), "id_names: entry 1 is None, not a name"),
         (source(id_names=("ann", "nan")), "6 of 12 samples have the client 'nan'"),
-        (source(id_names=("ann", "ann")), "id_names: 'ann' is there twice"),
+        (source(id_names=("ann", "ann")), "id_names: 'ann' occurs twice"),
         (source(id_names=("ann", "b\nb")), r"'b\nb' has characters that cannot"),
         (source(id_names=("ann", "b\udc80")), r"cannot be shown ('\udc80'); rename it"),
         (source(table=table(classes=("a", "b", "\x1b[31m"))), "cannot be shown"),
@@ -186,7 +186,7 @@ def test_classes_without_samples_are_named(tmp_path, capsys):
 
 
 def test_the_number_of_classes_is_bounded(monkeypatch):
-    monkeypatch.setattr("data_prep.validation.MOST_CLASSES", 3)
+    monkeypatch.setattr("data_prep.validation.MAX_CLASSES", 3)
     checked_source(source(), "own")
     four = source(table=table(classes=("a", "b", "c", "d")))
     assert "it has 4 classes, not 1 to 3" in refused(four)
@@ -195,7 +195,7 @@ def test_the_number_of_classes_is_bounded(monkeypatch):
 def test_the_table_of_clients_and_classes_is_bounded():
     check_size(1000, 10_000)
     with pytest.raises(DataError, match="use fewer clients or classes"):
-        check_size(MOST_CELLS // 100, 101)
+        check_size(MAX_COUNTS // 100, 101)
 
 
 def test_own_sources_are_checked(tmp_path, monkeypatch):
@@ -323,7 +323,7 @@ def test_users_without_a_name(tmp_path, user):
         ('{"users": "abc", "num_samples": [1]}', "users are not a list"),
         ('{"users": {"a": 1}, "num_samples": [1]}', "users are not a list"),
         ('{"users": ["a"], "num_samples": 1, "user_data": {}}', "no LEAF file"),
-        ('{"users": ["a"], "num_samples": [1], "user_data": [1]}', "not a file of"),
+        ('{"users": ["a"], "num_samples": [1], "user_data": [1]}', "no LEAF file"),
         (
             '{"users": ["a"], "num_samples": [1], '
             '"user_data": {"a": {"x": "s", "y": [1]}}}',

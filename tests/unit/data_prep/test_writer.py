@@ -194,3 +194,12 @@ def test_memory_does_not_grow_with_the_inputs(tmp_path):
         capture_output=True, text=True, check=True, env=os.environ, timeout=120,
     )  # fmt: skip
     assert float(done.stdout) < 40
+
+
+def test_the_writer_is_public():
+    import data_prep
+
+    assert data_prep.write_samples is write_samples
+    assert data_prep.Sample is Sample
+    with pytest.raises(AttributeError, match="no attribute 'sample'"):
+        data_prep.sample  # noqa: B018

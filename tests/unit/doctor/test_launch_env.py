@@ -5,11 +5,7 @@ import pytest
 from fedapm_mpi.doctor import launch_env as environment
 
 HYDRA = {"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
-
-
 STEP = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}
-
-
 OMPI = {"OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "0"}
 
 

@@ -30,8 +30,6 @@ from tests.support.processes.cli_runs import (
 from tests.support.processes.mpiexec import find_mpiexec
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-
-
 PICTURE = (3, 8, 8)
 
 

@@ -31,8 +31,6 @@ CNN_PARAMETERS = [
     ("fc2.weight", (10, 128)),
     ("fc2.bias", (10,)),
 ]
-
-
 HAR_PARAMETERS = [
     ("acc_conv.conv1.weight", (32, 3, 5)),
     ("acc_conv.conv1.bias", (32,)),
@@ -231,8 +229,6 @@ def test_logistic_is_linear():
 
 
 ONE = (Input("x", (32, 32, 3)),)
-
-
 REFUSED = [
     ("cnn", KU_HAR, 8, {}, r"2 inputs, 'acc' \(64, 3\), 'gyro' \(64, 3\)"),
     ("cnn", (Input("x", (12,)),), 8, {}, r"shape \(12,\); needed is an image"),

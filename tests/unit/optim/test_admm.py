@@ -24,11 +24,7 @@ from tests.support.oracles.in_memory_federation import (
 from tests.support.oracles.quadratic import Quadratic
 
 sizes = st.floats(0, 1e6, allow_nan=False)
-
-
 scale = st.sampled_from([0.0, 1e-3, 1.0, 1e3])
-
-
 seeds = st.integers(0, 10_000)
 
 

@@ -33,19 +33,13 @@ def test_conditions_of_descent_leave_but_that_of_stationarity(weights):
 
 
 MET = {"rho": 6.0, "sigma": 4.0, "u": 1.0, "v": 2.0, "uv": 1.0}
-
-
 WEIGHTS = (0.2, 0.5, 0.3)
-
-
 VIOLATIONS = {
     "3 alpha": [{"uv": 4.01}],
     "15/8": [{"sigma": 3.19}],
     "alpha L_v": [{"v": 8.01}],
     "2 L_u": [{"u": 3.01}],
 }
-
-
 JUST_MET = [{"uv": 3.99}, {"sigma": 3.21}, {"v": 7.99}, {"u": 2.99}]
 
 

@@ -161,8 +161,6 @@ def s_none(name, parameter):
 def s_raises(name, parameter):
     raise ValueError("rule")
 """
-
-
 IN_USE = [
     ("model", "raises", 2, r"could not be built: ValueError: bad luck \(parts.py, li"),
     ("model", "nothing", 2, r"returned NoneType; the factory must return"),

@@ -6,63 +6,12 @@ import json
 import pytest
 import yaml
 
-from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.config.plugin_sources import user_plugin_names
-from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins.errors import PluginError
 from fedapm_mpi.tracking.base import LoggerList, MetricsLogger, loggers
-from fedapm_mpi.training.runner import train
 from tests.support.processes.cli_runs import digest_of, experiment, rounds_of
-
-CSV_LOGGER = """
-import csv
-
-from fedapm_mpi.tracking.base import MetricsLogger
-
-
-class Csv(MetricsLogger):
-    def __init__(self, run, keys, file="metrics.csv"):
-        self.file = (run.path / file).open("a" if run.first_round else "w", newline="")
-        self.keys, self.writer = keys, csv.writer(self.file)
-
-    def log(self, record, step):
-        self.writer.writerow([step, *(record.get(key) for key in self.keys)])
-
-    def close(self):
-        self.file.close()
-
-
-class Failing(Csv):
-    def log(self, record, step):
-        if step == 1:
-            raise ValueError("the tracker does not answer")
-
-
-class NotClosing(Csv):
-    def close(self):
-        super().close()
-        raise OSError("no space left")
-
-
-def nothing(run):
-    return [run]
-"""
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text(CSV_LOGGER)
-    return path
-
-
-def run(toy, directory, *more, progress="lines", resume=False, **changes):
-    values = experiment(toy["features"], loggers=["jsonl", "progress", *more])
-    config = validate(values | changes, "test")
-    return train(
-        Serial(), config, directory=directory, progress=progress, resume=resume
-    )
+from tests.support.user_loggers import CSV_LOGGER, run
 
 
 def test_a_users_own_logger(toy, tmp_path, file, capsys):
@@ -117,37 +66,6 @@ def test_a_logger_that_fails_is_named(toy, tmp_path, file, name, sentence):
         run(toy, tmp_path / "run", {"name": f"{file}:{name}", "keys": []})
     assert str(caught.value).startswith("logger ")
     assert "mine.py, line" in str(caught.value)
-
-
-def test_what_is_no_logger_is_refused(toy, tmp_path, file):
-    with pytest.raises(ConfigError, match="returned list; it must be, or return, a Me"):
-        run(toy, tmp_path / "run", f"{file}:nothing")
-    with pytest.raises(ConfigError, match="keys"):
-        run(toy, tmp_path / "run", f"{file}:Csv")
-
-
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ([], "jsonl cannot be left out"),
-        (["progress"], "jsonl cannot be left out"),
-        (["jsonl", "jsonl"], "'jsonl' is named twice"),
-        (["jsonl", "progres"], "did you mean 'progress'"),
-        (["jsonl", {}], r"loggers\[1\]: needs a name"),
-        ([{"name": "jsonl", "file": "x"}], "file"),
-        ("jsonl", "loggers"),
-    ],
-)
-def test_loggers_that_cannot_be(toy, given, sentence):
-    with pytest.raises(ConfigError, match=sentence):
-        validate(experiment(toy["features"], loggers=given), "test")
-
-
-def test_progress_can_be_left_out(toy, tmp_path, capsys):
-    assert run(toy, tmp_path / "run", loggers=["jsonl"]) == 0
-    told = capsys.readouterr().out
-    assert "round 1/3" not in told
-    assert "digest " in told
 
 
 def test_known_loggers():

@@ -27,8 +27,6 @@ held = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
-
-
 HOLD_WITH_CHILDREN = """
 import os, subprocess, sys, time
 from pathlib import Path

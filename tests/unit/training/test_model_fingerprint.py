@@ -178,7 +178,7 @@ def test_a_run_does_not_go_on_with_another_model(data, tmp_path):
     options = {"draw": "system", "keep": "frozen"}
     run(data, tmp_path / "run", "masked", changes, **options)
     wanted = config(data, ("masked", options), **ALL | changes | {"rounds": 3})
-    told = r"cannot go on: the model .* parameter 'mask' was float32 \(4,\) sha256 "
+    told = r"cannot continue: the model .* parameter 'mask' was float32 \(4,\) sha256 "
     with pytest.raises(ConfigError, match=told):
         train(Serial(), wanted, directory=tmp_path / "run", resume=True)
     (tmp_path / "run" / builtmodel.FILE).unlink()  # as of a version without it

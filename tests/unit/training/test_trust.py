@@ -25,8 +25,6 @@ from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
 from tests.unit.training.test_upgrade import of_old
 
 CANARY = "open('canary', 'w').close()\n"
-
-
 HELPER = "RATE = 1\n"
 
 
@@ -328,7 +326,7 @@ def test_a_source_that_came_or_went(made, capsys):
     assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) == 2
     told = capsys.readouterr().err
     assert "own.py changed since the run started" in told
-    assert "own_helper.py was part of its custom code and is gone" in told
+    assert "own_helper.py belonged to its plug-ins when it started and is gone" in told
 
 
 def test_an_unchanged_source_in_another_folder_goes_on(made, toy, monkeypatch):

@@ -5,7 +5,6 @@ import json
 import pytest
 import yaml
 
-from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
@@ -19,6 +18,7 @@ NEW = {
     "participation": [],
 }
 """Keys, and options of theirs, that the old version did not know."""
+
 
 WHOLE = (
     "groups",
@@ -79,23 +79,6 @@ def test_a_run_goes_on_with_the_defaults_of_new_options(config, tmp_path):
     assert told["algorithm"]["dual_step"] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("key", "change"),
-    [
-        ("algorithm", {"dual_step": 0.5}),
-        ("evaluation", {"split": "train"}),
-        ("client_weights", "samples"),
-        ("diagnostics", {"lagrangian": True}),
-    ],
-)
-def test_a_new_option_that_is_used_is_another_experiment(config, tmp_path, key, change):
-    run(config, tmp_path / "old")
-    old = config.get(key)
-    changed = config | {key: old | change if isinstance(old, dict) else change}
-    with pytest.raises(ConfigError, match=rf"another configuration:\n  {key}.* -> .*$"):
-        run(changed, aged(tmp_path / "old"), resume=True)
-
-
 def test_an_option_that_is_gone_is_told_of(config, tmp_path):
     run(config, tmp_path / "old")
     path = tmp_path / "old" / "checkpoints" / "round-000002" / "checkpoint.json"
@@ -106,34 +89,3 @@ def test_an_option_that_is_gone_is_told_of(config, tmp_path):
     gone = r"momentum_of_old: 0.5 -> \(none\)\n  compression: \{.*\} -> \(none\)$"
     with pytest.raises(ConfigError, match=gone):
         run(config, tmp_path / "old", resume=True)
-
-
-def test_another_algorithm_is_not_filled_in(config, tmp_path):
-    """Only the names are shown, since the options are of different algorithms."""
-    run(config, tmp_path / "old")
-    fedalt = {
-        key: value
-        for key, value in config["algorithm"].items()
-        if key not in ("name", "rho", "sigma")
-    }
-    other = config | {"algorithm": {"name": "fedalt", **fedalt}}
-    with pytest.raises(ConfigError) as caught:
-        run(other, aged(tmp_path / "old"), resume=True)
-    _, *lines = str(caught.value).splitlines()
-    assert lines == ["  algorithm.name: fedapm -> fedalt"]
-
-
-def test_thenewest_run_of_an_experiment_may_be_older_than_an_option(config, tmp_path):
-    run(config, tmp_path / "out" / "old")
-    aged(tmp_path / "out" / "old")
-    for name, text in {
-        "empty": "", "list": "[1]", "no-yaml": "a: [", "part": "model: mlp",
-        "nothing": "{}",
-    }.items():  # fmt: skip
-        (tmp_path / "out" / name).mkdir()
-        (tmp_path / "out" / name / "config.yaml").write_text(text)
-    same = validate(config | {"placement": "cost", "rounds": 9}, "test").plain()
-    assert newest_run(tmp_path / "out", same) == tmp_path / "out" / "old"
-    other = validate(config | {"seed": 2}, "test").plain()
-    with pytest.raises(ConfigError, match="no run of this experiment"):
-        newest_run(tmp_path / "out", other)

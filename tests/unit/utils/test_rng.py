@@ -59,3 +59,14 @@ def test_global_generators_are_seeded_and_restored():
         raise KeyError
     assert inside[0] == inside[1]
     assert (random.random(), np.random.rand()) == wanted  # noqa: NPY002
+
+
+def test_purposes_are_frozen():
+    """Another spelling of one would give every run and data set other numbers."""
+    texts = sorted(v for k, v in vars(rng.Purpose).items() if k.isupper())
+    assert texts == [
+        "batches", "concept", "dropout", "dropout evaluate", "dropout personalise",
+        "initial model", "missing", "noise", "noise-levels", "participants",
+        "partition", "personalise", "quality", "quality-levels", "scaling bootstrap",
+        "scaling misfits", "split",
+    ]  # fmt: skip

@@ -54,10 +54,10 @@ def test_what_is_refused(raw, words):
 @pytest.mark.parametrize(
     ("read", "value", "words"),
     [
-        (strict_json.whole, True, "x is true, not an integer from 0 on"),
-        (strict_json.whole, -1, "x is -1, not an integer"),
-        (strict_json.whole, 2**63, "not an integer"),
-        (strict_json.whole, 1.0, "x is 1.0, not an integer"),
+        (strict_json.integer, True, "x is true, not an integer from 0 on"),
+        (strict_json.integer, -1, "x is -1, not an integer"),
+        (strict_json.integer, 2**63, "not an integer"),
+        (strict_json.integer, 1.0, "x is 1.0, not an integer"),
         (strict_json.number, float("nan"), "x is nan, not a finite number"),
         (strict_json.number, 10**400, "not a finite number"),
         (strict_json.number, False, "x is false, not a finite number"),
@@ -75,7 +75,7 @@ def test_values_of_another_kind_are_named(read, value, words):
 
 
 def test_values_that_fit():
-    assert strict_json.whole(2**63 - 1, "x") == 2**63 - 1
+    assert strict_json.integer(2**63 - 1, "x") == 2**63 - 1
     assert strict_json.number(3, "x") == 3.0
     assert strict_json.text("é", "x") == "é"
     found = strict_json.integers([[1, 2], [3, 4]], "x", levels=2)

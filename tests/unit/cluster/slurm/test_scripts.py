@@ -17,8 +17,6 @@ from fedapm_mpi.cluster.slurm.scripts import (
 from fedapm_mpi.errors import ConfigError
 
 SHAPE = JobResources(nodes=3, tasks_per_node=2, time="1:00:00")
-
-
 RUN = TrainJob(name="mine", config="mine.yaml", run_dir="runs/mine-$SLURM_JOB_ID")
 
 

@@ -98,11 +98,7 @@ def test_names_say_what_is_replaced(values, name):
 
 
 texts = st.text("ab/ .*=,+-", min_size=0, max_size=6)
-
-
 keys = st.sampled_from(["a.x", "b.x", "c"])
-
-
 replaced = st.dictionaries(keys, st.one_of(texts, st.integers(0, 3)), min_size=1)
 
 

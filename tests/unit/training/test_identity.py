@@ -1,0 +1,119 @@
+"""When a run is the one that was saved, after an upgrade."""
+
+import json
+
+import pytest
+import yaml
+
+from fedapm_mpi.cli.train import newest_run
+from fedapm_mpi.comm import Serial
+from fedapm_mpi.config.loader import validate
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.training.runner import train
+from tests.support.processes.cli_runs import experiment
+
+NEW = {
+    "algorithm": ["dual_step", "server_average"],
+    "evaluation": ["split"],
+    "split": ["first", "last"],
+    "participation": [],
+}
+"""Keys, and options of theirs, that the old version did not know."""
+
+
+WHOLE = (
+    "groups",
+    "partially_shared",
+    "diagnostics",
+    "tolerance",
+    "aggregator",
+    "client_weights",
+    "task",
+    "last_batch",
+)
+
+
+@pytest.fixture
+def config(toy):
+    return experiment(toy["features"], rounds=2)
+
+
+def run(config, directory, **more):
+    return train(
+        Serial(), validate(config, "test"), directory=directory, progress="none", **more
+    )
+
+
+def of_old(path, note):
+    """Write a description in format 1, which had no checksum of itself."""
+    del note["checksum"], note["converged"]
+    path.write_text(json.dumps(note | {"format": 1}, indent=1) + "\n")
+
+
+def aged(run_directory):
+    """Rewrite a run as a version without some of today's options would have left it."""
+
+    def age(values):
+        for key in WHOLE:
+            del values[key]
+        for key, options in NEW.items():
+            for option in options:
+                del values[key][option]
+
+    path = run_directory / "checkpoints" / "round-000002" / "checkpoint.json"
+    note = json.loads(path.read_text())
+    age(note["identity"])
+    of_old(path, note)
+    path = run_directory / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    age(values)
+    path.write_text(yaml.safe_dump(values))
+    return run_directory
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("algorithm", {"dual_step": 0.5}),
+        ("evaluation", {"split": "train"}),
+        ("client_weights", "samples"),
+        ("diagnostics", {"lagrangian": True}),
+    ],
+)
+def test_a_new_option_that_is_used_is_another_experiment(config, tmp_path, key, change):
+    run(config, tmp_path / "old")
+    old = config.get(key)
+    changed = config | {key: old | change if isinstance(old, dict) else change}
+    with pytest.raises(ConfigError, match=rf"another configuration:\n  {key}.* -> .*$"):
+        run(changed, aged(tmp_path / "old"), resume=True)
+
+
+def test_another_algorithm_is_not_filled_in(config, tmp_path):
+    """Only the names are shown, since the options are of different algorithms."""
+    run(config, tmp_path / "old")
+    fedalt = {
+        key: value
+        for key, value in config["algorithm"].items()
+        if key not in ("name", "rho", "sigma")
+    }
+    other = config | {"algorithm": {"name": "fedalt", **fedalt}}
+    with pytest.raises(ConfigError) as caught:
+        run(other, aged(tmp_path / "old"), resume=True)
+    _, *lines = str(caught.value).splitlines()
+    assert lines == ["  algorithm.name: fedapm -> fedalt"]
+
+
+def test_the_newest_run_of_an_experiment_may_be_older_than_an_option(config, tmp_path):
+    run(config, tmp_path / "out" / "old")
+    aged(tmp_path / "out" / "old")
+    for name, text in {
+        "empty": "", "list": "[1]", "no-yaml": "a: [", "part": "model: mlp",
+        "nothing": "{}",
+    }.items():  # fmt: skip
+        (tmp_path / "out" / name).mkdir()
+        (tmp_path / "out" / name / "config.yaml").write_text(text)
+    same = validate(config | {"placement": "cost", "rounds": 9}, "test").plain()
+    assert newest_run(tmp_path / "out", same) == tmp_path / "out" / "old"
+    other = validate(config | {"seed": 2}, "test").plain()
+    with pytest.raises(ConfigError, match="no run of this experiment"):
+        newest_run(tmp_path / "out", other)
