@@ -267,7 +267,7 @@ def prepare(
     try:
         notify = tell if tell and ranks.rank == SERVER else lambda note: None
         found = _ready(wanted, origin, directory, force, notify)
-    except Exception as caught:  # whatever a user's own part raises
+    except Exception as caught:  # whatever a user's plug-in raises
         error = to_fedapm_error(caught)
     ranks.raise_collectively(error)
     if isinstance(found, Manifest):

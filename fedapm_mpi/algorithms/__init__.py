@@ -1,4 +1,4 @@
-"""Federated algorithms, one a file."""
+"""Federated algorithms, one per file."""
 
 from fedapm_mpi.algorithms.base import (
     Algorithm,

@@ -70,7 +70,7 @@ def load_client_model(
         The client: its number from 0 on, or its name in the data set. A string is a
         name first, and a number only if no client is called so.
     trust
-        Whether to import own parts that the run names though it was not made here, on
+        Whether to import users' plug-ins of a run that was not made here, on
         this account: that runs their code, with the options in its ``config.yaml``.
 
     Raises
@@ -79,7 +79,7 @@ def load_client_model(
         If the run is not finished or has no such client, or its model is built in
         another way now.
     ConfigError
-        If the run names own parts and is not trusted.
+        If the run names users' plug-ins and is not trusted.
     """
     run = Path(run)
     final = _final(run, trusted=trust, way="trust=True")
@@ -145,7 +145,7 @@ def find_client(run: Path, names: Sequence[str], client: object) -> int:
 def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
     """Return the digest of the state in a run's ``final`` folder.
 
-    With `trust`, own parts of a run that was not made here are imported.
+    With `trust`, users' plug-ins of a run that was not made here are imported.
     """
     run = Path(run)
     final = _final(run, trusted=trust, way="--trust")

@@ -1,4 +1,4 @@
-"""Models, one file each; a user's own is named ``module:factory``."""
+"""Models, one per file; a user's own is named ``module:factory``."""
 
 from fedapm_mpi.models.base import InputSpec, ModelFactory, models
 

@@ -1,4 +1,4 @@
-"""Ways to choose a round's participants, one a file."""
+"""Participation schemes: the choice of each round's participants, one per file."""
 
 from fedapm_mpi.participation.base import Participation, participation
 

@@ -1,4 +1,4 @@
-"""Ways to place clients on ranks, one a file. Results do not depend on the choice."""
+"""Placements of clients on ranks, one per file; no result depends on them."""
 
 from fedapm_mpi.placements.base import Placement, client_ranks, placements
 

@@ -7,9 +7,13 @@ A distribution declares them in its metadata, a group for each kind of plug-in. 
     fedsam = "my_package.fedsam:FedSAM"
 
 The name is a short form of ``my_package.fedsam:FedSAM``, and is replaced by it when a
-configuration is validated: so a run, its identity and its errors do not depend on what
-else is installed. Only metadata are read, and only where a list of names is needed or
-a name is not built in.
+configuration is validated. From then on it is a user's own plug-in: the source is
+hashed for the run's identity, errors name it, and a run of someone else's that names it
+needs trust. A short name in a foreign configuration needs none: it starts only code
+that a distribution installed here offers as a plug-in.
+
+Only metadata are read, and only where a list of names is needed, a configuration is
+validated, or a name is not built in.
 """
 
 import sys
