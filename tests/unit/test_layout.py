@@ -11,7 +11,6 @@ MAX_LINES = 60
 """Lines of a module up to which its tests may stand anywhere."""
 
 KINDS = {
-    "aggregators/transforms": "aggregators/test_transforms.py",
     "doctor/checks": "doctor/test_checks.py",
     "models": "models/test_models.py",
     "participation": "participation/test_participation.py",
