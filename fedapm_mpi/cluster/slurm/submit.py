@@ -7,12 +7,8 @@ from pathlib import Path
 
 from fedapm_mpi.cluster.site import Site
 from fedapm_mpi.cluster.slurm.quoting import path_word
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import ConfigError, SubmitError
 from fedapm_mpi.utils.atomic_io import write_error, write_text
-
-
-class SubmitError(FedAPMError):
-    """A job that SLURM refuses."""
 
 
 def check_site(site: Site) -> None:
