@@ -3,7 +3,9 @@
 import pytest
 
 import data_prep.download
+from fedapm_mpi.cli import download as download_command
 from fedapm_mpi.cli.main import main
+from tests.support.preparation import command
 
 
 @pytest.mark.parametrize("name", ["ku-har", "ku_har"])
@@ -25,3 +27,12 @@ def test_both_spellings_of_a_data_set(name, tmp_path, monkeypatch, capsys):
 def test_an_unknown_data_set(tmp_path, capsys):
     assert main(["download", "ku", str(tmp_path)]) == 2
     assert "invalid choice: 'ku'" in capsys.readouterr().err
+
+
+def test_download_command_of_what_pip_has(tmp_path, monkeypatch, capsys):
+    from data_prep.sources import watch
+
+    monkeypatch.setattr(watch, "fetch", lambda to: to / "watch.npy")
+    assert command(download_command, "watch", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert f"fedapm prepare watch --from {tmp_path / 'watch.npy'}" in out
