@@ -126,7 +126,7 @@ class Diagnostics:
 
     dual_sum: bool = False
     """Whether to give the norm of the sum of all duals, which tends to 0. Clients then
-    send the change of their dual with their increment: twice the bytes."""
+    send the change of their dual with their update: twice the bytes."""
 
     lagrangian: bool = False
     """Whether evaluations include the augmented Lagrangian and the Lyapunov function, a
@@ -264,7 +264,7 @@ class Config:
     clients are copied first, and hashed; they stay there."""
 
     aggregator: PluginConfig = field(default_factory=lambda: {"name": "exact"})
-    """How increments are summed over ranks."""
+    """How updates are summed over ranks."""
 
     update_transforms: list[PluginConfig] = field(default_factory=list)
     """Transforms of what each client sends, such as clipping, applied in this order
