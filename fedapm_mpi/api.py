@@ -87,8 +87,8 @@ def train(
 ) -> TrainedRun:
     """Train an experiment and leave a run directory, as ``fedapm train`` does.
 
-    The digest is that of the command line, bit for bit. Under an MPI launcher every
-    rank calls this with the same arguments; only rank 0 reads the configuration.
+    The digest is that of the command line. Under an MPI launcher every rank calls this
+    with the same arguments.
 
     Parameters
     ----------
@@ -101,51 +101,38 @@ def train(
     resume
         Whether to continue the run in `run_dir` from its last checkpoint, if any.
     progress
-        What to print, as for ``--progress``: auto, live, lines or none, which still
-        prints notes and the digest. `None` prints nothing.
-    break_lock
-        Whether to take over a run directory that a job on another host still seems to
-        own.
-    accept_changed_parts
-        Whether to continue a run although its custom code has changed.
+        As ``--progress``; `None` prints nothing, not even notes.
+    break_lock, accept_changed_parts
+        As on the command line.
 
     Returns
     -------
     TrainedRun
-        The same on every rank: the run directory, the digest and whether all rounds
-        are done. A run stops early, with a checkpoint, before the end of a SLURM job.
+        The same on every rank. A run stops in time before the end of a SLURM job.
 
     Raises
     ------
     FedAPMError
-        On every rank: `ConfigError`, `DataError` and others. An error that only some
-        of several ranks have is printed and ends the job.
+        On every rank. An error of only some ranks is printed and ends the job.
 
     Examples
     --------
     >>> run = train("mine.yaml", rounds=20, algorithm={"rho": 0.1})  # doctest: +SKIP
-    >>> load_run(run.directory).summary  # doctest: +SKIP
     """
     if resume and run_dir is None:
         msg = "resume: name the run to continue by run_dir"
         raise ConfigError(msg)
 
-    def body(comm: Communicator) -> TrainedRun:
-        run = train_run(
-            comm,
-            _shared_config(comm, config, overrides),
-            directory=None if run_dir is None else Path(run_dir),
-            out=Path(out),
-            resume=resume,
-            progress=progress or "none",
-            stop=PreemptionGuard(deadline=job_end_time()),
-            break_lock=break_lock,
-            accept_changed_parts=accept_changed_parts,
-        )
-        return run._replace(digest=comm.bcast_object((run.digest,))[0])
-
+    options = {
+        "directory": None if run_dir is None else Path(run_dir),
+        "out": Path(out),
+        "resume": resume,
+        "progress": progress or "none",
+        "break_lock": break_lock,
+        "accept_changed_parts": accept_changed_parts,
+    }
     with silenced() if progress is None else nullcontext():
-        return call_on_ranks(body)
+        return call_on_ranks(lambda comm: _train(comm, config, overrides, options))
 
 
 def load_run(path: Path | str) -> Run:
@@ -162,6 +149,19 @@ def load_run(path: Path | str) -> Run:
         If it is not a run directory, or its records cannot be read.
     """
     return Run.load(path)
+
+
+def _train(
+    comm: Communicator,
+    config: ConfigLike,
+    overrides: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> TrainedRun:
+    """Train on all ranks, with the options of `train_run`; a collective call."""
+    shared = _shared_config(comm, config, overrides)
+    stop = PreemptionGuard(deadline=job_end_time())
+    run = train_run(comm, shared, stop=stop, **options)
+    return run._replace(digest=comm.bcast_object((run.digest,))[0])
 
 
 def _shared_config(

@@ -38,3 +38,27 @@ class DataError(FedAPMError):
 
 class TrainingError(FedAPMError):
     """A run that cannot continue, such as one whose loss is no longer finite."""
+
+
+class WriteError(FedAPMError):
+    """A file of the run that cannot be written, say because the disk is full."""
+
+
+class LockError(ConfigError):
+    """A run directory that another job owns."""
+
+
+class CheckpointError(FedAPMError):
+    """A checkpoint that is missing or damaged."""
+
+
+class SubmitError(FedAPMError):
+    """A job that SLURM refuses."""
+
+
+class PointError(FedAPMError):
+    """A point of a scaling study that did not finish; it exits as its run did."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

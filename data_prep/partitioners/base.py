@@ -58,12 +58,17 @@ class Parts(list[Indices]):
 
 def may_overlap(parts: Sequence[Indices]) -> bool:
     """Return whether parts, which may be a user's plain list, may overlap."""
-    return bool(getattr(parts, "overlapping", False))
+    return isinstance(parts, Parts) and parts.overlapping
+
+
+def num_moved(parts: Sequence[Indices]) -> int:
+    """Return how many samples were moved to reach a minimum; 0 for a plain list."""
+    return parts.moved if isinstance(parts, Parts) else 0
 
 
 def properties(parts: Sequence[Indices]) -> dict[str, Any]:
     """Return the properties of parts that a manifest records."""
-    found: dict[str, Any] = {"moved": getattr(parts, "moved", 0)}
+    found: dict[str, Any] = {"moved": num_moved(parts)}
     if may_overlap(parts):
         found |= {"overlapping": True, "distinct": len(np.unique(_all(parts)))}
     return found

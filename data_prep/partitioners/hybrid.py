@@ -10,6 +10,7 @@ from data_prep.partitioners.base import (
     Pool,
     Within,
     may_overlap,
+    num_moved,
     partitioners,
     units,
 )
@@ -75,7 +76,7 @@ def hybrid(
         )
         raise ConfigError(msg)
     both = [np.sort(np.concatenate(pair)) for pair in zip(*halves, strict=True)]
-    return Parts(both, sum(getattr(half, "moved", 0) for half in halves))
+    return Parts(both, sum(map(num_moved, halves)))
 
 
 def _assign(
@@ -103,4 +104,4 @@ def _assign(
             "support; choose another"
         )
         raise ConfigError(msg)
-    return Parts([rows[mine] for mine in parts], getattr(parts, "moved", 0))
+    return Parts([rows[mine] for mine in parts], num_moved(parts))

@@ -1,4 +1,4 @@
-"""Command lines: flags and values in any order, and one sentence for what is wrong."""
+"""Parse command lines: flags and values in any order, errors in one sentence."""
 
 import argparse
 import re
@@ -13,13 +13,13 @@ from fedapm_mpi.utils.terminal import print_error
 from fedapm_mpi.utils.text import format_value, truncate
 
 NUMBER = re.compile(r"-\.?[0-9].*", re.DOTALL)
-"""What begins with a dash and is a value all the same."""
+"""Values that begin with a dash: numbers."""
 
 MAX_FLAG_LENGTH = 60
 """Characters of an unknown flag that are compared with those that are known."""
 
 REST = (argparse.REMAINDER, argparse.PARSER)
-"""Kinds of positional arguments after whose first word nothing is this parser's."""
+"""Positional arguments after whose first word nothing belongs to this parser."""
 
 HELP_FLAGS = ("-h", "--help")
 
@@ -31,12 +31,12 @@ _printed: set[tuple[str, str]] = set()
 class Parser(argparse.ArgumentParser):
     """A parser that takes flags and values in any order.
 
-    argparse by itself fills all positional arguments from the first run of values, and
-    refuses those that come after a flag; its `parse_intermixed_args` knows no commands
-    below a command, and lets ``--resume`` take a ``key=value``. So words are put in
-    order first, and argparse does the rest. A flag has one value at most; one whose
-    value may be left out takes the next word only if its `accepts`, see
-    `optional_value`, says so. Flags are not abbreviated.
+    argparse fills all positional arguments from the first sequence of values, and
+    refuses those that come after a flag; its `parse_intermixed_args` supports no
+    subcommands, and lets ``--resume`` take a ``key=value``. So words are put in order
+    first, and argparse does the rest. A flag has one value at most; one whose value is
+    optional takes the next word only if it is accepted, see `optional_value`. Flags
+    cannot be abbreviated.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(self.in_order(words), namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Raise `ConfigError` with what is wrong and where help is."""
+        """Raise `ConfigError` with the error and the command that prints help."""
         msg = f"{truncate(message, 300)} (see {self.prog} --help)"
         raise ConfigError(msg)
 
@@ -89,7 +89,7 @@ class Parser(argparse.ArgumentParser):
         return [*values, *flags]
 
     def _flag(self, word: str, left: list[str]) -> list[str]:
-        """Return a flag with its value, which is taken from the words that are left."""
+        """Return a flag with its value, which is taken from the remaining words."""
         name, equals, value = word.partition("=")
         name = self._by_new_name(name, self.old_flags)
         word = f"{name}{equals}{value}"
@@ -122,7 +122,7 @@ class Parser(argparse.ArgumentParser):
         return new
 
     def _hint(self, name: str) -> str:
-        """Return where a flag belongs, or the nearest one."""
+        """Return the action that a flag belongs to, or the nearest flag."""
         for action in self._get_positional_actions():
             if isinstance(action, argparse._SubParsersAction):
                 for verb, parser in action.choices.items():
@@ -138,9 +138,22 @@ def _is_flag(word: str) -> bool:
 def optional_value(
     action: argparse.Action, accepts: Callable[[str], bool]
 ) -> argparse.Action:
-    """Let a flag whose value may be left out take only the words that it accepts."""
+    """Let a flag whose value is optional take only the words that it accepts."""
     action.accepts = accepts  # type: ignore[attr-defined]
     return action
+
+
+def add_experiment(parser: Parser) -> None:
+    """Declare a configuration and the values that replace some of its own."""
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG", help="YAML file of the experiment"
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="replace a value, such as algorithm.rho=0.1",
+    )
 
 
 def check_folder(flag: str, path: Path | None) -> None:
@@ -168,14 +181,14 @@ def check_folder(flag: str, path: Path | None) -> None:
 def is_override(word: str) -> bool:
     """Return whether a word replaces a value, as ``key.sub=value`` does.
 
-    ``runs/seed=1`` is a path; of a key there is no slash.
+    ``runs/seed=1`` is a path: a key has no slash.
     """
     key, equals, _ = word.partition("=")
     return bool(equals) and "/" not in key
 
 
 def is_run(word: str) -> bool:
-    """Return whether a word may name a run directory: no override and no file."""
+    """Return whether a word may name a run directory: not an override, not a file."""
     return not (is_override(word) or word.endswith((".yaml", ".yml")) or _is_file(word))
 
 

@@ -1,6 +1,6 @@
-"""What modules say of themselves, read from their source without importing them.
+"""Docstrings and constants of modules, read from their source without importing them.
 
-Parts import torch, which takes seconds; a list of them or ``--help`` need not wait.
+Plug-ins import torch, which takes seconds; ``--help`` or a list need not wait for it.
 """
 
 import ast
@@ -18,7 +18,7 @@ def tree(module: str) -> ast.Module:
 
 
 def parts(package: str) -> list[str]:
-    """Return the names of the modules of a package that hold a part, sorted."""
+    """Return the names of the modules of a package that have a plug-in, sorted."""
     stems = (path.stem for path in (HERE / package).glob("*.py"))
     return sorted(s for s in stems if s != "base" and not s.startswith("_"))
 
@@ -38,7 +38,7 @@ def constant(module: str, name: str) -> str:
 
 
 def registered(module: str) -> tuple[str, str]:
-    """Return the name under which a module registers a part, and the part's class."""
+    """Return the name under which a module registers a plug-in, and its class."""
     for node in tree(module).body:
         if isinstance(node, ast.ClassDef):
             for decorator in node.decorator_list:

@@ -15,7 +15,7 @@ SETS = {"cifar10": "cifar10", "ku-har": "ku_har", "watch": "watch"}
 
 
 class DownloadCommand(LocalCommand):
-    """Get raw data."""
+    """Download raw data."""
 
     prints_result = False
 
@@ -33,7 +33,7 @@ class DownloadCommand(LocalCommand):
         )
 
     def execute(self, args: argparse.Namespace) -> int:
-        """Get a file, check it, and say where it is."""
+        """Download a file, check it, and print where it is."""
         module = importlib.import_module(f"data_prep.sources.{SETS[args.dataset]}")
         remote = getattr(module, "REMOTE", None)
         if remote is None:
@@ -53,7 +53,7 @@ COMMAND = DownloadCommand()
 
 
 def _progress(done: int, total: int) -> None:
-    """Show how far a download is, where someone is looking."""
+    """Print the progress of a download on a terminal."""
     if sys.stderr.isatty():
         of = f" of {total / 2**20:.0f}" if total else ""
         end = "\n" if done == total else ""

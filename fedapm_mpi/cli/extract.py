@@ -48,7 +48,12 @@ class ExtractCommand(Command[ExtractOptions]):
 
     def add_arguments(self, parser: Parser) -> None:
         """Declare the command line."""
-        parser.add_argument("source", nargs="?", help="name of the archive; see --list")
+        parser.add_argument(
+            "source",
+            nargs="?",
+            metavar="SOURCE",
+            help="name of the archive; see --list",
+        )
         add_paths(parser, "folder of the archive", "folder of the features")
         parser.add_argument(
             "options", nargs="*", metavar="KEY=VALUE", help="options of the archive"
@@ -124,7 +129,7 @@ def _by_new_names(archive: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deciding(extractor: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options but those that came later and are at their defaults."""
+    """Return the options except for those that were added later and have defaults."""
     added = getattr(extractor, "added", {})
     return {k: v for k, v in options.items() if k not in added or v != added[k]}
 
@@ -132,7 +137,7 @@ def _deciding(extractor: Any, options: dict[str, Any]) -> dict[str, Any]:
 def _extractor(
     comm: Communicator, factory: Callable[..., Any], order: ExtractOptions
 ) -> Any:
-    """Return the extractor; a collective call, since a user's own may fail."""
+    """Return the extractor; a collective call, since a user plug-in may fail."""
     from fedapm_mpi.federation.plugin_checks import check_methods
 
     made: Any = None
@@ -148,7 +153,7 @@ def _extractor(
 
 
 def _identity(order: ExtractOptions, extractor: Any) -> dict[str, Any]:
-    """Return what decides the features: the extractor, its options and its code."""
+    """Return the identity of features: the extractor, its options and its code."""
     old_names = {new: old for old, new in OLD_OPTIONS.get(order.name, {}).items()}
     deciding = _deciding(extractor, order.options)
     found = {

@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             from fedapm_mpi.comm.runtime import print_error
 
-            told = to_fedapm_error(error)
-            print_error(told)
-            return told.exit_code
+            found = to_fedapm_error(error)
+            print_error(found)
+            return found.exit_code
         except KeyboardInterrupt as error:
             interrupts.report_interrupt(str(error))
             return INTERRUPTED
@@ -164,7 +164,7 @@ def parser(wanted: Sequence[str] = ()) -> Parser:
         raise ConfigError(msg)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     if name in COMMANDS:
-        description = source.docstring(f"cli.{name}")
+        description = source.docstring(f"cli.{name}").replace("``", "")
         line = source.constant(f"cli.{name}", "HELP")
         below = commands.add_parser(name, help=line, description=description)
         load_command(name).add_arguments(below)

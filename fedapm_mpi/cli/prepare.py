@@ -22,11 +22,11 @@ HELP = "turn raw data into the shards that 'fedapm train' reads; may run under m
 
 
 MAX_NOTE_LENGTH = 1000
-"""Characters of a note that are printed; those of own sources may have any length."""
+"""Characters of a note that are printed; those of user plug-ins may be longer."""
 
 
 class PrepareOptions(NamedTuple):
-    """What there is to do, the same on every rank."""
+    """What to prepare, the same on every rank."""
 
     wanted: Any
     origin: Path
@@ -42,7 +42,9 @@ class PrepareCommand(Command[PrepareOptions]):
 
     def add_arguments(self, parser: Parser) -> None:
         """Declare the command's arguments."""
-        parser.add_argument("source", nargs="?", help="name of the source; see --list")
+        parser.add_argument(
+            "source", nargs="?", metavar="SOURCE", help="name of the source; see --list"
+        )
         add_paths(parser, "the raw data", "directory of the prepared data set")
         parser.add_argument(
             "options",

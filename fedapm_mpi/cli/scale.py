@@ -26,9 +26,9 @@ class ScaleCommand(LocalCommand):
             "--out",
             type=Path,
             metavar="DIR",
-            help="its folder (default: runs/STUDY's name)",
+            help="folder of the study (default: runs/ and the name of STUDY)",
         )
-        run_.set_defaults(part=_run, trust=True)  # what the user names himself
+        run_.set_defaults(part=_run, trust=True)  # the user names it
         report = parts.add_parser(
             "report", help="speed-up, efficiency, phases, figures"
         )
@@ -75,10 +75,10 @@ class ScaleCommand(LocalCommand):
             )
 
     def execute(self, args: argparse.Namespace) -> int:
-        """Do the part that was asked for; return the exit code."""
+        """Run the action; return the exit code."""
         from fedapm_mpi.plugins.loader import forbid_imports
 
-        # A folder may be anybody's: reading it runs nothing that it names.
+        # A folder may come from anywhere: reading it runs no code that it names.
         reason = f"it is named in {args.study}; if you trust that, add --trust"
         with nullcontext() if args.trust else forbid_imports(reason):
             code: int = args.part(args)

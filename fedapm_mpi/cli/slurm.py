@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedapm_mpi.cli.arguments import Parser, split_words
+from fedapm_mpi.cli.arguments import Parser, add_experiment, split_words
 from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.log import get_logger
@@ -81,15 +81,7 @@ COMMAND = SlurmCommand()
 
 
 def _add_job(parser: Parser) -> None:
-    parser.add_argument(
-        "config", nargs="?", metavar="CONFIG", help="YAML file of the experiment"
-    )
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="replace a value, such as algorithm.rho=0.1",
-    )
+    add_experiment(parser)
     parser.add_argument(
         "--sweep", type=Path, metavar="SWEEP", help="train the cells of a sweep.yaml"
     )
@@ -132,7 +124,7 @@ def _add_job(parser: Parser) -> None:
         help="site profile (default: the one that FEDAPM_SITE names, if any)",
     )
     parser.add_argument(
-        "--job-name", metavar="NAME", help="(default: the name of the file)"
+        "--job-name", metavar="NAME", help="name of the job (default: that of the file)"
     )
     parser.add_argument(
         "--run-dir",
@@ -141,6 +133,7 @@ def _add_job(parser: Parser) -> None:
     )
     parser.add_argument(
         "--out",
+        metavar="DIR",
         help="folder of runs and of the jobs' output (default: runs); with --study, "
         "the study's folder (default: runs/ and the name of its file)",
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedapm_mpi.cli.arguments import (
     Parser,
+    add_experiment,
     check_folder,
     is_run,
     optional_value,
@@ -55,50 +56,21 @@ class TrainCommand(Command[TrainOptions]):
 
     def add_arguments(self, parser: Parser) -> None:
         """Declare the command line."""
-        parser.add_argument(
-            "config", nargs="?", metavar="CONFIG", help="YAML file of the experiment"
-        )
-        parser.add_argument(
-            "overrides",
-            nargs="*",
-            metavar="KEY=VALUE",
-            help="replace a value, such as algorithm.rho=0.1",
-        )
+        add_experiment(parser)
         parser.add_argument(
             "--out",
             type=Path,
             default=Path("runs"),
+            metavar="DIR",
             help="folder in which the run directory is created (default: runs)",
         )
         parser.add_argument(
-            "--run-dir", type=Path, help="the run directory itself, instead of --out"
+            "--run-dir",
+            type=Path,
+            metavar="DIR",
+            help="the run directory itself, instead of --out",
         )
-        resume = parser.add_argument(
-            "--resume",
-            nargs="?",
-            const=True,
-            metavar="RUN",
-            help="continue a run: RUN, or --run-dir, or else the newest run of this "
-            "experiment in --out; start one if --run-dir does not exist yet; a "
-            "KEY=VALUE or a YAML file after it is not taken for RUN",
-        )
-        optional_value(resume, is_run)
-        parser.add_argument(
-            "--break-lock",
-            action="store_true",
-            help="take over a run directory that a job on another host still seems to "
-            "own; only if you know that the job is dead",
-        )
-        parser.add_argument(
-            "--accept-changed-parts",
-            action="store_true",
-            help="continue a run although its custom code has changed",
-        )
-        parser.add_argument(
-            "--trust",
-            action="store_true",
-            help="import the custom code that RUN names, even if RUN was not made here",
-        )
+        _add_resume(parser)
         parser.add_argument(
             "--print-config",
             action="store_true",
@@ -210,6 +182,36 @@ class TrainCommand(Command[TrainOptions]):
 COMMAND = TrainCommand()
 
 
+def _add_resume(parser: Parser) -> None:
+    """Declare how a run is continued."""
+    resume = parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="RUN",
+        help="continue a run: RUN, or --run-dir, or else the newest run of this "
+        "experiment in --out; start one if --run-dir does not exist yet; a KEY=VALUE "
+        "or a YAML file after it is not taken for RUN",
+    )
+    optional_value(resume, is_run)
+    parser.add_argument(
+        "--break-lock",
+        action="store_true",
+        help="take over a run directory that a job on another host still seems to "
+        "own; only if you know that the job is dead",
+    )
+    parser.add_argument(
+        "--accept-changed-parts",
+        action="store_true",
+        help="continue a run although its custom code has changed",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="import the custom code that RUN names, even if RUN was not made here",
+    )
+
+
 def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
     """Return the run directory that was named, if any, and whether to resume."""
     for flag, path in (("--run-dir", args.run_dir), ("--out", args.out)):
@@ -233,7 +235,7 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
 
 
 def newest_run(out: Path, config: dict[str, Any]) -> Path:
-    """Return the newest run in `out` that can go on under this configuration."""
+    """Return the newest run in `out` that can continue under this configuration."""
     from fedapm_mpi.config.yaml_io import read
     from fedapm_mpi.training.identity import identity_of, identity_then
 
@@ -244,7 +246,7 @@ def newest_run(out: Path, config: dict[str, Any]) -> Path:
             values = read(path)
             if identity_then(values, config) == wanted:
                 found.append(path.parent)
-        except Exception:  # whatever is in there: it is no run of this experiment
+        except Exception:  # anything may be there that is no run of this experiment
             continue
     if not found:
         msg = (

@@ -1,7 +1,8 @@
-"""Which launcher starts ranks here, and the command that does; MPI is not started.
+"""Select the launcher that starts ranks here, and build its command.
 
-A launcher and a library that do not know each other start ranks that are each alone,
-or none. So the library that Python loads is asked first, and the launcher chosen by it.
+If launcher and MPI library do not match, ranks start without seeing each other, or not
+at all. So the library that Python loads is identified first, and the launcher is
+selected by it. MPI is not started.
 """
 
 import os
@@ -32,7 +33,7 @@ IMPLEMENTATIONS = (
     ("mpich", "mpich"),
     ("hydra", "mpich"),
 )
-"""What libraries and launchers say of themselves, and the kind they are."""
+"""Text in the version of a library or launcher, and its implementation."""
 
 STARTED_BY = {
     "mpich": ("mpich", "intel"),
@@ -41,7 +42,7 @@ STARTED_BY = {
     "openmpi": ("openmpi",),
     "cray": ("cray",),
 }
-"""The kinds of mpiexec that each kind of library can be started by."""
+"""The implementations of mpiexec that can start each kind of library."""
 
 NAMES = ("mpiexec", "mpirun", "mpiexec.hydra", "mpiexec.openmpi", "mpiexec.mpich")
 
@@ -50,18 +51,18 @@ class SelectedLauncher(NamedTuple):
     """A launcher on this machine."""
 
     name: str
-    """What `launchers` knows it by."""
+    """Its name in the registry `launchers`."""
 
     program: str
     """Its path."""
 
 
-def mpi_implementation(told: str) -> str:
-    """Return the kind of an MPI by what it says of itself; ``unknown`` if none.
+def mpi_implementation(version: str) -> str:
+    """Return the implementation of MPI that a version text names, else ``unknown``.
 
     One of mpich, mvapich, intel, openmpi, cray.
     """
-    low = told.lower()
+    low = version.lower()
     return next((kind for mark, kind in IMPLEMENTATIONS if mark in low), "unknown")
 
 
@@ -89,7 +90,7 @@ def python_command(container: str | None) -> tuple[str, ...]:
 def library(python: tuple[str, ...]) -> str | None:
     """Return name and version of the MPI library that a Python loads, or `None`.
 
-    Another process looks, so that MPI is neither loaded nor started in this one.
+    Another process loads it, so that MPI is neither loaded nor started in this one.
     """
     code = "from fedapm_mpi.comm.mpi import library; print(library())"
     environment = {**os.environ, "MPI4PY_RC_INITIALIZE": "0"}
@@ -107,27 +108,27 @@ def library(python: tuple[str, ...]) -> str | None:
 def select_launcher(kind: str, wanted: str = "auto") -> SelectedLauncher:
     """Return the launcher that starts ranks of a kind of MPI library here.
 
-    Inside a SLURM job it is srun, where SLURM speaks with that library; else the
-    mpiexec beside Python, and then those on the PATH.
+    Inside a SLURM job it is srun if SLURM supports the library; otherwise the mpiexec
+    next to Python, or one on the PATH.
 
     Parameters
     ----------
     kind
-        Of the library, see `mpi_implementation`.
+        Implementation of the library, see `mpi_implementation`.
     wanted
         ``auto``; ``mpiexec`` for any but srun; or a launcher by name.
 
     Raises
     ------
     ConfigError
-        If there is none, or none that belongs to the library.
+        If there is none, or none that matches the library.
     """
     if wanted not in ("auto", "mpiexec"):
         wanted = launchers.resolve(wanted)
     if is_user_plugin(wanted):
         return SelectedLauncher(wanted, wanted)
     if wanted not in ("auto", "mpiexec"):
-        launchers.get(wanted)  # refuses one that is not known
+        launchers.get(wanted)  # raises an error if it is unknown
     srun = shutil.which("srun")
     if wanted == "srun" and srun is None:
         msg = "launcher srun: there is no srun on the PATH; is this a SLURM cluster?"
@@ -172,20 +173,20 @@ def command(
     program = [*python, "-m", "fedapm_mpi", *words]
     if job.ranks == 1 and launcher == "auto":
         return program
-    told = library(python)
-    if told is None:
+    version = library(python)
+    if version is None:
         msg = (
             f"{' '.join(python)} cannot load an MPI library; load your cluster's MPI "
             "module, or install one: pip install mpich"
         )
         raise ConfigError(msg)
-    kind = mpi_implementation(told)
+    kind = mpi_implementation(version)
     chosen = select_launcher(kind, launcher)
     return [*_started_by(chosen, job, kind), *program]
 
 
 def _started_by(chosen: SelectedLauncher, job: Job, kind: str) -> list[str]:
-    """Return what a launcher says, checked if it is the user's own."""
+    """Return the command of a launcher, checked if it is a user plug-in."""
     what = user_plugin_label("launcher", chosen.name)
     with blame(what):
         words = launchers.get(chosen.name)(chosen.program, job, kind)
@@ -202,7 +203,7 @@ def _started_by(chosen: SelectedLauncher, job: Job, kind: str) -> list[str]:
 
 
 def mpi_types(srun: str) -> list[str]:
-    """Return what ``srun --mpi`` knows on this cluster."""
+    """Return the values of srun's ``--mpi`` that this cluster supports."""
     done = subprocess.run(
         [srun, "--mpi=list"], capture_output=True, text=True, check=False
     )
@@ -210,19 +211,19 @@ def mpi_types(srun: str) -> list[str]:
 
 
 def launcher_version(program: str) -> str | None:
-    """Return the release that a launcher says it is of, such as 5.0.2."""
+    """Return the release of a launcher, such as 5.0.2."""
     found = re.search(r"\d+(?:\.\d+)+", _version_text(program))
     return found[0] if found else None
 
 
 def programs() -> Iterator[tuple[str, str]]:
-    """Yield the launchers of MPI libraries here, path and kind, in order of choice."""
+    """Yield path and implementation of each mpiexec here, in order of preference."""
     for program in _programs():
         yield program, mpi_implementation(_version_text(program))
 
 
 def first_program() -> str | None:
-    """Return what the word mpiexec starts here, or else mpirun; `None` if nothing."""
+    """Return the path of mpiexec, or else of mpirun; `None` if there is neither."""
     return shutil.which("mpiexec") or shutil.which("mpirun")
 
 
@@ -233,9 +234,9 @@ def _srun_suits(srun: str | None, kind: str) -> bool:
 
 
 def _programs() -> list[str]:
-    """Return launchers of MPI libraries: the one beside Python, then by the PATH."""
-    beside = Path(sys.executable).with_name("mpiexec")
-    found = [str(beside)] if beside.exists() else []
+    """Return the paths of every mpiexec: next to Python, then on the PATH."""
+    own = Path(sys.executable).with_name("mpiexec")
+    found = [str(own)] if own.exists() else []
     known = [path for name in NAMES if (path := shutil.which(name)) is not None]
     return found + [path for path in known if path not in found]
 

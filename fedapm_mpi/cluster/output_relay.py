@@ -1,8 +1,8 @@
 """Keep a launcher alive whose output cannot be written.
 
 mpiexec ends its job when a write to its standard output fails, as after
-``fedapm launch -n 3 train mine.yaml | head``. So where output goes into a pipe, a
-process of our own stands in between, which reads to the end whatever comes of it.
+``fedapm launch -n 3 train mine.yaml | head``. So if output goes into a pipe, a relay
+process reads it to the end, even if the reader is gone.
 """
 
 import errno
@@ -19,16 +19,16 @@ IGNORED = (
     *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT),
     *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE),
 )
-"""Signals to the job, which the process in between must outlive."""
+"""Signals to the job, which the relay process ignores."""
 
 BLOCK_BYTES = 2**16
 
 
 def relay_outputs() -> None:
-    """Put processes between this one's standard output and error and their readers.
+    """Start relay processes for standard output and error.
 
-    Terminals and files stay as they are. What this process starts or becomes inherits
-    the new ones, and each ends when the last of its writers has.
+    Terminals and files are not relayed. The processes that this one starts or becomes
+    inherit the new outputs. A relay ends with the last of its writers.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -37,7 +37,7 @@ def relay_outputs() -> None:
         found = os.fstat(number)
         if not _can_fail(number, found):
             continue
-        # One for both, where they are one pipe, keeps the order of what is written.
+        # If both are one pipe, one relay keeps the order of the lines.
         key = (found.st_dev, found.st_ino)
         if key not in put:
             put[key] = _start(number)
@@ -59,7 +59,7 @@ def copy_stream(source: int, target: int) -> None:
 
 
 def _can_fail(number: int, found: os.stat_result) -> bool:
-    """Return whether a reader may go away, or writes fail, while there is a job."""
+    """Return whether writes may fail during the job, as when a reader goes away."""
     null = Path(os.devnull).stat()
     if stat.S_ISCHR(found.st_mode):
         return not os.isatty(number) and found.st_rdev != null.st_rdev
@@ -75,7 +75,7 @@ def _start(target: int) -> int:
         os.waitpid(child, 0)
         return writer
     code = 0
-    try:  # a grandchild: a launcher would wonder about a child that it did not start
+    try:  # a grandchild, since a launcher does not expect a child that it did not start
         if os.fork() == 0:
             os.close(writer)
             os.setsid()

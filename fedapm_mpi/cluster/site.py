@@ -1,4 +1,4 @@
-"""What differs from cluster to cluster, in one small file: a site profile."""
+"""Site profiles: the settings of a cluster, in a YAML file."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ from fedapm_mpi.utils.types import NonNegativeInt, PositiveInt, strict
 @strict
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A cluster, as jobs see it."""
+    """The settings of a cluster."""
 
     modules: list[str] = field(default_factory=list)
     """Modules to load."""
 
     setup: list[str] = field(default_factory=list)
-    """Further lines of shell, before anything is started."""
+    """Further lines of shell, run before anything is started."""
 
     venv: str | None = None
     """Virtual environment of jobs; `None` for the Python that submits them."""
@@ -40,27 +40,27 @@ class Site:
     """As for ``fedapm launch --launcher``."""
 
     mpi_type: str = "auto"
-    """What ``srun --mpi`` gets."""
+    """Value of srun's ``--mpi``."""
 
     cpus_per_task: PositiveInt = 1
     """Cores of each rank."""
 
     gpus_per_node: NonNegativeInt = 0
-    """GPUs that jobs ask for; the training ranks of a node take them in turn."""
+    """GPUs that jobs request on each node; its client ranks take them in turn."""
 
     gpu_bind: str | None = None
-    """What ``srun --gpu-bind`` gets; with GPUs ``none`` unless given, so that each rank
-    sees all of its node's."""
+    """Value of srun's ``--gpu-bind``; by default ``none`` if there are GPUs, so that
+    each rank sees all GPUs of its node."""
 
     scratch: str | None = None
     """Folder on a disk of each node, such as ``$TMPDIR``, to which data are copied."""
 
     signal_seconds: PositiveInt = 120
-    """Seconds before the time limit at which ranks are told to stop; at most a quarter
-    of the limit, so that there is time to train."""
+    """Seconds before the time limit at which ranks are signaled to stop; at most a
+    quarter of the limit, so that there is time to train."""
 
     template: str | None = None
-    """Your own template of job scripts; see ``fedapm slurm template``."""
+    """A template of job scripts to use instead; see ``fedapm slurm template``."""
 
     def __post_init__(self) -> None:
         for option in self.options:
@@ -75,14 +75,14 @@ class Site:
 
 
 def read_site(path: Path | None) -> Site:
-    """Return a site profile; `None` is that which ``FEDAPM_SITE`` names, or no file.
+    """Return a site profile; `None` for the one that ``FEDAPM_SITE`` names, if any.
 
-    Relative paths in it are kept: they count from where a job is submitted.
+    Relative paths in it are kept: they are relative to where a job is submitted.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, or says what is not known.
+        If it cannot be read, or has an unknown key or a wrong value.
     """
     if path is None:
         named = os.environ.get("FEDAPM_SITE")

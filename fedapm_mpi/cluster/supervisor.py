@@ -1,4 +1,4 @@
-"""Start a launcher, pass signals on to it, and put SLURM's job back into the queue."""
+"""Run a launcher, pass signals on to it, and requeue the SLURM job."""
 
 import os
 import re
@@ -20,7 +20,7 @@ FINAL_EXIT_CODES = (
     DataError.exit_code,
     FedAPMError.exit_code,
 )
-"""Codes of runs that are over, or that would fail again."""
+"""Exit codes of runs that are over, or that would fail again."""
 
 SIGNALS: dict[int, int] = {
     signal.SIGUSR1: signal.SIGUSR1,
@@ -29,7 +29,7 @@ SIGNALS: dict[int, int] = {
     signal.SIGHUP: signal.SIGTERM,
     signal.SIGINT: signal.SIGINT,
 }
-"""Signals, and as which they reach a launcher: those that all launchers pass on."""
+"""Signals, and what is sent to a launcher instead: those that all launchers forward."""
 
 
 class LauncherExit(NamedTuple):
@@ -39,14 +39,14 @@ class LauncherExit(NamedTuple):
     """Its exit code; 128 more than the signal that ended it."""
 
     signals: frozenset[int]
-    """Signals that came meanwhile."""
+    """Signals that arrived while it ran."""
 
     @property
     def resumable(self) -> bool:
-        """Whether its run is to go on in another start.
+        """Whether the run should be continued in another job.
 
-        Not if it was cancelled or has failed. Ranks that stop leave with 75; a launcher
-        that ends the last of them on their way out may report a signal instead.
+        Not if it was cancelled or has failed. Ranks that stop early exit with 75; a
+        launcher that kills the last of them while they exit may report a signal.
         """
         ending = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
         if self.signals & ending or self.code in FINAL_EXIT_CODES:
@@ -57,9 +57,8 @@ class LauncherExit(NamedTuple):
 def run_launcher(command: Sequence[str], **options: Any) -> LauncherExit:
     """Run a launcher to its end and pass signals on to its ranks.
 
-    They come as those that all launchers pass on, see `SIGNALS`. A terminal's Ctrl-C
-    goes to all that run in it, the launcher included; to pass it on would make two of
-    one, and the second ends a run at once.
+    See `SIGNALS` for how. A terminal's Ctrl-C reaches all of its processes, including
+    the launcher. It is not passed on: a second one would end a run at once.
 
     Parameters
     ----------
@@ -73,11 +72,11 @@ def run_launcher(command: Sequence[str], **options: Any) -> LauncherExit:
     ConfigError
         If the launcher cannot be started.
     """
-    told: set[int] = set()
+    arrived: set[int] = set()
     process: subprocess.Popen[bytes] | None = None
 
     def pass_on(number: int, frame: Any) -> None:
-        told.add(number)
+        arrived.add(number)
         if number == signal.SIGINT and _in_foreground():
             return
         if process is not None:
@@ -88,7 +87,7 @@ def run_launcher(command: Sequence[str], **options: Any) -> LauncherExit:
     }
     try:
         process = subprocess.Popen(command, **options)
-        for number in list(told):  # before there was anybody to pass it on to
+        for number in list(arrived):  # before the launcher was started
             pass_on(number, None)
         code = process.wait()
     except OSError as error:
@@ -97,7 +96,7 @@ def run_launcher(command: Sequence[str], **options: Any) -> LauncherExit:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return LauncherExit(code if code >= 0 else 128 - code, frozenset(told))
+    return LauncherExit(code if code >= 0 else 128 - code, frozenset(arrived))
 
 
 def _in_foreground() -> bool:
@@ -115,19 +114,21 @@ def _in_foreground() -> bool:
 
 
 def report_failure(ended: LauncherExit) -> None:
-    """Say how to go on after ranks that could not: those that were killed are mute."""
+    """Report that ranks failed and how to continue: killed ranks cannot report it."""
     if ended.code not in (*FINAL_EXIT_CODES, EXIT_RESUMABLE) and not ended.signals:
         _report(
             f"the launcher ended with exit code {ended.code}, so a rank was killed or "
-            "has failed; a run with a checkpoint goes on with --resume"
+            "has failed; if the run has a checkpoint, continue it with --resume"
         )
 
 
 def requeue() -> None:
-    """Put this SLURM job back into the queue, unless it is being cancelled."""
+    """Requeue this SLURM job, unless it is being cancelled."""
     job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
     if not job or scontrol is None:
-        _report("stopped early, and no SLURM job to requeue; submit it again to go on")
+        _report(
+            "stopped early, and no SLURM job to requeue; submit it again to continue"
+        )
         return
     shown = _call(scontrol, "show", "job", "--oneliner", job)
     state = re.search(r"\bJobState=(\w+)", shown.stdout)
@@ -137,7 +138,7 @@ def requeue() -> None:
     _report(f"job {job}: back into the queue")
     done = _call(scontrol, "requeue", job)
     if done.returncode != 0:
-        _report(f"not possible ({done.stderr.strip()}); submit it again to go on")
+        _report(f"not possible ({done.stderr.strip()}); submit it again to continue")
 
 
 def _call(*command: str) -> "subprocess.CompletedProcess[str]":

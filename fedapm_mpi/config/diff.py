@@ -1,4 +1,4 @@
-"""What differs between two configurations, one line a key."""
+"""The differences between two configurations, one line per key."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _HASH = re.compile(r"[0-9a-f]{32,}")
 def config_diff(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a line such as ``algorithm.rho: 0.1 -> 0.2`` for each key that differs.
 
-    Of a part that has another name, only the name is shown: its options are others.
+    Of a plug-in with another name, only the name is shown: its options are others.
     Hashes and long values are shortened, but never so that both look alike.
     """
     pairs = _pairs("", then, now)
@@ -50,7 +50,7 @@ def _shown(old: Any, new: Any) -> tuple[str, str]:
         ]
     if short[0] != short[1]:
         return short[0], short[1]
-    # Alike up to there, or in all but the type: show where they part, and how.
+    # Equal up to there, or in all but the type: show where they differ, and how.
     pairs = zip(*texts, strict=False)
     k = next((k for k, (a, b) in enumerate(pairs) if a != b), min(map(len, texts)))
     if texts[0] == texts[1]:

@@ -1,4 +1,4 @@
-"""Read and validate configurations; rank 0 only, since its libraries are large."""
+"""Read and validate configurations, on rank 0 only: the libraries are large."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -217,8 +217,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if folder:
         raise ConfigError(_folder_hint(path))
     if not there:
-        beside = [one.name for one in path.parent.glob("*.y*ml")]
-        hint = did_you_mean(path.name[:MAX_KEY_LENGTH], beside)
+        others = [one.name for one in path.parent.glob("*.y*ml")]
+        hint = did_you_mean(path.name[:MAX_KEY_LENGTH], others)
         what = truncate(str(path), MAX_SENTENCE_LENGTH)
         msg = f"cannot read the configuration {what}: No such file or directory{hint}"
         raise ConfigError(msg)

@@ -9,8 +9,8 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.text import format_value
 
 ALTERNATIVES = ("split", "work")
-"""Keys, also as the ending of one such as ``shared_work``, whose value is one of
-several ways to say a thing. Given whole it replaces what was there."""
+"""Keys whose value is one of several alternatives, also as the ending of a key such as
+``shared_work``. A whole value replaces the old one instead of being merged."""
 
 PLUGIN_KEYS = (
     "model", "algorithm", "participation", "placement", "aggregator", "partitioner",
@@ -20,7 +20,7 @@ PLUGIN_KEYS = (
 
 
 class WholeValue(dict[str, Any]):
-    """A mapping that replaces what was there."""
+    """A mapping that replaces the old value instead of being merged into it."""
 
 
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def expand_dotted(values: Mapping[str, Any], *, deep: bool = False) -> dict[str,
 
 
 def _marked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values in which those that are to replace others are `WholeValue`."""
+    """Return values in which those that replace others are `WholeValue`."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -92,16 +92,16 @@ def _marked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_alternative(key: str) -> bool:
-    """Return whether a key's value is one of several ways to say a thing."""
+    """Return whether a key's value is one of several alternatives."""
     return key in ALTERNATIVES or key.endswith("_work")
 
 
 def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     """Merge nested values in place; the later ones win.
 
-    A part that was given by its bare name becomes a mapping when an option follows. One
-    that gets another name starts afresh: the options of the old one do not belong to
-    it. So does what is given as `WholeValue`.
+    A plug-in given by its bare name becomes a mapping when an option follows. One that
+    gets another name loses the options of the old one. A `WholeValue` replaces the old
+    value.
     """
     for key, value in other.items():
         old = into.get(key)

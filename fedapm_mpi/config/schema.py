@@ -1,7 +1,7 @@
-"""An experiment as written: one tree of plain values, the same on every rank.
+"""The schema of an experiment: one tree of plain values, the same on every rank.
 
-Only rank 0 reads and validates it (`configfile`); the others get it as plain values, so
-that the libraries which do that are not imported a thousand times over.
+Only rank 0 reads and validates a configuration (`loader`). The other ranks get it as
+plain values, so that they need not import the libraries that do this.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from annotated_types import Ge, Le
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt, strict
 
 PluginConfig = dict[str, Any]
-"""A part by name with its options: ``{name: fedapm, rho: 0.01, ...}``."""
+"""A plug-in by name, with its options: ``{name: fedapm, rho: 0.01, ...}``."""
 
 MAX_THREADS = 1024
-"""Threads that a rank may have; libraries end the process where memory lacks."""
+"""Threads that a rank may have; with more, libraries may run out of memory and exit."""
 
 
 def _exactly_one(ways: Mapping[str, object], hint: str = "") -> None:
-    """Raise `ValueError` unless one of several ways to say a thing was taken."""
+    """Raise `ValueError` unless exactly one of several alternatives is given."""
     if sum(value is not None for value in ways.values()) != 1:
         msg = f"give exactly one of {', '.join(ways)}{hint}"
         raise ValueError(msg)
@@ -29,7 +29,7 @@ def _exactly_one(ways: Mapping[str, object], hint: str = "") -> None:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Which parameters stay with the client: exactly one of four ways to say it."""
+    """Which parameters are personal, given in exactly one of four ways."""
 
     personal: list[str] | None = None
     """Glob patterns of the personal parameters' names; all others are shared."""
@@ -41,10 +41,10 @@ class Split:
     """``module:function``, called with (name, parameter), true where personal."""
 
     first: PositiveInt | None = None
-    """So many layers at the model's beginning are personal; goes with `last`."""
+    """Number of personal layers at the model's beginning; goes together with `last`."""
 
     last: PositiveInt | None = None
-    """So many layers at its end; a layer is a weight with its bias."""
+    """Number of personal layers at its end; a layer is a weight with its bias."""
 
     def __post_init__(self) -> None:
         position = self.first if self.first is not None else self.last
@@ -61,10 +61,10 @@ class Split:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Clients that have another model than the rest, chosen in one of three ways."""
+    """Clients with another model than the rest, selected in one of three ways."""
 
     model: PluginConfig
-    """Their model; options without a name are added to those of the rest's model."""
+    """Their model; options without a name are added to those of the main model."""
 
     clients: list[int | str] | None = None
     """Numbers of clients, and ranges such as ``"0-9"``."""
@@ -96,19 +96,19 @@ class Evaluation:
     """Rounds between evaluations; the last round is always evaluated."""
 
     clients: Literal["all", "participants"] = "all"
-    """Who is evaluated: everyone, or those who took part in the round before, which
-    costs less but tells of other clients each time."""
+    """Which clients are evaluated: all, or the participants of the last round, which is
+    cheaper, but evaluates a different set of clients each time."""
 
     split: Literal["test", "val", "train"] = "test"
-    """Part of every client's data that is evaluated; choose settings on ``val``, and
-    watch the objective on ``train``."""
+    """Part of every client's data that is evaluated: choose settings on ``val``, and
+    monitor the objective on ``train``."""
 
     shared_block: Literal["server", "client"] = "server"
     """Shared block of the evaluated models: the server's u, or the client's own u_i as
     it last trained it."""
 
     pooled: bool = True
-    """Whether to add figures over all test samples pooled, which gathers every class
+    """Whether to add metrics over all test samples pooled, which gathers every class
     probability on the server."""
 
 
@@ -118,15 +118,15 @@ class Diagnostics:
     """What is measured of consensus, beyond the drift of every round."""
 
     every: PositiveInt = 1
-    """Rounds between primal residuals, each a look at all clients' copies of the shared
-    block (but at no data)."""
+    """Rounds between primal residuals, each of which reads all clients' copies of the
+    shared block (but no data)."""
 
     blocks: bool = False
-    """Whether residuals are also given for each shared parameter, by name."""
+    """Whether residuals are also recorded for each shared parameter, by name."""
 
     dual_sum: bool = False
-    """Whether to give the norm of the sum of all duals, which tends to 0. Clients then
-    send the change of their dual with their update: twice the bytes."""
+    """Whether to record the norm of the sum of all duals, which tends to 0. Clients
+    then send the change of their dual with their update: twice the bytes."""
 
     lagrangian: bool = False
     """Whether evaluations include the augmented Lagrangian and the Lyapunov function, a
@@ -138,7 +138,7 @@ class Diagnostics:
 class Tolerance:
     """The textbook stop rule: both residuals below an absolute and a relative part.
 
-    It is not looked at before every client has taken part once.
+    It is not applied before every client has taken part once.
     """
 
     absolute: NonNegativeFloat = 0.0
@@ -174,8 +174,7 @@ class Config:
     """Directory of a prepared data set."""
 
     clients: PositiveInt | None = None
-    """So many clients of the data set, from the first on, are all there are; `None`
-    for every one."""
+    """Number of clients, taken from the first of the data set on; `None` for all."""
 
     model: PluginConfig
     """Model and its options; ``module:factory`` for your own."""
@@ -188,21 +187,21 @@ class Config:
 
     initial_model: str | None = None
     """File of tensors by name (safetensors) that models start from, such as another
-    run's ``final/shared.safetensors``; what it does not hold starts from the seed."""
+    run's ``final/shared.safetensors``; other tensors are initialized from the seed."""
 
     rounds: PositiveInt
     """Communication rounds."""
 
     split: Split | None = None
-    """What is shared and what is personal, for algorithms that have both."""
+    """Which parameters are shared and which personal, for algorithms with both."""
 
     groups: list[Group] = field(default_factory=list)
-    """Clients with another model; what they share with others must be alike."""
+    """Clients with another model; its shared parameters must have the same shapes."""
 
     partially_shared: list[str] | None = None
     """Glob patterns of shared parameters that some groups' models may lack; each is
-    averaged over the clients that hold it. Where groups differ in any other, the run
-    is refused."""
+    averaged over the clients that have it. If groups differ in any other, the run is
+    refused."""
 
     participation: PluginConfig = field(default_factory=lambda: {"name": "full"})
     """How each round's participants are chosen."""
@@ -222,23 +221,23 @@ class Config:
     differ between kinds of device."""
 
     precision: Literal["full", "bf16"] = "full"
-    """Arithmetic of the passes in training: that of `dtype`, or torch's autocast to
-    bfloat16; parameters, updates and evaluation keep `dtype` in any case."""
+    """Arithmetic of training passes: that of `dtype`, or torch's autocast to bfloat16.
+    Parameters, updates and evaluation always have `dtype`."""
 
     threads: Annotated[int, Ge(1), Le(MAX_THREADS)] | Literal["auto"] = 1
-    """Threads of a rank's computations; ``auto`` takes as many as fit on the cores that
-    ranks were given. Another number may change the last bits, so the run keeps it."""
+    """Threads of a rank; ``auto`` takes as many as fit on the cores of the ranks. A
+    different number may change the last bits, so a resumed run keeps it."""
 
     buffers: Literal["local", "mean"] = "local"
-    """What becomes of floating buffers such as BatchNorm statistics: kept by each
-    client, or replaced by the participants' mean. Integer counters always stay."""
+    """Floating-point buffers such as BatchNorm statistics: kept by each client, or
+    replaced by the participants' mean. Integer counters are always kept."""
 
     last_batch: Literal["auto", "keep", "drop", "merge"] = "auto"
-    """What becomes of an epoch's last batch where it is smaller than the others, in
-    all training: ``keep`` trains on it, ``drop`` leaves it out (but never the only
-    batch of an epoch), ``merge`` adds it to the batch before. ``auto`` keeps it, but
-    adds a single sample to the batch before where the model cannot be trained on one
-    sample, as with BatchNorm."""
+    """How an epoch's last batch is used if it is smaller than the others: ``keep``
+    trains on it, ``drop`` leaves it out (but never the only batch of an epoch),
+    ``merge`` adds it to the batch before. ``auto`` keeps it, but adds a single sample
+    to the batch before if the model cannot be trained on one sample, as with
+    BatchNorm."""
 
     evaluation: Evaluation = field(default_factory=Evaluation)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
@@ -256,12 +255,13 @@ class Config:
     clients stay on the rank where they were placed."""
 
     scratch: str | None = None
-    """Folder, best on a disk of each node, for states and samples of clients: in a file
-    that is mapped into memory and may be larger, and is gone when the run ends."""
+    """Folder, preferably on a local disk of each node, for a memory-mapped file with
+    states and samples of clients, which may be larger than memory; the file is removed
+    at the end of the run."""
 
     stage_dir: str | None = None
     """Folder on a disk of each node, such as ``$TMPDIR``, to which the shards of its
-    clients are copied first, and hashed; they stay there."""
+    clients are copied and checked first; the copies are kept."""
 
     aggregator: PluginConfig = field(default_factory=lambda: {"name": "exact"})
     """How updates are summed over ranks."""
@@ -273,7 +273,7 @@ class Config:
     loggers: list[PluginConfig] = field(
         default_factory=lambda: [{"name": "jsonl"}, {"name": "progress"}]
     )
-    """Who gets the metrics of each round; ``jsonl`` writes ``rounds.jsonl``."""
+    """Loggers that get the metrics of each round; ``jsonl`` writes ``rounds.jsonl``."""
 
     def __post_init__(self) -> None:
         if self.precision == "bf16" and self.dtype != "float32":
@@ -313,7 +313,7 @@ PLUGIN_KINDS = (
     "placement",
     "aggregator",
 )
-"""Keys whose values are parts, found by name and built with their options."""
+"""Keys whose values are plug-ins, found by name and built with their options."""
 
 RESULT_NEUTRAL = (
     "rounds",

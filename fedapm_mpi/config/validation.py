@@ -1,6 +1,6 @@
-"""Check plug-ins' options against signatures, and say what pydantic found.
+"""Check options of plug-ins against signatures, and format the errors of pydantic.
 
-Knows nothing of training, so that commands that do not train start quickly.
+Imports nothing of training, so that commands that do not train start quickly.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ MAX_KEY_LENGTH = 60
 def validate_options(
     what: str, factory: Callable[..., Any], options: Mapping[str, Any], positional: int
 ) -> tuple[dict[str, Any], list[str]]:
-    """Check a part's options against its signature.
+    """Check a plug-in's options against its signature.
 
     Parameters
     ----------
@@ -82,10 +82,10 @@ def validate_options(
 
 
 def as_json(values: Any) -> str:
-    """Return plain values as JSON, for a validation that is strict.
+    """Return plain values as JSON, for strict validation.
 
-    There a list may be given for a tuple and a mapping for a dataclass, but a string or
-    a boolean for no number.
+    In JSON a list is accepted for a tuple and a mapping for a dataclass, but neither a
+    string nor a boolean for a number.
     """
 
     def plain(value: Any) -> Any:
@@ -97,7 +97,7 @@ def as_json(values: Any) -> str:
 def is_plain(value: Any) -> bool:
     """Return whether a value can be written to a configuration file and read back.
 
-    A default such as ``torch.nn.ReLU`` cannot: it stays the factory's own matter.
+    A default such as ``torch.nn.ReLU`` cannot; the factory itself fills it in.
     """
     if isinstance(value, Mapping):
         return all(isinstance(k, str) and is_plain(v) for k, v in value.items())
@@ -107,7 +107,7 @@ def is_plain(value: Any) -> bool:
 
 
 def _schema(config: pydantic.ConfigDict, fields: Mapping[str, Any]) -> Any:
-    """Return the model of some options, whatever the options are called."""
+    """Return the pydantic model of options, which may have any names."""
     named: dict[str, Any] = {}
     for name, (hint, default) in fields.items():
         if name.startswith("_") or hasattr(pydantic.BaseModel, name):
@@ -133,7 +133,7 @@ def _signature_fields(
         hints = {}
     try:
         signature = inspect.signature(factory)
-    except ValueError:  # compiled code that tells none takes what it takes
+    except ValueError:  # compiled code without one may take anything
         return {}, True
     parameters = _options_of(signature, positional)
     made = {
@@ -156,12 +156,12 @@ def _signature_fields(
 def _options_of(
     signature: inspect.Signature, positional: int
 ) -> list[inspect.Parameter]:
-    """Return the parameters that are options, behind those given by position.
+    """Return the parameters that are options, after those given by position.
 
     Raises
     ------
     ConfigError
-        If it cannot be called with so many arguments by position.
+        If it cannot be called with `positional` arguments by position.
     """
     by_position = (
         inspect.Parameter.POSITIONAL_ONLY,
@@ -244,7 +244,7 @@ def _path(steps: Sequence[int | str]) -> str:
 
 
 def _is_kind(step: int | str) -> bool:
-    """Return whether a step says which kind of several was tried, and is no key."""
+    """Return whether a step is the type that was tried, not a key."""
     return step in ("int", "constrained-int", "str") or str(step).startswith("literal[")
 
 

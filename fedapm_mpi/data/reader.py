@@ -80,8 +80,8 @@ class ShardReader:
         ------
         DataError
             If there is no such client or split, its shard cannot be read or has changed
-            since it was written or, unless told not to `validate`, a label is no class
-            or a length impossible.
+            since it was written or, with `validate`, a label or a length is out of
+            range.
         """
         return self._holder(client, split).read(client, split, validate=validate)
 

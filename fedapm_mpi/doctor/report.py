@@ -10,8 +10,8 @@ from fedapm_mpi.cluster.launch import mpi_implementation
 from fedapm_mpi.doctor.checks.affinity import gpu_map
 from fedapm_mpi.doctor.findings import LEVELS, Finding, Observations, exit_code, numbers
 from fedapm_mpi.doctor.launch_env import mismatch, name_of
-from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.utils.atomic_io import WriteError, write_text
+from fedapm_mpi.errors import ConfigError, WriteError
+from fedapm_mpi.utils.atomic_io import write_text
 from fedapm_mpi.utils.terminal import echo, print_table
 
 MAX_TABLE_ROWS = 40

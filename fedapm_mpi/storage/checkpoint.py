@@ -27,7 +27,7 @@ from fedapm_mpi.engine.tensor_files import (
     tensor_names,
     write_tensors,
 )
-from fedapm_mpi.errors import FedAPMError
+from fedapm_mpi.errors import CheckpointError, FedAPMError
 from fedapm_mpi.storage.checkpoint_folder import find as find
 from fedapm_mpi.storage.checkpoint_folder import prune, quarantine, rename_hidden
 from fedapm_mpi.storage.checkpoint_metadata import (
@@ -49,10 +49,6 @@ FILE_BYTES = 2**28
 """Client states are cut into files of about this size."""
 
 _KEY = re.compile(r"([0-9]+)/(.+)", re.DOTALL)
-
-
-class CheckpointError(FedAPMError):
-    """A checkpoint that is missing or damaged."""
 
 
 def write_states(

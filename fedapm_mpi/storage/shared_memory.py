@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedapm_mpi.errors import WriteError
 from fedapm_mpi.utils.alignment import ALIGNMENT
-from fedapm_mpi.utils.atomic_io import WriteError
 
 Tensors = dict[str, Tensor]
 Sizes = TypeVar("Sizes", int, NDArray[np.int64])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import ConfigError, WriteError
 from fedapm_mpi.storage.shared_memory import (
     MappedFile,
     TensorArena,
@@ -25,7 +25,6 @@ from fedapm_mpi.storage.shared_memory import (
     TicketCounter,
 )
 from fedapm_mpi.utils.alignment import ALIGNMENT
-from fedapm_mpi.utils.atomic_io import WriteError
 
 MEMORY = Path("/dev/shm")
 """A folder of files that lie in memory, on Linux."""

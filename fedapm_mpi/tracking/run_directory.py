@@ -23,12 +23,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import ConfigError, WriteError
 from fedapm_mpi.tracking import records, run_lock
 from fedapm_mpi.tracking.records import Record as Record
 from fedapm_mpi.tracking.records import Records
 from fedapm_mpi.utils.atomic_io import (
-    WriteError,
     atomic_write,
     fsync_path,
     refuse_links,

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import LockError
 from fedapm_mpi.tracking.lock_holder import Holder
 from fedapm_mpi.utils.atomic_io import write_error
 from fedapm_mpi.utils.mounts import is_shared, locks_reach_other_hosts
@@ -40,10 +40,6 @@ REQUEUE_WAIT_SECONDS = 30.0
 
 UNWRITTEN_SECONDS = 1.0
 """How long to wait for a holder that has not written its name yet."""
-
-
-class LockError(ConfigError):
-    """A run directory that another job owns."""
 
 
 class RunLock:

@@ -27,7 +27,7 @@ from fedapm_mpi.data.samples import Samples, to_samples
 from fedapm_mpi.data.staging import node_clients, rank_share, stage_shards
 from fedapm_mpi.engine.device import open_device
 from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import ConfigError, FedAPMError, WriteError
 from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.assignment import Assignment
 from fedapm_mpi.federation.builder import (
@@ -51,7 +51,6 @@ from fedapm_mpi.tasks import Task
 from fedapm_mpi.training.model_fingerprint import Contents, contents, same_on_all_ranks
 from fedapm_mpi.training.payload import PayloadLayout
 from fedapm_mpi.utils.affinity import available_cores, max_threads_per_rank
-from fedapm_mpi.utils.atomic_io import WriteError
 
 
 @dataclass

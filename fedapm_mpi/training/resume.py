@@ -4,7 +4,7 @@ from typing import Any
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import ConfigError, FedAPMError, WriteError
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.storage.checkpoint_folder import any_ever
 from fedapm_mpi.tracking.run_directory import (
@@ -16,7 +16,6 @@ from fedapm_mpi.training.identity import (
     check_same_run,
 )
 from fedapm_mpi.training.model_fingerprint import same_as_begun
-from fedapm_mpi.utils.atomic_io import WriteError
 
 
 def find_checkpoint(

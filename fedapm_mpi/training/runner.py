@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.schema import Config
-from fedapm_mpi.errors import FedAPMError
+from fedapm_mpi.errors import FedAPMError, WriteError
 from fedapm_mpi.tracking.base import ProgressKind
 from fedapm_mpi.tracking.run_directory import (
     RunDirectory,
@@ -28,7 +28,6 @@ from fedapm_mpi.training.outputs import (
 )
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.resume import check_built_model, find_checkpoint
-from fedapm_mpi.utils.atomic_io import WriteError
 from fedapm_mpi.utils.log import get_logger
 
 log = get_logger(__name__)

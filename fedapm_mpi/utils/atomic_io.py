@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import ConfigError, WriteError
 
 _FREE_SPACE = "free some space"
 _CHECK_PERMISSIONS = "check the permissions of the folder"
@@ -43,10 +43,6 @@ _REMEDIES = {
 
 _ERROR_NUMBER = re.compile(r"(?:errno = |os error )(\d+)")
 """How HDF5 and safetensors state the system's error number."""
-
-
-class WriteError(FedAPMError):
-    """A file of the run that cannot be written, say because the disk is full."""
 
 
 def open_new(path: Path) -> BinaryIO:

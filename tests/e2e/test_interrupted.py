@@ -173,7 +173,8 @@ def test_stopped_by_signals(long, unbroken, tmp_path):
         assert before < lines(run) < ROUNDS
         told = ended.stdout.splitlines()[-1]
         after = lines(run) - 1  # the first line is of the evaluation before round 1
-        assert told.startswith(f"stopped after round {after} of {ROUNDS}; go on with:")
+        stopped = f"stopped after round {after} of {ROUNDS}; continue with:"
+        assert told.startswith(stopped)
         assert told.endswith(f"fedapm train --resume {run}")
         assert ended.left_behind == 0
         assert (run / "checkpoints" / f"round-{after:06}").is_dir()

@@ -110,6 +110,6 @@ def test_a_watched_launcher_passes_signals_on(toy, tmp_path):
         job.signal(signal.SIGUSR2)  # of which MPICH's launcher itself would die
         ended = job.wait(TIMEOUT)
     assert ended.returncode == 75, ended
-    assert "no SLURM job to requeue; submit it again to go on" in ended.stderr
+    assert "no SLURM job to requeue; submit it again to continue" in ended.stderr
     assert any((run / "checkpoints").iterdir())
     assert ended.left_behind == 0

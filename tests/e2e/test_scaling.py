@@ -20,7 +20,7 @@ def study(toy, tmp_path_factory):
     """A study that has been run once, and how to run it again."""
     folder = tmp_path_factory.mktemp("scaling")
     changed = {"rounds": 6, "evaluation.every": 3, "dtype": "float64"}
-    path = write_study(folder, toy["features"], change=changed, repetitions=1)
+    path = write_study(folder, toy["features"], overrides=changed, repetitions=1)
     out = folder / "out"
 
     def run():

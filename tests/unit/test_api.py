@@ -74,9 +74,9 @@ def test_a_run_has_the_digest_of_the_command_line(file, values, tmp_path, capfd)
 
 def test_output_as_on_the_command_line(file, tmp_path, capfd):
     run = train(file, out=tmp_path / "runs", progress="lines", reduction="exact")
-    told = capfd.readouterr().out
-    assert "round 3/3" in told
-    assert f"digest {run.digest}" in told
+    printed = capfd.readouterr().out
+    assert "round 3/3" in printed
+    assert f"digest {run.digest}" in printed
     assert run.directory.parent == tmp_path / "runs"
 
 

@@ -149,22 +149,22 @@ def test_it_counts_as_a_users_own_code(site, toy, tmp_path):
 def test_its_failure_is_its_own(site, toy, tmp_path):
     algorithm = {"name": "renamed", **FEDAVG, "broken": True}
     broken = validate(config(toy, algorithm=algorithm), "test")
-    told = r"algorithm 'shelf\.plugins:Renamed' failed: ValueError: no.*plugins\.py"
-    with pytest.raises(FedAPMError, match=told):
+    message = r"algorithm 'shelf\.plugins:Renamed' failed: ValueError: no.*plugins\.py"
+    with pytest.raises(FedAPMError, match=message):
         train(Serial(), broken, directory=tmp_path / "run", progress="none")
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("gone", r"shelf/plugins\.py has no 'Gone'.* entry point of shelf 1\.2"),
         ("away", r"cannot import 'shelf\.away'.* entry point of shelf 1\.2"),
     ],
 )
-def test_a_broken_entry_point_names_its_distribution(site, toy, name, told):
-    with pytest.raises(ConfigError, match=told):
+def test_a_broken_entry_point_names_its_distribution(site, toy, name, message):
+    with pytest.raises(ConfigError, match=message):
         algorithms.get(name)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         validate(config(toy, algorithm={"name": name}), "test")
 
 
@@ -173,8 +173,8 @@ def test_built_in_names_win_and_the_hidden_one_is_named(site, toy, caplog):
     wanted = config(toy, algorithm={"name": "fedavg", **FEDAVG})
     for _ in range(2):
         assert validate(wanted, "test").algorithm["name"] == "fedavg"
-    told = [record.getMessage() for record in caplog.records]
-    assert sorted(told) == [
+    message = [record.getMessage() for record in caplog.records]
+    assert sorted(message) == [
         "algorithm 'fedavg' is the built-in one; for the installed one write "
         "shelf.plugins:Renamed (shelf 1.2)",
         "model 'mlp' is the built-in one; for the installed one write "
@@ -186,9 +186,9 @@ def test_two_distributions_with_one_name_are_refused(site, toy):
     other = site.parent / "other"
     install(other, "bench", "[fedapm_mpi.models]\nplain = bench:plain\n", "3")
     sys.path.insert(0, str(other))
-    told = r"'plain' is declared more than once; write .*\(bench 3\).*\(shelf 1.2\)"
+    message = r"'plain' is declared more than once; write .*\(bench 3\).*\(shelf 1.2\)"
     try:
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             validate(config(toy, model={"name": "plain"}), "test")
     finally:
         sys.path.remove(str(other))
@@ -205,10 +205,10 @@ def test_commands_besides_train_take_installed_ones(site, tmp_path, capsys):
     assert "my_table" in sources.names()
     assert launchers.resolve("aprun") == "shelf.plugins:plain"
     assert cli.main(["algorithms"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"^renamed +installed by shelf 1\.2: shelf\.", told, re.M)
-    assert re.search(r"^fedavg +Fed", told, re.M)
-    assert "shelf.plugins:Renamed, hidden by the built-in fedavg" in told
+    message = capsys.readouterr().out
+    assert re.search(r"^renamed +installed by shelf 1\.2: shelf\.", message, re.M)
+    assert re.search(r"^fedavg +Fed", message, re.M)
+    assert "shelf.plugins:Renamed, hidden by the built-in fedavg" in message
 
 
 def test_configurations_are_read_from_files_with_the_name(site, toy, tmp_path):

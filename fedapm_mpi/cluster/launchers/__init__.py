@@ -1,4 +1,4 @@
-"""Programs that start ranks, one a file: how each is told what we want."""
+"""Launchers: programs that start ranks, one per file, and their options."""
 
 from fedapm_mpi.cluster.launchers.base import Job, Launcher, launchers
 

@@ -1,4 +1,4 @@
-"""What a launcher must provide."""
+"""The interface of launchers."""
 
 import os
 from dataclasses import dataclass
@@ -9,31 +9,31 @@ from fedapm_mpi.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """The ranks that are to be started."""
+    """The ranks to start."""
 
     ranks: int
-    """How many in all."""
+    """Number of all ranks."""
 
     ranks_per_node: int | None = None
-    """How many on each node; `None` leaves it to the launcher."""
+    """Ranks on each node; `None` leaves it to the launcher."""
 
     cores: int = 1
     """Cores for each rank."""
 
     mpi_type: str = "auto"
-    """How ``srun`` lets ranks find each other, such as ``pmi2``."""
+    """Value of srun's ``--mpi``, such as ``pmi2``."""
 
     gpu_binding: str | None = None
-    """What ``srun --gpu-bind`` gets; `None` says nothing of GPUs."""
+    """Value of srun's ``--gpu-bind``; `None` to leave it out."""
 
     def inside_scheduler(self) -> bool:
-        """Return whether a scheduler says where ranks may run."""
+        """Return whether a scheduler decides where ranks run."""
         marks = ("SLURM_JOB_ID", "PBS_NODEFILE", "LSB_JOBID", "COBALT_JOBID")
         return any(os.environ.get(mark) for mark in marks)
 
 
 class Launcher(Protocol):
-    """Returns the command that starts a job's ranks; the program follows it."""
+    """Returns the command that starts a job's ranks, to which the program is added."""
 
     def __call__(self, program: str, job: Job, library: str) -> list[str]:
         """Return the words of the command.
@@ -43,7 +43,7 @@ class Launcher(Protocol):
         program
             Path of the launcher.
         job
-            What to start.
+            The ranks to start.
         library
             Kind of the ranks' MPI library, see
             `fedapm_mpi.cluster.launch.mpi_implementation`.

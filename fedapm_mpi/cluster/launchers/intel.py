@@ -5,7 +5,7 @@ from fedapm_mpi.cluster.launchers.base import Job, launchers
 
 @launchers.register("intel")
 def intel(program: str, job: Job, library: str) -> list[str]:
-    """Start ranks, each on as many neighbouring cores as it computes with."""
+    """Start ranks, each on as many neighboring cores as it has threads."""
     command = [program, "-n", str(job.ranks)]
     if job.ranks_per_node is not None:
         command += ["-ppn", str(job.ranks_per_node)]

@@ -3,11 +3,11 @@
 from fedapm_mpi.cluster.launchers.base import Job, launchers
 
 MPI_TYPES = {"openmpi": "pmix", "cray": "cray_shasta"}
-"""What a library speaks; the others, MPICH and its kin, speak pmi2."""
+"""Values of ``--mpi`` by kind of library; the others, MPICH and its kin, use pmi2."""
 
 
 def mpi_type(library: str) -> str:
-    """Return what ``srun --mpi`` must get for a kind of library."""
+    """Return the value of srun's ``--mpi`` for a kind of library."""
     return MPI_TYPES.get(library, "pmi2")
 
 

@@ -1,6 +1,6 @@
-"""Values as words of a job script: for the shell, and for sbatch's own lines.
+"""Quote values as words of a job script: for the shell, and for lines of sbatch.
 
-Whatever a value holds, it stays one word of the line that it is put into.
+Any value stays one word of its line.
 """
 
 import re
@@ -15,10 +15,10 @@ from fedapm_mpi.utils.terminal import printable
 from fedapm_mpi.utils.text import format_value
 
 VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})", re.ASCII)
-"""What the shell of the job replaces where variables are allowed."""
+"""Variables that the shell of the job replaces."""
 
 NAME = re.compile(r"\w[\w.+=,@:-]{0,99}")
-"""Names of jobs, which are part of files' names as well."""
+"""Names of jobs, which are also part of file names."""
 
 
 def check_values(values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Fill the templates of job scripts. Writes and submits nothing."""
+"""Fill the templates of job scripts; nothing is written or submitted."""
 
 import shlex
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.duration import parse_duration
 
 TEMPLATES = ("train", "step")
-"""Those that come with the package: of jobs on many ranks, and on one."""
+"""Templates of the package: of jobs on many ranks, and on one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +30,14 @@ class JobResources:
     nodes: int
     tasks_per_node: int | None = None
     tasks: int | None = None
-    """How many in all, where nodes have unequal numbers; `tasks_per_node` is then the
-    most of any."""
+    """Tasks in all, if nodes have different numbers; `tasks_per_node` is then the
+    maximum."""
 
     time: str
 
     @property
     def ranks(self) -> int:
-        """All tasks; one a node unless told otherwise."""
+        """The number of all tasks; by default one per node."""
         return self.tasks or self.nodes * (self.tasks_per_node or 1)
 
 
@@ -46,7 +46,7 @@ class TrainJob:
     """A run to train, or the cells of a sweep."""
 
     name: str
-    """Of the job."""
+    """Name of the job."""
 
     config: str
     """Configuration; of a sweep the folder of its cells."""
@@ -59,7 +59,7 @@ class TrainJob:
     """Elements of the job array that trains a sweep, such as ``0,2-5``."""
 
     fresh: bool = False
-    """Whether each start begins anew, for timings; else a run goes on where it was."""
+    """Whether each start trains from the beginning, for timings, not resuming."""
 
 
 def render_training(site: Site, shape: JobResources, run: TrainJob, out: str) -> str:
@@ -74,7 +74,7 @@ def render_training(site: Site, shape: JobResources, run: TrainJob, out: str) ->
     run
         What to train.
     out
-        Folder of what jobs print.
+        Folder of the jobs' output.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def render_training(site: Site, shape: JobResources, run: TrainJob, out: str) ->
 
 
 def _describe(ranks: int) -> str:
-    """Return what the tasks of a job do."""
+    """Return a description of the tasks of a job."""
     if ranks == 1:
         return "on 1 task, which is the server and trains all clients as well"
     tasks = "1 task" if ranks == 2 else f"{ranks - 1} tasks"
@@ -128,7 +128,7 @@ def _describe(ranks: int) -> str:
 
 
 def _output(out: str, name: str, ids: str) -> str:
-    """Return the file of what a job prints, as sbatch has it; %% is a percent sign."""
+    """Return the file of a job's output, as sbatch has it; %% is a percent sign."""
     folder, name = out.replace("%", "%%"), name.replace("%", "%%")
     return directive_word(path_word(f"{folder}/{name}-{ids}.out"))
 
@@ -151,11 +151,11 @@ def render_step(
     name
         Of the job.
     words
-        What follows ``fedapm``.
+        The words after ``fedapm``.
     time
         Limit of the job.
     out
-        Folder of what jobs print.
+        Folder of the jobs' output.
     variables
         Whether the shell of the job replaces ``$NAME`` in the words.
 
@@ -231,12 +231,12 @@ def _options(site: Site) -> list[str]:
 
 
 def _per_node(shape: JobResources) -> int | None:
-    """Return the most tasks of a node; `None` leaves it to SLURM."""
+    """Return the maximum of tasks on a node; `None` leaves it to SLURM."""
     return shape.tasks_per_node or (None if shape.tasks else 1)
 
 
 def _launch_options(site: Site, shape: JobResources, *, requeue: bool) -> list[str]:
-    """Return what ``fedapm launch`` is told."""
+    """Return the options of ``fedapm launch``."""
     words = [f"--ranks={shape.ranks}"]
     if shape.tasks is None:  # else the allocation says how many each node has
         words.append(f"--ranks-per-node={_per_node(shape)}")

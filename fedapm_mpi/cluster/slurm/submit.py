@@ -1,4 +1,4 @@
-"""Hand job scripts to SLURM, one after another where they depend on each other."""
+"""Submit job scripts to SLURM, with the jobs that they depend on."""
 
 import shutil
 import subprocess
@@ -7,18 +7,14 @@ from pathlib import Path
 
 from fedapm_mpi.cluster.site import Site
 from fedapm_mpi.cluster.slurm.quoting import path_word
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import ConfigError, SubmitError
 from fedapm_mpi.utils.atomic_io import write_error, write_text
 
 
-class SubmitError(FedAPMError):
-    """A job that SLURM does not take."""
-
-
 def check_site(site: Site) -> None:
-    """Raise `ConfigError` if jobs would have no Python; not hours later, as they start.
+    """Raise `ConfigError` if jobs would have no Python; else they would fail at start.
 
-    A path with a variable in it is known in the job only.
+    A path with a variable is known in the job only.
     """
     if "$" not in site.python and not Path(site.python).exists():
         msg = (
@@ -36,11 +32,11 @@ def submit_script(script: str, path: Path, logs: str, after: Sequence[str] = ())
     script
         Its text.
     path
-        Where it is kept; SLURM takes a copy.
+        File to which it is written; SLURM makes a copy.
     logs
-        Folder of what the job prints, without which SLURM ends it at once.
+        Folder of the job's output, without which SLURM ends the job at once.
     after
-        What it waits for, such as ``afterok:17``.
+        Dependencies, such as ``afterok:17``.
 
     Raises
     ------

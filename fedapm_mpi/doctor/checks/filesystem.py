@@ -21,7 +21,7 @@ def writing(observed: Observations) -> Iterator[Finding]:
             f"ranks {numbers(refused)} on {where} cannot write to {observed.folder} "
             f"({names(refused.values(), 1)})"
         )
-        remedy = "run in a folder that you may write to, or give one by --folder"
+        remedy = "run in a folder that you may write to, or give one by --run-dir"
         yield Finding("fault", "no write permission", what, remedy)
 
 
@@ -37,7 +37,7 @@ def file_system(observed: Observations) -> Iterator[Finding]:
             f"what {observed.host(0)} writes to {observed.folder}"
         )
         remedy = (
-            "use a folder on a file system that all nodes share; give it by --folder"
+            "use a folder on a file system that all nodes share; give it by --run-dir"
         )
         yield Finding("fault", "not shared", what, remedy)
     stale = [r for r, one in reports.items() if r not in blind and one.renamed is None]

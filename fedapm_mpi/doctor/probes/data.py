@@ -57,7 +57,6 @@ def probe(
     whole, text = _manifest(comm, directory)
     if whole is None:
         return DataSet(directory=directory, error=text)
-    nodes = comm.nodes()
     error: FedAPMError | None = None
     try:
         manifest = whole.first_clients(clients)
@@ -65,30 +64,41 @@ def probe(
     except FedAPMError as caught:
         error = caught
     comm.raise_collectively(error)
-    mine = np.asarray(nodes)[host_of] == nodes[comm.rank]
-    needed = shards_of(whole, np.flatnonzero(mine))
-    of_node = [rank for rank, node in enumerate(nodes) if node == nodes[comm.rank]]
-    turn = of_node.index(comm.rank)
-    checked = needed[turn :: len(of_node)]
-    faults = []
-    for shard in checked:
-        watch.step(f"checking {directory}/{shard.name}")
-        faults += _faults(whole, shard)
-    path = Path(directory)
-    report = DataReport(
-        rank=comm.rank,
-        manifest=_sha256(path / MANIFEST) if turn == 0 else None,
-        looked=turn == 0,
-        folder=path.is_dir(),
-        shards=len(checked),
-        faults=faults,
-        sample_bytes=_bytes(manifest, mine),
-    )
+    nodes = np.asarray(comm.nodes())
+    mine = nodes[host_of] == nodes[comm.rank]
+    report = _report(comm, whole, np.flatnonzero(mine), _bytes(manifest, mine), watch)
     watch.step(f"gathering reports on {directory}")
     every = comm.gather_object(report)
     if every is None:
         return None
     return DataSet(directory=directory, sha256=whole.sha256, seen=every)
+
+
+def _report(
+    comm: Communicator,
+    manifest: Manifest,
+    clients: NDArray[np.int64],
+    sample_bytes: int,
+    watch: Watchdog,
+) -> DataReport:
+    """Check this rank's share of the shards that the clients of its node need."""
+    nodes, path = comm.nodes(), Path(manifest.directory)
+    of_node = [rank for rank, node in enumerate(nodes) if node == nodes[comm.rank]]
+    turn = of_node.index(comm.rank)
+    shards = shards_of(manifest, clients)[turn :: len(of_node)]
+    faults = []
+    for shard in shards:
+        watch.step(f"checking {path}/{shard.name}")
+        faults += _faults(manifest, shard)
+    return DataReport(
+        rank=comm.rank,
+        manifest=_sha256(path / MANIFEST) if turn == 0 else None,
+        looked=turn == 0,
+        folder=path.is_dir(),
+        shards=len(shards),
+        faults=faults,
+        sample_bytes=sample_bytes,
+    )
 
 
 def shards_of(

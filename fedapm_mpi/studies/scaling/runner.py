@@ -9,20 +9,12 @@ from pathlib import Path
 from fedapm_mpi.cluster.launch import command
 from fedapm_mpi.cluster.launchers import Job
 from fedapm_mpi.cluster.supervisor import run_launcher
-from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
+from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError, PointError
 from fedapm_mpi.studies.scaling.points import Point
 from fedapm_mpi.studies.scaling.study import Study
 from fedapm_mpi.tracking.run_lock import acquire
 from fedapm_mpi.utils.atomic_io import remove, write_error
 from fedapm_mpi.utils.terminal import echo
-
-
-class PointError(FedAPMError):
-    """A point that did not finish; it has the exit code of its run."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def run_points(study: Study, points: Sequence[Point]) -> None:

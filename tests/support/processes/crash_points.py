@@ -15,7 +15,12 @@ sys.modules["mpi4py"] = None  # type: ignore[assignment]  # forked children cann
 
 import numpy as np  # noqa: E402
 
-from fedapm_mpi.cli import train as command  # noqa: E402, F401
+import fedapm_mpi.algorithms.fedapm  # noqa: E402
+import fedapm_mpi.config.loader  # noqa: E402
+import fedapm_mpi.config.yaml_io  # noqa: E402
+import fedapm_mpi.models.mlp  # noqa: E402
+import fedapm_mpi.tracking.loggers.progress  # noqa: E402
+import fedapm_mpi.training.runner  # noqa: E402, F401
 from fedapm_mpi.cli.main import main  # noqa: E402
 from fedapm_mpi.tasks import classification as metrics  # noqa: E402
 from tests.support.processes.cli_runs import assert_same_run  # noqa: E402

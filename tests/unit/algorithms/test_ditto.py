@@ -136,7 +136,7 @@ RESTS = {
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("name", RESTS)
 def test_comes_to_rest_where_theory_says(name, weights):
-    """FLAME does so however few its steps on theta are, and whoever takes part."""
+    """FLAME does so however few its steps on theta are, and for any participants."""
     algorithm, rounds, participation = RESTS[name]
     losses = Losses(weights)
     federation = Federation(algorithm, losses)

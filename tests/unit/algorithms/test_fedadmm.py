@@ -42,7 +42,7 @@ def make(name, rho=0.4, **options):
 
 
 def full(steps):
-    """Return options of so many full-batch steps."""
+    """Return options of this number of full-batch steps."""
     return {"batch_size": 0, "work": LocalBudget(steps=steps), "weight_decay": DECAY}
 
 
@@ -86,7 +86,7 @@ def local_steps(name, clients, i, start, anchor, dual, rho, local):
     ],
 )
 def test_rounds_are_what_the_papers_say(name, options, init, weights, local):
-    """Where the penalty may change, it does; u is computed anew from all states."""
+    """Where the penalty may change, it does; u is recomputed from all states."""
     clients = LeastSquares(weights)
     federation = Federation(make(name, **options, init=init, **local), clients)
     u = clients.start_u.numpy()

@@ -312,7 +312,7 @@ def test_rounds_with_the_participants_mean_by_hand(build, dual_step, weights):
 
 
 def test_the_participants_mean_is_feddyn_where_nothing_is_personal():
-    """For weights 1/m: of penalty a/m and duals -g_i/m, whoever takes part."""
+    """For weights 1/m: of penalty a/m and duals -g_i/m, for any participants."""
     clients = LeastSquares(WEIGHTS["uniform"], sizes=(4, 1, 5, 3, 7, 2))
     dynamic = FedDyn(penalty=0.6, lr=0.5, batch_size=0, work=LocalBudget(steps=4))
     ours = descending(0.1, step=6 * 0.5, work=4, **PARTICIPANTS)

@@ -38,7 +38,7 @@ each_control = pytest.mark.parametrize("control_variate", ["gradient", "steps"])
 
 
 def full(steps, lr=0.5):
-    """Return options of so many full-batch steps."""
+    """Return options of this number of full-batch steps."""
     work = LocalBudget(steps=steps)
     return {"lr": lr, "batch_size": 0, "work": work, "weight_decay": DECAY}
 

@@ -15,16 +15,10 @@ from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
+from fedapm_mpi.errors import ConfigError, DataError, FedAPMError, WriteError
 from fedapm_mpi.tracking.run_directory import RUN_FILES
 from fedapm_mpi.training.runner import train
-from fedapm_mpi.utils.atomic_io import (
-    WriteError,
-    atomic_write,
-    remove,
-    write_error,
-    write_text,
-)
+from fedapm_mpi.utils.atomic_io import atomic_write, remove, write_error, write_text
 from tests.support.damage import flip
 from tests.support.processes.cli_runs import digest_of
 

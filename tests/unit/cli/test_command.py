@@ -115,10 +115,10 @@ def test_old_names_are_read_and_the_new_ones_printed(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fedapm_mpi.cli.arguments._printed", set())
     assert cli.main(words) in (2, 3)  # there is no such file, and no option is unknown
-    told = capsys.readouterr().err
-    assert f"{note}\n" in told
-    assert "unknown option" not in told
-    assert told.count(note) == 1
+    printed = capsys.readouterr().err
+    assert f"{note}\n" in printed
+    assert "unknown option" not in printed
+    assert printed.count(note) == 1
 
 
 def test_help_has_new_names_only(capsys):

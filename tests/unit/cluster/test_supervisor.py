@@ -119,16 +119,16 @@ def test_a_cancelled_job_is_not(scontrol, capfd):
 def test_what_slurm_refuses_is_told(scontrol, capfd):
     scontrol("RUNNING", code=1)
     requeue()
-    assert "not possible (no); submit it again to go on" in capfd.readouterr().err
+    assert "not possible (no); submit it again to continue" in capfd.readouterr().err
 
 
 def test_without_slurm_it_says_how_to_go_on(monkeypatch, capfd):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     requeue()
-    assert "submit it again to go on" in capfd.readouterr().err
+    assert "submit it again to continue" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "told"), [(0, 0), (2, 0), (70, 0), (9, 1), (137, 1)])
 def test_for_ranks_that_were_killed_the_supervisor_speaks(code, told, capfd):
     report_failure(LauncherExit(code, frozenset()))
-    assert capfd.readouterr().err.count("goes on with --resume") == told
+    assert capfd.readouterr().err.count("continue it with --resume") == told

@@ -225,7 +225,7 @@ def test_writing_follows_no_links_that_lie_there(tmp_path, table):
 @pytest.mark.parametrize("what", ["train/label", "train/inputs/x", "test/label"])
 @pytest.mark.parametrize("old", [False, True])
 def test_training_refuses_what_has_changed(tmp_path, what, old):
-    """Also where a run is resumed: it is read anew then."""
+    """Also where a run is resumed: it is read again then."""
     data = tmp_path / "data"
     manifest = write_features(data)
     config = validate(experiment(data, rounds=2), "test")

@@ -23,11 +23,11 @@ KINDS = get_args(Compression)
 def raw(tmp_path_factory):
     rng = np.random.default_rng(1)
     path = tmp_path_factory.mktemp("raw") / "raw.npz"
-    picture = rng.integers(0, 9, (600, 20, 20)).astype(np.uint8)
-    picture[rng.random(picture.shape[:2]) < 0.8] = 0
+    image = rng.integers(0, 9, (600, 20, 20)).astype(np.uint8)
+    image[rng.random(image.shape[:2]) < 0.8] = 0
     series = np.cumsum(rng.normal(size=(600, 40, 3)), axis=1).astype(np.float32)
     lengths = rng.integers(1, 41, 600)
-    np.savez(path, x_picture=picture, x_series=series, y=np.arange(600) % 3,
+    np.savez(path, x_image=image, x_series=series, y=np.arange(600) % 3,
              client=np.arange(600) // 100, length_series=lengths)  # fmt: skip
     return path
 
@@ -113,7 +113,7 @@ def test_half_precision(raw, tmp_path):
     plain = made(raw, tmp_path / "plain")
     half = made(raw, tmp_path / "half", store="float16")
     kinds = {spec.name: spec.dtype for spec in half.inputs}
-    assert kinds == {"picture": "uint8", "series": "float16"}
+    assert kinds == {"image": "uint8", "series": "float16"}
     same(plain, half, rtol=2**-11, atol=1e-6)
     assert half.preparation["store"] == "float16"
 

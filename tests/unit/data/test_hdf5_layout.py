@@ -174,7 +174,7 @@ def test_links_on_the_way_are_not_followed(made, name):
 
 @pytest.mark.parametrize("rows", [10**8, 10**12])
 def test_rows_that_are_not_there_take_no_memory(made, rows):
-    """A manifest and a shard that lie together, as somebody may send them."""
+    """A foreign manifest and its shard in one folder."""
     path = made / MANIFEST
 
     def change(file):

@@ -1,4 +1,4 @@
-"""Manifests that somebody else may have written: read, or refused in a sentence."""
+"""Foreign manifests: read, or refused in a sentence."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Shards and manifest: what is written is read back, and damage is told of."""
+"""Shards and manifest: what is written is read back, and damage is reported."""
 
 import json
 import os

@@ -30,7 +30,7 @@ from tests.support.processes.cli_runs import (
 from tests.support.processes.mpiexec import find_mpiexec
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-PICTURE = (3, 8, 8)
+IMAGE = (3, 8, 8)
 
 
 class Dropping(CNN):
@@ -53,10 +53,10 @@ class Dropping(CNN):
 def network(kind):
     torch.manual_seed(0)
     if kind == "resnet":
-        spec = type("Spec", (), {"name": "image", "shape": PICTURE, "ragged": False})()
+        spec = type("Spec", (), {"name": "image", "shape": IMAGE, "ragged": False})()
         return resnet18((spec,), 4, groups=None, width=8)
     options = {"channels": (4, 8), "hidden": 16}
-    return (CNN if kind == "cnn" else Dropping)(PICTURE, False, 4, **options)
+    return (CNN if kind == "cnn" else Dropping)(IMAGE, False, 4, **options)
 
 
 def trained(
@@ -78,7 +78,7 @@ def trained(
             [source.index_select(0, rows) for source in sources]
         )
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(35, *PICTURE, generator=generator)
+    x = torch.randn(35, *IMAGE, generator=generator)
     if poison is not None:
         x[poison] = float("inf")
     samples = Samples((x.to(dtype),), {}, torch.arange(35) % 4).to(model.device)

@@ -17,7 +17,7 @@ from fedapm_mpi.models.base import Stage
 from fedapm_mpi.tasks.classification import Classification
 
 N, SIZE = 22, 8
-PICTURE = InputSpec("image", (3, 8, 8), "float32")
+IMAGE = InputSpec("image", (3, 8, 8), "float32")
 VECTOR = InputSpec("x", (5,), "float32")
 
 
@@ -38,8 +38,8 @@ def sequential(inputs, num_classes, dropout=0.0):
 
 
 KNOWN = {
-    "cnn": (PICTURE, ["fc*"], {}),
-    "resnet18": (PICTURE, ["fc*"], {"width": 4, "groups": 2}),
+    "cnn": (IMAGE, ["fc*"], {}),
+    "resnet18": (IMAGE, ["fc*"], {"width": 4, "groups": 2}),
     "mlp": (VECTOR, ["head*"], {"hidden": (6, 7)}),
     "sequential": (VECTOR, ["3.*"], {}),
 }
@@ -93,8 +93,8 @@ def test_a_model_is_its_stages(name):
 
 RAGGED = InputSpec("x", (5,), "float32", ragged=True)
 ENTERED = {
-    "cnn": (PICTURE, {}, 1),
-    "resnet18": (PICTURE, {"width": 4, "groups": 2}, 1),
+    "cnn": (IMAGE, {}, 1),
+    "resnet18": (IMAGE, {"width": 4, "groups": 2}, 1),
     "mlp": (VECTOR, {}, 1),
     "logistic": (VECTOR, {}, 0),
 }
@@ -165,7 +165,7 @@ def test_samples_stay_as_they_are_where_nothing_is_won():
             == 0
         )
     flattens = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(192, 3)).double()
-    own = samples(PICTURE)
+    own = samples(IMAGE)
     entered = stages.apply_constant_stages(stages.constant_stages(flattens), own)
     assert entered.stage == 2
     assert torch.equal(scores(flattens, entered), flattens(*own.inputs))

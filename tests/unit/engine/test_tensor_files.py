@@ -9,7 +9,7 @@ from fedapm_mpi.engine.tensor_files import (
     tensor_names,
     write_tensors,
 )
-from fedapm_mpi.utils.atomic_io import WriteError
+from fedapm_mpi.errors import WriteError
 
 TENSORS = {"a": torch.arange(4.0).view(2, 2).T, "b": torch.tensor([1, 2])}
 

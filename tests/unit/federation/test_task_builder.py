@@ -36,7 +36,7 @@ def test_the_built_in_task_needs_no_trial():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("return multi", "raise ValueError('no') or multi", "ValueError: no.*line 23"),
         ("return {", "return {'top3': 1, ", r"gave \['miss', 'top2', 'top3'\]"),
@@ -52,10 +52,10 @@ def test_the_built_in_task_needs_no_trial():
         ("    bounds", "    target_dtype = 'float32'\n    bounds", "class labels"),
     ],
 )
-def test_a_faulty_task_is_named_before_training(toy, old, new, told):
+def test_a_faulty_task_is_named_before_training(toy, old, new, message):
     assert old in TOP2
     name = written(TOP2.replace(old, new))
-    with pytest.raises(FedAPMError, match=rf"task '{name}'.*{told}") as caught:
+    with pytest.raises(FedAPMError, match=rf"task '{name}'.*{message}") as caught:
         dry_run(Serial(), config(toy, name))
     assert isinstance(caught.value, ConfigError)
 
@@ -73,8 +73,8 @@ def test_an_error_in_evaluation_names_the_task(toy, tmp_path):
     fault = "1 / (len(targets) < 3); best = "
     error = failing(toy, tmp_path, "best = ", fault)
     assert isinstance(error, PluginError)
-    told = "task './my_task.py:Top2' failed: ZeroDivisionError: division by zero"
-    assert str(error).startswith(told)
+    message = "task './my_task.py:Top2' failed: ZeroDivisionError: division by zero"
+    assert str(error).startswith(message)
 
 
 def test_a_metric_that_is_no_number_is_named(toy, tmp_path):

@@ -187,7 +187,7 @@ def test_a_model_that_can_train_on_one_sample_still_does(data):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "wanted"),
     [
         (
             {"last_batch": "keep"},
@@ -200,9 +200,9 @@ def test_a_model_that_can_train_on_one_sample_still_does(data):
     ],
 )
 @pytest.mark.parametrize("start", [dry_run, train])
-def test_clients_that_cannot_be_trained_are_named_before(data, changes, told, start):
+def test_clients_that_cannot_be_trained_are_named_before(data, changes, wanted, start):
     cause = r"one sample \(ValueError: Expected more than 1 value per channel.*\), but "
-    with pytest.raises(ConfigError, match=cause + told):
+    with pytest.raises(ConfigError, match=cause + wanted):
         start(Serial(), config(data, **changes))
 
 

@@ -76,8 +76,8 @@ def test_an_algorithm_warns_only_if_told_the_constants():
     algorithm = descending(0.1, sigma=0.01)
     weights = quadratic.weights.tolist()
     assert algorithm.warnings(weights) == []
-    told = replace(algorithm, lipschitz=constants(quadratic))
-    assert told.warnings(weights) == unmet_conditions(
+    informed = replace(algorithm, lipschitz=constants(quadratic))
+    assert informed.warnings(weights) == unmet_conditions(
         0.1, 0.01, weights, constants(quadratic)
     )
-    assert len(told.warnings(weights)) == 4
+    assert len(informed.warnings(weights)) == 4

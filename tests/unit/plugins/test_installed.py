@@ -39,8 +39,8 @@ def test_the_same_twice_is_no_clash(site):
 def test_different_ones_are_refused(site):
     install(site, "one", f"[{GROUP}]\nplain = a:b\n")
     install(site, "two", f"[{GROUP}]\nplain = a:c\n", "3")
-    told = r"model 'plain' is declared more than once; write a:. \(.*\) or a:. \("
-    with pytest.raises(ConfigError, match=told):
+    message = r"model 'plain' is declared more than once; write a:. \(.*\) or a:. \("
+    with pytest.raises(ConfigError, match=message):
         find_installed(GROUP, "model", "plain")
 
 

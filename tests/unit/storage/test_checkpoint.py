@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from fedapm_mpi.comm import Serial
+from fedapm_mpi.errors import WriteError
 from fedapm_mpi.storage import checkpoint
-from fedapm_mpi.utils.atomic_io import WriteError, atomic_write, write_text
+from fedapm_mpi.utils.atomic_io import atomic_write, write_text
 
 
 def state(value: float) -> dict[str, torch.Tensor]:

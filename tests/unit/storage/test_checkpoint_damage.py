@@ -13,11 +13,10 @@ from safetensors.torch import load_file, save_file
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.engine import tensor_files
-from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.errors import ConfigError, FedAPMError, WriteError
 from fedapm_mpi.storage import checkpoint
 from fedapm_mpi.storage.checkpoint_metadata import read_description
 from fedapm_mpi.training.runner import train
-from fedapm_mpi.utils.atomic_io import WriteError
 from tests.support.data.saved_checkpoints import edit, flips, save
 from tests.support.processes.cli_runs import digest_of, experiment, rounds_of
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedapm_mpi.errors import WriteError
 from fedapm_mpi.storage.shared_memory import (
     MappedFile,
     TensorArena,
@@ -16,7 +17,6 @@ from fedapm_mpi.storage.shared_memory import (
     required_bytes,
 )
 from fedapm_mpi.utils.alignment import ALIGNMENT
-from fedapm_mpi.utils.atomic_io import WriteError
 
 KEYS = ("a", ("b", "test"), 3)
 

@@ -9,13 +9,12 @@ import torch
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.errors import ConfigError, TrainingError
+from fedapm_mpi.errors import ConfigError, TrainingError, WriteError
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import TensorArena
 from fedapm_mpi.storage.tensor_store import LocalStore, Storage
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
-from fedapm_mpi.utils.atomic_io import WriteError
 from tests.support.processes.cli_runs import experiment
 
 

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from fedapm_mpi.errors import LockError
 from fedapm_mpi.tracking import run_lock as owner
-from fedapm_mpi.tracking.run_lock import LOCK_FILE, LockError, acquire
+from fedapm_mpi.tracking.run_lock import LOCK_FILE, acquire
 
 HOLD = """
 import sys, time

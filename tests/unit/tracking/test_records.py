@@ -11,7 +11,7 @@ from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.errors import DataError, FedAPMError
+from fedapm_mpi.errors import DataError, FedAPMError, WriteError
 from fedapm_mpi.studies.sweep.grid import Cell
 from fedapm_mpi.studies.sweep.table import row_of
 from fedapm_mpi.tasks.classification import Classification
@@ -25,7 +25,6 @@ from fedapm_mpi.tracking.records import (
 from fedapm_mpi.tracking.run_directory import RunDirectory
 from fedapm_mpi.tracking.summary import summarize_run
 from fedapm_mpi.training.runner import train
-from fedapm_mpi.utils.atomic_io import WriteError
 from fedapm_mpi.utils.text import format_ranges
 from tests.support.processes.cli_runs import digest_of, experiment, rounds_of
 

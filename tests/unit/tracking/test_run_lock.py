@@ -11,13 +11,12 @@ import time
 
 import pytest
 
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import ConfigError, LockError, WriteError
 from fedapm_mpi.tracking import run_lock as owner
 from fedapm_mpi.tracking.lock_holder import Holder
 from fedapm_mpi.tracking.run_directory import RunDirectory, lock_run_directory
-from fedapm_mpi.tracking.run_lock import LOCK_FILE, LockError, acquire
+from fedapm_mpi.tracking.run_lock import LOCK_FILE, acquire
 from fedapm_mpi.utils import mounts
-from fedapm_mpi.utils.atomic_io import WriteError
 
 HOLD = """
 import sys, time

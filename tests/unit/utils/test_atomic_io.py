@@ -12,14 +12,8 @@ import pytest
 
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.data.writer import write_dataset
-from fedapm_mpi.errors import DataError
-from fedapm_mpi.utils.atomic_io import (
-    WriteError,
-    open_new,
-    why_not_written,
-    write_csv,
-    write_error,
-)
+from fedapm_mpi.errors import DataError, WriteError
+from fedapm_mpi.utils.atomic_io import open_new, why_not_written, write_csv, write_error
 
 ROOM, PERMISSION = "free some space", "check the permissions of the folder"
 DISK = "check the file system and its disk or server"
