@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fedapm_mpi.aggregators import AggregationContext, aggregators
+from fedapm_mpi.aggregators import AggregationContext
 from fedapm_mpi.aggregators.exact import Exact, decode, encode, scale_exponent
 from fedapm_mpi.comm import Serial
 
@@ -85,20 +85,3 @@ def test_blocks_do_not_change_the_sum(monkeypatch):
     np.testing.assert_allclose(whole, np.sum(increments, axis=0), rtol=1e-14)
     monkeypatch.setattr("fedapm_mpi.aggregators.exact.BLOCK_ELEMENTS", 7)
     assert (total() == whole).all()
-
-
-@pytest.mark.parametrize("name", aggregators.names())
-def test_every_reduction_sums(name):
-    rng = np.random.default_rng(0)
-    increments = [rng.normal(size=50) for _ in range(6)]
-    reduction = aggregators.get(name)()
-    total = reduction.sum(
-        Serial(), increments, context(increments, largest(increments))
-    )
-    np.testing.assert_allclose(total, np.sum(increments, axis=0), rtol=0, atol=2e-6)
-
-
-@pytest.mark.parametrize("name", aggregators.names())
-def test_no_participant_is_a_sum_of_zero(name):
-    total = aggregators.get(name)().sum(Serial(), [], context([], 0.0, length=4))
-    assert total.tolist() == [0, 0, 0, 0]

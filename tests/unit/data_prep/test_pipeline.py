@@ -8,10 +8,9 @@ import pytest
 
 from data_prep import pipeline
 from data_prep.pipeline import Settings, plan
-from fedapm_mpi.cli import download as download_command
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError, DataError
-from tests.support.preparation import N, command, everyone, prepare
+from tests.support.preparation import N, everyone, prepare
 from tests.unit.data_prep.test_sources import write_cifar, write_fashion
 
 PARTITIONERS = [
@@ -240,12 +239,3 @@ def test_watch_keeps_its_split_in_time(tmp_path, monkeypatch):
     assert manifest.client_names[1] == "subject 2 left"
     with pytest.raises(ConfigError, match="val would have no effect"):
         prepare("watch", tmp_path, tmp_path / "b", "val=0.1")
-
-
-def test_download_command_of_what_pip_has(tmp_path, monkeypatch, capsys):
-    from data_prep.sources import watch
-
-    monkeypatch.setattr(watch, "fetch", lambda to: to / "watch.npy")
-    assert command(download_command, "watch", tmp_path) == 0
-    out = capsys.readouterr().out
-    assert f"fedapm prepare watch --from {tmp_path / 'watch.npy'}" in out

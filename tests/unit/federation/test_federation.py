@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import DataError
@@ -13,6 +14,7 @@ from fedapm_mpi.federation.federation import (
     client_weights,
     place,
 )
+from fedapm_mpi.training.context import open_context
 from tests.support.processes.cli_runs import experiment
 
 
@@ -77,3 +79,25 @@ def test_participants_depend_on_the_round_and_not_on_who_asks(toy):
 def test_more_ranks_than_clients_are_a_warning(toy):
     (text,) = built(toy["features"]).warnings(12)
     assert "11 ranks host clients but there are 8: 3 idle" in text
+
+
+def opened(data, **changes):
+    return open_context(validate(experiment(data, **changes), "test"), Serial())
+
+
+def test_costs_follow_the_work(toy):
+    session = opened(
+        toy["odd"],
+        algorithm={
+            "name": "fedavg-ft",
+            "lr": 0.1,
+            "batch_size": 8,
+            "work": {"epochs": 2},
+        }
+        | {"fine_tune_work": {"epochs": 3}, "lr_fine_tune": 0.1},
+        split=None,
+    )
+    counts = session.federation.manifest.counts
+    assert (session.federation.training_costs == 2 * counts["train"]).all()
+    expected = counts["test"] + 3 * 3 * counts["train"]
+    assert np.array_equal(session.federation.evaluation_costs, expected)

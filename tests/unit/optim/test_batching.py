@@ -19,13 +19,14 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.assignment import samples_processed
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.training.context import open_context
-from fedapm_mpi.training.runner import dry_run, train
+from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.rng import generator
 from tests.support.processes.cli_runs import experiment
 
 CLASSES = ("left", "right", "up")
 COUNTS = (9, 8, 12, 5)
 """Training samples; 9 and 5 leave one over in batches of 4."""
+
 
 FEDAVG = {"name": "fedavg", "lr": 0.1, "batch_size": 4, "work": {"epochs": 2}}
 
@@ -186,36 +187,6 @@ def test_a_model_that_can_train_on_one_sample_still_does(data):
             assert not buffers["norm.running_mean"].any()
 
 
-@pytest.mark.parametrize(
-    ("changes", "wanted"),
-    [
-        (
-            {"last_batch": "keep"},
-            r"2 client\(s\) .*: 0 \(.*\), 3 \(.*\); set last_batch",
-        ),
-        (
-            {"algorithm": FEDAVG | {"batch_size": 1}},
-            r"4 client\(s\) .*another algorithm",
-        ),
-    ],
-)
-@pytest.mark.parametrize("start", [dry_run, train])
-def test_clients_that_cannot_be_trained_are_named_before(data, changes, wanted, start):
-    cause = r"one sample \(ValueError: Expected more than 1 value per channel.*\), but "
-    with pytest.raises(ConfigError, match=cause + wanted):
-        start(Serial(), config(data, **changes))
-
-
-def test_a_client_with_a_single_sample_is_named(tmp_path):
-    write(tmp_path / "few", counts=(1, 4, 1, 1, 1, 1, 1))
-    named = (
-        r"6 client\(s\) have such a batch: 0 \(.*\), 2 .*, 3 .*, 4 .*, 5 .* and 1 more"
-    )
-    with pytest.raises(ConfigError, match=named + "; leave out clients"):
-        dry_run(Serial(), config(tmp_path / "few"))
-    dry_run(Serial(), config(tmp_path / "few", kind="layer"))
-
-
 def test_fine_tuning_follows_the_rule(data, tmp_path):
     tuned = {**FEDAVG, "name": "fedavg-ft", "lr_fine_tune": 0.1}
     tuned["fine_tune_work"] = {"epochs": 1}
@@ -232,12 +203,6 @@ def test_costs_leave_out_what_is_dropped(data):
     assert samples_processed(*work, counts).tolist() == [18, 16, 24, 10]
     found = samples_processed(*work, counts, batching=Batching("drop"))
     assert found.tolist() == [16, 16, 24, 8]
-
-
-def test_a_norm_of_single_values_is_refused(data):
-    with pytest.raises(ConfigError, match=r"'norm' \(GroupNorm\) normalises single"):
-        dry_run(Serial(), config(data, "groups"))
-    dry_run(Serial(), config(data, "pairs"))
 
 
 def test_an_unknown_rule_is_refused(data):

@@ -1,9 +1,7 @@
 """Where states and samples are kept: on the heap, or in a file in a scratch folder."""
 
-import dataclasses
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,7 +10,7 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, TrainingError, WriteError
 from fedapm_mpi.storage.client_states import ClientStateStore
 from fedapm_mpi.storage.shared_memory import TensorArena
-from fedapm_mpi.storage.tensor_store import LocalStore, Storage
+from fedapm_mpi.storage.tensor_store import LocalStore
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 from tests.support.processes.cli_runs import experiment
@@ -139,45 +137,6 @@ def test_a_state_of_another_layout_is_refused(change, name):
         states.commit(0, state)
 
 
-def test_costs_follow_the_work(toy):
-    session = opened(
-        toy["odd"],
-        algorithm={
-            "name": "fedavg-ft",
-            "lr": 0.1,
-            "batch_size": 8,
-            "work": {"epochs": 2},
-        }
-        | {"fine_tune_work": {"epochs": 3}, "lr_fine_tune": 0.1},
-        split=None,
-    )
-    counts = session.federation.manifest.counts
-    assert (session.federation.training_costs == 2 * counts["train"]).all()
-    expected = counts["test"] + 3 * 3 * counts["train"]
-    assert np.array_equal(session.federation.evaluation_costs, expected)
-
-
-class Untold:
-    """A reduction of somebody's own that does not say whether order matters."""
-
-    bytes_per_element = 8
-
-
-@pytest.mark.parametrize(
-    ("changes", "dealt"),
-    [
-        ({}, True),
-        ({"scheduling": "static"}, False),
-        ({"aggregator": {"name": "float32"}}, False),
-    ],
-)
-def test_only_sums_in_any_order_let_participants_move(toy, changes, dealt):
-    session = opened(toy["features"], **changes)
-    assert session.dynamic == dealt
-    session.aggregator = Untold()
-    assert not session.dynamic
-
-
 def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypatch):
     session = opened(toy["features"], scratch=str(tmp_path))
     grown = session.samples(1, "train").inputs[0].double().repeat(1, 9)
@@ -188,20 +147,3 @@ def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypa
     monkeypatch.setattr("fedapm_mpi.training.context.apply_constant_stages", grow)
     assert session.samples(0, "train").inputs[0].shape == grown.shape
     assert (0, "train") not in session.storage.samples
-
-
-def test_the_largest_are_drawn_first(toy):
-    class Turns:
-        def take(self, count):
-            return range(count)
-
-    alone = opened(toy["odd"])
-    shared = Storage(tickets=Turns(), nodes=(0,))
-    session = dataclasses.replace(alone, storage=shared)
-    counts = session.federation.manifest.counts["train"]
-    chosen = np.array([0, 2, 3, 5, 6])
-    drawn = list(session.draw(chosen, counts))
-    assert sorted(drawn) == chosen.tolist()
-    assert counts[drawn].tolist() == sorted(counts[chosen].tolist(), reverse=True)
-    assert drawn != chosen.tolist()
-    assert list(alone.draw(chosen, counts)) == chosen.tolist()

@@ -12,13 +12,12 @@ import torch
 import yaml
 
 from fedapm_mpi.analysis.client_model import (
-    find_client,
     load_client_model,
     recompute_digest,
 )
 from fedapm_mpi.analysis.comparison import read_runs
 from fedapm_mpi.cli import main as cli
-from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training import trust
 from tests.support.own_files import PLAIN, here, write  # noqa: F401
 from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
@@ -350,45 +349,6 @@ def test_runs_from_before_sources_were_kept_go_on(made, capsys):
     forget()
     assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) == 0
     assert "changed" not in "".join(capsys.readouterr())
-
-
-NAMES = ("anna", "7", "0", "bert", "anna")
-
-
-@pytest.mark.parametrize(
-    ("client", "number"),
-    [(3, 3), ("bert", 3), ("7", 1), ("0", 2), ("4", 4), (0, 0), ("1", 1)],
-)
-def test_a_client_by_number_or_name(client, number):
-    import numpy as np
-
-    assert find_client(Path("run"), NAMES, client) == number
-    if isinstance(client, int):
-        assert find_client(Path("run"), NAMES, np.int64(client)) == number
-
-
-@pytest.mark.parametrize(
-    ("client", "told"),
-    [
-        (5, "run has clients 0 to 4, not 5"),
-        (-1, "run has clients 0 to 4, not -1"),
-        ("5", "run has clients 0 to 4, not 5"),
-        ("9" * 5000, "run has clients 0 to 4, not 999"),
-        ("berd", "run has no client called 'berd'; did you mean 'bert'?"),
-        ("-1", "run has no client called '-1'"),
-        ("x" * 5000, "run has no client called 'xxx"),
-        ("anna", "2 clients are called 'anna'; give a number"),
-        (True, "by its number or its name, not by True of type bool"),
-        (1.0, "not by 1.0 of type float"),
-        (None, "not by None of type NoneType"),
-        (b"bert", "of type bytes"),
-    ],
-)
-def test_a_client_that_is_not_there(client, told):
-    with pytest.raises(DataError) as caught:
-        find_client(Path("run"), NAMES, client)
-    assert told in str(caught.value)
-    assert len(str(caught.value)) < 400
 
 
 def test_models_by_path_and_name(made, toy):
