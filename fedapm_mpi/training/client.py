@@ -170,7 +170,7 @@ def _train(
     state, broadcast, problem = opened.state, opened.broadcast, opened.objective
     follow_dual = context.config.diagnostics.dual_sum
     dual_before = state["dual"].clone().double() if follow_dual else None
-    increment = plugin_checks.check_update(
+    delta = plugin_checks.check_update(
         context.config.algorithm,
         context.algorithm.client_step(
             broadcast, state, problem, float(context.federation.weights[client])
@@ -184,7 +184,7 @@ def _train(
         buffers = state["buffers"].cpu().double() - received
     if dual_before is not None:
         dual = extend((state["dual"].double() - dual_before).cpu())
-    update = context.payload.pack_update(extend(increment.cpu()), buffers, dual)
+    update = context.payload.pack_update(extend(delta.cpu()), buffers, dual)
     of_transforms = {name: stored[name] for name in stored if is_transform_state(name)}
     update = context.transforms.encode(update, of_transforms, update_context)
     context.table.commit(client, state | of_transforms)

@@ -198,16 +198,16 @@ def _gather(
     groups, u = context.groups, context.payload.shared(message).double()
     cuts = [_cuts(groups.space, g, blocks) for g in range(len(groups.members))]
     # Clients of a group that have never taken part are alike.
-    untouched: dict[int, list[float]] = {}
+    of_initial: dict[int, list[float]] = {}
     rows = []
     for client in context.table.hosted:
         g = int(groups.of_client[client])
-        row = None if context.table.is_materialized(client) else untouched.get(g)
+        row = None if context.table.is_materialized(client) else of_initial.get(g)
         if row is None:
             state = context.table.peek(client)
             row = _row(state, groups.space.restrict(g, u), cuts[g])
             if not context.table.is_materialized(client):
-                untouched[g] = row
+                of_initial[g] = row
         rows.append(row)
     mine = np.array(rows, dtype=np.float64).reshape(len(rows), COLUMNS * len(blocks))
     homes = context.federation.homes

@@ -16,6 +16,7 @@ from fedapm_mpi.cluster.slurm.quoting import (
     path_word,
     shell_word,
 )
+from fedapm_mpi.config.renamed_keys import RENAMED_KEYS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.duration import parse_duration
 
@@ -208,7 +209,12 @@ def _fill(template: str, site: Site, **values: Any) -> str:
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None)
         where = f", line {line}" if line else ""
-        msg = f"template {template}{where}: {error}"
+        renamed = [
+            f"; site.{key.path} is now site.{key.name}"
+            for key in RENAMED_KEYS["site"]
+            if f"'{key.path}'" in str(error)
+        ]
+        msg = f"template {template}{where}: {error}{''.join(renamed)}"
         raise ConfigError(msg) from error
 
 

@@ -169,3 +169,11 @@ def test_a_template_that_is_wrong_is_told(tmp_path, text, told):
         own.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(told)):
         render_training(Site(template=str(own)), SHAPE, RUN, "runs")
+
+
+def test_a_template_with_an_old_key_of_the_site_is_told_the_new_one(tmp_path):
+    own = tmp_path / "own.j2"
+    own.write_text("cores {{ site.cores }}")
+    site = Site(venv=".", template=str(own))
+    with pytest.raises(ConfigError, match=r"site\.cores is now site\.cpus_per_task"):
+        render_training(site, SHAPE, RUN, "runs")
