@@ -78,7 +78,7 @@ def _read(path: Path, dataset: str) -> dict[str, Any]:
         said: Any = json.loads(regular(path / FEATURES).read_text("utf-8"))
     except OSError as error:
         msg = (
-            f"{path} holds no finished features: make them, or go on, with "
+            f"{path} holds no finished features: make or continue them with "
             f"'fedapm extract {dataset} --from ARCHIVE --to {path}'"
         )
         raise DataError(msg) from error

@@ -37,6 +37,10 @@ ELSEWHERE = {
 """Modules that are tested end to end, on ranks or a cluster, by the file that does."""
 
 
+MAX_FUNCTION = 60
+"""Lines of a function of the package, with its docstring."""
+
+
 def modules() -> list[Path]:
     """Return the modules over the limit, relative to the package."""
     found = sorted(PACKAGE.rglob("*.py"))
@@ -84,3 +88,15 @@ def test_every_file_of_tests_has_a_test():
         names = [node.name for node in ast.walk(ast.parse(path.read_text()))
                  if isinstance(node, ast.FunctionDef)]  # fmt: skip
         assert any(name.startswith("test_") for name in names), path
+
+
+def test_functions_fit_on_a_screen():
+    long = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MAX_FUNCTION:
+                    where = path.relative_to(ROOT)
+                    long.append(f"{where}:{node.lineno} {node.name}: {lines} lines")
+    assert not long, f"over {MAX_FUNCTION} lines:\n" + "\n".join(long)
