@@ -72,10 +72,16 @@ def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        ({"name": "probability", "probability": 0}, "above 0, or nobody"),
-        ({"name": "probability", "probability": 0.0}, "above 0, or nobody"),
-        ({"name": "probability", "probability": [0, 0]}, "above 0, or nobody"),
-        ({"name": "probability", "probability": []}, "above 0, or nobody"),
+        ({"name": "probability", "probability": 0}, "above 0 for at least one client"),
+        (
+            {"name": "probability", "probability": 0.0},
+            "above 0 for at least one client",
+        ),
+        (
+            {"name": "probability", "probability": [0, 0]},
+            "above 0 for at least one client",
+        ),
+        ({"name": "probability", "probability": []}, "above 0 for at least one client"),
         ({"name": "probability", "probability": -0.1}, "in [0, 1]"),
         ({"name": "probability", "probability": True}, "valid number"),
         ({"name": "probability", "probability": "0.5"}, "valid number"),
@@ -95,7 +101,7 @@ def test_some_clients_may_never_take_part():
     part = {"name": "probability", "probability": [0, 0.5]}
     found = validate(changed(participation=part), "x").participation
     assert found["probability"] == [0, 0.5]
-    with pytest.raises(ValueError, match="nobody"):
+    with pytest.raises(ValueError, match="at least one client"):
         participation.get("probability")(probability=0)
 
 
