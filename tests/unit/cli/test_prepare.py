@@ -65,7 +65,7 @@ def test_lists_its_parts(capsys):
         assert f"\n  {name} " in out
     for name in ("natural", "iid", "dirichlet", "shards"):
         assert f"\n  {name} " in out
-    assert "Assign samples at random" in out
+    assert "Assign samples at random " in out
 
 
 def test_summary(origin, tmp_path, capsys):

@@ -6,6 +6,14 @@ import pytest
 
 from fedapm_mpi.comm import Serial, runtime
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
+from fedapm_mpi.plugins import errors as plugin_errors
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_new_process(monkeypatch):
+    """Forget plug-ins of earlier tests, below whose folder this file lies."""
+    monkeypatch.setattr(plugin_errors, "LOADED", [])
+    monkeypatch.setattr(runtime, "only_errors", lambda: None)  # for good
 
 
 class Aborted(Exception):

@@ -72,7 +72,7 @@ def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        ({"name": "probability", "probability": 0}, "at least one client"),
+        ({"name": "probability", "probability": 0}, "above 0 for at least one client"),
         (
             {"name": "probability", "probability": 0.0},
             "above 0 for at least one client",
@@ -81,7 +81,7 @@ def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
             {"name": "probability", "probability": [0, 0]},
             "above 0 for at least one client",
         ),
-        ({"name": "probability", "probability": []}, "at least one client"),
+        ({"name": "probability", "probability": []}, "above 0 for at least one client"),
         ({"name": "probability", "probability": -0.1}, "in [0, 1]"),
         ({"name": "probability", "probability": True}, "valid number"),
         ({"name": "probability", "probability": "0.5"}, "valid number"),
