@@ -32,7 +32,6 @@ ELSEWHERE = {
     "training/outputs.py": "e2e/test_resume.py",
     "training/resume.py": "e2e/test_resume.py",
     "training/runner.py": "e2e/test_resume.py",
-    "training/server_step.py": "e2e/test_same_bits.py",
 }
 """Modules that are tested end to end, on ranks or a cluster, by the file that does."""
 
