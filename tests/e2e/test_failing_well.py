@@ -238,7 +238,7 @@ def test_flipped_bits_that_a_diagnostic_reads(done):
         ("not-yaml", 2, "broken.yaml is not valid YAML"),
         ("override", 2, "override 'rounds' is not of the form key=value"),
         ("not-empty", 2, "is not empty; continue the run in it by --resume"),
-        ("below-a-file", 70, "thesis.txt"),
+        ("below-a-file", 2, "thesis.txt is not a folder; name another"),
         ("two-runs", 2, "name two runs"),
     ],
 )
