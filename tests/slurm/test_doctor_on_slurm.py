@@ -9,7 +9,7 @@ import pytest
 
 from tests.slurm.slurm_box import PATIENCE, environment
 from tests.support import PROCESSES
-from tests.support.processes.cli_runs import fedapm
+from tests.support.processes.cli_runs import fedapm, user_path
 
 LOCAL = Path("/dev/shm/fedapm-doctor-data")
 """A folder that every node has for itself."""
@@ -114,7 +114,9 @@ def test_a_folder_that_is_not_shared(cluster):
 def test_a_rank_that_hangs_ends_the_step(cluster):
     faults = PROCESSES / "doctor_faults.py"
     words = (sys.executable, str(faults), "stop", "sum", "--timeout=3")
-    done = srun(cluster, *words, tasks=("--ntasks=3",))  # which goes on by itself
+    path = user_path()["PYTHONPATH"]
+    # srun itself leaves the others running.
+    done = srun(cluster, *words, tasks=("--ntasks=3",), PYTHONPATH=path)
     assert done.returncode not in (0, None), done
     assert "rank 0 of 3 on n1 has been at 'sum' for 3 s" in done.stderr
     assert "rank 1 of 3 on n2 has been at" in done.stderr
