@@ -18,7 +18,7 @@ Config, Run, TrainedRun
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.utils import early_interrupt
+from fedapm_mpi.utils import early_interrupt, moved_modules
 
 if TYPE_CHECKING:
     from fedapm_mpi.api import (
@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 early_interrupt.watch()
+moved_modules.install()
 
 
 def __getattr__(name: str) -> Any:
