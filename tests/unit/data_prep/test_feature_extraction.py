@@ -371,7 +371,9 @@ def test_it_goes_on_where_it_ended(root, features, tmp_path):
     shutil.rmtree(to / "chunk-00002")
     (to / "features.json").unlink()
     (to / ".chunk-00004").mkdir()  # what a crash leaves behind
-    with pytest.raises(DataError, match="holds no finished features: make or continue them"):
+    with pytest.raises(
+        DataError, match="holds no finished features: make or continue them"
+    ):
         plan_and_read(to)
     told, kept = [], (to / "chunk-00001/audio.npy").stat().st_mtime_ns
     run(crema(root), to, tell=lambda done, of: told.append((done, of)))
