@@ -11,8 +11,6 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.samples import Samples
-from fedapm_mpi.data.table import Table, column
-from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import ConfigError
@@ -21,25 +19,8 @@ from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train
 from fedapm_mpi.utils.rng import generator
+from tests.support.data.odd_batches import COUNTS, FEDAVG, write
 from tests.support.processes.cli_runs import experiment
-
-CLASSES = ("left", "right", "up")
-COUNTS = (9, 8, 12, 5)
-"""Training samples; 9 and 5 leave one over in batches of 4."""
-
-
-FEDAVG = {"name": "fedavg", "lr": 0.1, "batch_size": 4, "work": {"epochs": 2}}
-
-
-def write(directory, counts=COUNTS):
-    rng = np.random.default_rng(0)
-    owner = np.repeat(np.arange(len(counts)), np.array(counts) + 1)
-    labels = rng.integers(0, 3, len(owner))
-    x = rng.normal(size=(len(owner), 6)).astype(np.float32) + labels[:, None]
-    rows = [np.flatnonzero(owner == i) for i in range(len(counts))]
-    splits = {"train": [r[:-1] for r in rows], "test": [r[-1:] for r in rows]}
-    table = Table("odd", [column("x", x.astype(np.float32))], labels, CLASSES)
-    return write_dataset(directory, table, splits, shards=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,36 +1,14 @@
 """When a run is the one that was saved, after an upgrade."""
 
-import json
-
 import pytest
-import yaml
 
 from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.runner import train
+from tests.support.data.upgraded_runs import aged
 from tests.support.processes.cli_runs import experiment
-
-NEW = {
-    "algorithm": ["dual_step", "server_average"],
-    "evaluation": ["split"],
-    "split": ["first", "last"],
-    "participation": [],
-}
-"""Keys, and options of theirs, that the old version did not know."""
-
-
-WHOLE = (
-    "groups",
-    "partially_shared",
-    "diagnostics",
-    "tolerance",
-    "aggregator",
-    "client_weights",
-    "task",
-    "last_batch",
-)
 
 
 @pytest.fixture
@@ -42,33 +20,6 @@ def run(config, directory, **more):
     return train(
         Serial(), validate(config, "test"), directory=directory, progress="none", **more
     )
-
-
-def of_old(path, note):
-    """Write a description in format 1, which had no checksum of itself."""
-    del note["checksum"], note["converged"]
-    path.write_text(json.dumps(note | {"format": 1}, indent=1) + "\n")
-
-
-def aged(run_directory):
-    """Rewrite a run as a version without some of today's options would have left it."""
-
-    def age(values):
-        for key in WHOLE:
-            del values[key]
-        for key, options in NEW.items():
-            for option in options:
-                del values[key][option]
-
-    path = run_directory / "checkpoints" / "round-000002" / "checkpoint.json"
-    note = json.loads(path.read_text())
-    age(note["identity"])
-    of_old(path, note)
-    path = run_directory / "config.yaml"
-    values = yaml.safe_load(path.read_text())
-    age(values)
-    path.write_text(yaml.safe_dump(values))
-    return run_directory
 
 
 @pytest.mark.parametrize(
