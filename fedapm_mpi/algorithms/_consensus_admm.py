@@ -182,9 +182,7 @@ class ConsensusADMM(Algorithm):
 
     def with_penalty(self, penalty: float) -> "ConsensusADMM":
         """Return the same algorithm with another rho."""
-        changed = replace(self, rho=penalty)
-        object.__setattr__(changed, "local_optimizer", self.local_optimizer)
-        return changed
+        return replace(self, rho=penalty)
 
     def next_penalty(self, residuals: admm.Residuals, round_index: int) -> float:
         """Return the penalty after `round_index` rounds, given their residuals."""

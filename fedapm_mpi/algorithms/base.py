@@ -13,7 +13,6 @@ communication.
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -21,14 +20,12 @@ from torch import Tensor
 
 from fedapm_mpi.optim.admm import Residuals
 from fedapm_mpi.optim.local import (
-    PLAIN_SGD,
     Block,
     GradientHook,
     LocalBudget,
     Objective,
     minimize,
 )
-from fedapm_mpi.optim.optimizers import LocalOptimizer
 from fedapm_mpi.registry import Registry
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
@@ -39,7 +36,6 @@ __all__ = [
     "ClientState",
     "GradientHook",
     "LocalBudget",
-    "LocalOptimizer",
     "NonNegativeFloat",
     "Objective",
     "PositiveFloat",
@@ -180,18 +176,6 @@ class Algorithm(ABC):
             The round.
         """
 
-    local_optimizer: ClassVar[LocalOptimizer] = PLAIN_SGD
-    """Steps of `minimize`; see `with_local_optimizer`."""
-
-    def with_local_optimizer(self, optimizer: LocalOptimizer) -> "Algorithm":
-        """Return the same algorithm with another optimizer of its local phases.
-
-        An algorithm that takes its steps otherwise than by `minimize` ignores it.
-        """
-        changed = copy(self)
-        object.__setattr__(changed, "local_optimizer", optimizer)
-        return changed
-
     def server_memory_rows(self) -> int:
         """Return the number of rows that the server keeps for itself, zero at first."""
         return 0
@@ -210,6 +194,15 @@ class Algorithm(ABC):
     def fine_tuning_budgets(self) -> Sequence[LocalBudget]:
         """Return the length of each phase of training in `load_personal_model`."""
         return ()
+
+    def optimizer_states(self) -> Sequence[tuple[str, Block]]:
+        """Return the models that `client_step` trains, with their trained blocks.
+
+        Each is a name that it gives to `minimize` as `model`, and the blocks that it
+        trains under it. A client keeps an optimizer state for each, if the
+        configuration says so.
+        """
+        return (("", "both"),)
 
     def admm_penalty(self) -> float | None:
         r"""Return the penalty :math:`\rho` of consensus ADMM; `None` for other methods.
@@ -289,7 +282,8 @@ class Algorithm(ABC):
 REQUIRED_METHODS = ("new_client", "client_step", "server_step")
 ABILITIES = (
     "server_memory_rows", "mini_batch_size", "local_budgets", "fine_tuning_budgets",
-    "admm_penalty", "adapts_penalty", "next_penalty", "with_penalty",
+    "optimizer_states", "admm_penalty", "adapts_penalty", "next_penalty",
+    "with_penalty",
     "load_personal_model", "lagrangian", "warnings",
 )  # fmt: skip
 """Optional methods of `Algorithm`."""
@@ -298,6 +292,7 @@ RENAMED_ABILITIES = {
     "personalise": "load_personal_model",
     "next_rho": "next_penalty",
     "memory_rows": "server_memory_rows()",
+    "local_optimizer": "the key optimizer of the configuration",
 }
 """Former names of optional abilities, and their present ones."""
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
+    Block,
     ClientState,
     LocalBudget,
     NonNegativeFloat,
@@ -59,6 +60,10 @@ class Ditto(FederatedAveraging):
         """Return both phases, in their order."""
         return [self.global_work, self.personal_work]
 
+    def optimizer_states(self) -> list[tuple[str, Block]]:
+        """Return the global model, and the client's own, all of which is shared."""
+        return [("", "both"), ("own", "shared")]
+
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return the client's copies of the global model, and its own model."""
         return {**super().new_client(shared, personal), "own": shared.clone()}
@@ -82,6 +87,7 @@ class Ditto(FederatedAveraging):
             self.personal_work,
             self.lr_personal,
             lambda gradient, theta: gradient.add_(theta - w_server, alpha=self.lam),
+            model="own",
         )
         client["own"].copy_(problem.shared)
         return increment

@@ -124,7 +124,6 @@ class FullModelADMM(ConsensusADMM):
             lr=self.step_size(weight),
             gradient_hook=hook,
             after_batch=lambda: self.after_step(anchor, client, w),
-            optimizer=self.local_optimizer,
         )
         # Without a loss there is only the penalty, whose minimizer is the anchor. An
         # unchanged copy would pull the server's mean to the initial model for ever.

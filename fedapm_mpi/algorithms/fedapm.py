@@ -263,7 +263,6 @@ class FedAPM(RelaxedADMM):
             gradient_hook=gradient_hook,
             personal_hook=personal_hook,
             solved=solved,
-            optimizer=self.local_optimizer,
         )
 
     def _hooks(

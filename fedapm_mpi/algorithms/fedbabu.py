@@ -64,6 +64,10 @@ class FedBABU(FederatedAveraging):
         """Return the one phase."""
         return [self.work]
 
+    def optimizer_states(self) -> list[tuple[str, Block]]:
+        """Return the body: the head is not trained."""
+        return [("", "shared")]
+
     def client_step(
         self,
         broadcast: Tensor,

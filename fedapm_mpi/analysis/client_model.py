@@ -20,6 +20,8 @@ from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
 from fedapm_mpi.federation.federation import client_weights
+from fedapm_mpi.federation.solver_builder import build_solver
+from fedapm_mpi.optim.solver import SolverRules
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
@@ -177,7 +179,17 @@ class _Final(NamedTuple):
     def new_client(self, group: ClientGroup) -> ClientState:
         """Return the state of a client that has not taken part yet."""
         chain = build_transforms(self.config.update_transforms, self.payload)
-        return group.new_client(self.algorithm) | chain.new_client_state()
+        phases = self.algorithm.optimizer_states()
+        return (
+            group.new_client(self.algorithm)
+            | chain.new_client_state()
+            | self.solver.new_client_state(phases, group.initial)
+        )
+
+    @property
+    def solver(self) -> SolverRules:
+        """How clients step."""
+        return build_solver(self.config)
 
     def samples(self, client: int, split: str) -> Samples:
         """Return a client's samples, read from the data set."""

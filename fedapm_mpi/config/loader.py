@@ -20,6 +20,7 @@ from fedapm_mpi.config.renamed_keys import (
     with_new_options,
 )
 from fedapm_mpi.config.schema import PLUGIN_KINDS, Config
+from fedapm_mpi.config.solver_options import OWN_KEYS, check_solver_part
 from fedapm_mpi.config.validation import (
     MAX_KEY_LENGTH,
     as_json,
@@ -30,6 +31,8 @@ from fedapm_mpi.config.yaml_io import read_mapping
 from fedapm_mpi.data.manifest import MANIFEST
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
+from fedapm_mpi.optim.optimizers import optimizers
+from fedapm_mpi.optim.schedules import schedules
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from fedapm_mpi.plugins.loader import may_import
@@ -47,6 +50,8 @@ T = TypeVar("T")
 REGISTRIES: dict[str, Registry[Any]] = {
     "model": models,
     "algorithm": algorithms,
+    "optimizer": optimizers,
+    "schedule": schedules,
     "task": tasks,
     "participation": participation,
     "placement": placements,
@@ -309,7 +314,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for key in PLUGIN_KINDS:
         part = getattr(config, key) if config else plain.get(key)
         if isinstance(part, dict):
-            checked[key], found = check_plugin(key, REGISTRIES[key], part)
+            checked[key], found = _check_part(key, part)
             errors += found
     groups = []
     for k, group in enumerate(config.groups if config else ()):
@@ -338,6 +343,14 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         checked["split"] = dataclasses.replace(config.split, rule=rule)
     parts: Any = checked
     return dataclasses.replace(config, groups=groups, **parts)
+
+
+def _check_part(key: str, part: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a plug-in of one of `PLUGIN_KINDS`; see `check_plugin`."""
+    registry = REGISTRIES[key]
+    if key in OWN_KEYS:
+        return check_solver_part(key, registry, part, check_plugin)
+    return check_plugin(key, registry, part)
 
 
 def check_plugin(

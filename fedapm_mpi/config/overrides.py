@@ -13,8 +13,8 @@ ALTERNATIVES = ("split", "work")
 ``shared_work``. A whole value replaces the old one instead of being merged."""
 
 PLUGIN_KEYS = (
-    "model", "algorithm", "participation", "placement", "aggregator", "partitioner",
-    "shift", *OLD_PLUGIN_KINDS,
+    "model", "algorithm", "optimizer", "schedule", "participation", "placement",
+    "aggregator", "partitioner", "shift", *OLD_PLUGIN_KINDS,
 )  # fmt: skip
 """Keys whose values are plug-ins: a name and options, or the name alone."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from fedapm_mpi.optim.clip_options import Clip
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt, strict
 
 PluginConfig = dict[str, Any]
@@ -182,6 +183,24 @@ class Config:
     algorithm: PluginConfig
     """Algorithm and its hyper-parameters."""
 
+    optimizer: PluginConfig | None = None
+    """Optimizer of the local steps with its options; plain SGD unless given.
+    ``module:name`` for your own, or a class of torch's kind. ``state: keep`` keeps its
+    state from one participation to the next, ``reset`` does not. ``personal`` and
+    ``shared`` have other options for one block."""
+
+    schedule: PluginConfig | None = None
+    """Step sizes over the rounds, as factors of the algorithm's; constant unless given.
+    Ahead of it ``warmup`` rounds; it ends after ``rounds``, by default those of the
+    run; ``unit: step`` also changes step sizes within a round. ``personal`` and
+    ``shared`` have other options for one block."""
+
+    clip: Clip | None = None
+    """Bound of what each local step follows."""
+
+    accumulate_batches: PositiveInt = 1
+    """Mini-batches whose mean gradient makes one local step."""
+
     task: PluginConfig = field(default_factory=lambda: {"name": "classification"})
     """Loss, predictions and metrics; ``module:name`` for your own."""
 
@@ -294,6 +313,7 @@ class Config:
             ("diagnostics", Diagnostics),
             ("checkpoint", Checkpoint),
             ("tolerance", Tolerance),
+            ("clip", Clip),
         ):
             if nested.get(key) is not None:
                 nested[key] = kind(**nested[key])
@@ -308,6 +328,8 @@ class Config:
 PLUGIN_KINDS = (
     "model",
     "algorithm",
+    "optimizer",
+    "schedule",
     "task",
     "participation",
     "placement",

@@ -1,13 +1,14 @@
 """Local optimization: a client's objective, the length of a phase, and its steps."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from fedapm_mpi.optim.optimizers.base import LocalOptimizer
-from fedapm_mpi.optim.optimizers.sgd import SGD
+from fedapm_mpi.optim.solver import BlockName, LocalSolver
 from fedapm_mpi.utils.types import strict
 
 Block = Literal["shared", "personal", "both"]
@@ -15,8 +16,6 @@ Block = Literal["shared", "personal", "both"]
 
 Phase = Literal["personal", "shared", "joint"]
 """A local phase; it addresses the order of samples."""
-
-PLAIN_SGD = SGD()
 
 
 @strict
@@ -90,6 +89,9 @@ class Objective(Protocol):
     personal: Tensor
     """(d_personal,) likewise."""
 
+    solver: LocalSolver
+    """How the client steps in this round; `minimize` uses it."""
+
     def batches(self, phase: Phase, budget: LocalBudget, size: int, /) -> Iterator[Any]:
         """Yield mini-batches, in another order in each epoch; size 0 is the full batch.
 
@@ -98,6 +100,10 @@ class Objective(Protocol):
         `max_epochs` epochs. During a phase of one block, leave the other block as it
         is: layers ahead of all that is trained may be evaluated once for all passes.
         """
+        ...
+
+    def num_batches(self, budget: LocalBudget, size: int, /) -> int:
+        """Return how many mini-batches `batches` yields at most for a budget."""
         ...
 
     def gradient(self, block: Block, batch: Any, /) -> Tensor:
@@ -138,9 +144,12 @@ def minimize(
     steps_per_batch: int = 1,
     after_batch: Callable[[], object] = _do_nothing,
     solved: Callable[[], bool] | None = None,
-    optimizer: LocalOptimizer = PLAIN_SGD,
+    model: str = "",
 ) -> int:
     """Take gradient steps on one block of a local problem, or on both, in place.
+
+    Optimizer, step sizes over rounds, clipping and accumulation are those of
+    `problem.solver`.
 
     Parameters
     ----------
@@ -163,26 +172,55 @@ def minimize(
         Steps on each mini-batch, and what to call after them.
     solved
         Returns whether the tolerance of the budget is met; called after each epoch.
-    optimizer
-        Turns gradients into steps.
+    model
+        Name of the model that is trained, for algorithms with several; one of
+        `Algorithm.optimizer_states`. Each has its own kept optimizer state.
 
     Returns
     -------
     int
         The number of steps; 0 for a client without samples.
     """
+    solver = problem.solver
     lr_v = lr if lr_personal is None else lr_personal
     shared, personal = (lr, gradient_hook), (lr_v, personal_hook)
-    trained = _trained(problem, block, optimizer, shared, personal)
+    trained = _trained(problem, block, model, shared, personal)
+    total = 1
+    if any(solver.changes_by_step(one.name) for one in trained):
+        total = _count_steps(problem, budget, batch_size, steps_per_batch)
+    sizes = [one.lr * solver.factor(one.name, 0, total) for one in trained]
+    by_step = total > 1
     steps = 0
-    for batch in _batches(problem, block, budget, batch_size, solved):
+    for batches in _batches(problem, block, budget, batch_size, solved):
         for _ in range(steps_per_batch):
-            whole = problem.gradient(block, batch)
-            for one in trained:
-                one.step(whole, weight_decay, optimizer)
+            if by_step:
+                sizes = [
+                    one.lr * solver.factor(one.name, steps, total) for one in trained
+                ]
+            whole = _mean_gradient(problem, block, batches)
+            _step(solver, trained, whole, weight_decay, sizes)
             steps += 1
         after_batch()
+    solver.steps += steps
+    for one in trained:
+        solver.save(model, one.name, one.state, steps)
     return steps
+
+
+def _count_steps(
+    problem: Objective, budget: LocalBudget, size: int, steps_per_batch: int
+) -> int:
+    """Return the steps of a phase, at most, and at least 1."""
+    group = problem.solver.rules.accumulate_batches
+    budget = _with_accumulation(budget, group)
+    return max(ceil(problem.num_batches(budget, size) / group) * steps_per_batch, 1)
+
+
+def _with_accumulation(budget: LocalBudget, group: int) -> LocalBudget:
+    """Return a budget in mini-batches, given one in steps of `group` mini-batches."""
+    if group == 1 or budget.steps is None:
+        return budget
+    return replace(budget, steps=budget.steps * group)
 
 
 def _batches(
@@ -191,21 +229,45 @@ def _batches(
     budget: LocalBudget,
     size: int,
     solved: Callable[[], bool] | None,
-) -> Iterator[Any]:
-    """Yield the mini-batches of a phase, until a tolerance is met if there is one."""
+) -> Iterator[list[Any]]:
+    """Yield the mini-batches of each step, until a tolerance is met if there is one.
+
+    The last step of a phase may have fewer than the others.
+    """
     phase: Phase = "joint" if block == "both" else block
+    group = problem.solver.rules.accumulate_batches
+    budget = _with_accumulation(budget, group)
     if solved is None:
-        yield from problem.batches(phase, budget, size)
+        yield from _grouped(problem.batches(phase, budget, size), group)
         return
     for _ in range(budget.max_epochs or 1):
-        yield from problem.batches(phase, LocalBudget(epochs=1), size)
+        yield from _grouped(problem.batches(phase, LocalBudget(epochs=1), size), group)
         if solved():
             return
+
+
+def _grouped(batches: Iterator[Any], group: int) -> Iterator[list[Any]]:
+    batches = iter(batches)
+    while found := list(islice(batches, group)):
+        yield found
+
+
+def _mean_gradient(problem: Objective, block: Block, batches: list[Any]) -> Tensor:
+    """Return the mean of the mini-batches' gradients; it may be overwritten."""
+    first, *others = batches
+    gradient = problem.gradient(block, first)
+    if not others:
+        return gradient
+    gradient = gradient.clone()
+    for batch in others:
+        gradient.add_(problem.gradient(block, batch))
+    return gradient.div_(len(batches))
 
 
 class _Trained(NamedTuple):
     """A block that a phase steps."""
 
+    name: BlockName
     vector: Tensor
     lr: float
     hook: GradientHook | None
@@ -215,47 +277,47 @@ class _Trained(NamedTuple):
     state: dict[str, Tensor]
     """State of the optimizer."""
 
-    def step(
-        self, gradients: Tensor, weight_decay: float | None, optimizer: LocalOptimizer
-    ) -> None:
-        """Take a step, given the loss's gradient in all trained blocks."""
-        vector = self.vector
-        gradient = gradients if self.place is None else gradients[self.place]
+
+def _step(
+    solver: LocalSolver,
+    trained: list[_Trained],
+    whole: Tensor,
+    weight_decay: float | None,
+    sizes: list[float],
+) -> None:
+    """Take a step, given the loss's gradient in all trained blocks."""
+    gradients = [whole if one.place is None else whole[one.place] for one in trained]
+    solver.clip(gradients, "loss")
+    for one, gradient in zip(trained, gradients, strict=True):
         if weight_decay is not None:
-            gradient.add_(vector, alpha=weight_decay)
-        if self.hook is not None:
-            self.hook(gradient, vector)
-        optimizer.step(vector, gradient, self.state, self.lr)
+            gradient.add_(one.vector, alpha=weight_decay)
+        if one.hook is not None:
+            one.hook(gradient, one.vector)
+    solver.clip(gradients, "direction")
+    for one, gradient, size in zip(trained, gradients, sizes, strict=True):
+        optimizer = solver.rules.of(one.name).optimizer
+        optimizer.step(one.vector, gradient, one.state, size)
 
 
 def _trained(
     problem: Objective,
     block: Block,
-    optimizer: LocalOptimizer,
+    model: str,
     shared: tuple[float, GradientHook | None],
     personal: tuple[float, GradientHook | None],
 ) -> list[_Trained]:
     """Return the blocks to step, in the order of a joint gradient, if not empty."""
     cut = len(problem.shared)
-    both = {
+    both: dict[BlockName, tuple[Tensor, float, GradientHook | None, slice]] = {
         "shared": (problem.shared, *shared, slice(0, cut)),
         "personal": (problem.personal, *personal, slice(cut, None)),
     }
+    load = problem.solver.load
     if block != "both":
         vector, lr, hook, _ = both[block]
-        return [_Trained(vector, lr, hook, None, _state(optimizer, vector))]
+        return [_Trained(block, vector, lr, hook, None, load(model, block, vector))]
     return [
-        _Trained(*rule, _state(optimizer, rule[0]))
-        for rule in both.values()
-        if len(rule[0])
+        _Trained(name, vector, lr, hook, place, load(model, name, vector))
+        for name, (vector, lr, hook, place) in both.items()
+        if len(vector)
     ]
-
-
-def _state(optimizer: LocalOptimizer, vector: Tensor) -> dict[str, Tensor]:
-    """Return an optimizer's initial state on a block's device, in its precision."""
-    return {
-        name: tensor.to(
-            vector.device, vector.dtype if tensor.is_floating_point() else None
-        )
-        for name, tensor in optimizer.init(len(vector)).items()
-    }

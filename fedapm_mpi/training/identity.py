@@ -16,6 +16,15 @@ from fedapm_mpi.plugins.loader import forbid_imports
 from fedapm_mpi.utils.atomic_io import file_sha256
 from fedapm_mpi.utils.text import format_list
 
+LATER_KEYS: dict[str, tuple[Any, ...]] = {
+    "update_transforms": (None, []),
+    "optimizer": (None,),
+    "schedule": (None,),
+    "clip": (None,),
+    "accumulate_batches": (None, 1),
+}
+"""Keys that older runs lack, with the values that do what was done without them."""
+
 FILE_HASHES = ("manifest", "initial_model_sha256")
 """Keys of an identity that are hashes of files, not keys of the configuration."""
 
@@ -27,8 +36,9 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     whole = plugin_sources.portable(config)
     kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
-    if not kept.get("update_transforms"):  # the identity of runs that had no such key
-        kept.pop("update_transforms", None)
+    for key in LATER_KEYS:  # the identity of runs that had no such key
+        if kept.get(key) in LATER_KEYS[key]:
+            kept.pop(key, None)
     identity: dict[str, Any] = json.loads(json.dumps(kept))
     return identity
 
