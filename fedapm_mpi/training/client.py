@@ -187,6 +187,9 @@ def _train(
         ),
         *broadcast.shape,
     )
+    plugin_checks.check_solver_used(
+        context.config.algorithm, context.solver, problem, problem.loss_count
+    )
     _keep_buffers(opened)
     buffers = dual = None
     if context.payload.buffer_length:

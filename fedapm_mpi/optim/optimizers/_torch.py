@@ -120,5 +120,5 @@ def _hint(parameter: inspect.Parameter) -> Any:
         return int if declared in (int, "int") else float
     if isinstance(default, tuple):
         each = tuple(float if one is not None else float | None for one in default)
-        return tuple[each]
+        return tuple.__class_getitem__(each)
     return Any

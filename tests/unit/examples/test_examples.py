@@ -13,6 +13,7 @@ from fedapm_mpi.aggregators.transforms import UpdateContext
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.optim.solver import LocalSolver
 from fedapm_mpi.plugins.loader import load_plugin
 from tests.support import ROOT
 
@@ -134,6 +135,7 @@ class Quadratic:
 
     def __init__(self, a, shared, personal):
         self.a, self.shared, self.personal = a, shared.clone(), personal.clone()
+        self.solver = LocalSolver()
 
     def batches(self, phase, work, size):
         return range(work.steps)
@@ -164,9 +166,10 @@ def test_my_optimizer(here):
 
 
 def test_my_optimizer_works_in_fedapm_as_well(here):
-    name = f"{EXAMPLES}/my_optimizer.py:FedAPMWithMomentum"
+    name = f"{EXAMPLES}/my_optimizer.py:HeavyBall"
     config = yaml.safe_load(Path("examples/sensors.yaml").read_text("utf-8"))
-    config["algorithm"] |= {"name": name, "lr_personal": 0.3, "lr_shared": 0.3}
+    config["algorithm"] |= {"lr_personal": 0.3, "lr_shared": 0.3}
+    config["optimizer"] = {"name": name, "state": "keep"}
     Path("momentum.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["train", "momentum.yaml", "--run-dir", "runs/momentum"]) == 0
     lines = Path("runs/momentum/rounds.jsonl").read_text("utf-8").splitlines()
@@ -177,7 +180,7 @@ def test_my_optimizer_takes_the_steps_of_its_formula():
     optimizer = load_plugin("optimizer", f"{EXAMPLES}/my_optimizer.py:HeavyBall")(
         beta=0.5
     )
-    w, state = torch.zeros(2), optimizer.init(2)
+    w, state = torch.zeros(2), optimizer.init(torch.zeros(2))
     for g in ([1.0, 2.0], [3.0, 0.0]):
         optimizer.step(w, torch.tensor(g), state, 0.1)
     torch.testing.assert_close(w, -0.1 * torch.tensor([1 + 3.5, 2 + 1.0]))
