@@ -7,7 +7,6 @@ took 600 ms for a broadcast of 2 MB instead of 2.
 
 import atexit
 import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
@@ -19,6 +18,7 @@ from fedapm_mpi.comm.backoff import poll_interval
 from fedapm_mpi.comm.base import SERVER, Array, chunks, flat_view
 from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.utils.terminal import print_error
 
 T = TypeVar("T")
 
@@ -163,8 +163,8 @@ class MPICommunicator:
         # for each other forever.
         if os.getppid() != self._parent:
             who = f"rank {self.rank} of {self.size}"
-            sys.stderr.write(f"fedapm: error: {who}: the launcher is gone; leaving\n")
-            sys.stderr.flush()
+            # A dying process does not log; see `utils.log`.
+            print_error(f"fedapm: error: {who}: the launcher is gone; leaving")
             os._exit(FedAPMError.exit_code)
 
 
