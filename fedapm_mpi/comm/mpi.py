@@ -103,7 +103,7 @@ class MPICommunicator:
         return self._comm.gather(item, root=SERVER)
 
     def raise_collectively(self, error: FedAPMError | None) -> None:
-        # As good as always nobody has one, and a maximum of one number says so.
+        # Almost always no rank has one, which a maximum of one number shows.
         if not any(self.allreduce_max([error is not None])):
             return
         first = next(e for e in self._comm.allgather(error) if e is not None)
