@@ -103,7 +103,7 @@ def from_torch(kind: type[Optimizer]) -> Callable[..., LocalOptimizer]:
     def make(**given: Any) -> LocalOptimizer:
         return TorchOptimizer(kind, given)
 
-    del make.__wrapped__  # type: ignore[attr-defined]
+    del make.__wrapped__
     make.__doc__ = f"Return torch.optim's {kind.__name__} as a local optimizer."
     make.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     make.__annotations__ = {p.name: p.annotation for p in options}
