@@ -168,8 +168,9 @@ class FedADMM(FullModelADMM, RelaxedADMM):
         return self.lr
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
+        _, chosen = self.factor_sums(round_)
         if self.server_average == "all":
             super().server_step(server, total, round_)
-        elif round_.participants:
+        elif chosen > 0:
             lr = 1.0 if self.lr_server is None else self.lr_server
-            server[0].add_(total[0], alpha=lr / round_.participants)
+            server[0].add_(total[0], alpha=lr / chosen)

@@ -122,6 +122,12 @@ class FedAPM(RelaxedADMM):
         super().__post_init__()
         self._check_order()
         self._check_average()
+        if self.client_units() and not self.alpha_in_v_step:
+            msg = (
+                "alpha_in_v_step has no effect with units 'client', in which no local "
+                "problem is weighed; leave it out"
+            )
+            raise ValueError(msg)
 
     def mini_batch_size(self) -> int:
         """Return the option."""
@@ -181,7 +187,8 @@ class FedAPM(RelaxedADMM):
         """Return which conditions of the theory are not met, if constants are given."""
         if self.lipschitz is None:
             return []
-        return unmet_conditions(self.rho, self.sigma, weights, self.lipschitz)
+        factors = [self.loss_factor(weight) for weight in weights]
+        return unmet_conditions(self.rho, self.sigma, factors, self.lipschitz)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return both blocks, a dual of zero, and the state that options need."""
@@ -200,12 +207,13 @@ class FedAPM(RelaxedADMM):
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Move u to the mean; `total` holds the changes of `augmented_model`."""
+        everyone, chosen = self.factor_sums(round_)
         if self.server_average == "all":
             super().server_step(server, total, round_)
-        elif round_.participants:
+        elif chosen > 0:
             u, mean_dual = server
-            mean_dual.add_(total[0], alpha=1 / round_.num_clients)
-            copies = 1 / (self.dual_step * round_.participants)
+            mean_dual.add_(total[0], alpha=1 / everyone)
+            copies = 1 / (self.dual_step * chosen)
             u.add_(total[0], alpha=copies).add_(mean_dual)
 
     def solve(
@@ -242,7 +250,8 @@ class FedAPM(RelaxedADMM):
             return share, 0.0
         decay = self.shared_work.decay or 0.0
         rho = self.penalty_of(client)
-        return share, lyapunov_excess(float(client["xi"]), rho, decay)
+        excess = lyapunov_excess(float(client["xi"]), rho, decay)
+        return share, excess * self.lagrangian_factor(weight)
 
     def _minimize(
         self,

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from fedapm_mpi.algorithms._local_training import LocalTraining
+from fedapm_mpi.algorithms._units import ConsensusUnits
 from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
@@ -52,7 +53,7 @@ from fedapm_mpi.optim import admm
 
 @algorithms.register("flame")
 @dataclass(frozen=True, kw_only=True)
-class Flame(LocalTraining):
+class Flame(LocalTraining, ConsensusUnits):
     """SGD on the personal model, then one exact ADMM step on the global one."""
 
     lam: PositiveFloat
@@ -105,14 +106,17 @@ class Flame(LocalTraining):
         )
         theta.copy_(problem.shared)
         # w_i as a step from the broadcast, which loses fewer digits than the quotient.
-        pull = weight * self.lam
+        pull = self.loss_factor(weight) * self.lam
         step = (theta - w_server).mul_(pull).sub_(dual).div_(pull + self.rho)
         torch.add(w_server, step, out=w)
         admm.dual_ascent_step(dual, w, w_server, self.rho)
-        return (admm.augmented_model(w, dual, self.rho) - before)[None]
+        change = admm.augmented_model(w, dual, self.rho) - before
+        return change.mul_(self.lagrangian_factor(weight))[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
-        server.add_(total, alpha=1 / round_.num_clients)
+        everyone, _ = self.factor_sums(round_)
+        if everyone > 0:  # not so where none of the clients has samples, nor a weight
+            server.add_(total, alpha=1 / everyone)
 
     def load_personal_model(
         self,
