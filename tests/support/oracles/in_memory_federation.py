@@ -154,7 +154,7 @@ def descending(rho=0.1, sigma=0.01, step=0.5, work=5, **options):
         batch_size=0,
         personal_work=LocalBudget(epochs=work),
         shared_work=LocalBudget(epochs=work),
-        **options,
+        **{"units": "weighted"} | options,
     )
 
 
@@ -177,6 +177,7 @@ def solving(quadratic, rho, sigma, steps=30, **options):
         lr_shared=best_step(alpha, quadratic.l_u, rho),
         batch_size=0,
         **{
+            "units": "weighted",
             "personal_work": LocalBudget(steps=steps),
             "shared_work": LocalBudget(steps=steps),
         }
