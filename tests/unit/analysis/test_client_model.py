@@ -26,7 +26,7 @@ def test_a_client_by_number_or_name(client, number):
 
 
 @pytest.mark.parametrize(
-    ("client", "told"),
+    ("client", "expected"),
     [
         (5, "run has clients 0 to 4, not 5"),
         (-1, "run has clients 0 to 4, not -1"),
@@ -42,8 +42,8 @@ def test_a_client_by_number_or_name(client, number):
         (b"bert", "of type bytes"),
     ],
 )
-def test_a_client_that_is_not_there(client, told):
+def test_a_client_that_is_not_there(client, expected):
     with pytest.raises(DataError) as caught:
         find_client(Path("run"), NAMES, client)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert len(str(caught.value)) < 400
