@@ -126,7 +126,7 @@ def prepare(here, capsys, *words, source="./mine.py:source"):  # noqa: F811
         ("refuses", 3, "error: my data are damaged"),
         ("nothing", 70, "returned NoneType; it must return a data_prep.sources.Source"),
         ("deep", 70, r"AttributeError: .*nonsense.* \(mine.py, line"),
-        ("nothing", 2, "mine.py has no 'nothing'"),
+        ("absent", 2, "mine.py has no 'absent'"),
     ],
 )  # fmt: skip
 def test_sources(here, capsys, name, code, wanted):  # noqa: F811
