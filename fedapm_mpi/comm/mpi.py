@@ -43,9 +43,10 @@ class MPICommunicator:
     def __init__(
         self, comm: MPI.Intracomm, piece_elements: int = CHUNK_ELEMENTS
     ) -> None:
+        self._parent = os.getppid()
+        self._wait_polling(comm.Ibarrier())
         self._comm = comm.Dup()
         self._piece = piece_elements
-        self._parent = os.getppid()
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
 
@@ -102,19 +103,19 @@ class MPICommunicator:
         return self._comm.gather(item, root=SERVER)
 
     def raise_collectively(self, error: FedAPMError | None) -> None:
-        self.barrier()
-        errors = [e for e in self._comm.allgather(error) if e is not None]
-        if errors:
-            errors[0].agreed = True
-            raise errors[0]
+        # Almost always no rank has one, which a maximum of one number shows.
+        if not any(self.allreduce_max([error is not None])):
+            return
+        first = next(e for e in self._comm.allgather(error) if e is not None)
+        first.agreed = True
+        raise first
 
     def nodes(self) -> list[int]:
         self.barrier()
         node = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         lowest = node.bcast(self.rank)
         node.Free()
-        found: list[int] = self._comm.allgather(lowest)
-        return found
+        return self.allgather_int(lowest)
 
     def barrier(self) -> None:
         self._wait_polling(self._comm.Ibarrier())
