@@ -1,4 +1,4 @@
-"""Clipping, beside torch.nn.utils and by its formula."""
+"""Clipping, compared with torch.nn.utils and with its formula."""
 
 import pytest
 import torch

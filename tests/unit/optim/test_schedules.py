@@ -1,4 +1,4 @@
-"""Schedules of step sizes, beside those of torch and by their formulas."""
+"""Schedules of step sizes, compared with those of torch and with their formulas."""
 
 import math
 

@@ -170,10 +170,7 @@ def test_a_kept_state_makes_two_participations_one(name):
     rules = kept_rules(optimizers.get(name)(**options))
     kept = rules.new_client_state([("", "both")], VECTORS)
     assert all(is_optimizer_state(key) for key in kept)
-    twice, once = (
-        a_problem(rules, 0, kept),
-        a_problem(kept_rules(rules.shared.optimizer)),
-    )
+    twice, once = a_problem(rules, 0, kept), a_problem(rules)
     for t in range(2):
         twice.solver = LocalSolver(rules, t, kept)
         minimize(twice, "both", LocalBudget(steps=3), batch_size=0, lr=0.01)
