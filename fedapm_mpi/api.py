@@ -62,7 +62,6 @@ def load_config(config: ConfigLike, /, **overrides: Any) -> Config:
     >>> config = load_config("mine.yaml", rounds=20)  # doctest: +SKIP
     """
     from fedapm_mpi.config.loader import read_yaml, resolve
-    from fedapm_mpi.config.overrides import expand_dotted
 
     if isinstance(config, Config):
         values, where = config.plain(), "configuration"
@@ -70,7 +69,7 @@ def load_config(config: ConfigLike, /, **overrides: Any) -> Config:
         values, where = dict(config), "configuration"
     else:
         values, where = read_yaml(Path(config)), str(config)
-    return resolve(values, expand_dotted(overrides), where)
+    return resolve(values, list(overrides.items()), where)
 
 
 def train(

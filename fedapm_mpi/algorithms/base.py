@@ -15,7 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
@@ -47,6 +48,7 @@ __all__ = [
     "Sharing",
     "adapt",
     "algorithms",
+    "budget_options",
     "convert_mappings",
     "declared_sharing",
     "interface_faults",
@@ -379,11 +381,34 @@ def convert_mappings(options: Any) -> None:
             hint = field.type
             if isinstance(hint, str):  # from __future__ import annotations
                 hint = get_type_hints(type(options))[field.name]
-            kinds = (hint, *get_args(hint))
+            kinds = _union_members(hint)
             kind = next((kind for kind in kinds if is_dataclass(kind)), None)
             if kind is not None:
                 made: Any = kind
                 object.__setattr__(options, field.name, made(**value))
+
+
+def budget_options(factory: Callable[..., Any]) -> frozenset[str]:
+    """Return the names of a factory's options whose type is `LocalBudget`.
+
+    It may be optional. None are known where type hints cannot be resolved.
+    """
+    target: Any = factory
+    if inspect.isclass(factory) and not is_dataclass(factory):
+        target = factory.__init__
+    try:
+        hints = get_type_hints(target)
+    except Exception:  # a user's, that cannot be resolved here
+        return frozenset()
+    return frozenset(
+        name for name, hint in hints.items() if LocalBudget in _union_members(hint)
+    )
+
+
+def _union_members(hint: Any) -> tuple[Any, ...]:
+    """Return the types that a type hint has alternatives of; else itself alone."""
+    union = get_origin(hint) in (Union, UnionType)
+    return get_args(hint) if union else (hint,)
 
 
 def weighted_delta(u: Tensor, before: Tensor, weight: float) -> Tensor:

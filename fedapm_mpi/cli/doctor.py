@@ -7,6 +7,7 @@ of runs and, with a CONFIG or a directory of data, the shards on every host.
 """
 
 import argparse
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +19,12 @@ from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.launch_env import launched_rank
 from fedapm_mpi.comm.runtime import ABORT_PATIENCE, on_ranks
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.utils import terminal
+from fedapm_mpi.utils.log import get_logger
 
 if TYPE_CHECKING:
     from fedapm_mpi.doctor.runner import DoctorOptions
+
+log = get_logger(__name__)
 
 HELP = "diagnose this cluster and job; may be started under mpiexec"
 
@@ -166,7 +169,8 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
 
 def print_error(text: str, level: str) -> None:
     """Print a sentence in one write."""
-    terminal.print_error(f"fedapm doctor: {level}: {text}")
+    number = logging.WARNING if level == "warning" else logging.ERROR
+    log.log(number, "%s", text, extra={"prefix": f"fedapm doctor: {level}: "})
 
 
 def read_options(args: argparse.Namespace) -> "DoctorOptions":

@@ -57,5 +57,6 @@ def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         of = f" of {total / 2**20:.0f}" if total else ""
         end = "\n" if done == total else ""
+        # A line that rewrites itself on a terminal: no message for a log.
         sys.stderr.write(f"\r{done / 2**20:.0f}{of} MiB{end}")
         sys.stderr.flush()

@@ -25,6 +25,9 @@ from fedapm_mpi.cluster.output_relay import relay_outputs
 from fedapm_mpi.cluster.supervisor import report_failure, requeue, run_launcher
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.log import get_logger
+
+log = get_logger(__name__)
 
 HELP = "start ranks with the launcher that fits this machine"
 
@@ -80,13 +83,12 @@ class LaunchCommand(LocalCommand):
         python = python_command(args.container)
         chosen = command(job, words, launcher=args.launcher, python=python)
         if args.container is not None:
-            _tell_versions(chosen[0], python)
+            _print_versions(chosen[0], python)
         if args.print:
             print(shlex.join(chosen))  # noqa: T201
             return 0
         sys.stdout.flush()
-        sys.stderr.write(f"+ {shlex.join(chosen)}\n")
-        sys.stderr.flush()
+        log.warning("%s", shlex.join(chosen), extra={"prefix": "+ "})
         os.environ.setdefault("OMP_NUM_THREADS", str(args.cpus_per_rank))
         relay_outputs()
         if args.requeue:
@@ -186,10 +188,11 @@ def tasks() -> int:
     return 1
 
 
-def _tell_versions(launcher: str, python: tuple[str, ...]) -> None:
-    """Say of which release launcher and library are; they are of one kind."""
+def _print_versions(launcher: str, python: tuple[str, ...]) -> None:
+    """Print the releases of launcher and library, which are of one kind."""
     own, inside = launcher_version(launcher), library(python)
-    sys.stderr.write(f"container: {inside}; launcher: {own or 'unknown'}\n")
+    text = f"{inside}; launcher: {own or 'unknown'}"
+    log.warning("%s", text, extra={"prefix": "container: "})
 
 
 def _is_parallel(name: str) -> bool:

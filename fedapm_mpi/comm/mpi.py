@@ -7,7 +7,6 @@ took 600 ms for a broadcast of 2 MB instead of 2.
 
 import atexit
 import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
@@ -19,6 +18,7 @@ from fedapm_mpi.comm.backoff import poll_interval
 from fedapm_mpi.comm.base import SERVER, Array, chunks, flat_view
 from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.utils.terminal import print_error
 
 T = TypeVar("T")
 
@@ -43,9 +43,10 @@ class MPICommunicator:
     def __init__(
         self, comm: MPI.Intracomm, piece_elements: int = CHUNK_ELEMENTS
     ) -> None:
+        self._parent = os.getppid()
+        self._wait_polling(comm.Ibarrier())
         self._comm = comm.Dup()
         self._piece = piece_elements
-        self._parent = os.getppid()
         self.rank: int = self._comm.rank
         self.size: int = self._comm.size
 
@@ -102,19 +103,19 @@ class MPICommunicator:
         return self._comm.gather(item, root=SERVER)
 
     def raise_collectively(self, error: FedAPMError | None) -> None:
-        self.barrier()
-        errors = [e for e in self._comm.allgather(error) if e is not None]
-        if errors:
-            errors[0].agreed = True
-            raise errors[0]
+        # Almost always no rank has one, which a maximum of one number shows.
+        if not any(self.allreduce_max([error is not None])):
+            return
+        first = next(e for e in self._comm.allgather(error) if e is not None)
+        first.agreed = True
+        raise first
 
     def nodes(self) -> list[int]:
         self.barrier()
         node = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
         lowest = node.bcast(self.rank)
         node.Free()
-        found: list[int] = self._comm.allgather(lowest)
-        return found
+        return self.allgather_int(lowest)
 
     def barrier(self) -> None:
         self._wait_polling(self._comm.Ibarrier())
@@ -162,8 +163,8 @@ class MPICommunicator:
         # for each other forever.
         if os.getppid() != self._parent:
             who = f"rank {self.rank} of {self.size}"
-            sys.stderr.write(f"fedapm: error: {who}: the launcher is gone; leaving\n")
-            sys.stderr.flush()
+            # A dying process does not log; see `utils.log`.
+            print_error(f"fedapm: error: {who}: the launcher is gone; leaving")
             os._exit(FedAPMError.exit_code)
 
 

@@ -10,8 +10,13 @@ import pydantic
 
 from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.aggregators.transforms import transforms
-from fedapm_mpi.algorithms.base import algorithms, declared_sharing
-from fedapm_mpi.config.overrides import merge, parse_overrides
+from fedapm_mpi.algorithms.base import algorithms, budget_options, declared_sharing
+from fedapm_mpi.config.overrides import (
+    ALTERNATIVES,
+    expand_dotted,
+    merge,
+    read_overrides,
+)
 from fedapm_mpi.config.renamed_keys import (
     algorithm_name,
     describe,
@@ -94,12 +99,12 @@ def load(
     """
     values = {} if path is None else read_yaml(Path(path))
     where = str(path or "command line")
-    return resolve(values, parse_overrides(overrides), where, notify)
+    return resolve(values, read_overrides(overrides), where, notify)
 
 
 def resolve(
     values: Mapping[str, Any],
-    overrides: Mapping[str, Any],
+    overrides: Sequence[tuple[str, Any]],
     where: str,
     notify: Notify = silent,
 ) -> Config:
@@ -110,7 +115,7 @@ def resolve(
     values
         What a configuration file says.
     overrides
-        What replaces values of it, nested; see `overrides.expand_dotted`.
+        What replaces values of it, by dotted keys; see `overrides.expand_dotted`.
     where
         What errors call the place that the values come from.
     notify
@@ -150,16 +155,23 @@ def use_new_names(
 
 
 def validate_merged(
-    values: Mapping[str, Any], overrides: Mapping[str, Any], where: str
+    values: Mapping[str, Any],
+    overrides: Sequence[tuple[str, Any]],
+    where: str,
+    *,
+    deep: bool = False,
 ) -> tuple[Config, list[str]]:
     """Return the checked configuration of values and overrides, and notes on them.
 
-    See `resolve`. Where a value is wrong, the error has the result of `unused_options`
-    as well: an option that is missing may be one that was dropped.
+    See `resolve` and `overrides.expand_dotted`. Where a value is wrong, the error has
+    the result of `unused_options` as well: an option that is missing may be one that
+    was dropped.
     """
     written, renamed = use_new_names(values, where)
     algorithm = algorithm_name(written)
-    changes, more = use_new_names(overrides, where, algorithm=algorithm)
+    whole = alternatives(written, overrides, deep=deep)
+    tree = expand_dotted(overrides, deep=deep, alternatives=whole)
+    changes, more = use_new_names(tree, where, algorithm=algorithm)
     merged: dict[str, Any] = {}
     merge(merged, written)
     merge(merged, changes)
@@ -173,6 +185,37 @@ def validate_merged(
             raise
         msg = "\n".join([str(error), *(f"  note: {text}" for text in unused)])
         raise ConfigError(msg) from error
+
+
+def alternatives(
+    values: Mapping[str, Any],
+    overrides: Sequence[tuple[str, Any]],
+    *,
+    deep: bool = False,
+) -> frozenset[str]:
+    """Return the dotted keys whose value replaces the old one if it is given whole.
+
+    Of the algorithm that `values` and `overrides` name, these are the options whose
+    type is `LocalBudget`: one of several ways to limit a phase. Of an algorithm that
+    cannot be found, which `validate` reports, none is known.
+    """
+    tree = expand_dotted(overrides, deep=deep)
+    given = tree.get("algorithm")
+    if not isinstance(given, Mapping) or not any(
+        isinstance(option, Mapping) for option in given.values()
+    ):
+        return ALTERNATIVES  # so nothing need be imported
+    merged: dict[str, Any] = {}
+    merge(merged, values)
+    merge(merged, tree)
+    name = algorithm_name(merged)
+    if not isinstance(name, str):
+        return ALTERNATIVES
+    try:
+        factory = algorithms.get(absolute_name(name) if is_user_plugin(name) else name)
+    except ConfigError:
+        return ALTERNATIVES
+    return ALTERNATIVES | {f"algorithm.{key}" for key in budget_options(factory)}
 
 
 def unused_options(written: Mapping[str, Any], merged: Mapping[str, Any]) -> list[str]:

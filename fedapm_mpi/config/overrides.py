@@ -1,6 +1,6 @@
 """Overrides: values that replace others, written as ``key.sub=value`` or nested."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from fedapm_mpi.config import yaml_io as yamlfile
@@ -8,9 +8,10 @@ from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.text import format_value
 
-ALTERNATIVES = ("split", "work")
-"""Keys whose value is one of several alternatives, also as the ending of a key such as
-``shared_work``. A whole value replaces the old one instead of being merged."""
+ALTERNATIVES = frozenset({"split"})
+"""Keys of a configuration whose value is one of several alternatives. A whole value
+replaces the old one instead of being merged. An algorithm's options of this kind are
+known by their type; see `loader.alternatives`."""
 
 PLUGIN_KEYS = (
     "model", "algorithm", "participation", "placement", "aggregator", "partitioner",
@@ -24,14 +25,19 @@ class WholeValue(dict[str, Any]):
 
 
 def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
-    """Return ``["a.b=1", ...]`` as nested values, each read as YAML.
+    """Return ``["a.b=1", ...]`` as nested values; see `read_overrides`."""
+    return expand_dotted(read_overrides(items))
+
+
+def read_overrides(items: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return ``["a.b=1", ...]`` as dotted keys and values, each read as YAML.
 
     Raises
     ------
     ConfigError
         If an item has no ``=`` or its value is not YAML.
     """
-    values: dict[str, Any] = {}
+    pairs: list[tuple[str, Any]] = []
     for item in items:
         dotted, equals, text = item.partition("=")
         keys = dotted.split(".")
@@ -42,58 +48,69 @@ def parse_overrides(items: Sequence[str]) -> dict[str, Any]:
             )
             raise ConfigError(msg)
         try:
-            value = yamlfile.parse(text)
+            pairs.append((dotted, yamlfile.parse(text)))
         except ValueError as error:
             msg = (
                 f"override {format_value(item)}: the value is not valid YAML ({error})"
             )
             raise ConfigError(msg) from error
-        merge(values, expand_dotted({dotted: value}))
-    return values
+    return pairs
 
 
-def expand_dotted(values: Mapping[str, Any], *, deep: bool = False) -> dict[str, Any]:
+def expand_dotted(
+    pairs: Iterable[tuple[str, Any]],
+    *,
+    deep: bool = False,
+    alternatives: Collection[str] = ALTERNATIVES,
+) -> dict[str, Any]:
     """Return values by dotted keys as a tree; later ones win.
 
     Parameters
     ----------
-    values
-        Such as ``{"algorithm.rho": 0.1}``.
+    pairs
+        Such as ``[("algorithm.rho", 0.1)]``.
     deep
         Whether keys inside of values may be dotted too; else these stay as they are.
+    alternatives
+        Dotted keys whose value, given whole, replaces another.
 
     Returns
     -------
     dict
         For `merge`: in it, what replaces another value as a whole is a `WholeValue`.
     """
+    return _expanded(pairs, "", deep, alternatives)
+
+
+def _expanded(
+    pairs: Iterable[tuple[str, Any]],
+    prefix: str,
+    deep: bool,
+    alternatives: Collection[str],
+) -> dict[str, Any]:
+    """Return the tree of values whose dotted keys all stand below `prefix`."""
     tree: dict[str, Any] = {}
-    for dotted, value in values.items():
-        inside = deep and isinstance(value, Mapping)
-        branch = expand_dotted(value, deep=True) if inside else value
+    for dotted, value in pairs:
+        place = f"{prefix}{dotted}"
+        branch = value
+        if deep and isinstance(value, Mapping):
+            branch = _expanded(value.items(), f"{place}.", deep, alternatives)
         *parents, last = dotted.split(".")
-        nested: dict[str, Any] = _marked({last: branch})
+        nested: dict[str, Any] = {last: _marked(branch, place, alternatives)}
         for key in reversed(parents):
             nested = {key: nested}
         merge(tree, nested)
     return tree
 
 
-def _marked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values in which those that replace others are `WholeValue`."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            inside = _marked(value)
-            found[key] = WholeValue(inside) if is_alternative(str(key)) else inside
-        else:
-            found[key] = value
-    return found
-
-
-def is_alternative(key: str) -> bool:
-    """Return whether a key's value is one of several alternatives."""
-    return key in ALTERNATIVES or key.endswith("_work")
+def _marked(value: Any, place: str, alternatives: Collection[str]) -> Any:
+    """Return a value in which mappings that replace others are `WholeValue`."""
+    if not isinstance(value, Mapping):
+        return value
+    inside = {
+        key: _marked(one, f"{place}.{key}", alternatives) for key, one in value.items()
+    }
+    return WholeValue(inside) if place in alternatives else inside
 
 
 def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:

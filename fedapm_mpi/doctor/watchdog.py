@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from fedapm_mpi.comm.launch_env import launched_rank
 from fedapm_mpi.doctor.launch_env import started_by
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils.terminal import print_error
 
 POLL_SECONDS = 0.1
 """Seconds between two looks at the clock; a step may be shorter than the one before."""
@@ -85,12 +85,12 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        sys.stderr.write(
+        # Not by `logging`: a blocked thread may hold its lock; see `utils.log`.
+        print_error(
             f"fedapm doctor: fault: {self._process} has been at '{self._step}' for "
             f"{self.seconds:g} s; ranks that do not report this hang: check their "
-            "hosts; if they are only slow, raise --timeout\n"
+            "hosts; if they are only slow, raise --timeout"
         )
-        sys.stderr.flush()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         time.sleep(GRACE_SECONDS)

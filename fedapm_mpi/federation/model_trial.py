@@ -228,10 +228,11 @@ def _figures(found: Tensor) -> tuple[float, ...]:
     return tuple(float(values @ torch.cos(k * places)) for k in (0.0, 1.0, 2.5))
 
 
-def _drawn() -> tuple[bytes, str, object]:
+def _drawn() -> tuple[bytes, bytes, tuple[object, ...], object]:
     """Return where torch's and the global generators of NumPy and Python are."""
-    numpy = repr(np.random.get_state())  # noqa: NPY002
-    return torch.get_rng_state().numpy().tobytes(), numpy, random.getstate()
+    _, words, *rest = np.random.get_state()  # noqa: NPY002
+    torch_state = torch.get_rng_state().numpy().tobytes()
+    return torch_state, np.asarray(words).tobytes(), tuple(rest), random.getstate()
 
 
 def _is_known(module: nn.Module, part: PluginConfig) -> bool:

@@ -125,6 +125,7 @@ def _ask(text: str) -> bool:
     try:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             return False
+        # A question to the user, on the line of the answer: no message for a log.
         sys.stderr.write(f"{text}\nimport and run it? [y/N] ")
         sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")

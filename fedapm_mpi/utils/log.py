@@ -24,12 +24,17 @@ _PREFIXES = {
 
 
 class TerminalFormatter(logging.Formatter):
-    """Puts what a record is before its message, and a traceback before both."""
+    """Puts what a record is before its message, and a traceback before both.
+
+    What it is follows from its level, or is given as ``extra={"prefix": "+ "}``.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as text."""
         trace = record.__dict__.get("trace", "")
-        return f"{trace}{_PREFIXES.get(record.levelno, '')}{record.getMessage()}"
+        usual = _PREFIXES.get(record.levelno, "")
+        prefix = record.__dict__.get("prefix", usual)
+        return f"{trace}{prefix}{record.getMessage()}"
 
 
 class TerminalHandler(logging.Handler):

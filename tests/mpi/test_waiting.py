@@ -22,7 +22,9 @@ def late(world):
     return world.rank == world.size - 1
 
 
-@pytest.mark.parametrize("collective", ["wait", "broadcast", "maximum", "agree"])
+@pytest.mark.parametrize(
+    "collective", ["wait", "broadcast", "maximum", "agree", "open"]
+)
 def test_waiting_burns_no_core(world, late, collective):
     import numpy as np
 
@@ -32,6 +34,7 @@ def test_waiting_burns_no_core(world, late, collective):
         "broadcast": lambda: world.broadcast(array),
         "maximum": lambda: world.allreduce_max([1.0]),
         "agree": lambda: world.raise_collectively(None),
+        "open": lambda: type(world)(world._comm),
     }[collective]
     if late:
         time.sleep(LATE)

@@ -135,8 +135,8 @@ def load(path: Path) -> Study:
     if isinstance(values, str):
         file = path.parent / values
         values, where = configfile.read_yaml(file), f"{file}, changed by {path}"
-    changes = expand_dotted(study.overrides, deep=True)
-    config, notes = configfile.validate_merged(values, changes, where)
+    changes = list(study.overrides.items())
+    config, notes = configfile.validate_merged(values, changes, where, deep=True)
     for text in notes:
         configfile.print_note(text)
     whole = dataclasses.replace(config, data=str(Path(config.data).absolute()))
@@ -165,7 +165,9 @@ def read(path: Path, notify: configfile.Notify = configfile.silent) -> Study:
 
 def put(values: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:
     """Return a tree of values in which one, by its key with dots, is another."""
-    changes, _ = with_new_names(expand_dotted({dotted: value}, deep=True))
+    change = [(dotted, value)]
+    whole = configfile.alternatives(values, change, deep=True)
+    changes, _ = with_new_names(expand_dotted(change, deep=True, alternatives=whole))
     tree: dict[str, Any] = {}
     merge(tree, values)
     merge(tree, changes)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from fedapm_mpi.config.diff import config_diff
 from fedapm_mpi.config.loader import read_as, read_yaml, validate_merged
-from fedapm_mpi.config.overrides import expand_dotted
 from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.training.identity import identity_of, identity_then
@@ -177,8 +176,8 @@ def _plain(value: Any) -> str:
 
 def _cell(base: Mapping[str, Any], values: dict[str, Any], out: Path) -> Cell:
     name = name_of(values)
-    # A tree of its own, so that the order of keys does not count.
-    checked, notes = validate_merged(base, expand_dotted(values), f"cell {name}")
+    # All at once, so that the order of keys does not count.
+    checked, notes = validate_merged(base, list(values.items()), f"cell {name}")
     config = checked.plain()
     for key in ("data", "initial_model"):
         if config[key] is not None:

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fedapm_mpi.algorithms import LocalBudget, algorithms
+from fedapm_mpi.algorithms.base import budget_options
+from fedapm_mpi.api import load_config
 from fedapm_mpi.config.loader import load
 from fedapm_mpi.config.overrides import expand_dotted, parse_overrides
+from fedapm_mpi.config.renamed_keys import parameter_names
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.studies.scaling.study import load as load_study
 from fedapm_mpi.studies.scaling.study import put
@@ -123,6 +127,125 @@ def test_local_work_given_whole_replaces_the_files(resolved, override):
     assert found["shared_work"]["steps"] == 4, "the other is the file's"
 
 
+USERS_ALGORITHM = """
+from dataclasses import dataclass, field
+from fedapm_mpi.algorithms import LocalBudget
+from fedapm_mpi.algorithms.fedavg import FedAvg
+
+@dataclass(frozen=True, kw_only=True)
+class Phased(FedAvg):
+    phase: LocalBudget
+    later: LocalBudget | None = None
+    some_work: dict[str, int] = field(default_factory=dict)
+    budgets_work: dict[str, LocalBudget] = field(default_factory=dict)
+"""
+ONE, TWO = {"epochs": 1}, {"steps": 2}
+OF_USERS = {
+    "name": "./users.py:Phased",
+    "lr": 0.1,
+    "batch_size": 4,
+    "work": ONE,
+    "phase": ONE,
+    "later": ONE,
+    "some_work": {"a": 1, "b": 1},
+    "budgets_work": {"first": ONE},
+}
+
+
+@pytest.fixture
+def with_users_algorithm(resolved):
+    """Return what `resolved` does, of a file that names a user's algorithm."""
+    Path("users.py").write_text(USERS_ALGORITHM)
+    return lambda overrides: resolved(overrides, algorithm=OF_USERS, split=None)
+
+
+def without_none(budget):
+    return {key: value for key, value in budget.items() if value is not None}
+
+
+@pytest.mark.parametrize("option", ["work", "phase", "later"])
+@pytest.mark.parametrize(
+    "form", ["algorithm.{}={{steps: 2}}", "algorithm={{{}: {{steps: 2}}}}"]
+)
+def test_a_users_budget_given_whole_replaces_the_files(
+    with_users_algorithm, option, form
+):
+    found = with_users_algorithm([form.format(option)]).algorithm
+    for key in ("work", "phase", "later"):
+        assert without_none(found[key]) == (TWO if key == option else ONE)
+    assert found["some_work"] == {"a": 1, "b": 1}
+
+
+def test_a_users_mapping_is_merged_whatever_its_name(with_users_algorithm):
+    overrides = [
+        "algorithm.some_work={b: 2, c: 2}",
+        "algorithm={budgets_work: {second: {steps: 2}}}",
+        "algorithm.some_work.d=3",
+    ]
+    found = with_users_algorithm(overrides).algorithm
+    assert found["some_work"] == {"a": 1, "b": 2, "c": 2, "d": 3}
+    budgets = {key: without_none(one) for key, one in found["budgets_work"].items()}
+    assert budgets == {"first": ONE, "second": TWO}
+
+
+def test_of_a_users_budget_given_twice_the_last_counts(with_users_algorithm):
+    overrides = ["algorithm.phase={epochs: 3}", "algorithm.phase={steps: 2}"]
+    assert without_none(with_users_algorithm(overrides).algorithm["phase"]) == TWO
+
+
+def test_sweeps_studies_and_python_know_a_users_budgets(with_users_algorithm):
+    with_users_algorithm([])
+    new = {"phase": TWO, "some_work": {"b": 2}}
+
+    def check(algorithm):
+        assert without_none(algorithm["phase"]) == TWO
+        assert algorithm["some_work"] == {"a": 1, "b": 2}
+
+    grid = {f"algorithm.{key}": [value] for key, value in new.items()}
+    write_config(Path("s.yaml"), {"config": "c.yaml", "grid": grid})
+    ((cell,), _) = read_sweep(Path("s.yaml"))
+    check(cell.config["algorithm"])
+    study = {"config": "c.yaml", "overrides": {"algorithm": new}}
+    write_config(Path("t.yaml"), study | {"strong": {"client_ranks": [1]}})
+    check(load_study(Path("t.yaml")).config["algorithm"])
+    check(load_config("c.yaml", algorithm=new).algorithm)
+    values = put({"algorithm": OF_USERS}, "algorithm.phase", TWO)
+    values = put(values, "algorithm.some_work", {"b": 2})
+    check(values["algorithm"])
+
+
+def test_an_algorithm_that_cannot_be_found_is_refused_as_such(with_users_algorithm):
+    for name in ("./users.py:Phase", "fedapn", "[1]", "null"):
+        overrides = [f"algorithm.name={name}", "algorithm.work={steps: 2}"]
+        with pytest.raises(ConfigError) as caught:
+            with_users_algorithm(overrides)
+        assert "algorithm" in str(caught.value)
+
+
+def test_a_mapping_of_budgets_is_no_budget():
+    """Neither is a function's option without a type."""
+
+    def factory(work: LocalBudget, other: "LocalBudget | None", some_work=None): ...
+
+    def unresolved(work: "Missing"): ...  # noqa: F821
+
+    class Plain:
+        def __init__(self, phase: LocalBudget, more: dict[str, LocalBudget]): ...
+
+    assert budget_options(factory) == {"work", "other"}
+    assert budget_options(unresolved) == set()
+    assert budget_options(Plain) == {"phase"}
+
+
+@pytest.mark.parametrize("name", algorithms.builtin_names())
+def test_the_budgets_of_built_in_algorithms(name):
+    """Each option that a release before called so is one by its type."""
+    factory = algorithms.get(name)
+    found = budget_options(factory)
+    assert found
+    assert found == {key for key in parameter_names(factory) if key.endswith("work")}
+
+
 def test_other_mappings_are_merged(resolved):
     found = resolved(["evaluation={every: 5}"], evaluation={"clients": "participants"})
     assert (found.evaluation.every, found.evaluation.clients) == (5, "participants")
@@ -181,7 +304,7 @@ def test_a_study_changes_its_experiment_by_the_same_rules(resolved):
     assert put({"model": MLP}, "model.name", "cnn") == {"model": {"name": "cnn"}}
     assert put({"model": MLP}, "model.hidden", [1])["model"] == MLP | {"hidden": [1]}
     assert put({"a": 1}, "b.c", 2) == {"a": 1, "b": {"c": 2}}
-    assert expand_dotted({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+    assert expand_dotted([("a.b", 1), ("a", {"c": 2})]) == {"a": {"b": 1, "c": 2}}
     assert VALID["split"] == {"personal": ["head.*"]}
 
 

@@ -89,11 +89,19 @@ def test_an_alias_stands_for_the_last_anchor_of_its_name():
     assert yamlfile.parse("[&x 1, *x, &x 2, *x]") == [1, 1, 2, 2]
 
 
-def test_as_many_values_as_are_allowed_are_read():
+def test_as_many_values_as_are_allowed_are_read(monkeypatch):
+    """By aliases, since the reader takes seconds for as many words of text."""
     most = yamlfile.MAX_VALUES
-    assert len(yamlfile.parse(f"[{'1,' * (most - 1)}]")) == most - 1
+    ones, again = "1," * 999, "*a," * (most // 1000 - 2)
+    values = yamlfile.parse(f"[&a [{ones}], {again} {ones}]")
+    assert 1 + sum(1000 if one != 1 else 1 for one in values) == most
+    assert all(one in (1, [1] * 999) for one in values)
     with pytest.raises(ValueError, match=f"more than {most} values"):
-        yamlfile.parse(f"[{'1,' * most}]")
+        yamlfile.parse(f"[&a [{ones}], {again} {ones} 1]")
+    monkeypatch.setattr(yamlfile, "MAX_VALUES", 1000)
+    assert len(yamlfile.parse(f"[{ones}]")) == 999
+    with pytest.raises(ValueError, match="more than 1000 values"):
+        yamlfile.parse(f"[{ones} 1]")
 
 
 def test_aliases_of_aliases_are_bounded():

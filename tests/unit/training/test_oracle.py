@@ -19,7 +19,7 @@ from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from tests.support.oracles.fedapm_per_parameter import Options, Oracle, network_loss
-from tests.support.oracles.quadratic import Quadratic
+from tests.support.oracles.quadratic import KAPPA, Quadratic
 
 ROUNDS = 20
 BATCH = 4
@@ -136,7 +136,7 @@ def side_by_side(personal, dtype, by_samples, participants, options, work, lie=N
     alpha = [n / sum(SIZES) if by_samples else 1 / len(SIZES) for n in SIZES]
     module, clients = network(dtype), client_data(dtype)
     initial = {name: p.detach().clone() for name, p in module.named_parameters()}
-    loss = network_loss(module, clients)
+    loss = network_loss(clients)
     algorithm = FedAPM(batch_size=BATCH, **COMMON | options, **work)
     package = Package(module, personal, clients, alpha, algorithm)
     oracle = Oracle(
@@ -269,8 +269,9 @@ def test_oracle_itself_finds_the_joint_minimiser(v_step_at):
     quadratic = Quadratic(weights)
 
     def loss(parameters, i, rows):
-        v = parameters["v"].expand(quadratic.m, -1)
-        return quadratic.loss(v, parameters["u"].expand(quadratic.m, -1))[i]
+        v, u = parameters["v"], parameters["u"]
+        residual = quadratic.a[i] @ v + quadratic.b[i] @ u - quadratic.c[i]
+        return 0.5 * (residual @ residual + KAPPA * (v @ v + u @ u))
 
     options = Options(
         rho=0.1, sigma=0.01, lr_personal=1.5, lr_shared=1.5, v_step_at=v_step_at

@@ -46,6 +46,13 @@ def test_one_write_a_record_on_the_stream_of_its_level(monkeypatch):
     ]
 
 
+def test_a_record_may_say_itself_what_it_is(monkeypatch):
+    _, err = streams(monkeypatch)
+    logger = get_logger("fedapm_mpi.cli.launch")
+    logger.warning("%s", "mpiexec -n 3 %s", extra={"prefix": "+ "})
+    assert err.texts == ["+ mpiexec -n 3 %s\n"]
+
+
 def test_nothing_can_control_the_terminal(monkeypatch):
     out, _ = streams(monkeypatch)
     get_logger("data_prep.pipeline").info("%s", "\x1b[2J\nnext")

@@ -98,6 +98,6 @@ def test_a_folder_without_a_study_is_named(tmp_path, capsys):
 
 def test_trees_of_values():
     values = {"a.b": 1, "a": {"c.d": 2}}
-    assert expand_dotted(values, deep=True) == {"a": {"b": 1, "c": {"d": 2}}}
+    assert expand_dotted(values.items(), deep=True) == {"a": {"b": 1, "c": {"d": 2}}}
     assert put({"a": {"b": 1, "c": 2}}, "a.b", 3) == {"a": {"b": 3, "c": 2}}
     assert put({}, "a.b", 3) == {"a": {"b": 3}}
