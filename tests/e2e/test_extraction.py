@@ -20,7 +20,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
-    archives.picture_network(folder / "pictures")
+    archives.image_network(folder / "pictures")
     archives.crema_d(folder / "crema", speakers=2)
     (folder / "extract.py").write_text(CODE)
     return folder

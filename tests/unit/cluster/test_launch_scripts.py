@@ -220,7 +220,7 @@ def test_a_pbs_job_that_stops_is_submitted_again(scheduler, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("script", "variables", "told"),
+    ("script", "variables", "expected"),
     [
         ("train.pbs", {}, "submit this: qsub"),
         ("train.pbs", {"PBS_JOBID": "7"}, "name a configuration"),
@@ -233,10 +233,10 @@ def test_a_pbs_job_that_stops_is_submitted_again(scheduler, tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_with_a_job_is_told(scheduler, script, variables, told):
+def test_what_is_wrong_with_a_job_is_reported(scheduler, script, variables, expected):
     done = scheduler(script, **variables)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert expected in done.stderr
 
 
 def sections(definition):
