@@ -30,7 +30,7 @@ BROKEN = "AudioWAV/1002_S02_HAP_XX.wav"
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
-    archives.picture_network(folder / "pictures")
+    archives.image_network(folder / "pictures")
     archives.crema_d(folder / "crema", speakers=2)
     shutil.copytree(folder / "crema", folder / "broken")
     (folder / "broken" / BROKEN).write_bytes(b"")

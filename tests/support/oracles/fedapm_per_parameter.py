@@ -8,7 +8,7 @@ server forgets everything between rounds and takes the mean over *all* clients o
 
 .. math:: z_i = u_i + \pi_i / \rho
 
-anew, where the package adds up increments.
+again, where the package adds up increments.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Named = dict[str, Tensor]
 Loss = Callable[[Named, int, Sequence[int]], Tensor]
@@ -163,23 +163,26 @@ class Oracle:
     def _gradient(
         self, v: Named, u: Named, i: int, rows: Sequence[int], *, of: Literal["u", "v"]
     ) -> Named:
+        wanted, fixed = (v, u) if of == "v" else (u, v)
         leaves = {
-            name: value.clone().requires_grad_() for name, value in (v | u).items()
+            name: value.clone().requires_grad_() for name, value in wanted.items()
         }
-        wanted = list(v if of == "v" else u)
-        loss = self.loss(leaves, i, rows)
-        slopes = torch.autograd.grad(loss, [leaves[name] for name in wanted])
-        return dict(zip(wanted, slopes, strict=True))
+        loss = self.loss(fixed | leaves, i, rows)
+        slopes = torch.autograd.grad(loss, list(leaves.values()))
+        return dict(zip(leaves, slopes, strict=True))
 
 
-def network_loss(module: nn.Module, clients: Sequence[tuple[Tensor, Tensor]]) -> Loss:
-    """Return the mean cross-entropy of a module on the clients' (inputs, labels)."""
-    module = deepcopy(module).double()
+def network_loss(clients: Sequence[tuple[Tensor, Tensor]]) -> Loss:
+    """Return the mean cross-entropy of two layers on the clients' (inputs, labels).
 
-    def loss(parameters: Named, i: int, rows: Sequence[int]) -> Tensor:
-        inputs, labels = clients[i]
-        inputs, labels = inputs[list(rows)].double(), labels[list(rows)]
-        logits = torch.func.functional_call(module, parameters, (inputs,))
+    The layers are "front", a ReLU and "head".
+    """
+    clients = [(inputs.double(), labels) for inputs, labels in clients]
+
+    def loss(named: Named, i: int, rows: Sequence[int]) -> Tensor:
+        inputs, labels = (whole[list(rows)] for whole in clients[i])
+        hidden = (inputs @ named["front.weight"].T + named["front.bias"]).relu()
+        logits = hidden @ named["head.weight"].T + named["head.bias"]
         chosen = logits[torch.arange(len(rows)), labels]
         return (logits.logsumexp(1) - chosen).sum() / len(rows)
 

@@ -136,8 +136,10 @@ def train_many(
         timeout=240,
         env=user_path(),
     )
-    told = [f"{path.name}:\n{path.read_text()}" for path in folder.glob("*.stderr.*")]
-    assert ended.returncode == 0, "\n".join([str(ended), *told])
+    printed = [
+        f"{path.name}:\n{path.read_text()}" for path in folder.glob("*.stderr.*")
+    ]
+    assert ended.returncode == 0, "\n".join([str(ended), *printed])
     done = {}
     for name in commands:
         texts = [
