@@ -8,7 +8,7 @@ server forgets everything between rounds and takes the mean over *all* clients o
 
 .. math:: z_i = u_i + \pi_i / \rho
 
-anew, where the package adds up increments.
+again, where the package adds up increments.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -305,7 +305,7 @@ def test_refused_options(options, words):
     assert words in str(caught.value)
 
 
-def test_only_iceadmm_goes_on_from_its_own_model_unless_told():
+def test_only_iceadmm_continues_from_its_own_model_by_default():
     starts = {name: make(name, **full(1)).init for name in CLASSES}
     assert starts == {"fedadmm": "global", "iiadmm": "global", "iceadmm": "local"}
 

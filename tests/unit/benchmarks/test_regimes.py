@@ -40,7 +40,7 @@ def objective(data):
 
 
 def by_autograd(folder, biases, weights):
-    """Return F and its gradients from torch, and from the samples anew."""
+    """Return F and its gradients from torch, and from the samples directly."""
     manifest = read_manifest(folder)
     reader = ShardReader(manifest)
     b, w = (torch.tensor(x, requires_grad=True) for x in (biases, weights))
@@ -86,7 +86,7 @@ def test_every_cell_is_a_valid_configuration(cell):
 
 
 def test_a_small_study(data, tmp_path, monkeypatch):
-    """With twenty local epochs FedAPM goes on where FedSim stalls.
+    """With twenty local epochs FedAPM continues where FedSim stalls.
 
     At four times the study's step, sixty rounds do for 240.
     """

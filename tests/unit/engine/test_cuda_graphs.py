@@ -186,8 +186,8 @@ def test_the_same_bits_on_any_number_of_ranks(toy, tmp_path, case):
         assert ended.returncode == 0, ended
         digests.add(digest_of(run))
     assert len(digests) == 1
-    told = json.loads((run / "provenance.json").read_text())
-    assert told["ranks"][-1]["device"].startswith("cuda:0 ")
+    saved = json.loads((run / "provenance.json").read_text())
+    assert saved["ranks"][-1]["device"].startswith("cuda:0 ")
     if case == DROPPING:
         return
     ended = train(None, config, "--run-dir", tmp_path / "cpu", "device=cpu")

@@ -1,4 +1,4 @@
-"""The package's training path beside a second implementation, parameter by parameter.
+"""The package's training path against a second implementation, parameter by parameter.
 
 What is compared is what a run trains with: `PartitionedModel`, `LocalObjective` and
 `FedAPM`, one model for all clients, small batches of which the last is smaller still,
@@ -131,7 +131,7 @@ def client_data(dtype):
 def side_by_side(personal, dtype, by_samples, participants, options, work, lie=None):
     """Run both for some rounds; yield their gap after each, and the rows used.
 
-    `lie` are options that the oracle is told instead of those the package has.
+    `lie` are options that the oracle gets instead of those the package has.
     """
     alpha = [n / sum(SIZES) if by_samples else 1 / len(SIZES) for n in SIZES]
     module, clients = network(dtype), client_data(dtype)
@@ -199,7 +199,7 @@ def test_oracle_with_one_other_option_disagrees(lie):
 def test_shared_phase_ends_with_the_first_epoch_that_meets_the_tolerance():
     """Over all samples, with weight decay; the tolerance shrinks when a client works.
 
-    A copy of the oracle, told the same batches but the last epoch, misses it.
+    A copy of the oracle, given the same batches but the last epoch, misses it.
     """
     xi, decay, most = 4e-3, 0.9, 300
     options = {"weight_decay": 0.05, "v_step_at": "local"}
@@ -221,11 +221,11 @@ def test_shared_phase_ends_with_the_first_epoch_that_meets_the_tolerance():
             if before is not None and epochs[-1] > 1:
                 cut = -(-SIZES[i] // BATCH) * (epochs[-1] - 1)
                 shorter = deepcopy(before)
-                told = {
+                given = {
                     "personal": phases["personal"],
                     "shared": phases["shared"][:cut],
                 }
-                shorter.round([i], lambda _, phase, told=told: told[phase])
+                shorter.round([i], lambda _, phase, given=given: given[phase])
                 assert shorter.missed(i, everything) > xi * decay ** taken[i]
         before = deepcopy(oracle)
     assert max(epochs) > 3
