@@ -77,12 +77,12 @@ def test_a_printed_configuration_reads_back_equal(tmp_path):
 def test_overrides_change_an_option_or_the_whole_optimizer():
     written = changed(optimizer={"name": "adam", "eps": 1e-6})
     one = {"optimizer.eps": 1e-4, "optimizer.personal.eps": 1e-3}
-    found = resolve(written, one, "test").optimizer
+    found = resolve(written, one.items(), "test").optimizer
     assert (found["eps"], found["personal"]["eps"]) == (1e-4, 1e-3)
-    found = resolve(written, {"optimizer": "sgd"}, "test").optimizer
+    found = resolve(written, [("optimizer", "sgd")], "test").optimizer
     assert found["name"] == "sgd"
     assert "eps" not in found
-    assert resolve(written, {"optimizer": None}, "test").optimizer is None
+    assert resolve(written, [("optimizer", None)], "test").optimizer is None
 
 
 @pytest.mark.parametrize(
