@@ -115,8 +115,8 @@ def test_each_checkout_trains_by_its_own_package(tmp_path, capsys):
     assert text.count("rng.choice(") == 1
     path.write_text(text.replace("rng.choice(", "rng.random() and rng.choice("))
     assert golden.main([str(other), "--only", "plain", "full-batch"]) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("plain: digest is '") for line in told)
-    assert any(line.startswith("plain: record[1].") for line in told)
-    assert not any(line.startswith("full-batch: ") for line in told)
-    assert told[-1] == "2 cases, 1 differ"
+    printed = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("plain: digest is '") for line in printed)
+    assert any(line.startswith("plain: record[1].") for line in printed)
+    assert not any(line.startswith("full-batch: ") for line in printed)
+    assert printed[-1] == "2 cases, 1 differ"

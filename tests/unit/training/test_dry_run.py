@@ -60,7 +60,7 @@ def test_doubles_and_bytes(toy, tmp_path):
 
 
 @pytest.mark.parametrize("who", ["all", "participants"])
-def test_a_short_run_sees_those_whom_it_draws(toy, who):
+def test_a_short_run_sees_those_that_it_draws(toy, who):
     session = opened(toy["features"], rounds=2, evaluation={"clients": who})
     counts = session.federation.manifest.counts
     drawn = sorted(
