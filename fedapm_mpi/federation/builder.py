@@ -247,9 +247,9 @@ def fine_tuning_batch_size(config: Config, algorithm: Algorithm) -> int | None:
 def check_evaluated_blocks(
     config: Config, models: Collection[PartitionedModel]
 ) -> None:
-    """Raise `ConfigError` if an evaluation needs a block that no model has."""
+    """Raise `ConfigError` if an evaluation needs a block that a model does not have."""
     tuning, name = config.evaluation.fine_tune, config.algorithm["name"]
-    has_shared = any(len(model.shared) for model in models)
+    has_shared = all(len(model.shared) for model in models)
     if config.evaluation.shared_block == "both" and not has_shared:
         msg = (
             "evaluation.shared_block is 'both', but nothing is shared with algorithm "
@@ -263,7 +263,7 @@ def check_evaluated_blocks(
             f"algorithm {name!r} and this split; set it to personal or all"
         )
         raise ConfigError(msg)
-    if block == "personal" and not any(len(model.personal) for model in models):
+    if block == "personal" and not all(len(model.personal) for model in models):
         msg = (
             "evaluation.fine_tune.block is 'personal', but nothing is personal with "
             f"algorithm {name!r} and this split; set it to shared or all"

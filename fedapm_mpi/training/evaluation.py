@@ -205,21 +205,15 @@ def load_evaluated_model(
 
 
 def _fine_tune(options: FineTune, algorithm: Algorithm, opened: OpenClient) -> None:
-    """Train the model of an open client from where it is.
-
-    A client whose model has nothing in the block keeps it as it is.
-    """
-    block, problem = BLOCKS[options.block], opened.objective
-    if block != "both" and not len(getattr(problem, block)):
-        return
+    """Train the model of an open client from where it is."""
     size = options.batch_size
     if size is None:
         size = algorithm.mini_batch_size()
     assert size is not None  # of the configuration's checks
     try:
         minimize(
-            problem,
-            block,
+            opened.objective,
+            BLOCKS[options.block],
             options.work,
             batch_size=size,
             lr=options.lr,
