@@ -69,8 +69,8 @@ def summarize_run(
     if "pooled" in last:
         result["pooled"] = last["pooled"]
     for name in VARIANTS:
-        if name in last:
-            own = [{**r, **r[name]} for r in evaluated if name in r]
+        if last.get(name):
+            own = [{**r, **r[name]} for r in evaluated if r.get(name)]
             result[name] = _all(own, own[-1], metrics)
     return result
 

@@ -111,10 +111,10 @@ def print_plan(
     echo(f"          {total / 60:.1f} min for {context.config.rounds} rounds")
     if fine_tunes(context):
         seconds = evaluation_loads(context).max() / TRAINING_COST * seconds_per_sample
-        echo(
-            f"          {seconds:.2f} s for each evaluation, with its fine-tuning, in "
-            f"round 0, every {context.config.evaluation.every} rounds and at the end"
-        )
+        rounds, every = context.config.rounds, context.config.evaluation.every
+        times = len({*range(0, rounds + 1, every), rounds})
+        text = f"{seconds:.2f} s for each of {times} evaluations, with fine-tuning"
+        echo(f"          {text}")
 
 
 def fine_tunes(context: TrainingContext) -> bool:
