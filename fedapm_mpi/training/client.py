@@ -263,7 +263,7 @@ def open_client(
     """
     group, layout = source.groups.of(client), source.payload
     model = group.model
-    kept = {name: state[name] for name in state if is_optimizer_state(name)}
+    solver = _solver(source, state, round_index if purpose == "batches" else None)
     state = {
         name: tensor.to(model.device)
         for name, tensor in state.items()
@@ -279,8 +279,21 @@ def open_client(
             buffers = layout.buffers(payload)
     if "buffers" in state or "counters" in state:
         model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
-    make_objective = partial(_objective, source, client, purpose, round_index, kept)
+    make_objective = partial(_objective, source, client, purpose, round_index, solver)
     return OpenClient(model, state, broadcast, make_objective)
+
+
+def _solver(
+    source: ClientSource, state: ClientState, round_index: int | None
+) -> LocalSolver:
+    """Return how a client steps in a round, or, without one, in an evaluation.
+
+    An evaluation has fresh optimizer states and the configured step sizes.
+    """
+    if round_index is None:
+        return LocalSolver(source.solver)
+    kept = {name: state[name] for name in state if is_optimizer_state(name)}
+    return LocalSolver(source.solver, round_index, kept or None)
 
 
 def _objective(
@@ -288,12 +301,9 @@ def _objective(
     client: int,
     purpose: Purpose,
     round_index: int,
-    kept: ClientState,
+    solver: LocalSolver,
 ) -> LocalObjective:
     model, config = source.groups.of(client).model, source.config
-    solver = LocalSolver(source.solver)
-    if purpose == "batches":
-        solver = LocalSolver(source.solver, round_index, kept or None)
     return LocalObjective(
         model,
         source.samples(client, "train").to(model.device),

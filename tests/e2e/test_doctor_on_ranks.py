@@ -16,6 +16,7 @@ from tests.support import PROCESSES
 from tests.support.processes import mpiexec
 from tests.support.processes.cli_runs import (
     TIMEOUT,
+    Forks,
     experiment,
     fedapm,
     user_path,
@@ -29,6 +30,13 @@ RANKS = 3
 def doctor(ranks, *words, env=None, **more):
     command = fedapm("doctor", *words)
     return mpiexec.run(ranks, command, timeout=TIMEOUT, env=env, **more)
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    """Return what runs commands in one process each that has loaded all."""
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield forks
 
 
 def copy(data, to):
@@ -85,14 +93,14 @@ def test_one_process_without_a_launcher(toy, tmp_path):
     assert left_in(tmp_path) == ["data"]
 
 
-def test_clients_that_do_not_take_part_need_no_shards(toy, tmp_path):
+def test_clients_that_do_not_take_part_need_no_shards(toy, tmp_path, forks):
     """Six clients in three shards, the last of which is missing."""
     data = copy(toy["features"], tmp_path / "data")
     (data / "shard-00002-of-00003.h5").unlink()
     config = write_config(tmp_path / "config.yaml", experiment(data))
     last = read_manifest(data).files[-1].clients[0]
     for count, code in ((last, 0), (last + 1, 3)):
-        ended = doctor(None, config, f"clients={count}", cwd=tmp_path)
+        ended = forks.run("doctor", config, f"clients={count}", cwd=tmp_path)
         assert ended.returncode == code, ended
 
 
@@ -137,7 +145,7 @@ def test_a_rank_that_hangs_ends_the_job_with_where_each_stands(step, tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path):
+def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path, forks):
     # What the launcher of the other MPI leaves in the environment.
     other = {
         "mpich": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"},
@@ -154,7 +162,7 @@ def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path):
     assert "each is alone" in finding["what"]
     assert str(Path(sys.executable).with_name("mpiexec")) in finding["mend"]
     assert "may not start under the mpiexec of" in ended.stderr
-    ended = doctor(None, "nowhere.yaml", env=other[maker], cwd=tmp_path)
+    ended = forks.run("doctor", "nowhere.yaml", env=other[maker], cwd=tmp_path)
     assert ended.returncode == 2, ended
     assert "fault: OMPI_COMM_WORLD_SIZE says that 4 ranks" in ended.stderr or (
         "fault: PMI_SIZE says that 4 ranks" in ended.stderr
@@ -162,18 +170,18 @@ def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path):
     assert "error: nowhere.yaml is neither" in ended.stderr
 
 
-def test_mistakes_are_told_once(tmp_path):
+def test_mistakes_are_told_once(tmp_path, forks):
     ended = doctor(RANKS, "nowhere.yaml", cwd=tmp_path)
     assert ended.returncode == 2, ended
     assert ended.stderr.count("nowhere.yaml is neither a CONFIG") == 1
     told = Path("nowhere") / "told.json"
-    ended = doctor(None, "--json", told, cwd=tmp_path)
+    ended = forks.run("doctor", "--json", told, cwd=tmp_path)
     assert ended.returncode == 2, ended
     assert f"--json: cannot write {told}" in ended.stderr
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path):
+def test_a_folder_that_cannot_be_written_to(tmp_path, forks):
     # Not even by root.
-    ended = doctor(None, "--run-dir", "/proc/self", cwd=tmp_path)
+    ended = forks.run("doctor", "--run-dir", "/proc/self", cwd=tmp_path)
     assert ended.returncode == 2, ended
     assert "cannot write to /proc/self" in ended.stdout

@@ -18,6 +18,7 @@ from tests.support.processes.cli_runs import (
     experiment,
     fedapm,
     train,
+    train_many,
     user_path,
     write_config,
 )
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def long(toy, tmp_path_factory):
     """Return the configuration of a run that is long enough to be interrupted."""
-    steady = {"personal_work": {"steps": 20}, "shared_work": {"steps": 20}}
+    steady = {"personal_work": {"steps": 12}, "shared_work": {"steps": 12}}
     config = experiment(
         toy["features"],
         model={"name": "user_parts:batch_norm"},
@@ -50,7 +51,7 @@ def long(toy, tmp_path_factory):
 def unbroken(long, tmp_path_factory):
     """Return the directory of the same run without an interruption."""
     run = tmp_path_factory.mktemp("unbroken") / "run"
-    ended = train(2, long, "--run-dir", run)
+    ended = train(None, long, "--run-dir", run)
     assert ended.returncode == 0, ended
     return run
 
@@ -157,8 +158,10 @@ def test_killed_at_every_second_file_operation(toy, tmp_path):
     assert found["operations"] > 50
 
 
-def test_stopped_by_signals(long, unbroken, tmp_path):
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def stopped_by_signals(long, tmp_path_factory):
+    """Return a run that has been stopped by signals on 2 and 3 ranks."""
+    run = tmp_path_factory.mktemp("signals") / "run"
     by = [(None, signal.SIGINT), (2, signal.SIGUSR1), (3, signal.SIGTERM)]
     if find_mpiexec()[1] != "mpich":
         by.pop()  # Open MPI's launcher kills a quarter of a second after SIGTERM
@@ -178,19 +181,39 @@ def test_stopped_by_signals(long, unbroken, tmp_path):
         assert told.endswith(f"fedapm train --resume {run}")
         assert ended.left_behind == 0
         assert (run / "checkpoints" / f"round-{after:06}").is_dir()
-    ended = train(3, "--resume", run)  # as it was told, without a CONFIG
-    assert ended.returncode == 0, ended
-    assert_same_run(run, unbroken)
+    return run
 
 
-def test_stopped_by_its_own_clock(long, unbroken, tmp_path):
-    """In half a minute, twenty seconds of which are kept for the end, a bit is done."""
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def stopped_by_its_clock(long, tmp_path_factory):
+    """Return a run that stopped itself.
+
+    In half a minute, twenty seconds of which are kept for the end, a bit is done.
+    """
+    run = tmp_path_factory.mktemp("clock") / "run"
     words = ("--run-dir", run, "--resume", "--walltime", "0:21")
     ended = train(2, long, *words)
     assert ended.returncode == EXIT_RESUMABLE, ended
     assert ended.seconds < 21
     assert 2 <= lines(run) < ROUNDS
-    ended = train(3, "--resume", run, "--walltime", "10:00")
-    assert ended.returncode == 0, ended
-    assert_same_run(run, unbroken)
+    return run
+
+
+@pytest.fixture(scope="module")
+def ended(stopped_by_signals, stopped_by_its_clock, tmp_path_factory):
+    """Continue both as they said, without a CONFIG, in one job on 3 ranks."""
+    commands = {
+        "signals": ["train", "--resume", stopped_by_signals],
+        "clock": ["train", "--resume", stopped_by_its_clock, "--walltime", "10:00"],
+    }
+    return train_many(3, commands, tmp_path_factory.mktemp("ended") / "output")
+
+
+def test_stopped_by_signals(stopped_by_signals, ended, unbroken):
+    assert ended["signals"].codes == [0] * 3, ended["signals"]
+    assert_same_run(stopped_by_signals, unbroken)
+
+
+def test_stopped_by_its_own_clock(stopped_by_its_clock, ended, unbroken):
+    assert ended["clock"].codes == [0] * 3, ended["clock"]
+    assert_same_run(stopped_by_its_clock, unbroken)

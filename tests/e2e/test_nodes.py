@@ -28,26 +28,32 @@ def shared_files():
     return {path.name for path in MEMORY.glob("fedapm-*")}
 
 
+@pytest.fixture(scope="module")
+def plain(toy, tmp_path_factory):
+    """Return a configuration and its run in one process."""
+    root = tmp_path_factory.mktemp("plain")
+    config = write_config(root / "config.yaml", experiment(toy["odd"], rounds=4))
+    ended = train(None, config, "--run-dir", root / "run")
+    assert ended.returncode == 0, ended
+    return config, root / "run"
+
+
 @pytest.mark.skipif(
     mpiexec.find_mpiexec()[1] != "mpich", reason="only MPICH can imitate nodes"
 )
 @pytest.mark.parametrize("ranks", [4, 7])
-def test_participants_are_dealt_within_their_node(toy, tmp_path, ranks):
-    config = write_config(tmp_path / "config.yaml", experiment(toy["odd"], rounds=4))
+def test_participants_are_dealt_within_their_node(toy, plain, tmp_path, ranks):
+    """That ranks of one machine are on one node is tested in ``test_same_bits``."""
+    config, alone = plain
+    run = tmp_path / "run"
     cliques = {"MPIR_CVAR_NUM_CLIQUES": str(NODES)}
     staged = f"stage_dir={tmp_path / 'disk'}"  # one for both nodes
-    for name, words, more in (("one", [], {}), ("several", [staged], cliques)):
-        ended = train(ranks, config, *words, "--run-dir", tmp_path / name, env=more)
-        assert ended.returncode == 0, ended
+    ended = train(ranks, config, staged, "--run-dir", run, env=cliques)
+    assert ended.returncode == 0, ended
     copied = {path.name for path in (tmp_path / "disk").glob("*/*")}
     assert copied == {path.name for path in toy["odd"].glob("*.h5")}
-    assert_same_run(tmp_path / "several", tmp_path / "one")
-    told = {
-        name: json.loads((tmp_path / name / "provenance.json").read_text())
-        for name in ("one", "several")
-    }
-    assert told["one"]["nodes_that_share"] == [-1] + [0] * (ranks - 1)
-    nodes = told["several"]["nodes_that_share"]
+    assert_same_run(run, alone)
+    nodes = json.loads((run / "provenance.json").read_text())["nodes_that_share"]
     assert nodes[0] == -1
     assert len(set(nodes[1:])) == NODES
     assert not shared_files()

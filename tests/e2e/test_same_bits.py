@@ -78,6 +78,12 @@ def test_placements_did_differ(runs):
     assert len(places) >= 2
 
 
+@pytest.mark.parametrize("ranks", RANKS[1:])  # a host alone has none to share with
+def test_ranks_of_one_machine_are_on_one_node(runs, ranks):
+    told = json.loads((runs(ranks) / "plain" / "provenance.json").read_text())
+    assert told["nodes_that_share"] == [-1] + [0] * (ranks - 1)
+
+
 def test_other_experiments_have_other_digests(runs):
     """The control: a digest does tell two runs apart."""
     digests = [digest_of(runs(1) / name) for name in NAMES if name not in SAME[1:]]

@@ -24,35 +24,33 @@ from tests.support.processes.mpiexec import Job
 pytestmark = pytest.mark.slow
 
 REPETITIONS = 2
-ROUNDS = 100
+ROUNDS = 60
 
 
 @pytest.fixture(scope="module")
-def prepared(toy, tmp_path_factory):
+def pairs(toy, tmp_path_factory):
+    """Return a configuration, a folder with its run, and how pairs of jobs ended."""
     root = tmp_path_factory.mktemp("two")
-    config = experiment(toy["features"], rounds=ROUNDS, checkpoint={"every": 20})
+    config = experiment(toy["features"], rounds=ROUNDS, checkpoint={"every": 10})
     path = write_config(root / "config.yaml", config)
-    for name, words in (("whole", []), ("begun", ["rounds=20"])):
-        assert train(None, path, *words, "--run-dir", root / name).returncode == 0
-    return path, root
+    words = [PROCESSES / "two_jobs.py", path, root, REPETITIONS, 10]
+    ended = mpiexec.run(None, [*map(str, words)], timeout=TIMEOUT, env=user_path())
+    assert ended.returncode == 0, ended
+    return path, root, json.loads(ended.stdout)
 
 
 @pytest.mark.parametrize("kind", ["new", "resume"])
-def test_exactly_one_trains(prepared, tmp_path, kind):
-    config, root = prepared
-    words = [PROCESSES / "two_jobs.py", config, tmp_path, REPETITIONS]
-    words += [root / "begun"] if kind == "resume" else []
-    ended = mpiexec.run(None, [*map(str, words)], timeout=TIMEOUT, env=user_path())
-    assert ended.returncode == 0, ended
-    found = json.loads(ended.stdout)
+def test_exactly_one_trains(pairs, kind):
+    _, root, ended = pairs
+    found = ended[kind]
     assert found["faults"] == {}
     assert found["pairs"] == REPETITIONS
     assert found["digests"] == [digest_of(root / "whole")]
 
 
-def test_a_killed_job_gives_way_at_once(prepared, tmp_path):
+def test_a_killed_job_gives_way_at_once(pairs, tmp_path):
     """On ranks; the second job is refused on all of them, and starts when it may."""
-    config, root = prepared
+    config, root, _ = pairs
     run = tmp_path / "run"
     words = fedapm("train", config, "--run-dir", run, "--resume")
     with Job(2, words, env=user_path()) as job:

@@ -8,6 +8,7 @@ from tests.support.processes.cli_runs import (
     digest_of,
     experiment,
     train,
+    train_many,
     write_config,
 )
 
@@ -18,9 +19,16 @@ MASKED = {"name": "masked_sum:MaskedSum"}
 
 
 @pytest.fixture(scope="module")
-def folder(toy, tmp_path_factory):
+def folder(done):
     """Return a folder with runs on one rank: plain, masked, sparse, and both."""
+    return done[0]
+
+
+@pytest.fixture(scope="module")
+def done(toy, tmp_path_factory):
+    """Run all commands of one rank in one job; return their folder and their ends."""
     root = tmp_path_factory.mktemp("transforms")
+    commands = {}
     for name, changes in {
         "plain": {},
         "masked": {"aggregator": MASKED},
@@ -28,11 +36,13 @@ def folder(toy, tmp_path_factory):
         "both": {"update_transforms": [TOP_K], "aggregator": MASKED},
     }.items():
         config = experiment(toy["features"], rounds=4, **changes)
-        done = train(
-            None, write_config(root / f"{name}.yaml", config), "--run-dir", root / name
-        )
-        assert done.returncode == 0, done
-    return root
+        path = write_config(root / f"{name}.yaml", config)
+        commands[name] = ["train", path, "--run-dir", root / name]
+    commands["other"] = ["train", "--resume", root / "sparse", "update_transforms=[]"]
+    done = train_many(1, commands, root / "output")
+    for name in ("plain", "masked", "sparse", "both"):
+        assert done[name].codes == [0], done[name]
+    return root, done
 
 
 def test_masks_cancel_to_the_bit(folder):
@@ -60,7 +70,7 @@ def test_both_are_the_same_on_three_ranks_and_when_resumed(folder):
     assert digest_of(folder / "both") == digest_of(folder / "sparse")
 
 
-def test_a_resumed_run_with_other_transforms_is_refused(folder):
-    done = train(None, "--resume", folder / "sparse", "update_transforms=[]")
-    assert done.returncode == 2
-    assert "update_transforms" in done.stderr
+def test_a_resumed_run_with_other_transforms_is_refused(done):
+    refused = done[1]["other"]
+    assert refused.codes == [2], refused
+    assert "update_transforms" in refused.stderr[0]

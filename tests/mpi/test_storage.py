@@ -113,7 +113,7 @@ def test_a_folder_that_is_not_there_is_an_error_on_every_rank(world, folder):
         )
 
 
-def test_too_little_room_in_memory_is_told_and_each_keeps_its_own(world):
+def test_too_little_memory_is_reported_and_each_keeps_its_own(world):
     found = open_storage(world, nodes(world), placed(world), needs(size=2**50))
     assert isinstance(found.states, LocalStore)
     assert found.nodes is None

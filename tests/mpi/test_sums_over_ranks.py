@@ -1,4 +1,4 @@
-"""The sum of increments: exact, and the same however clients are dealt to ranks."""
+"""The sum of increments: exact, and the same however clients are assigned to ranks."""
 
 import math
 from fractions import Fraction
@@ -85,7 +85,7 @@ KINDS = (
 )
 
 
-def deals(size):
+def assignments(size):
     """Return ways to give the clients to ranks, each the rank of every client."""
     clients = np.arange(CLIENTS)
     return {
@@ -136,17 +136,17 @@ def oracle(values):
 def test_exact_sum_is_that_of_rational_arithmetic(world, kind):
     values = kind(np.random.default_rng(11))
     expected = oracle(values).tobytes()
-    for deal, host_of in deals(world.size).items():
+    for assignment, host_of in assignments(world.size).items():
         found = summed(world, "exact", values, host_of)
         if world.rank == SERVER:
             assert found.dtype == np.float64
-            assert found.tobytes() == expected, deal
+            assert found.tobytes() == expected, assignment
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_exact_sum_is_as_near_as_promised(world, kind):
     values = kind(np.random.default_rng(12))
-    found = summed(world, "exact", values, deals(world.size)["round-robin"])
+    found = summed(world, "exact", values, assignments(world.size)["round-robin"])
     if world.rank == SERVER:
         true = [sum(map(Fraction, column)) for column in values.T.tolist()]
         bound = CLIENTS * Fraction(float(np.abs(values).max())) / 2**58
@@ -158,19 +158,19 @@ def test_exact_sum_is_as_near_as_promised(world, kind):
 def test_exact_sum_of_messages_in_pieces(limited):
     comm = limited(13)  # the last of four pieces has one element
     values = mixed(np.random.default_rng(13))
-    found = summed(comm, "exact", values, deals(comm.size)["backwards"])
+    found = summed(comm, "exact", values, assignments(comm.size)["backwards"])
     if comm.rank == SERVER:
         assert found.tobytes() == oracle(values).tobytes()
 
 
-def test_nobody_takes_part(world):
+def test_no_client_takes_part(world):
     for name in ("exact", "float32"):
         found = summed(world, name, np.zeros((0, LENGTH)), np.zeros(0, np.int64))
         if world.rank == SERVER:
             assert found.tolist() == [0.0] * LENGTH
 
 
-def test_a_plain_sum_would_depend_on_the_deal():
+def test_a_plain_sum_would_depend_on_the_assignment():
     """The control: these numbers do tell an exact sum from a floating-point one."""
     values = mixed(np.random.default_rng(11))
     forwards = np.add.reduce(values)
@@ -182,7 +182,7 @@ def test_a_plain_sum_would_depend_on_the_deal():
 @pytest.mark.parametrize("kind", [ordinary, mixed, one_huge, zeros])
 def test_float32_sum_is_near(world, kind):
     values = kind(np.random.default_rng(14))
-    for host_of in deals(world.size).values():
+    for host_of in assignments(world.size).values():
         found = summed(world, "float32", values, host_of)
         if world.rank == SERVER:
             error = np.abs(found - values.sum(axis=0))

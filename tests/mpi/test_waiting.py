@@ -17,7 +17,7 @@ LATE = 1.0
 def late(world):
     """Return whether this rank comes late; all ranks start together."""
     if world.size == 1:
-        pytest.skip("nobody to wait for")
+        pytest.skip("no rank to wait for")
     world.barrier()
     return world.rank == world.size - 1
 

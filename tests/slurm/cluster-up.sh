@@ -4,17 +4,18 @@
 #   tests/slurm/cluster-up.sh DIRECTORY
 #   . DIRECTORY/env.sh; sinfo        # and later: tests/slurm/cluster-down.sh DIRECTORY
 #
-# NODES (3), CPUS (4) and MEMORY (4000 MB) are those of the cluster; PORT (26817) and the
-# ones 101 and more above it must be free. All it writes is in DIRECTORY, except for the
-# Debian packages that it installs where they are missing. Exit code 77: this machine
-# cannot have a cluster.
+# NODES (3), CPUS (4) and MEMORY (4000 MB) are those of the cluster; PORT (26816) and the
+# next NODES ports must be free. All it writes is in DIRECTORY, except for the Debian
+# packages that it installs where they are missing. Exit code 77: this machine cannot
+# have a cluster.
 #
-# A node is a slurmd with a port, a host name and a /dev/shm of its own, so ranks on two
-# nodes cannot share memory by accident.
+# Several clusters can start at once: only one of them installs packages. A node is a
+# slurmd with a port, a host name and a /dev/shm of its own, so ranks on two nodes cannot
+# share memory by accident.
 set -euo pipefail
 
 box="${1:?usage: cluster-up.sh DIRECTORY}"
-nodes="${NODES:-3}" cpus="${CPUS:-4}" memory="${MEMORY:-4000}" port="${PORT:-26817}"
+nodes="${NODES:-3}" cpus="${CPUS:-4}" memory="${MEMORY:-4000}" port="${PORT:-26816}"
 pmix="/usr/lib/$(uname -m)-linux-gnu/pmix2/lib"
 PATH="$PATH:/usr/sbin"
 
@@ -45,7 +46,8 @@ install_packages() {
 }
 
 get_packages() {
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+    -o DPkg::Lock::Timeout=120 --no-install-recommends "$@" >/dev/null
 }
 
 link_pmix() {
@@ -74,6 +76,8 @@ SlurmdUser=root
 AuthType=auth/munge
 AuthInfo=socket=$box/run/munge.sock
 CredType=cred/munge
+# Files of steps in a folder for all (of pmi2, of PMIx) are named by job only.
+FirstJobId=$((100 * port))
 StateSaveLocation=$box/state
 SlurmdSpoolDir=$box/spool.%n
 SlurmctldPidFile=$box/run/slurmctld.pid
@@ -101,7 +105,7 @@ InactiveLimit=0
 MinJobAge=600
 PropagateResourceLimits=NONE
 $(for i in $(seq "$nodes"); do
-    echo "NodeName=n$i NodeHostname=n$i NodeAddr=127.0.0.1 Port=$((port + 100 + i)) CPUs=$cpus CoresPerSocket=$cpus Sockets=1 ThreadsPerCore=1 RealMemory=$memory State=UNKNOWN"
+    echo "NodeName=n$i NodeHostname=n$i NodeAddr=127.0.0.1 Port=$((port + i)) CPUs=$cpus CoresPerSocket=$cpus Sockets=1 ThreadsPerCore=1 RealMemory=$memory State=UNKNOWN"
   done)
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 State=UP
 CONF
@@ -135,8 +139,11 @@ unshare --uts --mount true 2>/dev/null || fail "this machine allows no namespace
 mkdir -p "$box"
 box="$(cd "$box" && pwd)"
 [ ! -e "$box/run/slurmctld.pid" ] || fail "there is a cluster in $box; stop it by cluster-down.sh"
-install_packages
-link_pmix
+(
+  flock 9
+  install_packages
+  link_pmix
+) 9<"$0" # the lock is on this script, and no daemon inherits it
 mkdir -p "$box"/{state,log,run,pmix}
 export SLURM_CONF="$box/slurm.conf"
 start_munge

@@ -20,8 +20,8 @@ SCRIPT = HERE.parents[1] / "launch" / "train.sbatch"
 NOT_TO_BE_HAD = 77
 """Exit code of cluster-up.sh where this machine cannot have a cluster."""
 
-PATIENCE = 120.0
-"""Seconds to wait for what takes a few on a free machine."""
+PATIENCE = 240.0
+"""Seconds to wait for a job, or for a chain of seven: a minute on a free machine."""
 
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 
@@ -57,7 +57,7 @@ class Cluster:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"

@@ -18,6 +18,10 @@ LOCAL = Path("/dev/shm/fedapm-doctor-data")
 SIX = ("--ntasks=6", "--ntasks-per-node=2", "--kill-on-bad-exit=1")
 
 
+ON_EACH_NODE = ("--ntasks=3", "--ntasks-per-node=1")
+"""For commands on a node's own files, which two tasks would change at once."""
+
+
 def srun(cluster, *command, kind="pmi2", tasks=SIX, **variables):
     """Run a command on three nodes, two tasks on each; return how it ended."""
     return subprocess.run(
@@ -77,12 +81,13 @@ def test_a_launcher_that_the_library_does_not_understand(cluster, kind):
 def test_a_shard_that_is_missing_on_one_host(cluster):
     data = cluster.folder / "data"
     try:
-        done = srun(cluster, "sh", "-c", f"mkdir -p {LOCAL} && cp -n {data}/* {LOCAL}")
+        copy = f"mkdir -p {LOCAL} && cp -n {data}/* {LOCAL}"
+        done = srun(cluster, "sh", "-c", copy, tasks=ON_EACH_NODE)
         assert done.returncode == 0, done
         done, seen = doctor(cluster, LOCAL)
         assert done.returncode == 0, done
         lost = f"[ $(hostname) != n2 ] || rm -f {LOCAL}/*.h5"
-        assert srun(cluster, "sh", "-c", lost).returncode == 0
+        assert srun(cluster, "sh", "-c", lost, tasks=ON_EACH_NODE).returncode == 0
         done, seen = doctor(cluster, LOCAL)
         # srun reports that it ended the other tasks, or the first task's own code.
         assert done.returncode != 0, done
@@ -90,25 +95,26 @@ def test_a_shard_that_is_missing_on_one_host(cluster):
         assert levels(seen) == [("fault", "missing shard")], done
         assert seen["findings"][0]["what"].startswith(f"on n2, {LOCAL}/shard-")
         lost = f"[ $(hostname) = n1 ] || rm -rf {LOCAL}"
-        assert srun(cluster, "sh", "-c", lost).returncode == 0
+        assert srun(cluster, "sh", "-c", lost, tasks=ON_EACH_NODE).returncode == 0
         done, seen = doctor(cluster, LOCAL)
         assert levels(seen) == [("fault", "missing data")], done
         assert f"n2, n3 has no folder {LOCAL}" in seen["findings"][0]["what"]
     finally:
-        srun(cluster, "rm", "-rf", str(LOCAL))
+        srun(cluster, "rm", "-rf", str(LOCAL), tasks=ON_EACH_NODE)
 
 
 def test_a_folder_that_is_not_shared(cluster):
     own = LOCAL.with_name("fedapm-doctor-runs")
     try:
-        assert srun(cluster, "mkdir", "-p", str(own)).returncode == 0
+        made = srun(cluster, "mkdir", "-p", str(own), tasks=ON_EACH_NODE)
+        assert made.returncode == 0
         _, seen = doctor(cluster, "--run-dir", own)
         assert seen["exit_code"] == 2
         assert levels(seen) == [("fault", "not shared")]
         what = seen["findings"][0]["what"]
         assert what == f"n2, n3 (ranks 2-5) do not see what n1 writes to {own}"
     finally:
-        srun(cluster, "rm", "-rf", str(own))
+        srun(cluster, "rm", "-rf", str(own), tasks=ON_EACH_NODE)
 
 
 def test_a_rank_that_hangs_ends_the_step(cluster):

@@ -212,10 +212,10 @@ def _python(mpi: str) -> str:
     if mpi == "mpich":
         return sys.executable
     found = os.environ.get("FEDAPM_OPENMPI_PYTHON")
-    beside = ROOT / ".venv-openmpi" / "bin" / "python"
-    if found is None and not beside.exists():
+    local = ROOT / ".venv-openmpi" / "bin" / "python"
+    if found is None and not local.exists():
         sys.exit("golden: no Open MPI; run ./launch/test openmpi, or give --python")
-    return found or str(beside)
+    return found or str(local)
 
 
 def _say(text: str) -> None:

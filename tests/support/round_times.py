@@ -35,7 +35,7 @@ def workload(clients=60, seed=0, fraction=0.3, **changes):
 
 
 def true_phases(scenario, rounds):
-    """Return what rounds take by `TRUE`, worked out anew: (phases, work, total)."""
+    """Return what rounds take by `TRUE`, computed again: (phases, work, total)."""
     known, p = scenario.workload.training_costs, scenario.client_ranks
     depth = next(k for k in range(20) if 2**k >= scenario.ranks)
     down, up = scenario.broadcast_bytes, scenario.reduce_bytes

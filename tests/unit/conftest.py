@@ -17,7 +17,7 @@ from tests.support.user_loggers import CSV_LOGGER
 
 @pytest.fixture
 def origin(tmp_path):
-    """Make a source in which a sample's number can be told from its input."""
+    """Make a source in which a sample's number follows from its input."""
     path = tmp_path / "made.npz"
     np.savez(
         path,

@@ -133,9 +133,9 @@ def test_each_checkout_trains_by_its_own_package(tmp_path, capsys):
     schema.write_text(text.replace(', "mean"] = "local"', '] = "local"'))
     cases = ["plain", "full-batch", "buffers-mean"]
     assert golden.main([str(other), "--only", *cases]) == 1
-    told = capsys.readouterr().out.splitlines()
-    assert any(line.startswith("plain: digest is '") for line in told)
-    assert any(line.startswith("plain: record[1].") for line in told)
-    assert not any(line.startswith("full-batch: ") for line in told)
-    assert told[-2] == "left out, as the base refuses them: buffers-mean"
-    assert told[-1] == "2 cases, 1 differ"
+    printed = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("plain: digest is '") for line in printed)
+    assert any(line.startswith("plain: record[1].") for line in printed)
+    assert not any(line.startswith("full-batch: ") for line in printed)
+    assert printed[-2] == "left out, as the base refuses them: buffers-mean"
+    assert printed[-1] == "2 cases, 1 differ"

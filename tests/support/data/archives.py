@@ -15,7 +15,7 @@ EMOTIONS = {"ANG": "A", "SAD": "S", "HAP": "H", "NEU": "N", "FEA": "F"}
 RATE = 16_000
 
 
-def picture_network(directory: Path) -> Path:
+def image_network(directory: Path) -> Path:
     """Save a small MobileNetV2 with random weights, as its library would."""
     from transformers import MobileNetV2Config, MobileNetV2Model
 
@@ -48,14 +48,14 @@ def text_network(directory: Path) -> Path:
     return directory
 
 
-def film(path: Path, pictures: Sequence[NDArray[np.uint8]], rate: int = 4) -> None:
+def film(path: Path, images: Sequence[NDArray[np.uint8]], rate: int = 4) -> None:
     """Write a Flash film, as CREMA-D's are."""
     with av.open(str(path), "w", format="flv") as container:
         stream = container.add_stream("flv1", rate=rate)
-        height, width, _ = pictures[0].shape
+        height, width, _ = images[0].shape
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for picture in pictures:
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for image in images:
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
@@ -115,7 +115,7 @@ def crisismmd(root: Path, train: int = 24, others: int = 9) -> Path:
         rows = []
         for _ in range(size):
             label = number % len(LABELS)
-            # Every third tweet has two pictures.
+            # Every third tweet has two images.
             tweet = 9000 + number - (number % 3 == 2)
             name = f"{tweet}_{number}"
             shade = rng.integers(0, 200, 3) + rng.integers(0, 40, (60 + number, 90, 3))

@@ -19,7 +19,7 @@ def reseal(
     change: Callable[[Any], object],
     block: int = BLOCK_BYTES,
 ) -> None:
-    """Change a shard through h5py, and write its checksums anew, and the manifest's."""
+    """Change a shard through h5py; compute its and the manifest's checksums again."""
     manifest = read_manifest(directory)
     shard = manifest.files[index]
     path = Path(directory) / shard.name

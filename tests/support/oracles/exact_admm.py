@@ -10,13 +10,18 @@ class Exact(RelaxedADMM):
     """The plain method of multipliers: v_i and u_i by one linear solve."""
 
     def solve(self, u_server, anchor, client, problem, weight):
-        if not hasattr(problem, "whole"):
-            problem.whole = affine(problem)
-        slope, offset = problem.whole
-        matrix, target = weight * slope, -weight * offset
-        matrix[:DIM_U, :DIM_U] += self.rho * torch.eye(DIM_U, dtype=torch.float64)
-        target[:DIM_U] += self.rho * anchor - client["dual"]
-        found = torch.linalg.solve(matrix, target)
+        if getattr(problem, "solved_for", None) != (self.rho, weight):
+            if not hasattr(problem, "whole"):
+                problem.whole = affine(problem)
+            slope, offset = problem.whole
+            matrix = weight * slope
+            matrix[:DIM_U, :DIM_U] += self.rho * torch.eye(DIM_U, dtype=torch.float64)
+            problem.factors = torch.linalg.lu_factor(matrix)
+            problem.target = -weight * offset[:, None]
+            problem.solved_for = (self.rho, weight)
+        target = problem.target.clone()
+        target[:DIM_U, 0] += self.rho * anchor - client["dual"]
+        found = torch.linalg.lu_solve(*problem.factors, target)[:, 0]
         client["shared"].copy_(found[:DIM_U])
         client["personal"].copy_(found[DIM_U:])
 

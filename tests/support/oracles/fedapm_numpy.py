@@ -1,6 +1,6 @@
 """FedAPM a third time, in numpy on the quadratic, with most of its options.
 
-The server forgets everything between rounds and takes the mean over all clients anew.
+The server forgets everything between rounds and averages all clients again.
 """
 
 import numpy as np

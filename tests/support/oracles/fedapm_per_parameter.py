@@ -8,7 +8,7 @@ server forgets everything between rounds and takes the mean over *all* clients o
 
 .. math:: z_i = u_i + \pi_i / \rho
 
-anew, where the package adds up increments.
+again, where the package adds up increments.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Named = dict[str, Tensor]
 Loss = Callable[[Named, int, Sequence[int]], Tensor]
@@ -39,6 +39,36 @@ class Options:
     v_step_at: Literal["global", "local"] = "global"
     u_init: Literal["global", "local"] = "global"
     alpha_in_v_step: bool = True
+    adam: tuple[float, float, float] | None = None
+    """Adam's decay rates and its epsilon; plain steps unless given."""
+
+    factor: Callable[[int], float] | None = None
+    """Factor of both step sizes in round t, from 0 on; 1 unless given."""
+
+
+class Adam:
+    """The steps of a phase, by Kingma and Ba's algorithm 1 (ICLR 2015)."""
+
+    def __init__(self, beta1: float, beta2: float, epsilon: float) -> None:
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.mean: Named = {}
+        self.square: Named = {}
+        self.count = 0
+
+    def direction(self, slopes: Named) -> Named:
+        """Return what the step size multiplies."""
+        self.count += 1
+        found = {}
+        for name, g in slopes.items():
+            zero = torch.zeros_like(g)
+            mean = self.mean.get(name, zero)
+            square = self.square.get(name, zero)
+            self.mean[name] = self.beta1 * mean + (1 - self.beta1) * g
+            self.square[name] = self.beta2 * square + (1 - self.beta2) * g**2
+            m = self.mean[name] / (1 - self.beta1**self.count)
+            s = self.square[name] / (1 - self.beta2**self.count)
+            found[name] = m / (s.sqrt() + self.epsilon)
+        return found
 
 
 class Oracle:
@@ -86,6 +116,7 @@ class Oracle:
             for _ in self.alpha
         ]
         self.server = self.mean_vote()
+        self.rounds = 0
 
     def mean_vote(self) -> Named:
         """Return the mean over all m clients of u_i + pi_i / rho."""
@@ -105,6 +136,7 @@ class Oracle:
             self._shared_phase(i, sent, batches(i, "shared"))
             self._dual_step(i, sent)
         self.server = self.mean_vote()
+        self.rounds += 1
 
     def missed(self, i: int, rows: Sequence[int]) -> float:
         """Return how far client i is from having solved its last shared problem.
@@ -128,14 +160,15 @@ class Oracle:
         u = self.u[i] if options.v_step_at == "local" else sent
         alpha = self.alpha[i] if options.alpha_in_v_step else 1.0
         v = centre
+        step = self._steps(options.lr_personal)
         for rows in batches:
             slopes = self._gradient(v, u, i, rows, of="v")
-            after = {}
+            whole = {}
             for name in v:
                 fit = alpha * (slopes[name] + options.weight_decay * v[name])
                 pull = options.sigma * (v[name] - centre[name])
-                after[name] = v[name] - options.lr_personal * (fit + pull)
-            v = after
+                whole[name] = fit + pull
+            v = step(v, whole)
         self.v[i] = v
 
     def _shared_phase(
@@ -143,15 +176,28 @@ class Oracle:
     ) -> None:
         options = self.options
         u = self.u[i] if options.u_init == "local" else sent
+        step = self._steps(options.lr_shared)
         for rows in batches:
             slopes = self._gradient(self.v[i], u, i, rows, of="u")
-            after = {}
+            whole = {}
             for name in u:
                 fit = self.alpha[i] * (slopes[name] + options.weight_decay * u[name])
                 pull = self.pi[i][name] + options.rho * (u[name] - sent[name])
-                after[name] = u[name] - options.lr_shared * (fit + pull)
-            u = after
+                whole[name] = fit + pull
+            u = step(u, whole)
         self.u[i] = deepcopy(u)
+
+    def _steps(self, lr: float) -> Callable[[Named, Named], Named]:
+        """Return the step of one phase, from where it is and the gradient there."""
+        options = self.options
+        size = lr if options.factor is None else lr * options.factor(self.rounds)
+        adam = None if options.adam is None else Adam(*options.adam)
+
+        def step(at: Named, slopes: Named) -> Named:
+            way = slopes if adam is None else adam.direction(slopes)
+            return {name: at[name] - size * way[name] for name in at}
+
+        return step
 
     def _dual_step(self, i: int, sent: Named) -> None:
         rho = self.options.rho
@@ -163,23 +209,26 @@ class Oracle:
     def _gradient(
         self, v: Named, u: Named, i: int, rows: Sequence[int], *, of: Literal["u", "v"]
     ) -> Named:
+        wanted, fixed = (v, u) if of == "v" else (u, v)
         leaves = {
-            name: value.clone().requires_grad_() for name, value in (v | u).items()
+            name: value.clone().requires_grad_() for name, value in wanted.items()
         }
-        wanted = list(v if of == "v" else u)
-        loss = self.loss(leaves, i, rows)
-        slopes = torch.autograd.grad(loss, [leaves[name] for name in wanted])
-        return dict(zip(wanted, slopes, strict=True))
+        loss = self.loss(fixed | leaves, i, rows)
+        slopes = torch.autograd.grad(loss, list(leaves.values()))
+        return dict(zip(leaves, slopes, strict=True))
 
 
-def network_loss(module: nn.Module, clients: Sequence[tuple[Tensor, Tensor]]) -> Loss:
-    """Return the mean cross-entropy of a module on the clients' (inputs, labels)."""
-    module = deepcopy(module).double()
+def network_loss(clients: Sequence[tuple[Tensor, Tensor]]) -> Loss:
+    """Return the mean cross-entropy of two layers on the clients' (inputs, labels).
 
-    def loss(parameters: Named, i: int, rows: Sequence[int]) -> Tensor:
-        inputs, labels = clients[i]
-        inputs, labels = inputs[list(rows)].double(), labels[list(rows)]
-        logits = torch.func.functional_call(module, parameters, (inputs,))
+    The layers are "front", a ReLU and "head".
+    """
+    clients = [(inputs.double(), labels) for inputs, labels in clients]
+
+    def loss(named: Named, i: int, rows: Sequence[int]) -> Tensor:
+        inputs, labels = (whole[list(rows)] for whole in clients[i])
+        hidden = (inputs @ named["front.weight"].T + named["front.bias"]).relu()
+        logits = hidden @ named["head.weight"].T + named["head.bias"]
         chosen = logits[torch.arange(len(rows)), labels]
         return (logits.logsumexp(1) - chosen).sum() / len(rows)
 

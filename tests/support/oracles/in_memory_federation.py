@@ -124,7 +124,7 @@ class Federation:
     def rounds(
         self, number: int, participation: float = 1.0, seed: int = 0
     ) -> Iterator[list[int]]:
-        """Run so many rounds; yield the participants after each."""
+        """Run `rounds` rounds; yield the participants after each."""
         rng = np.random.default_rng(seed)
         size = max(1, round(participation * self.quadratic.m))
         for _ in range(number):
@@ -133,7 +133,7 @@ class Federation:
             yield participants
 
     def run(self, number: int, participation: float = 1.0, seed: int = 0) -> None:
-        """Run so many rounds."""
+        """Run `rounds` rounds."""
         for _ in self.rounds(number, participation, seed):
             pass
 
@@ -164,7 +164,7 @@ def best_step(alpha, largest, prox):
 
 
 def solving(quadratic, rho, sigma, steps=30, **options):
-    """FedAPM with so many gradient steps that its local problems are solved.
+    """FedAPM with enough gradient steps that its local problems are solved.
 
     For rho and sigma as large as the theory asks, each step divides the error by at
     least five, so that thirty leave nothing but rounding.

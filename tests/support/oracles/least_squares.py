@@ -1,4 +1,4 @@
-"""Least squares in mini-batches: every parameter shared, every step told in advance.
+"""Least squares in mini-batches: every parameter shared, every step known in advance.
 
 Client i's loss is the mean over its n_i samples (x, y) of (x'w - y)^2 / 2, and that of
 a client without samples is zero. Of the package this knows the classes `LocalBudget`

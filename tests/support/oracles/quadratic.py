@@ -59,6 +59,7 @@ class Quadratic:
         self.l_v = _norm(self.a) ** 2 + KAPPA
         self.l_u = _norm(self.b) ** 2 + KAPPA
         self.l_uv = _norm(self.b.mT @ self.a)
+        self._minimiser: tuple[Tensor, Tensor] | None = None
 
     def loss(self, v: Tensor, u: Tensor) -> Tensor:
         """Return every f_i(v_i, u_i), shape (m,); v is (m, DIM_V), u (m, DIM_U)."""
@@ -79,6 +80,11 @@ class Quadratic:
         Its optimality conditions are, for each i, grad_v f_i = 0 and, weighted by
         alpha_i and summed, grad_u f_i = 0.
         """
+        if self._minimiser is None:
+            self._minimiser = self._solved()
+        return self._minimiser
+
+    def _solved(self) -> tuple[Tensor, Tensor]:
         m, cut = self.m, self.m * DIM_V
         alpha = self.weights
         matrix = torch.zeros(cut + DIM_U, cut + DIM_U, dtype=torch.float64)

@@ -2,6 +2,10 @@
 
 import json
 import os
+import select
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +116,11 @@ class Done:
 
 
 def train_many(
-    ranks: int, commands: Mapping[str, Sequence[object]], folder: Path
+    ranks: int,
+    commands: Mapping[str, Sequence[object]],
+    folder: Path,
+    *,
+    script: Path = PROCESSES / "command_batch.py",
 ) -> dict[str, Done]:
     """Run several ``fedapm`` commands one after the other in one job on some ranks.
 
@@ -124,12 +132,14 @@ def train_many(
     (folder / "commands.json").write_text(json.dumps(listed))
     ended = mpiexec.run(
         ranks,
-        [str(PROCESSES / "command_batch.py"), str(folder)],
+        [str(script), str(folder)],
         timeout=240,
         env=user_path(),
     )
-    told = [f"{path.name}:\n{path.read_text()}" for path in folder.glob("*.stderr.*")]
-    assert ended.returncode == 0, "\n".join([str(ended), *told])
+    printed = [
+        f"{path.name}:\n{path.read_text()}" for path in folder.glob("*.stderr.*")
+    ]
+    assert ended.returncode == 0, "\n".join([str(ended), *printed])
     done = {}
     for name in commands:
         texts = [
@@ -138,6 +148,56 @@ def train_many(
         ]
         done[name] = Done([int(text) for text in texts[0]], *texts[1:])
     return done
+
+
+class Forks:
+    """``fedapm`` commands of one process each, forked from one that has loaded all.
+
+    For commands of which a cold start is not what is tested: that takes two seconds. A
+    context manager.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._number = 0
+        self._process = subprocess.Popen(
+            [sys.executable, str(PROCESSES / "forked_commands.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=mpiexec.environment(user_path()),
+        )
+
+    def __enter__(self) -> "Forks":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def run(
+        self, *words: object, cwd: Path, env: Mapping[str, str] | None = None
+    ) -> Ended:
+        """Run a command to its end."""
+        self._number += 1
+        files = [self._folder / f"{kind}.{self._number}" for kind in ("out", "err")]
+        request = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd),
+            "env": mpiexec.environment(user_path(**(env or {}))),
+            "stdout": str(files[0]),
+            "stderr": str(files[1]),
+        }
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        begin = time.monotonic()
+        stdin.write(json.dumps(request).encode() + b"\n")
+        stdin.flush()
+        answers, _, _ = select.select([stdout], [], [], TIMEOUT)
+        assert answers, f"no answer to {request['words']} after {TIMEOUT} s"
+        code = int(stdout.readline())
+        texts = [file.read_text() for file in files]
+        return Ended(code, *texts, time.monotonic() - begin, 0)
 
 
 def digest_of(run: Path) -> str:

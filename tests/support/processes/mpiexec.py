@@ -48,20 +48,20 @@ class Ended:
 def find_mpiexec(python: str = sys.executable) -> tuple[str | None, str]:
     """Return the launcher that suits a Python, and its maker.
 
-    It is ``$MPIEXEC`` (for the Python that runs the tests), else the one beside that
+    It is ``$MPIEXEC`` (for the Python that runs the tests), else the one next to that
     Python, so that an environment need not be activated, else the first in ``$PATH``.
     """
     own = os.environ.get("MPIEXEC") if python == sys.executable else None
-    beside = Path(python).parent / "mpiexec"
-    found = own or (str(beside) if beside.exists() else shutil.which("mpiexec"))
+    neighbor = Path(python).parent / "mpiexec"
+    found = own or (str(neighbor) if neighbor.exists() else shutil.which("mpiexec"))
     if found is None:
         return None, "none"
-    told = subprocess.run(
+    printed = subprocess.run(
         [found, "--version"], capture_output=True, text=True, timeout=60, check=False
     ).stdout
-    if "Open MPI" in told or "OpenRTE" in told or "PRTE" in told:
+    if "Open MPI" in printed or "OpenRTE" in printed or "PRTE" in printed:
         return found, "openmpi"
-    return found, "mpich" if "hydra" in told.lower() else "unknown"
+    return found, "mpich" if "hydra" in printed.lower() else "unknown"
 
 
 def command(ranks: int | None, argv: Sequence[str], python: str) -> list[str]:

@@ -1,10 +1,12 @@
 """Train twice in one run directory at once, again and again; no MPI.
 
-Usage: ``python two_jobs.py CONFIG FOLDER NUMBER [RUN]``. With RUN, a begun run is
-copied and both go on with it. Prints one JSON object: how both ended each time, and
-what went wrong.
+Usage: ``python two_jobs.py CONFIG FOLDER NUMBER ROUNDS``. It trains a run alone, and
+begins another of ROUNDS rounds, of which copies are made that both go on with. Prints
+one JSON object: how both ended each time, and what went wrong.
 """
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -84,6 +86,23 @@ def repeat(config: str, folder: Path, number: int, begun: Path | None) -> object
     return {"pairs": number, "faults": faults, "digests": sorted(digests)}
 
 
+def prepare(config: str, folder: Path, rounds: str) -> None:
+    """Train a run alone, and begin one; what that loads is there in every child."""
+    for name, more in (("whole", []), ("begun", [f"rounds={rounds}"])):
+        words = ["train", config, *more, "--run-dir", str(folder / name)]
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main([*words, "--progress", "none"]) == 0
+
+
+def both_kinds(config: str, folder: Path, number: int) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for kind, begun in (("new", None), ("resume", folder / "begun")):
+        (folder / kind).mkdir()
+        found[kind] = repeat(config, folder / kind, number, begun)
+    return found
+
+
 if __name__ == "__main__":
-    of = Path(sys.argv[4]) if len(sys.argv) > 4 else None
-    print(json.dumps(repeat(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), of)))  # noqa: T201
+    root = Path(sys.argv[2])
+    prepare(sys.argv[1], root, sys.argv[4])
+    print(json.dumps(both_kinds(sys.argv[1], root, int(sys.argv[3]))))  # noqa: T201

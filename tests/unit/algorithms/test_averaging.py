@@ -48,7 +48,7 @@ def test_the_mean_over_all_counts_the_absent_with_what_they_last_had(make, weigh
 
 @each_maker
 @each_weights
-def test_a_participant_starts_at_the_server_whoever_the_mean_is_over(make, weights):
+def test_a_participant_starts_at_the_server_for_any_set_of_the_mean(make, weights):
     """From the same broadcast and personal blocks, the same models come back."""
     federations = [
         Federation(make(server_average=average), Quadratic(weights))

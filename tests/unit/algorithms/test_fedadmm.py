@@ -1,5 +1,6 @@
 """FedADMM, IIADMM and ICEADMM against their papers' formulas, written out in numpy."""
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -130,6 +131,14 @@ def test_server_holds_the_mean_of_all_votes(name, init, dtype):
 # Where they come to rest -----------------------------------------------------------
 
 
+@cache
+def where_fedavg_stalls(weights):
+    """Return its shared model, after as many rounds as the other methods take."""
+    fedavg = Federation(FedAvg(lr=0.5, **full(3)), LeastSquares(weights))
+    fedavg.run(200)
+    return fedavg.consensus.numpy()
+
+
 @pytest.mark.parametrize("participation", [1.0, 0.5])
 @each_weights
 @each_init
@@ -139,14 +148,13 @@ def test_reaches_the_minimiser_where_fedavg_stalls(name, init, weights, particip
     clients = LeastSquares(weights)
     goal = clients.minimiser(DECAY)
     federation = Federation(make(name, 0.2, init=init, **full(3)), clients)
-    federation.run(round(200 / participation), participation)
+    rounds = 100 if init == "global" else 180
+    federation.run(round(rounds / participation), participation)
     close(federation.server, [goal], 1e-10)
     close(federation.stack("shared"), np.tile(goal, (6, 1)), 1e-10)
     duals = [-a * clients.gradient(i, goal, DECAY) for i, a in enumerate(weights)]
     close(federation.stack("dual"), duals, 1e-10)
-    fedavg = Federation(FedAvg(lr=0.5, **full(3)), clients)
-    fedavg.run(200)
-    assert np.linalg.norm(fedavg.consensus.numpy() - goal) > 0.01
+    assert np.linalg.norm(where_fedavg_stalls(weights) - goal) > 0.01
 
 
 @pytest.mark.parametrize("lr_server", [0.25, 0.7])
@@ -156,7 +164,7 @@ def test_a_mean_over_participants_rests_elsewhere(weights, lr_server):
     clients, rho = LeastSquares(weights), 0.05
     algorithm = make("fedadmm", rho, lr_server=lr_server, **CHOSEN, **full(4))
     federation = Federation(algorithm, clients)
-    federation.run(900, 0.5)
+    federation.run(650, 0.5)
     pull = 6 * rho * (0.5 / lr_server - 1)
     start = clients.start_u.numpy()
     hessian = clients.weighted(lambda i: clients.hessian(i, DECAY))
@@ -297,7 +305,7 @@ def test_refused_options(options, words):
     assert words in str(caught.value)
 
 
-def test_only_iceadmm_goes_on_from_its_own_model_unless_told():
+def test_only_iceadmm_continues_from_its_own_model_by_default():
     starts = {name: make(name, **full(1)).init for name in CLASSES}
     assert starts == {"fedadmm": "global", "iiadmm": "global", "iceadmm": "local"}
 

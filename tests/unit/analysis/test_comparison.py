@@ -41,7 +41,7 @@ def test_an_unfinished_run_is_reported_as_such(tmp_path):
     assert "--resume" in line
 
 
-def test_labels_tell_runs_of_one_algorithm_apart(tmp_path):
+def test_labels_distinguish_runs_of_one_algorithm(tmp_path):
     runs = [write_run(tmp_path / name) for name in ("low", "high")]
     assert [run.label for run in read_runs(runs)] == ["low", "high"]
     deep = [write_run(tmp_path / str(k) / "run") for k in range(2)]

@@ -25,7 +25,7 @@ def drawn(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
-def test_the_picture_shows_every_client_and_class(origin, tmp_path, drawn, kind):
+def test_the_plot_shows_every_client_and_class(origin, tmp_path, drawn, kind):
     manifest = prepare("arrays", origin, tmp_path / "to", "partitioner=quantity-power",
                        "clients=4", "partitioner.min_samples=5")  # fmt: skip
     paths = [tmp_path / f"{number}.{kind}" for number in (1, 2)]
@@ -44,7 +44,7 @@ def test_the_picture_shows_every_client_and_class(origin, tmp_path, drawn, kind)
     ]
 
 
-def test_the_picture_of_very_many_clients_has_no_names(tmp_path, drawn):
+def test_the_plot_of_very_many_clients_has_no_names(tmp_path, drawn):
     path = tmp_path / "many.npz"
     np.savez(path, x_number=np.arange(800)[:, None], y=np.arange(800) % 3,
              client=np.arange(800) // 2)  # fmt: skip
@@ -56,7 +56,7 @@ def test_the_picture_of_very_many_clients_has_no_names(tmp_path, drawn):
     assert drawn[0].get_figheight() < 10
 
 
-def test_a_picture_that_can_not_be_drawn(origin, tmp_path):
+def test_a_plot_that_can_not_be_drawn(origin, tmp_path):
     prepare("arrays", origin, tmp_path / "to")
     for name in ("x.jpg", "x"):
         with pytest.raises(ConfigError, match=r"is written as \.png, \.svg, \.pdf"):

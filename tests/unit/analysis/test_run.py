@@ -176,9 +176,9 @@ def test_a_report_is_not_written_through_a_link(run, tmp_path):
 )
 def test_advice_follows_the_error(tmp_path, number, advice):
     error = OSError(number, os.strerror(number))
-    told = str(write_error(tmp_path / "a", error))
-    assert advice in told
-    assert os.strerror(number) in told
+    reported = str(write_error(tmp_path / "a", error))
+    assert advice in reported
+    assert os.strerror(number) in reported
 
     def fail(part):
         part.write_text("half")

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from benchmarks.paper import modalities
+from benchmarks.paper.runs import train as in_a_process
 from benchmarks.paper.studies import STUDIES, Setting
 from data_prep.pipeline import plan, prepare
 from fedapm_mpi.analysis.client_model import load_client_model
 from fedapm_mpi.analysis.run import read_config
+from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.training.runner import train
 
 SMALL = {"name": "har", "filters": 2, "hidden": 4, "attention": 4}
 
@@ -33,9 +36,25 @@ def data(tmp_path_factory):
     return root
 
 
+def one_process():
+    """Return what trains one run as the study does, the others in this process."""
+    started = []
+
+    def trained(config, run, ranks=0):
+        if not started:
+            started.append(run)
+            return in_a_process(config, run, ranks)
+        run.parent.mkdir(parents=True, exist_ok=True)
+        checked = validate(config, "test")
+        return train(Serial(), checked, directory=run, progress="none") == 0
+
+    return trained
+
+
 def test_the_study(data, tmp_path, monkeypatch, capsys):
     study = replace(STUDIES["hapt"], model=SMALL, clients=8, rounds=2, batch_size=8)
     monkeypatch.setitem(modalities.STUDIES, "hapt", study)
+    monkeypatch.setattr(modalities, "train", one_process())
     words = ["--data", data, "--out", tmp_path / "runs", "--to", tmp_path / "to"]
     words += ["--methods", "fedapm-participants", "local", "--seeds", 1]
     words += ["--variants", "skipped", "groups"]

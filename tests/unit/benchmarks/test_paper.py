@@ -242,7 +242,7 @@ def test_whose_model_is_evaluated_can_not_be_asked_of_ditto(data):
 
 
 def test_a_run_that_diverges_says_so(data, tmp_path):
-    """The words by which a trial is told from a run that failed otherwise."""
+    """The words by which a trial is distinguished from a run that failed otherwise."""
     method = METHODS["local"]
     config = configuration(
         replace(TOY, rounds=30), method, Setting(1e6), data=str(data), seed=1

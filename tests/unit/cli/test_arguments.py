@@ -89,7 +89,7 @@ def test_what_words_are(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["x" * 100_000], "(100002 characters)"),
@@ -117,14 +117,14 @@ def test_what_words_are(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_what_is_wrong_is_told_in_one_short_line(capsys, words, told):
+def test_what_is_wrong_is_reported_in_one_short_line(capsys, words, expected):
     assert main(words) == 2
-    told_on = capsys.readouterr()
-    assert told_on.out == ""
-    assert told in told_on.err
-    assert told_on.err.startswith("fedapm: error: ")
-    assert told_on.err.count("\n") == 1
-    assert len(told_on.err) < 500
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert expected in printed.err
+    assert printed.err.startswith("fedapm: error: ")
+    assert printed.err.count("\n") == 1
+    assert len(printed.err) < 500
 
 
 def test_negative_numbers_are_values():

@@ -20,6 +20,6 @@ def test_a_list_of_algorithms_is_what_importing_them_gives(capsys):
         names.append(name)
     assert names == algorithms.names()
     assert main(["algorithms"]) == 0
-    told = capsys.readouterr().out
-    assert told.count("  options: ") == len(names)
-    assert told.count("  from: ") >= 16
+    printed = capsys.readouterr().out
+    assert printed.count("  options: ") == len(names)
+    assert printed.count("  from: ") >= 16

@@ -14,7 +14,7 @@ def read(words):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--timeout", "0"], "--timeout must be above 0, not 0"),
         (["--size", "-1"], "--size must be above 0, not -1"),
@@ -24,9 +24,9 @@ def read(words):
         (["--run-dir", "nowhere"], "--run-dir: nowhere is not a folder"),
     ],
 )
-def test_mistakes_on_the_command_line(words, told, tmp_path, monkeypatch):
+def test_mistakes_on_the_command_line(words, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=expected):
         read(words)
 
 

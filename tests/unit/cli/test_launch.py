@@ -58,7 +58,7 @@ def test_the_script_says_what_it_would_run():
 
 
 @pytest.mark.parametrize(
-    ("words", "variables", "told"),
+    ("words", "variables", "expected"),
     [
         ([], {}, "name the command of the ranks"),
         (["-n", 0, "train", "x"], {}, "-n must be at least 1, not 0"),
@@ -66,7 +66,7 @@ def test_the_script_says_what_it_would_run():
         (["train", "x"], {"FEDAPM_VENV": "nowhere"}, "there is no nowhere/bin/python"),
     ],
 )
-def test_the_script_says_what_is_wrong(words, variables, told):
+def test_the_script_says_what_is_wrong(words, variables, expected):
     done = run(*words, **variables)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert expected in done.stderr

@@ -13,24 +13,24 @@ LARGE = ("torch", "pydantic", "rich", "ruamel", "jinja2", "mpi4py", "h5py", "sci
 """Libraries that help and lists do without."""
 
 
-def test_help_tells_of_every_command(capsys):
+def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name in COMMANDS:
-        assert f"    {name}" in told
+        assert f"    {name}" in printed
         assert main([name, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: fedapm {name}")
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("words", [["--help"], ["report", "-h"], ["train", "--help"]])
-def test_help_is_told_once_under_a_launcher(monkeypatch, capsys, words, rank):
+def test_help_is_printed_once_under_a_launcher(monkeypatch, capsys, words, rank):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setenv("PMI_RANK", str(rank))
     assert main(words) == 0
-    told = capsys.readouterr()
-    assert told.err == ""
-    assert told.out.count("usage: fedapm") == 1 - rank
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert printed.out.count("usage: fedapm") == 1 - rank
 
 
 COMMAND_LINES = [

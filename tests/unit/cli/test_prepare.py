@@ -37,7 +37,7 @@ def test_command_line_errors(words, message):
         command(prepare_command, *words)
 
 
-def test_every_error_is_told_at_once():
+def test_every_error_is_reported_at_once():
     values = {
         "clint": 3,
         "normalize": "window",

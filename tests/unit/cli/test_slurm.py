@@ -54,7 +54,7 @@ def test_the_template_can_be_copied(config, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         ([], "name a configuration, or a sweep by --sweep"),
         (["c.yaml", "rounds=x"], "rounds"),
@@ -68,6 +68,6 @@ def test_the_template_can_be_copied(config, capsys):
         (["c.yaml"], "there is no sbatch on the PATH"),
     ],
 )
-def test_what_cannot_be_submitted_is_told(config, capsys, words, told):
+def test_what_cannot_be_submitted_is_reported(config, capsys, words, expected):
     assert main(["slurm", "submit", *words]) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err

@@ -64,11 +64,11 @@ def test_trained_gathered_and_skipped(folder, capfd):
         read_sweep(path)
 
 
-def test_a_cell_that_fails_is_told_and_the_others_are_trained(folder, capfd):
+def test_a_cell_that_fails_is_reported_and_the_others_are_trained(folder, capfd):
     path = written(folder, zip={"scratch": ["nowhere", None], "seed": [1, 2]})
     assert main(["sweep", "run", str(path)]) == 2
-    told = capfd.readouterr()
-    assert "1 of 2 runs failed" in told.out
-    assert "nowhere" in told.err
+    printed = capfd.readouterr()
+    assert "1 of 2 runs failed" in printed.out
+    assert "nowhere" in printed.err
     lines = table("runs/sweep")
     assert [line["state"] for line in lines] == ["not started", "finished"]

@@ -45,7 +45,7 @@ def test_a_value_is_never_taken_for_a_run(
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "expected"),
     [
         (["--run-dir", "file"], "--run-dir: file is not a folder; name another"),
         (["--run-dir", "file/x"], "--run-dir: file is not a folder; name another"),
@@ -53,10 +53,10 @@ def test_a_value_is_never_taken_for_a_run(
         (["--run-dir", "x" * 300], "File name too long"),
     ],
 )
-def test_a_file_is_no_run_directory(flags, told, tmp_path, monkeypatch, capsys):
+def test_a_file_is_no_run_directory(flags, expected, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     assert main(["train", "c.yaml", *flags]) == 2
     found = capsys.readouterr().err
-    assert told in found
+    assert expected in found
     assert "--resume" not in found

@@ -16,7 +16,7 @@ def run(directory, *words):
 
 @pytest.fixture
 def made(tmp_path):
-    """A data set of six clients in three shards, some of whom lack an input."""
+    """A data set of six clients in three shards, some of which lack an input."""
     rng = np.random.default_rng(1)
     acc, gyro = rng.normal(size=(2, 120, 6, 2)).astype(np.float32)
     raw = tmp_path / "raw.npz"

@@ -36,7 +36,7 @@ def machine(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("told", "kind"),
+    ("text", "kind"),
     [
         ("MPICH Version: 5.0.2", "mpich"),
         ("Open MPI v5.0.11, package: ...", "openmpi"),
@@ -49,8 +49,8 @@ def machine(tmp_path, monkeypatch):
         ("something else", "unknown"),
     ],
 )
-def test_a_library_is_known_by_what_it_says(told, kind):
-    assert mpi_implementation(told) == kind
+def test_a_library_is_known_by_what_it_says(text, kind):
+    assert mpi_implementation(text) == kind
 
 
 def test_the_mpiexec_of_the_library_is_chosen_among_several(machine):
@@ -60,10 +60,10 @@ def test_the_mpiexec_of_the_library_is_chosen_among_several(machine):
     assert select_launcher("openmpi").name == "openmpi"
 
 
-def test_the_mpiexec_beside_python_comes_first(machine):
+def test_the_mpiexec_in_the_folder_of_python_comes_first(machine):
     machine("mpiexec", HYDRA)
-    beside = machine("bin/mpiexec", HYDRA)
-    assert select_launcher("mpich").program == beside
+    neighbor = machine("bin/mpiexec", HYDRA)
+    assert select_launcher("mpich").program == neighbor
 
 
 def test_a_launcher_of_another_mpi_is_refused(machine):
@@ -74,7 +74,7 @@ def test_a_launcher_of_another_mpi_is_refused(machine):
     assert "mpich" in str(caught.value)
 
 
-def test_no_launcher_at_all_is_told(machine):
+def test_no_launcher_at_all_is_reported(machine):
     with pytest.raises(ConfigError, match="found none"):
         select_launcher("mpich")
 
@@ -102,8 +102,8 @@ def test_srun_gets_what_was_asked_for():
         "srun", "--mpi=pmix", "--kill-on-bad-exit=1", "--ntasks=6",
         "--ntasks-per-node=2", "--cpus-per-task=4", "--gpu-bind=none",
     ]  # fmt: skip
-    told = Job(ranks=6, mpi_type="pmi2")
-    assert "--mpi=pmi2" in launchers.get("srun")("srun", told, "cray")
+    job = Job(ranks=6, mpi_type="pmi2")
+    assert "--mpi=pmi2" in launchers.get("srun")("srun", job, "cray")
     assert "--mpi=cray_shasta" in launchers.get("srun")("srun", Job(ranks=6), "cray")
 
 
@@ -124,7 +124,7 @@ def test_one_rank_needs_no_launcher():
     assert command(Job(ranks=1), ["train", "x"]) == program
 
 
-def test_a_python_without_mpi_is_told(monkeypatch):
+def test_a_python_without_mpi_is_reported(monkeypatch):
     monkeypatch.setattr(launching, "library", lambda python: None)
     with pytest.raises(ConfigError, match="cannot load an MPI library"):
         command(Job(ranks=2), ["train", "x"])

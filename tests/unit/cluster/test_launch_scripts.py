@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -104,6 +105,28 @@ def test_an_unfit_python_is_named(body, message, tmp_path):
     assert not list(tmp_path.glob(".venv*"))
 
 
+def test_an_environment_is_linked_to_that_of_another_mpi(tmp_path):
+    """Its scripts are its own, and what it has already is kept."""
+    old, new = tmp_path / ".venv", tmp_path / ".venv-openmpi"
+    for folder in (old / "bin", old / "lib", new / "bin"):
+        folder.mkdir(parents=True)
+    for file in (old / "lib" / "module.py", old / "bin" / "tool"):
+        file.write_bytes(b"\x7fELF")
+    (old / "bin" / "script").write_text(f"#!{old}/bin/python\n")
+    (old / ".made-by-launch").touch()
+    for venv in (old, new):
+        (venv / "bin" / "activate").write_text(str(venv))
+    link = '. "$1"; python="$2" venv="$3" _venv_link_files "$4"'
+    words = (LAUNCH / "venv.sh", sys.executable, new, old)
+    done = run("bash", "-euc", link, "bash", *words)
+    assert done.returncode == 0, done.stderr
+    for name in ("lib/module.py", "bin/tool"):
+        assert (new / name).samefile(old / name)
+    assert (new / "bin" / "script").read_text() == f"#!{new}/bin/python\n"
+    assert (new / "bin" / "activate").read_text() == str(new)
+    assert not (new / ".made-by-launch").exists()
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
 def test_configurations_are_valid(config):
     configfile.load(config)
@@ -197,7 +220,7 @@ def test_a_pbs_job_that_stops_is_submitted_again(scheduler, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("script", "variables", "told"),
+    ("script", "variables", "expected"),
     [
         ("train.pbs", {}, "submit this: qsub"),
         ("train.pbs", {"PBS_JOBID": "7"}, "name a configuration"),
@@ -210,10 +233,10 @@ def test_a_pbs_job_that_stops_is_submitted_again(scheduler, tmp_path):
         ),
     ],
 )
-def test_what_is_wrong_with_a_job_is_told(scheduler, script, variables, told):
+def test_what_is_wrong_with_a_job_is_reported(scheduler, script, variables, expected):
     done = scheduler(script, **variables)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert expected in done.stderr
 
 
 def sections(definition):

@@ -29,8 +29,8 @@ def test_all_that_is_written_comes_through_in_order():
         "for k in 1 2 3; do echo out $k; echo err $k >&2; done; exit 7",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-    told = process.communicate(timeout=30)[0].decode()
-    assert told == "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"
+    printed = process.communicate(timeout=30)[0].decode()
+    assert printed == "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"
     assert process.returncode == 7
 
 
@@ -53,10 +53,10 @@ def test_writes_that_fail_end_nothing(kind):
         stdout=target, stderr=subprocess.PIPE,
     )  # fmt: skip
     os.close(target)
-    told = process.communicate(timeout=30)[1].decode()
+    printed = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 7
-    assert told.startswith("fedapm: note: cannot write output (")
-    assert told.endswith("); the run continues without it\n")
+    assert printed.startswith("fedapm: note: cannot write output (")
+    assert printed.endswith("); the run continues without it\n")
 
 
 def test_files_are_written_without_anybody_in_between(tmp_path):

@@ -31,7 +31,7 @@ def test_there_are_example_profiles():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ({"acount": "x"}, "acount: unknown key; did you mean 'account'?"),
         ({"options": ["exclusive"]}, "'exclusive' is no option of sbatch"),
@@ -41,10 +41,10 @@ def test_there_are_example_profiles():
         ),
     ],
 )
-def test_a_profile_that_is_wrong_is_told(tmp_path, values, told):
+def test_a_profile_that_is_wrong_is_reported(tmp_path, values, expected):
     path = tmp_path / "site.yaml"
     path.write_text(yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
         read_site(path)
 
 

@@ -36,7 +36,7 @@ print(ended.code, sorted(ended.signals), ended.resumable)
 
 
 @pytest.mark.parametrize(
-    ("code", "told", "goes_on"),
+    ("code", "signals", "resumable"),
     [
         (0, set(), False),
         (0, {USR1}, False),  # it was done all the same
@@ -51,8 +51,8 @@ print(ended.code, sorted(ended.signals), ended.resumable)
         (70, {USR1}, False),
     ],
 )
-def test_when_a_run_goes_on(code, told, goes_on):
-    assert LauncherExit(code, frozenset(told)).resumable is goes_on
+def test_when_a_run_continues(code, signals, resumable):
+    assert LauncherExit(code, frozenset(signals)).resumable is resumable
 
 
 @pytest.mark.parametrize("number", [USR1, USR2])
@@ -61,8 +61,8 @@ def test_early_signals_reach_the_ranks_as_one(number):
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        told, _ = process.communicate(timeout=30)
-    assert told == f"SIGUSR1\n75 [{int(number)}] True\n"
+        printed, _ = process.communicate(timeout=30)
+    assert printed == f"SIGUSR1\n75 [{int(number)}] True\n"
 
 
 def test_a_launcher_that_dies_of_a_signal():
@@ -116,19 +116,21 @@ def test_a_cancelled_job_is_not(scontrol, capfd):
     assert "job 7 is CANCELLED: not requeued" in capfd.readouterr().err
 
 
-def test_what_slurm_refuses_is_told(scontrol, capfd):
+def test_what_slurm_refuses_is_reported(scontrol, capfd):
     scontrol("RUNNING", code=1)
     requeue()
     assert "not possible (no); submit it again to continue" in capfd.readouterr().err
 
 
-def test_without_slurm_it_says_how_to_go_on(monkeypatch, capfd):
+def test_without_slurm_it_says_how_to_continue(monkeypatch, capfd):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     requeue()
     assert "submit it again to continue" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize(("code", "told"), [(0, 0), (2, 0), (70, 0), (9, 1), (137, 1)])
-def test_for_ranks_that_were_killed_the_supervisor_speaks(code, told, capfd):
+@pytest.mark.parametrize(
+    ("code", "expected"), [(0, 0), (2, 0), (70, 0), (9, 1), (137, 1)]
+)
+def test_for_ranks_that_were_killed_the_supervisor_speaks(code, expected, capfd):
     report_failure(LauncherExit(code, frozenset()))
-    assert capfd.readouterr().err.count("continue it with --resume") == told
+    assert capfd.readouterr().err.count("continue it with --resume") == expected

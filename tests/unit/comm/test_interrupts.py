@@ -110,7 +110,7 @@ def test_the_program_never_ends_in_a_traceback(moment):
     assert (ended.returncode, ended.stderr) == (130, INTERRUPTED)
 
 
-def test_a_second_interrupt_ends_a_run_that_can_go_on(toy, tmp_path):
+def test_a_second_interrupt_ends_a_run_that_can_continue(toy, tmp_path):
     values = experiment(toy["features"], rounds=100_000, checkpoint={"every": 50})
     path, run = write_config(tmp_path / "a.yaml", values), tmp_path / "run"
     words = fedapm("train", path, "--run-dir", run, "--progress", "none")

@@ -76,7 +76,7 @@ def test_an_error_of_one_process_is_a_sentence_and_a_code(
     assert capsys.readouterr().err.startswith(words)
 
 
-def test_an_exit_passes_where_nobody_waits(alone):
+def test_an_exit_passes_where_no_rank_waits(alone):
     with pytest.raises(SystemExit):
         runtime.on_ranks(fail(SystemExit(5)))
 
@@ -87,8 +87,8 @@ def test_an_agreed_error_is_printed_once_and_nothing_is_aborted(rank, capsys, nu
     error = DataError("no shard")
     error.agreed = True
     assert runtime.on_ranks(fail(error)) == 3
-    told = capsys.readouterr().err
-    assert told == ("fedapm: error: no shard\n" if number == 0 else "")
+    printed = capsys.readouterr().err
+    assert printed == ("fedapm: error: no shard\n" if number == 0 else "")
 
 
 @pytest.mark.parametrize("error", [DataError("no shard"), SystemExit(0), KeyError("x")])

@@ -53,7 +53,7 @@ def test_a_sweep_counts_its_cells():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ({"strong": {"client_ranks": [1, 2]}, "repetitions": 10**9}, "2000000000 runs"),
         ({"strong": {"client_ranks": list(range(1, 20_000))}}, "has 19999 values"),
@@ -64,13 +64,13 @@ def test_a_sweep_counts_its_cells():
         ),
     ],
 )
-def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
-    with pytest.raises(ConfigError, match=told):
+def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, expected):
+    with pytest.raises(ConfigError, match=expected):
         study.load(written(**values))
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("part", "expected"),
     [
         ({"name": "probability", "probability": 0}, "above 0 for at least one client"),
         (
@@ -93,8 +93,8 @@ def test_runs_of_a_study_are_counted_before_they_are_made(folder, values, told):
         ({"name": "random"}, "exactly one of fraction, count"),
     ],
 )
-def test_a_participation_in_which_nobody_takes_part_is_refused(part, told):
-    assert told in errors_of(changed(participation=part))
+def test_a_participation_in_which_no_client_takes_part_is_refused(part, expected):
+    assert expected in errors_of(changed(participation=part))
 
 
 def test_some_clients_may_never_take_part():
@@ -117,8 +117,8 @@ def test_some_clients_may_never_take_part():
     ],
 )
 def test_none_of_something_is_refused(values, key):
-    told = errors_of(changed(**values))
-    assert f"{key}: input should be greater than or equal to 1, got 0" in told
+    reported = errors_of(changed(**values))
+    assert f"{key}: input should be greater than or equal to 1, got 0" in reported
 
 
 @pytest.mark.parametrize("key", ["data", "initial_model", "scratch", "stage_dir"])
@@ -129,13 +129,16 @@ def test_a_path_with_nul_is_refused(key):
 
 
 def test_more_threads_than_memory_holds_are_refused():
-    told = errors_of(changed(threads=10**9))
-    assert "threads: input should be less than or equal to 1024, got 1000000000" in told
+    reported = errors_of(changed(threads=10**9))
+    assert (
+        "threads: input should be less than or equal to 1024, got 1000000000"
+        in reported
+    )
     assert validate(changed(threads="auto"), "x").threads == "auto"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["bse.yaml"], "bse.yaml: No such file or directory; did you mean 'base.yaml'"),
         (["no/c.yaml"], "no/c.yaml: No such file or directory"),
@@ -155,7 +158,7 @@ def test_more_threads_than_memory_holds_are_refused():
         (["base.yaml", "rounds=yes"], "rounds: input should be a valid integer"),
     ],
 )
-def test_what_is_no_configuration_is_told(folder, capsys, words, told):
+def test_what_is_no_configuration_is_reported(folder, capsys, words, expected):
     for name in ("toy", "run", "empty"):
         (folder / name).mkdir()
     (folder / "toy" / "manifest.json").write_text("{}")
@@ -163,5 +166,5 @@ def test_what_is_no_configuration_is_told(folder, capsys, words, told):
     (folder / "x.npz").write_bytes(b"PK\x03\x04\xff\xfe\x00")
     assert main(["train", *words]) == 2
     found = capsys.readouterr().err
-    assert told in found
+    assert expected in found
     assert len(found) < 500

@@ -147,7 +147,7 @@ def test_a_run_under_old_names_is_read_and_continued(config, tmp_path):
     assert list(written) == list(checked.plain())
 
 
-def test_another_experiment_is_told_by_the_new_names(config, tmp_path):
+def test_another_experiment_is_reported_by_the_new_names(config, tmp_path):
     run = begun(config, tmp_path / "old")
     other = validate(config | {"aggregator": "float32"}, "test")
     with pytest.raises(ConfigError, match=r"\n  aggregator.name: exact -> float32$"):
@@ -181,9 +181,9 @@ def test_a_study_under_old_names(config, tmp_path, capfd):
     found = scaling.load(path)
     assert (found.warmup_rounds, found.cpus_per_rank) == (0, 2)
     assert found.config["scheduling"] == "static"
-    told = capfd.readouterr().err
-    assert "change is now overrides; warm_up is now warmup_rounds" in told
-    assert "its value rank is now static" in told
+    printed = capfd.readouterr().err
+    assert "change is now overrides; warm_up is now warmup_rounds" in printed
+    assert "its value rank is now static" in printed
     saved = found.plain() | {"config": old_names(found.plain()["config"])}
     path.write_text(yaml.safe_dump(saved))
     assert scaling.read(path).plain() == found.plain()

@@ -70,7 +70,7 @@ def test_more_clients_than_there_are_is_refused(toy):
         open_context(config, Serial())
 
 
-def test_clients_count_for_who_may_go_on(toy):
+def test_clients_count_for_who_may_continue(toy):
     few, all_ = (
         validate(experiment(toy["features"], clients=n), "test").plain()
         for n in (COUNT, None)
@@ -85,7 +85,7 @@ def test_who_lacks_an_input_is_cut_too(toy):
     assert cut.num_clients == len(cut.client_names) == len(cut.counts["train"]) == 3
 
 
-def test_records_tell_the_seconds_between_them(toy, tmp_path):
+def test_records_have_the_seconds_between_them(toy, tmp_path):
     run = go(tmp_path / "run", toy["features"])
     lines = (run / "rounds.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]

@@ -142,7 +142,7 @@ def test_what_is_no_shard_is_not_read(data, tmp_path, replaced, message):
     assert names(tmp_path / "s") == [data.files[0].name]
 
 
-def test_a_full_disk_is_told(data, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported(data, tmp_path, monkeypatch):
     class Full(io.BytesIO):
         def write(self, block):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

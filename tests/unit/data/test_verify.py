@@ -157,13 +157,13 @@ def test_repeats_against_a_count_by_content(tmp_path_factory, rows):
     splits = any(len({c[2] for c in own}) > 1 for own in contents.values())
     clients = any(len({c[1] for c in own}) > 1 for own in contents.values())
     assert found.apart == []  # each is another row of the source
-    told = " ".join(found.equal)
+    reported = " ".join(found.equal)
     assert bool(found.equal) == (splits or clients)
     if clients and not splits:
-        assert "equal to another client's" in told
-        assert "another split" not in told
+        assert "equal to another client's" in reported
+        assert "another split" not in reported
     if splits and not clients:
-        assert "another client's" not in told
+        assert "another client's" not in reported
 
 
 @pytest.mark.parametrize("kind", ["split", "client", "within"])

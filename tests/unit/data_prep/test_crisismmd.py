@@ -65,7 +65,7 @@ def test_agreed_tables_are_found(tmp_path):
     assert found.classes == CLASSES
     by_number = dict(zip(found.names, found.labels, strict=True))
     assert by_number["10_0"] == 10 % 8
-    # Beside the folder, too.
+    # Next to the folder, too.
     (tmp_path / "CrisisMMD_v2.0").mkdir()
     assert items(tmp_path / "CrisisMMD_v2.0") == found
 

@@ -1,7 +1,7 @@
 """From archives of the originals' layouts to features, shards and a round of training.
 
 The archives are small and made here, the networks small ones of the real kinds; what
-comes of them is compared with their libraries called by hand.
+follows from them is compared with their libraries called by hand.
 """
 
 import json
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
-    archives.picture_network(folder / "pictures")
+    archives.image_network(folder / "image-network")
     archives.text_network(folder / "text")
     archives.crema_d(folder / "crema")
     archives.crisismmd(folder / "crisis")
@@ -54,13 +54,13 @@ def copy(root, name, tmp_path):
 
 
 def crema(root, origin=None, **options):
-    weights = {"weights": str(root / "pictures")}
+    weights = {"weights": str(root / "image-network")}
     return extractors.get("crema-d")(origin or root / "crema", **weights | options)
 
 
 def crisis(root, origin=None, **options):
     weights = {
-        "image_weights": str(root / "pictures"),
+        "image_weights": str(root / "image-network"),
         "text_weights": str(root / "text"),
     }
     return extractors.get("crisismmd")(origin or root / "crisis", **weights | options)
@@ -133,7 +133,7 @@ def test_the_filter_bank_is_kaldis(tmp_path, kind):
     np.testing.assert_array_equal(filter_bank(tmp_path / "a.wav", 5), found[:5])
 
 
-def test_what_lies_beside_the_samples_is_passed_over_in_silence(tmp_path, recwarn):
+def test_other_files_among_the_samples_are_ignored_in_silence(tmp_path, recwarn):
     path = tmp_path / "a.wav"
     wavfile.write(path, 16_000, np.arange(4000, dtype=np.int16))
     expected = filter_bank(path, 600)
@@ -149,7 +149,7 @@ def test_frames_are_one_a_second_without_the_last_two(tmp_path):
     """At 4 a second: 0, 4, 8 of 11; the ninth of ten is one of the last two."""
     shades = [np.full((48, 64, 3), 20 * k, np.uint8) for k in range(11)]
     archives.film(tmp_path / "a.flv", shades)
-    found = [np.array(picture).mean() / 20 for picture in frames(tmp_path / "a.flv", 9)]
+    found = [np.array(image).mean() / 20 for image in frames(tmp_path / "a.flv", 9)]
     assert np.rint(found).tolist() == [0, 4, 8]
     assert len(frames(tmp_path / "a.flv", 2)) == 2
     archives.film(tmp_path / "b.flv", shades[:10])
@@ -159,22 +159,22 @@ def test_frames_are_one_a_second_without_the_last_two(tmp_path):
         frames(tmp_path / "c.flv", 9)
 
 
-def by_hand(root, pictures):
-    """Return the pooled features of (n, 224, 224, 3) pictures."""
+def by_hand(root, images):
+    """Return the pooled features of (n, 224, 224, 3) images."""
     from transformers import AutoModel
 
-    net = AutoModel.from_pretrained(root / "pictures").eval()
-    x = torch.tensor(np.stack(pictures)).permute(0, 3, 1, 2) / 255
+    net = AutoModel.from_pretrained(root / "image-network").eval()
+    x = torch.tensor(np.stack(images)).permute(0, 3, 1, 2) / 255
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
     with torch.no_grad():
         x = (x - mean[:, None, None]) / std[:, None, None]
         return net(x.float()).pooler_output.numpy()
 
 
-def test_pictures_are_cut_from_the_middle_and_normalised(root):
+def test_images_are_cropped_at_the_center_and_normalised(root):
     from data_prep.extractors._pretrained import ImageNetwork
 
-    network = ImageNetwork(str(root / "pictures"))
+    network = ImageNetwork(str(root / "image-network"))
     rng = np.random.default_rng(2)
     wide = rng.integers(0, 256, (256, 300, 3)).astype(np.uint8)
     large = rng.integers(0, 256, (512, 768, 3)).astype(np.uint8)
@@ -211,11 +211,11 @@ def test_crema_d_from_the_archive_to_a_round(root, features, tmp_path):
     expected = {}
     for name in names:
         sound = filter_bank(root / "crema/AudioWAV" / f"{name}.wav", 600)
-        pictures = frames(root / "crema/VideoFlash" / f"{name}.flv", 10)
-        cut = [np.array(p.resize((341, 256)))[16:240, 58:282] for p in pictures]
+        images = frames(root / "crema/VideoFlash" / f"{name}.flv", 10)
+        cut = [np.array(p.resize((341, 256)))[16:240, 58:282] for p in images]
         label = ["ANG", "SAD", "HAP", "NEU"].index(name.split("_")[2])
         expected[len(sound), label, name[:4]] = sound, by_hand(root, cut)
-    assert len(expected) == 21, "the control: clips are told apart"
+    assert len(expected) == 21, "the control: clips are distinguished"
     seen = 0
     for split in ("train", "test"):
         for i, own in enumerate(read(tmp_path / "to", split)):
@@ -285,11 +285,11 @@ def test_crisismmd_from_the_archive_to_a_round(root, features, tmp_path):
             text = row["tweet_text"].split(" https")[0]
             with torch.no_grad():
                 states = net(**tokens(text, return_tensors="pt")).last_hidden_state[0]
-            picture = Image.open(root / "crisis" / row["image"])
-            scale = 256 / min(picture.size)
-            size = [round(scale * s) for s in picture.size]
+            image = Image.open(root / "crisis" / row["image"])
+            scale = 256 / min(image.size)
+            size = [round(scale * s) for s in image.size]
             left, top = ((s - 224) // 2 for s in size)
-            cut = np.array(picture.resize(size))[top : top + 224, left : left + 224]
+            cut = np.array(image.resize(size))[top : top + 224, left : left + 224]
             expected.append((by_hand(root, [cut])[0], states.numpy(), row))
         found = [
             (own.inputs["image"][k], own.inputs["text"][k][: own.lengths["text"][k]], y)
@@ -305,7 +305,7 @@ def test_crisismmd_from_the_archive_to_a_round(root, features, tmp_path):
                 and np.allclose(s, states, rtol=1e-3, atol=1e-4)
                 and np.allclose(x, image, rtol=1e-3, atol=1e-4)
             ]
-            assert len(near) == 1, "an item has the picture, text and label of its row"
+            assert len(near) == 1, "an item has the image, text and label of its row"
     trains(tmp_path, "image-text", ["img_*", "text_*"])
 
 
@@ -364,7 +364,7 @@ def contents(folder):
     }
 
 
-def test_it_goes_on_where_it_ended(root, features, tmp_path):
+def test_it_continues_where_it_ended(root, features, tmp_path):
     whole = contents(features / "crema")
     assert sum("items.json" in name for name in whole) == 6
     to = shutil.copytree(features / "crema", tmp_path / "to")
@@ -375,9 +375,9 @@ def test_it_goes_on_where_it_ended(root, features, tmp_path):
         DataError, match="holds no finished features: make or continue them"
     ):
         plan_and_read(to)
-    told, kept = [], (to / "chunk-00001/audio.npy").stat().st_mtime_ns
-    run(crema(root), to, tell=lambda done, of: told.append((done, of)))
-    assert told == [(5, 6), (6, 6)]
+    reported, kept = [], (to / "chunk-00001/audio.npy").stat().st_mtime_ns
+    run(crema(root), to, tell=lambda done, of: reported.append((done, of)))
+    assert reported == [(5, 6), (6, 6)]
     assert (to / "chunk-00001/audio.npy").stat().st_mtime_ns == kept
     shutil.rmtree(to / ".chunk-00004")
     assert {n: b for n, b in contents(to).items() if "extraction" not in n} == {
@@ -444,7 +444,7 @@ def test_an_extractor_of_ones_own_must_keep_its_word(tmp_path, a, b, words):
 def test_a_folder_of_other_features_is_refused(root, features, tmp_path):
     with pytest.raises(DataError, match=r"made otherwise \(they differ in: asked\)"):
         run(crema(root), features / "crema", asked="other")
-    weights = copy(root, "pictures", tmp_path)
+    weights = copy(root, "image-network", tmp_path)
     raw = bytearray((weights / "model.safetensors").read_bytes())
     raw[-1] ^= 1
     (weights / "model.safetensors").write_bytes(raw)
@@ -459,7 +459,7 @@ def test_a_folder_of_other_features_is_refused(root, features, tmp_path):
 
 
 def garbage(path):
-    path.write_bytes(b"this is neither sound nor picture" * 9)
+    path.write_bytes(b"this is neither sound nor image" * 9)
 
 
 @pytest.mark.parametrize(
@@ -566,7 +566,7 @@ def test_broken_tweets(root, tmp_path):
 def test_tables_that_are_not_crisismmds(root, tmp_path):
     origin = copy(root, "crisis", tmp_path)
     rows = [list(row.values()) for row in archives.rows_of(tsv(origin))]
-    names = [name.replace("label_image", "label_picture") for name in archives.TWEET]
+    names = [name.replace("label_image", "label_photo") for name in archives.TWEET]
     archives.tweets(tsv(origin), rows, names)
     with pytest.raises(DataError, match="has no column 'label_image'"):
         crisis(root, origin).items()
@@ -598,7 +598,7 @@ def test_texts_over_several_lines(root, tmp_path):
 
 def test_weights_that_are_not_there(root, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for weights in ("nobody/nothing", str(tmp_path)):
+    for weights in ("none/nothing", str(tmp_path)):
         with pytest.raises(DataError, match="are not on this machine: name a folder"):
             run(crema(root, weights=weights), tmp_path / "to")
     with pytest.raises(DataError, match="are of no network for images"):
@@ -644,7 +644,11 @@ def test_damaged_features(features, tmp_path):
 
 def test_the_command(root, tmp_path, capsys):
     words = ["extract", "crema_d", "--from", str(root / "crema"), "--to"]
-    words += [str(tmp_path / "to"), f"weights={root / 'pictures'}", "video_frames=2"]
+    words += [
+        str(tmp_path / "to"),
+        f"weights={root / 'image-network'}",
+        "video_frames=2",
+    ]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[0] == "0 of 6 chunks"
@@ -664,7 +668,7 @@ def test_the_command(root, tmp_path, capsys):
 
 def test_an_archive_that_is_not_there(root, tmp_path, capsys):
     words = ["extract", "crema_d", "--from", str(tmp_path / "no"), "--to"]
-    words += [str(tmp_path / "to"), f"weights={root / 'pictures'}"]
+    words += [str(tmp_path / "to"), f"weights={root / 'image-network'}"]
     assert main(words) == DataError.exit_code
     assert "must be a clone of the repository" in capsys.readouterr().err
     assert not Path(tmp_path / "to").exists()

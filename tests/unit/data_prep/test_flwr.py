@@ -105,8 +105,8 @@ def test_iid():
 
 
 @pytest.mark.parametrize("labels", [2, 3])
-def test_so_many_labels_a_client(labels):
-    """Each of both gives every client exactly so many."""
+def test_the_number_of_labels_a_client(labels):
+    """Each of both gives every client exactly that many."""
     for seed in range(SEEDS):
         counts = theirs(
             lambda seed=seed: flwr.PathologicalPartitioner(

@@ -1,4 +1,4 @@
-"""Folders of pictures with a table of clients become shards."""
+"""Folders of images with a table of clients become shards."""
 
 import csv
 import sys
@@ -26,7 +26,7 @@ def plain(colour, size=(10, 6), mode="RGB"):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Thirty pictures of one colour each, of two classes and three owners."""
+    """Thirty images of one colour each, of two classes and three owners."""
     root = tmp_path / "pets"
     lines = []
     for label, name in enumerate(("cat", "dog")):
@@ -35,7 +35,7 @@ def folder(tmp_path):
             file = root / name / f"{k:02d}.png"
             plain((10 * k, 100 * label, 7)).save(file)
             lines.append([f"{name}/{file.name}", OWNERS[k % 3]])
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no image")
     write_table(root, lines)
     return root
 
@@ -104,7 +104,7 @@ def test_a_csv_writes_its_split_as_arrays_may(folder, tmp_path):
     assert split.tolist() == [[0, 1, 1, 2][k % 4] for k in range(30)]
 
 
-def test_kinds_of_pictures(tmp_path):
+def test_kinds_of_images(tmp_path):
     """Grey, palette, transparent and turned ones, whatever the case of the suffix."""
     root = tmp_path / "kinds"
     (root / "a" / "deeper").mkdir(parents=True)
@@ -127,10 +127,10 @@ def test_kinds_of_pictures(tmp_path):
     assert (x[3][:, 4:] == 0).all()
 
 
-def test_a_broken_picture_is_told_of_or_left_out_and_counted(folder, tmp_path, capsys):
+def test_a_broken_image_is_reported_or_left_out_and_counted(folder, tmp_path, capsys):
     whole = (folder / "cat" / "03.png").read_bytes()
     (folder / "cat" / "03.png").write_bytes(whole[: len(whole) // 2])
-    (folder / "dog" / "05.png").write_text("no picture")
+    (folder / "dog" / "05.png").write_text("no image")
     with pytest.raises(DataError, match=r"cat/03.png does not decode"):
         read(folder, table="owners.csv")
     manifest = prepare("image-folder", folder, tmp_path / "to", "table=owners.csv",
@@ -147,7 +147,7 @@ def test_a_broken_picture_is_told_of_or_left_out_and_counted(folder, tmp_path, c
     out = capsys.readouterr().out
     assert "left out       2 broken samples: cat/03.png, dog/05.png" in out
     for file in folder.rglob("*.png"):
-        file.write_text("no picture")
+        file.write_text("no image")
     with pytest.raises(DataError, match="none of the 30 images decodes"):
         read(folder, skip_broken=True)
 
@@ -194,7 +194,7 @@ def test_a_table_elsewhere_with_a_column_of_another_name(folder, tmp_path):
         read(folder, table="nowhere.csv")
 
 
-def test_folders_that_hold_no_pictures(folder, tmp_path):
+def test_folders_that_hold_no_images(folder, tmp_path):
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no images"):
         read(folder)

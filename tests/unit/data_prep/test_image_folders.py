@@ -1,4 +1,4 @@
-"""Pictures in folders train, test and val are split already, and stay so."""
+"""Images in folders train, test and val are split already, and stay so."""
 
 import csv
 
@@ -12,7 +12,7 @@ from tests.support.preparation import prepare
 Image = pytest.importorskip("PIL.Image")
 
 
-def picture(file):
+def save_image(file):
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 4), (9, 9, 9)).save(file)
 
@@ -22,7 +22,7 @@ def split_folder(root, parts=("train", "test", "val"), sizes=(6, 3, 2)):
     for part, size in zip(parts, sizes, strict=True):
         for more, name in enumerate(("cat", "dog")):
             for k in range(size + more):
-                picture(root / part / name / f"{k}.png")
+                save_image(root / part / name / f"{k}.png")
     return root
 
 
@@ -53,7 +53,7 @@ def test_parts_are_the_split_and_no_classes(tmp_path, capsys, parts, sizes):
     assert sum(c.sum() for c in pooled.counts.values()) == 25
 
 
-def test_a_part_alone_names_those_beside_it(tmp_path):
+def test_a_part_alone_names_its_siblings(tmp_path):
     root = split_folder(tmp_path / "pets")
     source = read(root / "train")
     assert source.split is None
@@ -69,12 +69,12 @@ def test_a_part_alone_names_those_beside_it(tmp_path):
 
 def test_classes_that_are_called_like_parts_stay_classes(tmp_path):
     for name in ("bus", "train", "car"):
-        picture(tmp_path / name / "1.png")
+        save_image(tmp_path / name / "1.png")
     source = read(tmp_path)
     assert source.table.classes == ("bus", "car", "train")
     assert source.split is None
     for name in ("val", "valid"):  # two words for one part are no split
-        picture(tmp_path / "other" / name / "1.png")
+        save_image(tmp_path / "other" / name / "1.png")
     assert read(tmp_path / "other").table.classes == ("val", "valid")
 
 
@@ -90,13 +90,13 @@ def test_folders_that_are_neither(tmp_path, more, message):
     root = split_folder(tmp_path / "pets", ("train", "test"), (2, 2))
     (root / more).parent.mkdir(parents=True, exist_ok=True)
     if more.endswith("png"):
-        picture(root / more)
+        save_image(root / more)
     with pytest.raises(DataError, match=message):
         read(root)
 
 
 @pytest.mark.parametrize("column", [None, "right", "wrong"])
-def test_a_table_beside_parts(tmp_path, column):
+def test_a_table_together_with_parts(tmp_path, column):
     root = split_folder(tmp_path / "pets", ("train", "test"), (3, 1))
     names = sorted(f.relative_to(root).as_posix() for f in root.rglob("*.png"))
     with (root / "owners.csv").open("w", newline="") as file:
@@ -116,7 +116,7 @@ def test_a_table_beside_parts(tmp_path, column):
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_parts_beside_a_part_whose_table_has_a_split(tmp_path, split):
+def test_parts_with_a_part_whose_table_has_a_split(tmp_path, split):
     """The table decides: there is nothing to ask then."""
     root = split_folder(tmp_path / "pets", ("train", "test"), (1, 1)) / "train"
     more = [",train", ",test", ",train"] if split else [""] * 3

@@ -1,4 +1,4 @@
-"""Pictures keep their bits; what cannot be kept is named; nothing is waited for.
+"""Images keep their bits; what cannot be kept is named; nothing is waited for.
 
 Case 05 of the field and its kind: 16-bit grey in every file format, and other modes.
 """
@@ -42,8 +42,8 @@ def png(values, colour_type):
 
 
 def folder(tmp_path, **files):
-    """Make a folder of one class, and of one more with a plain picture of 8 bits."""
-    root = tmp_path / "pictures"
+    """Make a folder of one class, and of one more with a plain image of 8 bits."""
+    root = tmp_path / "images"
     (root / "a").mkdir(parents=True)
     for name, content in files.items():
         file = root / "a" / name.replace("_", ".")
@@ -79,7 +79,8 @@ def test_grey_of_16_bits_keeps_them(tmp_path, name, content):
     assert (spec.dtype, spec.shape) == ("uint16", (1, 32, 32))
     seen = x[0, 0, 0] * spec.scale + spec.shift
     np.testing.assert_allclose(seen, np.linspace(-1, 1, 32), atol=1e-4)
-    assert "1 of 1 pictures have grey of 16 bits" in source.notes[0]
+    note = "1 of 1 pictures have grey of 16 bits"  # codespell:ignore pictures
+    assert note in source.notes[0]
     assert not source.warnings
 
 
@@ -92,7 +93,8 @@ def test_grey_of_16_bits_through_prepare(tmp_path, capsys):
     assert manifest.inputs[0].shift == -1
     held = everyone(manifest)["train"][0].inputs["image"]
     np.testing.assert_array_equal(held[0], np.stack([RAMP] * 3))
-    assert "note: 2 of 2 pictures have grey of 16 bits" in capsys.readouterr().out
+    note = "note: 2 of 2 pictures have grey of 16 bits"  # codespell:ignore pictures
+    assert note in capsys.readouterr().out
     assert manifest.preparation["notes"]
 
 
@@ -111,7 +113,7 @@ def test_scaling_keeps_the_range_and_agrees_with_8_bits(tmp_path):
     assert plain.dtype == np.uint8
 
 
-def test_a_turned_picture_of_16_bits(tmp_path):
+def test_a_rotated_image_of_16_bits(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     root = folder(tmp_path)
@@ -128,7 +130,7 @@ def test_a_turned_picture_of_16_bits(tmp_path):
         (RAMP.astype(np.int32) - 1, "go from -1 to 65534"),
     ],
 )
-def test_pictures_of_unknown_range_are_refused(tmp_path, values, message):
+def test_images_of_unknown_range_are_refused(tmp_path, values, message):
     odd = Image.fromarray(values)
     root = folder(tmp_path, a_tiff=odd, b_png=Image.fromarray(RAMP))
     with pytest.raises(DataError, match=message) as caught:
@@ -139,7 +141,7 @@ def test_pictures_of_unknown_range_are_refused(tmp_path, values, message):
     np.testing.assert_array_equal(x[0, 0], RAMP)
 
 
-def test_dark_pictures_are_asked_about(tmp_path):
+def test_dark_images_are_asked_about(tmp_path):
     twelve = Image.fromarray((RAMP // 16).astype(np.uint16))
     source, x = read(folder(tmp_path, a_png=twelve))
     assert x.max() == 4095

@@ -149,7 +149,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("as_zip", [False, True])
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_recordings_are_told_of_or_left_out(folder, tmp_path, kind, as_zip):
+def test_broken_recordings_are_reported_or_left_out(folder, tmp_path, kind, as_zip):
     change, message = BROKEN[kind]
     change(folder / "5.Lay" / "1002_A_1.csv")
     path = zipped(folder) if as_zip else folder
@@ -250,7 +250,7 @@ def test_what_is_no_ku_har(tmp_path):
         read(tmp_path)
 
 
-def test_a_recording_of_nobody(folder):
+def test_a_recording_of_no_speaker(folder):
     (folder / "0.Stand" / "_A_1.csv").write_text("")
     with pytest.raises(DataError, match=r"0\.Stand/_A_1\.csv names no subject"):
         sources.get("ku-har")(folder)

@@ -80,7 +80,7 @@ def test_whole_floats_of_any_width(dtype):
 
 
 @pytest.mark.parametrize("value", [-1, -100])
-def test_negative_labels_beside_others_are_asked_about(value):
+def test_negative_labels_among_others_are_asked_about(value):
     made = labels(np.array([value, 0, 1, value]), Y)
     assert made.classes == (str(value), "0", "1")
     assert f"this takes {value} for a class" in made.note
@@ -559,7 +559,7 @@ def test_truth_values_as_inputs_are_bytes(tmp_path):
     np.testing.assert_array_equal(np.unique(found, axis=0), np.unique(x, axis=0))
 
 
-def test_arrays_of_16_bits_that_may_be_pictures_are_asked_about(tmp_path, capsys):
+def test_arrays_of_16_bits_that_may_be_images_are_asked_about(tmp_path, capsys):
     toy(tmp_path / "made.npz", x_scan=np.zeros((80, 4, 4), np.uint16))
     prepare("arrays", tmp_path / "made.npz", tmp_path / "to")
     assert "save scan_scale = 1/32767.5" in capsys.readouterr().out

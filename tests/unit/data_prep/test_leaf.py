@@ -40,12 +40,12 @@ def write_split(root, make, users=("f0001", "f0000", "f0002"), train=8, test=3):
 
 
 def bytes_of(user, split, number):
-    """Return the grey values that a picture was made from, told by its place."""
+    """Return the grey values that an image was made from, known by its place."""
     rng = np.random.default_rng([int(user[1:]), len(split)])
     return rng.integers(0, 256, (number, 784))
 
 
-def pictures(user, split, number):
+def images(user, split, number):
     grey = bytes_of(user, split, number)
     return (grey / 255).tolist(), [(int(user[1:]) + k) % 62 for k in range(number)]
 
@@ -70,7 +70,7 @@ def tweets(user, split, number):
     return x, [k % 2 for k in range(number)]
 
 
-MAKERS = {"femnist": pictures, "shakespeare": windows, "sent140": tweets}
+MAKERS = {"femnist": images, "shakespeare": windows, "sent140": tweets}
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -89,8 +89,8 @@ def test_users_and_split_are_those_of_leaf(tmp_path, name, inside):
     assert manifest.counts["test"].tolist() == [3, 3, 3]
 
 
-def test_pictures_are_the_bytes_that_they_were(tmp_path):
-    write_split(tmp_path, pictures)
+def test_images_are_the_bytes_that_they_were(tmp_path):
+    write_split(tmp_path, images)
     manifest = prepare("femnist", tmp_path, tmp_path / "to")
     assert len(manifest.classes) == 62
     assert manifest.classes[9:11] + manifest.classes[35:37] == ("9", "A", "Z", "a")
@@ -101,7 +101,7 @@ def test_pictures_are_the_bytes_that_they_were(tmp_path):
             np.testing.assert_array_equal(
                 held.inputs["image"].reshape(-1, 784), expected
             )
-            assert held.labels.tolist() == pictures(user, split, len(expected))[1]
+            assert held.labels.tolist() == images(user, split, len(expected))[1]
 
 
 def test_characters_have_leaf_s_codes(tmp_path):
@@ -117,7 +117,7 @@ def test_characters_have_leaf_s_codes(tmp_path):
             assert [known[c] for c in held.labels] == y
 
 
-def test_other_characters_are_told_apart_from_leaf_s(tmp_path):
+def test_other_characters_are_distinguished_from_leaf_s(tmp_path):
     text = ("é_~\x7f\U0001f600" + "}" * 80)[:80]
     write(tmp_path / "all_data.json", {"A": ([text] * 2, ["ß", "}"])})
     source = sources.get("shakespeare")(tmp_path)
@@ -149,10 +149,10 @@ def test_codes_of_words():
 
 
 def test_split_by_user_is_refused_with_the_true_reason(tmp_path):
-    """Test users have nothing to train on; nobody else decides to train on them."""
+    """Test users have nothing to train on; no one else decides to train on them."""
     for split, user in (("train", "f0001"), ("test", "f0002")):
         file = tmp_path / "data" / split / LAYOUT.format(0, split)
-        write(file, {user: pictures(user, split, 10)})
+        write(file, {user: images(user, split, 10)})
     source = sources.get("femnist")(tmp_path)
     assert source.default_split == "own"
     message = r"f0002 \(client 1\) has no training sample: .* marks all 10 .* as test"
@@ -163,13 +163,13 @@ def test_split_by_user_is_refused_with_the_true_reason(tmp_path):
 
 
 def test_users_without_samples_are_no_clients(tmp_path):
-    users = {"none": ([], []), "some": pictures("f0000", "train", 5)}
+    users = {"none": ([], []), "some": images("f0000", "train", 5)}
     write(tmp_path / "all_data.json", users)
     assert sources.get("femnist")(tmp_path).id_names == ("some",)
 
 
 def test_trains_under_the_natural_split(tmp_path):
-    write_split(tmp_path / "leaf", pictures)
+    write_split(tmp_path / "leaf", images)
     prepare("femnist", tmp_path / "leaf", tmp_path / "to")
     config = validate(experiment(tmp_path / "to", rounds=2), "test")
     run = tmp_path / "run"
@@ -258,7 +258,7 @@ def set_y(y):
         ),
     ],
 )
-def test_damaged_files_are_told_of(tmp_path, name, change, message):
+def test_damaged_files_are_reported(tmp_path, name, change, message):
     assert message in damaged(tmp_path, name, change)
 
 
@@ -275,7 +275,7 @@ def test_files_that_are_not_there_or_no_json(tmp_path):
     write(tmp_path / "all_data.json", {"none": ([], [])})
     with pytest.raises(DataError, match="hold no samples"):
         read(tmp_path)
-    write(tmp_path / "train" / "a.json", {"f0001": pictures("f0001", "train", 2)})
+    write(tmp_path / "train" / "a.json", {"f0001": images("f0001", "train", 2)})
     with pytest.raises(DataError, match="test holds no JSON files"):
         read(tmp_path)
 

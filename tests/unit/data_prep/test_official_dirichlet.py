@@ -138,7 +138,7 @@ def test_a_client_is_split_for_itself_whatever_overlaps():
     for client, rows in enumerate(OVERLAPPING):
         held = [whole[name][client] for name in ("train", "test", "val")]
         assert sorted(np.concatenate(held)) == rows.tolist()
-        # With the others out of the way: moved to samples that nobody else has.
+        # With the others out of the way: moved to samples that no other client has.
         alone = [np.arange(0)] * client + [rows]
         apart = random_splits(pool, alone, seed=1, test=0.25, val=0.25)
         for name, parts in whole.items():
@@ -179,7 +179,7 @@ ASKED = {"clients": 4, "seed": 3, "partitioner": OFFICIAL}
 
 @pytest.fixture
 def origin(tmp_path):
-    """Make a source in which a sample's number can be told from its input."""
+    """Make a source in which a sample's number follows from its input."""
     path = tmp_path / "made.npz"
     np.savez(
         path,

@@ -72,7 +72,7 @@ def test_the_arrays_own_split_is_kept_and_said(tmp_path, capsys):
         ("partitioner=natural", "clients=2"),
     ],
 )
-def test_each_sample_keeps_its_mark_whoever_holds_it(tmp_path, options):
+def test_each_sample_keeps_its_mark_at_any_client(tmp_path, options):
     codes = (np.arange(N) % 4 == 3).astype(int)
     path = arrays(tmp_path / "made.npz", split=codes)
     found = numbers(prepare("arrays", path, tmp_path / "to", *options))

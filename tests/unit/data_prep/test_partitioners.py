@@ -370,7 +370,7 @@ def test_hybrid_of_iid_and_shards_is_alike_in_its_share():
     )
     counts = counts_of(parts, labels)
     assert abs(counts.sum(axis=1) - 1000).max() < 100
-    # One label has what shards gave and a tenth of what was dealt evenly.
+    # One label has what shards gave and a tenth of what was assigned evenly.
     top = counts.max(axis=1) / counts.sum(axis=1)
     np.testing.assert_allclose(top, 0.8 + 0.02, atol=0.03)
     assert (np.sort(counts, axis=1)[:, 0] > 5).all()

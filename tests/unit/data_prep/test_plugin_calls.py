@@ -126,15 +126,15 @@ def prepare(here, capsys, *words, source="./mine.py:source"):  # noqa: F811
         ("refuses", 3, "error: my data are damaged"),
         ("nothing", 70, "returned NoneType; it must return a data_prep.sources.Source"),
         ("deep", 70, r"AttributeError: .*nonsense.* \(mine.py, line"),
-        ("nobody", 2, "mine.py has no 'nobody'"),
+        ("absent", 2, "mine.py has no 'absent'"),
     ],
 )  # fmt: skip
 def test_sources(here, capsys, name, code, wanted):  # noqa: F811
-    found, told = prepare(here, capsys, source=f"./mine.py:{name}")
-    assert found == code, told
-    assert re.search(wanted, told), told
-    assert "Traceback" not in told
-    assert told.count("\n") == 1
+    found, printed = prepare(here, capsys, source=f"./mine.py:{name}")
+    assert found == code, printed
+    assert re.search(wanted, printed), printed
+    assert "Traceback" not in printed
+    assert printed.count("\n") == 1
     assert not Path("made").exists()
 
 
@@ -161,10 +161,10 @@ def test_sources(here, capsys, name, code, wanted):  # noqa: F811
     ],
 )
 def test_partitioners_and_shifts(here, capsys, words, code, wanted):  # noqa: F811
-    found, told = prepare(here, capsys, words)
-    assert found == code, told
-    assert wanted in told
-    assert "Traceback" not in told
+    found, printed = prepare(here, capsys, words)
+    assert found == code, printed
+    assert wanted in printed
+    assert "Traceback" not in printed
     assert not Path("made").exists()
 
 
@@ -201,9 +201,9 @@ def test_extractors(here, capsys, name, code, wanted):  # noqa: F811
     write("mine.py", PARTS)
     words = ["extract", f"./mine.py:{name}", "--from", ".", "--to", "made"]
     assert cli.main(words) == code
-    told = capsys.readouterr().err
-    assert wanted in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert wanted in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize(

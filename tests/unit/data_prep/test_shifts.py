@@ -25,13 +25,13 @@ N = M * EACH
 
 
 def made():
-    """A table of three inputs, its samples dealt to clients in turn."""
+    """A table of three inputs, its samples assigned to clients in turn."""
     rng = np.random.default_rng(5)
     lengths = rng.integers(1, 9, N)
     ragged = np.where(np.arange(8)[:, None] < lengths[:, None, None], 1.0, 0.0)
     columns = [
         column("wave", np.zeros((N, 3), np.float32)),
-        column("picture", np.full((N, 2, 2), 100, np.uint8), scale=0.01, shift=-1.0),
+        column("image", np.full((N, 2, 2), 100, np.uint8), scale=0.01, shift=-1.0),
         column("steps", ragged.astype(np.float32), lengths=lengths),
         column("number", np.arange(N, dtype=np.float32)),
     ]
@@ -124,25 +124,25 @@ def test_noise_rises_in_equal_steps_over_clients():
     assert found[said == 0] == 0
 
 
-def test_noise_is_in_the_units_that_a_model_sees_and_pictures_stay_pictures():
+def test_noise_is_in_the_units_that_a_model_sees_and_images_stay_images():
     after, clients = shift("noise", level=0.2), held()
-    picture = values(after.table, "picture")
-    assert picture.dtype == np.uint8
+    image = values(after.table, "image")
+    assert image.dtype == np.uint8
     noisiest = clients.owner == int(np.argmax([float(n[6:] or 0) for n in after.notes]))
-    seen = picture[noisiest] * 0.01 - 1.0
+    seen = image[noisiest] * 0.01 - 1.0
     assert seen.std() == pytest.approx(0.2, rel=0.1)
     assert seen.mean() == pytest.approx(0.0, abs=0.02)
 
 
 def test_noise_is_rounded_to_the_nearest_that_can_be_stored():
-    picture = values(shift("noise", level=0.002).table, "picture")
-    assert (picture == 100).mean() > 0.98
+    image = values(shift("noise", level=0.002).table, "image")
+    assert (image == 100).mean() > 0.98
 
 
 def test_noise_beyond_what_is_stored_is_clipped():
-    picture = values(shift("noise", level=50.0).table, "picture")
-    assert {0, 255} <= set(picture.ravel().tolist())
-    assert (np.bincount(picture.ravel())[[0, 255]] > N / 4).all()
+    image = values(shift("noise", level=50.0).table, "image")
+    assert {0, 255} <= set(image.ravel().tolist())
+    assert (np.bincount(image.ravel())[[0, 255]] > N / 4).all()
 
 
 def test_noise_leaves_padding_and_other_inputs_alone():
@@ -153,7 +153,7 @@ def test_noise_leaves_padding_and_other_inputs_alone():
     inside = np.arange(8)[None, :] < lengths[:, None]
     assert (steps[~inside] == 0).all()
     assert (steps[inside] != 1).mean() > 0.8
-    for name in ("wave", "picture", "number"):
+    for name in ("wave", "image", "number"):
         np.testing.assert_array_equal(values(after, name), values(before, name))
     np.testing.assert_array_equal(after.labels, before.labels)
 
@@ -374,7 +374,7 @@ def inside(values, column, row):
     return x[: column.lengths[row]]
 
 
-def test_pictures_are_not_standardised():
+def test_images_are_not_standardised():
     cube = column("cube", np.zeros((N, 2, 2, 2), np.float32))
     table = replace(made(), columns=[cube])
     with pytest.raises(ConfigError, match="input 'cube' has the shape"):

@@ -90,7 +90,7 @@ def test_arrays(saved):
 
 
 def test_length_belongs_to_what_has_time(saved):
-    """Not to pictures or plain numbers; the case of av_digits."""
+    """Not to images or plain numbers; the case of av_digits."""
     source = read("arrays", saved())
     lengths = {c.spec.name: c.lengths for c in source.table.columns}
     assert lengths["image"] is None
@@ -111,7 +111,7 @@ def test_chosen_inputs_in_their_order(saved):
     assert spec(source, "image").shape == (1, 6, 5)
 
 
-def test_a_series_of_bytes_is_no_picture(saved):
+def test_a_series_of_bytes_is_no_image(saved):
     """Its rows are steps of time, all of which count unless it has lengths."""
     source = read("arrays", saved(), series=("image",))
     film = spec(source, "image")
@@ -141,7 +141,7 @@ def test_colours_come_first(saved):
     )
 
 
-def test_own_scale_of_a_picture(saved):
+def test_own_scale_of_an_image(saved):
     source = read("arrays", saved(image_scale=1 / 255, image_shift=-0.1))
     image = spec(source, "image")
     assert (image.scale, image.shift) == (1 / 255, -0.1)
@@ -681,7 +681,7 @@ def test_download(tmp_path, server):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_download_goes_on(tmp_path, server, ranges):
+def test_download_continues(tmp_path, server, ranges):
     server.breaks_after = 300_000
     with pytest.raises(DataError, match="run the same command again"):
         download(remote(server), tmp_path)

@@ -14,7 +14,7 @@ from data_prep.sources import sources
 from data_prep.sources.base import Source
 from data_prep.validation import MAX_COUNTS, check_size, checked_source
 from data_prep.writer import Sample, write_samples
-from fedapm_mpi.cli.prepare import _told as told
+from fedapm_mpi.cli.prepare import _log_note
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import Column, Table, column
 from fedapm_mpi.data.writer import write_dataset
@@ -23,7 +23,7 @@ from fedapm_mpi.plugins.errors import PluginError
 from tests.support.preparation import everyone, prepare
 from tests.unit.data_prep.test_image_folder import folder as folder
 from tests.unit.data_prep.test_image_folder import lines_of, write_table
-from tests.unit.data_prep.test_leaf import LAYOUT, pictures, write
+from tests.unit.data_prep.test_leaf import LAYOUT, images, write
 
 N = 12
 
@@ -236,7 +236,7 @@ def test_what_a_column_gives_is_checked_before_it_is_looked_at(tmp_path):
 
 
 def test_notes_are_printed_without_control_characters(capsys):
-    told("red \x1b[31m" + "x" * 10_000)
+    _log_note("red \x1b[31m" + "x" * 10_000)
     said = capsys.readouterr().out
     assert said.startswith("note: red \\x1b[31mxx")
     assert len(said) < 1100
@@ -292,7 +292,7 @@ def test_a_csv_of_another_shape(folder, header, change, message):
 
 
 def leaf(tmp_path, **changes):
-    x, y = pictures("f0007", "train", 3)
+    x, y = images("f0007", "train", 3)
     held = {"users": ["f0007"], "num_samples": [3],
             "user_data": {"f0007": {"x": x, "y": y}}}  # fmt: skip
     path = tmp_path / "all_data.json"
@@ -346,14 +346,14 @@ def test_json_of_another_shape(tmp_path, text, message):
 
 @pytest.mark.parametrize("label", [1.5, True, "1", None, [1], float("nan"), 10**400])
 def test_labels_of_leaf_are_whole_numbers(tmp_path, label):
-    x, y = pictures("f0007", "train", 3)
+    x, y = images("f0007", "train", 3)
     y[1] = label
     said = said_of(leaf(tmp_path, user_data={"f0007": {"x": x, "y": y}}))
     assert "user 'f0007' has a sample of another kind: label" in said
 
 
 def test_whole_labels_of_leaf(tmp_path):
-    x, y = pictures("f0007", "train", 3)
+    x, y = images("f0007", "train", 3)
     path = leaf(tmp_path, user_data={"f0007": {"x": x, "y": [float(n) for n in y]}})
     assert sources.get("femnist")(path).table.labels.tolist() == list(y)
 
@@ -364,7 +364,7 @@ def test_a_pipe_among_files_of_leaf(tmp_path):
 
 
 def test_femnist_is_not_asked_about(tmp_path, capsys):
-    users = {"f0000": pictures("f0000", "train", 30)}
+    users = {"f0000": images("f0000", "train", 30)}
     write(tmp_path / LAYOUT.format(0, "train"), users)
     prepare("femnist", tmp_path, tmp_path / "to")
     assert "is it" not in capsys.readouterr().out

@@ -49,7 +49,7 @@ def test_a_healthy_job_has_no_finding():
 
 
 @pytest.mark.parametrize(
-    ("changes", "known", "told"),
+    ("changes", "known", "expected"),
     [
         (
             {"launcher": "srun", "pmi": None, "launched_by": "SLURM_STEP_NUM_TASKS"},
@@ -71,14 +71,14 @@ def test_a_healthy_job_has_no_finding():
         ),
     ],
 )  # fmt: skip
-def test_singletons(changes, known, told):
+def test_singletons(changes, known, expected):
     seen = InstalledLaunchers(
         programs=[("/opt/bin/mpiexec", "mpich")], slurm_types=known
     )
     alone = replace(rank(0, 1, **changes), launched=6)
     finding = only(Observations(ranks=[alone], launchers=seen))
     assert (finding.level, finding.name) == ("fault", "singletons")
-    for text in told:
+    for text in expected:
         assert text in str(finding)
 
 
@@ -108,10 +108,10 @@ TWO = {
 
 @pytest.mark.parametrize("name", TWO)
 def test_two_mpi_libraries(name):
-    changes, level, told = TWO[name]
+    changes, level, reported = TWO[name]
     finding = only(Observations(ranks=ranks(**changes)))
     assert (finding.level, finding.name) == (level, "two MPI libraries")
-    assert told in str(finding)
+    assert reported in str(finding)
 
 
 def test_a_module_that_offers_the_library_that_is_loaded_is_fine():
@@ -127,7 +127,7 @@ def test_another_library_on_one_host():
 
 
 @pytest.mark.parametrize(
-    ("programs", "first", "told"),
+    ("programs", "first", "expected"),
     [
         ([("/a/mpiexec", "openmpi")], "/a/mpiexec", "there is no launcher for MPICH"),
         ([], None, "found none"),
@@ -140,18 +140,18 @@ def test_another_library_on_one_host():
         ([("/v/mpiexec", "unknown")], "/v/mpiexec", None),
     ],
 )
-def test_the_launcher_at_hand_is_of_another_mpi(programs, first, told):
+def test_the_launcher_at_hand_is_of_another_mpi(programs, first, expected):
     seen = InstalledLaunchers(library=MPICH, programs=programs, first=first)
     findings = run_checks(
         Observations(ranks=[rank(0, 1, launcher=None)], launchers=seen)
     )
-    assert [one.level for one in findings] == ["warning"] * (told is not None)
-    if told is not None:
-        assert told in str(findings[0])
+    assert [one.level for one in findings] == ["warning"] * (expected is not None)
+    if expected is not None:
+        assert expected in str(findings[0])
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"versions": {**rank(0).versions, "torch": "2.12"}},
          "torch is not the same on all ranks: 2.13.0, but 2.12 on rank 5 (n3)"),
@@ -162,14 +162,14 @@ def test_the_launcher_at_hand_is_of_another_mpi(programs, first, told):
          "(01234567) on rank 5"),
     ],
 )  # fmt: skip
-def test_version_skew(changes, told):
+def test_version_skew(changes, expected):
     finding = only(Observations(ranks=[*ranks()[:5], rank(5, **changes)]))
     assert (finding.level, finding.name) == ("fault", "version skew")
-    assert told in finding.what
+    assert expected in finding.what
 
 
 @pytest.mark.parametrize(
-    ("some", "threads", "told"),
+    ("some", "threads", "expected"),
     [
         # The server waits without a core, so that three ranks on two cores are fine.
         ([rank(k, 3, node=0, host="a", cores=[0, 1]) for k in range(3)], 1, None),
@@ -183,11 +183,13 @@ def test_version_skew(changes, told):
          "ranks 2-3 on a, 2 threads on core(s) 1"),
     ],
 )  # fmt: skip
-def test_more_threads_than_cores(some, threads, told):
+def test_more_threads_than_cores(some, threads, expected):
     findings = run_checks(Observations(ranks=some, threads=threads))
-    assert [one.name for one in findings] == ["over-subscription"] * (told is not None)
-    if told is not None:
-        assert told in findings[0].what
+    assert [one.name for one in findings] == ["over-subscription"] * (
+        expected is not None
+    )
+    if expected is not None:
+        assert expected in findings[0].what
         assert findings[0].level == "warning"
 
 
@@ -228,7 +230,7 @@ def test_ranks_on_one_gpu(size, level):
         assert "A on a" in findings[0].what
 
 
-def test_gpus_bound_to_tasks_are_told_apart_by_name():
+def test_gpus_bound_to_tasks_are_distinguished_by_name():
     some = [rank(k, 3, node=0, host="a", gpus=[f"G{k}"]) for k in range(3)]
     assert found(Observations(ranks=some, device="cuda")) == []
 
@@ -241,7 +243,7 @@ def test_no_gpu_where_the_configuration_wants_one():
 
 
 @pytest.mark.parametrize(
-    ("changes", "needed", "scratch", "told"),
+    ("changes", "needed", "scratch", "expected"),
     [
         ({"memory_free": None}, 0, None, "there is no /dev/shm on n1"),
         ({"memory_free": 64 * 10**6}, 0, None, "n1 has 64 MB free and needs 256 MB"),
@@ -254,14 +256,14 @@ def test_no_gpu_where_the_configuration_wants_one():
         ({"memory_free": 10**9}, 2 * 10**9, "/tmp", None),
     ],
 )
-def test_room_for_files_in_memory(changes, needed, scratch, told):
+def test_room_for_files_in_memory(changes, needed, scratch, expected):
     seen = [DataReport(rank=0, manifest="a", sample_bytes=needed)]
     data = [DataSet(directory="data", sha256="a", seen=seen)]
     some = ranks(2, **changes)
     findings = run_checks(Observations(ranks=some, scratch=scratch, data=data))
-    assert [one.level for one in findings] == ["warning"] * (told is not None)
-    if told is not None:
-        assert told in findings[0].what
+    assert [one.level for one in findings] == ["warning"] * (expected is not None)
+    if expected is not None:
+        assert expected in findings[0].what
 
 
 def test_clocks():
@@ -290,14 +292,14 @@ FOLDERS = {
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_the_shared_folder(name):
-    changes, level, kind, told = FOLDERS[name]
+    changes, level, kind, reported = FOLDERS[name]
     shared = [FilesystemReport()] * 4 + [
         FilesystemReport(**changes),
         FilesystemReport(),
     ]
     finding = only(Observations(ranks=ranks(), folder="/runs", shared=shared))
     assert (finding.level, finding.name) == (level, kind)
-    assert told in str(finding)
+    assert reported in str(finding)
 
 
 def test_collectives_that_are_wrong():
@@ -327,10 +329,10 @@ DATA = {
 
 @pytest.mark.parametrize("name", DATA)
 def test_data_on_every_host(name):
-    changes, level, kind, told = DATA[name]
+    changes, level, kind, reported = DATA[name]
     finding = only(data(**changes))
     assert (finding.level, finding.name, finding.about) == (level, kind, "data")
-    assert told in str(finding)
+    assert reported in str(finding)
 
 
 def test_no_data_set_at_all():

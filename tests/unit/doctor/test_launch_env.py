@@ -31,7 +31,7 @@ def test_what_the_environment_says_of_the_launcher(variables, launcher, pmi):
 
 
 @pytest.mark.parametrize(
-    ("kind", "launcher", "pmi", "told"),
+    ("kind", "launcher", "pmi", "expected"),
     [
         ("mpich", "srun", "pmi2", None),
         ("mpich", "srun", "pmix", "srun --mpi=pmix"),
@@ -45,5 +45,5 @@ def test_what_the_environment_says_of_the_launcher(variables, launcher, pmi):
         ("mpich", None, None, None),
     ],
 )
-def test_which_launcher_does_not_suit(kind, launcher, pmi, told):
-    assert environment.mismatch(kind, launcher, pmi) == told
+def test_which_launcher_does_not_suit(kind, launcher, pmi, expected):
+    assert environment.mismatch(kind, launcher, pmi) == expected

@@ -25,9 +25,11 @@ def started(monkeypatch):
 
 def test_a_library_that_the_launcher_does_not_suit_is_warned_of(started):
     started("MPICH Version: 5.0.2")
-    told = preflight.run_preflight()
-    assert told.startswith("MPICH Version: 5.0.2 may not start under srun --mpi=none: ")
-    assert "start ranks by srun --mpi=pmi2" in told
+    reported = preflight.run_preflight()
+    assert reported.startswith(
+        "MPICH Version: 5.0.2 may not start under srun --mpi=none: "
+    )
+    assert "start ranks by srun --mpi=pmi2" in reported
 
 
 def test_one_that_suits_is_not(started):

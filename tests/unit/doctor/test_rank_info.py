@@ -20,7 +20,7 @@ def test_libraries_are_found_by_their_names(tmp_path):
     assert environment.libraries_mapped(maps) == [a]
 
 
-def test_a_rank_tells_of_itself():
+def test_a_rank_reports_itself():
     own = collect(Serial())
     assert own.cores == sorted(os.sched_getaffinity(0))
     assert own.versions["python"] == sys.version.split()[0]

@@ -58,8 +58,8 @@ def test_what_forward_registers_is_state_only_if_it_is_persistent(persistent, ke
 
 def test_a_buffer_that_changes_is_named():
     before = {"a": ("floating", (2,)), "b": ("integer", ())}
-    told = buffers.changed_buffer(before, {**before, "b": ("integer", (3,))})
-    assert "the buffer 'b' changes" in told
-    assert "before: integer (), after: integer (3,)" in told
-    told = buffers.changed_buffer(before, {"a": before["a"]})
-    assert "before: integer (), after: absent" in told
+    reported = buffers.changed_buffer(before, {**before, "b": ("integer", (3,))})
+    assert "the buffer 'b' changes" in reported
+    assert "before: integer (), after: integer (3,)" in reported
+    reported = buffers.changed_buffer(before, {"a": before["a"]})
+    assert "before: integer (), after: absent" in reported

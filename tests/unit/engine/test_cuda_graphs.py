@@ -18,6 +18,7 @@ from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.models.cnn import CNN
 from fedapm_mpi.models.resnet18 import resnet18
+from fedapm_mpi.training import runner
 from fedapm_mpi.training.context import open_context
 from tests.support.processes.cli_runs import (
     FEDAPM,
@@ -185,8 +186,8 @@ def test_the_same_bits_on_any_number_of_ranks(toy, tmp_path, case):
         assert ended.returncode == 0, ended
         digests.add(digest_of(run))
     assert len(digests) == 1
-    told = json.loads((run / "provenance.json").read_text())
-    assert told["ranks"][-1]["device"].startswith("cuda:0 ")
+    saved = json.loads((run / "provenance.json").read_text())
+    assert saved["ranks"][-1]["device"].startswith("cuda:0 ")
     if case == DROPPING:
         return
     ended = train(None, config, "--run-dir", tmp_path / "cpu", "device=cpu")
@@ -215,9 +216,8 @@ def test_half_precision_trains_and_evaluates_in_single(toy, tmp_path):
         values = experiment(
             toy["features"], rounds=12, precision=precision, evaluation={"every": 12}
         )
-        config = write_config(tmp_path / f"{precision}.yaml", values)
-        ended = train(None, config, "--run-dir", tmp_path / precision)
-        assert ended.returncode == 0, ended
+        config, run = validate(values, "test"), tmp_path / precision
+        assert runner.train(Serial(), config, directory=run, progress="none") == 0
         losses[precision] = rounds_of(tmp_path / precision)[-1]["loss"]
         final = load_file(tmp_path / precision / "final" / "shared.safetensors")
         assert all(t.dtype == torch.float32 for t in final.values())

@@ -59,7 +59,7 @@ def test_the_order_depends_on_phase_round_and_client_only():
     assert rows(problem(client=1), LocalBudget(epochs=1), 4) != first
 
 
-def test_a_second_call_goes_on_with_the_stream():
+def test_a_second_call_continues_the_stream():
     whole = rows(problem(), LocalBudget(epochs=2), 4)
     p = problem()
     assert (

@@ -45,7 +45,7 @@ def test_logits_are_taken_out_of_what_holds_them(toy, tmp_path, plain, kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "expected"),
     [
         ("tuple", r"returned a tuple of \(Tensor \(2, 3\), Tensor \(2, 4\)\)" + WANTED),
         ("list", r"returned a list of \(Tensor \(2, 3\)\)" + WANTED),
@@ -60,8 +60,10 @@ def test_logits_are_taken_out_of_what_holds_them(toy, tmp_path, plain, kind):
         ("training", r"returned a tuple of \(Tensor \(2, 3\), Tensor \(2, 4\)\)"),
     ],
 )
-def test_anything_else_is_named_before_training(toy, kind, told):
-    with pytest.raises(ConfigError, match=f"model 'odd_models:returning' {told}") as e:
+def test_anything_else_is_named_before_training(toy, kind, expected):
+    with pytest.raises(
+        ConfigError, match=f"model 'odd_models:returning' {expected}"
+    ) as e:
         dry_run(Serial(), config(toy["features"], kind))
     assert len(str(e.value)) < 400
 

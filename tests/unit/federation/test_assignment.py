@@ -1,4 +1,4 @@
-"""Dealing participants to the ranks of a node."""
+"""Assignment of participants to the ranks of a node."""
 
 from itertools import product
 
@@ -13,7 +13,7 @@ def whole(values):
     return np.array(values, dtype=np.int64)
 
 
-def test_a_deal_by_hand():
+def test_an_assignment_by_hand():
     found = Assignment(whole([2, 3, 5, 8]), whole([4, 1, 4, 2]))
     assert found.clients_of(4) == [2, 5]
     assert found.clients_of(0) == []
@@ -24,10 +24,10 @@ def test_a_deal_by_hand():
     assert gathered[found.client_order()].tolist() == [2, 3, 5, 8]
 
 
-def test_nobody():
-    nobody = assign(whole([]), whole([1, 2]), whole([1, 2]), [-1, 1, 1])
-    assert nobody.counts(3) == [0, 0, 0]
-    assert nobody.client_order().tolist() == []
+def test_no_client():
+    empty = assign(whole([]), whole([1, 2]), whole([1, 2]), [-1, 1, 1])
+    assert empty.counts(3) == [0, 0, 0]
+    assert empty.client_order().tolist() == []
 
 
 def test_clients_stay_on_their_node():
@@ -57,7 +57,7 @@ def test_a_node_with_one_rank_keeps_what_it_has():
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_the_slowest_rank_is_near_the_best_possible(ranks):
-    """Against every dealing there is; Graham's bound holds, and is far off."""
+    """Against every possible assignment; Graham's bound holds, and is far off."""
     rng = np.random.default_rng(1)
     ratios = []
     for _ in range(20):

@@ -75,7 +75,7 @@ class Saved:
         self.records = rounds_of(run)
 
     def clients(self, t):
-        """Return the states after so many rounds, of those who have taken part."""
+        """Return the states after that many rounds, of those who have taken part."""
         states = {}
         for path in self.folders[t - 1].glob("clients-*.safetensors"):
             for key, tensor in load_file(path).items():
@@ -355,7 +355,7 @@ def test_what_is_shared_starts_alike(toy):
     assert groups.of_client.tolist() == [1, 0, 0, 2, 0, 1, 1, 0]
 
 
-def test_a_run_goes_on_with_the_bits_of_an_unbroken_one(toy, tmp_path):
+def test_a_run_continues_with_the_bits_of_an_unbroken_one(toy, tmp_path):
     from fedapm_mpi.training.preemption import PreemptionGuard
 
     whole = go(tmp_path / "whole", toy["features"], algorithm=FEDAPM)

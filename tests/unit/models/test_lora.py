@@ -234,7 +234,7 @@ def resume(path, data, **changes):
     return train(Serial(), config, directory=path, resume=True, progress="none")
 
 
-def test_a_run_does_not_go_on_from_another_file(toy, tmp_path):
+def test_a_run_does_not_continue_from_another_file(toy, tmp_path):
     torch.manual_seed(5)
     save_file({"head.bias": torch.randn(3)}, tmp_path / "a.safetensors")
     changes = {"model": MLP, "initial_model": str(tmp_path / "a.safetensors")}

@@ -71,7 +71,7 @@ def test_computes_what_is_published(stem, groups, training):
     torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_layouts_of_pictures():
+def test_layouts_of_images():
     (x,) = samples(CIFAR10, 2)
     first = build("resnet18", CIFAR10, 10, groups=4, **SMALL)
     last = build("resnet18", (Input("x", (32, 32, 3)),), 10, groups=4, **SMALL)

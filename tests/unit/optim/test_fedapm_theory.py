@@ -71,7 +71,7 @@ def test_the_sigma_that_is_suggested_will_do():
     assert unmet(MET | {"sigma": suggested}) == []
 
 
-def test_an_algorithm_warns_only_if_told_the_constants():
+def test_an_algorithm_warns_only_if_given_the_constants():
     quadratic = Quadratic()
     algorithm = descending(0.1, sigma=0.01)
     weights = quadratic.weights.tolist()

@@ -56,11 +56,11 @@ class Mine(FedAPMError):
         super().__init__("mine")
 
 
-def told(self, x):
+def fails_as_mine(self, x):
     raise Mine(1, 2)
 
 
-of_mine = net(told)
+of_mine = net(fails_as_mine)
 
 
 def builds_mine(inputs, k):
@@ -195,7 +195,7 @@ IN_USE = [
 
 
 def command(toy, key, name, capsys):
-    """Train with an own part; return exit code and what was told."""
+    """Train with an own part; return exit code and standard error."""
     write("parts.py", PARTS)
     changes = {"evaluation": {"every": 1}, "rounds": 2, "participation": "full"}
     values = experiment(toy["features"], **changes)
@@ -214,31 +214,33 @@ def command(toy, key, name, capsys):
 def test_parts_that_fail_or_give_what_they_must_not(
     toy, key, name, code, wanted, capsys
 ):
-    found, told = command(toy, key, name, capsys)
-    assert found == code, told
-    assert "Traceback" not in told
-    assert told.count("fedapm: error: ") == 1
-    assert re.search(wanted, told), told
+    found, printed = command(toy, key, name, capsys)
+    assert found == code, printed
+    assert "Traceback" not in printed
+    assert printed.count("fedapm: error: ") == 1
+    assert re.search(wanted, printed), printed
     kind = key.replace(".", " ")
     label = f"{kind} 'parts:{name}'" if key == "model" else f"'./parts.py:{name}'"
-    assert label in told
+    assert label in printed
 
 
 @pytest.mark.parametrize(
     ("key", "name"), [("algorithm", "a_fine"), ("participation", "c_list")]
 )
 def test_parts_that_do_what_they_must(toy, key, name, capsys):
-    code, told = command(toy, key, name, capsys)
-    assert code == 0, told
+    code, printed = command(toy, key, name, capsys)
+    assert code == 0, printed
     assert len(digest_of(Path("run"))) == 64
 
 
 def test_debugging_adds_the_traceback(toy, monkeypatch, capsys):
     monkeypatch.setenv(plugin_errors.DEBUG, "1")
-    _, told = command(toy, "model", "in_use", capsys)
-    assert "Traceback (most recent call last)" in told
-    assert told.splitlines()[-1].startswith("fedapm: error: client 0, round 1: model")
-    assert 'raise KeyError("in use")' in told
+    _, printed = command(toy, "model", "in_use", capsys)
+    assert "Traceback (most recent call last)" in printed
+    assert printed.splitlines()[-1].startswith(
+        "fedapm: error: client 0, round 1: model"
+    )
+    assert 'raise KeyError("in use")' in printed
 
 
 def test_debug_is_an_option_of_every_command(monkeypatch, capsys):
@@ -254,12 +256,12 @@ def test_a_fault_of_this_package_says_so():
     try:
         {}["x"]
     except KeyError as error:
-        told = plugin_errors.to_fedapm_error(error)
-    assert told.exit_code == 70
+        reported = plugin_errors.to_fedapm_error(error)
+    assert reported.exit_code == 70
     assert re.fullmatch(
         r"internal error: KeyError: 'x' \(test_errors.py, line \d+\); please report "
         r"it, with the traceback that FEDAPM_DEBUG=1 or --debug adds",
-        str(told),
+        str(reported),
     )
 
 
@@ -274,10 +276,10 @@ def test_a_fault_of_this_package_says_so():
     ],
 )  # fmt: skip
 def test_memory(error, wanted):
-    told = plugin_errors.to_fedapm_error(error)
-    assert str(told).startswith(wanted)
-    assert "smaller batch_size" in str(told)
-    assert told.exit_code == 70
+    reported = plugin_errors.to_fedapm_error(error)
+    assert str(reported).startswith(wanted)
+    assert "smaller batch_size" in str(reported)
+    assert reported.exit_code == 70
 
 
 def test_errors_keep_their_trace_on_their_way_to_other_ranks(monkeypatch):
@@ -287,9 +289,9 @@ def test_errors_keep_their_trace_on_their_way_to_other_ranks(monkeypatch):
     try:
         np.zeros(2)[5]
     except IndexError as error:
-        told = plugin_errors.plugin_error("model 'x:y'", error)
-    other = pickle.loads(pickle.dumps(told))
-    assert str(other) == str(told)
+        reported = plugin_errors.plugin_error("model 'x:y'", error)
+    other = pickle.loads(pickle.dumps(reported))
+    assert str(other) == str(reported)
     assert "np.zeros(2)[5]" in other.trace
 
 

@@ -49,7 +49,7 @@ def test_a_part_in_a_file_or_a_module(here, file, name):  # noqa: F811
         assert models.get("./link.py:plain") is made
 
 
-def test_a_part_within_a_class_and_beside_its_helpers():
+def test_a_part_within_a_class_and_with_its_helpers():
     write("sub/nested.py", "import own_helper\nclass A:\n    class B:\n        f = len")
     write("sub/own_helper.py", "")
     assert models.get("./sub/nested.py:A.B.f") is len
@@ -131,10 +131,10 @@ def test_names_that_lead_nowhere(name, wanted):
 def test_code_that_was_found_but_raises_as_it_is_imported(form, source, wanted):
     write("faulty.py", source)
     write("faulty_helper.py", "raise KeyError('h')\n")
-    told = refused(form)
-    assert told.startswith(f"model {form!r} was found, but its import failed: ")
-    assert re.search(wanted, told)
-    assert "run from its folder" not in told
+    reported = refused(form)
+    assert reported.startswith(f"model {form!r} was found, but its import failed: ")
+    assert re.search(wanted, reported)
+    assert "run from its folder" not in reported
     write("faulty.py", PLAIN)  # a failed import leaves nothing behind
     os.utime("faulty.py", (1, 1))
     assert models.get(form).__name__ == "plain"
@@ -155,10 +155,10 @@ def test_what_is_printed_at_import_does_not_reach_the_output(capsys):
 
 def test_a_module_that_another_of_the_same_name_hides():
     write("colorsys.py", PLAIN)
-    told = refused("colorsys:plain")
-    assert "module 'colorsys' is " in told
-    assert "not the file colorsys.py here; if that is meant, write " in told
-    assert "./colorsys.py:plain" in told
+    reported = refused("colorsys:plain")
+    assert "module 'colorsys' is " in reported
+    assert "not the file colorsys.py here; if that is meant, write " in reported
+    assert "./colorsys.py:plain" in reported
     assert models.get("./colorsys.py:plain").__name__ == "plain"
     write("wave/__init__.py", PLAIN)
     assert "./wave/__init__.py:open" in refused("wave:open")

@@ -87,7 +87,7 @@ def test_a_damaged_one_is_set_aside_and_the_one_before_used(tmp_path, harm):
     assert checkpoint.load_newest(Serial(), tmp_path, []).round_index == 2
 
 
-def test_all_damaged_is_an_error_that_tells_each(tmp_path):
+def test_all_damaged_is_an_error_that_names_each(tmp_path):
     save(tmp_path, 1)
     save(tmp_path, 2)
     for path in tmp_path.glob("round-*/server.safetensors"):

@@ -100,15 +100,15 @@ HARM = {
 
 
 @pytest.mark.parametrize("name", HARM)
-def test_a_run_goes_on_from_the_checkpoint_before(runs, tmp_path, capsys, name):
+def test_a_run_continues_from_the_checkpoint_before(runs, tmp_path, capsys, name):
     config, root = runs
     shutil.copytree(root / "four", tmp_path / "run")
     HARM[name](tmp_path / "run" / "checkpoints" / "round-000004")
     resumed = {"directory": tmp_path / "run", "resume": True, "progress": "lines"}
     assert train(Serial(), config, **resumed) == 0
-    told = capsys.readouterr().out
-    assert "note: damaged checkpoint round-000004 set aside" in told
-    assert "continuing after round 3" in told
+    printed = capsys.readouterr().out
+    assert "note: damaged checkpoint round-000004 set aside" in printed
+    assert "continuing after round 3" in printed
     assert digest_of(tmp_path / "run") == digest_of(root / "six")
     assert rounds_of(tmp_path / "run") == rounds_of(root / "six")
 
@@ -140,7 +140,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
         checkpoint.load_newest(Serial(), tmp_path, [])
 
 
-def test_a_disk_that_is_full_of_tensors_is_told_with_its_remedy(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_of_tensors_is_reported_with_its_remedy(
+    tmp_path, monkeypatch
+):
     def fail(*args, **kwargs):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 

@@ -34,10 +34,10 @@ def test_a_damaged_final_state_is_a_sentence(run, capsys, name):
     file, harm = FINAL[name]
     harm(run / "final" / file)
     assert cli.main(["digest", str(run), "--verify"]) == (0 if name == "sums" else 3)
-    told = capsys.readouterr().err
-    assert len(told) < 500
-    assert name == "sums" or told.startswith("fedapm: error: ")
-    assert name == "sums" or str(run) in told
+    printed = capsys.readouterr().err
+    assert len(printed) < 500
+    assert name == "sums" or printed.startswith("fedapm: error: ")
+    assert name == "sums" or str(run) in printed
 
 
 @pytest.mark.parametrize("name", ["server-empty", "clients-flipped"])

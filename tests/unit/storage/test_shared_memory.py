@@ -139,7 +139,7 @@ def test_no_room_is_an_error_that_names_the_folder(tmp_path, monkeypatch):
     assert KEYS[0] not in there
 
 
-def test_long_writes_go_on_where_the_system_stopped(tmp_path, monkeypatch):
+def test_long_writes_continue_where_the_system_stopped(tmp_path, monkeypatch):
     here, there = two_views(tmp_path, [required_bytes(tensors())] * 3)
     whole = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:5], at))

@@ -81,7 +81,7 @@ def test_a_scratch_folder_without_room_is_refused(toy, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_samples_without_room_are_read_anew(toy, tmp_path, monkeypatch):
+def test_samples_that_do_not_fit_are_read_again(toy, tmp_path, monkeypatch):
     session = opened(toy["features"], scratch=str(tmp_path))
 
     def full(key, tensors):
@@ -137,7 +137,7 @@ def test_a_state_of_another_layout_is_refused(change, name):
         states.commit(0, state)
 
 
-def test_samples_that_grow_on_their_way_in_are_read_anew(toy, tmp_path, monkeypatch):
+def test_samples_that_grow_when_loaded_are_read_again(toy, tmp_path, monkeypatch):
     session = opened(toy["features"], scratch=str(tmp_path))
     grown = session.samples(1, "train").inputs[0].double().repeat(1, 9)
 

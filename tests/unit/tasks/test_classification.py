@@ -188,7 +188,7 @@ def test_confusion_of_nothing():
     assert_array_equal(confusion(nothing, nothing, 3), np.zeros((3, 3)))
 
 
-def test_models_that_tell_classes_apart_are_not_reported():
+def test_models_that_distinguish_classes_are_not_reported():
     remarks = Classification().remarks
     summary = {"rounds": 3, "clients_with_classes": 7, "one_class_clients": 0}
     assert remarks(summary) == []

@@ -73,7 +73,7 @@ def test_known_loggers():
 
 
 class Noting(MetricsLogger):
-    """Notes what is done with it, and fails where it is told to."""
+    """Notes what is done with it, and fails where it has to."""
 
     def __init__(self, name, notes, failing=False):
         self.name, self.notes, self.failing = name, notes, failing

@@ -56,14 +56,14 @@ def test_figures_of_one_client_say_so(one_of_eight, tmp_path, capsys):
     assert accuracy["mean_of_last_ten_evaluations"] == 3
     assert accuracy["mean_of_last_ten_most_clients"] == 1
     assert accuracy["last_std"] is None
-    told = capsys.readouterr().out
-    lines = [line for line in told.splitlines() if line.startswith("round ")]
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if line.startswith("round ")]
     assert len(lines) == 4
     assert all("(1 of 8 clients)" in line for line in lines)
     assert all("(1 client)" in line for line in lines)  # of the worst decile
     assert "(4 clients)" in lines[1]  # of the training loss
-    assert "the last evaluation is over 1 of 8 clients" in told
-    assert "mean of last 3" in told
+    assert "the last evaluation is over 1 of 8 clients" in printed
+    assert "mean of last 3" in printed
     assert cli.main(["report", str(tmp_path / "run")]) == 0
     assert "1 of 8" in capsys.readouterr().out
     with (tmp_path / "run/report/comparison.csv").open(newline="") as file:
@@ -112,23 +112,23 @@ def test_the_worst_decile_is_rounded_up_to_whole_clients(clients, worst):
     assert worst_decile_size(clients) == worst
 
 
-def test_a_round_that_nobody_takes_part_in_is_counted_and_told(toy, tmp_path, capsys):
-    nobody = {"name": "probability", "probability": [0.0] * 7 + [0.01]}
+def test_a_round_without_participants_is_counted_and_reported(toy, tmp_path, capsys):
+    hardly_any = {"name": "probability", "probability": [0.0] * 7 + [0.01]}
     records, summary, _ = trained(
-        toy["features"], tmp_path / "run", participation=nobody
+        toy["features"], tmp_path / "run", participation=hardly_any
     )
     empty = sum(record.get("num_participants") == 0 for record in records)
     assert empty == 3
     assert summary["empty_rounds"] == 3
     assert summary["coverage"] == 0
     assert records[-1]["train_loss"] is None
-    told = capsys.readouterr().out
-    assert told.count("no participants") == 3
-    assert "note: no client took part in 3 of 3 rounds" in told
-    assert "note: 8 of 8 clients never took part" in told
+    printed = capsys.readouterr().out
+    assert printed.count("no participants") == 3
+    assert "note: no client took part in 3 of 3 rounds" in printed
+    assert "note: 8 of 8 clients never took part" in printed
 
 
-def test_models_that_predict_one_class_are_told(tmp_path, capsys):
+def test_models_that_predict_one_class_are_reported(tmp_path, capsys):
     """Not those of clients that have one class, or no sample."""
     folder = tmp_path / "data"
     toy_data.write_features(folder, constant=[2], untested=[3])
@@ -145,14 +145,15 @@ def test_models_that_predict_one_class_are_told(tmp_path, capsys):
     assert records[-1]["one_class_clients"] == several
     assert records[-1]["clients_with_classes"] == several
     assert summary["one_class_clients"] == several
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert (
-        f"the models of {several} of {several} clients predict the same class" in told
+        f"the models of {several} of {several} clients predict the same class"
+        in printed
     )
     assert records[-1]["one_class_most_samples"] == max(
         int(row["evaluated_samples"]) for row in rows if int(row["label_classes"]) > 1
     )
-    assert "shift=standardise" in told
+    assert "shift=standardise" in printed
 
 
 def test_runs_over_other_numbers_of_clients_are_not_compared_without_a_word(tmp_path):
@@ -191,7 +192,7 @@ def test_a_loss_of_zero_is_an_evaluation_too(tmp_path):
     assert run.evaluated() == "3"
 
 
-def test_means_over_evaluations_of_changing_clients_are_told():
+def test_means_over_evaluations_of_changing_clients_are_reported():
     def record(t, accuracy, clients):
         counts = {"clients": clients, "worst_decile_clients": 1, "num_clients": 9}
         return {"round": t, "loss": 1.0, "accuracy": accuracy, **counts}
@@ -204,9 +205,9 @@ def test_means_over_evaluations_of_changing_clients_are_told():
     assert (accuracy["best"], accuracy["best_clients"]) == (0.9, 1)
     assert accuracy["mean_of_last_ten_fewest_clients"] == 1
     assert accuracy["mean_of_last_ten_most_clients"] == 9
-    told = remarks(summary, "accuracy", 9)
-    assert "the mean of the last 3 evaluations is over 1 to 9 clients" in told
-    assert "the best accuracy is over 1 of 9 clients" in told
+    reported = remarks(summary, "accuracy", 9)
+    assert "the mean of the last 3 evaluations is over 1 to 9 clients" in reported
+    assert "the best accuracy is over 1 of 9 clients" in reported
 
 
 def add_counts(run, **counts):

@@ -89,7 +89,7 @@ def test_garbage_in_the_file_of_a_living_holder_is_refused(
             acquire(tmp_path, break_lock=force)
 
 
-def test_a_process_that_nobody_has_waited_for_is_gone(tmp_path, other, monkeypatch):
+def test_a_process_that_no_parent_has_waited_for_is_gone(tmp_path, other, monkeypatch):
     no_locks(monkeypatch)
     other.kill()
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
@@ -101,16 +101,16 @@ def test_a_job_that_was_requeued_is_its_own_heir(tmp_path, other, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     change(tmp_path, job="SLURM 5", host="node7")
-    told = []
+    reported = []
 
     def end(text):
-        told.append(text)
+        reported.append(text)
         other.kill()
         other.wait()
 
     acquire(tmp_path, tell=end).release()
-    assert told[0].startswith("waiting for the earlier start of this job, process")
-    assert len(told) == 1
+    assert reported[0].startswith("waiting for the earlier start of this job, process")
+    assert len(reported) == 1
     no_locks(monkeypatch)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
     acquire(tmp_path).close()

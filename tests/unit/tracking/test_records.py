@@ -123,8 +123,8 @@ def test_a_line_that_changes_between_the_passes_is_left_out(tmp_path):
 
 def test_of_many_lost_records_the_first_are_named(tmp_path):
     (note,) = write(tmp_path, lines(*range(0, 60, 2))).notes()
-    told = "1,3,5,7,9,11,13,15,17,19,... (29 in all)"
-    assert f"lacks the records of rounds {told}" in note
+    reported = "1,3,5,7,9,11,13,15,17,19,... (29 in all)"
+    assert f"lacks the records of rounds {reported}" in note
 
 
 def test_records_twice_or_out_of_order_are_kept_once_and_in_order(tmp_path):
@@ -241,7 +241,7 @@ HARM = {
 
 
 @pytest.mark.parametrize("name", HARM)
-def test_a_run_goes_on_and_says_what_is_lost(runs, tmp_path, capsys, name):
+def test_a_run_continues_and_says_what_is_lost(runs, tmp_path, capsys, name):
     config, root = runs
     harm, lost = HARM[name]
     shutil.copytree(root / "four", tmp_path / "run")
@@ -249,8 +249,8 @@ def test_a_run_goes_on_and_says_what_is_lost(runs, tmp_path, capsys, name):
     run = {"directory": tmp_path / "run", "resume": True, "progress": "none"}
     assert train(Serial(), config, **run) == 0
     count = 5 if lost == "0-4" else 1
-    told = capsys.readouterr().out
-    assert f"lacks the records of rounds {lost} ({count} in all)" in told
+    printed = capsys.readouterr().out
+    assert f"lacks the records of rounds {lost} ({count} in all)" in printed
     assert digest_of(tmp_path / "run") == digest_of(root / "six")
     wanted = [r for r in rounds_of(root / "six") if str(r["round"]) != lost]
     if lost == "0-4":
@@ -304,9 +304,9 @@ def test_a_finished_run_without_records_is_not_one_that_has_not_begun(
     (one,) = read_runs([run])
     assert one.summary["rounds"] == 6
     assert one.summary["missing_rounds"] == "0-6"
-    told = "\n".join(notes([one]))
-    assert "lacks the records of rounds 0-6 (7 in all)" in told
-    assert "not finished" not in told
+    reported = "\n".join(notes([one]))
+    assert "lacks the records of rounds 0-6 (7 in all)" in reported
+    assert "not finished" not in reported
     row = row_of(Cell("run", {}, runs[0].plain(), run))
     assert (row["state"], row["rounds"], row["missing_rounds"]) == ("finished", 6, 7)
     assert row["digest"] == digest_of(run)
@@ -315,9 +315,9 @@ def test_a_finished_run_without_records_is_not_one_that_has_not_begun(
         harm()
         assert read_runs([run])[0].summary["missing_rounds"] == "0-6"
         assert cli.main(["convergence", str(run)]) == 3
-        told = capsys.readouterr().err
-        assert "lacks the records of rounds 0-6 (7 in all)" in told
-        assert "is not a run directory" not in told
+        reported = capsys.readouterr().err
+        assert "lacks the records of rounds 0-6 (7 in all)" in reported
+        assert "is not a run directory" not in reported
 
 
 def test_a_run_that_stopped_by_its_rule_lacks_no_records(runs, tmp_path):

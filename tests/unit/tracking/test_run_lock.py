@@ -65,15 +65,15 @@ def no_locks(monkeypatch, number=errno.ENOLCK):
     monkeypatch.setattr(fcntl, "flock", refuse)
 
 
-def test_the_second_is_told_who_the_first_is(tmp_path, other):
+def test_the_second_reports_who_the_first_is(tmp_path, other):
     since = json.loads((tmp_path / LOCK_FILE).read_text())["since"]
     change(tmp_path, job="SLURM 77")
     with pytest.raises(LockError) as caught:
         acquire(tmp_path)
-    told = str(caught.value)
-    assert f"process {other.pid} on {os.uname().nodename}, job SLURM 77" in told
-    assert f"since {since}" in told
-    assert "\n" not in told
+    reported = str(caught.value)
+    assert f"process {other.pid} on {os.uname().nodename}, job SLURM 77" in reported
+    assert f"since {since}" in reported
+    assert "\n" not in reported
     assert caught.value.exit_code == 2
     with pytest.raises(LockError, match="end it first"):
         acquire(tmp_path, break_lock=True)
@@ -117,7 +117,7 @@ def test_children_do_not_keep_it(tmp_path):
 
 
 def test_a_file_that_was_deleted_before_it_was_locked_is_no_lock(tmp_path, monkeypatch):
-    """Somebody else gave the directory up, and a third has it already."""
+    """Another process gave the directory up, and a third has it already."""
     lock, third = owner._lock, []
 
     def late(descriptor):

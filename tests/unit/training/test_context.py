@@ -80,24 +80,24 @@ def test_a_rank_that_is_alone_draws_all_in_order(toy):
     assert list(context.draw(chosen, costs)) == [1, 4, 6]
 
 
-class Untold:
+class Undeclared:
     """A reduction of somebody's own that does not say whether order matters."""
 
     bytes_per_element = 8
 
 
 @pytest.mark.parametrize(
-    ("changes", "dealt"),
+    ("changes", "dynamic"),
     [
         ({}, True),
         ({"scheduling": "static"}, False),
         ({"aggregator": {"name": "float32"}}, False),
     ],
 )
-def test_only_sums_in_any_order_let_participants_move(toy, changes, dealt):
+def test_only_sums_in_any_order_let_participants_move(toy, changes, dynamic):
     session = opened(toy["features"], **changes)
-    assert session.dynamic == dealt
-    session.aggregator = Untold()
+    assert session.dynamic == dynamic
+    session.aggregator = Undeclared()
     assert not session.dynamic
 
 

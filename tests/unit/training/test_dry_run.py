@@ -66,7 +66,7 @@ def test_doubles_and_bytes(toy, tmp_path):
 
 
 @pytest.mark.parametrize("who", ["all", "participants"])
-def test_a_short_run_sees_those_whom_it_draws(toy, who):
+def test_a_short_run_sees_those_that_it_draws(toy, who):
     session = opened(toy["features"], rounds=2, evaluation={"clients": who})
     counts = session.federation.manifest.counts
     drawn = sorted(
@@ -113,9 +113,9 @@ def test_any_method_may_read_training_samples_to_tune(toy, capsys):
     assert load == counts["test"].sum() + 3 * 4 * counts["train"].sum()
     for one in (session, plain):
         print_plan(one, 0.5, [found])
-    told, other = capsys.readouterr().out.split("expected:")[1:]
+    tuned, other = capsys.readouterr().out.split("expected:")[1:]
     # After rounds 0, 3 and 4; a third of 0.5 s for a sample.
-    assert f"{load / 6:.2f} s for each of 3 evaluations, with fine-tuning" in told
+    assert f"{load / 6:.2f} s for each of 3 evaluations, with fine-tuning" in tuned
     assert "evaluation" not in other
 
 

@@ -63,18 +63,18 @@ def test_participants_alone(toy, tmp_path):
     pooled = np.average([float(rows[i]["accuracy"]) for i in last], weights=tested)
     assert records[-1]["pooled"]["accuracy"] == pytest.approx(pooled, rel=1e-6)
     assert len(rows) == 8
-    # Before training nobody has taken part.
+    # Before training no client has taken part.
     assert "accuracy" not in records[0]
     assert "accuracy" in everybody[0]
     assert all("accuracy" in record for record in records[1:])
 
 
-def test_a_round_without_participants_evaluates_nobody(toy, tmp_path):
-    nobody = {"name": "probability", "probability": 1e-12}
+def test_a_round_without_participants_evaluates_no_client(toy, tmp_path):
+    hardly_any = {"name": "probability", "probability": 1e-12}
     values = experiment(
         toy["features"],
         evaluation={"every": 1, "clients": "participants"},
-        participation=nobody,
+        participation=hardly_any,
     )
     directory = tmp_path / "run"
     config = validate(values, "test")

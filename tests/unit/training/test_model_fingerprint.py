@@ -106,7 +106,7 @@ A, B, C = "parameter 'a'", "buffer 'b'", "attribute 'c'"
 
 
 @pytest.mark.parametrize(
-    ("others", "told"),
+    ("others", "expected"),
     [
         (({A: "1", B: "2"}, {A: "1", B: "3"}), f"{B} is 2 on rank 0 and 3 on rank 2;"),
         (
@@ -125,10 +125,10 @@ A, B, C = "parameter 'a'", "buffer 'b'", "attribute 'c'"
         ),
     ],
 )
-def test_the_first_difference_is_named_with_its_ranks(others, told):
+def test_the_first_difference_is_named_with_its_ranks(others, expected):
     with pytest.raises(ConfigError, match="not the same on all ranks") as caught:
         builtmodel.same_on_all_ranks(Ranks(*others), {A: "1", B: "2"})
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert caught.value.exit_code == 2
 
 
@@ -151,8 +151,10 @@ SAME = {builtmodel.OUTPUTS: "1.0 -2e3 nan"}
 def test_attributes_may_differ_where_scores_do_not(attribute, outputs, harmless):
     ranks = Ranks({A: "1", C: attribute} | outputs, {A: "1", C: "3"} | SAME)
     if harmless:
-        told = builtmodel.same_on_all_ranks(ranks, {A: "1", C: "3"} | SAME)
-        assert told.startswith(f"{C} is 3 on rank 0 and 5 on rank 1, but the scores")
+        reported = builtmodel.same_on_all_ranks(ranks, {A: "1", C: "3"} | SAME)
+        assert reported.startswith(
+            f"{C} is 3 on rank 0 and 5 on rank 1, but the scores"
+        )
     else:
         with pytest.raises(ConfigError, match=f"all ranks: {C} is 3 on rank 0 and "):
             builtmodel.same_on_all_ranks(ranks, {A: "1", C: "3"} | SAME)
@@ -172,14 +174,16 @@ def test_a_model_may_know_when_and_where_it_was_built(data, tmp_path, capsys):
     load_client_model(tmp_path / "run", 0)
 
 
-def test_a_run_does_not_go_on_with_another_model(data, tmp_path):
+def test_a_run_does_not_continue_with_another_model(data, tmp_path):
     """A frozen tensor is in no checkpoint, so that another one would go unnoticed."""
     changes = {"checkpoint": {"every": 1}}
     options = {"draw": "system", "keep": "frozen"}
     run(data, tmp_path / "run", "masked", changes, **options)
     wanted = config(data, ("masked", options), **ALL | changes | {"rounds": 3})
-    told = r"cannot continue: the model .* parameter 'mask' was float32 \(4,\) sha256 "
-    with pytest.raises(ConfigError, match=told):
+    reported = (
+        r"cannot continue: the model .* parameter 'mask' was float32 \(4,\) sha256 "
+    )
+    with pytest.raises(ConfigError, match=reported):
         train(Serial(), wanted, directory=tmp_path / "run", resume=True)
     (tmp_path / "run" / builtmodel.FILE).unlink()  # as of a version without it
     assert train(Serial(), wanted, directory=tmp_path / "run", resume=True) == 0
@@ -193,12 +197,12 @@ def test_a_model_built_otherwise_is_not_passed_off_as_the_trained(data, tmp_path
     ):
         load_client_model(made, 0)
     held = run(data, tmp_path / "held", "masked", draw="system")
-    told = json.loads((held / builtmodel.FILE).read_text())["contents"]
+    saved = json.loads((held / builtmodel.FILE).read_text())["contents"]
     load_client_model(held, 0)  # its mask is a buffer, which the client's state holds
-    assert told["buffer 'mask'"].startswith("float32 (4,) sha256 ")
+    assert saved["buffer 'mask'"].startswith("float32 (4,) sha256 ")
 
 
-def test_a_run_goes_on_with_the_same_model(data, tmp_path):
+def test_a_run_continues_with_the_same_model(data, tmp_path):
     options = {"draw": "numpy", "keep": "frozen"}
     run(data, tmp_path / "run", "masked", **options)
     run(data, tmp_path / "whole", "masked", {"rounds": 3}, **options)
@@ -264,7 +268,7 @@ def test_a_cache_that_the_forward_registers_is_in_no_state(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "told"),
+    ("name", "kind", "expected"),
     [
         ("rotary", "trained", r"the parameter 'turn' is complex.*torch\.complex"),
         ("unusual", "lazy", "the parameter 'extra.weight' has no shape yet"),
@@ -282,8 +286,8 @@ def test_a_cache_that_the_forward_registers_is_in_no_state(data, tmp_path):
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # torch's, on lazy and quantized tensors
-def test_tensors_that_no_state_can_hold_are_refused_by_name(data, name, kind, told):
-    with pytest.raises(ConfigError, match=f"model 'odd_models:{name}': .*{told}"):
+def test_tensors_that_no_state_can_hold_are_refused_by_name(data, name, kind, expected):
+    with pytest.raises(ConfigError, match=f"model 'odd_models:{name}': .*{expected}"):
         groups(data, name, kind=kind)
 
 
@@ -372,7 +376,7 @@ def test_a_file_of_other_dtypes_is_taken_where_nothing_is_lost(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "told"),
+    ("tensors", "expected"),
     [
         ({"head.bias": torch.ones(3) * 1j}, r"'head.bias' .*complex64\) .* float32"),
         ({"even": torch.tensor([0.5, 1.0])}, r"'even' .*float32\) cannot become bool"),
@@ -380,8 +384,8 @@ def test_a_file_of_other_dtypes_is_taken_where_nothing_is_lost(data, tmp_path):
         ({"head.bias": torch.full((3,), 1e300, dtype=torch.float64)}, "float64"),
     ],
 )
-def test_a_file_whose_values_would_change_is_refused(data, tmp_path, tensors, told):
-    with pytest.raises(ConfigError, match=f"initial_model: .*{told}"):
+def test_a_file_whose_values_would_change_is_refused(data, tmp_path, tensors, expected):
+    with pytest.raises(ConfigError, match=f"initial_model: .*{expected}"):
         begin_from(data, tmp_path, tensors, "rotary")
 
 

@@ -1,4 +1,4 @@
-"""The package's training path beside a second implementation, parameter by parameter.
+"""The package's training path against a second implementation, parameter by parameter.
 
 What is compared is what a run trains with: `PartitionedModel`, `LocalObjective` and
 `FedAPM`, one model for all clients, small batches of which the last is smaller still,
@@ -18,8 +18,11 @@ from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
+from fedapm_mpi.optim.optimizers import optimizers
+from fedapm_mpi.optim.schedules import schedules
+from fedapm_mpi.optim.solver import BlockRules, LocalSolver, Pace, SolverRules
 from tests.support.oracles.fedapm_per_parameter import Options, Oracle, network_loss
-from tests.support.oracles.quadratic import Quadratic
+from tests.support.oracles.quadratic import KAPPA, Quadratic
 
 ROUNDS = 20
 BATCH = 4
@@ -62,9 +65,9 @@ class Recording(LocalObjective):
 class Package:
     """A run of the package without its communicator: state by state in one process."""
 
-    def __init__(self, module, personal, clients, alpha, algorithm):
+    def __init__(self, module, personal, clients, alpha, algorithm, rules=None):
         self.model = PartitionedModel.from_patterns(module, personal=personal)
-        self.algorithm, self.alpha = algorithm, alpha
+        self.algorithm, self.alpha, self.rules = algorithm, alpha, rules
         self.samples = [Samples((x,), {}, y) for x, y in clients]
         u, v = self.model.shared.clone(), self.model.personal.clone()
         self.clients = [algorithm.new_client(u.clone(), v.clone()) for _ in alpha]
@@ -78,8 +81,9 @@ class Package:
             self.model.shared.fill_(torch.nan)
             self.model.personal.fill_(torch.nan)
             problem = Recording(
-                self.model, self.samples[i], seed=5, round_index=index, client=i
-            )
+                self.model, self.samples[i], seed=5, round_index=index, client=i,
+                solver=LocalSolver(self.rules, index),
+            )  # fmt: skip
             problem.rows = self.rows[i] = defaultdict(list)
             total += self.algorithm.client_step(
                 broadcast.clone(), self.clients[i], problem, self.alpha[i]
@@ -128,17 +132,20 @@ def client_data(dtype):
     ]
 
 
-def side_by_side(personal, dtype, by_samples, participants, options, work, lie=None):
+def side_by_side(
+    personal, dtype, by_samples, participants, options, work, lie=None, rules=None
+):
     """Run both for some rounds; yield their gap after each, and the rows used.
 
-    `lie` are options that the oracle is told instead of those the package has.
+    `lie` are options that the oracle has instead of, or besides, those of the package;
+    `rules` is how the package's clients step.
     """
     alpha = [n / sum(SIZES) if by_samples else 1 / len(SIZES) for n in SIZES]
     module, clients = network(dtype), client_data(dtype)
     initial = {name: p.detach().clone() for name, p in module.named_parameters()}
-    loss = network_loss(module, clients)
+    loss = network_loss(clients)
     algorithm = FedAPM(batch_size=BATCH, **COMMON | options, **work)
-    package = Package(module, personal, clients, alpha, algorithm)
+    package = Package(module, personal, clients, alpha, algorithm, rules)
     oracle = Oracle(
         Options(**COMMON | options | (lie or {})),
         initial,
@@ -196,10 +203,37 @@ def test_oracle_with_one_other_option_disagrees(lie):
     assert max(gap for gap, _, _ in rounds) > 1e-4
 
 
+def cosine(t):
+    """Return 0.05 + 0.95 (1 + cos(pi t/T))/2 after two rounds of warm-up."""
+    if t < 2:
+        return (t + 1) / 3
+    return 0.05 + 0.95 * (1 + np.cos(np.pi * (t - 2) / (ROUNDS - 2))) / 2
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float32", "float64"])
+@pytest.mark.parametrize(("by_samples", "participants"), [(False, 6), (True, 3)])
+def test_adam_and_a_cosine_agree_with_the_oracle(dtype, by_samples, participants):
+    """An epsilon above the rounding of float32 keeps the steps well conditioned."""
+    betas, epsilon = (0.9, 0.99), 1e-3
+    adam = optimizers.get("adam")(betas=betas, eps=epsilon)
+    pace = Pace(schedules.get("cosine")(final=0.05), rounds=ROUNDS, warmup=2)
+    rules = SolverRules(BlockRules(adam, pace), BlockRules(adam, pace))
+    options, work = CASES["as the code does it"]
+    options = options | {"lr_personal": 0.008, "lr_shared": 0.008}
+    also = {"adam": (*betas, epsilon), "factor": cosine}
+    both = (SPLITS["head"], dtype, by_samples, participants, options, work)
+    gaps = [gap for gap, _, _ in side_by_side(*both, also, rules)]
+    assert len(gaps) == ROUNDS
+    assert np.max(gaps) < TOLERANCE[dtype]
+    for lie in ({"adam": None}, {"factor": None}, {"adam": (0.9, 0.98, epsilon)}):
+        rounds = side_by_side(*both, also | lie, rules)
+        assert max(gap for gap, _, _ in rounds) > 1e-4, "the control"
+
+
 def test_shared_phase_ends_with_the_first_epoch_that_meets_the_tolerance():
     """Over all samples, with weight decay; the tolerance shrinks when a client works.
 
-    A copy of the oracle, told the same batches but the last epoch, misses it.
+    A copy of the oracle, given the same batches but the last epoch, misses it.
     """
     xi, decay, most = 4e-3, 0.9, 300
     options = {"weight_decay": 0.05, "v_step_at": "local"}
@@ -221,11 +255,11 @@ def test_shared_phase_ends_with_the_first_epoch_that_meets_the_tolerance():
             if before is not None and epochs[-1] > 1:
                 cut = -(-SIZES[i] // BATCH) * (epochs[-1] - 1)
                 shorter = deepcopy(before)
-                told = {
+                given = {
                     "personal": phases["personal"],
                     "shared": phases["shared"][:cut],
                 }
-                shorter.round([i], lambda _, phase, told=told: told[phase])
+                shorter.round([i], lambda _, phase, given=given: given[phase])
                 assert shorter.missed(i, everything) > xi * decay ** taken[i]
         before = deepcopy(oracle)
     assert max(epochs) > 3
@@ -269,8 +303,9 @@ def test_oracle_itself_finds_the_joint_minimiser(v_step_at):
     quadratic = Quadratic(weights)
 
     def loss(parameters, i, rows):
-        v = parameters["v"].expand(quadratic.m, -1)
-        return quadratic.loss(v, parameters["u"].expand(quadratic.m, -1))[i]
+        v, u = parameters["v"], parameters["u"]
+        residual = quadratic.a[i] @ v + quadratic.b[i] @ u - quadratic.c[i]
+        return 0.5 * (residual @ residual + KAPPA * (v @ v + u @ u))
 
     options = Options(
         rho=0.1, sigma=0.01, lr_personal=1.5, lr_shared=1.5, v_step_at=v_step_at

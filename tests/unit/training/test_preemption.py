@@ -92,12 +92,12 @@ def test_the_longest_round_counts(clock):
 
 
 @pytest.mark.parametrize(
-    ("told", "end"), [(None, math.inf), ("0", math.inf), ("x", math.inf), ("99", 99)]
+    ("given", "end"), [(None, math.inf), ("0", math.inf), ("x", math.inf), ("99", 99)]
 )
-def test_the_end_of_a_job(monkeypatch, told, end):
+def test_the_end_of_a_job(monkeypatch, given, end):
     monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
-    if told is not None:
-        monkeypatch.setenv("SLURM_JOB_END_TIME", told)
+    if given is not None:
+        monkeypatch.setenv("SLURM_JOB_END_TIME", given)
     assert job_end_time() == end
 
 

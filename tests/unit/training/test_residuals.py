@@ -1,4 +1,4 @@
-"""What a run records of consensus, beside what its checkpoints say."""
+"""What a run records of consensus, against what its checkpoints hold."""
 
 import math
 
@@ -177,7 +177,7 @@ def client_loss(session, client, u, v):
 def test_lagrangian_is_that_of_the_shards_and_the_states(
     features, tmp_path, kind, by_samples
 ):
-    """At the evaluated rounds; with a tolerance, Lyapunov's function beside it."""
+    """At the evaluated rounds; with a tolerance, Lyapunov's function as well."""
     mu, xi = 0.02, {"xi": 0.05, "decay": 0.5, "max_epochs": 3}
     algorithm = {
         "plain": FEDAPM,
@@ -267,20 +267,20 @@ def test_what_needs_duals_is_refused_without(features, key, changes):
 
 def test_many_clients_get_a_word_on_how_often_they_are_looked_at(features, monkeypatch):
     monkeypatch.setattr("fedapm_mpi.federation.federation.MANY_CLIENTS", 8)
-    for every, told in ((1, 1), (10, 0)):
+    for every, reported in ((1, 1), (10, 0)):
         values = experiment(features, diagnostics={"every": every})
         warnings = open_context(validate(values, "test"), Serial()).warnings
-        assert len([w for w in warnings if "diagnostics.every" in w]) == told
+        assert len([w for w in warnings if "diagnostics.every" in w]) == reported
 
 
 @pytest.mark.parametrize("dual_sum", [False, True])
-def test_a_dry_run_tells_the_bytes_that_a_run_sends(
+def test_a_dry_run_reports_the_bytes_that_a_run_sends(
     features, tmp_path, capsys, dual_sum
 ):
     changes = {"diagnostics": {"dual_sum": dual_sum}, "dtype": "float64"}
     sent = rounds_of(go(tmp_path, features, **changes))[-1]["bytes"]
     capsys.readouterr()
     dry_run(Serial(), validate(experiment(features, **changes), "test"))
-    told = f"broadcast {sent['broadcast']} B, sum {sent['reduce']} B"
-    assert told in " ".join(capsys.readouterr().out.split())
+    reported = f"broadcast {sent['broadcast']} B, sum {sent['reduce']} B"
+    assert reported in " ".join(capsys.readouterr().out.split())
     assert sent["reduce"] == sent["broadcast"] * (1 + dual_sum)

@@ -43,7 +43,7 @@ def rewritten(directory, file, change):
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "told"),
+    ("file", "change", "expected"),
     [
         (
             "server.safetensors",
@@ -63,14 +63,14 @@ def rewritten(directory, file, change):
         ),
     ],
 )
-def test_tensors_of_another_model_are_refused(runs, tmp_path, file, change, told):
+def test_tensors_of_another_model_are_refused(runs, tmp_path, file, change, expected):
     config, root = runs
     shutil.copytree(root / "four", tmp_path / "run")
     directory = tmp_path / "run" / "checkpoints" / "round-000004"
     rewritten(directory, file, change)
     with pytest.raises(ConfigError, match="does not fit this model") as caught:
         train(Serial(), config, directory=tmp_path / "run", resume=True)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -82,6 +82,6 @@ def test_a_checkpoint_of_quite_another_run_is_refused_in_few_lines(runs, tmp_pat
     edit(lambda note: note["identity"].update(odd))(path)
     with pytest.raises(ConfigError, match="another configuration") as caught:
         train(Serial(), config, directory=tmp_path / "run", resume=True)
-    told = str(caught.value)
-    assert told.endswith("and 480 more")
-    assert len(told) < 6000
+    reported = str(caught.value)
+    assert reported.endswith("and 480 more")
+    assert len(reported) < 6000

@@ -110,7 +110,7 @@ def test_going_on_with_a_converged_run_does_nothing(
     assert digest_of(run) == digest_of(done)
 
 
-def test_a_converged_run_is_bit_for_bit_one_of_so_many_rounds(
+def test_a_converged_run_is_bit_for_bit_one_of_that_many_rounds(
     stopped, features, tmp_path
 ):
     done, changes = stopped
@@ -150,7 +150,7 @@ def test_no_run_ends_before_every_client_has_taken_part(features, tmp_path):
 
 
 @pytest.mark.parametrize("algorithm", [FEDAPM, BALANCED, JOINT])
-def test_a_run_goes_on_from_its_middle(features, tmp_path, algorithm):
+def test_a_run_continues_from_its_middle(features, tmp_path, algorithm):
     """In double precision too, where a penalty has digits that float32 has not."""
     changes = {"algorithm": algorithm}
     whole = go(tmp_path / "whole", features, **changes)
@@ -170,8 +170,8 @@ def cut_at(t, whole, run):
     return run
 
 
-def test_an_adapting_run_goes_on_from_its_middle(balanced, features, tmp_path):
-    """Same bits and same penalties; they change before and after where it goes on."""
+def test_an_adapting_run_continues_from_its_middle(balanced, features, tmp_path):
+    """Same bits and same penalties; they change before and after where it continues."""
     whole, _ = balanced
     run = cut_at(4, whole, tmp_path / "run")
     changes = {"algorithm": BALANCED, "rounds": 9, "diagnostics": EVERYTHING}
@@ -185,7 +185,7 @@ def test_an_adapting_run_goes_on_from_its_middle(balanced, features, tmp_path):
 
 
 class AskedInRound(PreemptionGuard):
-    """Asks a run to stop once it has been looked at so many times."""
+    """Asks a run to stop once it has been looked at that many times."""
 
     def __init__(self, t):
         super().__init__()
@@ -197,7 +197,7 @@ class AskedInRound(PreemptionGuard):
 
 
 @pytest.mark.parametrize("t", [1, 4])
-def test_an_adapting_run_that_was_stopped_goes_on(balanced, features, tmp_path, t):
+def test_an_adapting_run_that_was_stopped_continues(balanced, features, tmp_path, t):
     """With the penalty that the round before the stop had led to."""
     whole, _ = balanced
     changes = {"algorithm": BALANCED, "rounds": 9, "diagnostics": EVERYTHING}

@@ -1,4 +1,4 @@
-"""Reading a run that somebody sent runs no code, and a changed part is noticed."""
+"""Reading a run that another user sent runs no code, and a changed part is noticed."""
 
 import io
 import json
@@ -112,9 +112,9 @@ def test_what_was_made_here_is_read_without_a_question(made, capsys):
 )
 def test_what_was_sent_is_refused(sent, words, capsys):
     assert fedapm(*words) == 2
-    told = capsys.readouterr().err
-    assert "sent names custom code (spy:plain) and is not marked as a run" in told
-    assert "add --trust" in told
+    printed = capsys.readouterr().err
+    assert "sent names custom code (spy:plain) and is not marked as a run" in printed
+    assert "add --trust" in printed
     assert no_code_ran()
 
 
@@ -210,8 +210,8 @@ def test_a_question_at_a_terminal(sent, answer, code, monkeypatch):
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert fedapm("digest", sent, "--verify") == code
-    told = sys.stderr.getvalue()
-    assert "sent was not made here and names custom code: spy:plain" in told
+    printed = sys.stderr.getvalue()
+    assert "sent was not made here and names custom code: spy:plain" in printed
     assert Path("canary").exists() == (code == 0)
 
 
@@ -247,9 +247,9 @@ def test_a_key_that_cannot_be_used(made, toy, home, fault, capsys, monkeypatch):
         monkeypatch.setenv("XDG_STATE_HOME", str(Path("file").absolute()))
     assert fedapm("digest", made, "--verify") == 2
     assert fedapm("train", configure(toy), "rounds=1", "--run-dir", "new") == 0
-    told = capsys.readouterr().out
-    assert "cannot be marked as made here, since the key" in told
-    assert "needs --trust" in told
+    printed = capsys.readouterr().out
+    assert "cannot be marked as made here, since the key" in printed
+    assert "needs --trust" in printed
     assert fedapm("digest", "new", "--verify", "--trust") == 0
 
 
@@ -274,10 +274,10 @@ def forget():
 
 
 def test_sources_are_recorded(made):
-    told = json.loads((made / "provenance.json").read_text())
-    assert sorted(told["own_parts"]) == ["own.py", "own_helper.py"]
-    assert all(len(digest) == 64 for digest in told["own_parts"].values())
-    assert "accepted_changes" not in told
+    saved = json.loads((made / "provenance.json").read_text())
+    assert sorted(saved["own_parts"]) == ["own.py", "own_helper.py"]
+    assert all(len(digest) == 64 for digest in saved["own_parts"].values())
+    assert "accepted_changes" not in saved
 
 
 @pytest.mark.parametrize("name", ["own.py", "own_helper.py"])
@@ -286,11 +286,12 @@ def test_a_changed_source_is_refused_unless_accepted(made, name, capsys):
     forget()
     words = ["train", "config.yaml", "--run-dir", "run", "rounds=2", "--resume"]
     assert fedapm(*words) == 2
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert (
-        f"run cannot continue: {name} changed since the run started (SHA-256 " in told
+        f"run cannot continue: {name} changed since the run started (SHA-256 "
+        in printed
     )
-    assert "--accept-changed-parts" in told
+    assert "--accept-changed-parts" in printed
     assert fedapm(*words, "--accept-changed-parts") == 0
     assert f"note: {name} changed since the run started" in capsys.readouterr().out
     for _ in range(2):  # a later resume keeps it in mind, and finds no other change
@@ -323,12 +324,14 @@ def test_a_source_that_came_or_went(made, capsys):
     Path("own.py").write_text(PLAIN)
     forget()
     assert fedapm("train", "config.yaml", "rounds=2", "--resume", made) == 2
-    told = capsys.readouterr().err
-    assert "own.py changed since the run started" in told
-    assert "own_helper.py belonged to its plug-ins when it started and is gone" in told
+    printed = capsys.readouterr().err
+    assert "own.py changed since the run started" in printed
+    assert (
+        "own_helper.py belonged to its plug-ins when it started and is gone" in printed
+    )
 
 
-def test_an_unchanged_source_in_another_folder_goes_on(made, toy, monkeypatch):
+def test_an_unchanged_source_in_another_folder_continues(made, toy, monkeypatch):
     unbroken = ["train", "config.yaml", "rounds=2", "--run-dir", "unbroken"]
     assert fedapm(*unbroken) == 0
     Path("moved").mkdir()
@@ -340,7 +343,7 @@ def test_an_unchanged_source_in_another_folder_goes_on(made, toy, monkeypatch):
     assert digest_of(made) == digest_of(Path("unbroken"))
 
 
-def test_runs_from_before_sources_were_kept_go_on(made, capsys):
+def test_runs_from_before_sources_were_kept_continue(made, capsys):
     (path,) = made.glob("checkpoints/round-*/checkpoint.json")
     note = json.loads(path.read_text())
     note["identity"].pop("own_parts")

@@ -1,4 +1,4 @@
-"""A run goes on after an upgrade that brought options, unless they are used."""
+"""A run continues after an upgrade that brought options, unless they are used."""
 
 import json
 
@@ -24,16 +24,16 @@ def run(config, directory, **more):
     )
 
 
-def test_a_run_goes_on_with_the_defaults_of_new_options(config, tmp_path):
+def test_a_run_continues_with_the_defaults_of_new_options(config, tmp_path):
     run(config, tmp_path / "old")
     run(config | {"rounds": 5}, tmp_path / "unbroken")
     assert run(config | {"rounds": 5}, aged(tmp_path / "old"), resume=True) == 0
     assert digest_of(tmp_path / "old") == digest_of(tmp_path / "unbroken")
-    told = yaml.safe_load((tmp_path / "old" / "config.yaml").read_text())
-    assert told["algorithm"]["dual_step"] == 1.0
+    saved = yaml.safe_load((tmp_path / "old" / "config.yaml").read_text())
+    assert saved["algorithm"]["dual_step"] == 1.0
 
 
-def test_an_option_that_is_gone_is_told_of(config, tmp_path):
+def test_an_option_that_is_gone_is_reported(config, tmp_path):
     run(config, tmp_path / "old")
     path = tmp_path / "old" / "checkpoints" / "round-000002" / "checkpoint.json"
     note = json.loads(path.read_text())

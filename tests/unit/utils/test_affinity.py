@@ -43,22 +43,22 @@ def test_ranks_that_fit_are_not_spoken_of():
     assert notes(ranks, {0}) == []
 
 
-def test_too_many_threads_on_a_host_are_told():
+def test_too_many_threads_on_a_host_are_reported():
     ranks = [rank(0, range(4)), *(rank(k, range(4), 2) for k in (1, 2, 3))]
-    (told,) = notes(ranks, {0})
-    assert told.startswith("3 training ranks on a have 6 threads but only 4 core(s)")
+    (note,) = notes(ranks, {0})
+    assert note.startswith("3 training ranks on a have 6 threads but only 4 core(s)")
 
 
-def test_ranks_bound_to_the_same_core_are_told():
+def test_ranks_bound_to_the_same_core_are_reported():
     ranks = [rank(0, [0]), rank(1, [0]), rank(2, [0]), rank(3, [1])]
-    (told,) = notes(ranks, {0})
-    assert told.startswith("2 training ranks on a have 2 threads but only 1 core(s)")
+    (note,) = notes(ranks, {0})
+    assert note.startswith("2 training ranks on a have 2 threads but only 1 core(s)")
 
 
-def test_ranks_bound_to_a_core_are_told():
+def test_ranks_bound_to_a_core_are_reported():
     ranks = [rank(0, [0]), rank(1, [1], 4), rank(2, [2], 4, "b")]
-    (told,) = notes(ranks, {0})
-    assert told.startswith("rank 1 and 1 more has 4 threads on 1 core(s) of a: bind no")
+    (note,) = notes(ranks, {0})
+    assert note.startswith("rank 1 and 1 more has 4 threads on 1 core(s) of a: bind no")
 
 
 def test_one_process_uses_the_cores_it_was_given(toy, tmp_path):

@@ -1,4 +1,4 @@
-"""Files that are made anew, and advice that fits what was in the way."""
+"""Files that are replaced, and advice that fits what was in the way."""
 
 import errno
 import os
@@ -35,8 +35,8 @@ DISK = "check the file system and its disk or server"
 def test_advice_fits_the_error(code, remedy):
     words = os.strerror(code)
     assert why_not_written(OSError(code, words)) == (words, remedy)
-    for told in (f"Can't write data (errno = {code}, x)", f"x (os error {code})"):
-        assert why_not_written(RuntimeError(told)) == (words, remedy)
+    for text in (f"Can't write data (errno = {code}, x)", f"x (os error {code})"):
+        assert why_not_written(RuntimeError(text)) == (words, remedy)
     assert str(write_error(Path("x"), OSError(code, words))).startswith(
         f"cannot write x: {words}; {remedy} or choose another folder"
     )

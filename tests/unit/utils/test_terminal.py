@@ -208,12 +208,12 @@ def test_a_run_is_worth_more_than_its_output(
         output.close()
     assert digest_of(run) == digest
     assert len((run / "rounds.jsonl").read_text().splitlines()) == 4
-    told = errors.getvalue()
+    printed = errors.getvalue()
     if name == "ascii":
-        assert told == ""
+        assert printed == ""
     else:
-        assert told.count("cannot write to standard output") == 1
-        assert "the run continues without it" in told
+        assert printed.count("cannot write to standard output") == 1
+        assert "the run continues without it" in printed
 
 
 def test_the_program_ends_well_without_any_output(toy, tmp_path, digest):

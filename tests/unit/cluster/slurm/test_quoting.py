@@ -138,7 +138,7 @@ def test_modules_are_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "expected"),
     [
         (
             JobResources(nodes=1, time="5"),
@@ -159,9 +159,9 @@ def test_modules_are_words(tmp_path):
         ),
     ],
 )
-def test_the_title_says_what_tasks_do(shape, told):
+def test_the_title_says_what_tasks_do(shape, expected):
     script = render_training(Site(), shape, RUN, "runs")
-    assert told in script.splitlines()[1]
+    assert expected in script.splitlines()[1]
     assert f"--ranks={shape.ranks} " in script
 
 
@@ -178,10 +178,10 @@ def config(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_a_name_that_is_none_is_refused(config, capsys, name):
     assert main(["slurm", "render", "c.yaml", f"--job-name={name}"]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("fedapm: error: --job-name ")
-    assert len(told.err) < 400
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("fedapm: error: --job-name ")
+    assert len(printed.err) < 400
 
 
 @pytest.mark.parametrize("name", ["é", "my-job.2", "_x", "a=1,b=2"])

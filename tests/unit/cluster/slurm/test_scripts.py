@@ -82,10 +82,10 @@ def test_a_cluster_with_gpus(tmp_path):
     script = render_training(
         site, JobResources(nodes=2, tasks=9, time="10"), RUN, "runs"
     )
-    told = options(script)
-    assert told["--gres"] == "gpu:4"
-    assert told["--ntasks"] == "9"
-    assert told["--signal"] == "B:USR1@120"
+    given = options(script)
+    assert given["--gres"] == "gpu:4"
+    assert given["--ntasks"] == "9"
+    assert given["--signal"] == "B:USR1@120"
     words = started(script, tmp_path)
     assert words[3 : words.index("train")] == [
         "--ranks=9", "--cpus-per-rank=8", "--launcher=srun", "--mpi-type=pmix",
@@ -96,8 +96,8 @@ def test_a_cluster_with_gpus(tmp_path):
 def test_nodes_with_unequal_numbers(tmp_path):
     shape = JobResources(nodes=3, tasks=5, tasks_per_node=2, time="10")
     script = render_training(Site(venv="."), shape, RUN, "runs")
-    told = options(script)
-    assert (told["--ntasks"], told["--ntasks-per-node"]) == ("5", "2")
+    given = options(script)
+    assert (given["--ntasks"], given["--ntasks-per-node"]) == ("5", "2")
     words = started(script, tmp_path)
     assert words[3:5] == [
         "--ranks=5",
@@ -105,7 +105,7 @@ def test_nodes_with_unequal_numbers(tmp_path):
     ]  # each node's number is SLURM's
 
 
-def test_ranks_are_not_told_before_they_have_begun():
+def test_ranks_get_no_signal_before_they_have_started():
     script = render_training(Site(), JobResources(nodes=1, time="1"), RUN, "runs")
     assert options(script)["--signal"] == "B:USR1@15"
 
@@ -156,22 +156,22 @@ def test_a_template_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (None, "there is no own.j2"),
         ("{{ nmae }}", "'nmae' is undefined"),
         ("{% if %}", "own.j2, line 1: "),
     ],
 )
-def test_a_template_that_is_wrong_is_told(tmp_path, text, told):
+def test_a_template_that_is_wrong_is_reported(tmp_path, text, expected):
     own = tmp_path / "own.j2"
     if text is not None:
         own.write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
         render_training(Site(template=str(own)), SHAPE, RUN, "runs")
 
 
-def test_a_template_with_an_old_key_of_the_site_is_told_the_new_one(tmp_path):
+def test_a_template_with_an_old_key_of_the_site_gets_the_new_one_in_a_note(tmp_path):
     own = tmp_path / "own.j2"
     own.write_text("cores {{ site.cores }}")
     site = Site(venv=".", template=str(own))

@@ -1,4 +1,4 @@
-"""The model of a round's time: its fit, its draws, what it foretells."""
+"""The model of a round's time: its fit, its draws, what it predicts."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_the_fit_recovers_what_the_times_were_made_of():
     assert whole == pytest.approx({"1": 1e-3, "all": 1e-5})
 
 
-def test_the_largest_points_are_foretold():
+def test_the_largest_points_are_predicted():
     samples = study()
     held = hold_out(samples, ["strong-16-4000", "weak-16-4000"], 2)
     assert [one.case for one in held] == ["strong-16-4000", "weak-16-4000"]

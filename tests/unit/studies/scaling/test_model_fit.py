@@ -27,7 +27,7 @@ def test_a_term_that_is_only_noise_is_not_taken():
     assert found["x"] == pytest.approx(3, rel=1e-2)
 
 
-def test_terms_that_cannot_be_told_apart_are_dropped_later_ones_first():
+def test_terms_that_cannot_be_distinguished_are_dropped_later_ones_first():
     ones = np.ones(4)
     terms = {"1": ones, "zero": 0 * ones, "twice": 2 * ones, "x": np.arange(1.0, 5.0)}
     found = fit(terms, 1 + terms["x"])

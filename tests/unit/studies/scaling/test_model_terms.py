@@ -34,7 +34,7 @@ def test_what_was_not_varied_is_not_known():
     assert "P" not in fit_model(study(most=8)).parts["consensus"].dropped
 
 
-def test_what_shared_cores_cost_is_told_apart():
+def test_what_shared_cores_cost_is_reported_separately():
     """Two cores: work takes as much longer, and each broadcast 2 ms a rank too many."""
     crowded = []
     for sample in study():

@@ -16,7 +16,7 @@ from tests.support.round_times import workload
 
 
 def test_draws_are_those_of_the_run(toy):
-    """Participants, homes and dealing of a real session on ranks of two nodes."""
+    """Participants, homes and assignment of a real session on ranks of two nodes."""
     config = validate(experiment(toy["features"]), "test")
     session = open_context(config, Serial())
     found = workload_of(config)
@@ -50,7 +50,7 @@ def test_participants_that_stay_where_they_live(toy):
     assert got.max_clients == max((home_of[chosen] == rank).sum() for rank in (1, 2, 3))
 
 
-def test_nobody_takes_part():
+def test_no_client_takes_part():
     empty = np.zeros(0, np.int64)
     got = rank_load(workload(), empty, np.zeros(0), np.ones(60, np.int64), layout(3, 4))
     assert got == (0.0, 0.0, 0.0)

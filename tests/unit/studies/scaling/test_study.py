@@ -61,16 +61,18 @@ def test_the_experiment_may_stand_in_the_study(tmp_path, toy):
         ({"config": "nothing.yaml"}, "cannot read the configuration"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_written(tmp_path, toy, changes, words):
+def test_a_mistake_is_reported_before_anything_is_written(
+    tmp_path, toy, changes, words
+):
     assert words in refused(tmp_path, toy, **changes)
     assert not (tmp_path / "out").exists()
 
 
 def test_another_study_in_the_same_folder_is_refused(tmp_path, toy):
     laid_out(tmp_path, toy["features"])
-    told = refused(tmp_path, toy, repetitions=3, warmup_rounds=2)
-    assert "holds another study; give another folder by --out:" in told
-    assert told.endswith("\n  repetitions: 2 -> 3\n  warmup_rounds: 1 -> 2")
+    reported = refused(tmp_path, toy, repetitions=3, warmup_rounds=2)
+    assert "holds another study; give another folder by --out:" in reported
+    assert reported.endswith("\n  repetitions: 2 -> 3\n  warmup_rounds: 1 -> 2")
 
 
 def test_a_folder_with_other_things_is_refused(tmp_path, toy):
@@ -79,7 +81,7 @@ def test_a_folder_with_other_things_is_refused(tmp_path, toy):
     assert "is not empty and holds no study" in refused(tmp_path, toy)
 
 
-def test_data_that_are_not_there_are_told_of_with_the_point(tmp_path, toy):
+def test_missing_data_are_reported_with_the_point(tmp_path, toy):
     with pytest.raises(DataError, match=r"^strong-1: .*fedapm prepare"):
         laid_out(tmp_path, tmp_path / "no data")
 

@@ -12,5 +12,5 @@ def test_points_of_other_work_may_differ_but_not_their_repetitions(study):
     assert weak[0].case == weak[3].case
     assert not differing(read_points(points, 1)[0])
     (weak[3].run / "final" / "digest.txt").write_text("2" * 64)
-    (told,) = differing(read_points(points, 1)[0])
-    assert told.startswith("weak-1 ended with different digests")
+    (reported,) = differing(read_points(points, 1)[0])
+    assert reported.startswith("weak-1 ended with different digests")

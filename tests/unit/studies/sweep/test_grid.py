@@ -57,7 +57,7 @@ def test_a_zip_alone():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ({}, "give grid or zip"),
         ({"gird": {"seed": [1]}}, "gird: unknown key; did you mean 'grid'?"),
@@ -76,8 +76,8 @@ def test_a_zip_alone():
         ({"grid": {"seed": [1]}, "config": "d.yaml"}, "d.yaml: No such file"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_trained(folder, values, told):
-    with pytest.raises(ConfigError, match=re.escape(told)):
+def test_what_is_wrong_is_reported_before_anything_is_trained(folder, values, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
         read_sweep(written(folder, **values))
 
 

@@ -6,9 +6,9 @@ from tests.support.user_loggers import run
 
 def test_progress_can_be_left_out(toy, tmp_path, capsys):
     assert run(toy, tmp_path / "run", loggers=["jsonl"]) == 0
-    told = capsys.readouterr().out
-    assert "round 1/3" not in told
-    assert "digest " in told
+    printed = capsys.readouterr().out
+    assert "round 1/3" not in printed
+    assert "digest " in printed
 
 
 def test_a_line_has_the_headline_of_every_variant():
