@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from fedapm_mpi.config.former_defaults import with_former_defaults
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
@@ -232,7 +233,7 @@ def read_config(run: Path) -> Config:
     try:
         with open_regular(path) as file:
             values, _ = with_new_names(parse(file.read().decode("utf-8")))
-            config = Config.from_plain(values)
+            config = Config.from_plain(with_former_defaults(values))
         _check_config(config)
     except (
         OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError,

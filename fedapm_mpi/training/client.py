@@ -198,6 +198,8 @@ def _train(
         buffers = state["buffers"].cpu().double() - received
     if dual_before is not None:
         dual = extend((state["dual"].double() - dual_before).cpu())
+        if context.algorithm.client_units():
+            dual.mul_(float(context.federation.weights[client]))
     update = context.payload.pack_update(extend(delta.cpu()), buffers, dual)
     of_transforms = {name: stored[name] for name in stored if is_transform_state(name)}
     of_optimizers = {name: stored[name] for name in stored if is_optimizer_state(name)}

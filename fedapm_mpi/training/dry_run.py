@@ -13,6 +13,7 @@ from fedapm_mpi.federation.federation import TRAINING_COST
 from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.training.outputs import describe_units
 from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.system_info import resident_memory
 from fedapm_mpi.utils.terminal import echo, print_table
@@ -89,6 +90,9 @@ def print_plan(
     for text in context.warnings:
         log.info("%s", text)
     print_parameter_table(context.groups.table())
+    unit = describe_units(context)
+    if unit:
+        echo(unit)
     rows = []
     for rank in range(comm.size):
         here = context.federation.home_ranks == rank

@@ -9,6 +9,7 @@ from typing import Any
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.diff import config_diff
+from fedapm_mpi.config.former_defaults import with_former_defaults
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
 from fedapm_mpi.errors import ConfigError, FedAPMError
@@ -103,8 +104,8 @@ def identity_then(
 ) -> dict[str, Any]:
     """Return the identity of a saved configuration, with options that came after it.
 
-    They count with their defaults, which do what was done before there was a choice:
-    so a run can continue after an upgrade.
+    They count with their defaults, or former defaults, which do what was done before
+    there was a choice: so a run can continue after an upgrade.
 
     Parameters
     ----------
@@ -116,6 +117,7 @@ def identity_then(
     from fedapm_mpi.config.loader import validate
 
     renamed, _ = with_new_names(values)
+    renamed = with_former_defaults(renamed)
     whole = {**renamed, **{key: config[key] for key in RESULT_NEUTRAL}}
     # A saved configuration may be anybody's. It never has a part imported, nor its
     # options given to a user's own code. Where it is no configuration at all, it is

@@ -237,6 +237,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             partially_shared=["acc_rnn.*", "gyro_rnn.*"],
             algorithm=FEDAPM | {"server_average": "participants"},
         ),
+        **_in_client_units(features, odd),
         **{
             name: experiment(features, split=None, algorithm=algorithm)
             for name, algorithm in SHARING_ALL.items()
@@ -246,6 +247,40 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             for name, algorithm in SHARING_PART.items()
         },
     }  # fmt: skip
+
+
+def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
+    """Return an experiment for each method that works on a client's own loss."""
+    uneven: dict[str, Any] = {
+        "client_weights": "samples",
+        "participation": {"name": "probability", "probability": 0.4},
+        "diagnostics": LOOKING,
+    }
+    own = FEDAPM | {"units": "client", "rho": 0.6, "lr_shared": 0.1}
+    balanced = {"residual_balancing": {"ratio": 2.0}, "relaxation": 1.6}
+    whole = {
+        name: SHARING_ALL[name] | {"units": "client", "rho": 0.6}
+        for name in ("fedadmm", "fedadmm-participants", "iiadmm", "iceadmm", "flame")
+    }
+    whole["fedadmm"] |= {"lr": 0.1}
+    whole["fedadmm-participants"] |= {"lr": 0.1}
+    whole["iiadmm"] |= {"zeta": 5.0}
+    quiet = {**uneven, "diagnostics": {"dual_sum": True}}
+    return {
+        "units-fedapm": experiment(odd, **uneven, algorithm=own | balanced, rounds=6),
+        "units-participants": experiment(
+            odd,
+            **uneven,
+            algorithm=own | {"server_average": "participants", "dual_step": 0.3},
+        ),
+        "units-groups": experiment(
+            features, **GROUPS | quiet, algorithm=own | balanced
+        ),
+        **{
+            f"units-{name}": experiment(odd, **quiet, split=None, algorithm=algorithm)
+            for name, algorithm in whole.items()
+        },
+    }
 
 
 TOYS = ("features", "odd", "motion", "ragged", "lacking")

@@ -36,6 +36,9 @@ TIMEOUT = 900.0
 
 ABSENT = "absent"
 
+UNITS_SINCE = Path("fedapm_mpi", "config", "former_defaults.py")
+"""File that a checkout has whose ADMM methods know the option ``units``."""
+
 
 def cases(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Return the configurations of all cases, by name.
@@ -183,14 +186,19 @@ def _compare(folder: Path, options: argparse.Namespace) -> int:
     for name in options.only or ():
         if name not in wanted:
             sys.exit(f"golden: no case is called {name}; known: {', '.join(wanted)}")
+    knows_units = (options.base / UNITS_SINCE).is_file()
     names = options.only or list(wanted)
-    (folder / "cases").mkdir()
+    (folder / "cases-base").mkdir()
+    (folder / "cases-changed").mkdir()
     for name in names:
         # The base may be of a version that knows old names of keys only.
-        write_config(folder / "cases" / f"{name}.yaml", old_names(wanted[name]))
+        old = old_names(wanted[name], keep_later_options=knows_units)
+        write_config(folder / "cases-base" / f"{name}.yaml", old)
+        write_config(folder / "cases-changed" / f"{name}.yaml", wanted[name])
     python = options.python or _python(options.mpi)
     for side, checkout in (("base", options.base.resolve()), ("changed", ROOT)):
-        ended = train(checkout, folder / "cases", folder / side, options.ranks, python)
+        written = folder / f"cases-{side}"
+        ended = train(checkout, written, folder / side, options.ranks, python)
         _say(f"{checkout}: {ended.seconds:.1f} s, exit code {ended.returncode}")
         if ended.returncode or ended.stderr:
             _say(ended.stderr)

@@ -51,7 +51,7 @@ def test_another_algorithm_is_not_filled_in(config, tmp_path):
     fedalt = {
         key: value
         for key, value in config["algorithm"].items()
-        if key not in ("name", "rho", "sigma")
+        if key not in ("name", "units", "rho", "sigma")
     }
     other = config | {"algorithm": {"name": "fedalt", **fedalt}}
     with pytest.raises(ConfigError) as caught:
