@@ -100,7 +100,7 @@ class PenaltySchedule:
     """Factor g of each change; above 1 it grows, below it falls."""
 
     every: PositiveInt = 1
-    """Rounds between two changes, whoever takes part in them."""
+    """Rounds between two changes; those without participants count."""
 
     until: PositiveInt | None = None
     """Last round after which it changes; no last one unless given."""
