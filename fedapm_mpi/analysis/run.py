@@ -26,6 +26,7 @@ from fedapm_mpi.tracking.summary import (
     share_of_clients,
     summarize_run,
 )
+from fedapm_mpi.tracking.variants import VARIANTS
 from fedapm_mpi.utils.atomic_io import open_regular
 from fedapm_mpi.utils.text import one_line
 
@@ -128,6 +129,8 @@ class Run:
     def clients(self) -> list[dict[str, Any]]:
         """The last evaluation, in client order; an undefined metric is NaN.
 
+        Metrics of further variants have names such as ``client_copy_accuracy``.
+
         Raises
         ------
         DataError
@@ -218,7 +221,9 @@ class Run:
 
 
 def _client(row: Mapping[str, str], metrics: MetricSet) -> dict[str, Any]:
-    values = {key: float(row[key] or "nan") for key in metrics.names}
+    own = [f"{variant}_{key}" for variant in VARIANTS for key in metrics.names]
+    keys = [*metrics.names, *(key for key in own if key in row)]
+    values = {key: float(row[key] or "nan") for key in keys}
     return {"client": int(row["client"]), "name": row["name"], **values}
 
 

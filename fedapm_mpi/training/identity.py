@@ -23,6 +23,7 @@ LATER_KEYS: dict[str, tuple[Any, ...]] = {
     "schedule": (None,),
     "clip": (None,),
     "accumulate_batches": (None, 1),
+    "evaluation.fine_tune": (None,),
 }
 """Keys that older runs lack, with the values that do what was done without them."""
 
@@ -38,10 +39,23 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     whole = plugin_sources.portable(config)
     kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
     for key in LATER_KEYS:  # the identity of runs that had no such key
-        if kept.get(key) in LATER_KEYS[key]:
-            kept.pop(key, None)
+        kept = _without(kept, key.split("."), LATER_KEYS[key])
     identity: dict[str, Any] = json.loads(json.dumps(kept))
     return identity
+
+
+def _without(
+    values: Mapping[str, Any], keys: list[str], given: tuple[Any, ...]
+) -> dict[str, Any]:
+    """Return nested values without a key, if its value is one of those given."""
+    key, *rest = keys
+    if rest:
+        inside = values.get(key)
+        if not isinstance(inside, Mapping):
+            return dict(values)
+        return {**values, key: _without(inside, rest, given)}
+    lacking = key not in values or values[key] not in given
+    return {k: v for k, v in values.items() if lacking or k != key}
 
 
 def run_identity(comm: Communicator, config: Config, manifest: str) -> dict[str, Any]:

@@ -36,6 +36,7 @@ BALANCED: dict[str, Any] = FEDAPM | {
     "residual_balancing": {"ratio": 2.0},
     "relaxation": 1.6,
 }
+TUNING = {"block": "all", "lr": 0.2, "work": {"steps": 3}, "weight_decay": 0.01}
 LOOKING = {"blocks": True, "dual_sum": True, "lagrangian": True}
 EMPTY_ONLY = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
 
@@ -111,6 +112,24 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             features,
             algorithm=FEDAPM | {"personal_work": {"epochs": 3}},
             evaluation={"every": 1, "clients": "participants"},
+        ),
+        "fine-tuned": experiment(
+            odd,
+            client_weights="samples",
+            split=None,
+            algorithm=SHARING_ALL["scaffold"],
+            evaluation={"every": 1, "fine_tune": TUNING | {"compare": True}},
+        ),
+        "both-copies": experiment(
+            features,
+            **normed,
+            buffers="mean",
+            algorithm=FEDAPM | {"dual_step": 0.7},
+            evaluation={
+                "every": 2,
+                "shared_block": "both",
+                "fine_tune": TUNING | {"block": "personal", "batch_size": 4},
+            },
         ),
         "fedalt": experiment(features, algorithm={"name": "fedalt"} | ALTERNATING),
         "fedsim": experiment(features, algorithm={"name": "fedsim"} | FEDSIM),
@@ -249,6 +268,12 @@ def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
     quiet = {**uneven, "diagnostics": {"dual_sum": True}}
     return {
         "units-fedapm": experiment(odd, **uneven, algorithm=own | balanced, rounds=6),
+        "units-schedule": experiment(
+            odd,
+            **uneven,
+            algorithm=own | {"rho_schedule": {"growth": 1.5, "every": 2, "until": 5}},
+            rounds=7,
+        ),
         "units-participants": experiment(
             odd,
             **uneven,
