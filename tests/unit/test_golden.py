@@ -99,6 +99,21 @@ def test_a_run_that_is_missing_differs(base, changed, where):
     assert differences(base, changed) == [f"plain: no finished run in {folders}"]
 
 
+def test_cases_with_keys_that_a_checkout_does_not_know():
+    """As loading refuses them; any other refusal is a difference."""
+    printed = """fedapm: error: /made/cases/new-key.yaml:
+  rounds: input should be greater than 0
+  algorithm 'fedapm': units: unknown key; did you mean 'u_init'? (known: rho)
+golden: new-key: exit code 2
+fedapm: error: /made/cases/wrong.yaml:
+  rounds: input should be greater than 0
+golden: wrong: exit code 2
+fedapm: error: /made/cases/inside.yaml:
+  evaluation.fine_tune: unknown key (known: clients, every)"""
+    assert golden.not_known(printed) == ["new-key", "inside"]
+    assert golden.not_known("") == []
+
+
 def test_a_folder_that_is_no_checkout(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         golden.main([str(tmp_path)])
