@@ -7,8 +7,9 @@ minimises the augmented Lagrangian given all of these,
 .. math:: u = \sum_i (\rho_i u_i + \pi_i) \Big/ \sum_i \rho_i ,
 
 which is the mean of :math:`u_i + \pi_i/\rho` as long as the penalty is the same for
-all. Since duals are unscaled, a new penalty leaves them alone; it takes effect for a
-client when that takes part.
+all; where duals and penalties are of the clients' own losses (``units: client``), every
+term has the factor :math:`\alpha_i`. Since duals are unscaled, a new penalty leaves
+them alone; it takes effect for a client when that takes part.
 """
 
 from abc import abstractmethod
@@ -20,8 +21,8 @@ import torch
 from annotated_types import Gt, Lt
 from torch import Tensor
 
+from fedapm_mpi.algorithms._units import ConsensusUnits
 from fedapm_mpi.algorithms.base import (
-    Algorithm,
     ClientState,
     Objective,
     PositiveFloat,
@@ -86,11 +87,12 @@ class ResidualBalancing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsensusADMM(Algorithm):
+class ConsensusADMM(ConsensusUnits):
     """Duals, penalty and server step; a subclass solves the local problems."""
 
     rho: PositiveFloat
-    r"""Penalty :math:`\rho`, in units of the loss per squared unit of u."""
+    r"""Penalty :math:`\rho`, in units of a client's loss (`units`) per squared unit of
+    u."""
 
     residual_balancing: ResidualBalancing | None = None
     """Let the penalty adapt to the residuals; constant unless given."""
@@ -123,21 +125,26 @@ class ConsensusADMM(Algorithm):
         problem: Objective,
         weight: float,
     ) -> Tensor:
-        """Solve, ascend the dual, and return the change of z_i, (1, d) in float64."""
+        """Solve, ascend the dual, and return the change of z_i, (1, d) in float64.
+
+        It is weighed as z_i is in the server's mean.
+        """
         (u_server,) = broadcast
         before = self.augmented_model(client)
         anchor = self.prox_center(u_server, client)
-        self.solve(u_server, anchor, client, problem, weight)
+        self.solve(u_server, anchor, client, problem, self.loss_factor(weight))
         self.update_dual(anchor, client)
         if self.residual_balancing is not None:
             client["rho"].fill_(self.rho)
-        return (self.augmented_model(client) - before)[None]
+        change = self.augmented_model(client) - before
+        return change.mul_(self.lagrangian_factor(weight))[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Move u to the minimiser of the augmented Lagrangian in it."""
-        m = float(round_.num_clients)
-        before, after = round_.penalties or (m, m)
-        admm.update_consensus(server[0], total[0], before, after)
+        everyone, _ = self.factor_sums(round_)
+        before, after = round_.penalties or (everyone, everyone)
+        if after > 0:  # not so where none of the clients has samples, nor a weight
+            admm.update_consensus(server[0], total[0], before, after)
 
     @abstractmethod
     def solve(
@@ -148,7 +155,21 @@ class ConsensusADMM(Algorithm):
         problem: Objective,
         weight: float,
     ) -> None:
-        """Do the local work: update "shared" and "personal" of the client."""
+        """Do the local work: update "shared" and "personal" of the client.
+
+        Parameters
+        ----------
+        u_server : (d,)
+            The broadcast u.
+        anchor : (d,)
+            The point of the round's penalty and dual terms.
+        client
+            Its state.
+        problem
+            Its training loss.
+        weight
+            Factor of the loss in the local problem: 1, or the client's weight.
+        """
 
     def loss_decay(self) -> float:
         """Return the L2 decay of the clients' losses."""
@@ -223,11 +244,11 @@ class ConsensusADMM(Algorithm):
             client["personal"],
             client["dual"],
             u_server,
-            weight=weight,
+            weight=self.loss_factor(weight),
             weight_decay=self.loss_decay(),
             rho=self.penalty_of(client),
         )
-        return share, 0.0
+        return share * self.lagrangian_factor(weight), 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,8 +85,9 @@ class RoundInfo:
 
     penalties: tuple[float, float] | None = None
     r"""Sum over all clients of the penalty each last used, in units of the present
-    :math:`\rho`, before and after this round; (m, m) unless it adapts. `None` for
-    algorithms without one."""
+    :math:`\rho`, before and after this round; (m, m) unless it adapts. Where penalties
+    are of a client's own loss (`Algorithm.client_units`), each times the client's
+    weight. `None` for algorithms without one."""
 
     weight_total: float = 1.0
     """Sum of all clients' weights."""
@@ -214,6 +215,15 @@ class Algorithm(ABC):
         """
         return None
 
+    def client_units(self) -> bool | None:
+        """Return whether penalties and duals are in units of a client's own loss.
+
+        The client's weight then multiplies them, as it does the loss, in the augmented
+        Lagrangian, the sum of the duals and the residuals. `None` for methods that
+        know one unit only.
+        """
+        return None
+
     def adapts_penalty(self) -> bool:
         """Return whether the penalty may change from round to round."""
         return False
@@ -284,8 +294,8 @@ class Algorithm(ABC):
 REQUIRED_METHODS = ("new_client", "client_step", "server_step")
 ABILITIES = (
     "server_memory_rows", "mini_batch_size", "local_budgets", "fine_tuning_budgets",
-    "optimizer_states", "admm_penalty", "adapts_penalty", "next_penalty",
-    "with_penalty",
+    "optimizer_states", "admm_penalty", "client_units", "adapts_penalty",
+    "next_penalty", "with_penalty",
     "load_personal_model", "lagrangian", "warnings",
 )  # fmt: skip
 """Optional methods of `Algorithm`."""

@@ -62,7 +62,8 @@ def load_client_model(
     """Return a client's personal model, as the last evaluation of a run had it.
 
     That is its personal part and the shared part u, or what an algorithm such as Ditto
-    or fine-tuning makes for its client; the latter trains again.
+    or fine-tuning makes for its client; the latter trains again. With
+    ``evaluation.shared_block: both`` it is the model with the server's u.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ def load_client_model(
     group = final.groups.of(client)
     config, algorithm = final.config, final.algorithm
     rounds = 0  # without a random stream, that is of no account
-    if algorithm.has_personal_model:
+    variant = config.evaluation.variants[0]
+    if algorithm.has_personal_model or variant.fine_tuned:
         rounds = Run(run).records[-1]["round"]
     payload = torch.zeros(final.payload.down_length, dtype=group.model.dtype)
     final.payload.pack(final.server["rows"], final.server["buffers"], payload)
@@ -102,9 +104,10 @@ def load_client_model(
         payload,
         purpose="personalise",
         round_index=rounds,
+        shared_block=variant.shared_block,
     )
     weight = float(client_weights(config, final.manifest)[client])
-    load_evaluated_model(config, algorithm, opened, weight)
+    load_evaluated_model(config, algorithm, opened, weight, variant)
     module: nn.Module = opened.model.module.eval()
     return module
 

@@ -11,6 +11,7 @@ import pydantic
 from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.aggregators.transforms import transforms
 from fedapm_mpi.algorithms.base import algorithms, budget_options, declared_sharing
+from fedapm_mpi.config.former_defaults import is_resolved, with_former_defaults
 from fedapm_mpi.config.overrides import (
     ALTERNATIVES,
     expand_dotted,
@@ -163,6 +164,25 @@ def use_new_names(
         raise ConfigError(msg) from error
 
 
+def as_was_meant(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with former defaults, if they are a resolved configuration.
+
+    Parameters
+    ----------
+    values
+        A configuration under the names of this version, without overrides.
+    """
+    if not is_resolved(values):
+        return dict(values)
+    name, factory = algorithm_name(values), None
+    if isinstance(name, str) and is_user_plugin(name) and may_import():
+        try:
+            factory = algorithms.get(absolute_name(name))
+        except ConfigError:  # `validate` reports it
+            return dict(values)
+    return with_former_defaults(values, factory)
+
+
 def validate_merged(
     values: Mapping[str, Any],
     overrides: Sequence[tuple[str, Any]],
@@ -177,6 +197,7 @@ def validate_merged(
     was dropped.
     """
     written, renamed = use_new_names(values, where)
+    written = as_was_meant(written)
     algorithm = algorithm_name(written)
     whole = alternatives(written, overrides, deep=deep)
     tree = expand_dotted(overrides, deep=deep, alternatives=whole)

@@ -4,12 +4,13 @@ Only rank 0 reads and validates a configuration (`loader`). The other ranks get 
 plain values, so that they need not import the libraries that do this.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from fedapm_mpi.config.evaluation_options import Evaluation
 from fedapm_mpi.optim.clip_options import Clip
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt, strict
 
@@ -86,31 +87,6 @@ class Group:
             "missing_inputs": self.missing_inputs,
         }
         _exactly_one(ways)
-
-
-@strict
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """When and how clients are evaluated on their own test or val parts."""
-
-    every: PositiveInt = 10
-    """Rounds between evaluations; the last round is always evaluated."""
-
-    clients: Literal["all", "participants"] = "all"
-    """Which clients are evaluated: all, or the participants of the last round, which is
-    cheaper, but evaluates a different set of clients each time."""
-
-    split: Literal["test", "val", "train"] = "test"
-    """Part of every client's data that is evaluated: choose settings on ``val``, and
-    monitor the objective on ``train``."""
-
-    shared_block: Literal["server", "client"] = "server"
-    """Shared block of the evaluated models: the server's u, or the client's own u_i as
-    it last trained it."""
-
-    pooled: bool = True
-    """Whether to add metrics over all test samples pooled, which gathers every class
-    probability on the server."""
 
 
 @strict
@@ -307,14 +283,15 @@ class Config:
     def from_plain(cls, values: Mapping[str, Any]) -> "Config":
         """Return a configuration from values that were already validated."""
         nested: dict[str, Any] = dict(values)
-        for key, kind in (
+        kinds: tuple[tuple[str, Callable[..., Any]], ...] = (
             ("split", Split),
-            ("evaluation", Evaluation),
+            ("evaluation", Evaluation.from_plain),
             ("diagnostics", Diagnostics),
             ("checkpoint", Checkpoint),
             ("tolerance", Tolerance),
             ("clip", Clip),
-        ):
+        )
+        for key, kind in kinds:
             if nested.get(key) is not None:
                 nested[key] = kind(**nested[key])
         nested["groups"] = [Group(**group) for group in nested.get("groups", ())]

@@ -213,10 +213,60 @@ def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -
             f"samples; prepare it again with {split}=0.2, say"
         )
         raise ConfigError(msg)
-    if config.evaluation.shared_block == "client" and algorithm.has_personal_model:
+    name, shared_block = config.algorithm["name"], config.evaluation.shared_block
+    if shared_block != "server" and algorithm.has_personal_model:
         msg = (
-            f"evaluation.shared_block is 'client', but {config.algorithm['name']} "
+            f"evaluation.shared_block is {shared_block!r}, but {name} "
             "evaluates the models that it makes for its clients; remove the key"
+        )
+        raise ConfigError(msg)
+    if config.evaluation.fine_tune is None:
+        return
+    if algorithm.fine_tuning_budgets():
+        msg = (
+            f"evaluation.fine_tune: {name} fine-tunes its clients' models itself, as "
+            "its own options say; remove the key, or train by a method that does not"
+        )
+        raise ConfigError(msg)
+    if fine_tuning_batch_size(config, algorithm) is None:
+        msg = (
+            f"evaluation.fine_tune.batch_size: {name} does not say how many samples "
+            "its mini-batches have; give a number"
+        )
+        raise ConfigError(msg)
+
+
+def fine_tuning_batch_size(config: Config, algorithm: Algorithm) -> int | None:
+    """Return the samples in a mini-batch of `evaluation.fine_tune`, if known."""
+    tuning = config.evaluation.fine_tune
+    if tuning is None or tuning.batch_size is None:
+        return algorithm.mini_batch_size()
+    return tuning.batch_size
+
+
+def check_evaluated_blocks(
+    config: Config, models: Collection[PartitionedModel]
+) -> None:
+    """Raise `ConfigError` if an evaluation needs a block that a model does not have."""
+    tuning, name = config.evaluation.fine_tune, config.algorithm["name"]
+    has_shared = all(len(model.shared) for model in models)
+    if config.evaluation.shared_block == "both" and not has_shared:
+        msg = (
+            "evaluation.shared_block is 'both', but nothing is shared with algorithm "
+            f"{name!r} and this split, so both are the same; remove the key"
+        )
+        raise ConfigError(msg)
+    block = None if tuning is None else tuning.block
+    if block == "shared" and not has_shared:
+        msg = (
+            "evaluation.fine_tune.block is 'shared', but nothing is shared with "
+            f"algorithm {name!r} and this split; set it to personal or all"
+        )
+        raise ConfigError(msg)
+    if block == "personal" and not all(len(model.personal) for model in models):
+        msg = (
+            "evaluation.fine_tune.block is 'personal', but nothing is personal with "
+            f"algorithm {name!r} and this split; set it to shared or all"
         )
         raise ConfigError(msg)
 

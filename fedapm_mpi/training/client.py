@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedapm_mpi.aggregators.transforms import UpdateContext, is_transform_state
 from fedapm_mpi.algorithms import ClientState
+from fedapm_mpi.config.evaluation_options import SharedBlock
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
@@ -197,6 +198,8 @@ def _train(
         buffers = state["buffers"].cpu().double() - received
     if dual_before is not None:
         dual = extend((state["dual"].double() - dual_before).cpu())
+        if context.algorithm.client_units():
+            dual.mul_(float(context.federation.weights[client]))
     update = context.payload.pack_update(extend(delta.cpu()), buffers, dual)
     of_transforms = {name: stored[name] for name in stored if is_transform_state(name)}
     of_optimizers = {name: stored[name] for name in stored if is_optimizer_state(name)}
@@ -233,6 +236,7 @@ def open_client(
     *,
     purpose: Purpose,
     round_index: int,
+    shared_block: SharedBlock = "server",
 ) -> OpenClient:
     """Set the model of a client's group to the client; the one way to do it.
 
@@ -255,6 +259,9 @@ def open_client(
         streams of the objective.
     round_index
         Rounds before this one.
+    shared_block
+        Whose averaged buffers an evaluation looks at; training starts from the
+        server's.
     """
     group, layout = source.groups.of(client), source.payload
     model = group.model
@@ -270,18 +277,11 @@ def open_client(
     if layout.buffer_length:
         if training:
             buffers.copy_(layout.buffers(payload))
-        elif source.config.evaluation.shared_block == "server":
+        elif shared_block == "server":
             buffers = layout.buffers(payload)
     if "buffers" in state or "counters" in state:
         model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
-    make_objective = partial(
-        _objective,
-        source,
-        client,
-        purpose=purpose,
-        round_index=round_index,
-        solver=solver,
-    )
+    make_objective = partial(_objective, source, client, purpose, round_index, solver)
     return OpenClient(model, state, broadcast, make_objective)
 
 
@@ -301,7 +301,6 @@ def _solver(
 def _objective(
     source: ClientSource,
     client: int,
-    *,
     purpose: Purpose,
     round_index: int,
     solver: LocalSolver,

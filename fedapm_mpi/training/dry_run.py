@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.federation.assignment import Assignment, assign
+from fedapm_mpi.federation.federation import TRAINING_COST
 from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.training.outputs import describe_units
 from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.system_info import resident_memory
 from fedapm_mpi.utils.terminal import echo, print_table
@@ -88,6 +90,9 @@ def print_plan(
     for text in context.warnings:
         log.info("%s", text)
     print_parameter_table(context.groups.table())
+    unit = describe_units(context)
+    if unit:
+        echo(unit)
     rows = []
     for rank in range(comm.size):
         here = context.federation.home_ranks == rank
@@ -108,6 +113,28 @@ def print_plan(
     total = slowest * context.config.rounds
     echo(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
     echo(f"          {total / 60:.1f} min for {context.config.rounds} rounds")
+    if fine_tunes(context):
+        seconds = evaluation_loads(context).max() / TRAINING_COST * seconds_per_sample
+        rounds, every = context.config.rounds, context.config.evaluation.every
+        times = len({*range(0, rounds + 1, every), rounds})
+        text = f"{seconds:.2f} s for each of {times} evaluations, with fine-tuning"
+        echo(f"          {text}")
+
+
+def fine_tunes(context: TrainingContext) -> bool:
+    """Return whether models are trained before they are evaluated."""
+    asked = context.config.evaluation.fine_tune is not None
+    return asked or bool(context.algorithm.fine_tuning_budgets())
+
+
+def evaluation_loads(context: TrainingContext) -> NDArray[np.int64]:
+    """Return each rank's work in an evaluation of all that may be, (size,).
+
+    In samples evaluated, of which `TRAINING_COST` are as much work as one trained on.
+    """
+    costs, size = context.federation.evaluation_costs, context.comm.size
+    clients = context.federation.evaluated(1)
+    return predicted_assignment(context, clients, costs).loads(costs, size)
 
 
 def sampled_loads(context: TrainingContext) -> NDArray[np.int64]:
@@ -172,7 +199,7 @@ def resident_clients(context: TrainingContext) -> ResidentClients:
     else:
         tested = own.copy()
     trained = own.copy()
-    if context.algorithm.has_personal_model:
+    if context.algorithm.has_personal_model or fine_tunes(context):
         trained |= tested
     if config.diagnostics.lagrangian:
         trained |= hosted

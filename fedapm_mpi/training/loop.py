@@ -170,7 +170,8 @@ def evaluate_round(
             record = lagrangian(context, message)
     if found is None:
         return record
-    directory.write_csv("clients.csv", client_columns(context.task), found.clients)
+    columns = client_columns(context.task, context.config.evaluation.variants)
+    directory.write_csv("clients.csv", columns, found.clients)
     return found.record | record
 
 

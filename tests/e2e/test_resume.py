@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.experiments import experiments
 from tests.support.processes.cli_runs import (
     assert_same_run,
     digest_of,
@@ -254,3 +255,19 @@ def test_no_usable_checkpoint(finished, tmp_path):
         assert f"damaged checkpoint {damaged} set aside" in ended.stderr
     assert ended.stderr.count("no usable checkpoint") == 1
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["fine-tuned", "both-copies"])
+def test_models_are_tuned_and_compared_alike_after_a_resume(toy, tmp_path, name):
+    """On other numbers of ranks as well."""
+    path = write_config(tmp_path / "c.yaml", experiments(toy)[name])
+    parts = tmp_path / "parts"
+    first = ["train", path, "rounds=2", "--run-dir", parts]
+    for ranks, commands in (
+        (1, {"whole": ["train", path, "--run-dir", tmp_path / "whole"], "two": first}),
+        (3, {"three": ["train", path, "--resume", parts]}),
+    ):
+        done = train_many(ranks, commands, tmp_path / f"output-{ranks}")
+        assert [one.codes for one in done.values()] == [[0] * ranks] * len(done), done
+    assert "continuing after round 2" in done["three"].stdout[0]
+    assert_same_run(parts, tmp_path / "whole")

@@ -36,6 +36,7 @@ BALANCED: dict[str, Any] = FEDAPM | {
     "residual_balancing": {"ratio": 2.0},
     "relaxation": 1.6,
 }
+TUNING = {"block": "all", "lr": 0.2, "work": {"steps": 3}, "weight_decay": 0.01}
 LOOKING = {"blocks": True, "dual_sum": True, "lagrangian": True}
 EMPTY_ONLY = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
 
@@ -163,6 +164,24 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             algorithm=FEDAPM | {"personal_work": {"epochs": 3}},
             evaluation={"every": 1, "clients": "participants"},
         ),
+        "fine-tuned": experiment(
+            odd,
+            client_weights="samples",
+            split=None,
+            algorithm=SHARING_ALL["scaffold"],
+            evaluation={"every": 1, "fine_tune": TUNING | {"compare": True}},
+        ),
+        "both-copies": experiment(
+            features,
+            **normed,
+            buffers="mean",
+            algorithm=FEDAPM | {"dual_step": 0.7},
+            evaluation={
+                "every": 2,
+                "shared_block": "both",
+                "fine_tune": TUNING | {"block": "personal", "batch_size": 4},
+            },
+        ),
         "fedalt": experiment(features, algorithm={"name": "fedalt"} | ALTERNATING),
         "fedsim": experiment(features, algorithm={"name": "fedsim"} | FEDSIM),
         "fedavg": experiment(
@@ -269,6 +288,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             partially_shared=["acc_rnn.*", "gyro_rnn.*"],
             algorithm=FEDAPM | {"server_average": "participants"},
         ),
+        **_in_client_units(features, odd),
         **{
             name: experiment(features, split=None, algorithm=algorithm)
             for name, algorithm in SHARING_ALL.items()
@@ -279,6 +299,40 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         },
         **solver_experiments(toy),
     }  # fmt: skip
+
+
+def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
+    """Return an experiment for each method that works on a client's own loss."""
+    uneven: dict[str, Any] = {
+        "client_weights": "samples",
+        "participation": {"name": "probability", "probability": 0.4},
+        "diagnostics": LOOKING,
+    }
+    own = FEDAPM | {"units": "client", "rho": 0.6, "lr_shared": 0.1}
+    balanced = {"residual_balancing": {"ratio": 2.0}, "relaxation": 1.6}
+    whole = {
+        name: SHARING_ALL[name] | {"units": "client", "rho": 0.6}
+        for name in ("fedadmm", "fedadmm-participants", "iiadmm", "iceadmm", "flame")
+    }
+    whole["fedadmm"] |= {"lr": 0.1}
+    whole["fedadmm-participants"] |= {"lr": 0.1}
+    whole["iiadmm"] |= {"zeta": 5.0}
+    quiet = {**uneven, "diagnostics": {"dual_sum": True}}
+    return {
+        "units-fedapm": experiment(odd, **uneven, algorithm=own | balanced, rounds=6),
+        "units-participants": experiment(
+            odd,
+            **uneven,
+            algorithm=own | {"server_average": "participants", "dual_step": 0.3},
+        ),
+        "units-groups": experiment(
+            features, **GROUPS | quiet, algorithm=own | balanced
+        ),
+        **{
+            f"units-{name}": experiment(odd, **quiet, split=None, algorithm=algorithm)
+            for name, algorithm in whole.items()
+        },
+    }
 
 
 TOYS = ("features", "odd", "motion", "ragged", "lacking")

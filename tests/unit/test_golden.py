@@ -99,19 +99,17 @@ def test_a_run_that_is_missing_differs(base, changed, where):
     assert differences(base, changed) == [f"plain: no finished run in {folders}"]
 
 
-def test_cases_with_keys_that_a_checkout_does_not_know():
-    """As loading refuses them; any other refusal is a difference."""
-    printed = """fedapm: error: /made/cases/new-key.yaml:
-  rounds: input should be greater than 0
-  algorithm 'fedapm': units: unknown key; did you mean 'u_init'? (known: rho)
-golden: new-key: exit code 2
-fedapm: error: /made/cases/wrong.yaml:
-  rounds: input should be greater than 0
-golden: wrong: exit code 2
-fedapm: error: /made/cases/inside.yaml:
-  evaluation.fine_tune: unknown key (known: clients, every)"""
-    assert golden.not_known(printed) == ["new-key", "inside"]
-    assert golden.not_known("") == []
+def test_a_case_that_the_base_refuses_is_left_out(base, changed):
+    """But not one that it failed to train, nor one that both refuse."""
+    names = ["plain", "other"]
+    assert golden.newer(base, changed, names) == []
+    shutil.rmtree(base / "plain")
+    assert golden.newer(base, changed, names) == []
+    (base / "plain.refused").touch()
+    assert golden.newer(base, changed, names) == ["plain"]
+    shutil.rmtree(changed / "plain")
+    (changed / "plain.refused").touch()
+    assert golden.newer(base, changed, names) == []
 
 
 def test_a_folder_that_is_no_checkout(tmp_path, capsys):
@@ -129,9 +127,15 @@ def test_each_checkout_trains_by_its_own_package(tmp_path, capsys):
     text = path.read_text()
     assert text.count("rng.choice(") == 1
     path.write_text(text.replace("rng.choice(", "rng.random() and rng.choice("))
-    assert golden.main([str(other), "--only", "plain", "full-batch"]) == 1
+    schema = other / "fedapm_mpi" / "config" / "schema.py"
+    text = schema.read_text()
+    assert text.count('"mean"] = "local"') == 1
+    schema.write_text(text.replace(', "mean"] = "local"', '] = "local"'))
+    cases = ["plain", "full-batch", "buffers-mean"]
+    assert golden.main([str(other), "--only", *cases]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert any(line.startswith("plain: digest is '") for line in printed)
     assert any(line.startswith("plain: record[1].") for line in printed)
     assert not any(line.startswith("full-batch: ") for line in printed)
+    assert printed[-2] == "left out, as the base refuses them: buffers-mean"
     assert printed[-1] == "2 cases, 1 differ"

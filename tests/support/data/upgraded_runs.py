@@ -5,7 +5,7 @@ import json
 import yaml
 
 NEW = {
-    "algorithm": ["dual_step", "server_average"],
+    "algorithm": ["dual_step", "server_average", "units"],
     "evaluation": ["split"],
     "split": ["first", "last"],
     "participation": [],

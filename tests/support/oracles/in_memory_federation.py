@@ -58,6 +58,12 @@ class Federation:
         """The server's model, (DIM_U,)."""
         return self.server[0]
 
+    @property
+    def factors(self) -> Tensor:
+        """The factor of each client's dual and penalty in the Lagrangian, (m,)."""
+        own = getattr(self.algorithm, "units", "weighted") == "client"
+        return self.quadratic.weights if own else torch.ones(self.quadratic.m).double()
+
     def stack(self, name: str) -> Tensor:
         """Return one entry of every client's state, (m, ...)."""
         return torch.stack([client[name] for client in self.clients])
@@ -95,9 +101,9 @@ class Federation:
         rho = getattr(self.algorithm, "rho", None)
         if rho is None:
             return None
-        before = float(self.penalties.sum()) / rho
+        before = float(self.factors @ self.penalties) / rho
         self.penalties[list(participants)] = rho
-        return before, float(self.penalties.sum()) / rho
+        return before, float(self.factors @ self.penalties) / rho
 
     def change_penalty(self, rho: float) -> None:
         """Let the rounds from now on be with another penalty."""
@@ -111,14 +117,16 @@ class Federation:
     def residuals(self) -> Residuals:
         """Return the last round's, each from its formula."""
         u, dual = self.stack("shared"), self.stack("dual")
+        factors = self.factors / self.factors.mean()
+        rows = factors[:, None]
         return Residuals(
-            primal=float(((u - self.consensus) ** 2).sum().sqrt()),
-            dual=float(self.penalties.norm() * self.change.norm()),
+            primal=float((rows * (u - self.consensus) ** 2).sum().sqrt()),
+            dual=float((factors.sqrt() * self.penalties).norm() * self.change.norm()),
             scale_primal=max(
-                float((u**2).sum().sqrt()),
+                float((rows * u**2).sum().sqrt()),
                 float((self.quadratic.m * (self.consensus**2).sum()).sqrt()),
             ),
-            scale_dual=float((dual**2).sum().sqrt()),
+            scale_dual=float((rows * dual**2).sum().sqrt()),
         )
 
     def rounds(
@@ -154,7 +162,7 @@ def descending(rho=0.1, sigma=0.01, step=0.5, work=5, **options):
         batch_size=0,
         personal_work=LocalBudget(epochs=work),
         shared_work=LocalBudget(epochs=work),
-        **options,
+        **{"units": "weighted"} | options,
     )
 
 
@@ -169,7 +177,8 @@ def solving(quadratic, rho, sigma, steps=30, **options):
     For rho and sigma as large as the theory asks, each step divides the error by at
     least five, so that thirty leave nothing but rounding.
     """
-    alpha = float(quadratic.weights.max())
+    units = options.get("units", "weighted")
+    alpha = float(quadratic.weights.max()) if units == "weighted" else 1.0
     return FedAPM(
         rho=rho,
         sigma=sigma,
@@ -177,6 +186,7 @@ def solving(quadratic, rho, sigma, steps=30, **options):
         lr_shared=best_step(alpha, quadratic.l_u, rho),
         batch_size=0,
         **{
+            "units": units,
             "personal_work": LocalBudget(steps=steps),
             "shared_work": LocalBudget(steps=steps),
         }

@@ -39,7 +39,7 @@ each_name = pytest.mark.parametrize("name", CLASSES)
 
 
 def make(name, rho=0.4, **options):
-    return CLASSES[name](rho=rho, **STEPS[name] | options)
+    return CLASSES[name](rho=rho, **{"units": "weighted"} | STEPS[name] | options)
 
 
 def full(steps):
@@ -227,6 +227,7 @@ def test_fedadmm_is_fedapms_u_phase_bit_for_bit(options, init, local):
     steps = {"lr_personal": 1.0, "lr_shared": 0.9, "u_init": init}
     works = {"personal_work": LocalBudget(steps=1), "shared_work": local["work"]}
     rest = {key: value for key, value in local.items() if key != "work"} | options
+    steps["units"] = "weighted"
     other = FedAPM(rho=0.4, sigma=0.0, **steps, **works, **rest)
     ours = make("fedadmm", init=init, **local, **options)
     clients = LeastSquares(UNEVEN, sizes=(4, 1, 2, 3, 7, 2))

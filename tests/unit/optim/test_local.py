@@ -12,7 +12,7 @@ from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.fedsim import FedSim
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.optim.local import LocalBudget, budgets, forbid_tolerance, minimize
+from fedapm_mpi.optim.local import LocalBudget, minimize
 from fedapm_mpi.optim.optimizers import optimizers
 from fedapm_mpi.optim.solver import BlockRules, LocalSolver, SolverRules
 from fedapm_mpi.plugins import errors as plugin_errors
@@ -249,24 +249,6 @@ def test_every_phase_of_a_method_uses_the_optimizer(name):
     trained = {len(state["sum"]) for state in recorder.states}
     assert trained == {DIM_U, DIM_V}
     assert torch.equal(federations[0].consensus, federations[1].consensus)
-
-
-def test_budgets_and_tolerances():
-    apm = FedAPM(**OPTIONS, batch_size=0, **ALTERNATE)
-    assert budgets(apm) == ALTERNATE
-    with pytest.raises(ValueError, match="shared_work takes epochs or steps"):
-        forbid_tolerance(**budgets(apm))
-    for wrong, message in (
-        ({}, "exactly one"),
-        ({"epochs": 1, "steps": 1}, "exactly one"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"xi": 0.1}, "belong together"),
-        ({"epochs": 1, "decay": 0.5, "max_epochs": 2}, "belong together"),
-        ({"xi": 0.1, "decay": 1.0, "max_epochs": 2}, r"in \(0, 1\)"),
-        ({"xi": 0.0, "decay": 0.5, "max_epochs": 2}, "xi must be positive"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            LocalBudget(**wrong)
 
 
 def test_no_method_has_a_loop_of_its_own():

@@ -6,7 +6,13 @@ import pytest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.training.context import open_context
-from fedapm_mpi.training.dry_run import Memory, memory, samples_read
+from fedapm_mpi.training.dry_run import (
+    Memory,
+    evaluation_loads,
+    memory,
+    print_plan,
+    samples_read,
+)
 from tests.support.processes.cli_runs import experiment
 
 FEATURES = 6
@@ -91,6 +97,26 @@ def test_tuning_before_an_evaluation_reads_training_samples(toy):
     counts = session.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
     assert memory(session).data == whole * FEATURES * 4
+
+
+def test_any_method_may_read_training_samples_to_tune(toy, capsys):
+    tuning = {"block": "all", "lr": 0.1, "work": {"epochs": 4}}
+    session, plain = (
+        opened(toy["features"], rounds=4, evaluation={"every": 3} | evaluation)
+        for evaluation in ({"fine_tune": tuning}, {})
+    )
+    counts = session.federation.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    found = memory(session)
+    assert found.data == whole * FEATURES * 4
+    (load,) = evaluation_loads(session)
+    assert load == counts["test"].sum() + 3 * 4 * counts["train"].sum()
+    for one in (session, plain):
+        print_plan(one, 0.5, [found])
+    tuned, other = capsys.readouterr().out.split("expected:")[1:]
+    # After rounds 0, 3 and 4; a third of 0.5 s for a sample.
+    assert f"{load / 6:.2f} s for each of 3 evaluations, with fine-tuning" in tuned
+    assert "evaluation" not in other
 
 
 def test_what_looks_at_all_training_samples_counts_them(toy):

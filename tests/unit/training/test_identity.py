@@ -6,6 +6,7 @@ from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.training.identity import LATER_KEYS, identity_of
 from fedapm_mpi.training.runner import train
 from tests.support.data.upgraded_runs import aged
 from tests.support.processes.cli_runs import experiment
@@ -27,6 +28,11 @@ def run(config, directory, **more):
     [
         ("algorithm", {"dual_step": 0.5}),
         ("evaluation", {"split": "train"}),
+        ("evaluation", {"shared_block": "both"}),
+        (
+            "evaluation",
+            {"fine_tune": {"block": "all", "lr": 0.1, "work": {"epochs": 1}}},
+        ),
         ("client_weights", "samples"),
         ("diagnostics", {"lagrangian": True}),
     ],
@@ -101,7 +107,7 @@ def test_another_algorithm_is_not_filled_in(config, tmp_path):
     fedalt = {
         key: value
         for key, value in config["algorithm"].items()
-        if key not in ("name", "rho", "sigma")
+        if key not in ("name", "units", "rho", "sigma")
     }
     other = config | {"algorithm": {"name": "fedalt", **fedalt}}
     with pytest.raises(ConfigError) as caught:
@@ -124,3 +130,18 @@ def test_the_newest_run_of_an_experiment_may_be_older_than_an_option(config, tmp
     other = validate(config | {"seed": 2}, "test").plain()
     with pytest.raises(ConfigError, match="no run of this experiment"):
         newest_run(tmp_path / "out", other)
+
+
+def test_the_identity_is_that_of_runs_without_later_keys(config):
+    plain = validate(config, "test").plain()
+    found = identity_of(plain)
+    assert not found.keys() & LATER_KEYS.keys()
+    assert "fine_tune" not in found["evaluation"]
+    assert found["evaluation"]["every"] == 2
+    tuning = {"block": "all", "lr": 0.1, "work": {"epochs": 1}}
+    used = config | {"evaluation": {"fine_tune": tuning}, "accumulate_batches": 2}
+    found = identity_of(validate(used, "test").plain())
+    assert found["evaluation"]["fine_tune"]["lr"] == 0.1
+    assert found["accumulate_batches"] == 2
+    for odd in ({"evaluation": 3}, {"evaluation": None}, {}):
+        assert identity_of(odd) == odd

@@ -48,7 +48,13 @@ CASES = {
         {"personal_work": LocalBudget(steps=1), "shared_work": LocalBudget(epochs=1)},
     ),
 }
-COMMON = {"rho": 0.1, "sigma": 0.01, "lr_personal": 0.5, "lr_shared": 0.5}
+COMMON = {
+    "units": "weighted",
+    "rho": 0.1,
+    "sigma": 0.01,
+    "lr_personal": 0.5,
+    "lr_shared": 0.5,
+}
 
 
 class Recording(LocalObjective):
