@@ -228,6 +228,13 @@ class Algorithm(ABC):
         """Return whether the penalty may change from round to round."""
         return False
 
+    def scheduled_penalty(self, round_index: int) -> float | None:
+        """Return the penalty after `round_index` rounds, if residuals do not matter.
+
+        Where this is not `None`, `next_penalty` is not called.
+        """
+        return None
+
     def next_penalty(self, residuals: Residuals, round_index: int) -> float | None:
         """Return the penalty after `round_index` rounds, given their residuals."""
         return self.admm_penalty()
@@ -295,7 +302,7 @@ REQUIRED_METHODS = ("new_client", "client_step", "server_step")
 ABILITIES = (
     "server_memory_rows", "mini_batch_size", "local_budgets", "fine_tuning_budgets",
     "optimizer_states", "admm_penalty", "client_units", "adapts_penalty",
-    "next_penalty", "with_penalty",
+    "scheduled_penalty", "next_penalty", "with_penalty",
     "load_personal_model", "lagrangian", "warnings",
 )  # fmt: skip
 """Optional methods of `Algorithm`."""

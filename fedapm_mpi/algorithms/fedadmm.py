@@ -157,15 +157,13 @@ class FedADMM(FullModelADMM, RelaxedADMM):
                 "|S|/m; leave it out, or average participants"
             )
             raise ValueError(msg)
-        if (
-            self.server_average == "participants"
-            and self.residual_balancing is not None
-        ):
-            msg = (
-                "residual_balancing needs server_average 'all': a mean of the "
-                "participants' changes ignores clients that still have another penalty"
-            )
-            raise ValueError(msg)
+        for name in self.changing_penalty():
+            if self.server_average == "participants":
+                msg = (
+                    f"{name} needs server_average 'all': a mean of the participants' "
+                    "changes ignores clients that still have another penalty"
+                )
+                raise ValueError(msg)
 
     def step_size(self, weight: float) -> float:
         return self.lr

@@ -178,12 +178,10 @@ class FedAPM(RelaxedADMM):
         forbid_tolerance(**given)
 
     def _check_average(self) -> None:
-        foreign = {
-            "residual_balancing": self.residual_balancing is not None,
-            "relaxation": self.relaxation != 1,
-        }
-        for name, given in foreign.items():
-            if given and self.server_average == "participants":
+        foreign = [*self.changing_penalty()]
+        foreign += ["relaxation"] if self.relaxation != 1 else []
+        for name in foreign:
+            if self.server_average == "participants":
                 msg = (
                     f"{name} needs server_average 'all': the participants' mean "
                     "assumes one penalty and an anchor at the server's u"

@@ -59,7 +59,7 @@ def resumed_status(
     if saved is not None and saved.converged is not None:
         converged = saved.converged
     verdict = ConvergenceStatus(server.rho, converged)
-    if _controls_next_round(context):
+    if context.algorithm.adapts_penalty() or context.config.tolerance is not None:
         verdict = context.comm.bcast_object(verdict)
     return verdict
 
@@ -76,8 +76,8 @@ def compute_residuals(
     ConvergenceStatus
         On every rank.
     """
-    verdict = ConvergenceStatus(context.algorithm.admm_penalty(), converged=False)
-    steered = _controls_next_round(context)
+    verdict = ConvergenceStatus(_known_penalty(context, t), converged=False)
+    steered = _controls_next_round(context, t)
     if not (steered or _due(context, t)):
         return {}, verdict
     blocks = _blocks(context)
@@ -146,9 +146,20 @@ def _load_own_model(context: TrainingContext, client: int) -> PartitionedModel:
     return model
 
 
-def _controls_next_round(context: TrainingContext) -> bool:
-    """Return whether the residuals of a round decide on the next."""
-    return context.config.tolerance is not None or context.algorithm.adapts_penalty()
+def _controls_next_round(context: TrainingContext, t: int) -> bool:
+    """Return whether the residuals after `t` rounds decide on the next."""
+    algorithm = context.algorithm
+    balanced = algorithm.adapts_penalty() and algorithm.scheduled_penalty(t) is None
+    return context.config.tolerance is not None or balanced
+
+
+def _known_penalty(context: TrainingContext, t: int) -> float | None:
+    """Return the next round's penalty, unless the residuals after `t` rounds change it.
+
+    A schedule counts rounds without participants too.
+    """
+    scheduled = context.algorithm.scheduled_penalty(t)
+    return context.algorithm.admm_penalty() if scheduled is None else scheduled
 
 
 def _due(context: TrainingContext, t: int) -> bool:
@@ -159,7 +170,9 @@ def _due(context: TrainingContext, t: int) -> bool:
 def _check_convergence(
     context: TrainingContext, server: ServerState, residuals: admm.Residuals, t: int
 ) -> ConvergenceStatus:
-    rho = context.algorithm.next_penalty(residuals, t)
+    rho = context.algorithm.scheduled_penalty(t)
+    if rho is None:
+        rho = context.algorithm.next_penalty(residuals, t)
     rule = context.config.tolerance
     if rule is None or not server.seen.all():
         # Clients that never took part agree with the initial model, not with the rest.

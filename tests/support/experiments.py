@@ -320,6 +320,12 @@ def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
     quiet = {**uneven, "diagnostics": {"dual_sum": True}}
     return {
         "units-fedapm": experiment(odd, **uneven, algorithm=own | balanced, rounds=6),
+        "units-schedule": experiment(
+            odd,
+            **uneven,
+            algorithm=own | {"rho_schedule": {"growth": 1.5, "every": 2, "until": 5}},
+            rounds=7,
+        ),
         "units-participants": experiment(
             odd,
             **uneven,

@@ -111,7 +111,10 @@ class Federation:
 
     def adapt(self) -> float:
         """Let the algorithm choose the next round's penalty, and return it."""
-        self.change_penalty(self.algorithm.next_penalty(self.residuals(), self.index))
+        rho = self.algorithm.scheduled_penalty(self.index)
+        if rho is None:
+            rho = self.algorithm.next_penalty(self.residuals(), self.index)
+        self.change_penalty(rho)
         return self.algorithm.rho
 
     def residuals(self) -> Residuals:

@@ -183,6 +183,7 @@ def test_a_class_that_does_not_inherit_has_the_defaults():
     assert adapted.admm_penalty() is None
     assert adapted.mini_batch_size() is None
     assert not adapted.adapts_penalty()
+    assert adapted.scheduled_penalty(1) is None
     assert list(adapted.local_budgets()) == list(adapted.fine_tuning_budgets()) == []
     assert adapted.warnings([1.0]) == []
     assert not adapted.has_personal_model

@@ -289,6 +289,12 @@ def test_who_sits_out_keeps_every_bit(name, init):
             {"residual_balancing": {}, **CHOSEN},
             "residual_balancing needs server_average 'all'",
         ),
+        (
+            {"rho_schedule": {"growth": 1.1}, **CHOSEN},
+            "rho_schedule needs server_average 'all'",
+        ),
+        ({"rho_schedule": {"groth": 1.1}}, "did you mean 'growth'"),
+        ({"rho_schedule": {}}, "rho_schedule.growth: missing"),
         ({"init": "zero"}, "init: "),
         ({"name": "iiadmm"}, "lr: unknown key"),
         ({"name": "iiadmm"}, "zeta: missing"),
