@@ -2,6 +2,8 @@
 
 The baseline that any federated method has to beat. It trains as FedSim does, without a
 shared block, so its budget per participation is the same `work`.
+
+Any `optimizer` does: this is ordinary training.
 """
 
 from dataclasses import dataclass
