@@ -49,6 +49,13 @@ class Pace:
     """Whether the step size changes from round to round, or within a client's phase as
     well, whose steps are then spread evenly over the round."""
 
+    @property
+    def ends(self) -> bool:
+        """Whether factors depend on where the schedule ends."""
+        length = self.rounds - self.warmup
+        factor = self.schedule.factor
+        return factor(length, length) != factor(length, 2 * length)
+
     def factor(self, round_index: int, step: int = 0, steps: int = 1) -> float:
         """Return the factor in a round, before step `step` of a phase of `steps`.
 

@@ -24,7 +24,7 @@ from fedapm_mpi.config.loader import load, validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.studies.sweep.grid import read_sweep
 from fedapm_mpi.training.identity import identity_of, identity_then
-from fedapm_mpi.training.runner import train
+from fedapm_mpi.training.runner import dry_run, train
 from tests.support.algorithm_options import SHARING_ALL
 from tests.support.data.upgraded_runs import aged
 from tests.support.processes.cli_runs import FEDAPM, digest_of, experiment
@@ -229,10 +229,14 @@ def test_a_sweep_tells_that_its_cells_meant_another_unit(old, tmp_path, monkeypa
         ({}, "units: weighted (step sizes and penalties act on a client's loss "),
     ],
 )
-def test_the_start_of_a_run_states_the_unit(toy, tmp_path, capfd, algorithm, line):
+def test_the_start_of_a_run_and_its_plan_state_the_unit(
+    toy, tmp_path, capfd, algorithm, line
+):
     values = experiment(toy["features"], rounds=1, algorithm=FEDAPM | algorithm)
-    train(Serial(), validate(values, "test"), directory=tmp_path, progress="lines")
-    printed = capfd.readouterr().out
-    assert sum(one.startswith(line) for one in printed.splitlines()) == 1, printed
+    config = validate(values, "test")
+    assert dry_run(Serial(), config) == 0
+    train(Serial(), config, directory=tmp_path, progress="lines")
+    printed = capfd.readouterr().out.splitlines()
+    assert sum(one.startswith(line) for one in printed) == 2, printed
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert saved["algorithm"]["units"] == algorithm.get("units", "weighted")

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from itertools import pairwise
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -36,11 +37,13 @@ def balanced(features, tmp_path_factory):
     return run, Looked(run, features, **changes)
 
 
+OWN_UNIT = {"units": "client", "lr_shared": 0.25, "lr_personal": 0.25}
 RULES = {
     "primal": (0.02, {"relative": 0.03}),
     "dual": (0.1, {"relative": 0.05}),
     "absolute": (0.05, {"absolute": 5e-4}),
     "sum": (0.05, {"absolute": 5e-4, "relative": 0.01}),
+    "own unit": (0.4, {"absolute": 1e-3, "relative": 0.01}, OWN_UNIT),
 }
 """Penalty and rule, by what is met last."""
 
@@ -48,14 +51,18 @@ ENTRIES = 18
 """Of the shared block of a logistic model."""
 
 
-def stopping(rho, rule):
+def stopping(rho, rule, options=MappingProxyType({})):
     """Return a smooth convex problem with full batches, which converges."""
     work = {"personal_work": {"steps": 8}, "shared_work": {"steps": 8}}
     sizes = {"lr_shared": 2.0, "lr_personal": 2.0, "batch_size": 0}
     return {
         "model": "logistic",
         "split": {"personal": ["linear.bias"]},
-        "algorithm": FEDAPM | sizes | work | {"rho": rho, "weight_decay": 0.1},
+        "algorithm": FEDAPM
+        | sizes
+        | work
+        | {"rho": rho, "weight_decay": 0.1, **options},
+        "client_weights": "samples" if options else "uniform",
         "participation": "full",
         "rounds": 60,
         "tolerance": rule,
