@@ -10,8 +10,7 @@ each time that it is evaluated. It is thrown away afterwards, so how long one fi
 does not change what is trained. FedAvg with ``evaluation.fine_tune`` of all blocks is
 the same.
 
-Fine-tuning uses the `optimizer` of the configuration with a fresh state, at its own
-step size, which no schedule changes. The theory of both phases is for SGD.
+Fine-tuning has a fresh `optimizer` state and a constant step size: no schedule counts.
 
 References: Yu, Bagdasaryan and Shmatikov, "Salvaging federated learning by local
 adaptation", arXiv 2002.04758, 2020, where it is "fine-tuning"; Collins, Hassani,
