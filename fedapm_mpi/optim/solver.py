@@ -42,8 +42,8 @@ class Pace:
     """Rounds at which the schedule ends, warm-up included."""
 
     warmup: float = 0.0
-    """Rounds in which the factor grows in a straight line to that of the schedule's
-    beginning; below `rounds`."""
+    """Rounds in which the factor grows in a straight line to 1, where the schedule
+    then begins; below `rounds`."""
 
     unit: Literal["round", "step"] = "round"
     """Whether the step size changes from round to round, or within a client's phase as
