@@ -16,7 +16,7 @@ from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import models
-from fedapm_mpi.optim.solver import LocalSolver
+from fedapm_mpi.optim.solver import LocalSolver, Pace
 from fedapm_mpi.plugins.loader import load_plugin
 from tests.support import ROOT
 
@@ -252,6 +252,24 @@ def test_my_encoder_ignores_what_follows_a_sentence(architecture, encoder):
 def test_my_encoder_refuses_a_setting_that_the_architecture_lacks(encoder):
     with pytest.raises(ConfigError, match="bert has no setting 'hidden_dropout'"):
         encoder(WORDS, 3, settings={"hidden_dropout": 0.1})
+
+
+def test_my_schedule(here):
+    _, records = train(here, "my_schedule.py")
+    assert records[-1]["accuracy"] > 0.8
+    wave = [0.2, 0.6, 1.0, 0.6]
+    expected = [*wave, *wave, *wave[:2]]
+    for block in ("shared", "personal"):
+        used = [record["lr_factor"][block] for record in records[1:]]
+        assert used == pytest.approx(expected, rel=1e-15)
+
+
+def test_my_schedule_changes_within_a_round_as_well():
+    kind = load_plugin("schedule", f"{EXAMPLES}/my_schedule.py:Triangle")
+    pace = Pace(kind(period=2, low=0.0), rounds=9, warmup=1.0, unit="step")
+    steps = [pace.factor(t, k, 4) for t in (0, 1, 2) for k in range(4)]
+    up, wave = [0.2, 0.4, 0.6, 0.8], [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]
+    assert steps == pytest.approx(up + wave, abs=1e-15)
 
 
 def test_python_api(here, capsys):
