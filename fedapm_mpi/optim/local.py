@@ -127,8 +127,11 @@ def minimize(
     Returns
     -------
     int
-        The number of steps; 0 for a client without samples.
+        The number of steps; 0 for a client without samples, and for an empty block,
+        which takes none of a phase's passes, nor of its random numbers.
     """
+    if block != "both" and not len(_vector(problem, block)):
+        return 0
     lr_v = lr if lr_personal is None else lr_personal
     shared, personal = (lr, gradient_hook), (lr_v, personal_hook)
     trained = _trained(problem, block, model, shared, personal)
@@ -139,6 +142,10 @@ def minimize(
             phase.step(batches)
         after_batch()
     return phase.end(model)
+
+
+def _vector(problem: Objective, block: BlockName) -> Tensor:
+    return problem.shared if block == "shared" else problem.personal
 
 
 def _count_steps(
