@@ -320,9 +320,14 @@ RENAMED_ABILITIES = {
     "personalise": "load_personal_model",
     "next_rho": "next_penalty",
     "memory_rows": "server_memory_rows()",
-    "local_optimizer": "the key optimizer of the configuration",
 }
 """Former names of optional abilities, and their present ones."""
+
+REPLACED_ABILITIES = {
+    "local_optimizer": "steps follow the key optimizer of the configuration, which "
+    "minimize uses",
+}
+"""Former abilities, and what does their work now."""
 
 
 def interface_faults(algorithm: object) -> list[str]:
@@ -349,6 +354,11 @@ def interface_faults(algorithm: object) -> list[str]:
         f"has {old}, which is now {new}: rename it"
         for old, new in RENAMED_ABILITIES.items()
         if hasattr(type(algorithm), old)
+    ]
+    faults += [
+        f"has {old}, which has no effect, as {now}: remove it"
+        for old, now in REPLACED_ABILITIES.items()
+        if hasattr(algorithm, old)
     ]
     return faults
 

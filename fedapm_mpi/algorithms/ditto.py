@@ -12,6 +12,10 @@ nothing of it, so the server's model is FedAvg's, mini-batch for mini-batch; wit
 :math:`\lambda = 0` the :math:`\theta_i` are local-only training. A client is evaluated
 with :math:`\theta_i`, which until it first takes part is the initial model.
 
+With an `optimizer`, each of the two models has its own state. The problem of
+:math:`\theta_i` has the same solution by any of them, but the paper's rates are for
+SGD, and the global model is FedAvg's with that optimizer.
+
 Reference: Li et al., "Ditto: fair and robust federated learning through
 personalization", ICML 2021, algorithm 1.
 """

@@ -31,6 +31,9 @@ the paper's, and its step size is m times. In the authors' code a client starts 
 sends :math:`w_i - u` in place of the change of :math:`w_i`; here it is the change, as
 in the paper.
 
+The theory asks for the accuracy of the local solutions, by any `optimizer`; a fixed
+number of steps of an adaptive one does not ensure it.
+
 Reference: Gong, Li and Freris, "FedADMM: A robust federated deep learning framework
 with adaptivity to system heterogeneity", ICDE 2022, algorithm 1.
 """

@@ -5,6 +5,9 @@ the shared block with the new personal block fixed; the server averages the shar
 blocks of the **participants**, by client weight, and may make more of that mean than
 its next u (`server_optimizer`).
 
+The theory is for SGD steps on both blocks; with an adaptive `optimizer` the mean of the
+shared blocks may rest at another point (see FedAvg).
+
 Reference: Pillutla et al., "Federated learning with partial model personalization",
 ICML 2022, algorithm 2.
 """

@@ -33,6 +33,11 @@ weights
 which is the same with everybody, and rests at the same points: where all
 :math:`u_i = u` it says that the (weighted) duals add up to zero.
 
+The theory asks for the accuracy of local solutions alone, exact in v and to
+:math:`\xi_i` in u, however they are found. With any `optimizer` it covers phases that
+end by ``xi``, and those of a fixed length as far as they get that close. One that
+decays no weights moves no solution.
+
 References: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this package's.
 The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1).
 """

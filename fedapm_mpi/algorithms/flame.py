@@ -28,6 +28,9 @@ Here :math:`w_i` and :math:`\pi_i` change once a round, where the version of FLA
 the FedAPM authors' code changes them after every epoch. A client is evaluated with
 :math:`\theta_i`, which until it first takes part is the initial model.
 
+An `optimizer` takes the steps on :math:`\theta_i` and no others: it changes how near
+they get to the minimiser, and neither the solution for :math:`w_i` nor the dual step.
+
 Reference: Zhu et al., "On ADMM in heterogeneous federated learning: personalization,
 robustness, and fairness", arXiv 2407.16397, 2024.
 """

@@ -25,7 +25,7 @@ all take part; here those that do not take part keep what they last sent. The au
 code takes :math:`r_i = L_i` and starts each round at u, APPFL's continues from
 :math:`z_i`, and weighs the gradient of a mini-batch by 1, or by :math:`\alpha_i` times
 its share of the samples; here each step's gradient estimates that of the whole
-:math:`f_i`, or :math:`\alpha_i f_i`.
+:math:`f_i`, or :math:`\alpha_i f_i`. Optimizers other than SGD: see IIADMM.
 
 Reference: Zhou and Li, "Communication-efficient ADMM-based federated learning", arXiv
 2110.15318, 2021, the inexact of its two methods.

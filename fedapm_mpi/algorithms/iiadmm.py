@@ -24,6 +24,10 @@ the whole loss once, where here each step's gradient estimates that of the whole
 :math:`f_i`, or :math:`\alpha_i f_i`; and since its rewrite :math:`\zeta` is 0, with
 ``init: local``. Noise for differential privacy is left out.
 
+With an `optimizer` other than plain SGD, a schedule or a clip, z does not move to the
+minimiser above, on which the theory rests: :math:`1/(\rho + \zeta)` is then no more
+than a step size.
+
 References: Ryu and Kim, "Differentially private federated learning via inexact ADMM
 with multiple local updates", arXiv 2202.09409, 2022; Ryu et al., "APPFL: Open-source
 software framework for privacy-preserving federated learning", IPDPS workshops 2022,

@@ -27,6 +27,10 @@ optimizer, a schedule or a clip the way from x to :math:`y_i` is no longer
 :math:`g_i(y_i)` themselves, which is the same for plain SGD. The first
 round's clients do as FedAvg's. A round sends twice as much as FedAvg's, both ways.
 
+Corrections are added before the `optimizer` gets the gradient. The theory is for SGD:
+corrections add up to zero over the clients, and so do their effects where steps are
+linear in the gradient, which those of Adam are not.
+
 Reference: Karimireddy et al., "SCAFFOLD: stochastic controlled averaging for federated
 learning", ICML 2020, algorithm 1 (gradient is its option I, steps its option II).
 """

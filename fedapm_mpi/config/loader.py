@@ -26,7 +26,11 @@ from fedapm_mpi.config.renamed_keys import (
     with_new_options,
 )
 from fedapm_mpi.config.schema import PLUGIN_KINDS, Config
-from fedapm_mpi.config.solver_options import OWN_KEYS, check_solver_part
+from fedapm_mpi.config.solver_options import (
+    OWN_KEYS,
+    check_solver_part,
+    with_schedule_end,
+)
 from fedapm_mpi.config.validation import (
     MAX_KEY_LENGTH,
     as_json,
@@ -395,6 +399,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         ]
         checked[key] = [part for part, _ in named]
         errors += [text for _, found in named for text in found]
+        checked["schedule"] = with_schedule_end(checked.get("schedule"), config.rounds)
     if errors or config is None:
         msg = f"{where}:\n{format_list(errors)}"
         raise ConfigError(msg)

@@ -8,7 +8,7 @@ from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.text import format_value
 
-ALTERNATIVES = frozenset({"split", "evaluation.fine_tune.work"})
+ALTERNATIVES = frozenset({"split", "clip", "evaluation.fine_tune.work"})
 """Keys of a configuration whose value is one of several alternatives. A whole value
 replaces the old one instead of being merged. An algorithm's options of this kind are
 known by their type; see `loader.alternatives`."""

@@ -168,8 +168,8 @@ class Config:
     schedule: PluginConfig | None = None
     """Step sizes over the rounds, as factors of the algorithm's; constant unless given.
     Ahead of it ``warmup`` rounds; it ends after ``rounds``, by default those of the
-    run; ``unit: step`` also changes step sizes within a round. ``personal`` and
-    ``shared`` have other options for one block."""
+    run, also when that is continued for more; ``unit: step`` also changes step sizes
+    within a round. ``personal`` and ``shared`` have other options for one block."""
 
     clip: Clip | None = None
     """Bound of what each local step follows."""

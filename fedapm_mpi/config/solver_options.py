@@ -77,6 +77,19 @@ def check_solver_part(
     return {**checked, **general, **blocks}, errors
 
 
+def with_schedule_end(
+    schedule: Mapping[str, Any] | None, rounds: int
+) -> dict[str, Any] | None:
+    """Return a checked schedule that ends with the run, unless it says when it ends.
+
+    As a number, so that a run that is continued for more rounds keeps its step sizes.
+    """
+    if schedule is None:
+        return None
+    end = schedule.get("rounds")
+    return {**schedule, "rounds": rounds if end is None else end}
+
+
 def _check(
     where: str, registry: Registry[Any], options: Mapping[str, Any], check: CheckPlugin
 ) -> tuple[dict[str, Any], list[str]]:

@@ -50,6 +50,26 @@ def check_solver(
         raise ConfigError(msg) from error
 
 
+def solver_warnings(config: Config, rules: SolverRules) -> list[str]:
+    """Return a sentence for the user if a run is longer than its schedule."""
+    if config.schedule is None:
+        return []
+    end: int = config.schedule["rounds"]
+    paces = {"shared": rules.shared.pace, "personal": rules.personal.pace}
+    factors = {
+        block: pace.factor(end)
+        for block, pace in paces.items()
+        if pace is not None and pace.ends
+    }
+    if config.rounds <= end or not factors:
+        return []
+    shown = ", ".join(f"{value:g} ({block})" for block, value in factors.items())
+    return [
+        f"the schedule ends after {end} of {config.rounds} rounds; in round {end + 1} "
+        f"its factor of the step size is {shown}"
+    ]
+
+
 def _options(part: Mapping[str, Any], block: str, own: tuple[str, ...]) -> Any:
     """Return a block's plug-in with its options, without keys that are not its own."""
     found = part.get(block, part)
@@ -72,7 +92,7 @@ def _pace(config: Config, block: str) -> Pace | None:
     made = build_plugin(schedules, part)
     check_methods("schedule", part, made, "factor")
     whole = config.schedule
-    rounds = whole["rounds"] or config.rounds
+    rounds = whole["rounds"]
     warmup = whole.get(block, whole)["warmup"]
     if warmup >= rounds:
         msg = (

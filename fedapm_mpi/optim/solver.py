@@ -42,12 +42,19 @@ class Pace:
     """Rounds at which the schedule ends, warm-up included."""
 
     warmup: float = 0.0
-    """Rounds in which the factor grows in a straight line to that of the schedule's
-    beginning; below `rounds`."""
+    """Rounds in which the factor grows in a straight line to 1, where the schedule
+    then begins; below `rounds`."""
 
     unit: Literal["round", "step"] = "round"
     """Whether the step size changes from round to round, or within a client's phase as
     well, whose steps are then spread evenly over the round."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether factors depend on where the schedule ends."""
+        length = self.rounds - self.warmup
+        factor = self.schedule.factor
+        return factor(length, length) != factor(length, 2 * length)
 
     def factor(self, round_index: int, step: int = 0, steps: int = 1) -> float:
         """Return the factor in a round, before step `step` of a phase of `steps`.

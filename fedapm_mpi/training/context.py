@@ -40,7 +40,11 @@ from fedapm_mpi.federation.federation import (
     build_federation,
     schedules_dynamically,
 )
-from fedapm_mpi.federation.solver_builder import build_solver, check_solver
+from fedapm_mpi.federation.solver_builder import (
+    build_solver,
+    check_solver,
+    solver_warnings,
+)
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.solver import SolverRules
 from fedapm_mpi.placements import client_ranks
@@ -359,6 +363,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
     )
     layout = payload_layout(config, algorithm, federation.groups)
     advice = algorithm.warnings(federation.weights.tolist())
+    advice += solver_warnings(config, solver)
     return TrainingContext(
         config=config,
         comm=comm,

@@ -160,6 +160,11 @@ def check_same_run(
     )
     if differing:
         msg = f"{run} cannot continue under another configuration:\n"
+        end = (then.get("schedule") or {}).get("rounds")
+        if any(line.startswith("schedule.rounds: ") for line in differing):
+            differing.append(
+                f"give schedule.rounds={end} to continue with its step sizes"
+            )
         raise ConfigError(msg + format_list(differing))
 
 

@@ -21,6 +21,12 @@ from tests.support.processes.cli_runs import (
 pytestmark = pytest.mark.slow
 
 
+SOLVER = {
+    "optimizer": {"name": "adam", "state": "keep"},
+    "schedule": {"name": "cosine", "warmup": 1, "unit": "step", "final": 0.1},
+}
+
+
 @pytest.fixture(scope="module")
 def finished(toy, tmp_path_factory):
     """Return a configuration, its run of six rounds, and one of three more."""
@@ -32,15 +38,25 @@ def finished(toy, tmp_path_factory):
         checkpoint={"every": 2, "keep": 3},
     )
     path = write_config(root / "config.yaml", config)
+    solver = write_config(root / "solver.yaml", config | SOLVER)
+    longer = (solver, "rounds=9", "schedule.rounds=6")
     done = train_many(
         2,
         {
             "six": ["train", path, "--run-dir", root / "six"],
             "nine": ["train", path, "rounds=9", "--run-dir", root / "nine"],
+            "solver-six": ["train", solver, "--run-dir", root / "solver-six"],
+            "solver-nine": [
+                "train",
+                solver,
+                *longer,
+                "--run-dir",
+                root / "solver-nine",
+            ],
         },
         root / "output",
     )
-    assert [one.codes for one in done.values()] == [[0, 0], [0, 0]], done
+    assert [one.codes for one in done.values()] == [[0, 0]] * 4, done
     return root
 
 
@@ -109,6 +125,11 @@ def resumed(toy, finished, tmp_path_factory):
     commands["other-data"] = [
         "train", config, f"data={toy['odd']}", "--resume", root / "again",
     ]  # fmt: skip
+    for name, rounds in (("solver-six", 6), ("solver-nine", 9)):
+        run = shutil.copytree(finished / "solver-six", root / name)
+        for done in ("final", "checkpoints/round-000006"):
+            shutil.rmtree(run / done)
+        commands[name] = ["train", f"rounds={rounds}", "--resume", run]
     _add_nameless(root, finished, commands)
     return root, train_many(3, commands, root / "output")
 
@@ -145,6 +166,21 @@ def test_more_rounds(finished, resumed, name):
     assert_same_run(root / name, finished / "nine")
     hidden = [p.name for p in (root / name / "checkpoints").glob(".*")]
     assert hidden == []
+
+
+@pytest.mark.parametrize("name", ["solver-six", "solver-nine"])
+def test_in_the_middle_of_a_schedule_with_kept_optimizer_states(
+    finished, resumed, name
+):
+    """From round 4 of 6; where more rounds are asked for, the schedule stays."""
+    root, done = resumed
+    assert done[name].codes == [0] * 3, done[name]
+    printed = done[name].stdout[0]
+    assert "continuing after round 4" in printed
+    ended = "the schedule ends after 6 of 9 rounds; in round 7 its factor of the step"
+    assert (ended in printed) == (name == "solver-nine")
+    assert_same_run(root / name, finished / name)
+    assert digest_of(root / name) != digest_of(finished / "six")
 
 
 def test_a_crash_in_the_first_checkpoint(finished, resumed):

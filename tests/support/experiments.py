@@ -50,6 +50,57 @@ GROUPS: dict[str, Any] = {
     "partially_shared": ["side_*"],
 }
 
+ADAM: dict[str, Any] = {"name": "adam", "betas": [0.8, 0.9]}
+SMALL_STEPS: dict[str, Any] = FEDAPM | {"lr_personal": 0.02, "lr_shared": 0.03}
+
+
+def solver_experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return experiments with other local steps than plain SGD, by name."""
+    features = toy["features"]
+    return {
+        "solver-keep": experiment(
+            features,
+            rounds=4,
+            participation={"name": "probability", "probability": 0.6},
+            algorithm=SMALL_STEPS,
+            optimizer=ADAM | {"state": "keep"},
+            schedule={"name": "cosine", "warmup": 1, "unit": "step", "final": 0.1},
+        ),
+        "solver-joint": experiment(
+            toy["odd"],
+            algorithm=JOINT | {"weight_decay": 0.01},
+            optimizer={
+                "name": "sgd",
+                "momentum": 0.9,
+                "nesterov": True,
+                "personal": "adamw",
+            },
+            clip={"norm": 0.1, "of": "direction"},
+            accumulate_batches=2,
+        ),
+        "solver-scaffold": experiment(
+            features,
+            split=None,
+            algorithm=SHARING_ALL["scaffold"] | {"lr": 0.02},
+            optimizer="adam",
+            clip={"norm": 1.0, "of": "loss"},
+        ),
+        "solver-ditto": experiment(
+            features,
+            split=None,
+            algorithm=SHARING_ALL["ditto"],
+            optimizer={"name": "rmsprop", "momentum": 0.5, "state": "keep"},
+            schedule={"name": "step", "every": 1, "gamma": 0.5},
+        ),
+        "solver-groups": experiment(
+            features,
+            **GROUPS,
+            algorithm=BALANCED | {"lr_personal": 0.02, "lr_shared": 0.02},
+            optimizer={"name": "nadam", "state": "keep", "shared": {"name": "adam"}},
+            schedule={"name": "linear", "warmup": 0.5, "personal": "constant"},
+        ),
+    }
+
 
 def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Return the experiments by name; between them they use every part there is."""
@@ -258,6 +309,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             name: experiment(features, algorithm=algorithm)
             for name, algorithm in SHARING_PART.items()
         },
+        **solver_experiments(toy),
     }  # fmt: skip
 
 

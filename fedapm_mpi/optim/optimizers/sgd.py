@@ -1,4 +1,4 @@
-r"""SGD, :math:`w \leftarrow w - \eta g`, with momentum on wish, as in torch.optim."""
+"""SGD, plain or with momentum, as in torch.optim."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +16,9 @@ from fedapm_mpi.utils.types import NonNegativeFloat
 class SGD:
     r"""Steps along the negative gradient, or along its running sum.
 
-    With momentum :math:`\beta` and dampening d, :math:`m \leftarrow \beta m + (1-d) g`,
-    which is g in the first step, takes the gradient's place; with Nesterov's form it is
-    :math:`g + \beta m`.
+    A step is :math:`w \leftarrow w - \eta g`. With momentum :math:`\beta` and dampening
+    d, :math:`m \leftarrow \beta m + (1-d) g`, which is g in the first step, takes the
+    gradient's place; with Nesterov's form it is :math:`g + \beta m`.
     """
 
     momentum: NonNegativeFloat = 0.0

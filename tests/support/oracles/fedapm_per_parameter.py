@@ -83,9 +83,12 @@ class Oracle:
     personal
         Names of the personal ones.
     alpha
-        Weight of each client in the objective.
+        Factor of each client's loss in its local problems: its weight in the objective,
+        or 1 in units of its own loss.
     loss
         The clients' losses.
+    shares
+        Weight of each client in the server's mean; all alike unless given.
 
     Attributes
     ----------
@@ -102,7 +105,9 @@ class Oracle:
         personal: Iterable[str],
         alpha: Sequence[float],
         loss: Loss,
+        shares: Sequence[float] | None = None,
     ) -> None:
+        self.shares = [1.0] * len(alpha) if shares is None else list(shares)
         self.options, self.alpha, self.loss = options, list(alpha), loss
         self.m = len(self.alpha)
         mine = set(personal)
@@ -124,8 +129,9 @@ class Oracle:
         for name in self.u[0]:
             total = torch.zeros_like(self.u[0][name])
             for i in range(self.m):
-                total = total + self.u[i][name] + self.pi[i][name] / self.options.rho
-            result[name] = total / self.m
+                vote = self.u[i][name] + self.pi[i][name] / self.options.rho
+                total = total + self.shares[i] * vote
+            result[name] = total / sum(self.shares)
         return result
 
     def round(self, participants: Iterable[int], batches: Batches) -> None:

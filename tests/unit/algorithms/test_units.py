@@ -19,6 +19,7 @@ from fedapm_mpi.algorithms.flame import Flame
 from fedapm_mpi.algorithms.iceadmm import ICEADMM
 from fedapm_mpi.algorithms.iiadmm import IIADMM
 from fedapm_mpi.optim.fedapm_theory import Lipschitz
+from fedapm_mpi.optim.solver import LocalSolver
 from tests.support.oracles.exact_admm import Exact
 from tests.support.oracles.in_memory_federation import (
     UNEVEN,
@@ -327,7 +328,7 @@ def test_whole_models_come_to_rest_at_the_minimiser(name, participation):
         algorithm = flame() if name == "flame" else whole(name)
     losses = Losses(UNEVEN)
     federation = Federation(algorithm, losses)
-    for t, _ in enumerate(federation.rounds(round(300 / participation), participation)):
+    for t, _ in enumerate(federation.rounds(round(250 / participation), participation)):
         if name != "flame" and algorithm.adapts_penalty() and t < 20:
             federation.adapt()
     goal = losses.envelope_minimiser() if name == "flame" else losses.minimiser()
@@ -372,7 +373,7 @@ def test_the_lagrangian_falls_under_the_conditions_of_a_clients_own_loss(partici
     algorithm = solving(quadratic, rho, sigma, units="client")
     federation = Federation(algorithm, quadratic)
     values = []
-    for _ in federation.rounds(300, participation):
+    for _ in federation.rounds(120, participation):
         v, u, dual = (federation.stack(k) for k in ("personal", "shared", "dual"))
         gap = u - federation.consensus
         terms = quadratic.loss(v, u) + (dual * gap).sum(1)
@@ -412,3 +413,61 @@ def test_messages_have_the_size_of_u():
         for sent in federation.increment.values():
             assert sent.shape == (1, DIM_U)
             assert sent.dtype == torch.float64
+
+
+# Parameters that some clients lack ---------------------------------------------------
+
+
+class Part:
+    """Half x'Hx - b'x, of the coordinates of u that one client holds."""
+
+    def __init__(self, hessian, b):
+        self.hessian, self.b = hessian, b
+        self.shared, self.personal = torch.zeros_like(b), b.new_zeros(0)
+        self.solver = LocalSolver()
+
+    def batches(self, phase, work, size):
+        yield from [None] * work.steps
+
+    def gradient(self, block, batch):
+        return self.hessian @ self.shared - self.b
+
+
+SEGMENTS = {(0, 1): range(M), (2,): (0, 1, 2), (3,): (2, 3, 4, 5)}
+"""Coordinates of u, and the clients that hold them."""
+
+
+@pytest.mark.parametrize("server_average", ["all", "participants"])
+@each_participation
+def test_each_segment_is_weighed_over_its_holders(server_average, participation):
+    """The minimiser of sum alpha_i f_i(R_i u), R_i picking what client i holds."""
+    rng = np.random.default_rng(9)
+    held = [
+        [k for of, who in SEGMENTS.items() if i in who for k in of] for i in range(M)
+    ]
+    matrix, target = torch.zeros(4, 4).double(), torch.zeros(4).double()
+    problems = []
+    for i, cols in enumerate(held):
+        root = torch.tensor(rng.normal(size=(len(cols), len(cols)))) / 2
+        hessian = root @ root.T + 0.3 * torch.eye(len(cols))
+        problems.append(Part(hessian, torch.tensor(rng.normal(size=len(cols)))))
+        matrix[np.ix_(cols, cols)] += UNEVEN[i] * hessian
+        target[cols] += UNEVEN[i] * problems[i].b
+    algorithm = apm(JOINT, rho=0.5, step=0.2, server_average=server_average)
+    server = torch.zeros(1 + algorithm.server_memory_rows(), 4).double()
+    clients = [algorithm.new_client(server[0, cols], server[0, :0]) for cols in held]
+    for t in range(round(150 / participation)):
+        chosen = rng.permutation(M)[: round(M * participation)].tolist()
+        total = torch.zeros(1, 4).double()
+        for i in chosen:
+            sent = server[:1, held[i]].clone()
+            total[:, held[i]] += algorithm.client_step(
+                sent, clients[i], problems[i], UNEVEN[i]
+            )
+        for of, who in SEGMENTS.items():
+            here = [i for i in chosen if i in who]
+            all_, some = (sum(UNEVEN[i] for i in ids) for ids in (who, here))
+            facts = RoundInfo(t, len(who), len(here), some, (all_, all_), all_)
+            at = slice(of[0], of[-1] + 1)
+            algorithm.server_step(server[:, at], total[:, at], facts)
+    close(server[0], torch.linalg.solve(matrix, target), 1e-8)

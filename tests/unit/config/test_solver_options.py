@@ -59,6 +59,16 @@ def test_a_schedule_and_its_warm_up_by_block():
     assert (found["rounds"], found["unit"]) == (40, "step")
 
 
+def test_a_schedule_ends_with_the_run_that_is_started_with_it():
+    """Its end is a number from then on, so that more rounds do not change steps."""
+    config = validate(changed(rounds=7, schedule="cosine"), "test")
+    assert config.schedule["rounds"] == 7
+    longer = resolve(config.plain(), [("rounds", 9)], "test")
+    assert (longer.rounds, longer.schedule["rounds"]) == (9, 7)
+    other = resolve(config.plain(), [("schedule.rounds", 9)], "test")
+    assert other.schedule["rounds"] == 9
+
+
 def test_a_printed_configuration_reads_back_equal(tmp_path):
     values = changed(
         data=str(tmp_path),

@@ -13,7 +13,7 @@ from fedapm_mpi.aggregators.transforms import UpdateContext
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
-from fedapm_mpi.optim.solver import LocalSolver
+from fedapm_mpi.optim.solver import LocalSolver, Pace
 from fedapm_mpi.plugins.loader import load_plugin
 from tests.support import ROOT
 
@@ -184,6 +184,24 @@ def test_my_optimizer_takes_the_steps_of_its_formula():
     for g in ([1.0, 2.0], [3.0, 0.0]):
         optimizer.step(w, torch.tensor(g), state, 0.1)
     torch.testing.assert_close(w, -0.1 * torch.tensor([1 + 3.5, 2 + 1.0]))
+
+
+def test_my_schedule(here):
+    _, records = train(here, "my_schedule.py")
+    assert records[-1]["accuracy"] > 0.8
+    wave = [0.2, 0.6, 1.0, 0.6]
+    expected = [*wave, *wave, *wave[:2]]
+    for block in ("shared", "personal"):
+        used = [record["lr_factor"][block] for record in records[1:]]
+        assert used == pytest.approx(expected, rel=1e-15)
+
+
+def test_my_schedule_changes_within_a_round_as_well():
+    kind = load_plugin("schedule", f"{EXAMPLES}/my_schedule.py:Triangle")
+    pace = Pace(kind(period=2, low=0.0), rounds=9, warmup=1.0, unit="step")
+    steps = [pace.factor(t, k, 4) for t in (0, 1, 2) for k in range(4)]
+    up, wave = [0.2, 0.4, 0.6, 0.8], [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]
+    assert steps == pytest.approx(up + wave, abs=1e-15)
 
 
 def test_python_api(here, capsys):

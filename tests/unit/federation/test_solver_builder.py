@@ -7,7 +7,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.federation.solver_builder import build_solver
+from fedapm_mpi.federation.solver_builder import build_solver, solver_warnings
 from fedapm_mpi.optim.clip_options import Clip
 from fedapm_mpi.optim.optimizers._torch import TorchOptimizer
 from fedapm_mpi.optim.optimizers.sgd import SGD
@@ -46,6 +46,38 @@ def test_a_schedule_ends_with_the_run_unless_its_rounds_are_given():
     assert rules(schedule="linear").factors(2)["shared"] == pytest.approx(1 / 3)
     longer = rules(schedule={"name": "linear", "rounds": 6})
     assert longer.factors(2)["shared"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shown"),
+    [
+        ({"name": "linear"}, "0 (shared), 0 (personal)"),
+        ({"name": "cosine", "final": 0.25, "warmup": 1}, "0.25 (shared), 0.25 (pers"),
+        ({"name": "cosine", "shared": "constant"}, "0 (personal)"),
+    ],
+)
+def test_a_run_that_is_longer_than_its_schedule_says_so(schedule, shown):
+    config = validate(changed(rounds=9, schedule=schedule | {"rounds": 6}), "test")
+    (found,) = solver_warnings(config, build_solver(config))
+    begin = "the schedule ends after 6 of 9 rounds; in round 7 its factor of the step"
+    assert found.startswith(begin)
+    assert f"is {shown}" in found
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "linear", "rounds": 9},
+        {"name": "constant", "warmup": 2, "rounds": 6},
+        {"name": "cosine", "period": 2.0, "rounds": 6},
+        {"name": "exponential", "gamma": 0.9, "rounds": 6},
+        {"name": "step", "every": 3, "rounds": 6},
+        None,
+    ],
+)
+def test_no_word_on_schedules_that_do_not_end_before_the_run(schedule):
+    config = validate(changed(rounds=9, schedule=schedule), "test")
+    assert solver_warnings(config, build_solver(config)) == []
 
 
 @pytest.mark.parametrize("more", [{}, {"rounds": 4}])

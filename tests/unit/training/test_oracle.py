@@ -57,7 +57,6 @@ CASES = {
     ),
 }
 COMMON = {
-    "units": "weighted",
     "rho": 0.1,
     "sigma": 0.01,
     "lr_personal": 0.5,
@@ -150,7 +149,15 @@ def client_data(dtype):
 
 
 def side_by_side(
-    personal, dtype, by_samples, participants, options, work, lie=None, rules=None
+    personal,
+    dtype,
+    by_samples,
+    participants,
+    options,
+    work,
+    lie=None,
+    rules=None,
+    units="weighted",
 ):
     """Run both for some rounds; yield their gap after each, and the rows used.
 
@@ -161,14 +168,15 @@ def side_by_side(
     module, clients = network(dtype), client_data(dtype)
     initial = {name: p.detach().clone() for name, p in module.named_parameters()}
     loss = network_loss(clients)
-    algorithm = FedAPM(batch_size=BATCH, **COMMON | options, **work)
+    algorithm = FedAPM(units=units, batch_size=BATCH, **COMMON | options, **work)
     package = Package(module, personal, clients, alpha, algorithm, rules)
     oracle = Oracle(
         Options(**ORACLES_COMMON | options | (lie or {})),
         initial,
         package.model.personal_names,
-        alpha,
+        alpha if units == "weighted" else [1.0] * len(alpha),
         loss,
+        None if units == "weighted" else alpha,
     )
     rng = np.random.default_rng(1)
     for index in range(ROUNDS):
@@ -196,6 +204,18 @@ def test_package_agrees_with_the_oracle(
                 steps = steps_asked_for(work[f"{phase}_work"], SIZES[i])
                 empty = (split, phase) in EMPTY
                 assert len(phases[phase]) == (0 if empty else steps)
+    assert len(gaps) == ROUNDS
+    assert np.max(gaps) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float32", "float64"])
+@pytest.mark.parametrize("case", ["as the code does it", "steps over epochs"])
+def test_in_units_of_a_clients_own_loss_it_agrees_too(dtype, case):
+    """Local problems without weights, and the server's mean by weight."""
+    options, work = CASES[case]
+    options = options | {"rho": 0.5, "lr_personal": 0.1, "lr_shared": 0.1}
+    both = (SPLITS["head"], dtype, True, 3, options, work)
+    gaps = [gap for gap, _, _ in side_by_side(*both, units="client")]
     assert len(gaps) == ROUNDS
     assert np.max(gaps) < TOLERANCE[dtype]
 
