@@ -1,7 +1,6 @@
 """Splits in which nothing is personal, or nothing shared, as other methods' equals."""
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from fedapm_mpi.algorithms import Algorithm
@@ -12,7 +11,13 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.context import open_context
 from tests.support.algorithm_options import SHARING_PART
-from tests.support.data.recorded import EVERYTHING, JOINT, go
+from tests.support.data.recorded import (
+    EVERYTHING,
+    JOINT,
+    final_clients,
+    go,
+    same_tensors,
+)
 from tests.support.processes.cli_runs import (
     FEDAPM,
     FEDSIM,
@@ -46,20 +51,6 @@ COMMON = {
 def odd(toy):
     """Return data with a client without training samples, and one without tests."""
     return toy["odd"]
-
-
-def final_clients(run):
-    """Return all tensors of the clients' final states that hold a number, by key."""
-    found = {}
-    for path in sorted((run / "final").glob("clients-*.safetensors")):
-        found |= load_file(path)
-    return {key: tensor for key, tensor in found.items() if tensor.numel()}
-
-
-def same_tensors(ours, other):
-    assert ours.keys() == other.keys()
-    for key, tensor in ours.items():
-        assert torch.equal(tensor, other[key]), key
 
 
 @pytest.mark.parametrize(("options", "keys"), COMMON.values(), ids=COMMON)
@@ -101,19 +92,6 @@ def test_with_everything_personal_and_no_sigma_it_is_local(odd, tmp_path, decay,
         assert mine["bytes"] == {"broadcast": 0, "reduce": 0}
         residuals = [mine[f"{kind}_residual"] for kind in ("primal", "dual")]
         assert [*residuals, mine["drift"], mine["dual_sum"]] == [0.0] * 4
-
-
-@pytest.mark.parametrize(
-    ("method", "split", "other"),
-    [("fedsim", NOTHING_PERSONAL, "fedavg"), ("fedper", NOTHING_PERSONAL, "fedavg"),
-     ("fedsim", NOTHING_SHARED, "local"), ("fedper", NOTHING_SHARED, "local")],
-)  # fmt: skip
-def test_fedsim_has_the_same_ends(odd, tmp_path, method, split, other):
-    ours = go(tmp_path / "ours", odd, split=split, algorithm={"name": method} | FEDSIM)
-    theirs = go(
-        tmp_path / "theirs", odd, split=None, algorithm={"name": other} | FEDSIM
-    )
-    same_tensors(final_clients(ours), final_clients(theirs))
 
 
 @pytest.mark.parametrize("name", ["fedalt", "fedrep"])
