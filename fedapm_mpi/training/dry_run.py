@@ -1,5 +1,7 @@
 """Predict what a run takes: placement, bytes a round, memory, time (``--dry-run``)."""
 
+from contextlib import suppress
+from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.federation.assignment import Assignment, assign
 from fedapm_mpi.federation.federation import TRAINING_COST
+from fedapm_mpi.optim.solver import STEPS_TAKEN
 from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
@@ -44,6 +47,9 @@ class Memory(NamedTuple):
 
     updates: int
     """Updates of its participants, in one of the first rounds where it has most."""
+
+    optimizer: int = 0
+    """The optimizer's state of the client that it is training, besides a kept one."""
 
     @property
     def total(self) -> int:
@@ -238,7 +244,28 @@ def memory(context: TrainingContext) -> Memory:
         states += int((members & found.states).sum()) * size
     updates = most * 8 * context.payload.up_length
     base = resident_memory() - samples_read(context)
-    return Memory(base, data, reading, states, updates)
+    return Memory(base, data, reading, states, updates, optimizer_bytes(context))
+
+
+def optimizer_bytes(context: TrainingContext) -> int:
+    """Return the bytes of the largest optimizer state of a phase.
+
+    A user's own optimizer may hold what has no known size; that counts as 0.
+    """
+    rules = replace(context.solver, keep=True)
+    found = [0]
+    for group in context.groups.members:
+        for phase in context.algorithm.optimizer_states():
+            with suppress(Exception):  # whatever a user's own does
+                state = rules.new_client_state([phase], group.initial)
+                found.append(
+                    sum(
+                        tensor.numel() * tensor.element_size()
+                        for name, tensor in state.items()
+                        if not name.endswith(STEPS_TAKEN)
+                    )
+                )
+    return max(found)
 
 
 def samples_read(context: TrainingContext) -> int:
@@ -254,11 +281,14 @@ def samples_read(context: TrainingContext) -> int:
 
 
 def _parts(found: Memory) -> str:
-    return (
+    shown = (
         f"libraries and models {_size(found.base)}, data {_size(found.data)} and "
         f"{_size(found.reading)} to read them, client states {_size(found.states)} "
         f"at the end, updates of a round {_size(found.updates)}"
     )
+    if found.optimizer:
+        shown += f", optimizer of a client in training {_size(found.optimizer)}"
+    return shown
 
 
 def _size(count: float) -> str:

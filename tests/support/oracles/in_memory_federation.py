@@ -13,6 +13,7 @@ from fedapm_mpi.algorithms.base import LocalBudget, RoundInfo
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.optim.admm import Residuals
+from fedapm_mpi.optim.solver import LocalSolver, SolverRules
 from tests.support.oracles.quadratic import DIM_U, KAPPA, Quadratic
 
 UNEVEN = (0.05, 0.1, 0.1, 0.2, 0.25, 0.3)
@@ -33,6 +34,8 @@ class Federation:
         The penalty that each client last worked with, for algorithms that have one.
     change : (DIM_U,) Tensor
         By how much the last round moved the shared model.
+    solver : SolverRules or None
+        How clients step; `None` leaves each problem's solver as it is.
     """
 
     def __init__(self, algorithm: Any, quadratic: Quadratic) -> None:
@@ -47,6 +50,7 @@ class Federation:
             for _ in self.problems
         ]
         self.index = 0
+        self.solver: SolverRules | None = None
         self.increment: dict[int, Tensor] = {}
         self.change = torch.zeros(DIM_U, dtype=torch.float64)
         self.penalties = torch.full(
@@ -77,6 +81,8 @@ class Federation:
         weights = [float(weight) for weight in self.quadratic.weights]
         for i in participants:
             self.problems[i].forget()
+            if self.solver is not None:
+                self.problems[i].solver = LocalSolver(self.solver, self.index)
             self.increment[i] = self.algorithm.client_step(
                 broadcast, self.clients[i], self.problems[i], weights[i]
             ).clone()

@@ -5,9 +5,11 @@ import pytest
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.training.context import open_context
+from fedapm_mpi.storage.shared_memory import required_bytes
+from fedapm_mpi.training.context import _capacity, open_context
 from fedapm_mpi.training.dry_run import (
     Memory,
+    _parts,
     evaluation_loads,
     memory,
     print_plan,
@@ -124,6 +126,62 @@ def test_what_looks_at_all_training_samples_counts_them(toy):
     counts = looking.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
     assert memory(looking).data == whole * FEATURES * 4
+
+
+STEP = 4
+"""Bytes of torch.optim's counter."""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "shared_copies", "personal_copies", "counters"),
+    [
+        ("sgd", 0, 0, 0),
+        ({"name": "sgd", "momentum": 0.9}, 1, 1, 0),
+        ("adam", 2, 2, 2),
+        ({"name": "adam", "personal": "sgd"}, 2, 0, 1),
+        ({"name": "adam", "amsgrad": True}, 3, 3, 2),
+    ],
+)
+@pytest.mark.parametrize("state", ["reset", "keep"])
+def test_states_of_optimizers_by_hand(
+    toy, optimizer, shared_copies, personal_copies, counters, state
+):
+    """Kept ones count for each client, and one more in training, like one that is new.
+
+    A kept one has the number of its steps as well, 8 bytes for each block.
+    """
+    part = {"name": optimizer} if isinstance(optimizer, str) else optimizer
+    session = opened(toy["features"], rounds=101, optimizer=part | {"state": state})
+    shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
+    one = 4 * (shared_copies * shared + personal_copies * personal) + counters * STEP
+    found = memory(session)
+    assert found.optimizer == one
+    kept = 8 * (one + 2 * 8) if state == "keep" else 0
+    assert found.states == 8 * 4 * (2 * shared + personal) + kept
+
+
+def test_room_for_client_states_includes_kept_optimizers(toy):
+    """What nodes reserve for states before the first round."""
+    sizes = {
+        state: opened(
+            toy["features"], rounds=101, optimizer={"name": "adam", "state": state}
+        )
+        for state in ("reset", "keep")
+    }
+    reserved = {
+        state: [required_bytes(one.new_client(group)) for group in one.groups.members]
+        for state, one in sizes.items()
+    }
+    found = {state: _capacity(one).states.tolist() for state, one in sizes.items()}
+    assert found == {state: each * 8 for state, each in reserved.items()}
+    longer = 2 * 4 * ((FEATURES + 1) * 8 + (8 + 1) * 3)
+    assert found["keep"][0] >= found["reset"][0] + longer
+
+
+def test_the_plan_shows_an_optimizers_state():
+    assert "optimizer" not in _parts(Memory(1, 2, 3, 4, 5))
+    shown = _parts(Memory(1, 2, 3, 4, 5, 6))
+    assert shown.endswith(", optimizer of a client in training 6 B")
 
 
 def test_the_total_is_that_of_all_parts():
