@@ -194,6 +194,15 @@ class Algorithm(ABC):
         """
         return ()
 
+    def trained_blocks(self) -> Sequence[Block]:
+        """Return the block that each phase of `local_budgets` trains.
+
+        With it, a method takes a split in which nothing is personal, or nothing shared:
+        a block is then empty, and a phase that trains it alone takes no step, as in
+        `minimize`. Without, such a split is refused.
+        """
+        return ()
+
     def fine_tuning_budgets(self) -> Sequence[LocalBudget]:
         """Return the length of each phase of training in `load_personal_model`."""
         return ()
@@ -300,9 +309,9 @@ class Algorithm(ABC):
 
 REQUIRED_METHODS = ("new_client", "client_step", "server_step")
 ABILITIES = (
-    "server_memory_rows", "mini_batch_size", "local_budgets", "fine_tuning_budgets",
-    "optimizer_states", "admm_penalty", "client_units", "adapts_penalty",
-    "scheduled_penalty", "next_penalty", "with_penalty",
+    "server_memory_rows", "mini_batch_size", "local_budgets", "trained_blocks",
+    "fine_tuning_budgets", "optimizer_states", "admm_penalty", "client_units",
+    "adapts_penalty", "scheduled_penalty", "next_penalty", "with_penalty",
     "load_personal_model", "lagrangian", "warnings",
 )  # fmt: skip
 """Optional methods of `Algorithm`."""

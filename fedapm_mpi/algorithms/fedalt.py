@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
+    Block,
     ClientState,
     LocalBudget,
     Objective,
@@ -49,6 +50,10 @@ class AlternatingTraining(FederatedAveraging):
     def local_budgets(self) -> list[LocalBudget]:
         """Return the lengths of both phases, in their order."""
         return [phase.budget for phase in self.phases()]
+
+    def trained_blocks(self) -> list[Block]:
+        """Return one after the other."""
+        return ["personal", "shared"]
 
     def client_step(
         self,

@@ -19,7 +19,9 @@ they last had. In the paper's form (``units: weighted``) both problems have
 :math:`\alpha_i \hat f_i` in place of :math:`\hat f_i`, and no mean is weighted; for
 equal weights the two differ in the meaning of the numbers alone. With
 ``block_order: joint`` both problems are descended together, each step taking the
-gradients in v and u at the same point on the same mini-batch.
+gradients in v and u at the same point on the same mini-batch. Either block may be
+empty: with nothing personal this is consensus ADMM of the whole model (FedADMM), with
+nothing shared local training; the phase of an empty block takes no step.
 
 Where few take part, that mean moves by a fraction |S|/m of what they found, and is held
 back by copies that are many rounds old. With ``server_average: participants`` it is
@@ -148,6 +150,11 @@ class FedAPM(RelaxedADMM):
     def local_budgets(self) -> list[LocalBudget]:
         """Return the phases of the block order."""
         return list(budgets(self).values())
+
+    def trained_blocks(self) -> list[Block]:
+        """Return those of the block order."""
+        joint = self.block_order == "joint"
+        return ["both"] if joint else ["personal", "shared"]
 
     def loss_decay(self) -> float:
         """Return the option."""

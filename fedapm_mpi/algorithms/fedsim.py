@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
+    Block,
     ClientState,
     LocalBudget,
     Objective,
@@ -43,6 +44,10 @@ class FedSim(FederatedAveraging):
     def local_budgets(self) -> list[LocalBudget]:
         """Return the one phase."""
         return [self.work]
+
+    def trained_blocks(self) -> list[Block]:
+        """Return both, together."""
+        return ["both"]
 
     def client_step(
         self,

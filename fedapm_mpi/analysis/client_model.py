@@ -208,7 +208,8 @@ def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     require(run, config.plain(), trusted=trusted, way=way)
     manifest = read_manifest(config.data).first_clients(config.clients)
     algorithm = adapt(build_plugin(algorithms, config.algorithm))
-    groups = build_groups(config, manifest, algorithm.sharing)
+    takes_empty = bool(algorithm.trained_blocks())
+    groups = build_groups(config, manifest, algorithm.sharing, takes_empty=takes_empty)
     path = run / "final" / "server.safetensors"
     if not path.exists():
         msg = f"{run} is not finished; continue it by: fedapm train --resume {run}"

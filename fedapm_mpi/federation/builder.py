@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
 from fedapm_mpi.config.renamed_keys import parameter_names, with_new_options
-from fedapm_mpi.config.schema import Config, PluginConfig
+from fedapm_mpi.config.schema import Config, PluginConfig, Split
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
@@ -137,7 +137,12 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def split_module(
-    module: nn.Module, config: Config, sharing: str, elsewhere: Collection[str]
+    module: nn.Module,
+    config: Config,
+    sharing: str,
+    elsewhere: Collection[str],
+    *,
+    takes_empty: bool = False,
 ) -> PartitionedModel:
     """Return a model split as the algorithm needs it.
 
@@ -151,23 +156,50 @@ def split_module(
         ``Algorithm.sharing``.
     elsewhere
         Names of parameters that other clients' models have.
+    takes_empty
+        Whether the algorithm takes a split that leaves one of the blocks empty.
+
+    Raises
+    ------
+    ConfigError
+        If the split does not fit the model, or not the algorithm.
     """
     if sharing == "all":
         return PartitionedModel(module, set())
     if sharing == "none":
         return PartitionedModel(module, {name for name, _ in trainable(module)})
     assert config.split is not None
-    if config.split.rule is not None:
-        return PartitionedModel.from_rule(module, split_rule(config.split.rule))
-    first, last = config.split.first or 0, config.split.last or 0
+    model = _split_as_configured(module, config.split, elsewhere)
+    if not takes_empty:
+        _check_both_sides(model, config.algorithm["name"])
+    return model
+
+
+def _split_as_configured(
+    module: nn.Module, split: Split, elsewhere: Collection[str]
+) -> PartitionedModel:
+    if split.rule is not None:
+        return PartitionedModel.from_rule(module, split_rule(split.rule))
+    first, last = split.first or 0, split.last or 0
     if first or last:
         return PartitionedModel.from_position(module, first=first, last=last)
     return PartitionedModel.from_patterns(
-        module,
-        personal=config.split.personal,
-        shared=config.split.shared,
-        elsewhere=elsewhere,
+        module, personal=split.personal, shared=split.shared, elsewhere=elsewhere
     )
+
+
+def _check_both_sides(model: PartitionedModel, algorithm: str) -> None:
+    """Raise `ConfigError` unless something is personal, and something is shared."""
+    if model.personal_names and model.shared_names:
+        return
+    empty = "shared" if model.personal_names else "personal"
+    names = ", ".join(model.shared_names + model.personal_names)
+    msg = (
+        f"split: no parameter is {empty}; {plugin_label('algorithm', algorithm)} needs "
+        f"both sides (parameters: {names}). To share everything use the algorithm "
+        "fedavg, to share nothing use local; fedapm takes both as ends of its splits"
+    )
+    raise ConfigError(msg)
 
 
 def split_rule(name: str) -> Callable[[str, Tensor], bool]:
@@ -271,8 +303,13 @@ def check_evaluated_blocks(
         raise ConfigError(msg)
 
 
-def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) -> None:
-    """Raise `ConfigError` for what the algorithm, with such a client state, lacks."""
+def check_diagnostics(
+    config: Config, algorithm: Algorithm, state: ClientState, *, shared: int
+) -> None:
+    """Raise `ConfigError` for what the algorithm, with such a client state, lacks.
+
+    `shared` is the number of parameters that the server holds.
+    """
     asked, has_dual = config.diagnostics, "dual" in state
     missing = [
         (key, what)
@@ -290,5 +327,12 @@ def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) 
         msg = "; ".join(
             f"{key} needs {what}, which {name} does not have: remove the key"
             for key, what in missing
+        )
+        raise ConfigError(msg)
+    if config.tolerance is not None and not shared:
+        msg = (
+            "tolerance: nothing is shared with algorithm "
+            f"{config.algorithm['name']!r} and this split, so that it is met from the "
+            "start; remove the key"
         )
         raise ConfigError(msg)

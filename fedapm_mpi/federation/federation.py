@@ -126,7 +126,8 @@ def build_federation(
     )
     scheme.check(manifest.num_clients)
     check_evaluation(config, manifest, algorithm)
-    groups = build_groups(config, manifest, algorithm.sharing)
+    takes_empty = bool(algorithm.trained_blocks())
+    groups = build_groups(config, manifest, algorithm.sharing, takes_empty=takes_empty)
     check_evaluated_blocks(config, [group.model for group in groups.members])
     check_batches(groups, manifest, algorithm.mini_batch_size())
     if config.evaluation.fine_tune is not None:
@@ -136,8 +137,8 @@ def build_federation(
     for group, state in zip(groups.members, states, strict=True):
         sizes = (len(group.initial[name]) for name in ("shared", "personal"))
         plugin_checks.check_state(config.algorithm, state, *sizes)
-    check_diagnostics(config, algorithm, states[0])
-    training, evaluation = _costs(config, manifest, algorithm)
+    check_diagnostics(config, algorithm, states[0], shared=groups.space.size)
+    training, evaluation = _costs(config, manifest, algorithm, groups)
     return Federation(
         config=config,
         manifest=manifest,
@@ -202,7 +203,7 @@ def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
 
 
 def _costs(
-    config: Config, manifest: Manifest, algorithm: Algorithm
+    config: Config, manifest: Manifest, algorithm: Algorithm, groups: ClientGroups
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each client's cost in a round and in an evaluation, (m,) each."""
     trained, size = manifest.counts["train"], algorithm.mini_batch_size()
@@ -211,7 +212,7 @@ def _costs(
         batching = Batching(config.last_batch)
         return samples_processed(budgets, size, trained, batching=batching)
 
-    training = passed(algorithm.local_budgets(), size)
+    training = passed(_phases_with_steps(algorithm, groups), size)
     variants, options = config.evaluation.variants, config.evaluation.fine_tune
     tuning = len(variants) * passed(algorithm.fine_tuning_budgets(), size)
     if options is not None:
@@ -220,6 +221,17 @@ def _costs(
         tuning += times * passed([options.work], size)
     tested = len(variants) * manifest.counts[config.evaluation.split]
     return training if training.any() else trained, tested + TRAINING_COST * tuning
+
+
+def _phases_with_steps(algorithm: Algorithm, groups: ClientGroups) -> list[LocalBudget]:
+    """Return the phases of local work that train something in any client's model."""
+    work, blocks = algorithm.local_budgets(), algorithm.trained_blocks()
+    if len(blocks) != len(work):
+        return list(work)
+    held: set[str] = {"both"}
+    for group in groups.members:
+        held |= {name for name, vector in group.initial.items() if len(vector)}
+    return [one for one, block in zip(work, blocks, strict=True) if block in held]
 
 
 def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:

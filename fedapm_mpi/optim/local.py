@@ -97,8 +97,7 @@ def minimize(
 ) -> int:
     """Take gradient steps on one block of a local problem, or on both, in place.
 
-    Optimizer, step sizes over rounds, clipping and accumulation are those of
-    `problem.solver`.
+    Optimizer, schedule, clipping and accumulation are those of `problem.solver`.
 
     Parameters
     ----------
@@ -121,17 +120,18 @@ def minimize(
     solved
         Returns whether the tolerance of the budget is met; called after each epoch.
     model
-        Name of the model that is trained, for algorithms with several; one of
-        `Algorithm.optimizer_states`. Each has its own kept optimizer state.
+        Name of the trained model in `Algorithm.optimizer_states`; each has its own.
 
     Returns
     -------
     int
-        The number of steps; 0 for a client without samples.
+        The number of steps; 0 for a client without samples, or an empty block.
     """
     lr_v = lr if lr_personal is None else lr_personal
-    shared, personal = (lr, gradient_hook), (lr_v, personal_hook)
-    trained = _trained(problem, block, model, shared, personal)
+    how = (lr, gradient_hook), (lr_v, personal_hook)
+    trained = _trained(problem, block, model, *how)
+    if not trained:
+        return 0
     length = _count_steps(problem, trained, budget, batch_size, steps_per_batch)
     phase = _Steps(problem, block, trained, length, weight_decay)
     for batches in _batches(problem, block, budget, batch_size, solved):
@@ -290,6 +290,8 @@ def _trained(
     load = problem.solver.load
     if block != "both":
         vector, lr, hook, _ = both[block]
+        if not len(vector):
+            return []
         return [_Trained(block, vector, lr, hook, None, load(model, block, vector))]
     return [
         _Trained(name, vector, lr, hook, place, load(model, name, vector))

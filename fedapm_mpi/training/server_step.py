@@ -68,7 +68,7 @@ def server_step(
     }
     if server.rho is not None:
         record["dual_residual"] = dual_residual(context, server)
-    if len(server.dual_sum):
+    if payload.dual_sum:
         server.dual_sum.add_(payload.dual_change(summed))
         record["dual_sum"] = sqrt(dot(server.dual_sum, server.dual_sum))
     return record

@@ -280,6 +280,18 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             model={"name": "mlp", "hidden": [8, 6]},
             split={"first": 1, "last": 1},
         ),
+        "nothing-personal": experiment(
+            odd,
+            split={"personal": []},
+            algorithm=BALANCED | {"u_init": "local"},
+            diagnostics=LOOKING,
+        ),
+        "nothing-shared": experiment(
+            odd,
+            split={"shared": []},
+            algorithm=FEDAPM | {"server_average": "participants"},
+            diagnostics=LOOKING,
+        ),
         "lacking": experiment(
             toy["lacking"],
             model={"name": "har", "filters": 2, "hidden": 4, "attention": 4},

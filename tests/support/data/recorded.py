@@ -45,6 +45,21 @@ def go(path, data, resume=False, stop=None, **changes):
     return path
 
 
+def final_clients(run):
+    """Return all tensors of the clients' final states that hold a number, by key."""
+    found = {}
+    for path in sorted((run / "final").glob("clients-*.safetensors")):
+        found |= load_file(path)
+    return {key: tensor for key, tensor in found.items() if tensor.numel()}
+
+
+def same_tensors(ours, other):
+    """Check that two sets of tensors by name are equal, bit for bit."""
+    assert ours.keys() == other.keys()
+    for key, tensor in ours.items():
+        assert torch.equal(tensor, other[key]), key
+
+
 class Looked:
     """The states in a run's checkpoints, those of untouched clients included."""
 

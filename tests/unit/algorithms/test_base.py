@@ -185,6 +185,7 @@ def test_a_class_that_does_not_inherit_has_the_defaults():
     assert not adapted.adapts_penalty()
     assert adapted.scheduled_penalty(1) is None
     assert list(adapted.local_budgets()) == list(adapted.fine_tuning_budgets()) == []
+    assert list(adapted.trained_blocks()) == []
     assert adapted.warnings([1.0]) == []
     assert not adapted.has_personal_model
     assert not adapted.has_lagrangian
@@ -338,5 +339,9 @@ def test_budgets_of_every_algorithm(name):
     given = [x for x in vars(algorithm).values() if isinstance(x, LocalBudget)]
     assert sorted(map(str, found)) == sorted(map(str, given))
     assert algorithm.local_budgets()
+    blocks = algorithm.trained_blocks()
+    assert len(blocks) in (0, len(algorithm.local_budgets()))
+    takes_empty = algorithm.sharing == "split" and EVERY[name]["name"] != "fedbabu"
+    assert blocks or not takes_empty
     assert algorithm.mini_batch_size() == EVERY[name]["batch_size"]
     assert (algorithm.admm_penalty() is None) == ("rho" not in EVERY[name])

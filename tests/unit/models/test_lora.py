@@ -183,9 +183,9 @@ def test_layers_at_the_ends_are_personal(toy, tmp_path, place, personal):
     assert digest_of(paths[0]) == digest_of(paths[1])
 
 
-def test_a_position_that_leaves_nothing_to_share(toy):
-    config = experiment(toy["features"], model=MLP, split={"first": 1, "last": 2})
-    with pytest.raises(ConfigError, match="leave none of the model's 3 layers"):
+def test_a_position_beyond_the_model(toy):
+    config = experiment(toy["features"], model=MLP, split={"first": 2, "last": 2})
+    with pytest.raises(ConfigError, match="more than the model's 3 layers"):
         open_context(validate(config, "test"), Serial())
     for split in ({"first": 0}, {"first": 1, "personal": ["head.*"]}):
         with pytest.raises(ConfigError):
