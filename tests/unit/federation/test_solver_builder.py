@@ -13,6 +13,7 @@ from fedapm_mpi.optim.optimizers._torch import TorchOptimizer
 from fedapm_mpi.optim.optimizers.sgd import SGD
 from fedapm_mpi.optim.solver import SolverRules, is_optimizer_state
 from fedapm_mpi.training.context import open_context
+from tests.support.own_files import here, write  # noqa: F401
 from tests.support.processes.cli_runs import experiment
 from tests.support.valid_config import changed
 
@@ -123,18 +124,15 @@ class NoStep:
 """
 
 
-def test_an_optimizer_of_the_users_that_cannot_be_kept_is_refused(
-    toy, tmp_path, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "own.py").write_text(OWN)
-    own = {"name": "./own.py:Counting", "state": "keep"}
+def test_an_optimizer_of_the_users_that_cannot_be_kept_is_refused(toy):
+    write("own_optimizers.py", OWN)
+    own = {"name": "./own_optimizers.py:Counting", "state": "keep"}
     with pytest.raises(
-        ConfigError, match=r"optimizer '\./own\.py:Counting': its state"
+        ConfigError, match=r"optimizer '\./own_optimizers\.py:Counting': its state"
     ):
         context(toy, optimizer=own)
     with pytest.raises(ConfigError, match="has no step"):
-        context(toy, optimizer={"name": "./own.py:NoStep"})
+        context(toy, optimizer={"name": "./own_optimizers.py:NoStep"})
 
 
 def test_a_block_may_differ_in_one_option():
