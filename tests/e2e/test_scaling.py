@@ -46,8 +46,8 @@ def test_every_point_trained_and_agrees(study, capsys):
         out / "points" / "strong-1-0"
     )
     assert cli.main(["scale", "report", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert "digests agree over all rank counts and repetitions" in told
+    printed = capsys.readouterr().out
+    assert "digests agree over all rank counts and repetitions" in printed
     found = rows(out / "report" / "scaling.csv")
     assert [f"{r['kind']}-{r['client_ranks']}-0" for r in found] == POINTS
     for row in found:
@@ -67,12 +67,12 @@ def test_a_second_run_skips_what_is_finished(study, capfd):
         assert (out / "points" / name).stat().st_mtime_ns == time
 
 
-def test_a_model_and_what_it_foretells(study, capsys):
+def test_a_model_and_what_it_predicts(study, capsys):
     out, _ = study
     words = ["scale", "model", str(out), "--predict", "16,10000"]
     assert cli.main(words) == 0
-    told = capsys.readouterr().out
-    assert "Hold-out validation: predicted by a fit to the other points" in told
+    printed = capsys.readouterr().out
+    assert "Hold-out validation: predicted by a fit to the other points" in printed
     values = json.loads((out / "model" / "model.json").read_text())
     assert values["seconds"]["work"]["coefficients"]["q"] >= 0
     assert {one["case"] for one in values["held_out"]} == {"strong-4", "weak-4"}
@@ -95,8 +95,8 @@ def test_a_plan_for_another_machine(study, tmp_path, capsys):
         " clients: 50, rounds: 4}"
     )
     assert cli.main(["scale", "simulate", str(out), str(platform)]) == 0
-    told = capsys.readouterr().out
-    assert "node-hours on 2 nodes" in told
+    printed = capsys.readouterr().out
+    assert "node-hours on 2 nodes" in printed
     found = rows(out / "simulate" / "cluster.csv")
     assert [int(r["round"]) for r in found] == [1, 2, 3, 4]
     # Eight ranks are three steps of a tree, of 448 bytes at a thousand a second.
@@ -137,7 +137,7 @@ def test_platforms_that_are_none(study, tmp_path, capsys, text, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_tampered_digest_is_told(study, capsys):
+def test_a_tampered_digest_is_reported(study, capsys):
     out, _ = study
     path = out / "points" / "strong-2-0" / "final" / "digest.txt"
     text = path.read_text()
@@ -146,8 +146,8 @@ def test_a_tampered_digest_is_told(study, capsys):
         assert cli.main(["scale", "report", str(out)]) == 70
     finally:
         path.write_text(text)
-    told = capsys.readouterr().out.replace("\n", "")
-    assert "000000000000 (strong-2-0)" in told
+    printed = capsys.readouterr().out.replace("\n", "")
+    assert "000000000000 (strong-2-0)" in printed
 
 
 def test_a_study_too_small_for_a_model(study, tmp_path, toy, capsys):
