@@ -67,12 +67,12 @@ def test_a_printed_configuration_runs_again(done, tmp_path):
 
 def test_a_dry_run_writes_nothing(done):
     root, commands = done
-    told = commands["dry"].stdout[0]
+    printed = commands["dry"].stdout[0]
     assert not (root / "dry").exists()
     for text in ("Placement", "per round: 4 of 8 clients", "memory per rank", "min"):
-        assert text in told
-    assert re.search(r"0 +│ +server │ +0 │", told)
-    assert re.search(r"1 +│ +clients │ +8 │", told)
+        assert text in printed
+    assert re.search(r"0 +│ +server │ +0 │", printed)
+    assert re.search(r"1 +│ +clients │ +8 │", printed)
 
 
 def test_new_runs_get_names_of_their_own(done):
@@ -105,6 +105,6 @@ def test_a_single_client(done):
 
 
 def test_help(done):
-    told = done[1]["help"].stdout[0]
-    assert told.startswith("usage: fedapm train")
-    assert "--resume" in told
+    printed = done[1]["help"].stdout[0]
+    assert printed.startswith("usage: fedapm train")
+    assert "--resume" in printed

@@ -49,11 +49,11 @@ def left_in(folder):
 
 def test_a_healthy_job(toy, tmp_path):
     config = write_config(tmp_path / "config.yaml", experiment(toy["features"]))
-    told = tmp_path / "told.json"
-    ended = doctor(RANKS, "config.yaml", toy["odd"], "--json", told, cwd=tmp_path)
+    saved = tmp_path / "saved.json"
+    ended = doctor(RANKS, "config.yaml", toy["odd"], "--json", saved, cwd=tmp_path)
     assert ended.returncode == 0, ended
     assert not ended.left_behind
-    seen = json.loads(told.read_text())
+    seen = json.loads(saved.read_text())
     assert (seen["exit_code"], len(seen["ranks"])) == (0, RANKS)
     assert not [one for one in seen["findings"] if one["level"] == "fault"]
     assert [one["rank"] for one in seen["ranks"]] == [0, 1, 2]
@@ -67,7 +67,7 @@ def test_a_healthy_job(toy, tmp_path):
     launcher = mpiexec.find_mpiexec()[1]
     assert {one["launcher"] for one in seen["ranks"]} == {launcher}
     assert f"which started {RANKS} rank(s); it suits the library" in ended.stdout
-    assert left_in(tmp_path) == [config.name, told.name]
+    assert left_in(tmp_path) == [config.name, saved.name]
 
 
 def test_one_process_without_a_launcher(toy, tmp_path):
@@ -145,7 +145,7 @@ def test_a_rank_that_hangs_ends_the_job_with_where_each_stands(step, tmp_path):
     assert left_in(tmp_path) == []
 
 
-def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path, forks):
+def test_ranks_that_cannot_see_each_other_report_why(tmp_path, forks):
     # What the launcher of the other MPI leaves in the environment.
     other = {
         "mpich": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"},
@@ -154,9 +154,9 @@ def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path, forks):
     maker = mpiexec.find_mpiexec()[1]
     if maker not in other:
         pytest.skip(f"no environment is known that misleads {maker}")
-    ended = doctor(None, "--json", "told.json", env=other[maker], cwd=tmp_path)
+    ended = doctor(None, "--json", "reported.json", env=other[maker], cwd=tmp_path)
     assert ended.returncode == 2, ended
-    finding = json.loads((tmp_path / "told.json").read_text())["findings"][0]
+    finding = json.loads((tmp_path / "reported.json").read_text())["findings"][0]
     assert (finding["level"], finding["name"]) == ("fault", "singletons")
     assert "started 4 ranks" in finding["what"]
     assert "each is alone" in finding["what"]
@@ -170,14 +170,14 @@ def test_ranks_that_cannot_see_each_other_are_told_why(tmp_path, forks):
     assert "error: nowhere.yaml is neither" in ended.stderr
 
 
-def test_mistakes_are_told_once(tmp_path, forks):
+def test_mistakes_are_reported_once(tmp_path, forks):
     ended = doctor(RANKS, "nowhere.yaml", cwd=tmp_path)
     assert ended.returncode == 2, ended
     assert ended.stderr.count("nowhere.yaml is neither a CONFIG") == 1
-    told = Path("nowhere") / "told.json"
-    ended = forks.run("doctor", "--json", told, cwd=tmp_path)
+    saved = Path("nowhere") / "saved.json"
+    ended = forks.run("doctor", "--json", saved, cwd=tmp_path)
     assert ended.returncode == 2, ended
-    assert f"--json: cannot write {told}" in ended.stderr
+    assert f"--json: cannot write {saved}" in ended.stderr
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path, forks):

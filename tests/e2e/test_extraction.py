@@ -30,7 +30,7 @@ BROKEN = "AudioWAV/1002_S02_HAP_XX.wav"
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archives")
-    archives.image_network(folder / "pictures")
+    archives.image_network(folder / "images")
     archives.crema_d(folder / "crema", speakers=2)
     shutil.copytree(folder / "crema", folder / "broken")
     (folder / "broken" / BROKEN).write_bytes(b"")
@@ -42,7 +42,7 @@ def root(tmp_path_factory):
 
 def command(root, to, archive="crema"):
     words = ["extract", "crema_d", "--from", root / archive, "--to", to]
-    return [*words, f"weights={root / 'pictures'}"]
+    return [*words, f"weights={root / 'images'}"]
 
 
 def extract(ranks, root, to):
@@ -92,7 +92,7 @@ def test_a_broken_clip_ends_all_ranks_together(root, alone, three):
     assert ended.codes == [3] * 3, ended
     (line,) = "".join(ended.stderr).strip().splitlines()
     assert line.startswith("fedapm: error: 1002_S02_HAP_XX: ")
-    # What was made until then is kept, and it goes on at another number of ranks.
+    # What was made until then is kept, and work continues on another number of ranks.
     before = {name for name in contents(to) if name.endswith("items.json")}
     assert 0 < len(before) < 5
     assert extract(2, root, to).returncode == 0

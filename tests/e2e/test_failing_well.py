@@ -175,18 +175,18 @@ def check(one, code, text):
     assert text in one.stderr[0], one
 
 
-def test_all_mistakes_of_a_configuration_are_told_at_once(done):
+def test_all_mistakes_of_a_configuration_are_reported_at_once(done):
     root, all_done = done
     one = all_done["mistakes"]
     check(one, 2, "mistakes.yaml:\n")
-    for told in (
+    for mistake in (
         "particpation: unknown key; did you mean 'participation'?",
         "hiden: unknown key; did you mean 'hidden'?",
         "roh: unknown key; did you mean 'rho'?",
         "evry: unknown key; did you mean 'every'?",
         "unknown placement 'contigous'; did you mean 'contiguous'?",
     ):
-        assert told in one.stderr[0], one
+        assert mistake in one.stderr[0], one
     assert re.search(r"rounds: .*0\.5", one.stderr[0]), one
     assert "".join(one.stdout) == ""
     assert not (root / "mistakes").exists()
@@ -251,7 +251,7 @@ def test_a_directory_in_use_is_left_alone(done):
     assert files == [("thesis.txt", "precious")]
 
 
-def test_usage_errors_are_told_once(done):
+def test_usage_errors_are_reported_once(done):
     one = done[1]["option"]
     assert one.codes == [2] * 3, one
     assert "--run-dri" in one.stderr[0]
@@ -322,11 +322,11 @@ def test_an_own_part_that_fails_on_all_ranks_where_they_cannot_agree(toy, tmp_pa
     assert ended.returncode in ABORTED, ended
     assert ended.left_behind == 0
     assert "Traceback" not in ended.stderr
-    told = [t for t in ended.stderr.splitlines() if t.startswith("fedapm: error: ")]
+    printed = [t for t in ended.stderr.splitlines() if t.startswith("fedapm: error: ")]
     wanted = "aggregator 'user_parts:Torn' failed: ValueError: torn ("
     # Others speak only where the launcher takes longer than a second to end them.
-    assert told[0].startswith(f"fedapm: error: rank 0 of 3: {wanted}"), ended
-    assert all(wanted in line for line in told), ended
+    assert printed[0].startswith(f"fedapm: error: rank 0 of 3: {wanted}"), ended
+    assert all(wanted in line for line in printed), ended
 
 
 def test_a_test_loss_that_is_not_finite(toy, tmp_path):

@@ -20,14 +20,15 @@ RANKS = 2
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Return a folder with room for little, and a function that makes more."""
-    folder = tmp_path / "small"
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory):
+    """Return a folder with room for little, and a function that makes more, or None."""
+    folder = tmp_path_factory.mktemp("disk") / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount a small disk")
+        yield None
+        return
 
     def enlarge():
         more = ["mount", "-o", "remount,size=40m", str(folder)]
@@ -54,45 +55,54 @@ def wide(toy, tmp_path):
     )
 
 
-def goes_on(config, run, tmp_path):
-    """Check that a run goes on, and ends as one that met no trouble."""
-    done = train_many(
-        RANKS,
-        {
-            "on": ["train", config, "--resume", run],
-            "untroubled": ["train", config, "--run-dir", tmp_path / "untroubled"],
-        },
-        tmp_path / "output",
-    )
-    assert done["on"].codes == [0] * RANKS, done["on"]
-    assert "continuing after round" in done["on"].stdout[0]
-    assert_same_run(run, tmp_path / "untroubled")
+@pytest.fixture(scope="module")
+def stopped(toy, tmp_path_factory, small_disk):
+    """Return two runs that could not write, how they ended, and one without trouble.
+
+    The first lies on a disk that was full, which is larger by then.
+    """
+    root = tmp_path_factory.mktemp("stopped")
+    config = wide(toy, root)
+    ended, runs = {}, {"quota": root / "run", "untroubled": root / "untroubled"}
+    limit = {user_parts.FILE_LIMIT: "64000"}
+    ended["quota"] = train(3, config, "--run-dir", runs["quota"], env=limit)
+    if small_disk is not None:
+        folder, enlarge = small_disk
+        runs["disk"] = folder / "run"
+        ended["disk"] = train(3, config, "--run-dir", runs["disk"])
+        enlarge()
+    saved = {name: list((runs[name] / "checkpoints").glob("round-*")) for name in ended}
+    commands = {
+        name: ["train", config, "--resume" if name in ended else "--run-dir", run]
+        for name, run in runs.items()
+    }
+    done = train_many(RANKS, commands, root / "output")
+    return runs, ended, saved, done
 
 
-def test_a_full_disk(toy, tmp_path, small_disk):
-    folder, enlarge = small_disk
-    config = wide(toy, tmp_path)
-    ended = train(3, config, "--run-dir", folder / "run")
-    assert ended.returncode in ABORTED, ended
-    assert "fedapm: error: " in ended.stderr
-    assert "cannot write" in ended.stderr
-    assert "No space left on device" in ended.stderr
-    assert "free some space or choose another folder" in ended.stderr
-    assert "Traceback" not in ended.stderr, ended
-    assert ended.left_behind == 0
-    enlarge()
-    goes_on(config, folder / "run", tmp_path)
+def check(stopped, name, reason):
+    """Check how a run ended, and that it continues as one that met no trouble."""
+    runs, ended, _, done = stopped
+    one = ended[name]
+    assert one.returncode in ABORTED, one
+    assert "fedapm: error: " in one.stderr
+    assert "cannot write" in one.stderr
+    assert reason in one.stderr
+    assert "Traceback" not in one.stderr, one
+    assert one.left_behind == 0
+    assert done[name].codes == [0] * RANKS, done[name]
+    assert "continuing after round" in done[name].stdout[0]
+    assert_same_run(runs[name], runs["untroubled"])
 
 
-def test_files_that_may_not_grow(toy, tmp_path):
+def test_a_full_disk(stopped):
+    if "disk" not in stopped[0]:
+        pytest.skip("may not mount a small disk")
+    check(stopped, "disk", "No space left on device")
+    assert "free some space or choose another folder" in stopped[1]["disk"].stderr
+
+
+def test_files_that_may_not_grow(stopped):
     """What a used-up quota looks like: no file may have more than 64 kB."""
-    config, run = wide(toy, tmp_path), tmp_path / "run"
-    env = {user_parts.FILE_LIMIT: "64000"}
-    ended = train(3, config, "--run-dir", run, env=env)
-    assert ended.returncode in ABORTED, ended
-    assert "cannot write" in ended.stderr
-    assert "File too large" in ended.stderr
-    assert "Traceback" not in ended.stderr, ended
-    assert ended.left_behind == 0
-    assert list((run / "checkpoints").glob("round-*"))
-    goes_on(config, run, tmp_path)
+    check(stopped, "quota", "File too large")
+    assert stopped[2]["quota"]

@@ -78,7 +78,7 @@ def wait_for(job, what):
 
 
 def entries(run, pattern):
-    """Return what lies in a run's checkpoints, so that a later one is told apart."""
+    """Return what lies in a run's checkpoints, to distinguish it from a later one."""
     found = set()
     for path in (run / "checkpoints").glob(pattern):
         with contextlib.suppress(OSError):
@@ -174,11 +174,11 @@ def stopped_by_signals(long, tmp_path_factory):
             ended = job.wait(TIMEOUT)
         assert ended.returncode == EXIT_RESUMABLE, ended
         assert before < lines(run) < ROUNDS
-        told = ended.stdout.splitlines()[-1]
+        printed = ended.stdout.splitlines()[-1]
         after = lines(run) - 1  # the first line is of the evaluation before round 1
         stopped = f"stopped after round {after} of {ROUNDS}; continue with:"
-        assert told.startswith(stopped)
-        assert told.endswith(f"fedapm train --resume {run}")
+        assert printed.startswith(stopped)
+        assert printed.endswith(f"fedapm train --resume {run}")
         assert ended.left_behind == 0
         assert (run / "checkpoints" / f"round-{after:06}").is_dir()
     return run

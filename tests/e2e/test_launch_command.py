@@ -41,13 +41,13 @@ def launch(*words, **env):
     )
 
 
-def test_ranks_are_started_and_the_command_is_told(config, digest, tmp_path):
+def test_ranks_are_started_and_the_command_is_printed(config, digest, tmp_path):
     ended = launch("-n", 3, "train", config, "--run-dir", tmp_path / "run")
     assert ended.returncode == 0, ended
     assert (tmp_path / "run" / "final" / "digest.txt").read_text() == digest
-    (told,) = (line for line in ended.stderr.splitlines() if line.startswith("+ "))
-    assert " -n 3 " in told
-    assert told.endswith(f"train {config} --run-dir {tmp_path / 'run'}")
+    (printed,) = (line for line in ended.stderr.splitlines() if line.startswith("+ "))
+    assert " -n 3 " in printed
+    assert printed.endswith(f"train {config} --run-dir {tmp_path / 'run'}")
     assert ended.left_behind == 0
 
 
@@ -80,13 +80,13 @@ def test_ranks_in_a_container(config, digest, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("image", "path", "told"),
+    ("image", "path", "expected"),
     [
         ("none.sif", True, "there is no image none.sif"),
         ("none.sif", False, "neither apptainer nor singularity"),
     ],
 )
-def test_a_container_that_cannot_be(tmp_path, image, path, told):
+def test_a_container_that_cannot_be(tmp_path, image, path, expected):
     program = tmp_path / "apptainer"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -95,7 +95,7 @@ def test_a_container_that_cannot_be(tmp_path, image, path, told):
         PATH=str(tmp_path) if path else str(Path("nowhere")),
     )  # fmt: skip
     assert ended.returncode == 2
-    assert told in ended.stderr
+    assert expected in ended.stderr
 
 
 def test_a_watched_launcher_passes_signals_on(toy, tmp_path):

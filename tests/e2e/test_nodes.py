@@ -1,4 +1,4 @@
-"""Several nodes, as MPICH can be told to see them on one machine; and what is left."""
+"""Several nodes, as MPICH can imitate them on one machine; and what is left."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def plain(toy, tmp_path_factory):
     mpiexec.find_mpiexec()[1] != "mpich", reason="only MPICH can imitate nodes"
 )
 @pytest.mark.parametrize("ranks", [4, 7])
-def test_participants_are_dealt_within_their_node(toy, plain, tmp_path, ranks):
+def test_participants_are_assigned_within_their_node(toy, plain, tmp_path, ranks):
     """That ranks of one machine are on one node is tested in ``test_same_bits``."""
     config, alone = plain
     run = tmp_path / "run"

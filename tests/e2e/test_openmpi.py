@@ -40,9 +40,9 @@ def test_open_mpi_gives_the_same_bits(toy, tmp_path):
     for name, ended in ends.items():
         assert ended.returncode == 0, ended
         assert ended.left_behind == 0
-        told = json.loads((tmp_path / name / "provenance.json").read_text())
-        libraries.append(told["mpi_library"])
-        assert len(told["ranks"]) == 3
+        saved = json.loads((tmp_path / name / "provenance.json").read_text())
+        libraries.append(saved["mpi_library"])
+        assert len(saved["ranks"]) == 3
     assert "Open MPI" in libraries[1]
     assert libraries[0] != libraries[1]
     assert_same_run(tmp_path / "here", tmp_path / "there")
@@ -56,9 +56,9 @@ def test_the_launcher_of_open_mpi_is_chosen(toy, tmp_path):
     ended = mpiexec.run(None, fedapm("launch", *words), timeout=TIMEOUT, python=OTHER)
     assert ended.returncode == 0, ended
     assert "--bind-to none --oversubscribe" in ended.stderr
-    told = json.loads((tmp_path / "run" / "provenance.json").read_text())
-    assert "Open MPI" in told["mpi_library"]
-    assert len(told["ranks"]) == 3
+    saved = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    assert "Open MPI" in saved["mpi_library"]
+    assert len(saved["ranks"]) == 3
 
 
 @pytest.mark.skipif(not OTHER, reason="FEDAPM_OPENMPI_PYTHON names no Python")

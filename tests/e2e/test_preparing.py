@@ -5,11 +5,21 @@ import pytest
 
 from fedapm_mpi.data.manifest import read_manifest
 from tests.support.processes import mpiexec
-from tests.support.processes.cli_runs import fedapm
+from tests.support.processes.cli_runs import fedapm, train_many
 
 pytestmark = pytest.mark.slow
 
 RANKS = 3
+OPTIONS = ("partitioner=dirichlet", "clients=10", "shift=noise", "compression=gzip")
+SHARDS = (2, 7)
+REFUSED = {
+    "misspelt": (("partition=iid",), 2, "did you mean"),
+    "no-clients": ((), 2, "names no clients"),
+    "no-source": (OPTIONS, 3, "no"),
+    "many-shards": ((*OPTIONS, "shards=11"), 3, "11 shards"),
+    "there": ((*OPTIONS, "seed=9"), 3, "seed"),
+    "in-a-file": (OPTIONS, 3, "cannot write"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -21,50 +31,69 @@ def raw(tmp_path_factory):
     return path
 
 
-def prepare(ranks, raw, to, *options):
-    argv = fedapm("prepare", "arrays", "--from", raw, "--to", to, *options)
-    return mpiexec.run(ranks, argv, timeout=120)
+def prepare(raw, to, *options):
+    return ["prepare", "arrays", "--from", raw, "--to", to, *options]
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-OPTIONS = ("partitioner=dirichlet", "clients=10", "shift=noise", "compression=gzip")
+@pytest.fixture(scope="module")
+def done(raw, tmp_path_factory):
+    """Prepare on one rank and, in one job, on three; return what came of each."""
+    root = tmp_path_factory.mktemp("prepared")
+    wanted = {shards: (*OPTIONS, f"shards={shards}") for shards in SHARDS}
+    alone = {f"one-{k}": prepare(raw, root / f"one-{k}", *wanted[k]) for k in SHARDS}
+    alone["there"] = prepare(raw, root / "there", *OPTIONS)
+    found = train_many(1, alone, root / "output-one")
+    assert all(one.codes == [0] for one in found.values()), found
+    before = contents(root / "there")
+    commands = {}
+    for shards, options in wanted.items():
+        for name in ("many", "again"):
+            to = root / f"many-{shards}"
+            commands[f"{name}-{shards}"] = prepare(raw, to, *options)
+    for name, (options, _, _) in REFUSED.items():
+        source = raw.parent / "no" if name == "no-source" else raw
+        to = raw / "in-a-file" if name == "in-a-file" else root / name
+        commands[name] = prepare(source, to, *options)
+    found |= train_many(RANKS, commands, root / "output")
+    return root, found, before
 
 
-@pytest.mark.parametrize("shards", [2, 7])
-def test_any_number_of_ranks(raw, tmp_path, shards):
+@pytest.mark.parametrize("shards", SHARDS)
+def test_any_number_of_ranks(done, shards):
     """More ranks than files, and fewer."""
-    options = (*OPTIONS, f"shards={shards}")
-    ended = prepare(RANKS, raw, tmp_path / "many", *options)
+    root, found, _ = done
+    many, again = found[f"many-{shards}"], found[f"again-{shards}"]
+    assert many.codes == [0] * RANKS, many
+    assert contents(root / f"many-{shards}") == contents(root / f"one-{shards}")
+    assert len(read_manifest(root / f"many-{shards}").files) == shards
+    alone = found[f"one-{shards}"].stdout[0].replace(f"one-{shards}", f"many-{shards}")
+    assert many.stdout == [alone, "", ""], "only rank 0 talks"
+    assert again.codes == [0] * RANKS
+    assert "is this very data set: nothing to do" in again.stdout[0]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_is_refused_once(done, name):
+    root, found, before = done
+    _, code, words = REFUSED[name]
+    one = found[name]
+    assert one.codes == [code] * RANKS, one
+    assert "".join(one.stderr).count("fedapm: error:") == 1
+    assert words in one.stderr[0]
+    assert contents(root / "there") == before
+    assert name == "there" or not (root / name).exists()
+
+
+def test_a_job_of_its_own(raw, done, tmp_path):
+    """The others share their processes; this one is started by the command line."""
+    argv = fedapm(*prepare(raw, tmp_path / "own", *OPTIONS, "shards=2"))
+    ended = mpiexec.run(RANKS, argv, timeout=120)
     assert ended.returncode == 0, ended
-    alone = prepare(None, raw, tmp_path / "one", *options)
-    assert alone.returncode == 0, alone
-    assert contents(tmp_path / "many") == contents(tmp_path / "one")
-    assert len(read_manifest(tmp_path / "many").files) == shards
-    assert ended.stdout == alone.stdout, "only rank 0 talks"
-    again = prepare(RANKS, raw, tmp_path / "many", *options)
-    assert again.returncode == 0
-    assert "is this very data set: nothing to do" in again.stdout
-
-
-def test_what_is_refused_is_refused_once(raw, tmp_path):
-    prepare(None, raw, tmp_path / "there", *OPTIONS)
-    before = contents(tmp_path / "there")
-    for ended, code, words in (
-        (prepare(RANKS, raw, tmp_path / "a", "partition=iid"), 2, "did you mean"),
-        (prepare(RANKS, raw, tmp_path / "b"), 2, "names no clients"),
-        (prepare(RANKS, raw.parent / "no", tmp_path / "c", *OPTIONS), 3, "no"),
-        (prepare(RANKS, raw, tmp_path / "d", *OPTIONS, "shards=11"), 3, "11 shards"),
-        (prepare(RANKS, raw, tmp_path / "there", *OPTIONS, "seed=9"), 3, "seed"),
-        (prepare(RANKS, raw, raw / "in-a-file", *OPTIONS), 3, "cannot write"),
-    ):
-        assert ended.returncode == code, ended
-        assert ended.stderr.count("fedapm: error:") == 1
-        assert words in ended.stderr
-    assert contents(tmp_path / "there") == before
-    assert not any((tmp_path / name).exists() for name in "abcd")
+    assert contents(tmp_path / "own") == contents(done[0] / "one-2")
 
 
 def test_help_and_lists(tmp_path):

@@ -186,8 +186,8 @@ def test_in_the_middle_of_a_schedule_with_kept_optimizer_states(
 def test_a_crash_in_the_first_checkpoint(finished, resumed):
     root, done = resumed
     assert done["first-unfinished"].codes == [0] * 3, done["first-unfinished"]
-    told = done["first-unfinished"].stdout[0]
-    assert "note: no checkpoint yet: starting from the beginning" in told
+    printed = done["first-unfinished"].stdout[0]
+    assert "note: no checkpoint yet: starting from the beginning" in printed
     assert_same_run(root / "first-unfinished", finished / "nine")
 
 
@@ -195,17 +195,17 @@ def test_a_crash_in_the_first_checkpoint(finished, resumed):
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(finished, resumed, name):
     root, done = resumed
     assert done[name].codes == [0] * 3, done[name]
-    told = done[name].stdout[0]
-    assert "note: damaged checkpoint round-000006 set aside" in told
-    assert "continuing after round 4" in told
+    printed = done[name].stdout[0]
+    assert "note: damaged checkpoint round-000006 set aside" in printed
+    assert "continuing after round 4" in printed
     assert_same_run(root / name, finished / "nine")
 
 
 def test_two_damaged_checkpoints(finished, resumed):
     root, done = resumed
-    told = done["two-damaged"].stdout[0]
-    assert told.count("note: damaged checkpoint") == 2
-    assert "continuing after round 2" in told
+    printed = done["two-damaged"].stdout[0]
+    assert printed.count("note: damaged checkpoint") == 2
+    assert "continuing after round 2" in printed
     assert_same_run(root / "two-damaged", finished / "nine")
 
 

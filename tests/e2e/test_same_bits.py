@@ -26,7 +26,7 @@ RANKS = (2, 3, 5, 8)
 
 @pytest.fixture(scope="module")
 def runs(toy, tmp_path_factory):
-    """Return a function from a number of ranks to the folder of all runs on so many."""
+    """Return a function from a number of ranks to the folder of all runs on them."""
     root = tmp_path_factory.mktemp("same-bits")
     configs = {
         name: write_config(root / f"{name}.yaml", config)
@@ -70,18 +70,18 @@ def test_placements_did_differ(runs):
     places = set()
     for name in SAME:
         path = runs(5) / name / "provenance.json"
-        told = json.loads(path.read_text())
-        places.add(tuple(told["clients_per_rank"]))
-        assert told["processor"]
-        assert told["processor_model"]
+        saved = json.loads(path.read_text())
+        places.add(tuple(saved["clients_per_rank"]))
+        assert saved["processor"]
+        assert saved["processor_model"]
     assert (0, 0, 0, 0, 8) in places
     assert len(places) >= 2
 
 
 @pytest.mark.parametrize("ranks", RANKS[1:])  # a host alone has none to share with
 def test_ranks_of_one_machine_are_on_one_node(runs, ranks):
-    told = json.loads((runs(ranks) / "plain" / "provenance.json").read_text())
-    assert told["nodes_that_share"] == [-1] + [0] * (ranks - 1)
+    saved = json.loads((runs(ranks) / "plain" / "provenance.json").read_text())
+    assert saved["nodes_that_share"] == [-1] + [0] * (ranks - 1)
 
 
 def test_other_experiments_have_other_digests(runs):
@@ -100,7 +100,7 @@ def test_the_digest_is_that_of_the_state_in_final(runs, name, monkeypatch):
 
 
 def test_training_did_something(runs):
-    for name in set(NAMES) - {"nobody", "only-the-empty"}:
+    for name in set(NAMES) - {"no-participant", "only-the-empty"}:
         first, *_, last = [r for r in rounds_of(runs(1) / name) if "loss" in r]
         assert last["loss"] != first["loss"], name
 
@@ -126,17 +126,17 @@ def test_only_rank_0_talks(runs):
             assert texts[1] == ""
 
 
-def test_more_ranks_than_clients_are_idle_and_told_of(runs):
-    told = (runs(8) / "output" / "dropout.stdout.0").read_text()
-    assert "note: 7 ranks host clients but there are 6: 1 idle" in told
+def test_more_ranks_than_clients_are_idle_and_reported(runs):
+    printed = (runs(8) / "output" / "dropout.stdout.0").read_text()
+    assert "note: 7 ranks host clients but there are 6: 1 idle" in printed
 
 
 def test_empty_and_constant_clients(runs):
     """Client 2 has one label, 3 nothing to test on, and 4 nothing to train on."""
     run = runs(3) / "criterion"
-    told = (runs(3) / "output" / "criterion.stdout.0").read_text()
-    assert "1 of 8 clients have no train samples: they take no local step" in told
-    assert "1 of 8 clients have no test samples: they are left out" in told
+    printed = (runs(3) / "output" / "criterion.stdout.0").read_text()
+    assert "1 of 8 clients have no train samples: they take no local step" in printed
+    assert "1 of 8 clients have no test samples: they are left out" in printed
     header, *rows = (run / "clients.csv").read_text().splitlines()
     table = [dict(zip(header.split(","), row.split(","), strict=True)) for row in rows]
     assert [row["train_samples"] for row in table][4] == "0"
@@ -151,12 +151,12 @@ def test_empty_and_constant_clients(runs):
     assert last["accuracy"] == pytest.approx(np.mean(tested))
 
 
-@pytest.mark.parametrize("name", ["nobody", "only-the-empty"])
+@pytest.mark.parametrize("name", ["no-participant", "only-the-empty"])
 def test_rounds_without_a_step_change_no_model(runs, name):
     first, *_, last = [r for r in rounds_of(runs(3) / name) if "loss" in r]
     assert last["loss"] == first["loss"]
     assert last["train_loss"] is None
-    assert last["num_participants"] == (name != "nobody")
+    assert last["num_participants"] == (name != "no-participant")
 
 
 def test_penalties_did_change_and_a_run_ended_early(runs):

@@ -54,9 +54,9 @@ def test_a_model_is_the_same_on_all_ranks(toy, tmp_path):
         ("attribute", "attribute 'mask' is "),
     ):
         assert done[name].codes == [2] * RANKS, done[name]
-        told = done[name].stderr[0]
-        assert f"the model is not the same on all ranks: {what}" in told
-        assert " on rank 0 and " in told
-        assert " on rank 1, another on rank 2; its factory must" in told
-        assert told.count("\n") == 1
+        printed = done[name].stderr[0]
+        assert f"the model is not the same on all ranks: {what}" in printed
+        assert " on rank 0 and " in printed
+        assert " on rank 1, another on rank 2; its factory must" in printed
+        assert printed.count("\n") == 1
         assert not (tmp_path / name).exists()

@@ -23,7 +23,7 @@ cancel_jobs() {
   done
 }
 
-find_daemons() { # before they are told to end: they remove their files early
+find_daemons() { # before they are asked to end: they remove their files early
   local file name
   daemons=()
   for file in "$box"/run/*.pid; do
@@ -57,7 +57,7 @@ end_steps() {
 
 cancel_jobs
 find_daemons
-# All at once, since each takes two seconds; then whoever is left.
+# All at once, since each takes two seconds; then those that are left.
 signal_daemons TERM || true
 for _ in $(seq 50); do
   signal_daemons 0 || break

@@ -87,7 +87,7 @@ def folder(tmp_path_factory, made_once) -> Path:
 
 @pytest.fixture(scope="session")
 def local_digest(folder, made_once) -> Callable[[int], str]:
-    """Return a function: the digest of so many rounds on one process, without MPI."""
+    """Return a function: the digest of some rounds on one process, without MPI."""
 
     def digest(rounds: int) -> str:
         def train(local: Path) -> None:

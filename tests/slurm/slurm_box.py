@@ -166,8 +166,8 @@ def rounds_in(run: Path) -> int:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment of somebody who submits jobs, free of an outer job's."""
-    root = {  # Open MPI has to be told that it may
+    """Return the environment of a user who submits jobs, free of an outer job's."""
+    root = {  # Open MPI has to be allowed to
         "OMPI_ALLOW_RUN_AS_ROOT": "1",
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }
@@ -180,17 +180,17 @@ def call_script(
     name: str, box: Path, **variables: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run one of the two scripts of this folder; daemons must not hold its pipes."""
-    with tempfile.TemporaryFile("w+") as told:
+    with tempfile.TemporaryFile("w+") as printed:
         done = subprocess.run(
             ["bash", str(HERE / name), str(box)],
             env=mpiexec.environment(variables),
             stdin=subprocess.DEVNULL,
-            stdout=told,
-            stderr=told,
+            stdout=printed,
+            stderr=printed,
             text=True,
             timeout=240,
             check=False,
         )
-        told.seek(0)
-        done.stderr = told.read()
+        printed.seek(0)
+        done.stderr = printed.read()
     return done

@@ -28,8 +28,8 @@ def slow(cluster):
     return {**config["algorithm"], "name": "slow:Slow"}
 
 
-def jobs(told):
-    return re.findall(r"^job (\d+):", told, re.MULTILINE)
+def jobs(expected):
+    return re.findall(r"^job (\d+):", expected, re.MULTILINE)
 
 
 def ended(cluster, job):

@@ -37,13 +37,13 @@ def srun(cluster, *command, kind="pmi2", tasks=SIX, **variables):
 
 
 def doctor(cluster, *words, **more):
-    told = cluster.folder / "told.json"
-    told.unlink(missing_ok=True)
+    saved = cluster.folder / "saved.json"
+    saved.unlink(missing_ok=True)
     # A step that hangs must end, and say so, before the test's patience does.
-    words = (*words, "--timeout", "30", "--json", told)
+    words = (*words, "--timeout", "30", "--json", saved)
     command = (sys.executable, *fedapm("doctor", *words))
     done = srun(cluster, *command, **more)
-    seen = json.loads(told.read_text()) if told.exists() else None
+    seen = json.loads(saved.read_text()) if saved.exists() else None
     return done, seen
 
 
@@ -67,7 +67,7 @@ def test_a_healthy_job_of_six_tasks_on_three_nodes(cluster):
 def test_a_launcher_that_the_library_does_not_understand(cluster, kind):
     done, seen = doctor(cluster, kind=kind)
     assert done.returncode != 0
-    # MPICH ends the job when it meets PMIx: it must have been told before.
+    # MPICH ends the job when it meets PMIx: the doctor must have reported it before.
     assert f"may not start under srun --mpi={kind}" in done.stderr
     assert "start ranks by srun --mpi=pmi2" in done.stderr
     if kind == "none":

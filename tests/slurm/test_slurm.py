@@ -31,8 +31,8 @@ def test_same_bits_on_six_tasks_and_three_nodes(cluster, local_digest):
     job = cluster.submit(3, 6, "config.yaml", FEDAPM_LAUNCHER="mpiexec")
     assert cluster.wait(job).name == "COMPLETED", cluster.output(job)
     assert digest(cluster, job) == local_digest(4)
-    told = json.loads((cluster.run_directory(job) / "provenance.json").read_text())
-    hosts = [rank["host"] for rank in told["ranks"]]
+    saved = json.loads((cluster.run_directory(job) / "provenance.json").read_text())
+    hosts = [rank["host"] for rank in saved["ranks"]]
     assert len(hosts) == 6
     assert set(hosts) == {"n1", "n2", "n3"}
 
@@ -47,7 +47,7 @@ def test_ranks_that_cannot_see_each_other_are_named(cluster):
 
 
 @pytest.mark.slow
-def test_a_told_job_requeues_itself_and_goes_on(cluster, local_digest):
+def test_a_signaled_job_requeues_itself_and_continues(cluster, local_digest):
     """By the library's own launcher; srun is that of the tests in `test_submit`."""
     rounds = f"rounds={LONG}"
     job = cluster.submit(3, 3, "config.yaml", rounds, FEDAPM_LAUNCHER="mpiexec")
@@ -83,7 +83,7 @@ def test_a_killed_rank_ends_the_job_and_loses_no_checkpoint(cluster, local_diges
 
 
 @pytest.mark.parametrize(
-    ("words", "variables", "told"),
+    ("words", "variables", "expected"),
     [
         (["config.yaml"], {}, "submit this: sbatch"),
         ([], {"SLURM_JOB_ID": "1"}, "name a configuration"),
@@ -99,7 +99,7 @@ def test_a_killed_rank_ends_the_job_and_loses_no_checkpoint(cluster, local_diges
         ),
     ],
 )
-def test_what_is_wrong_is_told_before_any_rank_starts(words, variables, told):
+def test_what_is_wrong_is_reported_before_any_rank_starts(words, variables, expected):
     done = subprocess.run(
         ["bash", str(SCRIPT), *words],
         env=environment(**variables),
@@ -109,4 +109,4 @@ def test_what_is_wrong_is_told_before_any_rank_starts(words, variables, told):
         check=False,
     )
     assert done.returncode == 2
-    assert told in done.stderr
+    assert expected in done.stderr

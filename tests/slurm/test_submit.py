@@ -16,13 +16,13 @@ and that before 23.02 does not tell jobs when they end."""
 @pytest.mark.slow
 def test_prepare_train_and_report_on_three_nodes(cluster, site, local_digest):
     """One after the other; 1 + 5 ranks give the digest of a run without MPI."""
-    told = cluster.fedapm(
+    printed = cluster.fedapm(
         "slurm", "submit", "config.yaml", "data=again", "--nodes", 3,
         "--ntasks-per-node", 2, "--time", 5, "--site", site, "--report",
         "--prepare", "arrays --from toy.npz --to again test=0.25",
     )  # fmt: skip
-    prepare, train, report = jobs(told)
-    assert f"run runs/config-{train}" in told
+    prepare, train, report = jobs(printed)
+    assert f"run runs/config-{train}" in printed
     ended(cluster, report)
     ended(cluster, prepare)
     ended(cluster, train)
@@ -41,12 +41,12 @@ def test_a_time_limit_that_is_too_short(cluster, site, local_digest, tmp_path):
     short = tmp_path / "short.yaml"
     profile = {**yaml.safe_load(site.read_text()), "setup": [END]}
     short.write_text(yaml.safe_dump(profile))
-    told = cluster.fedapm(
+    printed = cluster.fedapm(
         "slurm", "submit", "config.yaml", "rounds=80",
         f"algorithm={json.dumps(slow(cluster))}",
         "--nodes", 2, "--ntasks-per-node", 2, "--time", 5, "--site", short,
     )  # fmt: skip
-    (job,) = jobs(told)
+    (job,) = jobs(printed)
     run = cluster.folder / "runs" / f"config-{job}"
     cluster.wait_for(job, "RUNNING")
     assert cluster.wait_for(job, "PENDING") == "PENDING", cluster.output(job)
@@ -58,7 +58,7 @@ def test_a_time_limit_that_is_too_short(cluster, site, local_digest, tmp_path):
     assert digest(run) == local_digest(80)
 
 
-def test_what_slurm_refuses_is_told(cluster):
+def test_what_slurm_refuses_is_reported(cluster):
     (cluster.folder / "nowhere.yaml").write_text("partition: nowhere\n")
     words = ("slurm", "submit", "config.yaml", "--site", "nowhere.yaml")
     with pytest.raises(AssertionError, match=r"SLURM refuses runs/config\.sbatch:"):

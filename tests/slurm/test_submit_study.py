@@ -31,8 +31,8 @@ def test_a_scaling_study(cluster, site, local_digest):
     for ranks, hosts in ((1, 1), (2, 2), (4, 3)):
         run = folder / "points" / f"strong-{ranks}-0"
         assert digest(run) == local_digest(4)
-        told = json.loads((run / "provenance.json").read_text())
-        assert len({rank["host"] for rank in told["ranks"]}) == hosts
+        saved = json.loads((run / "provenance.json").read_text())
+        assert len({rank["host"] for rank in saved["ranks"]}) == hosts
     found = table(folder / "report" / "scaling.csv")
     names = [f"{line['kind']}-{line['client_ranks']}" for line in found]
     assert names == [f"{kind}-{p}" for kind in ("strong", "weak") for p in (1, 2, 4)]

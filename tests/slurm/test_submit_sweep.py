@@ -12,7 +12,7 @@ from tests.slurm.submitting import ended, jobs, slow, table
 
 @pytest.mark.slow
 def test_a_sweep_of_six_cells(cluster, site, local_digest):
-    """One element is told to stop and requeued; its cell ends as if it had not been."""
+    """One element gets a signal to stop and is requeued; its cell ends all the same."""
     sweep = {
         "config": "config.yaml",
         "grid": {"seed": [1, 2, 3]},

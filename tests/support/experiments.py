@@ -200,7 +200,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             participation={"name": "probability", "probability": EMPTY_ONLY},
             algorithm={"name": "fedavg"} | FEDSIM,
         ),
-        "nobody": experiment(  # codespell:ignore nobody
+        "no-participant": experiment(
             features, participation={"name": "probability", "probability": 1e-12}
         ),
         "joint": experiment(odd, algorithm=JOINT | {"weight_decay": 0.01}),

@@ -52,7 +52,7 @@ def test_nothing_names_a_place_on_one_machine(script):
     text = script.read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#!")]
     words = re.findall(r"(?<![\w.$})\"])/[a-z][\w./-]+", "\n".join(lines))
-    assert set(words) <= {"/dev/null"}
+    assert set(words) <= {"/dev/null", "/dev/shm"}  # as on every Linux
     assert "://" not in text
 
 

@@ -18,9 +18,9 @@ from fedapm_mpi.errors import ConfigError
 USR1, USR2, TERM = signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM
 
 RANKS = """
-import signal, sys, time
-def stop(number, frame):
-    print(signal.Signals(number).name, flush=True)
+import os, signal, sys, time
+def stop(number, frame):  # maybe in the middle of the other print
+    os.write(1, f"{signal.Signals(number).name}\\n".encode())
     sys.exit(75)
 signal.signal(signal.SIGUSR1, stop)
 print("ready", flush=True)

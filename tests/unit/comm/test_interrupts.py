@@ -98,7 +98,9 @@ def test_the_program_never_ends_in_a_traceback(moment):
         "class Late:\n    def __del__(self): raise KeyboardInterrupt\n"
         "def run(arguments):\n    late = Late()\n    del late\n    return 0\n"
         "cli._run_alone = run\nsys.argv[1:] = ['inspect']\nsys.exit(cli.main())",
+        # A shell's background processes ignore the signal, and so would this one.
         "command": "import sys, os, signal; sys.argv[0] = 'fedapm'\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from fedapm_mpi.cli import main as cli\n"
         "def run(arguments):\n    os.kill(os.getpid(), signal.SIGINT)\n    return 0\n"
         "cli._run_alone = run\nsys.argv[1:] = ['inspect']\nsys.exit(cli.main())",
