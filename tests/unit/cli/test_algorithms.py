@@ -94,12 +94,12 @@ def test_a_description_is_the_first_line_and_the_reference():
 
     More.
 
-    Reference: Somebody, "A well-
+    Reference: Author, "A well-
     known method", 2020.
 
     Afterwards.
     """
-    assert described(text) == ("One line.", 'Somebody, "A well-known method", 2020.')
+    assert described(text) == ("One line.", 'Author, "A well-known method", 2020.')
     assert described(None) == ("", "")
 
 

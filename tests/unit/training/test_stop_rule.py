@@ -249,7 +249,7 @@ SCHEDULED = {
     "rounds": 9,
     "seed": 5,
 }
-"""With rounds in which nobody takes part, which the schedule counts too."""
+"""With rounds without participants, which the schedule counts too."""
 
 
 @pytest.fixture(scope="module")
