@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from fedapm_mpi.optim.optimizers import optimizers
-from fedapm_mpi.optim.optimizers._torch import NOT_OPTIONS, TorchOptimizer, from_torch
+from fedapm_mpi.optim.optimizers._torch import (
+    LONG,
+    NOT_OPTIONS,
+    TorchOptimizer,
+    from_torch,
+)
 from fedapm_mpi.optim.solver import STEPS_TAKEN, state_layout
 
 TORCH = {
@@ -139,3 +144,36 @@ def test_a_class_of_torchs_kind_is_found_by_module_and_name():
 def test_options_of_sgd_that_do_nothing_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         optimizers.get("sgd")(**options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adadelta", {}),
+        ("adam", {}),
+        ("adam", {"amsgrad": True, "weight_decay": 0.1}),
+        ("adamw", {}),
+        ("rprop", {}),
+    ],
+)
+def test_long_vectors_take_the_same_steps_with_fewer_temporaries(name, options, dtype):
+    """As torch.optim does without being asked for another implementation."""
+    generator = torch.Generator().manual_seed(1)
+    wanted = torch.randn(LONG, generator=generator, dtype=dtype)
+    found, made = wanted.clone(), optimizers.get(name)(**options)
+    state = made.init(found)
+    reference = getattr(torch.optim, TORCH[name])([wanted], lr=0.1, **options)
+    assert reference.param_groups[0]["foreach"] is None
+    for _ in range(5):
+        gradient = torch.randn(LONG, generator=generator, dtype=dtype)
+        wanted.grad = gradient.clone()
+        reference.step()
+        made.step(found, gradient, state, 0.1)
+        assert made._optimizer.param_groups[0]["foreach"] is True
+        assert torch.equal(found, wanted)
+    for key, value in reference.state[wanted].items():
+        assert torch.equal(torch.as_tensor(state[key]), torch.as_tensor(value))
+    short = torch.zeros(3, dtype=dtype)
+    made.step(short, torch.ones(3, dtype=dtype), made.init(short), 0.1)
+    assert made._optimizer.param_groups[0]["foreach"] is None
