@@ -9,8 +9,12 @@ from torch import nn
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine import fisher
 from fedapm_mpi.engine.fisher import gradient_moments
+from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.optim.multiplier_test import damped_fisher, multiplier_test
+from tests.support.data.model_tasks import KU_HAR, TASKS
+from tests.support.data.model_tasks import build as build_model
+from tests.support.data.model_tasks import samples as draw_samples
 
 N, FEATURES, CLASSES = 23, 4, 3
 
@@ -122,6 +126,77 @@ def test_nothing_changes(name, vectorized):
     assert trained == [p.requires_grad for p in model.module.parameters()]
     assert grads == [p.grad.data_ptr() for p in model.module.parameters()]
     assert torch.equal(stream, torch.get_rng_state())
+
+
+NOT_BY_VMAP = ("har", "image-text", "audio-video")
+"""Built-in models with recurrent layers, whose samples are taken one by one."""
+
+
+def same_moments(model, samples):
+    """Check both ways against each other, and the mean against the full gradient."""
+    ours = gradient_moments(model, samples)
+    other = gradient_moments(model, samples, vectorized=False)
+    for one, two in zip(ours[:2], other[:2], strict=True):
+        scale = float(two.abs().max())
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-12 * max(1, scale))
+    assert bool(ours.mean.any())
+
+
+@pytest.mark.parametrize(("name", "inputs", "classes", "options"), TASKS)
+def test_every_built_in_model(name, inputs, classes, options, monkeypatch):
+    model = PartitionedModel(
+        build_model(name, inputs, classes, **options).double(), set()
+    )
+    worked, together = [], fisher._together
+    monkeypatch.setattr(
+        fisher, "_together", lambda *a: worked.append(together(*a)) or worked[-1]
+    )
+    x = tuple(one.double() for one in draw_samples(inputs, 3))
+    samples = Samples(x, {}, torch.tensor([0, 1, 0]))
+    same_moments(model, samples)
+    assert [rows is not None for rows in worked] == [name not in NOT_BY_VMAP]
+    problem = LocalObjective(model, samples, seed=1, round_index=0, client=0)
+    whole = problem.full_gradient("shared").clone()
+    mean = gradient_moments(model, samples).mean
+    torch.testing.assert_close(mean, whole, rtol=0, atol=1e-12)
+
+
+def test_ragged_samples_are_taken_with_their_lengths():
+    model = PartitionedModel(build_model("har", KU_HAR, 3).double(), set())
+    x = tuple(one.double() for one in draw_samples(KU_HAR, 4))
+    lengths = {"acc": torch.tensor([64, 20, 33, 8]), "gyro": torch.full((4,), 64)}
+    y = torch.tensor([0, 1, 2, 0])
+    samples = Samples(x, lengths, y)
+    model.module.eval()
+    rows = []
+    for k in range(4):
+        one = samples.rows(torch.tensor([k]))
+        scores = model.module(*one.inputs, lengths=one.lengths)
+        loss = nn.functional.cross_entropy(scores, one.labels)
+        found = torch.autograd.grad(loss, list(model.module.parameters()))
+        rows.append(torch.cat([g.reshape(-1) for g in found]))
+    found = gradient_moments(model, samples)
+    squares = torch.stack(rows).square().mean(0)
+    torch.testing.assert_close(found.mean_square, squares, rtol=0, atol=1e-12)
+
+
+def test_stages_that_were_applied_and_tied_parameters():
+    """Samples may stand after a model's first stages; a tied parameter is one."""
+    torch.manual_seed(6)
+    layers = nn.Sequential(nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 4)).double()
+    layers[2].weight = layers[1].weight
+    x, _ = data()
+    y = torch.arange(N) % 4
+    model = PartitionedModel(layers, set())
+    whole = gradient_moments(model, Samples((x,), {}, y))
+    staged = gradient_moments(model, Samples((x.tanh(),), {}, y, 1))
+    model.module.eval()
+    rows = by_backward(model, x, y, "shared")
+    for found in (whole, staged):
+        torch.testing.assert_close(found.mean, rows.mean(0), rtol=0, atol=1e-13)
+        torch.testing.assert_close(
+            found.mean_square, rows.square().mean(0), rtol=0, atol=1e-13
+        )
 
 
 def test_logistic_regression_in_closed_form():
