@@ -27,6 +27,7 @@ CONFIG = {
     "split": {"personal": ["conv*"]},
     "algorithm": {
         "name": "fedapm",
+        "units": "weighted",
         "rho": 0.01,
         "sigma": 0.01,
         "lr_personal": 0.01,

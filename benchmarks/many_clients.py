@@ -92,9 +92,9 @@ def configuration(data: Path, count: int, rounds: int) -> dict[str, Any]:
         "model": {"name": "mlp", "hidden": [64]},
         "split": {"personal": ["head*"]},
         "algorithm": {
-            "name": "fedapm", "rho": 0.01, "sigma": 0.01, "lr_personal": 1.0,
-            "lr_shared": 1.0, "batch_size": 10, "personal_work": work,
-            "shared_work": work,
+            "name": "fedapm", "units": "weighted", "rho": 0.01, "sigma": 0.01,
+            "lr_personal": 1.0, "lr_shared": 1.0, "batch_size": 10,
+            "personal_work": work, "shared_work": work,
         },
         "participation": {"name": "random", "count": count},
         "rounds": rounds,

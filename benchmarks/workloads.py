@@ -90,6 +90,7 @@ def configuration(data: Path, algorithm: str, rounds: int) -> dict[str, Any]:
     epochs = {"epochs": EPOCHS}
     options: dict[str, dict[str, Any]] = {
         "fedapm": {
+            "units": "weighted",
             "rho": PENALTY,
             "sigma": PENALTY,
             "lr_personal": LR,

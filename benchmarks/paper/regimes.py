@@ -94,6 +94,7 @@ def algorithm(method: str, epochs: int, clients: int = CLIENTS) -> dict[str, Any
     joint = {"block_order": "joint", "joint_work": {"epochs": epochs}}
     return {
         "name": "fedapm",
+        "units": "weighted",
         "rho": penalty,
         "lr_personal": STEP * clients,
         "lr_shared": STEP * clients,

@@ -168,6 +168,7 @@ def _fedapm(
             works = {"joint_work": _epochs(study.passes)}
         return {
             "name": "fedapm",
+            "units": "weighted",
             "block_order": order,
             "server_average": server_average,
             "lr_personal": setting.lr * m,

@@ -36,6 +36,7 @@ from fedapm_mpi.data.writer import write_dataset
 
 RANKS = 3
 IIADMM = {
+    "units": "weighted",
     "rho": w1.PENALTY,
     "zeta": 1.0,
     "work": {"epochs": w1.EPOCHS},

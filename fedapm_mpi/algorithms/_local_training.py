@@ -56,5 +56,4 @@ class LocalTraining(Algorithm):
             weight_decay=self.weight_decay,
             gradient_hook=gradient_hook,
             **more,
-            optimizer=self.local_optimizer,
         )

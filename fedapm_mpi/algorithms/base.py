@@ -13,7 +13,6 @@ communication.
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -22,14 +21,12 @@ from torch import Tensor
 
 from fedapm_mpi.optim.admm import Residuals
 from fedapm_mpi.optim.local import (
-    PLAIN_SGD,
     Block,
     GradientHook,
     LocalBudget,
     Objective,
     minimize,
 )
-from fedapm_mpi.optim.optimizers import LocalOptimizer
 from fedapm_mpi.registry import Registry
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveFloat
 
@@ -40,7 +37,6 @@ __all__ = [
     "ClientState",
     "GradientHook",
     "LocalBudget",
-    "LocalOptimizer",
     "NonNegativeFloat",
     "Objective",
     "PositiveFloat",
@@ -89,8 +85,9 @@ class RoundInfo:
 
     penalties: tuple[float, float] | None = None
     r"""Sum over all clients of the penalty each last used, in units of the present
-    :math:`\rho`, before and after this round; (m, m) unless it adapts. `None` for
-    algorithms without one."""
+    :math:`\rho`, before and after this round; (m, m) unless it adapts. Where penalties
+    are of a client's own loss (`Algorithm.client_units`), each times the client's
+    weight. `None` for algorithms without one."""
 
     weight_total: float = 1.0
     """Sum of all clients' weights."""
@@ -182,18 +179,6 @@ class Algorithm(ABC):
             The round.
         """
 
-    local_optimizer: ClassVar[LocalOptimizer] = PLAIN_SGD
-    """Steps of `minimize`; see `with_local_optimizer`."""
-
-    def with_local_optimizer(self, optimizer: LocalOptimizer) -> "Algorithm":
-        """Return the same algorithm with another optimizer of its local phases.
-
-        An algorithm that takes its steps otherwise than by `minimize` ignores it.
-        """
-        changed = copy(self)
-        object.__setattr__(changed, "local_optimizer", optimizer)
-        return changed
-
     def server_memory_rows(self) -> int:
         """Return the number of rows that the server keeps for itself, zero at first."""
         return 0
@@ -209,9 +194,27 @@ class Algorithm(ABC):
         """
         return ()
 
+    def trained_blocks(self) -> Sequence[Block]:
+        """Return the block that each phase of `local_budgets` trains.
+
+        With it, a method takes a split in which nothing is personal, or nothing shared:
+        a block is then empty, and a phase that trains it alone takes no step, as in
+        `minimize`. Without, such a split is refused.
+        """
+        return ()
+
     def fine_tuning_budgets(self) -> Sequence[LocalBudget]:
         """Return the length of each phase of training in `load_personal_model`."""
         return ()
+
+    def optimizer_states(self) -> Sequence[tuple[str, Block]]:
+        """Return the models that `client_step` trains, with their trained blocks.
+
+        Each is a name that it gives to `minimize` as `model`, and the blocks that it
+        trains under it. A client keeps an optimizer state for each, if the
+        configuration says so.
+        """
+        return (("", "both"),)
 
     def admm_penalty(self) -> float | None:
         r"""Return the penalty :math:`\rho` of consensus ADMM; `None` for other methods.
@@ -221,9 +224,25 @@ class Algorithm(ABC):
         """
         return None
 
+    def client_units(self) -> bool | None:
+        """Return whether penalties and duals are in units of a client's own loss.
+
+        The client's weight then multiplies them, as it does the loss, in the augmented
+        Lagrangian, the sum of the duals and the residuals. `None` for methods that
+        know one unit only.
+        """
+        return None
+
     def adapts_penalty(self) -> bool:
         """Return whether the penalty may change from round to round."""
         return False
+
+    def scheduled_penalty(self, round_index: int) -> float | None:
+        """Return the penalty after `round_index` rounds, if residuals do not matter.
+
+        Where this is not `None`, `next_penalty` is not called.
+        """
+        return None
 
     def next_penalty(self, residuals: Residuals, round_index: int) -> float | None:
         """Return the penalty after `round_index` rounds, given their residuals."""
@@ -290,8 +309,9 @@ class Algorithm(ABC):
 
 REQUIRED_METHODS = ("new_client", "client_step", "server_step")
 ABILITIES = (
-    "server_memory_rows", "mini_batch_size", "local_budgets", "fine_tuning_budgets",
-    "admm_penalty", "adapts_penalty", "next_penalty", "with_penalty",
+    "server_memory_rows", "mini_batch_size", "local_budgets", "trained_blocks",
+    "fine_tuning_budgets", "optimizer_states", "admm_penalty", "client_units",
+    "adapts_penalty", "scheduled_penalty", "next_penalty", "with_penalty",
     "load_personal_model", "lagrangian", "warnings",
 )  # fmt: skip
 """Optional methods of `Algorithm`."""
@@ -302,6 +322,12 @@ RENAMED_ABILITIES = {
     "memory_rows": "server_memory_rows()",
 }
 """Former names of optional abilities, and their present ones."""
+
+REPLACED_ABILITIES = {
+    "local_optimizer": "steps follow the key optimizer of the configuration, which "
+    "minimize uses",
+}
+"""Former abilities, and what does their work now."""
 
 
 def interface_faults(algorithm: object) -> list[str]:
@@ -328,6 +354,11 @@ def interface_faults(algorithm: object) -> list[str]:
         f"has {old}, which is now {new}: rename it"
         for old, new in RENAMED_ABILITIES.items()
         if hasattr(type(algorithm), old)
+    ]
+    faults += [
+        f"has {old}, which has no effect, as {now}: remove it"
+        for old, now in REPLACED_ABILITIES.items()
+        if hasattr(algorithm, old)
     ]
     return faults
 

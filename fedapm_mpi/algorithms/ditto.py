@@ -12,6 +12,10 @@ nothing of it, so the server's model is FedAvg's, mini-batch for mini-batch; wit
 :math:`\lambda = 0` the :math:`\theta_i` are local-only training. A client is evaluated
 with :math:`\theta_i`, which until it first takes part is the initial model.
 
+With an `optimizer`, each of the two models has its own state. The problem of
+:math:`\theta_i` has the same solution by any of them, but the paper's rates are for
+SGD, and the global model is FedAvg's with that optimizer.
+
 Reference: Li et al., "Ditto: fair and robust federated learning through
 personalization", ICML 2021, algorithm 1.
 """
@@ -23,6 +27,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
+    Block,
     ClientState,
     LocalBudget,
     NonNegativeFloat,
@@ -59,6 +64,10 @@ class Ditto(FederatedAveraging):
         """Return both phases, in their order."""
         return [self.global_work, self.personal_work]
 
+    def optimizer_states(self) -> list[tuple[str, Block]]:
+        """Return the global model, and the client's own, all of which is shared."""
+        return [("", "both"), ("own", "shared")]
+
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return the client's copies of the global model, and its own model."""
         return {**super().new_client(shared, personal), "own": shared.clone()}
@@ -82,6 +91,7 @@ class Ditto(FederatedAveraging):
             self.personal_work,
             self.lr_personal,
             lambda gradient, theta: gradient.add_(theta - w_server, alpha=self.lam),
+            model="own",
         )
         client["own"].copy_(problem.shared)
         return increment

@@ -1,12 +1,12 @@
 r"""FedADMM: consensus ADMM in which every parameter is shared.
 
 Client i holds its own copy :math:`w_i` of the model and an **unscaled** dual
-:math:`\pi_i`; the server holds u. With client weight :math:`\alpha_i` and weight decay
-inside :math:`f_i`, a participant takes SGD steps, from u or from its own :math:`w_i`
-(`init`), on its augmented Lagrangian, and then ascends its dual:
+:math:`\pi_i`; the server holds u. With weight decay inside :math:`f_i`, a participant
+takes SGD steps, from u or from its own :math:`w_i` (`init`), on its augmented
+Lagrangian, and then ascends its dual:
 
 .. math::
-   w_i &\approx \arg\min_w \; \alpha_i f_i(w) + \langle \pi_i, w - u \rangle
+   w_i &\approx \arg\min_w \; f_i(w) + \langle \pi_i, w - u \rangle
          + \tfrac\rho2 \|w - u\|^2, \\
    \pi_i &\leftarrow \pi_i + \rho (w_i - u).
 
@@ -15,18 +15,24 @@ sets :math:`u \leftarrow u + \tfrac{\eta}{|S|} \sum_{i\in S} \Delta_i`. The pape
 this with :math:`\eta = 1` or :math:`|S|/m`. With the latter (``server_average: all``,
 the default) u is the mean of :math:`z_i` over all m clients, and the method is FedAPM
 without a personal block; it then comes to rest only at stationary points of
-:math:`F = \sum_i \alpha_i f_i`. With any other step (``server_average: participants``)
-the duals at rest do not add up to zero: where |S| is always the same, a point of rest
-is stationary for
+:math:`F = \sum_i \alpha_i f_i`, with client weights :math:`\alpha_i`. With any other
+step (``server_average: participants``) the duals at rest do not add up to zero: where
+|S| is always the same and all weights are, a point of rest is stationary for
 
-.. math:: F(u) + \tfrac{m\rho}2 \Bigl(\frac{|S|}{m\eta} - 1\Bigr) \|u - u^0\|^2,
+.. math:: F(u) + \tfrac{\rho}2 \Bigl(\frac{|S|}{m\eta} - 1\Bigr) \|u - u^0\|^2,
 
 that is, drawn to the initial model, or driven away from it.
 
-The paper's losses have no weights: for :math:`\alpha_i = 1/m` its penalty and duals are
-m times these, and its step size is one m-th. In the authors' code a client starts at u
-and sends :math:`w_i - u` in place of the change of :math:`w_i`; here it is the change,
-as in the paper.
+The paper's losses have no weights. Here a client's :math:`\Delta_i` counts
+:math:`\alpha_i` times in the mean, which is over the participants' weights, or over
+all. With ``units: weighted`` means are not weighted, but the local problem has
+:math:`\alpha_i f_i`: for :math:`\alpha_i = 1/m` its penalty and duals are one m-th of
+the paper's, and its step size is m times. In the authors' code a client starts at u and
+sends :math:`w_i - u` in place of the change of :math:`w_i`; here it is the change, as
+in the paper.
+
+The theory asks for the accuracy of the local solutions, by any `optimizer`; a fixed
+number of steps of an adaptive one does not ensure it.
 
 Reference: Gong, Li and Freris, "FedADMM: A robust federated deep learning framework
 with adaptivity to system heterogeneity", ICDE 2022, algorithm 1.
@@ -70,7 +76,7 @@ class FullModelADMM(ConsensusADMM):
     """Where local steps start: at the broadcast model or at the client's own copy."""
 
     weight_decay: NonNegativeFloat = 0.0
-    """L2 decay of the model, inside the client weight."""
+    """L2 decay of the model, included in a client's loss."""
 
     sharing: ClassVar[Sharing] = "all"
 
@@ -92,7 +98,7 @@ class FullModelADMM(ConsensusADMM):
 
     @abstractmethod
     def step_size(self, weight: float) -> float:
-        """Return the size of a client's local steps, given its weight."""
+        """Return the size of a client's local steps, given the factor of its loss."""
 
     def after_step(self, anchor: Tensor, client: ClientState, w: Tensor) -> None:
         """Update the client after each local step to `w`; nothing by default."""
@@ -124,7 +130,6 @@ class FullModelADMM(ConsensusADMM):
             lr=self.step_size(weight),
             gradient_hook=hook,
             after_batch=lambda: self.after_step(anchor, client, w),
-            optimizer=self.local_optimizer,
         )
         # Without a loss there is only the penalty, whose minimizer is the anchor. An
         # unchanged copy would pull the server's mean to the initial model for ever.
@@ -137,7 +142,7 @@ class FedADMM(FullModelADMM, RelaxedADMM):
     r"""SGD on the augmented Lagrangian, one dual step, and the mean of :math:`z_i`."""
 
     lr: PositiveFloat
-    """Step size of the local phase."""
+    """Step size of the local phase, on a client's loss (`units`)."""
 
     server_average: Literal["all", "participants"] = "all"
     r"""Clients in the server's mean: all m clients with their last updates, which is
@@ -155,22 +160,21 @@ class FedADMM(FullModelADMM, RelaxedADMM):
                 "|S|/m; leave it out, or average participants"
             )
             raise ValueError(msg)
-        if (
-            self.server_average == "participants"
-            and self.residual_balancing is not None
-        ):
-            msg = (
-                "residual_balancing needs server_average 'all': a mean of the "
-                "participants' changes ignores clients that still have another penalty"
-            )
-            raise ValueError(msg)
+        for name in self.changing_penalty():
+            if self.server_average == "participants":
+                msg = (
+                    f"{name} needs server_average 'all': a mean of the participants' "
+                    "changes ignores clients that still have another penalty"
+                )
+                raise ValueError(msg)
 
     def step_size(self, weight: float) -> float:
         return self.lr
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
+        _, chosen = self.factor_sums(round_)
         if self.server_average == "all":
             super().server_step(server, total, round_)
-        elif round_.participants:
+        elif chosen > 0:
             lr = 1.0 if self.lr_server is None else self.lr_server
-            server[0].add_(total[0], alpha=lr / round_.participants)
+            server[0].add_(total[0], alpha=lr / chosen)

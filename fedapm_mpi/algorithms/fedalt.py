@@ -5,6 +5,9 @@ the shared block with the new personal block fixed; the server averages the shar
 blocks of the **participants**, by client weight, and may make more of that mean than
 its next u (`server_optimizer`).
 
+The theory is for SGD steps on both blocks; with an adaptive `optimizer` the mean of the
+shared blocks may rest at another point (see FedAvg).
+
 Reference: Pillutla et al., "Federated learning with partial model personalization",
 ICML 2022, algorithm 2.
 """
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
+    Block,
     ClientState,
     LocalBudget,
     Objective,
@@ -46,6 +50,10 @@ class AlternatingTraining(FederatedAveraging):
     def local_budgets(self) -> list[LocalBudget]:
         """Return the lengths of both phases, in their order."""
         return [phase.budget for phase in self.phases()]
+
+    def trained_blocks(self) -> list[Block]:
+        """Return one after the other."""
+        return ["personal", "shared"]
 
     def client_step(
         self,

@@ -2,30 +2,41 @@ r"""FedAPM: consensus ADMM in which part of every model stays with its client.
 
 Client i holds a personal block :math:`v_i`, its own copy :math:`u_i` of the shared
 block and an **unscaled** dual :math:`\pi_i`; the server holds u. A participant solves
-approximately, with client weight :math:`\alpha_i`, weight decay :math:`\mu`,
+approximately, with weight decay :math:`\mu`,
 :math:`\hat f_i = f_i + \tfrac\mu2\|\cdot\|^2`, and :math:`\tilde u` either the
 broadcast u or :math:`u_i` (`v_step_at`),
 
 .. math::
-   v_i &\leftarrow \arg\min_v \; \alpha_i \hat f_i(v, \tilde u)
+   v_i &\leftarrow \arg\min_v \; \hat f_i(v, \tilde u)
          + \tfrac\sigma2 \|v - v_i\|^2, \\
-   u_i &\leftarrow \arg\min_{u'} \; \alpha_i \hat f_i(v_i, u')
+   u_i &\leftarrow \arg\min_{u'} \; \hat f_i(v_i, u')
          + \langle \pi_i, u' - u \rangle + \tfrac\rho2 \|u' - u\|^2, \\
    \pi_i &\leftarrow \pi_i + \rho (u_i - u),
 
-and the server's next u is the mean of :math:`z_i = u_i + \pi_i/\rho` over **all** m
-clients, those that sat the round out with what they last had. With
+and the server's next u is the mean of :math:`z_i = u_i + \pi_i/\rho`, by the clients'
+weights :math:`\alpha_i`, over **all** m of them, those that sat the round out with what
+they last had. In the paper's form (``units: weighted``) both problems have
+:math:`\alpha_i \hat f_i` in place of :math:`\hat f_i`, and no mean is weighted; for
+equal weights the two differ in the meaning of the numbers alone. With
 ``block_order: joint`` both problems are descended together, each step taking the
-gradients in v and u at the same point on the same mini-batch.
+gradients in v and u at the same point on the same mini-batch. Either block may be
+empty: with nothing personal this is consensus ADMM of the whole model (FedADMM), with
+nothing shared local training; the phase of an empty block takes no step.
 
 Where few take part, that mean moves by a fraction |S|/m of what they found, and is held
 back by copies that are many rounds old. With ``server_average: participants`` it is
-over the participants S for the copies and over all clients for the duals,
+over the participants S for the copies and over all clients for the duals, for equal
+weights
 
 .. math:: u^{t+1} = \frac1{|S|} \sum_{i \in S} u_i + \frac1m \sum_{i=1}^m \pi_i/\rho ,
 
 which is the same with everybody, and rests at the same points: where all
-:math:`u_i = u` it says that the duals add up to zero.
+:math:`u_i = u` it says that the (weighted) duals add up to zero.
+
+The theory asks for the accuracy of local solutions alone, exact in v and to
+:math:`\xi_i` in u, however they are found. With any `optimizer` it covers phases that
+end by ``xi``, and those of a fixed length as far as they get that close. One that
+decays no weights moves no solution.
 
 References: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this package's.
 The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1).
@@ -65,13 +76,14 @@ class FedAPM(RelaxedADMM):
     """FedAPM with gradient descent on mini-batches for both local problems."""
 
     sigma: NonNegativeFloat
-    r"""Proximal coefficient :math:`\sigma` of the v problem."""
+    r"""Proximal coefficient :math:`\sigma` of the v problem, in units of a client's
+    loss (`units`) per squared unit of v."""
 
     lr_personal: PositiveFloat
-    """Step size in v."""
+    """Step size in v, on a client's loss (`units`)."""
 
     lr_shared: PositiveFloat
-    """Step size in u."""
+    """Step size in u, on a client's loss (`units`)."""
 
     batch_size: BatchSize
     """Samples in a mini-batch; 0 is the full batch."""
@@ -86,15 +98,16 @@ class FedAPM(RelaxedADMM):
     shared_work: LocalBudget | None = None
     r"""Length of the u phase, if blocks alternate. With ``xi`` it ends after the first
     epoch at whose end
-    :math:`\|\alpha_i\nabla\hat f_i + \pi_i + \rho(u_i-u)\|^2 \le \xi_i`, or after
-    ``max_epochs``: mini-batches at a fixed step size leave a gradient norm below which
+    :math:`\|\nabla\hat f_i + \pi_i + \rho(u_i-u)\|^2 \le \xi_i` (with the client
+    weight ahead of :math:`\nabla\hat f_i`, if weighted), or after ``max_epochs``:
+    mini-batches at a fixed step size leave a gradient norm below which
     no tolerance is ever met."""
 
     joint_work: LocalBudget | None = None
     """Length of the one phase, if blocks are stepped jointly."""
 
     weight_decay: NonNegativeFloat = 0.0
-    r"""L2 decay :math:`\mu` of both blocks, inside the client weight."""
+    r"""L2 decay :math:`\mu` of both blocks, included in a client's loss."""
 
     v_step_at: Literal["global", "local"] = "global"
     """Shared block under the v step: the broadcast u (as in the authors' code) or the
@@ -104,8 +117,9 @@ class FedAPM(RelaxedADMM):
     """Where the u step starts: at the broadcast u or at the client's own copy."""
 
     alpha_in_v_step: bool = True
-    r"""Whether the v problem weighs its loss by :math:`\alpha_i` (as in the theory and
-    the authors' code) or not (as in the paper's algorithm box)."""
+    r"""With ``units: weighted``: whether the v problem weighs its loss by
+    :math:`\alpha_i` (as in the theory and the authors' code) or not (as in the paper's
+    algorithm box)."""
 
     server_average: Literal["all", "participants"] = "all"
     """Clients whose copies of the shared block the server averages: all clients, with
@@ -122,6 +136,12 @@ class FedAPM(RelaxedADMM):
         super().__post_init__()
         self._check_order()
         self._check_average()
+        if self.client_units() and not self.alpha_in_v_step:
+            msg = (
+                "alpha_in_v_step has no effect with units 'client', in which no local "
+                "problem is weighed; leave it out"
+            )
+            raise ValueError(msg)
 
     def mini_batch_size(self) -> int:
         """Return the option."""
@@ -130,6 +150,11 @@ class FedAPM(RelaxedADMM):
     def local_budgets(self) -> list[LocalBudget]:
         """Return the phases of the block order."""
         return list(budgets(self).values())
+
+    def trained_blocks(self) -> list[Block]:
+        """Return those of the block order."""
+        joint = self.block_order == "joint"
+        return ["both"] if joint else ["personal", "shared"]
 
     def loss_decay(self) -> float:
         """Return the option."""
@@ -165,12 +190,10 @@ class FedAPM(RelaxedADMM):
         forbid_tolerance(**given)
 
     def _check_average(self) -> None:
-        foreign = {
-            "residual_balancing": self.residual_balancing is not None,
-            "relaxation": self.relaxation != 1,
-        }
-        for name, given in foreign.items():
-            if given and self.server_average == "participants":
+        foreign = [*self.changing_penalty()]
+        foreign += ["relaxation"] if self.relaxation != 1 else []
+        for name in foreign:
+            if self.server_average == "participants":
                 msg = (
                     f"{name} needs server_average 'all': the participants' mean "
                     "assumes one penalty and an anchor at the server's u"
@@ -181,7 +204,8 @@ class FedAPM(RelaxedADMM):
         """Return which conditions of the theory are not met, if constants are given."""
         if self.lipschitz is None:
             return []
-        return unmet_conditions(self.rho, self.sigma, weights, self.lipschitz)
+        factors = [self.loss_factor(weight) for weight in weights]
+        return unmet_conditions(self.rho, self.sigma, factors, self.lipschitz)
 
     def new_client(self, shared: Tensor, personal: Tensor) -> ClientState:
         """Return both blocks, a dual of zero, and the state that options need."""
@@ -200,12 +224,13 @@ class FedAPM(RelaxedADMM):
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
         """Move u to the mean; `total` holds the changes of `augmented_model`."""
+        everyone, chosen = self.factor_sums(round_)
         if self.server_average == "all":
             super().server_step(server, total, round_)
-        elif round_.participants:
+        elif chosen > 0:
             u, mean_dual = server
-            mean_dual.add_(total[0], alpha=1 / round_.num_clients)
-            copies = 1 / (self.dual_step * round_.participants)
+            mean_dual.add_(total[0], alpha=1 / everyone)
+            copies = 1 / (self.dual_step * chosen)
             u.add_(total[0], alpha=copies).add_(mean_dual)
 
     def solve(
@@ -242,7 +267,8 @@ class FedAPM(RelaxedADMM):
             return share, 0.0
         decay = self.shared_work.decay or 0.0
         rho = self.penalty_of(client)
-        return share, lyapunov_excess(float(client["xi"]), rho, decay)
+        excess = lyapunov_excess(float(client["xi"]), rho, decay)
+        return share, excess * self.lagrangian_factor(weight)
 
     def _minimize(
         self,
@@ -263,7 +289,6 @@ class FedAPM(RelaxedADMM):
             gradient_hook=gradient_hook,
             personal_hook=personal_hook,
             solved=solved,
-            optimizer=self.local_optimizer,
         )
 
     def _hooks(

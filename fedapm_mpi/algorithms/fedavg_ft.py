@@ -7,7 +7,10 @@ loss, on all parameters, gets from the global model,
           \quad w_i = w \text{ at first},
 
 each time that it is evaluated. It is thrown away afterwards, so how long one fine-tunes
-does not change what is trained.
+does not change what is trained. FedAvg with ``evaluation.fine_tune`` of all blocks is
+the same.
+
+Fine-tuning has a fresh `optimizer` state and a constant step size: no schedule counts.
 
 References: Yu, Bagdasaryan and Shmatikov, "Salvaging federated learning by local
 adaptation", arXiv 2002.04758, 2020, where it is "fine-tuning"; Collins, Hassani,

@@ -11,6 +11,10 @@ paper: set ``client_weights: samples``). A client's own model is fine-tuned from
 :math:`(u, v^0)` on its training samples each time that it is evaluated; the training
 knows nothing of it.
 
+Fine-tuning uses the `optimizer` of the configuration with a fresh state, at its own
+step size, which no schedule changes. The body's mean is FedAvg's, so with an adaptive
+optimizer it may rest elsewhere than by SGD.
+
 Reference: Oh, Kim and Yun, "FedBABU: Towards enhanced representation for federated
 image classification", ICLR 2022, algorithm 1.
 """
@@ -63,6 +67,10 @@ class FedBABU(FederatedAveraging):
     def local_budgets(self) -> list[LocalBudget]:
         """Return the one phase."""
         return [self.work]
+
+    def optimizer_states(self) -> list[tuple[str, Block]]:
+        """Return the body: the head is not trained."""
+        return [("", "shared")]
 
     def client_step(
         self,

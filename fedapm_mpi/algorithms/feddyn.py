@@ -22,6 +22,10 @@ rest where all :math:`\theta_i = \theta` and h = 0, that is at a stationary poin
 :math:`\alpha_i` stands for that share of clients with the same loss. In the weighted
 objective client i's penalty is :math:`\alpha_i a`, and a means the same for any weight.
 
+The theory is for solved local problems, by any `optimizer`; only there is :math:`g_i`
+the gradient. After steps that end before it, :math:`g_i` depends on how far the
+optimizer got.
+
 Reference: Acar et al., "Federated learning based on dynamic regularization", ICLR 2021,
 algorithm 1.
 """

@@ -12,6 +12,9 @@ All clients start from one model; the paper lets each draw its own last layers.
 In structure it is FedSim, which came later and lets any parameters be the personal
 ones: with the same options both do the same, bit for bit.
 
+The paper has no convergence theory; what FedSim says of an `optimizer` other than SGD
+holds here.
+
 Reference: Arivazhagan, Aggarwal, Singh and Choudhary, "Federated learning with
 personalization layers", arXiv 1912.00818, 2019, algorithms 1 and 2.
 """

@@ -9,6 +9,10 @@ and the server averages their models, as FedAvg's does. The proximal term is add
 :math:`f_i` itself: :math:`\mu` means the same for any number of clients and any client
 weight. With :math:`\mu = 0` it is FedAvg, bit for bit.
 
+The theory asks for the accuracy of the local solution relative to its start, by any
+`optimizer`. It gets the gradient of the whole local problem, so one that decays no
+weights does not move its solution.
+
 Reference: Li et al., "Federated optimization in heterogeneous networks", MLSys 2020,
 algorithm 2.
 """

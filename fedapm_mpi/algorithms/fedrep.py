@@ -14,6 +14,9 @@ representation are what the paper argues for.
 It is FedAlt under other names: with the same lengths and step sizes both do the same,
 bit for bit.
 
+The theory is for linear models, heads that are solved for, by any `optimizer`, and
+gradient steps on the representation: an adaptive optimizer there is outside it.
+
 Reference: Collins, Hassani, Mokhtari and Shakkottai, "Exploiting shared representations
 for personalized federated learning", ICML 2021, algorithm 1.
 """

@@ -4,6 +4,9 @@ A participant takes SGD steps on both blocks at once, their gradients taken at t
 point on the same batch; the server averages the shared blocks of the **participants**,
 by client weight, and may make more of that mean than its next u (`server_optimizer`).
 
+The theory is for SGD steps on both blocks; with an adaptive `optimizer` the mean of the
+shared blocks may rest at another point (see FedAvg).
+
 Reference: Pillutla et al., "Federated learning with partial model personalization",
 ICML 2022, algorithm 3.
 """
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms._averaging import FederatedAveraging
 from fedapm_mpi.algorithms.base import (
+    Block,
     ClientState,
     LocalBudget,
     Objective,
@@ -40,6 +44,10 @@ class FedSim(FederatedAveraging):
     def local_budgets(self) -> list[LocalBudget]:
         """Return the one phase."""
         return [self.work]
+
+    def trained_blocks(self) -> list[Block]:
+        """Return both, together."""
+        return ["both"]
 
     def client_step(
         self,

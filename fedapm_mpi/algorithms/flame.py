@@ -14,18 +14,22 @@ it, then solves exactly for :math:`w_i`:
 .. math::
    \theta_i &\leftarrow \theta_i - \eta \bigl(\nabla \hat f_i(\theta_i)
       + \lambda (\theta_i - w_i)\bigr) \quad \text{for each mini-batch}, \\
-   w_i &\leftarrow (\alpha_i \lambda \theta_i + \rho w^t - \pi_i)
-      / (\alpha_i \lambda + \rho), \\
+   w_i &\leftarrow (\lambda \theta_i + \rho w^t - \pi_i) / (\lambda + \rho), \\
    \pi_i &\leftarrow \pi_i + \rho (w_i - w^t),
 
-and the server's next w is the mean of :math:`w_i + \pi_i/\rho` over **all** m clients,
-those that sat the round out with what they last had. It is FedAPM for the loss
+and the server's next w is the mean of :math:`w_i + \pi_i/\rho`, by weight, over
+**all** m clients, those that sat the round out with what they last had. With
+``units: weighted``, :math:`w_i` has :math:`\alpha_i \lambda` in place of
+:math:`\lambda`, and the mean is not weighted. It is FedAPM for the loss
 :math:`\hat f_i(v) + \tfrac\lambda2 \|v - u\|^2` of v and u with :math:`\sigma = 0`,
 the v step at the client's own u and the u step exact.
 
 Here :math:`w_i` and :math:`\pi_i` change once a round, where the version of FLAME in
 the FedAPM authors' code changes them after every epoch. A client is evaluated with
 :math:`\theta_i`, which until it first takes part is the initial model.
+
+An `optimizer` takes the steps on :math:`\theta_i` and no others: it changes how near
+they get to the minimiser, and neither the solution for :math:`w_i` nor the dual step.
 
 Reference: Zhu et al., "On ADMM in heterogeneous federated learning: personalization,
 robustness, and fairness", arXiv 2407.16397, 2024.
@@ -38,6 +42,7 @@ import torch
 from torch import Tensor
 
 from fedapm_mpi.algorithms._local_training import LocalTraining
+from fedapm_mpi.algorithms._units import ConsensusUnits
 from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
@@ -52,17 +57,20 @@ from fedapm_mpi.optim import admm
 
 @algorithms.register("flame")
 @dataclass(frozen=True, kw_only=True)
-class Flame(LocalTraining):
+class Flame(LocalTraining, ConsensusUnits):
     """SGD on the personal model, then one exact ADMM step on the global one."""
 
     lam: PositiveFloat
-    r"""Coefficient :math:`\lambda` of the Moreau envelope; inside the client weight."""
+    r"""Coefficient :math:`\lambda` of the Moreau envelope of a client's own loss, in
+    either unit."""
 
     rho: PositiveFloat
-    r"""Penalty :math:`\rho`, in units of the loss per squared unit of w."""
+    r"""Penalty :math:`\rho`, in units of a client's loss (`units`) per squared unit of
+    w."""
 
     lr_personal: PositiveFloat
-    r"""Step size :math:`\eta` of the personal model."""
+    r"""Step size :math:`\eta` of the personal model, on a client's own loss in either
+    unit."""
 
     personal_work: LocalBudget
     """Length of the personal model's training."""
@@ -105,14 +113,17 @@ class Flame(LocalTraining):
         )
         theta.copy_(problem.shared)
         # w_i as a step from the broadcast, which loses fewer digits than the quotient.
-        pull = weight * self.lam
+        pull = self.loss_factor(weight) * self.lam
         step = (theta - w_server).mul_(pull).sub_(dual).div_(pull + self.rho)
         torch.add(w_server, step, out=w)
         admm.dual_ascent_step(dual, w, w_server, self.rho)
-        return (admm.augmented_model(w, dual, self.rho) - before)[None]
+        change = admm.augmented_model(w, dual, self.rho) - before
+        return change.mul_(self.lagrangian_factor(weight))[None]
 
     def server_step(self, server: Tensor, total: Tensor, round_: RoundInfo) -> None:
-        server.add_(total, alpha=1 / round_.num_clients)
+        everyone, _ = self.factor_sums(round_)
+        if everyone > 0:  # not so where none of the clients has samples, nor a weight
+            server.add_(total, alpha=1 / everyone)
 
     def load_personal_model(
         self,

@@ -1,7 +1,7 @@
 """Local-only training: every client fits its own model and nothing is ever sent.
 
 The baseline that any federated method has to beat. It trains as FedSim does, without a
-shared block, so its budget per participation is the same `work`.
+shared block, so its budget per participation is the same `work`, by any optimizer.
 """
 
 from dataclasses import dataclass

@@ -22,6 +22,10 @@ continues from the mini-batch before. Only participants train: what the paper's 
 clients compute in a round is never sent. A client is evaluated with the
 :math:`\theta_i` of its last participation, or with the initial model before the first.
 
+The theory asks for the accuracy of the inner solution, by any `optimizer`, whose steps
+are those on :math:`\theta_i`. The step on the envelope stays plain: no optimizer or
+schedule changes :math:`\eta`.
+
 Reference: T Dinh, Tran and Nguyen, "Personalized federated learning with Moreau
 envelopes", NeurIPS 2020, algorithm 1.
 """

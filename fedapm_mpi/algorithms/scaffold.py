@@ -21,8 +21,15 @@ With client weights :math:`\alpha_i`, where the paper has 1/m, and server step s
    c \leftarrow c + \sum_{i\in S} \alpha_i (c_i^+ - c_i),
 
 so that :math:`c = \sum_i \alpha_i c_i` over all clients after every round. K counts the
-steps really taken; a client without samples takes none and changes nothing. The first
+steps really taken; a client without samples takes none and changes nothing. With an
+optimizer, a schedule or a clip the way from x to :math:`y_i` is no longer
+:math:`K\eta` times the mean gradient, and ``steps`` takes the mean of the
+:math:`g_i(y_i)` themselves, which is the same for plain SGD. The first
 round's clients do as FedAvg's. A round sends twice as much as FedAvg's, both ways.
+
+Corrections are added before the `optimizer` gets the gradient. The theory is for SGD:
+corrections add up to zero over the clients, and so do their effects where steps are
+linear in the gradient, which those of Adam are not.
 
 Reference: Karimireddy et al., "SCAFFOLD: stochastic controlled averaging for federated
 learning", ICML 2020, algorithm 1 (gradient is its option I, steps its option II).
@@ -89,8 +96,12 @@ class Scaffold(LocalTraining):
         x, c = broadcast
         y, control = client["shared"], client["control"]
         correction = c - control
+        plain = self.control_variate == "gradient" or problem.solver.plain
+        gradients = torch.zeros_like(x)
 
         def correct(gradient: Tensor, _y: Tensor) -> None:
+            if not plain:
+                gradients.add_(gradient)
             gradient.add_(correction)
 
         problem.shared.copy_(x)
@@ -104,6 +115,8 @@ class Scaffold(LocalTraining):
             problem.shared.copy_(x)
             gradient = problem.full_gradient("shared")
             control.copy_(gradient).add_(x, alpha=self.weight_decay)
+        elif not plain:  # the way from x to y is not the sum of the gradients
+            control.copy_(gradients.div_(steps))
         else:
             control.sub_(c).add_(x - y, alpha=1 / (steps * self.lr))
         # From the control as it is stored: c stays the exact sum, without rounding.

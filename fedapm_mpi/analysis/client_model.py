@@ -20,6 +20,8 @@ from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
 from fedapm_mpi.federation.federation import client_weights
+from fedapm_mpi.federation.solver_builder import build_solver
+from fedapm_mpi.optim.solver import SolverRules
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.digest import run_digest, state_digest
 from fedapm_mpi.storage.final_state import AGAIN, check_sum, tensor_files
@@ -60,7 +62,8 @@ def load_client_model(
     """Return a client's personal model, as the last evaluation of a run had it.
 
     That is its personal part and the shared part u, or what an algorithm such as Ditto
-    or fine-tuning makes for its client; the latter trains again.
+    or fine-tuning makes for its client; the latter trains again. With
+    ``evaluation.shared_block: both`` it is the model with the server's u.
 
     Parameters
     ----------
@@ -89,7 +92,8 @@ def load_client_model(
     group = final.groups.of(client)
     config, algorithm = final.config, final.algorithm
     rounds = 0  # without a random stream, that is of no account
-    if algorithm.has_personal_model:
+    variant = config.evaluation.variants[0]
+    if algorithm.has_personal_model or variant.fine_tuned:
         rounds = Run(run).records[-1]["round"]
     payload = torch.zeros(final.payload.down_length, dtype=group.model.dtype)
     final.payload.pack(final.server["rows"], final.server["buffers"], payload)
@@ -100,9 +104,10 @@ def load_client_model(
         payload,
         purpose="personalise",
         round_index=rounds,
+        shared_block=variant.shared_block,
     )
     weight = float(client_weights(config, final.manifest)[client])
-    load_evaluated_model(config, algorithm, opened, weight)
+    load_evaluated_model(config, algorithm, opened, weight, variant)
     module: nn.Module = opened.model.module.eval()
     return module
 
@@ -177,7 +182,17 @@ class _Final(NamedTuple):
     def new_client(self, group: ClientGroup) -> ClientState:
         """Return the state of a client that has not taken part yet."""
         chain = build_transforms(self.config.update_transforms, self.payload)
-        return group.new_client(self.algorithm) | chain.new_client_state()
+        phases = self.algorithm.optimizer_states()
+        return (
+            group.new_client(self.algorithm)
+            | chain.new_client_state()
+            | self.solver.new_client_state(phases, group.initial)
+        )
+
+    @property
+    def solver(self) -> SolverRules:
+        """How clients step."""
+        return build_solver(self.config)
 
     def samples(self, client: int, split: str) -> Samples:
         """Return a client's samples, read from the data set."""
@@ -193,7 +208,8 @@ def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     require(run, config.plain(), trusted=trusted, way=way)
     manifest = read_manifest(config.data).first_clients(config.clients)
     algorithm = adapt(build_plugin(algorithms, config.algorithm))
-    groups = build_groups(config, manifest, algorithm.sharing)
+    takes_empty = bool(algorithm.trained_blocks())
+    groups = build_groups(config, manifest, algorithm.sharing, takes_empty=takes_empty)
     path = run / "final" / "server.safetensors"
     if not path.exists():
         msg = f"{run} is not finished; continue it by: fedapm train --resume {run}"

@@ -11,6 +11,7 @@ from fedapm_mpi.tracking.summary import (
     partial_counts,
     share_of_clients,
 )
+from fedapm_mpi.tracking.variants import VARIANTS
 from fedapm_mpi.utils.atomic_io import write_csv
 
 COLUMNS = {
@@ -75,10 +76,14 @@ def common_headline(runs: Sequence[Run]) -> str:
 
 
 def summary_metrics(
-    run: Run, metric: str, columns: Mapping[str, str] = COLUMNS
+    run: Run, metric: str, columns: Mapping[str, str] = COLUMNS, variant: str = ""
 ) -> list[Any]:
-    """Return a run's row of one metric, `None` where it has none."""
-    values = run.summary.get(metric, {})
+    """Return a run's row of one metric, `None` where it has none.
+
+    `variant` is one of `VARIANTS`, or empty.
+    """
+    summary = run.summary[variant] if variant else run.summary
+    values = summary.get(metric, {})
     return [values.get(key) for key in columns.values()]
 
 
@@ -157,9 +162,12 @@ def write_comparison(path: Path, runs: Sequence[Run]) -> None:
     for run in runs:
         start = [run.label, run.path, run.algorithm, run.summary["rounds"]]
         start.append(run.summary.get("num_clients"))
-        for metric in run.metrics.names:
-            values = summary_metrics(run, metric, COLUMNS | OPTIONAL_COLUMNS)
-            rows.append([*start, metric, *values])
+        columns = COLUMNS | OPTIONAL_COLUMNS
+        for variant in ("", *(name for name in VARIANTS if name in run.summary)):
+            for metric in run.metrics.names:
+                values = summary_metrics(run, metric, columns, variant)
+                name = f"{variant}_{metric}" if variant else metric
+                rows.append([*start, name, *values])
     write_csv(path, (*header, *COLUMNS, *OPTIONAL_COLUMNS), rows)
 
 

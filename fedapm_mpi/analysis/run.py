@@ -11,6 +11,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from fedapm_mpi.config.former_defaults import with_former_defaults
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.yaml_io import parse
@@ -25,6 +26,7 @@ from fedapm_mpi.tracking.summary import (
     share_of_clients,
     summarize_run,
 )
+from fedapm_mpi.tracking.variants import VARIANTS
 from fedapm_mpi.utils.atomic_io import open_regular
 from fedapm_mpi.utils.text import one_line
 
@@ -127,6 +129,8 @@ class Run:
     def clients(self) -> list[dict[str, Any]]:
         """The last evaluation, in client order; an undefined metric is NaN.
 
+        Metrics of further variants have names such as ``client_copy_accuracy``.
+
         Raises
         ------
         DataError
@@ -217,7 +221,9 @@ class Run:
 
 
 def _client(row: Mapping[str, str], metrics: MetricSet) -> dict[str, Any]:
-    values = {key: float(row[key] or "nan") for key in metrics.names}
+    own = [f"{variant}_{key}" for variant in VARIANTS for key in metrics.names]
+    keys = [*metrics.names, *(key for key in own if key in row)]
+    values = {key: float(row[key] or "nan") for key in keys}
     return {"client": int(row["client"]), "name": row["name"], **values}
 
 
@@ -227,7 +233,7 @@ def read_config(run: Path) -> Config:
     try:
         with open_regular(path) as file:
             values, _ = with_new_names(parse(file.read().decode("utf-8")))
-            config = Config.from_plain(values)
+            config = Config.from_plain(with_former_defaults(values))
         _check_config(config)
     except (
         OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError,

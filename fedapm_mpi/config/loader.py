@@ -11,6 +11,7 @@ import pydantic
 from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.aggregators.transforms import transforms
 from fedapm_mpi.algorithms.base import algorithms, budget_options, declared_sharing
+from fedapm_mpi.config.former_defaults import is_resolved, with_former_defaults
 from fedapm_mpi.config.overrides import (
     ALTERNATIVES,
     expand_dotted,
@@ -25,6 +26,11 @@ from fedapm_mpi.config.renamed_keys import (
     with_new_options,
 )
 from fedapm_mpi.config.schema import PLUGIN_KINDS, Config
+from fedapm_mpi.config.solver_options import (
+    OWN_KEYS,
+    check_solver_part,
+    with_schedule_end,
+)
 from fedapm_mpi.config.validation import (
     MAX_KEY_LENGTH,
     as_json,
@@ -35,6 +41,8 @@ from fedapm_mpi.config.yaml_io import read_mapping
 from fedapm_mpi.data.manifest import MANIFEST
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
+from fedapm_mpi.optim.optimizers import optimizers
+from fedapm_mpi.optim.schedules import schedules
 from fedapm_mpi.participation import participation
 from fedapm_mpi.placements import placements
 from fedapm_mpi.plugins.loader import may_import
@@ -52,6 +60,8 @@ T = TypeVar("T")
 REGISTRIES: dict[str, Registry[Any]] = {
     "model": models,
     "algorithm": algorithms,
+    "optimizer": optimizers,
+    "schedule": schedules,
     "task": tasks,
     "participation": participation,
     "placement": placements,
@@ -154,6 +164,25 @@ def use_new_names(
         raise ConfigError(msg) from error
 
 
+def as_was_meant(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with former defaults, if they are a resolved configuration.
+
+    Parameters
+    ----------
+    values
+        A configuration under the names of this version, without overrides.
+    """
+    if not is_resolved(values):
+        return dict(values)
+    name, factory = algorithm_name(values), None
+    if isinstance(name, str) and is_user_plugin(name) and may_import():
+        try:
+            factory = algorithms.get(absolute_name(name))
+        except ConfigError:  # `validate` reports it
+            return dict(values)
+    return with_former_defaults(values, factory)
+
+
 def validate_merged(
     values: Mapping[str, Any],
     overrides: Sequence[tuple[str, Any]],
@@ -168,6 +197,7 @@ def validate_merged(
     was dropped.
     """
     written, renamed = use_new_names(values, where)
+    written = as_was_meant(written)
     algorithm = algorithm_name(written)
     whole = alternatives(written, overrides, deep=deep)
     tree = expand_dotted(overrides, deep=deep, alternatives=whole)
@@ -352,7 +382,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for key in PLUGIN_KINDS:
         part = getattr(config, key) if config else plain.get(key)
         if isinstance(part, dict):
-            checked[key], found = check_plugin(key, REGISTRIES[key], part)
+            checked[key], found = _check_part(key, part)
             errors += found
     groups = []
     for k, group in enumerate(config.groups if config else ()):
@@ -369,6 +399,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         ]
         checked[key] = [part for part, _ in named]
         errors += [text for _, found in named for text in found]
+        checked["schedule"] = with_schedule_end(checked.get("schedule"), config.rounds)
     if errors or config is None:
         msg = f"{where}:\n{format_list(errors)}"
         raise ConfigError(msg)
@@ -381,6 +412,14 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
         checked["split"] = dataclasses.replace(config.split, rule=rule)
     parts: Any = checked
     return dataclasses.replace(config, groups=groups, **parts)
+
+
+def _check_part(key: str, part: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a plug-in of one of `PLUGIN_KINDS`; see `check_plugin`."""
+    registry = REGISTRIES[key]
+    if key in OWN_KEYS:
+        return check_solver_part(key, registry, part, check_plugin)
+    return check_plugin(key, registry, part)
 
 
 def check_plugin(

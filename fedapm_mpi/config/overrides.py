@@ -8,14 +8,14 @@ from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.text import format_value
 
-ALTERNATIVES = frozenset({"split"})
+ALTERNATIVES = frozenset({"split", "clip", "evaluation.fine_tune.work"})
 """Keys of a configuration whose value is one of several alternatives. A whole value
 replaces the old one instead of being merged. An algorithm's options of this kind are
 known by their type; see `loader.alternatives`."""
 
 PLUGIN_KEYS = (
-    "model", "algorithm", "participation", "placement", "aggregator", "partitioner",
-    "shift", *OLD_PLUGIN_KINDS,
+    "model", "algorithm", "optimizer", "schedule", "participation", "placement",
+    "aggregator", "partitioner", "shift", *OLD_PLUGIN_KINDS,
 )  # fmt: skip
 """Keys whose values are plug-ins: a name and options, or the name alone."""
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fedapm_mpi.config.former_defaults import inherited
 from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS, with_new_options
 from fedapm_mpi.config.schema import PLUGIN_KINDS
 from fedapm_mpi.errors import ConfigError
@@ -143,6 +144,8 @@ def with_defaults(
             where, _, kind = key.rpartition(".")
             defaults, errors = check_plugin(kind, REGISTRIES[kind], name)
             holder = found["groups"][int(where[7:-1])] if where else found
+            if kind == "algorithm":
+                part = {**inherited(REGISTRIES[kind].get(name["name"])), **part}
             known = part if errors else with_new_options(part, defaults)
             holder[kind] = part if errors else {**defaults, **known}
     return found

@@ -4,12 +4,14 @@ Only rank 0 reads and validates a configuration (`loader`). The other ranks get 
 plain values, so that they need not import the libraries that do this.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
+from fedapm_mpi.config.evaluation_options import Evaluation
+from fedapm_mpi.optim.clip_options import Clip
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt, strict
 
 PluginConfig = dict[str, Any]
@@ -89,31 +91,6 @@ class Group:
 
 @strict
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """When and how clients are evaluated on their own test or val parts."""
-
-    every: PositiveInt = 10
-    """Rounds between evaluations; the last round is always evaluated."""
-
-    clients: Literal["all", "participants"] = "all"
-    """Which clients are evaluated: all, or the participants of the last round, which is
-    cheaper, but evaluates a different set of clients each time."""
-
-    split: Literal["test", "val", "train"] = "test"
-    """Part of every client's data that is evaluated: choose settings on ``val``, and
-    monitor the objective on ``train``."""
-
-    shared_block: Literal["server", "client"] = "server"
-    """Shared block of the evaluated models: the server's u, or the client's own u_i as
-    it last trained it."""
-
-    pooled: bool = True
-    """Whether to add metrics over all test samples pooled, which gathers every class
-    probability on the server."""
-
-
-@strict
-@dataclass(frozen=True, kw_only=True)
 class Diagnostics:
     """What is measured of consensus, beyond the drift of every round."""
 
@@ -181,6 +158,24 @@ class Config:
 
     algorithm: PluginConfig
     """Algorithm and its hyper-parameters."""
+
+    optimizer: PluginConfig | None = None
+    """Optimizer of the local steps with its options; plain SGD unless given.
+    ``module:name`` for your own, or a class of torch's kind. ``state: keep`` keeps its
+    state from one participation to the next, ``reset`` does not. ``personal`` and
+    ``shared`` have other options for one block."""
+
+    schedule: PluginConfig | None = None
+    """Step sizes over the rounds, as factors of the algorithm's; constant unless given.
+    Ahead of it ``warmup`` rounds; it ends after ``rounds``, by default those of the
+    run, also when that is continued for more; ``unit: step`` also changes step sizes
+    within a round. ``personal`` and ``shared`` have other options for one block."""
+
+    clip: Clip | None = None
+    """Bound of what each local step follows."""
+
+    accumulate_batches: PositiveInt = 1
+    """Mini-batches whose mean gradient makes one local step."""
 
     task: PluginConfig = field(default_factory=lambda: {"name": "classification"})
     """Loss, predictions and metrics; ``module:name`` for your own."""
@@ -288,13 +283,15 @@ class Config:
     def from_plain(cls, values: Mapping[str, Any]) -> "Config":
         """Return a configuration from values that were already validated."""
         nested: dict[str, Any] = dict(values)
-        for key, kind in (
+        kinds: tuple[tuple[str, Callable[..., Any]], ...] = (
             ("split", Split),
-            ("evaluation", Evaluation),
+            ("evaluation", Evaluation.from_plain),
             ("diagnostics", Diagnostics),
             ("checkpoint", Checkpoint),
             ("tolerance", Tolerance),
-        ):
+            ("clip", Clip),
+        )
+        for key, kind in kinds:
             if nested.get(key) is not None:
                 nested[key] = kind(**nested[key])
         nested["groups"] = [Group(**group) for group in nested.get("groups", ())]
@@ -308,6 +305,8 @@ class Config:
 PLUGIN_KINDS = (
     "model",
     "algorithm",
+    "optimizer",
+    "schedule",
     "task",
     "participation",
     "placement",

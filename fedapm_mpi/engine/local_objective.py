@@ -22,6 +22,7 @@ from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.local import Block, LocalBudget
+from fedapm_mpi.optim.solver import LocalSolver
 from fedapm_mpi.tasks import Task
 from fedapm_mpi.utils.rng import Purpose, generator, torch_seed
 
@@ -52,6 +53,8 @@ class LocalObjective:
         What the objective is for; each purpose has its own order of samples.
     bf16
         Whether training passes run under torch's autocast to bfloat16.
+    solver
+        How the client steps; by default by plain SGD.
 
     Attributes
     ----------
@@ -59,6 +62,8 @@ class LocalObjective:
         The live vectors of `model`.
     loss_count
         Number of samples that the last phase processed.
+    solver
+        How the client steps.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class LocalObjective:
         client: int,
         purpose: Literal["batches", "personalise"] = Purpose.BATCHES,
         bf16: bool = False,
+        solver: LocalSolver | None = None,
     ) -> None:
         self.model = model
         self.samples = samples
@@ -80,6 +86,7 @@ class LocalObjective:
         self._streams: dict[str, Generator] = {}
         self._loss_sum: float | Tensor = 0.0
         self.loss_count = 0
+        self.solver = LocalSolver() if solver is None else solver
         self._bf16 = bf16
         self._batch_size = 0
         self._phase = ""
@@ -124,6 +131,14 @@ class LocalObjective:
                 done_steps += 1
             done_epochs += 1
         self._check(self.loss_sum)
+
+    def num_batches(self, work: LocalBudget, size: int) -> int:
+        """Return how many mini-batches `batches` yields at most for a budget."""
+        per_epoch = len(self.model.batching.sizes(len(self.samples.labels), size))
+        epochs = work.epochs or work.max_epochs
+        if epochs is not None:
+            return epochs * per_epoch
+        return (work.steps or 0) if per_epoch else 0
 
     def _stream(self, phase: str) -> Generator:
         if phase not in self._streams:

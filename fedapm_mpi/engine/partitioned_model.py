@@ -87,7 +87,8 @@ class PartitionedModel:
         The network; its parameters must be of one floating dtype. Those that need no
         gradient are frozen: they are neither shared nor personal, and stay as they are.
     personal_names
-        Names of the parameters that stay with the client; all others are shared.
+        Names of the parameters that stay with the client; all others are shared. Either
+        may be none.
 
     Attributes
     ----------
@@ -162,8 +163,8 @@ class PartitionedModel:
         Raises
         ------
         ConfigError
-            If not exactly one of both is given, a pattern matches nothing, or a side
-            is left empty.
+            If not exactly one of both is given, or a pattern matches nothing. An
+            empty list is no mistake: that side is empty.
         """
         names = [name for name, _ in trainable(module)]
         if (personal is None) == (shared is None):
@@ -174,14 +175,15 @@ class PartitionedModel:
             chosen = by_patterns(names, personal, "personal", elsewhere)
         else:
             chosen = set(names) - by_patterns(names, shared or (), "shared", elsewhere)
-        return cls._checked(module, names, chosen)
+        return cls(module, chosen)
 
     @classmethod
     def from_rule(cls, module: nn.Module, rule: SplitRule) -> "PartitionedModel":
         """Split by a rule that returns whether (name, parameter) is personal."""
-        named = trainable(module)
-        chosen = {name for name, parameter in named if rule(name, parameter)}
-        return cls._checked(module, [name for name, _ in named], chosen)
+        chosen = {
+            name for name, parameter in trainable(module) if rule(name, parameter)
+        }
+        return cls(module, chosen)
 
     @classmethod
     def from_position(
@@ -200,34 +202,20 @@ class PartitionedModel:
         Raises
         ------
         ConfigError
-            If no layer in between is left to share.
+            If the model has fewer layers.
         """
         layers: dict[str, list[str]] = {}
         for name, _ in trainable(module):
             layers.setdefault(name.rpartition(".")[0], []).append(name)
-        if first + last >= len(layers):
+        if first + last > len(layers):
             msg = (
-                f"split: first={first} and last={last} leave none of the model's "
-                f"{len(layers)} layers to share ({', '.join(layers)})"
+                f"split: first={first} and last={last} are more than the model's "
+                f"{len(layers)} layers ({', '.join(layers)})"
             )
             raise ConfigError(msg)
         ordered = list(layers.values())
         own = ordered[:first] + ordered[len(ordered) - last :]
         return cls(module, {name for layer in own for name in layer})
-
-    @classmethod
-    def _checked(
-        cls, module: nn.Module, names: list[str], personal: set[str]
-    ) -> "PartitionedModel":
-        if not personal or len(personal) == len(names):
-            empty = "personal" if not personal else "shared"
-            msg = (
-                f"split: no parameter is {empty}; this algorithm needs both sides "
-                f"(parameters: {', '.join(names)}). To share everything use the "
-                "algorithm fedavg, to share nothing use local"
-            )
-            raise ConfigError(msg)
-        return cls(module, personal)
 
     def set_trainable(self, part: Literal["shared", "personal", "both"]) -> None:
         """Compute gradients for one part only, and freeze the rest.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
 from fedapm_mpi.config.renamed_keys import parameter_names, with_new_options
-from fedapm_mpi.config.schema import Config, PluginConfig
+from fedapm_mpi.config.schema import Config, PluginConfig, Split
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
@@ -137,7 +137,12 @@ def _dtype(tensor: Tensor) -> str:
 
 
 def split_module(
-    module: nn.Module, config: Config, sharing: str, elsewhere: Collection[str]
+    module: nn.Module,
+    config: Config,
+    sharing: str,
+    elsewhere: Collection[str],
+    *,
+    takes_empty: bool = False,
 ) -> PartitionedModel:
     """Return a model split as the algorithm needs it.
 
@@ -151,23 +156,50 @@ def split_module(
         ``Algorithm.sharing``.
     elsewhere
         Names of parameters that other clients' models have.
+    takes_empty
+        Whether the algorithm takes a split that leaves one of the blocks empty.
+
+    Raises
+    ------
+    ConfigError
+        If the split does not fit the model, or not the algorithm.
     """
     if sharing == "all":
         return PartitionedModel(module, set())
     if sharing == "none":
         return PartitionedModel(module, {name for name, _ in trainable(module)})
     assert config.split is not None
-    if config.split.rule is not None:
-        return PartitionedModel.from_rule(module, split_rule(config.split.rule))
-    first, last = config.split.first or 0, config.split.last or 0
+    model = _split_as_configured(module, config.split, elsewhere)
+    if not takes_empty:
+        _check_both_sides(model, config.algorithm["name"])
+    return model
+
+
+def _split_as_configured(
+    module: nn.Module, split: Split, elsewhere: Collection[str]
+) -> PartitionedModel:
+    if split.rule is not None:
+        return PartitionedModel.from_rule(module, split_rule(split.rule))
+    first, last = split.first or 0, split.last or 0
     if first or last:
         return PartitionedModel.from_position(module, first=first, last=last)
     return PartitionedModel.from_patterns(
-        module,
-        personal=config.split.personal,
-        shared=config.split.shared,
-        elsewhere=elsewhere,
+        module, personal=split.personal, shared=split.shared, elsewhere=elsewhere
     )
+
+
+def _check_both_sides(model: PartitionedModel, algorithm: str) -> None:
+    """Raise `ConfigError` unless something is personal, and something is shared."""
+    if model.personal_names and model.shared_names:
+        return
+    empty = "shared" if model.personal_names else "personal"
+    names = ", ".join(model.shared_names + model.personal_names)
+    msg = (
+        f"split: no parameter is {empty}; {plugin_label('algorithm', algorithm)} needs "
+        f"both sides (parameters: {names}). To share everything use the algorithm "
+        "fedavg, to share nothing use local; fedapm takes both as ends of its splits"
+    )
+    raise ConfigError(msg)
 
 
 def split_rule(name: str) -> Callable[[str, Tensor], bool]:
@@ -213,16 +245,71 @@ def check_evaluation(config: Config, manifest: Manifest, algorithm: Algorithm) -
             f"samples; prepare it again with {split}=0.2, say"
         )
         raise ConfigError(msg)
-    if config.evaluation.shared_block == "client" and algorithm.has_personal_model:
+    name, shared_block = config.algorithm["name"], config.evaluation.shared_block
+    if shared_block != "server" and algorithm.has_personal_model:
         msg = (
-            f"evaluation.shared_block is 'client', but {config.algorithm['name']} "
+            f"evaluation.shared_block is {shared_block!r}, but {name} "
             "evaluates the models that it makes for its clients; remove the key"
+        )
+        raise ConfigError(msg)
+    if config.evaluation.fine_tune is None:
+        return
+    if algorithm.fine_tuning_budgets():
+        msg = (
+            f"evaluation.fine_tune: {name} fine-tunes its clients' models itself, as "
+            "its own options say; remove the key, or train by a method that does not"
+        )
+        raise ConfigError(msg)
+    if fine_tuning_batch_size(config, algorithm) is None:
+        msg = (
+            f"evaluation.fine_tune.batch_size: {name} does not say how many samples "
+            "its mini-batches have; give a number"
         )
         raise ConfigError(msg)
 
 
-def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) -> None:
-    """Raise `ConfigError` for what the algorithm, with such a client state, lacks."""
+def fine_tuning_batch_size(config: Config, algorithm: Algorithm) -> int | None:
+    """Return the samples in a mini-batch of `evaluation.fine_tune`, if known."""
+    tuning = config.evaluation.fine_tune
+    if tuning is None or tuning.batch_size is None:
+        return algorithm.mini_batch_size()
+    return tuning.batch_size
+
+
+def check_evaluated_blocks(
+    config: Config, models: Collection[PartitionedModel]
+) -> None:
+    """Raise `ConfigError` if an evaluation needs a block that a model does not have."""
+    tuning, name = config.evaluation.fine_tune, config.algorithm["name"]
+    has_shared = all(len(model.shared) for model in models)
+    if config.evaluation.shared_block == "both" and not has_shared:
+        msg = (
+            "evaluation.shared_block is 'both', but nothing is shared with algorithm "
+            f"{name!r} and this split, so both are the same; remove the key"
+        )
+        raise ConfigError(msg)
+    block = None if tuning is None else tuning.block
+    if block == "shared" and not has_shared:
+        msg = (
+            "evaluation.fine_tune.block is 'shared', but nothing is shared with "
+            f"algorithm {name!r} and this split; set it to personal or all"
+        )
+        raise ConfigError(msg)
+    if block == "personal" and not all(len(model.personal) for model in models):
+        msg = (
+            "evaluation.fine_tune.block is 'personal', but nothing is personal with "
+            f"algorithm {name!r} and this split; set it to shared or all"
+        )
+        raise ConfigError(msg)
+
+
+def check_diagnostics(
+    config: Config, algorithm: Algorithm, state: ClientState, *, shared: int
+) -> None:
+    """Raise `ConfigError` for what the algorithm, with such a client state, lacks.
+
+    `shared` is the number of parameters that the server holds.
+    """
     asked, has_dual = config.diagnostics, "dual" in state
     missing = [
         (key, what)
@@ -240,5 +327,12 @@ def check_diagnostics(config: Config, algorithm: Algorithm, state: ClientState) 
         msg = "; ".join(
             f"{key} needs {what}, which {name} does not have: remove the key"
             for key, what in missing
+        )
+        raise ConfigError(msg)
+    if config.tolerance is not None and not shared:
+        msg = (
+            "tolerance: nothing is shared with algorithm "
+            f"{config.algorithm['name']!r} and this split, so that it is met from the "
+            "start; remove the key"
         )
         raise ConfigError(msg)

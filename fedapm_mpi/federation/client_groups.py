@@ -134,10 +134,13 @@ class _GroupSpec(NamedTuple):
     inputs: tuple[InputSpec, ...]
 
 
-def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGroups:
+def build_groups(
+    config: Config, manifest: Manifest, sharing: str, *, takes_empty: bool = False
+) -> ClientGroups:
     """Return all groups, with their initial models.
 
-    What several groups share starts as the first of them has it.
+    What several groups share starts as the first of them has it. For `sharing` and
+    `takes_empty` see `split_module`.
 
     Raises
     ------
@@ -164,7 +167,9 @@ def build_groups(config: Config, manifest: Manifest, sharing: str) -> ClientGrou
     models = []
     for one, module in zip(wanted, modules, strict=True):
         try:
-            models.append(split_module(module, config, sharing, names))
+            models.append(
+                split_module(module, config, sharing, names, takes_empty=takes_empty)
+            )
         except ConfigError as error:
             raise _of_group(error, one, config) from error
     for model in models:

@@ -17,7 +17,9 @@ from fedapm_mpi.federation.assignment import Assignment, samples_processed
 from fedapm_mpi.federation.builder import (
     build_plugin,
     check_diagnostics,
+    check_evaluated_blocks,
     check_evaluation,
+    fine_tuning_batch_size,
 )
 from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.federation.small_batches import check_batches
@@ -29,6 +31,9 @@ from fedapm_mpi.utils.rng import Purpose, generator
 
 MANY_CLIENTS = 10_000
 """Clients a rank from which on residuals in every round take a noticeable time."""
+
+TRAINING_COST = 3
+"""Work of a sample that is trained on, in samples that are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -121,14 +126,19 @@ def build_federation(
     )
     scheme.check(manifest.num_clients)
     check_evaluation(config, manifest, algorithm)
-    groups = build_groups(config, manifest, algorithm.sharing)
-    check_batches(groups, manifest, algorithm)
+    takes_empty = bool(algorithm.trained_blocks())
+    groups = build_groups(config, manifest, algorithm.sharing, takes_empty=takes_empty)
+    check_evaluated_blocks(config, [group.model for group in groups.members])
+    check_batches(groups, manifest, algorithm.mini_batch_size())
+    if config.evaluation.fine_tune is not None:
+        tuned_by = fine_tuning_batch_size(config, algorithm)
+        check_batches(groups, manifest, tuned_by, "evaluation.fine_tune.batch_size")
     states = [group.new_client(algorithm) for group in groups.members]
     for group, state in zip(groups.members, states, strict=True):
         sizes = (len(group.initial[name]) for name in ("shared", "personal"))
         plugin_checks.check_state(config.algorithm, state, *sizes)
-    check_diagnostics(config, algorithm, states[0])
-    training, evaluation = _costs(config, manifest, algorithm)
+    check_diagnostics(config, algorithm, states[0], shared=groups.space.size)
+    training, evaluation = _costs(config, manifest, algorithm, groups)
     return Federation(
         config=config,
         manifest=manifest,
@@ -193,20 +203,35 @@ def client_weights(config: Config, manifest: Manifest) -> NDArray[np.float64]:
 
 
 def _costs(
-    config: Config, manifest: Manifest, algorithm: Algorithm
+    config: Config, manifest: Manifest, algorithm: Algorithm, groups: ClientGroups
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each client's cost in a round and in an evaluation, (m,) each."""
     trained, size = manifest.counts["train"], algorithm.mini_batch_size()
 
-    def passed(budgets: Sequence[LocalBudget]) -> NDArray[np.int64]:
+    def passed(budgets: Sequence[LocalBudget], size: int | None) -> NDArray[np.int64]:
         batching = Batching(config.last_batch)
         return samples_processed(budgets, size, trained, batching=batching)
 
-    training = passed(algorithm.local_budgets())
-    # A sample that is trained on takes about three times the work.
-    tuning = 3 * passed(algorithm.fine_tuning_budgets())
-    evaluation = manifest.counts[config.evaluation.split] + tuning
-    return training if training.any() else trained, evaluation
+    training = passed(_phases_with_steps(algorithm, groups), size)
+    variants, options = config.evaluation.variants, config.evaluation.fine_tune
+    tuning = len(variants) * passed(algorithm.fine_tuning_budgets(), size)
+    if options is not None:
+        times = sum(one.fine_tuned for one in variants)
+        size = fine_tuning_batch_size(config, algorithm)
+        tuning += times * passed([options.work], size)
+    tested = len(variants) * manifest.counts[config.evaluation.split]
+    return training if training.any() else trained, tested + TRAINING_COST * tuning
+
+
+def _phases_with_steps(algorithm: Algorithm, groups: ClientGroups) -> list[LocalBudget]:
+    """Return the phases of local work that train something in any client's model."""
+    work, blocks = algorithm.local_budgets(), algorithm.trained_blocks()
+    if len(blocks) != len(work):
+        return list(work)
+    held: set[str] = {"both"}
+    for group in groups.members:
+        held |= {name for name, vector in group.initial.items() if len(vector)}
+    return [one for one, block in zip(work, blocks, strict=True) if block in held]
 
 
 def _warnings(config: Config, manifest: Manifest, size: int) -> list[str]:

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from fedapm_mpi.algorithms.base import interface_faults
 from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.optim.local import Objective
+from fedapm_mpi.optim.solver import SolverRules
 from fedapm_mpi.plugins.errors import PluginError, blame
-from fedapm_mpi.plugins.names import user_plugin_label
+from fedapm_mpi.plugins.names import plugin_label, user_plugin_label
 from fedapm_mpi.utils.text import one_line
 
 
@@ -82,6 +84,36 @@ def check_participants(
         )
         raise PluginError(msg)
     return values
+
+
+def check_solver_used(
+    part: PluginConfig, rules: SolverRules, problem: Objective, samples: int
+) -> None:
+    """Refuse an optimizer, a schedule or a clip that an algorithm has not used.
+
+    Parameters
+    ----------
+    part
+        The algorithm in the configuration.
+    rules
+        How clients are to step.
+    problem
+        The problem of a client that was just trained.
+    samples
+        Those that it was trained on.
+
+    Raises
+    ------
+    PluginError
+        If the algorithm took its steps otherwise than by `minimize`.
+    """
+    if samples and not problem.solver.steps and rules != SolverRules():
+        msg = (
+            f"{plugin_label('algorithm', part['name'])} takes its steps without "
+            "minimize, so optimizer, schedule, clip and accumulate_batches have no "
+            "effect: remove them"
+        )
+        raise PluginError(msg)
 
 
 def check_update(part: PluginConfig, found: Any, rows: int, width: int) -> torch.Tensor:

@@ -2,23 +2,35 @@
 
 import numpy as np
 
-from fedapm_mpi.algorithms import Algorithm
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.client_groups import ClientGroups
 
 
 def check_batches(
-    groups: ClientGroups, manifest: Manifest, algorithm: Algorithm
+    groups: ClientGroups,
+    manifest: Manifest,
+    size: int | None,
+    key: str = "algorithm.batch_size",
 ) -> None:
     """Check every client's batches against the smallest one that its model trains on.
+
+    Parameters
+    ----------
+    groups
+        The clients' models.
+    manifest
+        Their data.
+    size
+        Samples in a mini-batch, 0 for all; `None` if unknown: nothing is checked.
+    key
+        The key of the configuration that sets it.
 
     Raises
     ------
     ConfigError
         If a batch is too small; the message names the clients.
     """
-    size = algorithm.mini_batch_size()
     if size is None:
         return
     samples = manifest.counts["train"]
@@ -36,8 +48,7 @@ def check_batches(
             "leave out clients with a single training sample, or take a model without "
             "statistics over the batch, say GroupNorm for BatchNorm"
             if alone
-            else "set last_batch to auto, merge or drop, or another "
-            "algorithm.batch_size (not 1)"
+            else f"set last_batch to auto, merge or drop, or another {key} (not 1)"
         )
         msg = (
             f"the model{whole} cannot be trained on a batch of one sample "

@@ -93,10 +93,9 @@ def lora(
     check_sizes("lora", rank=rank)
     module = _base(base, inputs, num_classes)
     _freeze(module, frozen or ())
-    for name, layer in _adapted_layers(module, layers, base["name"]).items():
-        parent, _, own = name.rpartition(".")
-        adapted = AdaptedLinear(layer, rank, scale)
-        setattr(module.get_submodule(parent), own, adapted)
+    chosen = _adapted_layers(module, layers, base["name"])
+    adapted = {m: AdaptedLinear(m, rank, scale) for m in chosen.values()}
+    _replace(module, adapted)
     _call_layers(module)
     return module
 
@@ -119,6 +118,14 @@ def _adapted_layers(
         )
         raise ConfigError(msg)
     return {name: layer for name, layer in dense.items() if name in chosen}
+
+
+def _replace(module: nn.Module, others: Mapping[nn.Linear, nn.Module]) -> None:
+    """Replace layers wherever they are; one layer may be in several places."""
+    for parent in list(module.modules()):
+        for own, child in list(parent._modules.items()):
+            if isinstance(child, nn.Linear) and child in others:
+                setattr(parent, own, others[child])
 
 
 def _call_layers(module: nn.Module) -> None:

@@ -11,7 +11,10 @@ and its augmented Lagrangian (FedAPM, arXiv 2506.04672, section 3) the sum over 
           + \tfrac\rho2 \|u_i - u\|^2 .
 
 Every dual in this package is **unscaled**: :math:`\pi_i` is in units of the loss per
-unit of u, and a change of :math:`\rho` leaves it alone.
+unit of u, and a change of :math:`\rho` leaves it alone. The loss of a method may also
+be a client's own, see `algorithms._units`: a client's term is then
+:math:`f_i + \langle \pi_i, u_i - u \rangle + \tfrac\rho2 \|u_i - u\|^2`, which is
+:math:`\alpha_i = 1` below, and counts :math:`\alpha_i` times in the sum.
 """
 
 from collections.abc import Iterable
@@ -46,7 +49,8 @@ def update_consensus(u: Tensor, total: Tensor, before: float, after: float) -> N
     r"""Move the server's u in place by the sum of the participants' changes of z_i.
 
     u is kept at :math:`\sum_i z_i / \sum_i \rho_i`, where
-    :math:`z_i = \rho_i u_i + \pi_i`, all in units of the present :math:`\rho`.
+    :math:`z_i = \rho_i u_i + \pi_i`, all in units of the present :math:`\rho`; both
+    sums have the clients' weights if duals and penalties are of their own losses.
 
     Parameters
     ----------
@@ -55,7 +59,8 @@ def update_consensus(u: Tensor, total: Tensor, before: float, after: float) -> N
     total : (d,)
         Sum of the changes of :math:`z_i/\rho`.
     before, after
-        :math:`\sum_i \rho_i / \rho` before and after the round; m if all are equal.
+        :math:`\sum_i \rho_i / \rho` before and after the round; m if all are equal, or
+        the sum of all weights.
     """
     change = total if before == after else total - (after - before) * u
     u.add_(change, alpha=1 / after)
@@ -95,7 +100,7 @@ def personal_gradient(
     v, v_start : (d,)
         The personal block now and at the start of the round.
     weight
-        Client weight :math:`\alpha_i`.
+        Factor of the loss: client weight :math:`\alpha_i`, or 1.
     weight_decay
         L2 decay :math:`\mu`; inside the weight, as in the authors' code.
     sigma
@@ -179,7 +184,7 @@ class Residuals(NamedTuple):
         """The dual residual over its scale, 0 over 0 being 0."""
         return _ratio(self.dual, self.scale_dual)
 
-    def within(self, absolute: float, relative: float, entries: int) -> bool:
+    def within(self, absolute: float, relative: float, entries: float) -> bool:
         r"""Return whether both are below the textbook tolerances.
 
         Parameters
@@ -187,7 +192,8 @@ class Residuals(NamedTuple):
         absolute, relative
             Tolerances :math:`\epsilon^{abs}` and :math:`\epsilon^{rel}`.
         entries
-            Entries of all clients' copies together, m d.
+            Entries of all clients' copies together, m d, each counted as often as its
+            client is in the residuals.
         """
         floor = sqrt(entries) * absolute
         return (

@@ -44,22 +44,27 @@ def unmet_conditions(
     :math:`\sigma \ge \alpha_i L_v`, and stationarity of every limit point
     :math:`\rho \ge 2 L_u`.
 
+    Where penalties are of the clients' own losses, all factors :math:`\alpha_i` are 1:
+    the Lagrangian is then a weighted sum of what the theory has for one client, and
+    each term descends under the same conditions.
+
     Parameters
     ----------
     rho, sigma
         Penalty and proximal coefficient.
     weights
-        All clients' weights :math:`\alpha_i`.
+        Factors :math:`\alpha_i` of all clients' losses in their local problems.
     constants
         Lipschitz constants of the clients' losses, not multiplied by the weights.
     """
     alpha = max(weights)
     least = 3 * alpha * max(constants.u, constants.uv)
     found = []
+    factor = "" if alpha == 1 else "alpha "
     if rho < least:
         found.append(
-            f"rho {rho:g} is below 3 alpha max(L_u, L_uv) = {least:g}: the theory does "
-            "not promise descent in every round"
+            f"rho {rho:g} is below 3 {factor}max(L_u, L_uv) = {least:g}: the theory "
+            "does not promise descent in every round"
         )
     if rho > 15 / 8 * sigma:
         found.append(
@@ -69,8 +74,8 @@ def unmet_conditions(
         )
     if sigma < alpha * constants.v:
         found.append(
-            f"sigma {sigma:g} is below alpha L_v = {alpha * constants.v:g}: the theory "
-            "does not bound the subgradient"
+            f"sigma {sigma:g} is below {factor}L_v = {alpha * constants.v:g}: the "
+            "theory does not bound the subgradient"
         )
     if rho < 2 * constants.u:
         found.append(

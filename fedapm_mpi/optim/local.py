@@ -1,84 +1,32 @@
 """Local optimization: a client's objective, the length of a phase, and its steps."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import replace
+from itertools import islice
+from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from fedapm_mpi.optim.optimizers.base import LocalOptimizer
-from fedapm_mpi.optim.optimizers.sgd import SGD
-from fedapm_mpi.utils.types import strict
+from fedapm_mpi.optim.budget import LocalBudget, budgets, forbid_tolerance
+from fedapm_mpi.optim.solver import BlockName, LocalSolver
+
+__all__ = [
+    "Block",
+    "GradientHook",
+    "LocalBudget",
+    "Objective",
+    "Phase",
+    "budgets",
+    "forbid_tolerance",
+    "minimize",
+]
 
 Block = Literal["shared", "personal", "both"]
 """The parameters that a phase trains."""
 
 Phase = Literal["personal", "shared", "joint"]
 """A local phase; it addresses the order of samples."""
-
-PLAIN_SGD = SGD()
-
-
-@strict
-@dataclass(frozen=True)
-class LocalBudget:
-    """Length of a local phase: exactly one of epochs, steps, or a tolerance."""
-
-    epochs: int | None = None
-    """Passes over the client's training samples."""
-
-    steps: int | None = None
-    """Gradient steps; epochs are begun as needed."""
-
-    xi: float | None = None
-    r"""First tolerance :math:`\xi_i^0` of the squared gradient norm (u phase only)."""
-
-    decay: float | None = None
-    r"""Factor :math:`\mu_i` of the tolerance at each participation, in (0, 1)."""
-
-    max_epochs: int | None = None
-    """Most epochs to spend on reaching the tolerance."""
-
-    def __post_init__(self) -> None:
-        given = [self.epochs, self.steps, self.xi]
-        if sum(value is not None for value in given) != 1:
-            msg = "give exactly one of epochs, steps, xi"
-            raise ValueError(msg)
-        counts = {"epochs": self.epochs, "steps": self.steps}
-        counts["max_epochs"] = self.max_epochs
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                msg = f"{name} must be at least 1, got {value}"
-                raise ValueError(msg)
-        if len({self.xi is None, self.decay is None, self.max_epochs is None}) > 1:
-            msg = "xi, decay and max_epochs belong together: give all three or none"
-            raise ValueError(msg)
-        if self.decay is not None and not 0 < self.decay < 1:
-            msg = f"decay must be in (0, 1), got {self.decay}"
-            raise ValueError(msg)
-        if self.xi is not None and not self.xi > 0:
-            msg = f"xi must be positive, got {self.xi}"
-            raise ValueError(msg)
-
-
-def budgets(options: Any) -> dict[str, LocalBudget]:
-    """Return a dataclass's fields that hold a `LocalBudget`, by name."""
-    values = ((field.name, getattr(options, field.name)) for field in fields(options))
-    return {name: value for name, value in values if isinstance(value, LocalBudget)}
-
-
-def forbid_tolerance(**given: LocalBudget) -> None:
-    """Check that phases end after a number of epochs or steps.
-
-    Raises
-    ------
-    ValueError
-        If a budget has a tolerance; the message names it.
-    """
-    for name, budget in given.items():
-        if budget.xi is not None:
-            msg = f"{name} takes epochs or steps; only fedapm's shared_work knows xi"
-            raise ValueError(msg)
 
 
 class Objective(Protocol):
@@ -90,6 +38,9 @@ class Objective(Protocol):
     personal: Tensor
     """(d_personal,) likewise."""
 
+    solver: LocalSolver
+    """How the client steps in this round; `minimize` uses it."""
+
     def batches(self, phase: Phase, budget: LocalBudget, size: int, /) -> Iterator[Any]:
         """Yield mini-batches, in another order in each epoch; size 0 is the full batch.
 
@@ -98,6 +49,10 @@ class Objective(Protocol):
         `max_epochs` epochs. During a phase of one block, leave the other block as it
         is: layers ahead of all that is trained may be evaluated once for all passes.
         """
+        ...
+
+    def num_batches(self, budget: LocalBudget, size: int, /) -> int:
+        """Return how many mini-batches `batches` yields at most for a budget."""
         ...
 
     def gradient(self, block: Block, batch: Any, /) -> Tensor:
@@ -138,9 +93,11 @@ def minimize(
     steps_per_batch: int = 1,
     after_batch: Callable[[], object] = _do_nothing,
     solved: Callable[[], bool] | None = None,
-    optimizer: LocalOptimizer = PLAIN_SGD,
+    model: str = "",
 ) -> int:
     """Take gradient steps on one block of a local problem, or on both, in place.
+
+    Optimizer, schedule, clipping and accumulation are those of `problem.solver`.
 
     Parameters
     ----------
@@ -153,8 +110,7 @@ def minimize(
     batch_size
         Samples in a mini-batch; 0 is the full batch.
     lr, lr_personal
-        Step sizes of the shared and of the personal block; the latter's is `lr` unless
-        given.
+        Step sizes of the shared and the personal block; without the latter, `lr`.
     weight_decay
         L2 decay, added to the gradients ahead of the hooks; `None` adds nothing.
     gradient_hook, personal_hook
@@ -163,26 +119,48 @@ def minimize(
         Steps on each mini-batch, and what to call after them.
     solved
         Returns whether the tolerance of the budget is met; called after each epoch.
-    optimizer
-        Turns gradients into steps.
+    model
+        Name of the trained model in `Algorithm.optimizer_states`; each has its own.
 
     Returns
     -------
     int
-        The number of steps; 0 for a client without samples.
+        The number of steps; 0 for a client without samples, or an empty block.
     """
     lr_v = lr if lr_personal is None else lr_personal
-    shared, personal = (lr, gradient_hook), (lr_v, personal_hook)
-    trained = _trained(problem, block, optimizer, shared, personal)
-    steps = 0
-    for batch in _batches(problem, block, budget, batch_size, solved):
+    how = (lr, gradient_hook), (lr_v, personal_hook)
+    trained = _trained(problem, block, model, *how)
+    if not trained:
+        return 0
+    length = _count_steps(problem, trained, budget, batch_size, steps_per_batch)
+    phase = _Steps(problem, block, trained, length, weight_decay)
+    for batches in _batches(problem, block, budget, batch_size, solved):
         for _ in range(steps_per_batch):
-            whole = problem.gradient(block, batch)
-            for one in trained:
-                one.step(whole, weight_decay, optimizer)
-            steps += 1
+            phase.step(batches)
         after_batch()
-    return steps
+    return phase.end(model)
+
+
+def _count_steps(
+    problem: Objective,
+    trained: "list[_Trained]",
+    budget: LocalBudget,
+    size: int,
+    steps_per_batch: int,
+) -> int:
+    """Return the steps of a phase, at most; 1 if no step size depends on them."""
+    if not any(problem.solver.changes_by_step(one.name) for one in trained):
+        return 1
+    group = problem.solver.rules.accumulate_batches
+    budget = _with_accumulation(budget, group)
+    return max(ceil(problem.num_batches(budget, size) / group) * steps_per_batch, 1)
+
+
+def _with_accumulation(budget: LocalBudget, group: int) -> LocalBudget:
+    """Return a budget in mini-batches, given one in steps of `group` mini-batches."""
+    if group == 1 or budget.steps is None:
+        return budget
+    return replace(budget, steps=budget.steps * group)
 
 
 def _batches(
@@ -191,21 +169,45 @@ def _batches(
     budget: LocalBudget,
     size: int,
     solved: Callable[[], bool] | None,
-) -> Iterator[Any]:
-    """Yield the mini-batches of a phase, until a tolerance is met if there is one."""
+) -> Iterator[list[Any]]:
+    """Yield the mini-batches of each step, until a tolerance is met if there is one.
+
+    The last step of a phase may have fewer than the others.
+    """
     phase: Phase = "joint" if block == "both" else block
+    group = problem.solver.rules.accumulate_batches
+    budget = _with_accumulation(budget, group)
     if solved is None:
-        yield from problem.batches(phase, budget, size)
+        yield from _grouped(problem.batches(phase, budget, size), group)
         return
     for _ in range(budget.max_epochs or 1):
-        yield from problem.batches(phase, LocalBudget(epochs=1), size)
+        yield from _grouped(problem.batches(phase, LocalBudget(epochs=1), size), group)
         if solved():
             return
+
+
+def _grouped(batches: Iterator[Any], group: int) -> Iterator[list[Any]]:
+    batches = iter(batches)
+    while found := list(islice(batches, group)):
+        yield found
+
+
+def _mean_gradient(problem: Objective, block: Block, batches: list[Any]) -> Tensor:
+    """Return the mean of the mini-batches' gradients; it may be overwritten."""
+    first, *others = batches
+    gradient = problem.gradient(block, first)
+    if not others:
+        return gradient
+    gradient = gradient.clone()
+    for batch in others:
+        gradient.add_(problem.gradient(block, batch))
+    return gradient.div_(len(batches))
 
 
 class _Trained(NamedTuple):
     """A block that a phase steps."""
 
+    name: BlockName
     vector: Tensor
     lr: float
     hook: GradientHook | None
@@ -215,47 +217,84 @@ class _Trained(NamedTuple):
     state: dict[str, Tensor]
     """State of the optimizer."""
 
-    def step(
-        self, gradients: Tensor, weight_decay: float | None, optimizer: LocalOptimizer
+
+class _Steps:
+    """The steps of a phase, `length` of them if step sizes change from one to another.
+
+    Gradients are those of the loss in all trained blocks; weight decay and hooks are
+    added here.
+    """
+
+    def __init__(
+        self,
+        problem: Objective,
+        block: Block,
+        trained: list[_Trained],
+        length: int,
+        weight_decay: float | None,
     ) -> None:
-        """Take a step, given the loss's gradient in all trained blocks."""
-        vector = self.vector
-        gradient = gradients if self.place is None else gradients[self.place]
-        if weight_decay is not None:
-            gradient.add_(vector, alpha=weight_decay)
-        if self.hook is not None:
-            self.hook(gradient, vector)
-        optimizer.step(vector, gradient, self.state, self.lr)
+        self._problem, self._block = problem, block
+        self._trained, self._length = trained, length
+        self._weight_decay = weight_decay
+        self._count = 0
+        self._sizes = self._step_sizes()
+
+    def step(self, batches: list[Any]) -> None:
+        """Take a step along the mean gradient of mini-batches."""
+        solver = self._problem.solver
+        if self._length > 1:
+            self._sizes = self._step_sizes()
+        whole = _mean_gradient(self._problem, self._block, batches)
+        gradients = [
+            whole if one.place is None else whole[one.place] for one in self._trained
+        ]
+        solver.clip(gradients, "loss")
+        for one, gradient in zip(self._trained, gradients, strict=True):
+            if self._weight_decay is not None:
+                gradient.add_(one.vector, alpha=self._weight_decay)
+            if one.hook is not None:
+                one.hook(gradient, one.vector)
+        solver.clip(gradients, "direction")
+        stepped = zip(self._trained, gradients, self._sizes, strict=True)
+        for one, gradient, size in stepped:
+            optimizer = solver.rules.of(one.name).optimizer
+            optimizer.step(one.vector, gradient, one.state, size)
+        self._count += 1
+
+    def end(self, model: str) -> int:
+        """Keep what is to be kept, and return the number of steps."""
+        solver = self._problem.solver
+        solver.steps += self._count
+        for one in self._trained:
+            solver.save(model, one.name, one.state, self._count)
+        return self._count
+
+    def _step_sizes(self) -> list[float]:
+        factor, at = self._problem.solver.factor, (self._count, self._length)
+        return [one.lr * factor(one.name, *at) for one in self._trained]
 
 
 def _trained(
     problem: Objective,
     block: Block,
-    optimizer: LocalOptimizer,
+    model: str,
     shared: tuple[float, GradientHook | None],
     personal: tuple[float, GradientHook | None],
 ) -> list[_Trained]:
     """Return the blocks to step, in the order of a joint gradient, if not empty."""
     cut = len(problem.shared)
-    both = {
+    both: dict[BlockName, tuple[Tensor, float, GradientHook | None, slice]] = {
         "shared": (problem.shared, *shared, slice(0, cut)),
         "personal": (problem.personal, *personal, slice(cut, None)),
     }
+    load = problem.solver.load
     if block != "both":
         vector, lr, hook, _ = both[block]
-        return [_Trained(vector, lr, hook, None, _state(optimizer, vector))]
+        if not len(vector):
+            return []
+        return [_Trained(block, vector, lr, hook, None, load(model, block, vector))]
     return [
-        _Trained(*rule, _state(optimizer, rule[0]))
-        for rule in both.values()
-        if len(rule[0])
+        _Trained(name, vector, lr, hook, place, load(model, name, vector))
+        for name, (vector, lr, hook, place) in both.items()
+        if len(vector)
     ]
-
-
-def _state(optimizer: LocalOptimizer, vector: Tensor) -> dict[str, Tensor]:
-    """Return an optimizer's initial state on a block's device, in its precision."""
-    return {
-        name: tensor.to(
-            vector.device, vector.dtype if tensor.is_floating_point() else None
-        )
-        for name, tensor in optimizer.init(len(vector)).items()
-    }

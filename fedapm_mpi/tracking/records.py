@@ -22,6 +22,7 @@ from zlib import crc32
 
 from fedapm_mpi.tasks import MetricSet
 from fedapm_mpi.tracking.metric_set import read_metric_set
+from fedapm_mpi.tracking.variants import VARIANTS
 from fedapm_mpi.utils.atomic_io import open_regular
 from fedapm_mpi.utils.text import format_ranges
 
@@ -33,7 +34,7 @@ MAX_ROUND = 2**53
 """Integers in records are smaller."""
 
 _CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\r?\n?\Z')
-TABLE_KEYS = ("seconds", "bytes", "pooled")
+TABLE_KEYS = ("seconds", "bytes", "pooled", *VARIANTS)
 """Keys under which a record holds numbers by name."""
 
 NUMBER_KEYS = (

@@ -6,6 +6,7 @@ from typing import Any
 
 from fedapm_mpi.tasks import LOSS, MetricSet
 from fedapm_mpi.tracking.records import Record, gaps
+from fedapm_mpi.tracking.variants import VARIANTS
 from fedapm_mpi.utils.text import format_ids, format_ranges
 
 CLIENT_COUNTS = ("clients", "num_clients")
@@ -27,6 +28,7 @@ def summarize_run(
     The evaluation before training (round 0) counts for none of them. Each value is a
     mean over clients; the last evaluation's spread over clients comes with it, and the
     number of clients with each. Records of before there were such numbers have none.
+    Further variants of clients' models (`VARIANTS`) have the same under their names.
     Rounds whose records are lost are named, since their evaluations do not count.
 
     Parameters
@@ -63,11 +65,23 @@ def summarize_run(
     result["last_evaluated_round"] = last["round"]
     taken_over = (*CLIENT_COUNTS, *metrics.statistics)
     result |= {key: last[key] for key in taken_over if key in last}
-    for metric, higher in metrics.higher_is_better.items():
-        result[metric] = _one(evaluated, last, metric, higher)
+    result |= _all(evaluated, last, metrics)
     if "pooled" in last:
         result["pooled"] = last["pooled"]
+    for name in VARIANTS:
+        if last.get(name):
+            own = [{**r, **r[name]} for r in evaluated if r.get(name)]
+            result[name] = _all(own, own[-1], metrics)
     return result
+
+
+def _all(
+    evaluated: Sequence[Record], last: Record, metrics: MetricSet
+) -> dict[str, Any]:
+    return {
+        metric: _one(evaluated, last, metric, higher)
+        for metric, higher in metrics.higher_is_better.items()
+    }
 
 
 def _one(

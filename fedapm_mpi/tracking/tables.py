@@ -8,6 +8,7 @@ from fedapm_mpi.tracking.summary import (
     PART_NAMES,
     share_of_clients,
 )
+from fedapm_mpi.tracking.variants import VARIANTS
 from fedapm_mpi.utils.terminal import echo, print_table
 
 if TYPE_CHECKING:  # tables need no torch
@@ -44,26 +45,30 @@ def print_summary(
     split
         The part of the clients' samples that was evaluated.
     metrics
-        Names of the metrics, a row each.
+        Names of the metrics, a row each; a table for each variant of clients' models.
     """
-    m = summary.get("num_clients")
     evaluations = min(FINAL_MEAN_WINDOW, summary["evaluations"])
-    print_table(
+    title = (
         f"Clients' own {PART_NAMES[split]} parts after round "
-        f"{summary['last_evaluated_round']}",
-        (
-            "metric",
-            "clients",
-            "mean",
-            "std",
-            "worst decile",
-            "clients in it",
-            f"mean of last {evaluations}",
-            "best",
-            "round",
-        ),
-        [_row(metric, summary[metric], m) for metric in metrics],
+        f"{summary['last_evaluated_round']}"
     )
+    header = (
+        "metric",
+        "clients",
+        "mean",
+        "std",
+        "worst decile",
+        "clients in it",
+        f"mean of last {evaluations}",
+        "best",
+        "round",
+    )
+    m = summary.get("num_clients")
+    print_table(title, header, [_row(one, summary[one], m) for one in metrics])
+    for name, words in VARIANTS.items():
+        if own := summary.get(name):
+            rows = [_row(one, own[one], m) for one in metrics]
+            print_table(f"{title}: {words}", header, rows)
 
 
 def _row(metric: str, values: Mapping[str, Any], m: int | None) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedapm_mpi.aggregators.transforms import UpdateContext, is_transform_state
 from fedapm_mpi.algorithms import ClientState
+from fedapm_mpi.config.evaluation_options import SharedBlock
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
@@ -21,6 +22,7 @@ from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.solver import LocalSolver, SolverRules, is_optimizer_state
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.payload import PayloadLayout
@@ -43,6 +45,11 @@ class ClientSource(Protocol):
         ...
 
     @property
+    def solver(self) -> SolverRules:
+        """How clients step."""
+        ...
+
+    @property
     def payload(self) -> PayloadLayout:
         """Layout of the broadcast."""
         ...
@@ -60,8 +67,8 @@ class OpenClient:
     """The rank's one model of the client's group, with the client's buffers."""
 
     state: ClientState
-    """The client's state, without the tensors of update transforms; aliases what was
-    passed where the device is the CPU."""
+    """The client's state, without the tensors of update transforms and optimizers;
+    aliases what was passed where the device is the CPU."""
 
     broadcast: Tensor
     """(rows, d_group) the server's rows, in the layout of the client's model."""
@@ -87,7 +94,8 @@ class LocalUpdates(NamedTuple):
     """(up_length,) each."""
 
     statistics: list[list[float]]
-    """Of each participant: loss sum, loss count, squared drift, seconds."""
+    """Of each participant: loss sum, loss count, squared drift, steps, clipped steps,
+    seconds."""
 
     largest: float
     """Largest magnitude in any of the updates."""
@@ -154,8 +162,11 @@ def train_clients(
 
 def _train(
     context: TrainingContext, update_context: UpdateContext, message: Tensor
-) -> tuple[NDArray[np.float64], float, int, float]:
-    """Do one participant's work: return its update, loss sum and count, drift."""
+) -> tuple[NDArray[np.float64], float, int, float, int, int]:
+    """Do one participant's work.
+
+    Returns its update, loss sum and count, drift, steps and clipped steps.
+    """
     client = update_context.client
     extend = partial(context.groups.extend, client)
     stored = context.table.checkout(client)
@@ -177,6 +188,9 @@ def _train(
         ),
         *broadcast.shape,
     )
+    plugin_checks.check_solver_used(
+        context.config.algorithm, context.solver, problem, problem.loss_count
+    )
     _keep_buffers(opened)
     buffers = dual = None
     if context.payload.buffer_length:
@@ -184,12 +198,23 @@ def _train(
         buffers = state["buffers"].cpu().double() - received
     if dual_before is not None:
         dual = extend((state["dual"].double() - dual_before).cpu())
+        if context.algorithm.client_units():
+            dual.mul_(float(context.federation.weights[client]))
     update = context.payload.pack_update(extend(delta.cpu()), buffers, dual)
     of_transforms = {name: stored[name] for name in stored if is_transform_state(name)}
+    of_optimizers = {name: stored[name] for name in stored if is_optimizer_state(name)}
     update = context.transforms.encode(update, of_transforms, update_context)
-    context.table.commit(client, state | of_transforms)
+    context.table.commit(client, state | of_transforms | of_optimizers)
     drift = admm.squared_distance(state["shared"], broadcast[0])
-    return update, problem.loss_sum, problem.loss_count, drift
+    solver = problem.solver
+    return (
+        update,
+        problem.loss_sum,
+        problem.loss_count,
+        drift,
+        solver.steps,
+        solver.clipped,
+    )
 
 
 def _keep_buffers(opened: OpenClient) -> None:
@@ -211,6 +236,7 @@ def open_client(
     *,
     purpose: Purpose,
     round_index: int,
+    shared_block: SharedBlock = "server",
 ) -> OpenClient:
     """Set the model of a client's group to the client; the one way to do it.
 
@@ -224,7 +250,8 @@ def open_client(
     client
         The client.
     state
-        Its state. In training, averaged buffers are written to it.
+        Its state. In training, averaged buffers and kept optimizer states are written
+        to it.
     payload : (down_length,)
         What the server has broadcast.
     purpose
@@ -232,13 +259,17 @@ def open_client(
         streams of the objective.
     round_index
         Rounds before this one.
+    shared_block
+        Whose averaged buffers an evaluation looks at; training starts from the
+        server's.
     """
     group, layout = source.groups.of(client), source.payload
     model = group.model
+    solver = _solver(source, state, round_index if purpose == "batches" else None)
     state = {
         name: tensor.to(model.device)
         for name, tensor in state.items()
-        if not is_transform_state(name)
+        if not (is_transform_state(name) or is_optimizer_state(name))
     }
     broadcast = source.groups.restrict(client, layout.model(payload)).to(model.device)
     training = purpose == "batches"
@@ -246,18 +277,33 @@ def open_client(
     if layout.buffer_length:
         if training:
             buffers.copy_(layout.buffers(payload))
-        elif source.config.evaluation.shared_block == "server":
+        elif shared_block == "server":
             buffers = layout.buffers(payload)
     if "buffers" in state or "counters" in state:
         model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
-    make_objective = partial(
-        _objective, source, client, purpose=purpose, round_index=round_index
-    )
+    make_objective = partial(_objective, source, client, purpose, round_index, solver)
     return OpenClient(model, state, broadcast, make_objective)
 
 
+def _solver(
+    source: ClientSource, state: ClientState, round_index: int | None
+) -> LocalSolver:
+    """Return how a client steps in a round, or, without one, in an evaluation.
+
+    An evaluation has fresh optimizer states and the configured step sizes.
+    """
+    if round_index is None:
+        return LocalSolver(source.solver)
+    kept = {name: state[name] for name in state if is_optimizer_state(name)}
+    return LocalSolver(source.solver, round_index, kept or None)
+
+
 def _objective(
-    source: ClientSource, client: int, *, purpose: Purpose, round_index: int
+    source: ClientSource,
+    client: int,
+    purpose: Purpose,
+    round_index: int,
+    solver: LocalSolver,
 ) -> LocalObjective:
     model, config = source.groups.of(client).model, source.config
     return LocalObjective(
@@ -268,4 +314,5 @@ def _objective(
         client=client,
         purpose=purpose,
         bf16=config.precision == "bf16",
+        solver=solver,
     )

@@ -40,7 +40,13 @@ from fedapm_mpi.federation.federation import (
     build_federation,
     schedules_dynamically,
 )
+from fedapm_mpi.federation.solver_builder import (
+    build_solver,
+    check_solver,
+    solver_warnings,
+)
 from fedapm_mpi.models.base import Stage
+from fedapm_mpi.optim.solver import SolverRules
 from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import plugin_label, user_plugin_label
@@ -66,6 +72,9 @@ class TrainingContext:
     aggregator: Aggregator
     transforms: TransformChain
     """What an update passes through before the sum, and the sum after it."""
+
+    solver: SolverRules
+    """How clients step."""
 
     reader: ShardReader
     warnings: list[str] = field(default_factory=list)
@@ -117,7 +126,13 @@ class TrainingContext:
         """Return the state of a client that has not taken part yet."""
         # With the configured penalty, also where the present one has been adapted.
         state = group.new_client(self._configured)
-        return state | self.transforms.new_client_state()
+        return (
+            state
+            | self.transforms.new_client_state()
+            | self.solver.new_client_state(
+                self._configured.optimizer_states(), group.initial
+            )
+        )
 
     def draw(
         self, clients: NDArray[np.int64], costs: NDArray[np.int64]
@@ -340,12 +355,15 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
     manifest = whole.first_clients(config.clients)
     algorithm = build_algorithm(config.algorithm)
     federation = build_federation(config, manifest, algorithm, comm.size)
+    solver = build_solver(config)
+    check_solver(config, solver, algorithm, federation.groups)
     aggregator = build_plugin(aggregators, config.aggregator)
     plugin_checks.check_methods(
         "aggregator", config.aggregator, aggregator, "sum", "bytes_per_element"
     )
     layout = payload_layout(config, algorithm, federation.groups)
     advice = algorithm.warnings(federation.weights.tolist())
+    advice += solver_warnings(config, solver)
     return TrainingContext(
         config=config,
         comm=comm,
@@ -353,6 +371,7 @@ def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingConte
         federation=federation,
         aggregator=aggregator,
         transforms=build_transforms(config.update_transforms, layout),
+        solver=solver,
         reader=ShardReader(whole),
         warnings=federation.warnings(comm.size) + advice,
     )

@@ -1,5 +1,7 @@
 """Predict what a run takes: placement, bytes a round, memory, time (``--dry-run``)."""
 
+from contextlib import suppress
+from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
 
@@ -9,9 +11,12 @@ from numpy.typing import NDArray
 from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
 from fedapm_mpi.federation.assignment import Assignment, assign
+from fedapm_mpi.federation.federation import TRAINING_COST
+from fedapm_mpi.optim.solver import STEPS_TAKEN
 from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.training.outputs import describe_units
 from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.system_info import resident_memory
 from fedapm_mpi.utils.terminal import echo, print_table
@@ -42,6 +47,9 @@ class Memory(NamedTuple):
 
     updates: int
     """Updates of its participants, in one of the first rounds where it has most."""
+
+    optimizer: int = 0
+    """The optimizer's state of the client that it is training, besides a kept one."""
 
     @property
     def total(self) -> int:
@@ -88,6 +96,9 @@ def print_plan(
     for text in context.warnings:
         log.info("%s", text)
     print_parameter_table(context.groups.table())
+    unit = describe_units(context)
+    if unit:
+        echo(unit)
     rows = []
     for rank in range(comm.size):
         here = context.federation.home_ranks == rank
@@ -108,6 +119,28 @@ def print_plan(
     total = slowest * context.config.rounds
     echo(f"expected: {slowest:.2f} s of local work a round on the busiest rank,")
     echo(f"          {total / 60:.1f} min for {context.config.rounds} rounds")
+    if fine_tunes(context):
+        seconds = evaluation_loads(context).max() / TRAINING_COST * seconds_per_sample
+        rounds, every = context.config.rounds, context.config.evaluation.every
+        times = len({*range(0, rounds + 1, every), rounds})
+        text = f"{seconds:.2f} s for each of {times} evaluations, with fine-tuning"
+        echo(f"          {text}")
+
+
+def fine_tunes(context: TrainingContext) -> bool:
+    """Return whether models are trained before they are evaluated."""
+    asked = context.config.evaluation.fine_tune is not None
+    return asked or bool(context.algorithm.fine_tuning_budgets())
+
+
+def evaluation_loads(context: TrainingContext) -> NDArray[np.int64]:
+    """Return each rank's work in an evaluation of all that may be, (size,).
+
+    In samples evaluated, of which `TRAINING_COST` are as much work as one trained on.
+    """
+    costs, size = context.federation.evaluation_costs, context.comm.size
+    clients = context.federation.evaluated(1)
+    return predicted_assignment(context, clients, costs).loads(costs, size)
 
 
 def sampled_loads(context: TrainingContext) -> NDArray[np.int64]:
@@ -172,7 +205,7 @@ def resident_clients(context: TrainingContext) -> ResidentClients:
     else:
         tested = own.copy()
     trained = own.copy()
-    if context.algorithm.has_personal_model:
+    if context.algorithm.has_personal_model or fine_tunes(context):
         trained |= tested
     if config.diagnostics.lagrangian:
         trained |= hosted
@@ -211,7 +244,28 @@ def memory(context: TrainingContext) -> Memory:
         states += int((members & found.states).sum()) * size
     updates = most * 8 * context.payload.up_length
     base = resident_memory() - samples_read(context)
-    return Memory(base, data, reading, states, updates)
+    return Memory(base, data, reading, states, updates, optimizer_bytes(context))
+
+
+def optimizer_bytes(context: TrainingContext) -> int:
+    """Return the bytes of the largest optimizer state of a phase.
+
+    A user's own optimizer may hold what has no known size; that counts as 0.
+    """
+    rules = replace(context.solver, keep=True)
+    found = [0]
+    for group in context.groups.members:
+        for phase in context.algorithm.optimizer_states():
+            with suppress(Exception):  # whatever a user's own does
+                state = rules.new_client_state([phase], group.initial)
+                found.append(
+                    sum(
+                        tensor.numel() * tensor.element_size()
+                        for name, tensor in state.items()
+                        if not name.endswith(STEPS_TAKEN)
+                    )
+                )
+    return max(found)
 
 
 def samples_read(context: TrainingContext) -> int:
@@ -227,11 +281,14 @@ def samples_read(context: TrainingContext) -> int:
 
 
 def _parts(found: Memory) -> str:
-    return (
+    shown = (
         f"libraries and models {_size(found.base)}, data {_size(found.data)} and "
         f"{_size(found.reading)} to read them, client states {_size(found.states)} "
         f"at the end, updates of a round {_size(found.updates)}"
     )
+    if found.optimizer:
+        shown += f", optimizer of a client in training {_size(found.optimizer)}"
+    return shown
 
 
 def _size(count: float) -> str:

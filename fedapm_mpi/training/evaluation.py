@@ -1,5 +1,6 @@
 """Evaluate clients: each on its own test split, and pooled over clients."""
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -9,16 +10,22 @@ from torch import Tensor
 
 from fedapm_mpi.algorithms import Algorithm
 from fedapm_mpi.comm.base import gather_client_rows
+from fedapm_mpi.config.evaluation_options import FineTune, Variant
 from fedapm_mpi.config.schema import Config
+from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import seed_dropout
-from fedapm_mpi.engine.inference import evaluate, measure
+from fedapm_mpi.engine.inference import ClientEvaluation, evaluate, measure
 from fedapm_mpi.errors import FedAPMError, TrainingError
+from fedapm_mpi.optim.local import Block, minimize
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.tasks import LOSS, Task
 from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.rng import Purpose, torch_seed
 from fedapm_mpi.utils.statistics import summarize, worst_decile_size
+
+BLOCKS: dict[str, Block] = {"personal": "personal", "shared": "shared", "all": "both"}
+"""What `FineTune.block` trains."""
 
 
 class EvaluationResult(NamedTuple):
@@ -27,20 +34,22 @@ class EvaluationResult(NamedTuple):
     record: dict[str, Any]
     """What the round's record says of it: mean, standard deviation and worst decile
     over clients, the number of clients in each, and figures pooled over all evaluated
-    samples."""
+    samples. The metrics of further variants are under their names."""
 
     clients: list[tuple[Any, ...]]
     """Rows of ``clients.csv``, under `client_columns`."""
 
 
-def client_columns(task: Task) -> list[str]:
+def client_columns(task: Task, variants: Sequence[Variant]) -> list[str]:
     """Return the header of ``clients.csv``.
 
-    `evaluated_samples` are those of the part that `evaluation.split` names.
+    `evaluated_samples` are those of the part that `evaluation.split` names. Columns of
+    further variants begin with their names.
     """
     start = ["client", "name", "train_samples", "test_samples"]
-    metrics = task.metric_set().names
-    return [*start, *metrics, "evaluated_samples", *task.client_counts]
+    metrics, counts = task.metric_set().names, task.client_counts
+    more = [f"{v.name}_{key}" for v in variants[1:] for key in (*metrics, *counts)]
+    return [*start, *metrics, "evaluated_samples", *counts, *more]
 
 
 def evaluate_clients(
@@ -66,8 +75,7 @@ def evaluate_clients(
     except Exception as caught:  # a user's model or task may raise anything
         error = to_fedapm_error(caught)
     context.comm.raise_collectively(error)
-    # Of each client: samples, metrics, counts.
-    width = 1 + len(context.task.metric_set().names) + len(context.task.client_counts)
+    width = _width(context.task) * len(context.config.evaluation.variants)
     gathered = gather_client_rows(context.comm, clients, figures, width=width)
     pool = _gather_pool(context, scored)
     if gathered is None or not len(chosen):
@@ -80,6 +88,11 @@ def evaluate_clients(
     return _summarize(context, chosen, table[np.argsort(owners)], pool)
 
 
+def _width(task: Task) -> int:
+    """Return the numbers of a client and variant: samples, metrics, counts."""
+    return 1 + len(task.metric_set().names) + len(task.client_counts)
+
+
 def client_rows(
     context: TrainingContext, clients: NDArray[np.int64], table: NDArray[np.float64]
 ) -> list[tuple[Any, ...]]:
@@ -87,18 +100,51 @@ def client_rows(
     trained = context.federation.manifest.counts["train"].tolist()
     tested = context.federation.manifest.counts["test"].tolist()
     names = context.federation.manifest.client_names
-    metrics = len(context.task.metric_set().names)
+    metrics, width = len(context.task.metric_set().names), _width(context.task)
     rows = []
-    for i, (samples, *values) in zip(clients.tolist(), table.tolist(), strict=True):
-        whole = map(int, (samples, *values[metrics:]))
-        row = (i, names[i], trained[i], tested[i], *values[:metrics], *whole)
-        rows.append(row)
+    for i, values in zip(clients.tolist(), table.tolist(), strict=True):
+        row = [i, names[i], trained[i], tested[i]]
+        for start in range(0, len(values), width):
+            samples, *found = values[start : start + width]
+            whole = map(int, (samples, *found[metrics:]))
+            cells = [*found[:metrics], *whole]
+            if start:  # the samples are the same
+                del cells[metrics]
+            row += cells
+        rows.append(tuple(row))
     return rows
 
 
 def _evaluate_client(
     context: TrainingContext, client: int, message: Tensor, t: int
 ) -> tuple[list[float], NDArray[np.float32]]:
+    """Return a client's figures, those of each variant in turn, and for the pool.
+
+    The pool gets the predictions of each variant, and the targets.
+    """
+    samples = context.samples(client, context.config.evaluation.split)
+    figures: list[float] = []
+    columns: list[NDArray[np.float32]] = []
+    for variant in context.config.evaluation.variants:
+        found, predictions = _evaluate_variant(
+            context, client, message, t, variant, samples
+        )
+        counts = context.task.counts(predictions, samples.labels.numpy())
+        row = [found.samples, found.loss, *found.metrics.values(), *counts]
+        figures += [float(value) for value in row]
+        columns.append(predictions)
+    labels = samples.labels.numpy().astype(np.float32)
+    return figures, np.hstack([*columns, labels[:, None]])
+
+
+def _evaluate_variant(
+    context: TrainingContext,
+    client: int,
+    message: Tensor,
+    t: int,
+    variant: Variant,
+    samples: Samples,
+) -> tuple[ClientEvaluation, NDArray[np.float32]]:
     opened = open_client(
         context,
         client,
@@ -106,59 +152,89 @@ def _evaluate_client(
         message,
         purpose="personalise",
         round_index=t,
+        shared_block=variant.shared_block,
     )
     load_evaluated_model(
         context.config,
         context.algorithm,
         opened,
         float(context.federation.weights[client]),
+        variant,
     )
     model = opened.model
-    samples = context.samples(client, context.config.evaluation.split)
     there = samples.to(model.device)
     if model.draws:
         address = torch_seed(context.config.seed, Purpose.DROPOUT_EVALUATE, t, client)
         seed_dropout(model.device, address)
     found, predictions = evaluate(model, there, context.federation.num_classes)
     if found.samples and not isfinite(found.loss):
+        what = "evaluation.fine_tune.lr" if variant.fine_tuned else "the learning rate"
         msg = (
             f"the {context.config.evaluation.split} loss of client {client} is "
-            f"{found.loss} after round {t}; lower the learning rate or the penalty, or "
+            f"{found.loss} after round {t}; lower {what} or the penalty, or "
             "look at the client's data"
         )
         raise TrainingError(msg)
-    labels = samples.labels.numpy()
-    counts = context.task.counts(predictions, labels)
-    scored = np.hstack([predictions, labels.astype(np.float32)[:, None]])
-    row = [found.samples, found.loss, *found.metrics.values(), *counts]
-    return [float(value) for value in row], scored
+    return found, predictions
 
 
 def load_evaluated_model(
-    config: Config, algorithm: Algorithm, opened: OpenClient, weight: float
+    config: Config,
+    algorithm: Algorithm,
+    opened: OpenClient,
+    weight: float,
+    variant: Variant,
 ) -> None:
     """Set an open client's model to the parameters that an evaluation looks at.
 
     They are the shared block and the client's personal one, or what the algorithm
-    makes for the client. `weight` is the client's alpha_i.
+    makes for the client; and where they get by fine-tuning, if there is any. `weight`
+    is the client's alpha_i.
     """
     if algorithm.has_personal_model:
         algorithm.load_personal_model(
             opened.broadcast, opened.state, opened.objective, weight
         )
-        return
-    at_server, state = config.evaluation.shared_block == "server", opened.state
-    opened.model.shared.copy_(opened.broadcast[0] if at_server else state["shared"])
-    opened.model.personal.copy_(state["personal"])
+    else:
+        at_server, state = variant.shared_block == "server", opened.state
+        opened.model.shared.copy_(opened.broadcast[0] if at_server else state["shared"])
+        opened.model.personal.copy_(state["personal"])
+    if variant.fine_tuned:
+        assert config.evaluation.fine_tune is not None
+        _fine_tune(config.evaluation.fine_tune, algorithm, opened)
+
+
+def _fine_tune(options: FineTune, algorithm: Algorithm, opened: OpenClient) -> None:
+    """Train the model of an open client from where it is."""
+    size = options.batch_size
+    if size is None:
+        size = algorithm.mini_batch_size()
+    assert size is not None  # of the configuration's checks
+    try:
+        minimize(
+            opened.objective,
+            BLOCKS[options.block],
+            options.work,
+            batch_size=size,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+        )
+    except TrainingError as error:
+        msg = f"evaluation.fine_tune: {error}"
+        raise TrainingError(msg) from error
 
 
 def _gather_pool(
     context: TrainingContext, scored: list[NDArray[np.float32]]
 ) -> NDArray[np.float32] | None:
-    """Return all samples' predictions and targets rank by rank, (n, size + 1)."""
+    """Return all samples' predictions and targets rank by rank.
+
+    Shape (n, variants * predictions + 1).
+    """
     if not context.config.evaluation.pooled:
         return None
-    width = context.task.prediction_size(context.federation.num_classes) + 1
+    size = context.task.prediction_size(context.federation.num_classes)
+    width = size * len(context.config.evaluation.variants) + 1
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
     counts = context.comm.allgather_int(len(mine))
     return context.comm.gatherv(np.ascontiguousarray(mine), counts)
@@ -170,15 +246,35 @@ def _summarize(
     table: NDArray[np.float64],
     pool: NDArray[np.float32] | None,
 ) -> EvaluationResult:
-    tested = table[:, 0]
-    clients = int(np.count_nonzero(tested))
+    clients = int(np.count_nonzero(table[:, 0]))
     record: dict[str, Any] = {
         "clients": clients,
         "worst_decile_clients": worst_decile_size(clients),
         "num_clients": context.federation.num_clients,
         "evaluated_split": context.config.evaluation.split,
     }
-    task, metrics = context.task, context.task.metric_set()
+    variants = context.config.evaluation.variants
+    width = _width(context.task)
+    for k, variant in enumerate(variants):
+        own = table[:, k * width : (k + 1) * width]
+        found = _metrics(context.task, own)
+        if pool is not None and len(pool):
+            size = (pool.shape[1] - 1) // len(variants)
+            predicted = pool[:, k * size : (k + 1) * size]
+            pooled = _pooled(context.task, own, predicted, pool[:, -1])
+            if variant.name:  # a record has no tables within tables
+                found |= {f"pooled_{key}": value for key, value in pooled.items()}
+            else:
+                counts = {"samples": len(pool), "clients": clients}
+                found["pooled"] = pooled | counts
+        record |= {variant.name: found} if variant.name else found
+    return EvaluationResult(record, client_rows(context, chosen, table))
+
+
+def _metrics(task: Task, table: NDArray[np.float64]) -> dict[str, Any]:
+    """Return a variant's metrics over clients, from its part of the gathered table."""
+    record: dict[str, Any] = {}
+    metrics = task.metric_set()
     for k, (metric, higher) in enumerate(metrics.higher_is_better.items(), start=1):
         figures = summarize(table[:, k], lower_is_worse=higher)
         known = int(np.count_nonzero(~np.isnan(table[:, k])))
@@ -189,10 +285,18 @@ def _summarize(
         if metric in metrics.partial:
             record[f"{metric}_clients"] = known
             record[f"{metric}_worst_decile_clients"] = worst_decile_size(known)
-    record |= task.record_statistics(tested, table[:, 1 + len(metrics.names) :])
-    if pool is not None and len(pool):
-        pooled = measure(task, pool[:, :-1], pool[:, -1].astype(task.target_dtype))
-        loss = float(np.nansum(table[:, 1] * tested) / tested.sum())
-        counts = {"samples": len(pool), "clients": clients}
-        record["pooled"] = {LOSS: loss, **pooled, **counts}
-    return EvaluationResult(record, client_rows(context, chosen, table))
+    return record | dict(
+        task.record_statistics(table[:, 0], table[:, 1 + len(metrics.names) :])
+    )
+
+
+def _pooled(
+    task: Task,
+    table: NDArray[np.float64],
+    predictions: NDArray[np.float32],
+    targets: NDArray[np.float32],
+) -> dict[str, float]:
+    """Return a variant's metrics over all samples, and their mean loss."""
+    samples = table[:, 0]
+    found = measure(task, predictions, targets.astype(task.target_dtype))
+    return {LOSS: float(np.nansum(table[:, 1] * samples) / samples.sum()), **found}

@@ -9,12 +9,23 @@ from typing import Any
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.diff import config_diff
+from fedapm_mpi.config.former_defaults import with_former_defaults
 from fedapm_mpi.config.renamed_keys import with_new_names
 from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.loader import forbid_imports
 from fedapm_mpi.utils.atomic_io import file_sha256
 from fedapm_mpi.utils.text import format_list
+
+LATER_KEYS: dict[str, tuple[Any, ...]] = {
+    "update_transforms": (None, []),
+    "optimizer": (None,),
+    "schedule": (None,),
+    "clip": (None,),
+    "accumulate_batches": (None, 1),
+    "evaluation.fine_tune": (None,),
+}
+"""Keys that older runs lack, with the values that do what was done without them."""
 
 FILE_HASHES = ("manifest", "initial_model_sha256")
 """Keys of an identity that are hashes of files, not keys of the configuration."""
@@ -27,10 +38,24 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     whole = plugin_sources.portable(config)
     kept = {key: v for key, v in whole.items() if key not in RESULT_NEUTRAL}
-    if not kept.get("update_transforms"):  # the identity of runs that had no such key
-        kept.pop("update_transforms", None)
+    for key in LATER_KEYS:  # the identity of runs that had no such key
+        kept = _without(kept, key.split("."), LATER_KEYS[key])
     identity: dict[str, Any] = json.loads(json.dumps(kept))
     return identity
+
+
+def _without(
+    values: Mapping[str, Any], keys: list[str], given: tuple[Any, ...]
+) -> dict[str, Any]:
+    """Return nested values without a key, if its value is one of those given."""
+    key, *rest = keys
+    if rest:
+        inside = values.get(key)
+        if not isinstance(inside, Mapping):
+            return dict(values)
+        return {**values, key: _without(inside, rest, given)}
+    lacking = key not in values or values[key] not in given
+    return {k: v for k, v in values.items() if lacking or k != key}
 
 
 def run_identity(comm: Communicator, config: Config, manifest: str) -> dict[str, Any]:
@@ -79,8 +104,8 @@ def identity_then(
 ) -> dict[str, Any]:
     """Return the identity of a saved configuration, with options that came after it.
 
-    They count with their defaults, which do what was done before there was a choice:
-    so a run can continue after an upgrade.
+    They count with their defaults, or former defaults, which do what was done before
+    there was a choice: so a run can continue after an upgrade.
 
     Parameters
     ----------
@@ -92,6 +117,7 @@ def identity_then(
     from fedapm_mpi.config.loader import validate
 
     renamed, _ = with_new_names(values)
+    renamed = with_former_defaults(renamed)
     whole = {**renamed, **{key: config[key] for key in RESULT_NEUTRAL}}
     # A saved configuration may be anybody's. It never has a part imported, nor its
     # options given to a user's own code. Where it is no configuration at all, it is
@@ -134,6 +160,11 @@ def check_same_run(
     )
     if differing:
         msg = f"{run} cannot continue under another configuration:\n"
+        end = (then.get("schedule") or {}).get("rounds")
+        if any(line.startswith("schedule.rounds: ") for line in differing):
+            differing.append(
+                f"give schedule.rounds={end} to continue with its step sizes"
+            )
         raise ConfigError(msg + format_list(differing))
 
 

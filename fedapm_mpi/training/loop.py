@@ -17,6 +17,7 @@ from fedapm_mpi.comm import SERVER
 from fedapm_mpi.comm.base import gather_client_rows
 from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError
 from fedapm_mpi.federation import plugin_checks
+from fedapm_mpi.optim.solver import SolverRules
 from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.errors import blame
 from fedapm_mpi.plugins.names import user_plugin_label
@@ -108,6 +109,7 @@ def train(
                     context, server, t, local.participants, summed.total
                 )
                 record |= summarize_updates(summed.statistics)
+                record |= summarize_steps(context.solver, t, summed.statistics)
             record |= round_costs(context, message, summed, ranks.slowest, timer)
     return TrainingResult(0 if done else EXIT_RESUMABLE, t, server)
 
@@ -168,7 +170,8 @@ def evaluate_round(
             record = lagrangian(context, message)
     if found is None:
         return record
-    directory.write_csv("clients.csv", client_columns(context.task), found.clients)
+    columns = client_columns(context.task, context.config.evaluation.variants)
+    directory.write_csv("clients.csv", columns, found.clients)
     return found.record | record
 
 
@@ -235,7 +238,7 @@ class SummedUpdates(NamedTuple):
     """(up_length,) sum of the updates."""
 
     statistics: NDArray[np.float64]
-    """(k, 4) statistics of the participants, in client order; see `LocalUpdates`."""
+    """(k, 6) statistics of the participants, in client order; see `LocalUpdates`."""
 
 
 def aggregate(
@@ -262,7 +265,7 @@ def aggregate(
     with timer("reduce"), blame(user_plugin_label("aggregator", part["name"])):
         total = context.aggregator.sum(context.comm, local.updates, about)
     gathered = gather_client_rows(
-        context.comm, local.clients, local.statistics, width=4
+        context.comm, local.clients, local.statistics, width=6
     )
     if gathered is None:
         return None
@@ -276,13 +279,29 @@ def summarize_updates(statistics: NDArray[np.float64]) -> Record:
     r"""Return the participants' part of a round's record.
 
     `drift` is :math:`(\sum_{i \in S} \|u_i - u^t\|^2)^{1/2}` after their local work.
-    `statistics` are (k, 4), in client order.
+    `statistics` are (k, 6), in client order.
     """
     loss, count, drift = (float(sum(statistics[:, k].tolist())) for k in range(3))
     return {
         "train_loss": loss / count if count else None,
         "drift": drift**0.5,
     }
+
+
+def summarize_steps(
+    rules: SolverRules, t: int, statistics: NDArray[np.float64]
+) -> Record:
+    """Return what schedules and clipping did in round t, if there are any.
+
+    `lr_factor` has the factor of each block's step size at the beginning of the round.
+    """
+    record: Record = {}
+    if factors := rules.factors(t):
+        record["lr_factor"] = dict(factors)
+    if rules.clip is not None:
+        steps, clipped = statistics[:, 3].sum(), statistics[:, 4].sum()
+        record |= {"local_steps": int(steps), "clipped_steps": int(clipped)}
+    return record
 
 
 def round_costs(
@@ -297,7 +316,7 @@ def round_costs(
     return {
         "seconds": {
             "local": slowest,
-            "local_mean": float(summed.statistics[:, 3].sum()) / hosts,
+            "local_mean": float(summed.statistics[:, 5].sum()) / hosts,
             "reduce": timer.seconds["reduce"],
             "server": timer.seconds["server"],
         },

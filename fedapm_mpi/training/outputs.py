@@ -81,7 +81,26 @@ def write_run_metadata(
             print_parameter_table(context.groups.table())
             after = f", continuing after round {saved.round_index}" if saved else ""
             echo(f"run directory: {directory.path}{after}")
+            unit = describe_units(context)
+            if unit:
+                echo(unit)
     context.comm.raise_collectively(error)
+
+
+def describe_units(context: TrainingContext) -> str:
+    """Return the unit of step sizes and penalties; nothing if there is no choice.
+
+    A penalty that is copied from one unit to the other is off by the number of clients.
+    """
+    of_client = context.algorithm.client_units()
+    if of_client is None:
+        return ""
+    if of_client:
+        return "units: client (step sizes and penalties act on a client's own loss)"
+    return (
+        "units: weighted (step sizes and penalties act on a client's loss times its "
+        f"weight, {1 / context.federation.num_clients:.3g} on average)"
+    )
 
 
 def digest_of(context: TrainingContext, result: TrainingResult) -> str | None:

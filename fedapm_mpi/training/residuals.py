@@ -1,7 +1,15 @@
-"""Residuals of consensus, in total and by parameter, and what follows from them.
+r"""Residuals of consensus, in total and by parameter, and what follows from them.
 
 Every rank measures its own clients' copies of the shared block. A few numbers a client
 are gathered, in client order, so that results are the same on any number of ranks.
+
+Where duals and penalties are of the clients' own losses (``units: client``), client i
+counts :math:`w_i = m\alpha_i` times in every sum over clients, and so does each entry
+of its copy in the stop rule: these are the textbook residuals of
+:math:`\min \sum_i w_i f_i` subject to :math:`\sqrt{w_i}\,(u_i - u) = 0`. For equal
+weights all :math:`w_i` are 1. Else all are 1 as well, and duals and penalties are of
+:math:`\alpha_i f_i`, so that for equal weights 1/m the primal residual is the same and
+the dual one is one m-th.
 """
 
 from math import sqrt
@@ -51,7 +59,7 @@ def resumed_status(
     if saved is not None and saved.converged is not None:
         converged = saved.converged
     verdict = ConvergenceStatus(server.rho, converged)
-    if _controls_next_round(context):
+    if context.algorithm.adapts_penalty() or context.config.tolerance is not None:
         verdict = context.comm.bcast_object(verdict)
     return verdict
 
@@ -68,15 +76,15 @@ def compute_residuals(
     ConvergenceStatus
         On every rank.
     """
-    verdict = ConvergenceStatus(context.algorithm.admm_penalty(), converged=False)
-    steered = _controls_next_round(context)
+    verdict = ConvergenceStatus(_known_penalty(context, t), converged=False)
+    steered = _controls_next_round(context, t)
     if not (steered or _due(context, t)):
         return {}, verdict
     blocks = _blocks(context)
     table = _gather(context, message, blocks)
     record: Record = {}
     if table is not None:
-        record, total = _summarize(server, blocks, table)
+        record, total = _summarize(server, blocks, table, _factors(context))
         if steered and server.participants:  # else nothing has moved
             verdict = _check_convergence(context, server, total, t)
             if verdict.converged:
@@ -138,9 +146,20 @@ def _load_own_model(context: TrainingContext, client: int) -> PartitionedModel:
     return model
 
 
-def _controls_next_round(context: TrainingContext) -> bool:
-    """Return whether the residuals of a round decide on the next."""
-    return context.config.tolerance is not None or context.algorithm.adapts_penalty()
+def _controls_next_round(context: TrainingContext, t: int) -> bool:
+    """Return whether the residuals after `t` rounds decide on the next."""
+    algorithm = context.algorithm
+    balanced = algorithm.adapts_penalty() and algorithm.scheduled_penalty(t) is None
+    return context.config.tolerance is not None or balanced
+
+
+def _known_penalty(context: TrainingContext, t: int) -> float | None:
+    """Return the next round's penalty, unless the residuals after `t` rounds change it.
+
+    A schedule counts rounds without participants too.
+    """
+    scheduled = context.algorithm.scheduled_penalty(t)
+    return context.algorithm.admm_penalty() if scheduled is None else scheduled
 
 
 def _due(context: TrainingContext, t: int) -> bool:
@@ -151,13 +170,15 @@ def _due(context: TrainingContext, t: int) -> bool:
 def _check_convergence(
     context: TrainingContext, server: ServerState, residuals: admm.Residuals, t: int
 ) -> ConvergenceStatus:
-    rho = context.algorithm.next_penalty(residuals, t)
+    rho = context.algorithm.scheduled_penalty(t)
+    if rho is None:
+        rho = context.algorithm.next_penalty(residuals, t)
     rule = context.config.tolerance
     if rule is None or not server.seen.all():
         # Clients that never took part agree with the initial model, not with the rest.
         return ConvergenceStatus(rho, converged=False)
-    whole = _whole(context).pieces
-    entries = sum((at.stop - at.start) * int(held.sum()) for at, held in whole)
+    whole, factors = _whole(context).pieces, _factors(context)
+    entries = sum((at.stop - at.start) * _count(held, factors) for at, held in whole)
     done = residuals.within(rule.absolute, rule.relative, entries)
     return ConvergenceStatus(rho, done)
 
@@ -172,7 +193,19 @@ class _Block(NamedTuple):
 
 def dual_residual(context: TrainingContext, server: ServerState) -> float:
     """Return the dual residual of the round that the server has just ended."""
-    return _dual_residual(server, _whole(context))
+    return _dual_residual(server, _whole(context), _factors(context))
+
+
+def _factors(context: TrainingContext) -> NDArray[np.float64] | None:
+    """Return how often each client counts, (m,), their mean being 1; `None` if once."""
+    if not context.algorithm.client_units():
+        return None
+    return context.federation.weights * context.federation.num_clients
+
+
+def _count(held: NDArray[np.bool_], factors: NDArray[np.float64] | None) -> float:
+    """Return the number of clients that hold a section, each counted by its factor."""
+    return int(held.sum()) if factors is None else float(factors[held].sum())
 
 
 def _whole(context: TrainingContext) -> _Block:
@@ -238,14 +271,19 @@ def _row(state: ClientState, u: Tensor, cuts: list[slice]) -> list[float]:
 
 
 def _summarize(
-    server: ServerState, blocks: list[_Block], table: NDArray[np.float64]
+    server: ServerState,
+    blocks: list[_Block],
+    table: NDArray[np.float64],
+    factors: NDArray[np.float64] | None,
 ) -> tuple[Record, admm.Residuals]:
+    if factors is not None:
+        table = table * factors[:, None, None]
     sums = [
         [float(sum(column)) for column in block.T.tolist()]
         for block in table.transpose(1, 0, 2)
     ]
     found = [
-        _residuals(server, block, of_clients)
+        _residuals(server, block, of_clients, factors)
         for block, of_clients in zip(blocks, sums, strict=True)
     ]
     total = found[0]
@@ -264,23 +302,35 @@ def _summarize(
     return record, total
 
 
-def _residuals(server: ServerState, block: _Block, sums: list[float]) -> admm.Residuals:
+def _residuals(
+    server: ServerState,
+    block: _Block,
+    sums: list[float],
+    factors: NDArray[np.float64] | None,
+) -> admm.Residuals:
     gaps, copies, duals = sums
     u = server.rows[0]
-    spread = sum(int(held.sum()) * admm.dot(u[at], u[at]) for at, held in block.pieces)
+    spread = sum(
+        _count(held, factors) * admm.dot(u[at], u[at]) for at, held in block.pieces
+    )
     return admm.Residuals(
         primal=sqrt(gaps),
-        dual=_dual_residual(server, block),
+        dual=_dual_residual(server, block, factors),
         scale_primal=max(sqrt(copies), sqrt(spread)),
         scale_dual=sqrt(duals),
     )
 
 
-def _dual_residual(server: ServerState, block: _Block) -> float:
-    if not len(server.penalties):
+def _dual_residual(
+    server: ServerState, block: _Block, factors: NDArray[np.float64] | None
+) -> float:
+    penalties = server.penalties
+    if not len(penalties):
         return 0.0
+    if factors is not None:
+        penalties = penalties * torch.from_numpy(np.sqrt(factors))
     return admm.dual_residual(
-        (server.change[at], _rows(server.penalties, held)) for at, held in block.pieces
+        (server.change[at], _rows(penalties, held)) for at, held in block.pieces
     )
 
 

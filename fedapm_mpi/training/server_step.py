@@ -68,7 +68,7 @@ def server_step(
     }
     if server.rho is not None:
         record["dual_residual"] = dual_residual(context, server)
-    if len(server.dual_sum):
+    if payload.dual_sum:
         server.dual_sum.add_(payload.dual_change(summed))
         record["dual_sum"] = sqrt(dot(server.dual_sum, server.dual_sum))
     return record
@@ -88,20 +88,24 @@ def _round_info(
     """
     here, weights = chosen[holders[chosen]], context.federation.weights
     count = int(holders.sum())
+    # Exactly 1 where all hold it, whatever rounding makes of the sum.
+    weight_total = 1.0 if holders.all() else float(weights[holders].sum())
     used = None
     if server.rho is not None:
-        before = after = float(count)
+        weighed = context.algorithm.client_units()
+        before = after = weight_total if weighed else float(count)
         if context.algorithm.adapts_penalty():
             holding = torch.from_numpy(holders)
-            both = (penalties, server.penalties)
-            before, after = (float((p[holding] / server.rho).sum()) for p in both)
+            shares = [p[holding] / server.rho for p in (penalties, server.penalties)]
+            if weighed:
+                shares = [p * torch.from_numpy(weights)[holding] for p in shares]
+            before, after = (float(p.sum()) for p in shares)
         used = (before, after)
     return RoundInfo(
         index=t,
         num_clients=count,
         participants=len(here),
         weight_sum=float(weights[here].sum()),
-        # Exactly 1 where all hold it, whatever rounding makes of the sum.
-        weight_total=1.0 if holders.all() else float(weights[holders].sum()),
+        weight_total=weight_total,
         penalties=used,
     )

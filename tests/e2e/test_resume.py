@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.experiments import experiments
 from tests.support.processes.cli_runs import (
     assert_same_run,
     digest_of,
@@ -20,6 +21,12 @@ from tests.support.processes.cli_runs import (
 pytestmark = pytest.mark.slow
 
 
+SOLVER = {
+    "optimizer": {"name": "adam", "state": "keep"},
+    "schedule": {"name": "cosine", "warmup": 1, "unit": "step", "final": 0.1},
+}
+
+
 @pytest.fixture(scope="module")
 def finished(toy, tmp_path_factory):
     """Return a configuration, its run of six rounds, and one of three more."""
@@ -31,15 +38,25 @@ def finished(toy, tmp_path_factory):
         checkpoint={"every": 2, "keep": 3},
     )
     path = write_config(root / "config.yaml", config)
+    solver = write_config(root / "solver.yaml", config | SOLVER)
+    longer = (solver, "rounds=9", "schedule.rounds=6")
     done = train_many(
         2,
         {
             "six": ["train", path, "--run-dir", root / "six"],
             "nine": ["train", path, "rounds=9", "--run-dir", root / "nine"],
+            "solver-six": ["train", solver, "--run-dir", root / "solver-six"],
+            "solver-nine": [
+                "train",
+                solver,
+                *longer,
+                "--run-dir",
+                root / "solver-nine",
+            ],
         },
         root / "output",
     )
-    assert [one.codes for one in done.values()] == [[0, 0], [0, 0]], done
+    assert [one.codes for one in done.values()] == [[0, 0]] * 4, done
     return root
 
 
@@ -108,6 +125,11 @@ def resumed(toy, finished, tmp_path_factory):
     commands["other-data"] = [
         "train", config, f"data={toy['odd']}", "--resume", root / "again",
     ]  # fmt: skip
+    for name, rounds in (("solver-six", 6), ("solver-nine", 9)):
+        run = shutil.copytree(finished / "solver-six", root / name)
+        for done in ("final", "checkpoints/round-000006"):
+            shutil.rmtree(run / done)
+        commands[name] = ["train", f"rounds={rounds}", "--resume", run]
     _add_nameless(root, finished, commands)
     return root, train_many(3, commands, root / "output")
 
@@ -144,6 +166,21 @@ def test_more_rounds(finished, resumed, name):
     assert_same_run(root / name, finished / "nine")
     hidden = [p.name for p in (root / name / "checkpoints").glob(".*")]
     assert hidden == []
+
+
+@pytest.mark.parametrize("name", ["solver-six", "solver-nine"])
+def test_in_the_middle_of_a_schedule_with_kept_optimizer_states(
+    finished, resumed, name
+):
+    """From round 4 of 6; where more rounds are asked for, the schedule stays."""
+    root, done = resumed
+    assert done[name].codes == [0] * 3, done[name]
+    printed = done[name].stdout[0]
+    assert "continuing after round 4" in printed
+    ended = "the schedule ends after 6 of 9 rounds; in round 7 its factor of the step"
+    assert (ended in printed) == (name == "solver-nine")
+    assert_same_run(root / name, finished / name)
+    assert digest_of(root / name) != digest_of(finished / "six")
 
 
 def test_a_crash_in_the_first_checkpoint(finished, resumed):
@@ -218,3 +255,19 @@ def test_no_usable_checkpoint(finished, tmp_path):
         assert f"damaged checkpoint {damaged} set aside" in ended.stderr
     assert ended.stderr.count("no usable checkpoint") == 1
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("name", ["fine-tuned", "both-copies"])
+def test_models_are_tuned_and_compared_alike_after_a_resume(toy, tmp_path, name):
+    """On other numbers of ranks as well."""
+    path = write_config(tmp_path / "c.yaml", experiments(toy)[name])
+    parts = tmp_path / "parts"
+    first = ["train", path, "rounds=2", "--run-dir", parts]
+    for ranks, commands in (
+        (1, {"whole": ["train", path, "--run-dir", tmp_path / "whole"], "two": first}),
+        (3, {"three": ["train", path, "--resume", parts]}),
+    ):
+        done = train_many(ranks, commands, tmp_path / f"output-{ranks}")
+        assert [one.codes for one in done.values()] == [[0] * ranks] * len(done), done
+    assert "continuing after round 2" in done["three"].stdout[0]
+    assert_same_run(parts, tmp_path / "whole")

@@ -22,7 +22,7 @@ pfedme:
   {name: pfedme, lam: 2.0, lr_personal: 0.1, inner_steps: 3, eta: 0.4, beta: 1.2,
    batch_size: 8, work: {epochs: 1}}
 flame:
-  {name: flame, lam: 0.5, rho: 0.1, lr_personal: 0.1, batch_size: 8,
+  {name: flame, units: weighted, lam: 0.5, rho: 0.1, lr_personal: 0.1, batch_size: 8,
    personal_work: {epochs: 1}}
 scaffold: {name: scaffold, lr: 0.1, batch_size: 8, work: {epochs: 2}}
 scaffold-gradient:
@@ -30,13 +30,17 @@ scaffold-gradient:
    control_variate: gradient}
 feddyn: {name: feddyn, penalty: 0.5, lr: 0.1, batch_size: 8, work: {epochs: 1}}
 fedadmm:
-  {name: fedadmm, rho: 0.1, lr: 1.0, batch_size: 8, work: {epochs: 1}, init: local,
-   relaxation: 1.5}
+  {name: fedadmm, units: weighted, rho: 0.1, lr: 1.0, batch_size: 8,
+   work: {epochs: 1}, init: local, relaxation: 1.5}
 fedadmm-participants:
-  {name: fedadmm, rho: 0.1, lr: 1.0, batch_size: 8, work: {epochs: 2},
-   server_average: participants, lr_server: 0.6}
-iiadmm: {name: iiadmm, rho: 0.1, zeta: 0.5, batch_size: 8, work: {epochs: 1}}
-iceadmm: {name: iceadmm, rho: 0.1, curvature: 4.0, batch_size: 8, work: {epochs: 1}}
+  {name: fedadmm, units: weighted, rho: 0.1, lr: 1.0, batch_size: 8,
+   work: {epochs: 2}, server_average: participants, lr_server: 0.6}
+iiadmm:
+  {name: iiadmm, units: weighted, rho: 0.1, zeta: 0.5, batch_size: 8,
+   work: {epochs: 1}}
+iceadmm:
+  {name: iceadmm, units: weighted, rho: 0.1, curvature: 4.0, batch_size: 8,
+   work: {epochs: 1}}
 """)
 
 SHARING_PART: dict[str, dict[str, Any]] = yaml.safe_load("""

@@ -36,6 +36,7 @@ BALANCED: dict[str, Any] = FEDAPM | {
     "residual_balancing": {"ratio": 2.0},
     "relaxation": 1.6,
 }
+TUNING = {"block": "all", "lr": 0.2, "work": {"steps": 3}, "weight_decay": 0.01}
 LOOKING = {"blocks": True, "dual_sum": True, "lagrangian": True}
 EMPTY_ONLY = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
 
@@ -48,6 +49,57 @@ GROUPS: dict[str, Any] = {
     ],
     "partially_shared": ["side_*"],
 }
+
+ADAM: dict[str, Any] = {"name": "adam", "betas": [0.8, 0.9]}
+SMALL_STEPS: dict[str, Any] = FEDAPM | {"lr_personal": 0.02, "lr_shared": 0.03}
+
+
+def solver_experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return experiments with other local steps than plain SGD, by name."""
+    features = toy["features"]
+    return {
+        "solver-keep": experiment(
+            features,
+            rounds=4,
+            participation={"name": "probability", "probability": 0.6},
+            algorithm=SMALL_STEPS,
+            optimizer=ADAM | {"state": "keep"},
+            schedule={"name": "cosine", "warmup": 1, "unit": "step", "final": 0.1},
+        ),
+        "solver-joint": experiment(
+            toy["odd"],
+            algorithm=JOINT | {"weight_decay": 0.01},
+            optimizer={
+                "name": "sgd",
+                "momentum": 0.9,
+                "nesterov": True,
+                "personal": "adamw",
+            },
+            clip={"norm": 0.1, "of": "direction"},
+            accumulate_batches=2,
+        ),
+        "solver-scaffold": experiment(
+            features,
+            split=None,
+            algorithm=SHARING_ALL["scaffold"] | {"lr": 0.02},
+            optimizer="adam",
+            clip={"norm": 1.0, "of": "loss"},
+        ),
+        "solver-ditto": experiment(
+            features,
+            split=None,
+            algorithm=SHARING_ALL["ditto"],
+            optimizer={"name": "rmsprop", "momentum": 0.5, "state": "keep"},
+            schedule={"name": "step", "every": 1, "gamma": 0.5},
+        ),
+        "solver-groups": experiment(
+            features,
+            **GROUPS,
+            algorithm=BALANCED | {"lr_personal": 0.02, "lr_shared": 0.02},
+            optimizer={"name": "nadam", "state": "keep", "shared": {"name": "adam"}},
+            schedule={"name": "linear", "warmup": 0.5, "personal": "constant"},
+        ),
+    }
 
 
 def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
@@ -111,6 +163,24 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             features,
             algorithm=FEDAPM | {"personal_work": {"epochs": 3}},
             evaluation={"every": 1, "clients": "participants"},
+        ),
+        "fine-tuned": experiment(
+            odd,
+            client_weights="samples",
+            split=None,
+            algorithm=SHARING_ALL["scaffold"],
+            evaluation={"every": 1, "fine_tune": TUNING | {"compare": True}},
+        ),
+        "both-copies": experiment(
+            features,
+            **normed,
+            buffers="mean",
+            algorithm=FEDAPM | {"dual_step": 0.7},
+            evaluation={
+                "every": 2,
+                "shared_block": "both",
+                "fine_tune": TUNING | {"block": "personal", "batch_size": 4},
+            },
         ),
         "fedalt": experiment(features, algorithm={"name": "fedalt"} | ALTERNATING),
         "fedsim": experiment(features, algorithm={"name": "fedsim"} | FEDSIM),
@@ -210,6 +280,18 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             model={"name": "mlp", "hidden": [8, 6]},
             split={"first": 1, "last": 1},
         ),
+        "nothing-personal": experiment(
+            odd,
+            split={"personal": []},
+            algorithm=BALANCED | {"u_init": "local"},
+            diagnostics=LOOKING,
+        ),
+        "nothing-shared": experiment(
+            odd,
+            split={"shared": []},
+            algorithm=FEDAPM | {"server_average": "participants"},
+            diagnostics=LOOKING,
+        ),
         "lacking": experiment(
             toy["lacking"],
             model={"name": "har", "filters": 2, "hidden": 4, "attention": 4},
@@ -218,6 +300,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             partially_shared=["acc_rnn.*", "gyro_rnn.*"],
             algorithm=FEDAPM | {"server_average": "participants"},
         ),
+        **_in_client_units(features, odd),
         **{
             name: experiment(features, split=None, algorithm=algorithm)
             for name, algorithm in SHARING_ALL.items()
@@ -226,7 +309,48 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             name: experiment(features, algorithm=algorithm)
             for name, algorithm in SHARING_PART.items()
         },
+        **solver_experiments(toy),
     }  # fmt: skip
+
+
+def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
+    """Return an experiment for each method that works on a client's own loss."""
+    uneven: dict[str, Any] = {
+        "client_weights": "samples",
+        "participation": {"name": "probability", "probability": 0.4},
+        "diagnostics": LOOKING,
+    }
+    own = FEDAPM | {"units": "client", "rho": 0.6, "lr_shared": 0.1}
+    balanced = {"residual_balancing": {"ratio": 2.0}, "relaxation": 1.6}
+    whole = {
+        name: SHARING_ALL[name] | {"units": "client", "rho": 0.6}
+        for name in ("fedadmm", "fedadmm-participants", "iiadmm", "iceadmm", "flame")
+    }
+    whole["fedadmm"] |= {"lr": 0.1}
+    whole["fedadmm-participants"] |= {"lr": 0.1}
+    whole["iiadmm"] |= {"zeta": 5.0}
+    quiet = {**uneven, "diagnostics": {"dual_sum": True}}
+    return {
+        "units-fedapm": experiment(odd, **uneven, algorithm=own | balanced, rounds=6),
+        "units-schedule": experiment(
+            odd,
+            **uneven,
+            algorithm=own | {"rho_schedule": {"growth": 1.5, "every": 2, "until": 5}},
+            rounds=7,
+        ),
+        "units-participants": experiment(
+            odd,
+            **uneven,
+            algorithm=own | {"server_average": "participants", "dual_step": 0.3},
+        ),
+        "units-groups": experiment(
+            features, **GROUPS | quiet, algorithm=own | balanced
+        ),
+        **{
+            f"units-{name}": experiment(odd, **quiet, split=None, algorithm=algorithm)
+            for name, algorithm in whole.items()
+        },
+    }
 
 
 TOYS = ("features", "odd", "motion", "ragged", "lacking")

@@ -14,14 +14,17 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError, DataError, TrainingError
 from fedapm_mpi.models import models
+from fedapm_mpi.optim.optimizers import optimizers
+from fedapm_mpi.optim.schedules import schedules
 from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.studies.scaling.platform import load
 from fedapm_mpi.studies.scaling.study import read
 from fedapm_mpi.studies.sweep.grid import read_sweep
 from fedapm_mpi.training.context import open_context
+from fedapm_mpi.training.runner import train
 from tests.support import ROOT
 from tests.support.data.model_tasks import Input
-from tests.support.processes.cli_runs import FEDAPM
+from tests.support.processes.cli_runs import FEDAPM, rounds_of
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -226,6 +229,33 @@ def test_groups_of_clients_that_lack_an_input(toy):
     groups = open_context(validate(values, "docs"), Serial()).groups
     assert groups.of_client.tolist() == [0, 1, 0, 1, 2, 0]
     assert len(groups.space.sections) > 1
+
+
+def test_the_local_solver(toy, tmp_path):
+    """The complete configuration trains; every other block of the page fits into it."""
+    complete, *others = map(yaml.safe_load, yaml_blocks("solvers.md"))
+    config = complete | {"data": str(toy["features"]), "participation": "full"}
+    assert train(Serial(), validate(config, "docs"), directory=tmp_path / "run") == 0
+    _, *records = rounds_of(tmp_path / "run")
+    assert len(records) == complete["rounds"] == 20
+    factors = [record["lr_factor"]["personal"] for record in records]
+    assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1], rel=1e-15)
+    assert 0.05 < factors[-1] < 0.06
+    assert all(record["clipped_steps"] <= record["local_steps"] for record in records)
+    assert records[-1]["train_loss"] < records[0]["train_loss"] / 2
+    keys = set()
+    for block in others:
+        validate(complete | {"rounds": 200} | block, "docs")
+        keys |= set(block)
+    assert keys == {"optimizer", "schedule", "clip"}
+
+
+def test_the_page_of_the_local_solver_names_all_parts():
+    text = section("solvers.md", "## Schedule")
+    rows = re.findall(r"^\| `(\w+)` \| ", text, re.MULTILINE)
+    assert sorted(rows) == schedules.builtin_names()
+    names = re.search(r"name: sgd +# or (.*)", section("solvers.md", "## Optimizer"))
+    assert {"sgd", *names[1].split(", ")} == set(optimizers.builtin_names())
 
 
 def test_the_exit_codes():

@@ -99,6 +99,19 @@ def test_a_run_that_is_missing_differs(base, changed, where):
     assert differences(base, changed) == [f"plain: no finished run in {folders}"]
 
 
+def test_a_case_that_the_base_refuses_is_left_out(base, changed):
+    """But not one that it failed to train, nor one that both refuse."""
+    names = ["plain", "other"]
+    assert golden.newer(base, changed, names) == []
+    shutil.rmtree(base / "plain")
+    assert golden.newer(base, changed, names) == []
+    (base / "plain.refused").touch()
+    assert golden.newer(base, changed, names) == ["plain"]
+    shutil.rmtree(changed / "plain")
+    (changed / "plain.refused").touch()
+    assert golden.newer(base, changed, names) == []
+
+
 def test_a_folder_that_is_no_checkout(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         golden.main([str(tmp_path)])
@@ -114,9 +127,15 @@ def test_each_checkout_trains_by_its_own_package(tmp_path, capsys):
     text = path.read_text()
     assert text.count("rng.choice(") == 1
     path.write_text(text.replace("rng.choice(", "rng.random() and rng.choice("))
-    assert golden.main([str(other), "--only", "plain", "full-batch"]) == 1
+    schema = other / "fedapm_mpi" / "config" / "schema.py"
+    text = schema.read_text()
+    assert text.count('"mean"] = "local"') == 1
+    schema.write_text(text.replace(', "mean"] = "local"', '] = "local"'))
+    cases = ["plain", "full-batch", "buffers-mean"]
+    assert golden.main([str(other), "--only", *cases]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert any(line.startswith("plain: digest is '") for line in printed)
     assert any(line.startswith("plain: record[1].") for line in printed)
     assert not any(line.startswith("full-batch: ") for line in printed)
+    assert printed[-2] == "left out, as the base refuses them: buffers-mean"
     assert printed[-1] == "2 cases, 1 differ"

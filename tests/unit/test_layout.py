@@ -12,6 +12,8 @@ MAX_LINES = 60
 
 KINDS = {
     "doctor/checks": "doctor/test_checks.py",
+    "optim/optimizers": "optim/test_optimizers.py",
+    "optim/schedules": "optim/test_schedules.py",
     "models": "models/test_models.py",
     "participation": "participation/test_participation.py",
     "placements": "federation/test_assignment.py",

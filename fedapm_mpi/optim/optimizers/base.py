@@ -1,9 +1,11 @@
-"""The interface of an optimizer that a client uses in a local phase."""
+"""The interface of an optimizer that a client uses in its local phases."""
 
+import inspect
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from fedapm_mpi.registry import Registry
 
@@ -11,24 +13,24 @@ from fedapm_mpi.registry import Registry
 class LocalOptimizer(Protocol):
     """A rule that turns gradients into steps on one block of a model.
 
-    Each local phase begins with a fresh state, so that a client's state between rounds
-    does not depend on the optimizer. One instance serves all clients: what changes from
-    step to step belongs in the state.
+    One instance serves all clients: what changes from step to step belongs in the
+    state. Where a configuration says ``state: reset``, each local phase begins with a
+    fresh state; with ``state: keep`` it is a part of the client's state.
     """
 
-    def init(self, size: int) -> dict[str, Tensor]:
-        """Return the state at the beginning of a phase.
+    def init(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return the state before the first step on a block.
 
         Parameters
         ----------
-        size
-            Numbers in the block, d.
+        vector : (d,)
+            The block, not to be changed.
 
         Returns
         -------
         dict of Tensor
-            Tensors of any shape. Those of floating point are converted to the block's
-            dtype, and all are moved to its device, before the first step.
+            Tensors of any shape and dtype, on any device. `step` may add others, but
+            only in the first step.
         """
         ...
 
@@ -52,4 +54,17 @@ class LocalOptimizer(Protocol):
         ...
 
 
-optimizers: Registry[Callable[..., LocalOptimizer]] = Registry("optimizer", __package__)
+class _Optimizers(Registry[Callable[..., LocalOptimizer]]):
+    """Local optimizers; ``module:name`` may also be a class of torch's kind."""
+
+    def get(self, name: str) -> Callable[..., LocalOptimizer]:
+        found: Any = super().get(name)
+        if inspect.isclass(found) and issubclass(found, Optimizer):
+            from fedapm_mpi.optim.optimizers._torch import from_torch
+
+            return from_torch(found)
+        factory: Callable[..., LocalOptimizer] = found
+        return factory
+
+
+optimizers = _Optimizers("optimizer", __package__)

@@ -160,7 +160,7 @@ def read(path: Path, notify: configfile.Notify = configfile.silent) -> Study:
     if isinstance(study.config, str):
         return study
     experiment, _ = configfile.use_new_names(study.config, str(path))
-    return dataclasses.replace(study, config=experiment)
+    return dataclasses.replace(study, config=configfile.as_was_meant(experiment))
 
 
 def put(values: Mapping[str, Any], dotted: str, value: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.studies.sweep.grid import Cell
 from fedapm_mpi.tasks import LOSS, MetricSet
 from fedapm_mpi.tracking.summary import share_of_clients
+from fedapm_mpi.tracking.variants import VARIANTS
 from fedapm_mpi.utils.atomic_io import write_csv
 
 
@@ -59,11 +60,16 @@ def shown(
 
 
 def _values(summary: Mapping[str, Any], metrics: MetricSet) -> dict[str, Any]:
-    return {
+    found = {
         f"{metric}_{column}": summary.get(metric, {}).get(key)
         for metric in metrics.names
         for column, key in (COLUMNS | OPTIONAL_COLUMNS).items()
     }
+    for name in VARIANTS:
+        if name in summary:
+            own = _values(summary[name], metrics)
+            found |= {f"{name}_{key}": value for key, value in own.items()}
+    return found
 
 
 def _seconds(record: dict[str, Any]) -> float:

@@ -11,6 +11,7 @@ from fedapm_mpi.tasks import LOSS
 from fedapm_mpi.tracking.base import MetricsLogger, RunInfo, loggers
 from fedapm_mpi.tracking.records import Record
 from fedapm_mpi.tracking.summary import clients_of, share_of_clients
+from fedapm_mpi.tracking.variants import LABELS
 from fedapm_mpi.utils import terminal
 
 LOSSES = {"test": "test loss", "val": "val loss", "train": "loss after training"}
@@ -56,6 +57,10 @@ def format_metrics(record: Mapping[str, Any], headline: str) -> str:
             f"{_over(evaluated, m)}  "
             f"worst decile {record[f'{headline}_worst_decile']:.4f}{_over(worst)}"
         )
+        for name, label in LABELS.items():
+            value = record.get(name, {}).get(headline)
+            if value is not None:
+                parts.append(f"{label} {value:.4f}")
     if record.get("primal_residual") is not None and record.get("rho") is not None:
         parts.append(f"primal {record['primal_residual']:.2e}")
     if record.get("dual_residual") is not None:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -23,6 +24,9 @@ BALANCED = FEDAPM | {
     "residual_balancing": {"ratio": 2.0},
     "relaxation": 1.6,
 }
+OWN_UNIT = BALANCED | {"units": "client", "rho": 0.05, "lr_shared": 0.1}
+"""In units of a client's own loss."""
+
 SIZES = {"body.0.weight": 48, "body.0.bias": 8}
 """Of the shared parameters of the small network, in its order."""
 
@@ -41,6 +45,21 @@ def go(path, data, resume=False, stop=None, **changes):
     return path
 
 
+def final_clients(run):
+    """Return all tensors of the clients' final states that hold a number, by key."""
+    found = {}
+    for path in sorted((run / "final").glob("clients-*.safetensors")):
+        found |= load_file(path)
+    return {key: tensor for key, tensor in found.items() if tensor.numel()}
+
+
+def same_tensors(ours, other):
+    """Check that two sets of tensors by name are equal, bit for bit."""
+    assert ours.keys() == other.keys()
+    for key, tensor in ours.items():
+        assert torch.equal(tensor, other[key]), key
+
+
 class Looked:
     """The states in a run's checkpoints, those of untouched clients included."""
 
@@ -50,6 +69,14 @@ class Looked:
         (group,) = session.groups.members
         self.start = group.initial["shared"].double()
         self.run, self.m = run, session.federation.num_clients
+        counts = session.federation.manifest.counts["train"].astype(float)
+        by_samples = config.client_weights == "samples"
+        alpha = counts / counts.sum() if by_samples else np.full(self.m, 1 / self.m)
+        self.alpha = torch.from_numpy(alpha)
+        own_unit = config.algorithm.get("units") == "client"
+        self.counted = self.m * self.alpha if own_unit else torch.ones(self.m).double()
+        """How often each client counts in sums over clients, (m,)."""
+
         self.initial = {
             "shared": group.initial["shared"],
             "personal": group.initial["personal"],
@@ -78,11 +105,13 @@ def residuals_of(looked, t, own_rho, cut=slice(None)):
     copies, duals = (looked.clients(t, k)[:, cut] for k in ("shared", "dual"))
     u, before = looked.server(t)[cut], looked.server(t - 1)[cut]
     spread = math.sqrt(looked.m) * float(u.norm())
+    root = looked.counted.sqrt()
+    rows = root[:, None]
     return (
-        float((copies - u).norm()),
-        float(own_rho.norm() * (u - before).norm()),
-        max(float(copies.norm()), spread),
-        float(duals.norm()),
+        float((rows * (copies - u)).norm()),
+        float((root * own_rho).norm() * (u - before).norm()),
+        max(float((rows * copies).norm()), spread),
+        float((rows * duals).norm()),
     )
 
 

@@ -5,8 +5,8 @@ import json
 import yaml
 
 NEW = {
-    "algorithm": ["dual_step", "server_average"],
-    "evaluation": ["split"],
+    "algorithm": ["dual_step", "server_average", "units"],
+    "evaluation": ["split", "fine_tune"],
     "split": ["first", "last"],
     "participation": [],
 }
@@ -39,7 +39,7 @@ def aged(run_directory):
             del values[key]
         for key, options in NEW.items():
             for option in options:
-                del values[key][option]
+                values[key].pop(option, None)  # an identity has no later ones
 
     path = run_directory / "checkpoints" / "round-000002" / "checkpoint.json"
     note = json.loads(path.read_text())

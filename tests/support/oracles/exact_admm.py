@@ -9,6 +9,9 @@ from tests.support.oracles.quadratic import DIM_U, DIM_V
 class Exact(RelaxedADMM):
     """The plain method of multipliers: v_i and u_i by one linear solve."""
 
+    def __init__(self, **options):
+        super().__init__(**{"units": "weighted"} | options)
+
     def solve(self, u_server, anchor, client, problem, weight):
         if getattr(problem, "solved_for", None) != (self.rho, weight):
             if not hasattr(problem, "whole"):

@@ -74,7 +74,7 @@ class Literal:
 
 def joint(rho=0.1, sigma=0.01, step=0.5, work=5, **options):
     """FedAPM that steps both blocks together, far from solving its local problem."""
-    given = {"lr_personal": step, "lr_shared": step} | options
+    given = {"units": "weighted", "lr_personal": step, "lr_shared": step} | options
     return FedAPM(
         rho=rho,
         sigma=sigma,

@@ -39,6 +39,36 @@ class Options:
     v_step_at: Literal["global", "local"] = "global"
     u_init: Literal["global", "local"] = "global"
     alpha_in_v_step: bool = True
+    adam: tuple[float, float, float] | None = None
+    """Adam's decay rates and its epsilon; plain steps unless given."""
+
+    factor: Callable[[int], float] | None = None
+    """Factor of both step sizes in round t, from 0 on; 1 unless given."""
+
+
+class Adam:
+    """The steps of a phase, by Kingma and Ba's algorithm 1 (ICLR 2015)."""
+
+    def __init__(self, beta1: float, beta2: float, epsilon: float) -> None:
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.mean: Named = {}
+        self.square: Named = {}
+        self.count = 0
+
+    def direction(self, slopes: Named) -> Named:
+        """Return what the step size multiplies."""
+        self.count += 1
+        found = {}
+        for name, g in slopes.items():
+            zero = torch.zeros_like(g)
+            mean = self.mean.get(name, zero)
+            square = self.square.get(name, zero)
+            self.mean[name] = self.beta1 * mean + (1 - self.beta1) * g
+            self.square[name] = self.beta2 * square + (1 - self.beta2) * g**2
+            m = self.mean[name] / (1 - self.beta1**self.count)
+            s = self.square[name] / (1 - self.beta2**self.count)
+            found[name] = m / (s.sqrt() + self.epsilon)
+        return found
 
 
 class Oracle:
@@ -53,9 +83,12 @@ class Oracle:
     personal
         Names of the personal ones.
     alpha
-        Weight of each client in the objective.
+        Factor of each client's loss in its local problems: its weight in the objective,
+        or 1 in units of its own loss.
     loss
         The clients' losses.
+    shares
+        Weight of each client in the server's mean; all alike unless given.
 
     Attributes
     ----------
@@ -72,7 +105,9 @@ class Oracle:
         personal: Iterable[str],
         alpha: Sequence[float],
         loss: Loss,
+        shares: Sequence[float] | None = None,
     ) -> None:
+        self.shares = [1.0] * len(alpha) if shares is None else list(shares)
         self.options, self.alpha, self.loss = options, list(alpha), loss
         self.m = len(self.alpha)
         mine = set(personal)
@@ -86,6 +121,7 @@ class Oracle:
             for _ in self.alpha
         ]
         self.server = self.mean_vote()
+        self.rounds = 0
 
     def mean_vote(self) -> Named:
         """Return the mean over all m clients of u_i + pi_i / rho."""
@@ -93,8 +129,9 @@ class Oracle:
         for name in self.u[0]:
             total = torch.zeros_like(self.u[0][name])
             for i in range(self.m):
-                total = total + self.u[i][name] + self.pi[i][name] / self.options.rho
-            result[name] = total / self.m
+                vote = self.u[i][name] + self.pi[i][name] / self.options.rho
+                total = total + self.shares[i] * vote
+            result[name] = total / sum(self.shares)
         return result
 
     def round(self, participants: Iterable[int], batches: Batches) -> None:
@@ -105,6 +142,7 @@ class Oracle:
             self._shared_phase(i, sent, batches(i, "shared"))
             self._dual_step(i, sent)
         self.server = self.mean_vote()
+        self.rounds += 1
 
     def missed(self, i: int, rows: Sequence[int]) -> float:
         """Return how far client i is from having solved its last shared problem.
@@ -128,14 +166,15 @@ class Oracle:
         u = self.u[i] if options.v_step_at == "local" else sent
         alpha = self.alpha[i] if options.alpha_in_v_step else 1.0
         v = centre
+        step = self._steps(options.lr_personal)
         for rows in batches:
             slopes = self._gradient(v, u, i, rows, of="v")
-            after = {}
+            whole = {}
             for name in v:
                 fit = alpha * (slopes[name] + options.weight_decay * v[name])
                 pull = options.sigma * (v[name] - centre[name])
-                after[name] = v[name] - options.lr_personal * (fit + pull)
-            v = after
+                whole[name] = fit + pull
+            v = step(v, whole)
         self.v[i] = v
 
     def _shared_phase(
@@ -143,15 +182,28 @@ class Oracle:
     ) -> None:
         options = self.options
         u = self.u[i] if options.u_init == "local" else sent
+        step = self._steps(options.lr_shared)
         for rows in batches:
             slopes = self._gradient(self.v[i], u, i, rows, of="u")
-            after = {}
+            whole = {}
             for name in u:
                 fit = self.alpha[i] * (slopes[name] + options.weight_decay * u[name])
                 pull = self.pi[i][name] + options.rho * (u[name] - sent[name])
-                after[name] = u[name] - options.lr_shared * (fit + pull)
-            u = after
+                whole[name] = fit + pull
+            u = step(u, whole)
         self.u[i] = deepcopy(u)
+
+    def _steps(self, lr: float) -> Callable[[Named, Named], Named]:
+        """Return the step of one phase, from where it is and the gradient there."""
+        options = self.options
+        size = lr if options.factor is None else lr * options.factor(self.rounds)
+        adam = None if options.adam is None else Adam(*options.adam)
+
+        def step(at: Named, slopes: Named) -> Named:
+            way = slopes if adam is None else adam.direction(slopes)
+            return {name: at[name] - size * way[name] for name in at}
+
+        return step
 
     def _dual_step(self, i: int, sent: Named) -> None:
         rho = self.options.rho

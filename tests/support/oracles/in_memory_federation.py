@@ -13,6 +13,7 @@ from fedapm_mpi.algorithms.base import LocalBudget, RoundInfo
 from fedapm_mpi.algorithms.fedalt import FedAlt
 from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.optim.admm import Residuals
+from fedapm_mpi.optim.solver import LocalSolver, SolverRules
 from tests.support.oracles.quadratic import DIM_U, KAPPA, Quadratic
 
 UNEVEN = (0.05, 0.1, 0.1, 0.2, 0.25, 0.3)
@@ -33,6 +34,8 @@ class Federation:
         The penalty that each client last worked with, for algorithms that have one.
     change : (DIM_U,) Tensor
         By how much the last round moved the shared model.
+    solver : SolverRules or None
+        How clients step; `None` leaves each problem's solver as it is.
     """
 
     def __init__(self, algorithm: Any, quadratic: Quadratic) -> None:
@@ -47,6 +50,7 @@ class Federation:
             for _ in self.problems
         ]
         self.index = 0
+        self.solver: SolverRules | None = None
         self.increment: dict[int, Tensor] = {}
         self.change = torch.zeros(DIM_U, dtype=torch.float64)
         self.penalties = torch.full(
@@ -57,6 +61,12 @@ class Federation:
     def consensus(self) -> Tensor:
         """The server's model, (DIM_U,)."""
         return self.server[0]
+
+    @property
+    def factors(self) -> Tensor:
+        """The factor of each client's dual and penalty in the Lagrangian, (m,)."""
+        own = getattr(self.algorithm, "units", "weighted") == "client"
+        return self.quadratic.weights if own else torch.ones(self.quadratic.m).double()
 
     def stack(self, name: str) -> Tensor:
         """Return one entry of every client's state, (m, ...)."""
@@ -71,6 +81,8 @@ class Federation:
         weights = [float(weight) for weight in self.quadratic.weights]
         for i in participants:
             self.problems[i].forget()
+            if self.solver is not None:
+                self.problems[i].solver = LocalSolver(self.solver, self.index)
             self.increment[i] = self.algorithm.client_step(
                 broadcast, self.clients[i], self.problems[i], weights[i]
             ).clone()
@@ -95,9 +107,9 @@ class Federation:
         rho = getattr(self.algorithm, "rho", None)
         if rho is None:
             return None
-        before = float(self.penalties.sum()) / rho
+        before = float(self.factors @ self.penalties) / rho
         self.penalties[list(participants)] = rho
-        return before, float(self.penalties.sum()) / rho
+        return before, float(self.factors @ self.penalties) / rho
 
     def change_penalty(self, rho: float) -> None:
         """Let the rounds from now on be with another penalty."""
@@ -105,20 +117,25 @@ class Federation:
 
     def adapt(self) -> float:
         """Let the algorithm choose the next round's penalty, and return it."""
-        self.change_penalty(self.algorithm.next_penalty(self.residuals(), self.index))
+        rho = self.algorithm.scheduled_penalty(self.index)
+        if rho is None:
+            rho = self.algorithm.next_penalty(self.residuals(), self.index)
+        self.change_penalty(rho)
         return self.algorithm.rho
 
     def residuals(self) -> Residuals:
         """Return the last round's, each from its formula."""
         u, dual = self.stack("shared"), self.stack("dual")
+        factors = self.factors / self.factors.mean()
+        rows = factors[:, None]
         return Residuals(
-            primal=float(((u - self.consensus) ** 2).sum().sqrt()),
-            dual=float(self.penalties.norm() * self.change.norm()),
+            primal=float((rows * (u - self.consensus) ** 2).sum().sqrt()),
+            dual=float((factors.sqrt() * self.penalties).norm() * self.change.norm()),
             scale_primal=max(
-                float((u**2).sum().sqrt()),
+                float((rows * u**2).sum().sqrt()),
                 float((self.quadratic.m * (self.consensus**2).sum()).sqrt()),
             ),
-            scale_dual=float((dual**2).sum().sqrt()),
+            scale_dual=float((rows * dual**2).sum().sqrt()),
         )
 
     def rounds(
@@ -154,7 +171,7 @@ def descending(rho=0.1, sigma=0.01, step=0.5, work=5, **options):
         batch_size=0,
         personal_work=LocalBudget(epochs=work),
         shared_work=LocalBudget(epochs=work),
-        **options,
+        **{"units": "weighted"} | options,
     )
 
 
@@ -169,7 +186,8 @@ def solving(quadratic, rho, sigma, steps=30, **options):
     For rho and sigma as large as the theory asks, each step divides the error by at
     least five, so that thirty leave nothing but rounding.
     """
-    alpha = float(quadratic.weights.max())
+    units = options.get("units", "weighted")
+    alpha = float(quadratic.weights.max()) if units == "weighted" else 1.0
     return FedAPM(
         rho=rho,
         sigma=sigma,
@@ -177,6 +195,7 @@ def solving(quadratic, rho, sigma, steps=30, **options):
         lr_shared=best_step(alpha, quadratic.l_u, rho),
         batch_size=0,
         **{
+            "units": units,
             "personal_work": LocalBudget(steps=steps),
             "shared_work": LocalBudget(steps=steps),
         }

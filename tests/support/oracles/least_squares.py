@@ -1,8 +1,8 @@
 """Least squares in mini-batches: every parameter shared, every step known in advance.
 
 Client i's loss is the mean over its n_i samples (x, y) of (x'w - y)^2 / 2, and that of
-a client without samples is zero. Of the package this knows the class `LocalBudget`
-alone.
+a client without samples is zero. Of the package this knows the classes `LocalBudget`
+and `LocalSolver` alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import LocalBudget
+from fedapm_mpi.optim.solver import LocalSolver
 from tests.support.oracles.quadratic import DIM_U
 
 SIZES = (4, 1, 0, 3, 7, 2)
@@ -98,6 +99,7 @@ class Problem:
         self.shared = torch.full((DIM_U,), torch.nan, dtype=dtype)
         self.personal = torch.zeros(0, dtype=dtype)
         self._buffer = torch.zeros(DIM_U, dtype=dtype)
+        self.solver = LocalSolver()
 
     def forget(self) -> None:
         """Spoil the live vectors, as another client's turn would."""

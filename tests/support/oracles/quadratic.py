@@ -7,7 +7,8 @@ Client i of m has the loss
 
 so the minimiser of :math:`\sum_i \alpha_i f_i(v_i, u)` over all v_i and u solves one
 linear system. Everything here is float64 and written from the formulas of FedAPM
-(arXiv 2506.04672); of the package it knows the class `LocalBudget` alone.
+(arXiv 2506.04672); of the package it knows the classes `LocalBudget` and
+`LocalSolver` alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fedapm_mpi.algorithms.base import LocalBudget
+from fedapm_mpi.optim.solver import LocalSolver
 
 DIM_V, DIM_U, ROWS = 3, 4, 5
 KAPPA = 0.05
@@ -143,6 +145,7 @@ class QuadraticProblem:
         self.noise = 0.0
         """Standard deviation of what `gradient` adds to the shared part's entries."""
         self._generator = torch.Generator().manual_seed(1)
+        self.solver = LocalSolver()
         self._parts = {
             "shared": slice(0, DIM_U),
             "personal": slice(DIM_U, None),
@@ -162,6 +165,10 @@ class QuadraticProblem:
         times = work.epochs or work.steps or work.max_epochs or 0
         for _ in range(times):
             yield None
+
+    def num_batches(self, work: LocalBudget, size: int) -> int:
+        """Return how many batches there are at most."""
+        return work.epochs or work.steps or work.max_epochs or 0
 
     def gradient(self, part: str, batch: Any) -> Tensor:
         """Return the gradient in one part or in both, shared part first."""

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import torch
 
+from fedapm_mpi.optim.solver import LocalSolver
 from tests.support.oracles.in_memory_federation import UNEVEN
 from tests.support.oracles.quadratic import DIM_U
 
@@ -25,6 +26,7 @@ class Problem:
         self.shared, self.personal = self.point[:size_shared], self.point[size_shared:]
         self.buffer = torch.empty_like(self.point)
         self.visits, self.drawn = -1, Counter()
+        self.solver = LocalSolver()
 
     def forget(self):
         self.visits += 1

@@ -161,5 +161,10 @@ def is_head(name, parameter):
     return name.startswith("head")
 
 
+def is_absent(name, parameter):
+    """Tell that no parameter is personal: a split rule that leaves a block empty."""
+    return False
+
+
 def _number(variable):
     return int(os.environ.get(variable, "-1"))

@@ -26,6 +26,7 @@ TIMEOUT = 120.0
 
 FEDAPM: dict[str, Any] = {
     "name": "fedapm",
+    "units": "weighted",
     "rho": 0.1,
     "sigma": 0.1,
     "lr_personal": 0.2,

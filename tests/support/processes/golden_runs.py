@@ -3,12 +3,16 @@
 Usage: ``python golden_runs.py CASES RUNS CHECKOUT``, alone or under mpiexec. It starts
 ``python -m fedapm_mpi`` and imports nothing of the package, whose layout may be an
 older one; one process for all cases, since loading libraries takes longer than they do.
+A case that the checkout refuses leaves ``RUNS/CASE.refused``.
 """
 
 import importlib.util
 import runpy
 import sys
 from pathlib import Path
+
+REFUSED = 2
+"""Exit code for a configuration that a version does not understand."""
 
 
 def main(cases: Path, runs: Path, checkout: Path) -> None:
@@ -25,6 +29,8 @@ def main(cases: Path, runs: Path, checkout: Path) -> None:
         except SystemExit as ended:
             if ended.code:
                 sys.stderr.write(f"golden: {case.stem}: exit code {ended.code}\n")
+            if ended.code == REFUSED:
+                (runs / f"{case.stem}.refused").touch()
         sys.stdout.flush()
         sys.stderr.flush()
 

@@ -183,7 +183,9 @@ def test_a_class_that_does_not_inherit_has_the_defaults():
     assert adapted.admm_penalty() is None
     assert adapted.mini_batch_size() is None
     assert not adapted.adapts_penalty()
+    assert adapted.scheduled_penalty(1) is None
     assert list(adapted.local_budgets()) == list(adapted.fine_tuning_budgets()) == []
+    assert list(adapted.trained_blocks()) == []
     assert adapted.warnings([1.0]) == []
     assert not adapted.has_personal_model
     assert not adapted.has_lagrangian
@@ -235,6 +237,70 @@ def test_what_a_class_lacks_is_named():
     assert fault == "has personalise, which is now load_personal_model: rename it"
 
 
+@pytest.mark.parametrize("where", ["class", "instance", "subclass"])
+def test_an_optimizer_of_the_algorithms_own_is_refused_with_a_hint(where):
+    """It would silently be without effect."""
+    if where == "subclass":
+
+        @dataclass(frozen=True, kw_only=True)
+        class Momentum(FedSim):
+            local_optimizer: str = "heavy ball"
+
+        made = Momentum(lr=0.1, batch_size=4, work=LocalBudget(epochs=1))
+    else:
+        made = type("Momentum", (Duck,), {})()
+        (type(made) if where == "class" else made).local_optimizer = object()
+    (fault,) = interface_faults(made)
+    assert fault.startswith("has local_optimizer, which has no effect, as steps follow")
+    assert "the key optimizer of the configuration" in fault
+    assert fault.endswith("remove it")
+
+
+WITH_OPTIMIZER = FEDSAM.replace(
+    "class Plain:", "class Plain:\n    local_optimizer = None"
+)
+
+
+def test_a_run_with_an_optimizer_in_the_algorithm_names_the_key(toy, here, capsys):
+    Path("fedsam.py").write_text(WITH_OPTIMIZER)
+    write_config(toy["features"], PLAIN)
+    assert cli.main(["train", "config.yaml", "--run-dir", "run"]) == 2
+    reported = capsys.readouterr().err
+    assert "algorithm './fedsam.py:Plain' has local_optimizer" in reported
+    assert "the key optimizer of the configuration" in reported
+
+
+@pytest.mark.parametrize("algorithm", [SUBCLASS, PLAIN], ids=["subclass", "plain"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer", "adam"),
+        ("optimizer", {"name": "sgd", "momentum": 0.5}),
+        ("schedule", "cosine"),
+        ("clip", {"norm": 1.0}),
+        ("accumulate_batches", 2),
+    ],
+)
+def test_steps_without_minimize_are_refused_where_they_are_configured(
+    toy, here, capsys, algorithm, key, value
+):
+    """FedSAM takes its steps by itself: the key would silently be without effect."""
+    values = write_config(toy["features"], algorithm) | {key: value}
+    Path("config.yaml").write_text(yaml.safe_dump(values))
+    assert cli.main(["train", "config.yaml", "--run-dir", "run"]) != 0
+    reported = capsys.readouterr().err
+    assert f"algorithm '{algorithm['name']}' takes its steps without minimize" in (
+        reported
+    )
+    assert "remove them" in reported
+
+
+def test_plain_sgd_may_be_written_where_steps_are_taken_without_minimize(toy, here):
+    values = write_config(toy["features"], SUBCLASS) | {"optimizer": "sgd"}
+    Path("config.yaml").write_text(yaml.safe_dump(values))
+    assert cli.main(["train", "config.yaml", "--run-dir", "run"]) == 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Nested(FedSim):
     """A subclass as a file with postponed annotations has it."""
@@ -273,5 +339,9 @@ def test_budgets_of_every_algorithm(name):
     given = [x for x in vars(algorithm).values() if isinstance(x, LocalBudget)]
     assert sorted(map(str, found)) == sorted(map(str, given))
     assert algorithm.local_budgets()
+    blocks = algorithm.trained_blocks()
+    assert len(blocks) in (0, len(algorithm.local_budgets()))
+    takes_empty = algorithm.sharing == "split" and EVERY[name]["name"] != "fedbabu"
+    assert blocks or not takes_empty
     assert algorithm.mini_batch_size() == EVERY[name]["batch_size"]
     assert (algorithm.admm_penalty() is None) == ("rho" not in EVERY[name])

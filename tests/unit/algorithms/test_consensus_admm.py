@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedapm_mpi.algorithms._consensus_admm import ResidualBalancing
+from fedapm_mpi.algorithms._consensus_admm import PenaltySchedule, ResidualBalancing
 from fedapm_mpi.optim import admm
 from tests.support.oracles.exact_admm import Exact
 from tests.support.oracles.in_memory_federation import (
@@ -27,6 +27,10 @@ RHOS = (0.1, 0.2, 0.4, 0.1, 0.05, 0.3, 3.0, 0.3, 0.03, 0.3)
 
 def exact(rho, **balance):
     return Exact(rho=rho, residual_balancing=ResidualBalancing(**balance))
+
+
+def scheduled(rho, **schedule):
+    return Exact(rho=rho, rho_schedule=PenaltySchedule(**schedule))
 
 
 def adaptive(rho, relaxation=1.0, **options):
@@ -109,24 +113,29 @@ def test_a_penalty_that_stays_is_bit_for_bit_the_constant_one():
         assert torch.equal(ours.stack("dual"), other.stack("dual"))
 
 
+def solved(quadratic, i, rho, z, y):
+    """Return (v_i, u_i), the solution of a client's local problem, by numpy."""
+    a, b, c = (x[i].numpy() for x in (quadratic.a, quadratic.b, quadratic.c))
+    both = np.concatenate([a, b], axis=1)
+    h = UNEVEN[i] * (both.T @ both + KAPPA * np.eye(DIM_V + DIM_U))
+    g = UNEVEN[i] * both.T @ c
+    h[DIM_V:, DIM_V:] += rho * np.eye(DIM_U)
+    g[DIM_V:] += rho * z - y
+    return np.linalg.solve(h, g)
+
+
 def test_textbook_consensus_with_a_varying_penalty():
     """Boyd et al. 2011, 3.4.1, in numpy: all take part, unscaled duals, exact steps."""
     quadratic = Quadratic(UNEVEN)
     balance = {"factor": 3.0, "ratio": 1.5, "residuals": "absolute"}
     federation = Federation(exact(RHOS[0], **balance), quadratic)
-    a, b, c = (x.numpy() for x in (quadratic.a, quadratic.b, quadratic.c))
-    both = np.concatenate([a, b], axis=2)
     rho, z = RHOS[0], quadratic.start_u.numpy().copy()
     y, x = np.zeros((6, DIM_U)), np.zeros((6, DIM_V + DIM_U))
     used = []
     for _ in range(40):
         federation.round(range(6))
-        for i, weight in enumerate(UNEVEN):
-            h = weight * (both[i].T @ both[i] + KAPPA * np.eye(DIM_V + DIM_U))
-            g = weight * both[i].T @ c[i]
-            h[DIM_V:, DIM_V:] += rho * np.eye(DIM_U)
-            g[DIM_V:] += rho * z - y[i]
-            x[i] = np.linalg.solve(h, g)
+        for i in range(6):
+            x[i] = solved(quadratic, i, rho, z, y[i])
             y[i] = y[i] + rho * (x[i, DIM_V:] - z)
         before, z = z, (x[:, DIM_V:] + y / rho).mean(0)
         for name, expected in {
@@ -270,3 +279,89 @@ def test_every_and_until_in_a_run():
         used.append(federation.adapt())
     changes = [t for t in range(1, 15) if used[t] != used[t - 1]]
     assert changes == [4, 8]
+
+
+# A schedule ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"growth": 2.0}, [1, 2, 4, 8, 16, 32, 64]),
+        ({"growth": 2.0, "until": 3}, [1, 2, 4, 8, 8, 8, 8]),
+        ({"growth": 2.0, "every": 3, "until": 5}, [1, 1, 1, 2, 2, 2, 2]),
+        ({"growth": 2.0, "every": 2, "rho_max": 3.0}, [1, 1, 2, 2, 3, 3, 3]),
+        ({"growth": 0.5, "rho_min": 0.2}, [1, 0.5, 0.25, 0.2, 0.2, 0.2, 0.2]),
+    ],
+)
+def test_penalties_of_a_schedule(schedule, expected):
+    """Those of rounds 1 to 7, of which some have no participants."""
+    federation = Federation(scheduled(1.0, **schedule), Quadratic(UNEVEN))
+    assert federation.adapt() == 1.0, "it changes ahead of the first round"
+    used = []
+    for participants in ([0, 1], [], [2], [], [], range(6), [3]):
+        used.append(federation.algorithm.rho)
+        federation.round(participants)
+        federation.adapt()
+    assert used == expected
+
+
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+@pytest.mark.parametrize("growth", [1.3, 0.8])
+def test_textbook_consensus_with_a_scheduled_penalty(growth, participation):
+    """In numpy, with sum(rho_i u_i + pi_i) / sum(rho_i) where not all take part."""
+    quadratic = Quadratic(UNEVEN)
+    federation = Federation(scheduled(0.2, growth=growth, every=2, until=9), quadratic)
+    z, y = quadratic.start_u.numpy().copy(), np.zeros((6, DIM_U))
+    x, own = np.tile(z, (6, 1)), np.full((6, 1), 0.2)
+    for t, participants in enumerate(federation.rounds(20, participation)):
+        rho = 0.2 * growth ** min(t // 2, 4)
+        for i in participants:
+            x[i] = solved(quadratic, i, rho, z, y[i])[DIM_V:]
+            y[i] += rho * (x[i] - z)
+            own[i] = rho
+        z = (own * x + y).sum(0) / own.sum()
+        for name, expected in {"shared": x, "dual": y, "rho": own}.items():
+            found = federation.stack(name).numpy()
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+        np.testing.assert_allclose(federation.consensus, z, rtol=0, atol=1e-11)
+        federation.adapt()
+
+
+@pytest.mark.parametrize(("start", "growth"), [(0.002, 1.25), (5.0, 0.8)])
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+def test_a_run_with_a_schedule_reaches_the_closed_form(start, growth, participation):
+    """And where constant, the first penalty leads nowhere in as many rounds."""
+    algorithm = scheduled(start, growth=growth, until=15)
+    reached, used = errors(algorithm, 400, participation, goal=1e-8)
+    assert reached[-1] <= 1e-8
+    assert used[-1] == pytest.approx(start * growth**15, rel=1e-12)
+    constant, _ = errors(Exact(rho=start), len(used), participation)
+    assert constant[-1] > 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"growth": 1.0}, "growth must be a factor above 0 other than 1"),
+        ({"growth": -2.0}, "growth must be a factor"),
+        ({"growth": math.inf}, "growth must be a factor"),
+        ({"growth": 2.0, "every": 0}, "every must be at least 1"),
+        ({"growth": 2.0, "every": 3, "until": 2}, "until at least every"),
+        ({"growth": 2.0, "rho_min": 0.1}, "rho_min has no effect with a growth above"),
+        ({"growth": 0.5, "rho_max": 9.0}, "rho_max has no effect with a growth below"),
+        ({"growth": 2.0, "rho_max": 0.5}, "rho 1 is not between .* of rho_schedule"),
+    ],
+)
+def test_refused_schedules(options, words):
+    with pytest.raises(ValueError, match=words):
+        scheduled(1.0, **options)
+
+
+def test_residuals_and_a_schedule_do_not_both_change_it():
+    both = {
+        "residual_balancing": ResidualBalancing(),
+        "rho_schedule": PenaltySchedule(growth=1.1),
+    }
+    with pytest.raises(ValueError, match="one of residual_balancing and rho_schedule"):
+        Exact(rho=1.0, **both)

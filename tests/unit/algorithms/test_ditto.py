@@ -33,7 +33,7 @@ PFEDME = COMMON | yaml.safe_load("""
 {lr_personal: 0.25, inner_steps: 3, eta: 0.7, beta: 1.4, work: {epochs: 2}}
 """)
 FLAME = COMMON | yaml.safe_load("""
-{rho: 0.2, lr_personal: 0.3, personal_work: {epochs: 2}}
+{units: weighted, rho: 0.2, lr_personal: 0.3, personal_work: {epochs: 2}}
 """)
 
 

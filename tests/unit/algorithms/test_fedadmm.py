@@ -39,7 +39,7 @@ each_name = pytest.mark.parametrize("name", CLASSES)
 
 
 def make(name, rho=0.4, **options):
-    return CLASSES[name](rho=rho, **STEPS[name] | options)
+    return CLASSES[name](rho=rho, **{"units": "weighted"} | STEPS[name] | options)
 
 
 def full(steps):
@@ -227,6 +227,7 @@ def test_fedadmm_is_fedapms_u_phase_bit_for_bit(options, init, local):
     steps = {"lr_personal": 1.0, "lr_shared": 0.9, "u_init": init}
     works = {"personal_work": LocalBudget(steps=1), "shared_work": local["work"]}
     rest = {key: value for key, value in local.items() if key != "work"} | options
+    steps["units"] = "weighted"
     other = FedAPM(rho=0.4, sigma=0.0, **steps, **works, **rest)
     ours = make("fedadmm", init=init, **local, **options)
     clients = LeastSquares(UNEVEN, sizes=(4, 1, 2, 3, 7, 2))
@@ -288,6 +289,12 @@ def test_who_sits_out_keeps_every_bit(name, init):
             {"residual_balancing": {}, **CHOSEN},
             "residual_balancing needs server_average 'all'",
         ),
+        (
+            {"rho_schedule": {"growth": 1.1}, **CHOSEN},
+            "rho_schedule needs server_average 'all'",
+        ),
+        ({"rho_schedule": {"groth": 1.1}}, "did you mean 'growth'"),
+        ({"rho_schedule": {}}, "rho_schedule.growth: missing"),
         ({"init": "zero"}, "init: "),
         ({"name": "iiadmm"}, "lr: unknown key"),
         ({"name": "iiadmm"}, "zeta: missing"),

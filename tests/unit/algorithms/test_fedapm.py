@@ -406,6 +406,10 @@ TOGETHER = {"block_order": "joint", "joint_work": WORK}
             TOGETHER | PARTICIPANTS | {"residual_balancing": {}},
             ["residual_balancing", "server_average"],
         ),
+        (
+            TOGETHER | PARTICIPANTS | {"rho_schedule": {"growth": 1.1}},
+            ["rho_schedule", "server_average"],
+        ),
         (IN_TURN | {"residual_balancing": {"ratio": 1.0}}, ["ratio"]),
         (IN_TURN | {"residual_balancing": {"factor": 1.0}}, ["factor"]),
         (IN_TURN | {"residual_balancing": {"every": 0}}, ["every"]),

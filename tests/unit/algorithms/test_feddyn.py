@@ -74,6 +74,7 @@ def test_feddyn_with_everyone_is_fedapm_without_a_personal_block():
     """For weights 1/m: of penalty a/m and duals -g_i/m, as FedAPM's loss is f_i/m."""
     ours, clients = FedDyn(penalty=0.6, **full(4)), LeastSquares(WEIGHTS["uniform"])
     other = FedAPM(
+        units="weighted",
         rho=0.1,
         sigma=0.0,
         lr_personal=1.0,

@@ -13,7 +13,7 @@ UNIFORM = (1 / 6,) * 6
 SCHEDULE = [[0, 3], [1, 3, 4], [5], [0, 2, 3, 5]]
 COMMON = {"lam": 0.8, "batch_size": 0, "weight_decay": 0.1}
 FLAME = COMMON | yaml.safe_load("""
-{rho: 0.2, lr_personal: 0.3, personal_work: {epochs: 2}}
+{units: weighted, rho: 0.2, lr_personal: 0.3, personal_work: {epochs: 2}}
 """)
 
 
@@ -25,7 +25,7 @@ def test_flame_is_fedapm_for_the_lifted_loss():
     """A gradient step of length 1 / (alpha lam + rho) solves FedAPM's u problem."""
     works = {"personal_work": LocalBudget(steps=3), "shared_work": LocalBudget(steps=1)}
     steps = {"lr_personal": 0.3, "lr_shared": 1 / (0.8 / 6 + 0.2), "batch_size": 0}
-    variant = {"v_step_at": "local", "alpha_in_v_step": False}
+    variant = {"v_step_at": "local", "alpha_in_v_step": False, "units": "weighted"}
     lifted = FedAPM(rho=0.2, sigma=0.0, **steps, **works, **variant)
     other = Federation(lifted, Losses(UNIFORM, lifted=0.8))
     changes = {"weight_decay": 0.0, "personal_work": LocalBudget(steps=3)}

@@ -122,7 +122,7 @@ def test_a_tolerance_stops_the_shared_phase_at_the_first_epoch_that_meets_it(qua
     """One epoch fewer, from the same state, and the tolerance is missed."""
     rho, sigma = quadratic.conditions()
     work = LocalBudget(xi=1e-3, decay=0.5, max_epochs=200)
-    slow = {"lr_shared": 0.1, "lr_personal": 0.5, "batch_size": 0}
+    slow = {"units": "weighted", "lr_shared": 0.1, "lr_personal": 0.5, "batch_size": 0}
     common = {"rho": rho, "sigma": sigma, "personal_work": LocalBudget(steps=1)} | slow
     federation = Federation(FedAPM(shared_work=work, **common), quadratic)
     federation.round([0])

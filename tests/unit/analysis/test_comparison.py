@@ -1,8 +1,17 @@
 """The report, on run directories written by hand."""
 
+import csv
+import json
+
 import pytest
 
-from fedapm_mpi.analysis.comparison import COLUMNS, notes, read_runs, table_rows
+from fedapm_mpi.analysis.comparison import (
+    COLUMNS,
+    notes,
+    read_runs,
+    table_rows,
+    write_comparison,
+)
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import DataError
 from tests.support.data.written_runs import write_run
@@ -50,3 +59,36 @@ def test_runs_on_different_data_are_refused(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(DataError, match="not a run directory"):
         read_runs([tmp_path])
+
+
+def test_variants_of_models_are_rows_of_the_file(tmp_path):
+    """Of the runs that have them."""
+    runs = [write_run(tmp_path / name) for name in ("both", "one")]
+    path = runs[0] / "rounds.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for record in records:
+        record["client_copy"] = {"loss": 0.5, "accuracy": record["accuracy"] / 2}
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = read_runs(runs)
+    assert len(table_rows(found)) == len(table_rows(found[1:])) * 2
+    write_comparison(tmp_path / "found.csv", found)
+    with (tmp_path / "found.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    own = [row for row in rows if row["metric"].startswith("client_copy_")]
+    assert [row["metric"] for row in own] == [
+        f"client_copy_{metric}" for metric in found[0].metrics.names
+    ]
+    assert {row["run"] for row in own} == {"both"}
+    (accuracy,) = (row for row in own if row["metric"] == "client_copy_accuracy")
+    assert (accuracy["mean"], accuracy["best_round"]) == ("0.4", "2")
+
+
+def test_clients_have_the_metrics_of_variants(tmp_path):
+    (run,) = read_runs([write_run(tmp_path / "run")])
+    path = run.path / "clients.csv"
+    header, *rows = path.read_text().splitlines()
+    header += ",client_copy_accuracy,client_copy_predicted_classes"
+    rows = [f"{row},0.25,2" for row in rows]
+    path.write_text("\n".join([header, *rows]) + "\n")
+    assert [row["client_copy_accuracy"] for row in run.clients] == [0.25] * len(rows)
+    assert "client_copy_predicted_classes" not in run.clients[0]

@@ -12,6 +12,7 @@ from fedapm_mpi.config.loader import load
 from fedapm_mpi.config.overrides import expand_dotted, parse_overrides
 from fedapm_mpi.config.renamed_keys import parameter_names
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.optim.clip_options import Clip
 from fedapm_mpi.studies.scaling.study import load as load_study
 from fedapm_mpi.studies.scaling.study import put
 from fedapm_mpi.studies.sweep.grid import notes_on, read_sweep
@@ -109,6 +110,34 @@ def test_a_split_given_whole_replaces_the_files(resolved, overrides, shared, per
 def test_two_ways_to_split_are_refused_with_the_way_out(resolved):
     with pytest.raises(ConfigError, match=r"exactly one of .*split={shared: "):
         resolved(["split.shared=[b]"])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("clip={value: 0.5}", Clip(value=0.5)),
+        ("clip={norm: 2.0}", Clip(norm=2.0)),
+        ("clip.norm=2.0", Clip(norm=2.0, of="loss")),
+        ("clip=null", None),
+    ],
+)
+def test_a_clip_given_whole_replaces_the_files(resolved, override, expected):
+    values = {"clip": {"norm": 1.0, "of": "loss"}}
+    assert resolved([override], **values).clip == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimizer=sgd", {"momentum": 0.0, "state": "reset"}),
+        ("optimizer={name: adam, eps: 1e-6}", {"eps": 1e-6, "state": "keep"}),
+        ("optimizer.state=reset", {"eps": 1e-5, "state": "reset"}),
+    ],
+)
+def test_an_optimizer_of_another_name_starts_afresh(resolved, override, expected):
+    values = {"optimizer": {"name": "adam", "eps": 1e-5, "state": "keep"}}
+    found = resolved([override], **values).optimizer
+    assert {key: found[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,6 @@ def test_the_table_counts_everything():
     [
         ({"personal": ["head.*"]}, ["'head.*'", "matches no parameter", "0.weight"]),
         ({"personal": ["3.wieght"]}, ["did you mean '3.weight'"]),
-        ({"personal": ["*"]}, ["no parameter is shared", "local"]),
-        ({"personal": []}, ["no parameter is personal", "fedavg"]),
         ({}, ["exactly one"]),
         ({"personal": ["3.*"], "shared": ["0.*"]}, ["exactly one"]),
     ],
@@ -126,6 +124,31 @@ def test_what_cannot_be_split_is_refused(options, words):
         PartitionedModel.from_patterns(network(), **options)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "shared"),
+    [({"personal": []}, 53), ({"shared": ["*"]}, 53), ({"shared": []}, 0),
+     ({"personal": ["*"]}, 0)],
+)  # fmt: skip
+def test_either_block_may_be_empty(options, shared):
+    """It is then a view of no numbers, and the other is all of them."""
+    split = PartitionedModel.from_patterns(network(), **options)
+    assert (len(split.shared), len(split.personal)) == (shared, 53 - shared)
+    assert len(split.gradient[split.block_slice("shared")]) == shared
+    split.shared.fill_(1.0)
+    split.personal.fill_(1.0)
+    assert all(bool((p == 1).all()) for p in split.module.parameters())
+
+
+def test_a_rule_and_a_position_may_leave_nothing_too():
+    for one in (
+        PartitionedModel.from_rule(network(), lambda name, p: True),
+        PartitionedModel.from_position(network(), first=1, last=2),
+    ):
+        assert (one.shared_names, len(one.personal)) == ([], 53)
+    with pytest.raises(ConfigError, match="more than the model's 3 layers"):
+        PartitionedModel.from_position(network(), first=2, last=2)
 
 
 def test_mixed_dtypes_are_refused():

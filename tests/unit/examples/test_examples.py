@@ -3,6 +3,7 @@
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from fedapm_mpi.aggregators.transforms import UpdateContext
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.models.base import models
+from fedapm_mpi.optim.solver import LocalSolver, Pace
 from fedapm_mpi.plugins.loader import load_plugin
 from tests.support import ROOT
 
@@ -134,6 +138,7 @@ class Quadratic:
 
     def __init__(self, a, shared, personal):
         self.a, self.shared, self.personal = a, shared.clone(), personal.clone()
+        self.solver = LocalSolver()
 
     def batches(self, phase, work, size):
         return range(work.steps)
@@ -164,9 +169,10 @@ def test_my_optimizer(here):
 
 
 def test_my_optimizer_works_in_fedapm_as_well(here):
-    name = f"{EXAMPLES}/my_optimizer.py:FedAPMWithMomentum"
+    name = f"{EXAMPLES}/my_optimizer.py:HeavyBall"
     config = yaml.safe_load(Path("examples/sensors.yaml").read_text("utf-8"))
-    config["algorithm"] |= {"name": name, "lr_personal": 0.3, "lr_shared": 0.3}
+    config["algorithm"] |= {"lr_personal": 0.3, "lr_shared": 0.3}
+    config["optimizer"] = {"name": name, "state": "keep"}
     Path("momentum.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(["train", "momentum.yaml", "--run-dir", "runs/momentum"]) == 0
     lines = Path("runs/momentum/rounds.jsonl").read_text("utf-8").splitlines()
@@ -177,10 +183,93 @@ def test_my_optimizer_takes_the_steps_of_its_formula():
     optimizer = load_plugin("optimizer", f"{EXAMPLES}/my_optimizer.py:HeavyBall")(
         beta=0.5
     )
-    w, state = torch.zeros(2), optimizer.init(2)
+    w, state = torch.zeros(2), optimizer.init(torch.zeros(2))
     for g in ([1.0, 2.0], [3.0, 0.0]):
         optimizer.step(w, torch.tensor(g), state, 0.1)
     torch.testing.assert_close(w, -0.1 * torch.tensor([1 + 3.5, 2 + 1.0]))
+
+
+@pytest.fixture
+def encoder():
+    pytest.importorskip("transformers", reason="needs transformers (extra text)")
+    return load_plugin("model", f"{EXAMPLES}/my_encoder.py:encoder")
+
+
+WORDS = (SimpleNamespace(name="words", shape=(7,), ragged=True),)
+SMALL = {"vocabulary": 30, "hidden_size": 16, "heads": 2}
+
+
+def test_my_encoder(here, encoder):
+    run_module("my_encoder.py", "sentences.npz")
+    assert cli.main(command("my_encoder.py", "prepare")) == 0
+    short = ["rounds=2", "schedule.warmup=1", "evaluation.every=1"]
+    # BERT's own dropout, whose masks must be the same in both runs.
+    short += ["algorithm.joint_work={steps: 4}", "model.base.settings={}"]
+    run, records = train(here, "my_encoder.py", *short)
+    assert records[-1]["loss"] < records[0]["loss"]
+    digest = (run / "final" / "digest.txt").read_text("utf-8")
+    run, _ = train(here, "my_encoder.py", *short, "--run-dir", "runs/encoder-again")
+    again = Path("runs/encoder-again/final/digest.txt").read_text("utf-8")
+    assert digest == again
+    held = (run / "split.csv").read_text("utf-8")
+    assert "encoder.encoder.layer.1.attention.self.query.lora_a" in held
+    assert "encoder.embeddings.word_embeddings.weight" in held
+
+
+def test_the_yaml_of_my_encoder_trains_adapters_embeddings_and_head(encoder):
+    config = yaml.safe_load((EXAMPLES / "encoder.yaml").read_text("utf-8"))
+    base = config["model"]["base"] | {"name": f"{EXAMPLES}/my_encoder.py:encoder"}
+    options = config["model"] | {"base": base}
+    build = models.get(options.pop("name"))
+    model = build(WORDS, 16, **options)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    parts = {".".join(name.split(".")[:2]) for name in trained if "lora" not in name}
+    assert parts == {"encoder.embeddings", "head.weight", "head.bias"}
+    adapters = {name for name in trained if name.endswith("lora_b")}
+    assert len(adapters) == 2 * 6  # query, key, value, output and two dense layers
+    model(torch.ones(3, 7), lengths={"words": torch.tensor([7, 3, 1])}).sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "roberta", "electra"])
+def test_my_encoder_ignores_what_follows_a_sentence(architecture, encoder):
+    torch.manual_seed(0)
+    pad = 1 if architecture == "roberta" else 0
+    options = SMALL | {"architecture": architecture, "pad": pad}
+    model = encoder(WORDS, 3, **options).eval()
+    codes = torch.randint(2, 30, (4, 7)).float()
+    lengths = torch.tensor([7, 4, 1, 0])
+    together = model(codes, lengths={"words": lengths})
+    for i, n in enumerate(lengths[:3]):
+        states = model.encoder(input_ids=codes[i : i + 1, :n].long()).last_hidden_state
+        alone = model.head(states[0].mean(0))
+        torch.testing.assert_close(together[i], alone, rtol=1e-5, atol=1e-5)
+    assert together[3].isfinite().all(), "a sentence without words"
+    filled = codes.masked_fill(torch.arange(7) >= lengths[:, None], pad)
+    torch.testing.assert_close(model(filled), together, rtol=1e-5, atol=1e-5)
+
+
+def test_my_encoder_refuses_a_setting_that_the_architecture_lacks(encoder):
+    with pytest.raises(ConfigError, match="bert has no setting 'hidden_dropout'"):
+        encoder(WORDS, 3, settings={"hidden_dropout": 0.1})
+
+
+def test_my_schedule(here):
+    _, records = train(here, "my_schedule.py")
+    assert records[-1]["accuracy"] > 0.8
+    wave = [0.2, 0.6, 1.0, 0.6]
+    expected = [*wave, *wave, *wave[:2]]
+    for block in ("shared", "personal"):
+        used = [record["lr_factor"][block] for record in records[1:]]
+        assert used == pytest.approx(expected, rel=1e-15)
+
+
+def test_my_schedule_changes_within_a_round_as_well():
+    kind = load_plugin("schedule", f"{EXAMPLES}/my_schedule.py:Triangle")
+    pace = Pace(kind(period=2, low=0.0), rounds=9, warmup=1.0, unit="step")
+    steps = [pace.factor(t, k, 4) for t in (0, 1, 2) for k in range(4)]
+    up, wave = [0.2, 0.4, 0.6, 0.8], [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]
+    assert steps == pytest.approx(up + wave, abs=1e-15)
 
 
 def test_python_api(here, capsys):

@@ -12,7 +12,9 @@ from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.engine.tensor_files import write_tensors
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation import builder
-from tests.support.processes.cli_runs import experiment
+from fedapm_mpi.federation.federation import build_algorithm, build_federation
+from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
+from tests.support.processes.cli_runs import FEDSIM, experiment
 
 
 @pytest.fixture
@@ -100,3 +102,81 @@ def test_what_a_start_lacks_stays_as_it_is(tmp_path):
     path.write_bytes(b"no tensors")
     with pytest.raises(ConfigError, match="initial_model: cannot read "):
         builder.load_initial([one], str(path))
+
+
+TUNING = {"block": "all", "lr": 0.1, "work": {"epochs": 1}}
+SIZELESS = {"name": "own_builder:part"}
+
+
+def federation(data, evaluation, algorithm=None):
+    values = experiment(data, evaluation=evaluation)
+    if algorithm is not None:
+        parted = algorithm["name"] in ("fedbabu", SIZELESS["name"])
+        values |= {"algorithm": algorithm}
+        values |= {} if parted else {"split": None}
+    config = validate(values, "test")
+    made = build_algorithm(config.algorithm)
+    return build_federation(config, read_manifest(config.data), made, 1)
+
+
+FEDAVG = {"name": "fedavg"} | FEDSIM
+LOCAL = {"name": "local"} | FEDSIM
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "evaluation", "words"),
+    [
+        (SHARING_ALL["fedavg-ft"], {"fine_tune": TUNING},
+         "evaluation.fine_tune: fedavg-ft fine-tunes its clients' models itself"),
+        (SHARING_PART["fedbabu"], {"fine_tune": TUNING}, "fedbabu fine-tunes"),
+        (FEDAVG, {"fine_tune": TUNING | {"block": "personal"}},
+         "block is 'personal', but nothing is personal with algorithm 'fedavg'"),
+        (LOCAL, {"fine_tune": TUNING | {"block": "shared"}},
+         "block is 'shared', but nothing is shared with algorithm 'local'"),
+        (LOCAL, {"shared_block": "both"}, "is 'both', but nothing is shared"),
+        (SHARING_ALL["ditto"], {"shared_block": "both"},
+         "shared_block is 'both', but ditto evaluates the models that it makes"),
+        (SIZELESS, {"fine_tune": TUNING},
+         "evaluation.fine_tune.batch_size: own_builder:part does not say"),
+    ],
+)  # fmt: skip
+def test_an_evaluation_that_a_method_cannot_have(
+    toy, own, algorithm, evaluation, words
+):
+    own(Sizeless)
+    with pytest.raises(ConfigError) as caught:
+        federation(toy["features"], evaluation, algorithm)
+    assert words in str(caught.value)
+
+
+class Sizeless:
+    """A user's own method, which does not say how large its mini-batches are."""
+
+    sharing, rows = "split", 1
+
+    def new_client(self, shared, personal):
+        return {"shared": shared.clone(), "personal": personal.clone()}
+
+    def client_step(self, broadcast, client, problem, weight):
+        return torch.zeros_like(broadcast, dtype=torch.float64)
+
+    def server_step(self, server, total, round_):
+        pass
+
+
+def test_a_size_of_its_own_is_enough_to_fine_tune_any_method(toy, own):
+    own(Sizeless)
+    evaluation = {"fine_tune": TUNING | {"batch_size": 4}}
+    assert federation(toy["features"], evaluation, SIZELESS).evaluation_costs.all()
+
+
+def test_batches_of_fine_tuning_are_large_enough_for_the_model(toy):
+    values = experiment(
+        toy["features"], model="user_parts:batch_norm", split={"personal": ["3.*"]},
+        last_batch="keep", algorithm=experiment("")["algorithm"] | {"batch_size": 0},
+        evaluation={"fine_tune": TUNING | {"batch_size": 1}},
+    )  # fmt: skip
+    config = validate(values, "test")
+    made = build_algorithm(config.algorithm)
+    with pytest.raises(ConfigError, match=r"another evaluation\.fine_tune\.batch_size"):
+        build_federation(config, read_manifest(config.data), made, 1)

@@ -131,10 +131,21 @@ def start_of(data, **changes):
     return groups.space.named(groups.initial_shared())
 
 
+@pytest.mark.parametrize("own_unit", [False, True])
 @pytest.mark.parametrize("algorithm", [FEDAPM, BALANCED])
-def test_fedapm_is_the_mean_of_votes_over_all_who_hold_it(toy, tmp_path, algorithm):
-    """Sum of (rho_i u_i + pi_i) over sum of rho_i, each name over its holders."""
-    saved = Saved(go(tmp_path / "run", toy["features"], algorithm=algorithm))
+def test_fedapm_is_the_mean_of_votes_over_all_who_hold_it(
+    toy, tmp_path, algorithm, own_unit
+):
+    """Sum of (rho_i u_i + pi_i) over sum of rho_i, each name over its holders.
+
+    In units of a client's own loss, every term has the client's weight.
+    """
+    changes, alpha = {"algorithm": algorithm}, np.ones(8)
+    if own_unit:
+        alpha = alphas(toy["features"], "samples")
+        algorithm = algorithm | {"units": "client", "lr_shared": 0.1}
+        changes = {"algorithm": algorithm, "client_weights": "samples"}
+    saved = Saved(go(tmp_path / "run", toy["features"], **changes))
     start = start_of(toy["features"])
     rhos = set()
     for t in range(1, 7):
@@ -149,8 +160,8 @@ def test_fedapm_is_the_mean_of_votes_over_all_who_hold_it(toy, tmp_path, algorit
                 own = state["shared"][name] if state else start[name]
                 dual = state["dual"][name] if state else 0
                 votes.append(own + dual / rho)
-                penalties.append(rho)
-            rhos |= set(penalties)
+                penalties.append(alpha[i] * rho)
+                rhos.add(rho)
             torch.testing.assert_close(u[name], mean(votes, penalties), **CLOSE)
     assert (len(rhos) > 1) == ("residual_balancing" in algorithm)
 
@@ -211,9 +222,14 @@ def test_drift_correction_is_by_weight_over_holders(toy, tmp_path, algorithm, ki
                 assert torch.equal(u[name], before[name])
 
 
-def test_participants_copies_and_all_duals(toy, tmp_path):
+@pytest.mark.parametrize("units", ["weighted", "client"])
+def test_participants_copies_and_all_duals(toy, tmp_path, units):
     """FedAPM's other server: copies of the round, duals of all, each over holders."""
-    saved = Saved(go(tmp_path / "run", toy["features"], algorithm=PARTICIPANTS))
+    algorithm, alpha = PARTICIPANTS | {"units": units}, np.ones(8)
+    changes = {"algorithm": algorithm, "client_weights": "samples"}
+    if units == "client":
+        alpha = alphas(toy["features"], "samples")
+    saved = Saved(go(tmp_path / "run", toy["features"], **changes))
     u = start_of(toy["features"])
     for t in range(1, 7):
         clients, before, u = saved.clients(t), u, saved.server(t)
@@ -222,10 +238,12 @@ def test_participants_copies_and_all_duals(toy, tmp_path):
             if not here:
                 assert torch.equal(u[name], before[name])
                 continue
+            over = list(holders(name))
+            seen = [i for i in over if i in clients]
+            duals = sum(alpha[i] * clients[i]["dual"][name] for i in seen)
+            pull = duals / (alpha[over].sum() * PARTICIPANTS["rho"])
             copies = [clients[i]["shared"][name] for i in here]
-            duals = [clients[i]["dual"][name] for i in holders(name) if i in clients]
-            pull = sum(duals) / (len(holders(name)) * PARTICIPANTS["rho"])
-            expected = sum(copies) / len(copies) + pull
+            expected = mean(copies, alpha[here]) + pull
             torch.testing.assert_close(u[name], expected, **CLOSE)
 
 

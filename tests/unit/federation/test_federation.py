@@ -101,3 +101,43 @@ def test_costs_follow_the_work(toy):
     assert (session.federation.training_costs == 2 * counts["train"]).all()
     expected = counts["test"] + 3 * 3 * counts["train"]
     assert np.array_equal(session.federation.evaluation_costs, expected)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "tested", "trained"),
+    [
+        ({}, 1, 0),
+        ({"shared_block": "both"}, 2, 0),
+        ({"fine_tune": {"work": {"epochs": 3}}}, 1, 3),
+        ({"fine_tune": {"work": {"epochs": 3}, "compare": True}}, 2, 3),
+        (
+            {"shared_block": "both"}
+            | {"fine_tune": {"work": {"epochs": 2}, "compare": True}},
+            4,
+            4,
+        ),
+    ],
+)
+def test_an_evaluation_costs_what_each_of_its_models_does(
+    toy, evaluation, tested, trained
+):
+    if "fine_tune" in evaluation:
+        tuning = {"block": "all", "lr": 0.1} | evaluation["fine_tune"]
+        evaluation = evaluation | {"fine_tune": tuning}
+    found = built(toy["odd"], evaluation=evaluation)
+    counts = found.manifest.counts
+    expected = tested * counts["test"] + 3 * trained * counts["train"]
+    assert np.array_equal(found.evaluation_costs, expected)
+
+
+def test_steps_of_fine_tuning_cost_by_its_own_batches(toy):
+    tuning = {"block": "all", "lr": 0.1, "work": {"steps": 5}}
+    own, theirs = (
+        built(toy["features"], evaluation={"fine_tune": tuning | size})
+        for size in ({"batch_size": 2}, {})
+    )
+    counts = own.manifest.counts
+    assert (counts["train"] > 8).all()  # 8 is the method's
+    for found, size in ((own, 2), (theirs, 8)):
+        expected = counts["test"] + 3 * 5 * size
+        assert np.array_equal(found.evaluation_costs, expected)

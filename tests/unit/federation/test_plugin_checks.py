@@ -8,6 +8,10 @@ import torch
 
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation import plugin_checks as checks
+from fedapm_mpi.optim.clip_options import Clip
+from fedapm_mpi.optim.optimizers.sgd import SGD
+from fedapm_mpi.optim.schedules.constant import Constant
+from fedapm_mpi.optim.solver import BlockRules, LocalSolver, Pace, SolverRules
 
 OWN = {"name": "mine:Part"}
 
@@ -65,3 +69,31 @@ def test_sums_have_a_length_and_are_numbers():
     for wrong in (None, np.ones(3), "x"):
         with pytest.raises(FedAPMError, match="mine:Part"):
             checks.check_total(OWN, wrong, 2)
+
+
+RULES = {
+    "optimizer": SolverRules(shared=BlockRules(SGD(momentum=0.9))),
+    "schedule": SolverRules(personal=BlockRules(pace=Pace(Constant(), 9))),
+    "clip": SolverRules(clip=Clip(norm=1.0)),
+    "accumulate_batches": SolverRules(accumulate_batches=2),
+}
+
+
+@pytest.mark.parametrize("part", [OWN, {"name": "fedapm"}])
+@pytest.mark.parametrize("key", RULES)
+def test_rules_that_no_step_followed_are_refused(key, part):
+    """In built-in algorithms as well: nothing of it is a user's fault, but known."""
+    problem = SimpleNamespace(solver=LocalSolver(RULES[key]))
+    with pytest.raises(FedAPMError) as caught:
+        checks.check_solver_used(part, RULES[key], problem, 8)
+    assert part["name"] in str(caught.value)
+    assert key in str(caught.value)
+    problem.solver.steps = 1
+    checks.check_solver_used(part, RULES[key], problem, 8)
+
+
+def test_nothing_is_refused_without_rules_or_without_samples():
+    """A client without samples takes no steps; the defaults need none."""
+    problem = SimpleNamespace(solver=LocalSolver())
+    checks.check_solver_used(OWN, SolverRules(), problem, 8)
+    checks.check_solver_used(OWN, RULES["clip"], problem, 0)

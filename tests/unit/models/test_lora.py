@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional as F
 
 from fedapm_mpi.analysis.client_model import load_client_model
@@ -72,6 +73,40 @@ def test_any_model_with_dense_layers(base, inputs, classes):
     x = samples(inputs, 3)
     torch.testing.assert_close(module(*x), plain(*x))
     assert sum("lora_a" in name for name, _ in module.named_parameters()) >= 2
+
+
+class Repeated(nn.Module):
+    """One layer under three names, as in some of Hugging Face's models."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.others = nn.ModuleList([self.first, nn.Linear(3, 3), self.first])
+
+    def forward(self, x):
+        for layer in (self.first, *self.others):
+            x = layer(x)
+        return x
+
+
+def repeated(inputs, num_classes):
+    return Repeated()
+
+
+def test_a_layer_in_several_places_is_adapted_in_all():
+    base = {"name": f"{__name__}:repeated"}
+    module = build("lora", (), 3, base=base, rank=1, layers=["first"])
+    adapters = {n for n, _ in module.named_parameters() if "lora" in n}
+    assert adapters == {"first.lora_a", "first.lora_b"}
+    p = dict(module.named_parameters())
+    p["first.lora_b"].data.normal_()
+    w = p["first.weight"] + p["first.lora_b"] @ p["first.lora_a"]
+    first, second = (w, p["first.bias"]), (p["others.1.weight"], p["others.1.bias"])
+    x = torch.randn(2, 3)
+    found = x
+    for weights in (first, first, second, first):
+        found = F.linear(found, *weights)
+    torch.testing.assert_close(module(x), found)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -183,9 +218,9 @@ def test_layers_at_the_ends_are_personal(toy, tmp_path, place, personal):
     assert digest_of(paths[0]) == digest_of(paths[1])
 
 
-def test_a_position_that_leaves_nothing_to_share(toy):
-    config = experiment(toy["features"], model=MLP, split={"first": 1, "last": 2})
-    with pytest.raises(ConfigError, match="leave none of the model's 3 layers"):
+def test_a_position_beyond_the_model(toy):
+    config = experiment(toy["features"], model=MLP, split={"first": 2, "last": 2})
+    with pytest.raises(ConfigError, match="more than the model's 3 layers"):
         open_context(validate(config, "test"), Serial())
     for split in ({"first": 0}, {"first": 1, "personal": ["head.*"]}):
         with pytest.raises(ConfigError):

@@ -12,43 +12,33 @@ from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.algorithms.fedsim import FedSim
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.optim.local import LocalBudget, budgets, forbid_tolerance, minimize
+from fedapm_mpi.optim.local import LocalBudget, minimize
 from fedapm_mpi.optim.optimizers import optimizers
+from fedapm_mpi.optim.solver import BlockRules, LocalSolver, SolverRules
 from fedapm_mpi.plugins import errors as plugin_errors
 from tests.support.oracles.in_memory_federation import Federation
 from tests.support.oracles.quadratic import DIM_U, DIM_V, Quadratic
 from tests.support.processes.cli_runs import FEDSIM, digest_of, experiment
 
 OWN = '''
-"""A user's own optimizer, and a method that uses it."""
+"""A user's own optimizer."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
-
-from fedapm_mpi.algorithms.fedsim import FedSim
 
 
 @dataclass(frozen=True)
 class HeavyBall:
     beta: float = 0.9
 
-    def init(self, size):
-        return {"velocity": torch.zeros(size), "steps": torch.zeros(1).long()}
+    def init(self, vector):
+        return {"velocity": torch.zeros_like(vector), "steps": torch.zeros(1).long()}
 
     def step(self, vector, gradient, state, lr):
         state["steps"].add_(1)
         state["velocity"].mul_(self.beta).add_(gradient)
         vector.sub_(state["velocity"], alpha=lr)
-
-
-class HeavyBallFedSim(FedSim):
-    local_optimizer = HeavyBall(beta=0.5)
-
-
-class StillFedSim(FedSim):
-    local_optimizer = HeavyBall(beta=0.0)
 '''
 
 
@@ -149,7 +139,7 @@ def test_a_tolerance_ends_a_phase(met_after, wanted):
 class Nothing:
     """A client without samples."""
 
-    shared, personal = torch.ones(2), torch.ones(0)
+    shared, personal, solver = torch.ones(2), torch.ones(0), LocalSolver()
 
     def batches(self, phase, budget, size):
         return iter(())
@@ -166,12 +156,8 @@ class Recorder:
     def __init__(self):
         self.states = []
 
-    def init(self, size):
-        state = {
-            "sum": torch.zeros(size, dtype=torch.float32),
-            "n": torch.zeros(1).int(),
-        }
-        return state
+    def init(self, vector):
+        return {"sum": torch.zeros_like(vector), "n": torch.zeros(1).int()}
 
     def step(self, vector, gradient, state, lr):
         state["sum"] += gradient
@@ -180,19 +166,22 @@ class Recorder:
         vector.sub_(gradient, alpha=lr)
 
 
+def stepped_by(optimizer, problem=None):
+    """Return a problem whose blocks are both stepped by an optimizer."""
+    problem = a_problem() if problem is None else problem
+    rules = BlockRules(optimizer)
+    problem.solver = LocalSolver(SolverRules(shared=rules, personal=rules))
+    return problem
+
+
 def test_the_state_of_an_optimizer_lasts_for_a_phase():
-    problem, recorder = a_problem(), Recorder()
+    recorder = Recorder()
+    problem = stepped_by(recorder)
     for _ in range(2):
-        minimize(
-            problem, "both", LocalBudget(steps=3), batch_size=0, lr=0.1,
-            optimizer=recorder,
-        )  # fmt: skip
+        minimize(problem, "both", LocalBudget(steps=3), batch_size=0, lr=0.1)
     states = {id(state): state for state in recorder.states}
     assert len(states) == 4  # two blocks, two phases
-    for state in states.values():
-        assert state["sum"].dtype == torch.float64
-        assert state["n"].dtype == torch.int32
-        assert int(state["n"]) == 3
+    assert all(int(state["n"]) == 3 for state in states.values())
     assert {len(state["sum"]) for state in states.values()} == {DIM_U, DIM_V}
 
 
@@ -200,20 +189,20 @@ def test_the_state_lasts_until_a_tolerance_is_met():
     recorder = Recorder()
     budget = LocalBudget(xi=0.1, decay=0.5, max_epochs=5)
     minimize(
-        a_problem(), "shared", budget, batch_size=0, lr=0.1, solved=lambda: False,
-        optimizer=recorder,
+        stepped_by(recorder), "shared", budget, batch_size=0, lr=0.1,
+        solved=lambda: False,
     )  # fmt: skip
     assert int(recorder.states[0]["n"]) == 5
 
 
 def test_an_optimizer_is_found_by_name_or_in_a_users_file(here):
-    assert optimizers.names() == ["sgd"]
+    assert {"sgd", "adam", "adamw"} <= set(optimizers.names())
     vector = torch.ones(3)
     optimizers.get("sgd")().step(vector, torch.full((3,), 2.0), {}, 0.25)
     assert vector.tolist() == [0.5] * 3
     own = optimizers.get("./heavy_ball.py:HeavyBall")(beta=0.5)
-    found, wanted = a_problem(), a_problem()
-    minimize(found, "shared", LocalBudget(steps=4), batch_size=0, lr=0.1, optimizer=own)
+    found, wanted = stepped_by(own), a_problem()
+    minimize(found, "shared", LocalBudget(steps=4), batch_size=0, lr=0.1)
     velocity = torch.zeros(DIM_U, dtype=torch.float64)
     for _ in range(4):
         velocity = 0.5 * velocity + wanted.full_gradient("shared")
@@ -225,15 +214,17 @@ def test_an_optimizer_is_found_by_name_or_in_a_users_file(here):
 
 def test_a_method_trains_with_an_optimizer_from_a_single_file(toy, here):
     digests = {}
-    for name in ("fedsim", "HeavyBallFedSim", "StillFedSim"):
-        algorithm = {"name": name if name == "fedsim" else f"./heavy_ball.py:{name}"}
-        values = experiment(toy["features"], algorithm=algorithm | FEDSIM)
+    for beta in (None, 0.5, 0.0):
+        values = experiment(toy["features"], algorithm={"name": "fedsim"} | FEDSIM)
+        if beta is not None:
+            name = "./heavy_ball.py:HeavyBall"
+            values["optimizer"] = {"name": name, "beta": beta}
         Path("config.yaml").write_text(yaml.safe_dump(values))
-        words = ["train", "config.yaml", "--progress", "none", "--run-dir", name]
+        words = ["train", "config.yaml", "--progress", "none", "--run-dir", f"{beta}"]
         assert cli.main(words) == 0
-        digests[name] = digest_of(Path(name))
-    assert digests["StillFedSim"] == digests["fedsim"], "without momentum it is SGD"
-    assert digests["HeavyBallFedSim"] != digests["fedsim"]
+        digests[beta] = digest_of(Path(f"{beta}"))
+    assert digests[0.0] == digests[None], "without momentum it is SGD"
+    assert digests[0.5] != digests[None]
 
 
 ALTERNATE = {
@@ -244,41 +235,20 @@ OPTIONS = {"rho": 0.1, "sigma": 0.1, "lr_personal": 0.1, "lr_shared": 0.1}
 
 
 @pytest.mark.parametrize("name", ["fedsim", "fedapm"])
-def test_an_optimizer_given_in_code(name):
-    """It stays when the penalty changes, and the method given first keeps its own."""
+def test_every_phase_of_a_method_uses_the_optimizer(name):
     if name == "fedsim":
-        plain = FedSim(lr=0.1, batch_size=0, work=LocalBudget(epochs=3))
+        method = FedSim(lr=0.1, batch_size=0, work=LocalBudget(epochs=3))
     else:
-        plain = FedAPM(**OPTIONS, batch_size=0, **ALTERNATE)
+        method = FedAPM(**OPTIONS, batch_size=0, **ALTERNATE)
     recorder = Recorder()
-    other = plain.with_local_optimizer(recorder)
-    assert plain.local_optimizer is not recorder
-    if name == "fedapm":
-        other = other.with_penalty(0.1)
-        assert other.local_optimizer is recorder
-    federations = [Federation(one, Quadratic()) for one in (plain, other)]
+    federations = [Federation(method, Quadratic()) for _ in range(2)]
+    for problem in federations[1].problems:
+        stepped_by(recorder, problem)
     for federation in federations:
         federation.round([0, 3])
-    assert recorder.states
+    trained = {len(state["sum"]) for state in recorder.states}
+    assert trained == {DIM_U, DIM_V}
     assert torch.equal(federations[0].consensus, federations[1].consensus)
-
-
-def test_budgets_and_tolerances():
-    apm = FedAPM(**OPTIONS, batch_size=0, **ALTERNATE)
-    assert budgets(apm) == ALTERNATE
-    with pytest.raises(ValueError, match="shared_work takes epochs or steps"):
-        forbid_tolerance(**budgets(apm))
-    for wrong, message in (
-        ({}, "exactly one"),
-        ({"epochs": 1, "steps": 1}, "exactly one"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"xi": 0.1}, "belong together"),
-        ({"epochs": 1, "decay": 0.5, "max_epochs": 2}, "belong together"),
-        ({"xi": 0.1, "decay": 1.0, "max_epochs": 2}, r"in \(0, 1\)"),
-        ({"xi": 0.0, "decay": 0.5, "max_epochs": 2}, "xi must be positive"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            LocalBudget(**wrong)
 
 
 def test_no_method_has_a_loop_of_its_own():

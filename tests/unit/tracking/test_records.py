@@ -341,3 +341,12 @@ def test_line_ends_of_another_system_do_not_hide_damage(tmp_path):
     reader = write(tmp_path, [sound[0], sound[1].replace("0.", "1.", 1), sound[2]])
     assert rounds(reader) == [0, 2]
     assert "damaged lines, left out: 1 (line 2)" in reader.notes()[0]
+
+
+def test_the_metrics_of_variants_are_numbers_by_name(tmp_path):
+    kept = [{"client_copy": {"accuracy": 0.5, "auroc": None}}, {"client_copy": None}]
+    damaged = [{"client_copy": 3}, {"before_fine_tuning": {"accuracy": "high"}}]
+    parts = [encode_record({"round": t} | v) for t, v in enumerate(kept + damaged)]
+    reader = write(tmp_path, parts)
+    assert rounds(reader) == [0, 1]
+    assert reader.faults == ["damaged lines, left out: 2 (line 3, 4)"]

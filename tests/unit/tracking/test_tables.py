@@ -39,3 +39,17 @@ def test_the_last_evaluation_with_its_clients(capsys):
     (accuracy,) = (line for line in lines if "accuracy" in line)
     assert "8 of 9" in accuracy
     assert "0.0625" in accuracy
+
+
+def test_each_variant_has_a_table(capsys):
+    metrics = Classification.metric_set()
+    values = dict.fromkeys(metrics.names, 0.25)
+    record = {"round": 2, "num_clients": 9, "clients": 8, **values}
+    record["client_copy"] = dict.fromkeys(metrics.names, 0.75)
+    print_summary(summarize_run([record], metrics), "test", metrics.names)
+    first, second = capsys.readouterr().out.split(": own copies of the shared block")
+    assert "Clients' own test parts after round 2" in first
+    assert "0.2500" in first
+    assert "0.7500" not in first
+    assert "0.7500" in second
+    assert "8 of 9" in second

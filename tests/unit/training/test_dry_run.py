@@ -5,8 +5,16 @@ import pytest
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
-from fedapm_mpi.training.context import open_context
-from fedapm_mpi.training.dry_run import Memory, memory, samples_read
+from fedapm_mpi.storage.shared_memory import required_bytes
+from fedapm_mpi.training.context import _capacity, open_context
+from fedapm_mpi.training.dry_run import (
+    Memory,
+    _parts,
+    evaluation_loads,
+    memory,
+    print_plan,
+    samples_read,
+)
 from tests.support.processes.cli_runs import experiment
 
 FEATURES = 6
@@ -93,11 +101,87 @@ def test_tuning_before_an_evaluation_reads_training_samples(toy):
     assert memory(session).data == whole * FEATURES * 4
 
 
+def test_any_method_may_read_training_samples_to_tune(toy, capsys):
+    tuning = {"block": "all", "lr": 0.1, "work": {"epochs": 4}}
+    session, plain = (
+        opened(toy["features"], rounds=4, evaluation={"every": 3} | evaluation)
+        for evaluation in ({"fine_tune": tuning}, {})
+    )
+    counts = session.federation.manifest.counts
+    whole = sum(int(counts[split].sum()) for split in ("train", "test"))
+    found = memory(session)
+    assert found.data == whole * FEATURES * 4
+    (load,) = evaluation_loads(session)
+    assert load == counts["test"].sum() + 3 * 4 * counts["train"].sum()
+    for one in (session, plain):
+        print_plan(one, 0.5, [found])
+    tuned, other = capsys.readouterr().out.split("expected:")[1:]
+    # After rounds 0, 3 and 4; a third of 0.5 s for a sample.
+    assert f"{load / 6:.2f} s for each of 3 evaluations, with fine-tuning" in tuned
+    assert "evaluation" not in other
+
+
 def test_what_looks_at_all_training_samples_counts_them(toy):
     looking = opened(toy["features"], rounds=1, diagnostics={"lagrangian": True})
     counts = looking.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
     assert memory(looking).data == whole * FEATURES * 4
+
+
+STEP = 4
+"""Bytes of torch.optim's counter."""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "shared_copies", "personal_copies", "counters"),
+    [
+        ("sgd", 0, 0, 0),
+        ({"name": "sgd", "momentum": 0.9}, 1, 1, 0),
+        ("adam", 2, 2, 2),
+        ({"name": "adam", "personal": "sgd"}, 2, 0, 1),
+        ({"name": "adam", "amsgrad": True}, 3, 3, 2),
+    ],
+)
+@pytest.mark.parametrize("state", ["reset", "keep"])
+def test_states_of_optimizers_by_hand(
+    toy, optimizer, shared_copies, personal_copies, counters, state
+):
+    """Kept ones count for each client, and one more in training, like one that is new.
+
+    A kept one has the number of its steps as well, 8 bytes for each block.
+    """
+    part = {"name": optimizer} if isinstance(optimizer, str) else optimizer
+    session = opened(toy["features"], rounds=101, optimizer=part | {"state": state})
+    shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
+    one = 4 * (shared_copies * shared + personal_copies * personal) + counters * STEP
+    found = memory(session)
+    assert found.optimizer == one
+    kept = 8 * (one + 2 * 8) if state == "keep" else 0
+    assert found.states == 8 * 4 * (2 * shared + personal) + kept
+
+
+def test_room_for_client_states_includes_kept_optimizers(toy):
+    """What nodes reserve for states before the first round."""
+    sizes = {
+        state: opened(
+            toy["features"], rounds=101, optimizer={"name": "adam", "state": state}
+        )
+        for state in ("reset", "keep")
+    }
+    reserved = {
+        state: [required_bytes(one.new_client(group)) for group in one.groups.members]
+        for state, one in sizes.items()
+    }
+    found = {state: _capacity(one).states.tolist() for state, one in sizes.items()}
+    assert found == {state: each * 8 for state, each in reserved.items()}
+    longer = 2 * 4 * ((FEATURES + 1) * 8 + (8 + 1) * 3)
+    assert found["keep"][0] >= found["reset"][0] + longer
+
+
+def test_the_plan_shows_an_optimizers_state():
+    assert "optimizer" not in _parts(Memory(1, 2, 3, 4, 5))
+    shown = _parts(Memory(1, 2, 3, 4, 5, 6))
+    assert shown.endswith(", optimizer of a client in training 6 B")
 
 
 def test_the_total_is_that_of_all_parts():

@@ -6,6 +6,7 @@ from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.training.identity import LATER_KEYS, identity_of
 from fedapm_mpi.training.runner import train
 from tests.support.data.upgraded_runs import aged
 from tests.support.processes.cli_runs import experiment
@@ -27,6 +28,11 @@ def run(config, directory, **more):
     [
         ("algorithm", {"dual_step": 0.5}),
         ("evaluation", {"split": "train"}),
+        ("evaluation", {"shared_block": "both"}),
+        (
+            "evaluation",
+            {"fine_tune": {"block": "all", "lr": 0.1, "work": {"epochs": 1}}},
+        ),
         ("client_weights", "samples"),
         ("diagnostics", {"lagrangian": True}),
     ],
@@ -39,13 +45,69 @@ def test_a_new_option_that_is_used_is_another_experiment(config, tmp_path, key, 
         run(changed, aged(tmp_path / "old"), resume=True)
 
 
+SOLVER = {
+    "optimizer": {"name": "adam", "eps": 1e-6},
+    "schedule": {"name": "cosine", "warmup": 1},
+    "clip": {"norm": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def with_solver(toy, tmp_path_factory):
+    """Return a configuration with an optimizer, a schedule and a clip, and its run."""
+    config = experiment(toy["features"], rounds=2, **SOLVER)
+    folder = tmp_path_factory.mktemp("solver") / "run"
+    run(config, folder)
+    return config, folder
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"optimizer": {"name": "adam"}}, ["optimizer.eps: 1e-06 -> 1e-08"]),
+        ({"optimizer": "nadam"}, ["optimizer.name: adam -> nadam"]),
+        (
+            {"optimizer": SOLVER["optimizer"] | {"state": "keep"}},
+            ["optimizer.state: reset -> keep"],
+        ),
+        ({"schedule": "linear"}, ["schedule.name: cosine -> linear"]),
+        (
+            {"schedule": SOLVER["schedule"] | {"unit": "step", "final": 0.5}},
+            ["schedule.final: 0.0 -> 0.5", "schedule.unit: round -> step"],
+        ),
+        ({"clip": {"norm": 2.0}}, ["clip.norm: 1.0 -> 2.0"]),
+        ({"clip": {"norm": 1.0, "of": "loss"}}, ["clip.of: direction -> loss"]),
+        ({"accumulate_batches": 2}, ["accumulate_batches: (none) -> 2"]),
+        (
+            {"rounds": 3},
+            [
+                "schedule.rounds: 2 -> 3",
+                "give schedule.rounds=2 to continue with its step sizes",
+            ],
+        ),
+    ],
+)
+def test_another_way_to_step_is_another_experiment(with_solver, change, found):
+    config, folder = with_solver
+    with pytest.raises(ConfigError, match="another configuration") as caught:
+        run(config | change, folder, resume=True)
+    assert str(caught.value).splitlines()[1:] == [f"  {line}" for line in found]
+
+
+@pytest.mark.parametrize("key", ["optimizer", "schedule", "clip"])
+def test_a_run_does_not_continue_without_its_solver(with_solver, key):
+    config, folder = with_solver
+    with pytest.raises(ConfigError, match=rf"another configuration:\n  {key}: "):
+        run(config | {key: None}, folder, resume=True)
+
+
 def test_another_algorithm_is_not_filled_in(config, tmp_path):
     """Only the names are shown, since the options are of different algorithms."""
     run(config, tmp_path / "old")
     fedalt = {
         key: value
         for key, value in config["algorithm"].items()
-        if key not in ("name", "rho", "sigma")
+        if key not in ("name", "units", "rho", "sigma")
     }
     other = config | {"algorithm": {"name": "fedalt", **fedalt}}
     with pytest.raises(ConfigError) as caught:
@@ -68,3 +130,18 @@ def test_the_newest_run_of_an_experiment_may_be_older_than_an_option(config, tmp
     other = validate(config | {"seed": 2}, "test").plain()
     with pytest.raises(ConfigError, match="no run of this experiment"):
         newest_run(tmp_path / "out", other)
+
+
+def test_the_identity_is_that_of_runs_without_later_keys(config):
+    plain = validate(config, "test").plain()
+    found = identity_of(plain)
+    assert not found.keys() & LATER_KEYS.keys()
+    assert "fine_tune" not in found["evaluation"]
+    assert found["evaluation"]["every"] == 2
+    tuning = {"block": "all", "lr": 0.1, "work": {"epochs": 1}}
+    used = config | {"evaluation": {"fine_tune": tuning}, "accumulate_batches": 2}
+    found = identity_of(validate(used, "test").plain())
+    assert found["evaluation"]["fine_tune"]["lr"] == 0.1
+    assert found["accumulate_batches"] == 2
+    for odd in ({"evaluation": 3}, {"evaluation": None}, {}):
+        assert identity_of(odd) == odd

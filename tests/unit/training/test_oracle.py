@@ -18,6 +18,9 @@ from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
+from fedapm_mpi.optim.optimizers import optimizers
+from fedapm_mpi.optim.schedules import schedules
+from fedapm_mpi.optim.solver import BlockRules, LocalSolver, Pace, SolverRules
 from tests.support.oracles.fedapm_per_parameter import Options, Oracle, network_loss
 from tests.support.oracles.quadratic import KAPPA, Quadratic
 
@@ -26,7 +29,15 @@ BATCH = 4
 SIZES = (7, 12, 3, 9, 17, 4)
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
-SPLITS = {"head": ["head.*"], "front": ["front.*"], "biases": ["*.bias"]}
+SPLITS = {
+    "head": ["head.*"],
+    "front": ["front.*"],
+    "biases": ["*.bias"],
+    "nothing": [],
+    "all": ["*"],
+}
+EMPTY = {("nothing", "personal"), ("all", "shared")}
+"""Split and phase that has nothing to train, and takes no step."""
 CASES = {
     "as the code does it": (
         {"weight_decay": 0.01},
@@ -45,7 +56,14 @@ CASES = {
         {"personal_work": LocalBudget(steps=1), "shared_work": LocalBudget(epochs=1)},
     ),
 }
-COMMON = {"rho": 0.1, "sigma": 0.01, "lr_personal": 0.5, "lr_shared": 0.5}
+COMMON = {
+    "rho": 0.1,
+    "sigma": 0.01,
+    "lr_personal": 0.5,
+    "lr_shared": 0.5,
+}
+ORACLES_COMMON = {key: COMMON[key] for key in COMMON if key != "units"}
+"""The oracle knows the weighted form alone."""
 
 
 class Recording(LocalObjective):
@@ -62,9 +80,9 @@ class Recording(LocalObjective):
 class Package:
     """A run of the package without its communicator: state by state in one process."""
 
-    def __init__(self, module, personal, clients, alpha, algorithm):
+    def __init__(self, module, personal, clients, alpha, algorithm, rules=None):
         self.model = PartitionedModel.from_patterns(module, personal=personal)
-        self.algorithm, self.alpha = algorithm, alpha
+        self.algorithm, self.alpha, self.rules = algorithm, alpha, rules
         self.samples = [Samples((x,), {}, y) for x, y in clients]
         u, v = self.model.shared.clone(), self.model.personal.clone()
         self.clients = [algorithm.new_client(u.clone(), v.clone()) for _ in alpha]
@@ -78,8 +96,9 @@ class Package:
             self.model.shared.fill_(torch.nan)
             self.model.personal.fill_(torch.nan)
             problem = Recording(
-                self.model, self.samples[i], seed=5, round_index=index, client=i
-            )
+                self.model, self.samples[i], seed=5, round_index=index, client=i,
+                solver=LocalSolver(self.rules, index),
+            )  # fmt: skip
             problem.rows = self.rows[i] = defaultdict(list)
             total += self.algorithm.client_step(
                 broadcast.clone(), self.clients[i], problem, self.alpha[i]
@@ -104,7 +123,8 @@ class Package:
 
 def flat(named, names):
     assert set(named) == set(names)
-    return torch.cat([named[name].reshape(-1) for name in names])
+    parts = [named[name].reshape(-1) for name in names]
+    return torch.cat(parts) if parts else torch.zeros(0)
 
 
 def steps_asked_for(work, n):
@@ -128,23 +148,35 @@ def client_data(dtype):
     ]
 
 
-def side_by_side(personal, dtype, by_samples, participants, options, work, lie=None):
+def side_by_side(
+    personal,
+    dtype,
+    by_samples,
+    participants,
+    options,
+    work,
+    lie=None,
+    rules=None,
+    units="weighted",
+):
     """Run both for some rounds; yield their gap after each, and the rows used.
 
-    `lie` are options that the oracle gets instead of those the package has.
+    `lie` are options that the oracle has instead of, or besides, those of the package;
+    `rules` is how the package's clients step.
     """
     alpha = [n / sum(SIZES) if by_samples else 1 / len(SIZES) for n in SIZES]
     module, clients = network(dtype), client_data(dtype)
     initial = {name: p.detach().clone() for name, p in module.named_parameters()}
     loss = network_loss(clients)
-    algorithm = FedAPM(batch_size=BATCH, **COMMON | options, **work)
-    package = Package(module, personal, clients, alpha, algorithm)
+    algorithm = FedAPM(units=units, batch_size=BATCH, **COMMON | options, **work)
+    package = Package(module, personal, clients, alpha, algorithm, rules)
     oracle = Oracle(
-        Options(**COMMON | options | (lie or {})),
+        Options(**ORACLES_COMMON | options | (lie or {})),
         initial,
         package.model.personal_names,
-        alpha,
+        alpha if units == "weighted" else [1.0] * len(alpha),
         loss,
+        None if units == "weighted" else alpha,
     )
     rng = np.random.default_rng(1)
     for index in range(ROUNDS):
@@ -170,7 +202,20 @@ def test_package_agrees_with_the_oracle(
         for i, phases in rows.items():
             for phase in ("personal", "shared"):
                 steps = steps_asked_for(work[f"{phase}_work"], SIZES[i])
-                assert len(phases[phase]) == steps
+                empty = (split, phase) in EMPTY
+                assert len(phases[phase]) == (0 if empty else steps)
+    assert len(gaps) == ROUNDS
+    assert np.max(gaps) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float32", "float64"])
+@pytest.mark.parametrize("case", ["as the code does it", "steps over epochs"])
+def test_in_units_of_a_clients_own_loss_it_agrees_too(dtype, case):
+    """Local problems without weights, and the server's mean by weight."""
+    options, work = CASES[case]
+    options = options | {"rho": 0.5, "lr_personal": 0.1, "lr_shared": 0.1}
+    both = (SPLITS["head"], dtype, True, 3, options, work)
+    gaps = [gap for gap, _, _ in side_by_side(*both, units="client")]
     assert len(gaps) == ROUNDS
     assert np.max(gaps) < TOLERANCE[dtype]
 
@@ -194,6 +239,33 @@ def test_oracle_with_one_other_option_disagrees(lie):
     options, work = CASES["as the code does it"]
     rounds = side_by_side(SPLITS["head"], torch.float64, True, 3, options, work, lie)
     assert max(gap for gap, _, _ in rounds) > 1e-4
+
+
+def cosine(t):
+    """Return 0.05 + 0.95 (1 + cos(pi t/T))/2 after two rounds of warm-up."""
+    if t < 2:
+        return (t + 1) / 3
+    return 0.05 + 0.95 * (1 + np.cos(np.pi * (t - 2) / (ROUNDS - 2))) / 2
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=["float32", "float64"])
+@pytest.mark.parametrize(("by_samples", "participants"), [(False, 6), (True, 3)])
+def test_adam_and_a_cosine_agree_with_the_oracle(dtype, by_samples, participants):
+    """An epsilon above the rounding of float32 keeps the steps well conditioned."""
+    betas, epsilon = (0.9, 0.99), 1e-3
+    adam = optimizers.get("adam")(betas=betas, eps=epsilon)
+    pace = Pace(schedules.get("cosine")(final=0.05), rounds=ROUNDS, warmup=2)
+    rules = SolverRules(BlockRules(adam, pace), BlockRules(adam, pace))
+    options, work = CASES["as the code does it"]
+    options = options | {"lr_personal": 0.008, "lr_shared": 0.008}
+    also = {"adam": (*betas, epsilon), "factor": cosine}
+    both = (SPLITS["head"], dtype, by_samples, participants, options, work)
+    gaps = [gap for gap, _, _ in side_by_side(*both, also, rules)]
+    assert len(gaps) == ROUNDS
+    assert np.max(gaps) < TOLERANCE[dtype]
+    for lie in ({"adam": None}, {"factor": None}, {"adam": (0.9, 0.98, epsilon)}):
+        rounds = side_by_side(*both, also | lie, rules)
+        assert max(gap for gap, _, _ in rounds) > 1e-4, "the control"
 
 
 def test_shared_phase_ends_with_the_first_epoch_that_meets_the_tolerance():

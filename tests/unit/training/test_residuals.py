@@ -16,6 +16,7 @@ from tests.support.data.recorded import (
     BALANCED,
     EVERYTHING,
     JOINT,
+    OWN_UNIT,
     SIZES,
     Looked,
     go,
@@ -53,7 +54,20 @@ def balanced(features, tmp_path_factory):
     return run, Looked(run, features, **changes)
 
 
-@pytest.fixture(params=["plain", "balanced"])
+@pytest.fixture(scope="module")
+def own_unit(features, tmp_path_factory):
+    """The same in units of a client's own loss, for clients of uneven weight."""
+    run = tmp_path_factory.mktemp("own-unit") / "run"
+    changes = {"algorithm": OWN_UNIT, "client_weights": "samples", "rounds": 9}
+    go(run, features, diagnostics=EVERYTHING, **changes)
+    looked = Looked(run, features, **changes)
+    assert looked.counted.max() > 1.3 * looked.counted.min()
+    used = {record["rho"] for record in rounds_of(run) if record["round"]}
+    assert len(used) > 1
+    return run, looked
+
+
+@pytest.fixture(params=["plain", "balanced", "own_unit"])
 def looked(request):
     return request.getfixturevalue(request.param)
 
@@ -145,10 +159,14 @@ def test_residuals_every_few_rounds_and_in_the_last(features, tmp_path):
 # Sum of duals and augmented Lagrangian ---------------------------------------------
 
 
-def test_sum_of_duals_is_that_of_the_clients(looked):
+def test_sum_of_duals_is_that_of_the_clients(looked, request):
+    """Each by its weight, if it is of the client's own loss."""
     run, states = looked
     for t, record in enumerate(rounds_of(run)[1:], start=1):
-        total = float(states.clients(t, "dual").sum(0).norm())
+        dual = states.clients(t, "dual")
+        if states is request.getfixturevalue("own_unit")[1]:
+            dual = states.alpha[:, None] * dual
+        total = float(dual.sum(0).norm())
         assert record["dual_sum"] == pytest.approx(total, rel=1e-9)
 
 
@@ -173,7 +191,9 @@ def client_loss(session, client, u, v):
 
 
 @pytest.mark.parametrize("by_samples", [False, True])
-@pytest.mark.parametrize("kind", ["plain", "decay", "xi", "balance"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "decay", "xi", "balance", "xi, own unit", "own unit"]
+)
 def test_lagrangian_is_that_of_the_shards_and_the_states(
     features, tmp_path, kind, by_samples
 ):
@@ -184,7 +204,10 @@ def test_lagrangian_is_that_of_the_shards_and_the_states(
         "decay": FEDAPM | {"weight_decay": mu},
         "xi": FEDAPM | {"shared_work": xi},
         "balance": BALANCED,
+        "xi, own unit": FEDAPM | {"shared_work": xi, "units": "client"},
+        "own unit": OWN_UNIT,
     }[kind]
+    own_unit = "own unit" in kind
     changes = {
         "algorithm": algorithm,
         "client_weights": "samples" if by_samples else "uniform",
@@ -208,20 +231,21 @@ def test_lagrangian_is_that_of_the_shards_and_the_states(
                 fit += mu / 2 * float((u_i**2).sum() + (v_i**2).sum())
             gap = u_i - u
             pull = float(pi_i @ gap) + float(own[i]) / 2 * float(gap @ gap)
-            total += alpha[i] * fit + pull
+            total += alpha[i] * fit + (alpha[i] if own_unit else 1) * pull
         extra = 0.0
-        if kind == "xi":
+        if "xi" in kind:
             taken = np.zeros(states.m)
             for record in records[:t]:
                 taken[ids(record["participants"])] += 1
-            extra = float(29 * (0.05 * 0.5**taken).sum() / (FEDAPM["rho"] * 0.5))
+            allowed = 0.05 * 0.5**taken * (alpha if own_unit else 1)
+            extra = float(29 * allowed.sum() / (FEDAPM["rho"] * 0.5))
         assert records[t - 1]["lagrangian"] == pytest.approx(total, rel=1e-10)
         assert records[t - 1]["lyapunov"] == pytest.approx(total + extra, rel=1e-10)
     evaluated = ["lagrangian" in record for record in rounds_of(run)]
     assert evaluated == [True, False, True, False, True, True]
 
 
-@pytest.mark.parametrize("algorithm", [FEDAPM, BALANCED, JOINT])
+@pytest.mark.parametrize("algorithm", [FEDAPM, BALANCED, JOINT, OWN_UNIT])
 def test_looking_changes_no_bit(features, tmp_path, algorithm):
     runs = {
         name: go(

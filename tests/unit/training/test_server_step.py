@@ -77,3 +77,23 @@ def test_penalties_count_in_units_of_the_present_one(toy, balanced, monkeypatch)
     expected = (m / 2, (m - 2) / 2 + 2) if balanced else (m, m)
     assert seen[0].penalties == pytest.approx(expected)
     assert seen[0].weight_total == 1.0
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_penalties_of_a_clients_own_loss_count_by_weight(toy, balanced, monkeypatch):
+    extra = {"residual_balancing": {"every": 1}} if balanced else {}
+    context, server = opened(
+        toy["features"],
+        algorithm=FEDAPM | extra | {"units": "client"},
+        client_weights="samples",
+    )
+    server.rho = 2 * FEDAPM["rho"]
+    seen = []
+    kind = type(context.algorithm)
+    monkeypatch.setattr(kind, "server_step", lambda self, s, t, r: seen.append(r))
+    server_step(context, server, 0, CHOSEN, np.zeros(context.payload.up_length))
+    counts = context.federation.manifest.counts["train"]
+    here = counts[CHOSEN].sum() / counts.sum()
+    expected = (0.5, 0.5 * (1 - here) + here) if balanced else (1, 1)
+    assert seen[0].penalties == pytest.approx(expected)
+    assert seen[0].weight_sum == pytest.approx(here)

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from itertools import pairwise
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tests.support.data.recorded import (
     JOINT,
     Looked,
     go,
+    ids,
     penalties,
     residuals_of,
 )
@@ -35,11 +37,13 @@ def balanced(features, tmp_path_factory):
     return run, Looked(run, features, **changes)
 
 
+OWN_UNIT = {"units": "client", "lr_shared": 0.25, "lr_personal": 0.25}
 RULES = {
     "primal": (0.02, {"relative": 0.03}),
     "dual": (0.1, {"relative": 0.05}),
     "absolute": (0.05, {"absolute": 5e-4}),
     "sum": (0.05, {"absolute": 5e-4, "relative": 0.01}),
+    "own unit": (0.4, {"absolute": 1e-3, "relative": 0.01}, OWN_UNIT),
 }
 """Penalty and rule, by what is met last."""
 
@@ -47,14 +51,18 @@ ENTRIES = 18
 """Of the shared block of a logistic model."""
 
 
-def stopping(rho, rule):
+def stopping(rho, rule, options=MappingProxyType({})):
     """Return a smooth convex problem with full batches, which converges."""
     work = {"personal_work": {"steps": 8}, "shared_work": {"steps": 8}}
     sizes = {"lr_shared": 2.0, "lr_personal": 2.0, "batch_size": 0}
     return {
         "model": "logistic",
         "split": {"personal": ["linear.bias"]},
-        "algorithm": FEDAPM | sizes | work | {"rho": rho, "weight_decay": 0.1},
+        "algorithm": FEDAPM
+        | sizes
+        | work
+        | {"rho": rho, "weight_decay": 0.1, **options},
+        "client_weights": "samples" if options else "uniform",
         "participation": "full",
         "rounds": 60,
         "tolerance": rule,
@@ -228,6 +236,66 @@ def test_clients_keep_the_penalty_they_last_worked_with(balanced):
         assert len(set(own.tolist())) > 1
         server = load_file(states.folder(t) / "server.safetensors")
         assert server["penalties"].tolist() == own.tolist()
+
+
+# A schedule of the penalty ---------------------------------------------------------
+
+
+SCHEDULED = {
+    "algorithm": FEDAPM
+    | {"rho": 0.02, "relaxation": 1.6}
+    | {"rho_schedule": {"growth": 1.7, "every": 2, "until": 7}},
+    "participation": {"name": "probability", "probability": 0.15},
+    "rounds": 9,
+    "seed": 5,
+}
+"""With rounds without participants, which the schedule counts too."""
+
+
+@pytest.fixture(scope="module")
+def scheduled(features, tmp_path_factory):
+    run = tmp_path_factory.mktemp("scheduled") / "run"
+    go(run, features, **SCHEDULED)
+    return run, Looked(run, features, **SCHEDULED)
+
+
+def test_a_run_records_the_penalties_of_its_schedule(scheduled):
+    run, states = scheduled
+    records = rounds_of(run)[1:]
+    assert 0 in [record["num_participants"] for record in records[1:6:2]]
+    used = [record["rho"] for record in records]
+    expected = [0.02 * 1.7 ** min((t - 1) // 2, 3) for t in range(1, 10)]
+    assert used == pytest.approx(expected, rel=1e-14)
+    for t in (3, 6, 9):
+        own = torch.full((states.m,), 0.02, dtype=torch.float64)
+        for record in records[:t]:
+            if record["num_participants"]:
+                own[ids(record["participants"])] = record["rho"]
+        assert states.clients(t, "rho")[:, 0].tolist() == own.tolist()
+        shared, dual = states.clients(t, "shared"), states.clients(t, "dual")
+        votes = (own[:, None] * shared + dual).sum(0) / own.sum()
+        torch.testing.assert_close(states.server(t), votes, rtol=0, atol=1e-13)
+    assert len(set(own.tolist())) > 2
+
+
+@pytest.mark.parametrize("t", [3, 4, 8])
+def test_a_run_with_a_schedule_continues_from_its_middle(
+    scheduled, features, tmp_path, t
+):
+    whole, _ = scheduled
+    run = cut_at(t, whole, tmp_path / "run")
+    go(run, features, resume=True, **SCHEDULED)
+    assert digest_of(run) == digest_of(whole)
+    assert rounds_of(run) == rounds_of(whole)
+
+
+def test_a_schedule_and_a_stop_rule_change_no_penalty(scheduled, features, tmp_path):
+    """Residuals are then measured, and the penalty is that of the schedule still."""
+    changes = SCHEDULED | {"tolerance": {"absolute": 1e-12}}
+    run = go(tmp_path / "run", features, **changes)
+    assert digest_of(run) == digest_of(scheduled[0])
+    used, expected = ([r.get("rho") for r in rounds_of(x)] for x in (run, scheduled[0]))
+    assert used == expected
 
 
 # Joint steps in the trainer --------------------------------------------------------

@@ -50,3 +50,14 @@ def test_a_run_that_was_killed_as_it_wrote_does_not_spoil_the_table(folder, capf
 def test_a_table_of_nothing_is_refused(folder, capfd):
     assert main(["sweep", "table", str(written(folder, grid={"seed": [1]}))]) == 2
     assert "no cell of" in capfd.readouterr().err
+
+
+def test_variants_of_models_have_columns(folder, capfd):
+    grid = {"evaluation.shared_block": ["server", "both"]}
+    assert main(["sweep", "run", str(written(folder, grid=grid))]) == 0
+    capfd.readouterr()
+    assert main(["sweep", "table", str(folder / "sweep.yaml")]) == 0
+    server, both = table("runs/sweep")
+    assert server["accuracy_mean"] == both["accuracy_mean"] != ""
+    assert server["client_copy_accuracy_mean"] == ""
+    assert 0 <= float(both["client_copy_accuracy_mean"]) <= 1

@@ -1,0 +1,8 @@
+"""Adam, by torch.optim."""
+
+from torch.optim import Adam
+
+from fedapm_mpi.optim.optimizers._torch import from_torch
+from fedapm_mpi.optim.optimizers.base import optimizers
+
+optimizers.register("adam")(from_torch(Adam))

@@ -1,0 +1,8 @@
+"""NAdam, by torch.optim."""
+
+from torch.optim import NAdam
+
+from fedapm_mpi.optim.optimizers._torch import from_torch
+from fedapm_mpi.optim.optimizers.base import optimizers
+
+optimizers.register("nadam")(from_torch(NAdam))
