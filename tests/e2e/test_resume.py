@@ -46,13 +46,7 @@ def finished(toy, tmp_path_factory):
             "six": ["train", path, "--run-dir", root / "six"],
             "nine": ["train", path, "rounds=9", "--run-dir", root / "nine"],
             "solver-six": ["train", solver, "--run-dir", root / "solver-six"],
-            "solver-nine": [
-                "train",
-                solver,
-                *longer,
-                "--run-dir",
-                root / "solver-nine",
-            ],
+            "solver-nine": ["train", *longer, "--run-dir", root / "solver-nine"],
         },
         root / "output",
     )
