@@ -1,5 +1,7 @@
 """Local work with a correction of drift, written out in NumPy."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,11 @@ each_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 
 
 each_local = pytest.mark.parametrize("local", LOCAL.values(), ids=LOCAL)
+
+
+each_case = pytest.mark.parametrize(
+    ("weights", "participation"), list(product(WEIGHTS.values(), [1.0, 0.5]))
+)
 
 
 def full(steps, lr=0.5):

@@ -1,7 +1,5 @@
 """FedDyn against its paper's formulas, written out in numpy."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
@@ -13,6 +11,7 @@ from tests.support.oracles.drift import (
     ROUNDS,
     WEIGHTS,
     close,
+    each_case,
     each_local,
     each_weights,
     full,
@@ -21,10 +20,6 @@ from tests.support.oracles.drift import (
 from tests.support.oracles.in_memory_federation import UNEVEN, Federation
 from tests.support.oracles.least_squares import EMPTY, SIZES, LeastSquares
 from tests.support.oracles.quadratic import DIM_U
-
-each_case = pytest.mark.parametrize(
-    ("weights", "participation"), list(product(WEIGHTS.values(), [1.0, 0.5]))
-)
 
 
 @each_local

@@ -1,7 +1,6 @@
 """FedProx, SCAFFOLD and FedDyn against their papers' formulas, written out in numpy."""
 
 from functools import cache
-from itertools import product
 
 import numpy as np
 import pytest
@@ -18,8 +17,8 @@ from tests.support.oracles.drift import (
     DECAY,
     LOCAL,
     ROUNDS,
-    WEIGHTS,
     close,
+    each_case,
     each_local,
     each_weights,
     full,
@@ -29,9 +28,6 @@ from tests.support.oracles.in_memory_federation import UNEVEN, Federation, snaps
 from tests.support.oracles.least_squares import EMPTY, SIZES, LeastSquares
 from tests.support.oracles.quadratic import DIM_U
 
-each_case = pytest.mark.parametrize(
-    ("weights", "participation"), list(product(WEIGHTS.values(), [1.0, 0.5]))
-)
 each_control = pytest.mark.parametrize("control_variate", ["gradient", "steps"])
 
 

@@ -13,6 +13,7 @@ from fedapm_mpi.cli.main import main
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.optim.schedules import schedules
+from fedapm_mpi.storage.checkpoint import find, load_states
 from fedapm_mpi.training.runner import train_run
 from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
 from tests.support.processes.cli_runs import FEDAPM, FEDSIM, experiment
@@ -63,6 +64,29 @@ def test_each_part_changes_what_a_method_learns(toy, tmp_path, method):
 def records_of(run):
     lines = (run.directory / "rounds.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+def test_a_kept_state_is_that_of_the_round_before(toy, tmp_path):
+    """In the first round it makes no difference, in the second it does."""
+    found = {}
+    for state in ("reset", "keep"):
+        changes = {"optimizer": {"name": "adam", "state": state}}
+        changes |= {"participation": "full", "checkpoint": {"every": 1}}
+        found[state] = run(tmp_path / state, toy["features"], "fedavg", **changes)
+    losses = {
+        state: [record["train_loss"] for record in records_of(one)[1:]]
+        for state, one in found.items()
+    }
+    assert losses["keep"][0] == losses["reset"][0]
+    assert losses["keep"][1] != losses["reset"][1]
+    first, second = (
+        load_states(saved, range(8))
+        for saved in reversed(find(found["keep"].directory / "checkpoints", []))
+    )
+    for client in first:
+        taken = [int(one[client]["optimizer.shared.steps_taken"])
+                 for one in (first, second)]  # fmt: skip
+        assert taken[1] == 2 * taken[0] > 0
 
 
 @pytest.fixture(scope="module")
