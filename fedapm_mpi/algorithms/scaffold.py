@@ -96,11 +96,11 @@ class Scaffold(LocalTraining):
         x, c = broadcast
         y, control = client["shared"], client["control"]
         correction = c - control
-        plain = self.control_variate == "gradient" or problem.solver.plain
-        gradients = torch.zeros_like(x)
+        summed = self.control_variate == "steps" and not problem.solver.plain
+        gradients = torch.zeros_like(x) if summed else None
 
         def correct(gradient: Tensor, _y: Tensor) -> None:
-            if not plain:
+            if gradients is not None:
                 gradients.add_(gradient)
             gradient.add_(correction)
 
@@ -115,7 +115,7 @@ class Scaffold(LocalTraining):
             problem.shared.copy_(x)
             gradient = problem.full_gradient("shared")
             control.copy_(gradient).add_(x, alpha=self.weight_decay)
-        elif not plain:  # the way from x to y is not the sum of the gradients
+        elif gradients is not None:  # the way from x to y is not their sum
             control.copy_(gradients.div_(steps))
         else:
             control.sub_(c).add_(x - y, alpha=1 / (steps * self.lr))

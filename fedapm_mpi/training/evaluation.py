@@ -188,8 +188,8 @@ def load_evaluated_model(
     """Set an open client's model to the parameters that an evaluation looks at.
 
     They are the shared block and the client's personal one, or what the algorithm
-    makes for the client; and where they get by fine-tuning, if there is any. `weight`
-    is the client's alpha_i.
+    makes for the client. A variant that is fine-tuned trains them further. `weight` is
+    the client's alpha_i.
     """
     if algorithm.has_personal_model:
         algorithm.load_personal_model(
