@@ -31,10 +31,9 @@ NORM_CLASSES = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
-    nn.RMSNorm,
 )
 NORM_NAME = re.compile(r"Norm(\dd)?$")
-"""Class names of normalisation layers that are none of torch's own."""
+"""Class names of other normalisation layers, such as RMSNorm."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +87,9 @@ def split_candidates(
     for module in modules:
         known |= dict.fromkeys(_sizes(module))
     forced = _differing(modules, partially_shared)
-    largest = max(modules, key=lambda module: sum(_sizes(module).values()))
-    named: list[tuple[str, set[str]]] = [
-        ("differing" if forced else "nothing", set()),
-        ("all", set(known)),
-    ]
-    found = {
-        name: {one for module in modules for one in select(module)}
-        for name, select in _KINDS.items()
-    }
-    for name in (*_KINDS, "norms+biases", "head+biases"):
-        parts = [found[part] for part in name.split("+")]
-        # A sum of which one part is empty is the other.
-        named.append((name, set().union(*parts)))
-    named += _ends(largest)
+    named = [("differing" if forced else "nothing", set()), ("all", set(known))]
+    named += _by_kind(modules)
+    named += _ends(max(modules, key=lambda module: sum(_sizes(module).values())))
     candidates: dict[frozenset[str], SplitCandidate] = {}
     for name, personal in named:
         whole = frozenset(personal | forced)
@@ -135,6 +123,20 @@ def _differing(
         if len(set(there)) > 1 or (len(there) < len(shapes) and not optional):
             found.add(name)
     return found
+
+
+def _by_kind(modules: Sequence[nn.Module]) -> list[tuple[str, set[str]]]:
+    """Return the parameters of each kind, of any of the models."""
+    found = {
+        name: {one for module in modules for one in select(module)}
+        for name, select in _KINDS.items()
+    }
+    # A sum of which one part is empty is the other.
+    sums = ("norms+biases", "head+biases")
+    return [
+        (name, set().union(*(found[part] for part in name.split("+"))))
+        for name in (*found, *sums)
+    ]
 
 
 def _owned(module: nn.Module) -> list[tuple[nn.Module, str, str]]:
