@@ -16,6 +16,7 @@ COMMANDS = (
     "launch",
     "slurm",
     "sweep",
+    "tune",
     "prepare",
     "download",
     "extract",
