@@ -1,4 +1,4 @@
-"""The error with which a run ended, in its directory: for whoever started it."""
+"""The error that ended a run, in its directory, for the program that started it."""
 
 import json
 from contextlib import suppress

@@ -1,5 +1,6 @@
 """A small data set with validation parts, and studies on it."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 from data_prep.pipeline import plan, prepare
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.studies.tune.record import Result, Trial
-from fedapm_mpi.studies.tune.study import Request
+from fedapm_mpi.studies.tune.study import Request, Study
+from fedapm_mpi.studies.tune.trials import train_here
+from fedapm_mpi.training.preemption import PreemptionGuard
 from tests.support.processes.cli_runs import experiment
 
 CLIENTS, EACH, FEATURES = 6, 30, 4
@@ -73,3 +76,22 @@ def trial(number: int, *values: float, **changes: Any) -> Trial:
     for name, value in changes.items():
         setattr(found, name, value)
     return found
+
+
+def settle_all(
+    study: Study,
+    most: int | None = None,
+    order: Callable[[list[tuple[Trial, int]]], None] = lambda todo: None,
+) -> int:
+    """Train until a study is over, or for some runs at most; return the runs."""
+    runs = 0
+    while todo := study.advance():
+        order(todo)
+        for one, rounds in todo:
+            if runs == most:
+                return runs
+            values = study.rung_values(one, rounds)
+            ended = train_here(values, study.run_of(one), PreemptionGuard())
+            assert study.settle(one, rounds, ended)
+            runs += 1
+    return runs

@@ -1,9 +1,9 @@
 """Generations of trials, and successive halving within each.
 
 Trials of a generation are asked for together. Each is trained to its first rung; the
-better ones of those that reach a rung are continued to the next. A trial is told to the
-sampler when the whole generation is over, in the order of trials: what is asked next
-depends on neither the order nor the time in which trials end.
+better ones of those that reach a rung are continued to the next. The sampler gets them
+when the whole generation is over, in the order of trials: what is asked next depends on
+neither the order nor the time in which trials end.
 """
 
 from collections.abc import Callable, Sequence

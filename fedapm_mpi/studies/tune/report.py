@@ -95,7 +95,7 @@ def write_table(study: Study) -> None:
     rows = []
     for trial in study.trials:
         whole = study.space.whole(trial.params)
-        values = [one.value for one in trial.results]
+        values: list[float | None] = [one.value for one in trial.results]
         values = values + none * (len(rungs) - len(values))
         reason = "" if trial.failure is None else trial.failure.message
         rows.append(

@@ -1,4 +1,4 @@
-"""A study: its trials from the first generation to the last, whoever trains them."""
+"""The state of a study, from its first generation of trials to the last."""
 
 import shutil
 from collections.abc import Mapping
@@ -295,12 +295,13 @@ def validated_manifest(config: Config) -> Manifest:
     manifest = read_manifest(config.data).first_clients(config.clients)
     counts = manifest.counts.get(VALIDATION)
     if counts is None or not counts.any():
-        made = manifest.preparation.get("source", "SOURCE")
-        name = made if isinstance(made, str) else "SOURCE"
+        files = [str(one.get("name")) for one in manifest.preparation.get("files", ())]
+        raw = files[0] if len(files) == 1 else "RAW"
+        source = "arrays" if raw.endswith(".npz") else "SOURCE"
         msg = (
             f"{config.data} has no validation parts, on which trials are compared; "
-            f"make them with fedapm prepare {name} --from RAW --to {config.data}-val "
-            "split=random val=0.2, with the other options as before"
+            f"make them with fedapm prepare {source} --from {raw} --to "
+            f"{config.data}-val split=random val=0.2, with the other options as before"
         )
         raise DataError(msg)
     return manifest

@@ -117,14 +117,14 @@ def test_less_may_be_better():
     plan = Plan(2, 2, higher_is_better=False)
     low, high = trial(0, 0.1), trial(1, 0.9)
     assert halving.pending(plan, [low, high]) == [(low, 4)]
-    told = halving.finished(plan, [low, high])
-    assert [one.values for one in told] == [[-0.1], [-0.9]]
+    seen = halving.finished(plan, [low, high])
+    assert [one.values for one in seen] == [[-0.1], [-0.9]]
 
 
-def test_what_has_failed_is_told_without_values():
+def test_what_has_failed_has_no_values():
     failed = trial(0, 0.1, failure=Failure("TrainingError", "nan", 70))
-    (told,) = halving.finished(PLAN, [failed])
-    assert (told.steps, told.values, told.complete) == ([], [], False)
+    (seen,) = halving.finished(PLAN, [failed])
+    assert (seen.steps, seen.values, seen.complete) == ([], [], False)
     assert halving.best(PLAN, [failed]) is None
 
 

@@ -7,40 +7,14 @@ from fractions import Fraction
 import pytest
 import yaml
 
-from fedapm_mpi.config.loader import load, validate
+from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError, DataError, TrainingError
 from fedapm_mpi.studies.tune.record import Failure, read_trials
-from fedapm_mpi.studies.tune.report import cost_of, state_of, write_report
+from fedapm_mpi.studies.tune.report import state_of, write_report
 from fedapm_mpi.studies.tune.study import Study, StudyError, chosen_metric
-from fedapm_mpi.studies.tune.trials import Ended, train_here
-from fedapm_mpi.training.preemption import PreemptionGuard
-from tests.support.tuning import request, trial, values_of, write_data
-
-
-def settle_all(study, most=None, order=lambda todo: None):
-    """Train until the study is over, or for some runs at most; return the runs."""
-    runs = 0
-    while todo := study.advance():
-        order(todo)
-        for one, rounds in todo:
-            if runs == most:
-                return runs
-            values = study.rung_values(one, rounds)
-            ended = train_here(values, study.run_of(one), PreemptionGuard())
-            assert study.settle(one, rounds, ended)
-            runs += 1
-    return runs
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    """A study that was never stopped, with its report."""
-    out = tmp_path_factory.mktemp("whole") / "out"
-    study = Study(request(data, out))
-    runs = settle_all(study)
-    closing, notes = write_report(study)
-    return study, runs, closing, notes
+from fedapm_mpi.studies.tune.trials import Ended
+from tests.support.tuning import request, settle_all, values_of, write_data
 
 
 def rows(path):
@@ -75,41 +49,6 @@ def test_a_study_that_was_stopped_has_the_same_table(whole, data, tmp_path):
         assert (out / name).read_bytes() == (study.out / name).read_bytes()
     assert read_trials(out) == again.trials
     assert runs > 8
-
-
-def test_what_was_chosen_can_be_trained_at_once(whole):
-    study, _, closing, _ = whole
-    config = load(study.out / "best.yaml")
-    assert config.evaluation.split == "test"
-    best = study.best()
-    assert config.rounds == best.rounds
-    assert f"trial {best.number} of 8 is the best: accuracy" in closing
-    assert "passes over the training data" in closing
-
-
-def test_the_report_says_what_mattered_and_what_it_cost(whole):
-    study, _, _, notes = whole
-    text = (study.out / "tune.md").read_text()
-    assert notes == []
-    for heading in ("## The best trials", "## What mattered", "## Cost"):
-        assert heading in text
-    assert (study.out / "tune.png").read_bytes().startswith(b"\x89PNG")
-    spent = cost_of(study.trials)
-    done = sum(one.rounds_done for one in study.trials)
-    assert spent.rounds == done
-    assert spent.passes <= 8 * 12
-    assert spent.seconds > 0
-
-
-def test_without_matplotlib_the_rest_is_written(whole, monkeypatch):
-    study = whole[0]
-
-    def missing():
-        raise ConfigError("figures need matplotlib")
-
-    monkeypatch.setattr("fedapm_mpi.studies.tune.report.pyplot", missing)
-    _, notes = write_report(study)
-    assert notes == ["no tune.png: figures need matplotlib"]
 
 
 def test_another_study_in_the_same_folder_is_refused(whole, data):
@@ -200,15 +139,6 @@ def test_metrics(data):
     assert chosen_metric(config, name, manifest) == (name, True)
     with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
         chosen_metric(config, "acuracy", manifest)
-
-
-def test_costs():
-    one = trial(0, 0.5, 0.5, passes=8.0)  # four of eight rounds
-    other = trial(1, 0.5, passes=8.0)
-    spent = cost_of([one, other])
-    assert (spent.passes, spent.rounds) == (6, 6)
-    assert spent.cpu_seconds is None
-    assert "CPU" not in str(spent)
 
 
 def test_the_record_is_plain(whole):

@@ -103,7 +103,7 @@ def test_a_promoted_trial_ends_like_one_that_was_never_stopped(made, tmp_path):
 
 
 def test_test_parts_are_not_read(tmp_path, monkeypatch):
-    """Bytes of test samples are damaged: whoever read one would be refused."""
+    """Bytes of test samples are damaged: reading one would be refused."""
     data = write_data(tmp_path, features=1000)
     base, manifest, space, params = study_of(data)
     (shard,) = manifest.files
@@ -176,7 +176,7 @@ def test_divergence_is_a_trial_of_its_own(made, tmp_path):
     ended = train_here(until(values, 4), tmp_path / "run", PreemptionGuard())
     found = outcome(tmp_path / "run", 4, "accuracy", ended)
     assert found.kind == "TrainingError"
-    # Its directory states the same, for whoever started it elsewhere.
+    # Its directory states the same, for a program that started it elsewhere.
     assert outcome(tmp_path / "run", 4, "accuracy", Ended(70)) == found
 
 
