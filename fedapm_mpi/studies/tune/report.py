@@ -88,7 +88,6 @@ def write_report(study: Study) -> tuple[str, list[str]]:
 def write_table(study: Study) -> None:
     """Write the trials as CSV: parameters and values, nothing that depends on time."""
     names = [one.name for one in study.space]
-    none: list[float | None] = [None]
     rungs = [f"{study.metric}_at_{share}" for share in study.plan.rungs]
     header = ["trial", "generation", "state", *names, "rounds", "passes"]
     header += ["personal_parameters", *rungs, "reason"]
@@ -96,7 +95,7 @@ def write_table(study: Study) -> None:
     for trial in study.trials:
         whole = study.space.whole(trial.params)
         values: list[float | None] = [one.value for one in trial.results]
-        values = values + none * (len(rungs) - len(values))
+        values += [None] * (len(rungs) - len(values))
         reason = "" if trial.failure is None else trial.failure.message
         rows.append(
             [
