@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
 from fedapm_mpi.config.renamed_keys import parameter_names, with_new_options
-from fedapm_mpi.config.schema import Config, PluginConfig, Split
+from fedapm_mpi.config.schema import Config, PluginConfig
+from fedapm_mpi.config.split_options import Split
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
