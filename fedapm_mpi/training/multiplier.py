@@ -20,12 +20,18 @@ from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.optim.layer_test import DAMPING, LayerTest
 from fedapm_mpi.optim.multiplier_test import GradientSums, Holders, multiplier_test
 from fedapm_mpi.plugins.errors import to_fedapm_error
+from fedapm_mpi.tracking.run_directory import Record
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
 
 
 def measure_layers(
-    context: TrainingContext, message: Tensor, t: int, damping: float = DAMPING
+    context: TrainingContext,
+    message: Tensor,
+    t: int,
+    *,
+    counted: NDArray[np.bool_] | None = None,
+    damping: float = DAMPING,
 ) -> dict[str, LayerTest]:
     """Return the test of each shared layer after `t` rounds; a collective call.
 
@@ -40,6 +46,8 @@ def measure_layers(
         The broadcast that holds the shared block u.
     t
         Rounds before.
+    counted : (m,)
+        Clients that count, the same on every rank; all unless given.
     damping
         See `multiplier_test`.
 
@@ -49,15 +57,18 @@ def measure_layers(
         On every rank, if a client's gradients cannot be measured, or are not finite.
     """
     size = context.payload.shared_length
+    sampled = context.federation.manifest.counts["train"] > 0
+    counted = sampled if counted is None else counted & sampled
     clients: list[int] = []
     found: list[NDArray[np.float64]] = []
     error: FedAPMError | None = None
     try:
         for client in context.table.hosted:
+            if not counted[client]:
+                continue
             moments = _client_moments(context, client, message, t)
-            if moments is not None:
-                clients.append(client)
-                found.append(moments.numpy().reshape(-1))
+            clients.append(client)
+            found.append(moments.numpy().reshape(-1))
     except Exception as caught:  # a user's model or task may raise anything
         error = to_fedapm_error(caught)
     context.comm.raise_collectively(error)
@@ -65,7 +76,33 @@ def measure_layers(
     rows = torch.from_numpy(total).view(3, size)
     sums = GradientSums(rows[0], rows[1], rows[2])
     places = context.groups.space.places
-    return multiplier_test(sums, places, _holders(context), damping)
+    return multiplier_test(sums, places, _holders(context, counted), damping)
+
+
+def multiplier_record(
+    context: TrainingContext, seen: NDArray[np.bool_], message: Tensor, t: int
+) -> Record:
+    """Return the test's part of a round's record; a collective call.
+
+    Clients that have never taken part have a personal block that fits nothing; they
+    are left out. Before two clients have taken part there is no test.
+
+    Parameters
+    ----------
+    context
+        The parts of the run.
+    seen : (m,)
+        Which clients have taken part; the server's counts.
+    message : (down_length,)
+        What the server sends.
+    t
+        Rounds before.
+    """
+    counted = context.comm.bcast_object(seen if context.comm.rank == SERVER else None)
+    if np.count_nonzero(counted) < 2:
+        return {}
+    tests = measure_layers(context, message, t, counted=counted)
+    return {"multiplier": {name: test.lm for name, test in tests.items()}}
 
 
 def sum_exactly(
@@ -112,10 +149,10 @@ def sum_exactly(
 
 def _client_moments(
     context: TrainingContext, client: int, message: Tensor, t: int
-) -> Tensor | None:
+) -> Tensor:
     """Return a client's terms of the three sums in the server's layout, (3, d).
 
-    They are float64, on the CPU; `None` without samples.
+    They are float64, on the CPU.
     """
     state = context.table.peek(client)
     opened = open_client(
@@ -126,8 +163,6 @@ def _client_moments(
     model.personal.copy_(opened.state["personal"])
     samples = context.samples(client, "train").to(model.device)
     moments = gradient_moments(model, samples, "shared")
-    if not moments.samples:
-        return None
     n, s = moments.samples, moments.mean
     rows = torch.stack([moments.mean_square, n * s, n * s.square()]).cpu()
     if not bool(rows.isfinite().all()):
@@ -139,11 +174,13 @@ def _client_moments(
     return context.groups.extend(client, rows)
 
 
-def _holders(context: TrainingContext) -> Mapping[str, Holders]:
-    """Return who holds each shared parameter, of the clients that have samples."""
+def _holders(
+    context: TrainingContext, counted: NDArray[np.bool_]
+) -> Mapping[str, Holders]:
+    """Return who holds each shared parameter, of the clients that count."""
     groups, counts = context.groups, context.federation.manifest.counts["train"]
     found = {}
     for name in groups.space.places:
-        held = groups.clients(groups.space.holders(name)) & (counts > 0)
+        held = groups.clients(groups.space.holders(name)) & counted
         found[name] = Holders(int(held.sum()), int(counts[held].sum()))
     return found

@@ -1,5 +1,6 @@
 """Run a whole job: from a configuration to a finished run directory."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.schema import Config
-from fedapm_mpi.errors import FedAPMError, WriteError
+from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError, WriteError
 from fedapm_mpi.tracking.base import ProgressKind
 from fedapm_mpi.tracking.run_directory import (
     RunDirectory,
@@ -28,6 +29,12 @@ from fedapm_mpi.training.outputs import (
 )
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.resume import check_built_model, find_checkpoint
+from fedapm_mpi.training.split_choice import (
+    choose_split,
+    chooses_split,
+    with_recorded_choice,
+)
+from fedapm_mpi.training.split_search import SplitSearch, split_of
 from fedapm_mpi.utils.log import get_logger
 
 log = get_logger(__name__)
@@ -117,18 +124,27 @@ def train_run(
     TrainedRun
         Where the run is and how it ended.
     """
-    context = open_context(config, comm)
-    config = context.config  # threads are a number now
-    identity = run_identity(comm, config, context.federation.manifest.sha256)
+    stop = stop or PreemptionGuard()
+    if resume and directory is not None and chooses_split(config):
+        config = with_recorded_choice(comm, config, directory)
+    search = SplitSearch(comm, config) if chooses_split(config) else None
+    context = search.first if search else open_context(config, comm)
     recorder = _open_directory(context, directory, out, resume, break_lock)
     try:
+        if search is not None:
+            found = choose_split(search, recorder, stop, progress)
+            if found is None:
+                return TrainedRun(recorder.path, None, EXIT_RESUMABLE)
+            context = open_context(found, comm)
+        config = context.config  # threads are a number now
+        identity = run_identity(comm, config, context.federation.manifest.sha256)
         return _train(
             context,
             recorder,
             identity,
             resume=resume,
             progress=progress,
-            stop=stop or PreemptionGuard(),
+            stop=stop,
             accept_changed_parts=accept_changed_parts,
         )
     finally:
@@ -203,7 +219,21 @@ def _hint_at_resume() -> Iterator[None]:
 
 
 def dry_run(comm: Communicator, config: Config) -> int:
-    """Check everything and print what a run would take; a collective call."""
+    """Check everything and print what a run would take; a collective call.
+
+    Where the split is still to be chosen, the plan is that of its first candidate,
+    which sends most.
+    """
+    search = SplitSearch(comm, config) if chooses_split(config) else None
+    if search is not None:
+        first = search.candidates[0]
+        config = dataclasses.replace(config, split=split_of(first))
+        if comm.rank == SERVER:
+            log.info(
+                "split: auto chooses among %d candidates; this is the plan for %s",
+                len(search.candidates),
+                first.name,
+            )
     context = open_context(config, comm)
     from fedapm_mpi.training.dry_run import measure, memory, print_plan
 
