@@ -117,9 +117,9 @@ def _marked(value: Any, place: str, alternatives: Collection[str]) -> Any:
 def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     """Merge nested values in place; the later ones win.
 
-    A plug-in, or a split, given by one word becomes a mapping when an option follows. One that
-    gets another name loses the options of the old one. A `WholeValue` replaces the old
-    value.
+    A plug-in, or a split, given by one word becomes a mapping when an option follows.
+    A plug-in that gets another name loses the options of the old one. A `WholeValue`
+    replaces the old value.
     """
     for key, value in other.items():
         old = into.get(key)

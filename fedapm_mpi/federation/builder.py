@@ -338,8 +338,8 @@ def check_diagnostics(
         raise ConfigError(msg)
     if asked.multiplier and not shared:
         msg = (
-            "diagnostics.multiplier tests what is shared, but nothing is with algorithm "
-            f"{config.algorithm['name']!r} and this split; remove the key"
+            "diagnostics.multiplier tests what is shared, but nothing is, with "
+            f"algorithm {config.algorithm['name']!r} and this split; remove the key"
         )
         raise ConfigError(msg)
     if config.tolerance is not None and not shared:

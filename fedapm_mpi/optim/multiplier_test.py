@@ -95,12 +95,12 @@ def multiplier_test(
     found = {}
     for name, place in layers.items():
         m, n = holders[name]
-        if place.stop <= place.start:
+        fisher = sums.mean_square[place].double() / max(1, m)
+        if not len(fisher):
             msg = f"the layer {name!r} has no parameters"
             raise ValueError(msg)
         if m < 2:
             continue
-        fisher = sums.mean_square[place].double() / m
         spread = sums.weighted_square[place] - sums.weighted[place].square() / n
         damped = fisher + damping * fisher.mean()
         # A parameter without any gradient says nothing: its weight is 0.

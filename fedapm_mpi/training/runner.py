@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
@@ -31,10 +31,9 @@ from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.resume import check_built_model, find_checkpoint
 from fedapm_mpi.training.split_choice import (
     choose_split,
-    chooses_split,
-    with_recorded_choice,
+    plan_split,
 )
-from fedapm_mpi.training.split_search import SplitSearch, split_of
+from fedapm_mpi.training.split_search import split_of
 from fedapm_mpi.utils.log import get_logger
 
 log = get_logger(__name__)
@@ -104,10 +103,8 @@ def train_run(
         The ranks.
     config
         The experiment, the same on every rank.
-    directory
-        The run directory; `None` makes a new one in `out`.
-    out
-        Where new run directories are made.
+    directory, out
+        The run directory, or, without one, the folder in which a new one is made.
     resume
         Whether to continue from the last checkpoint in `directory`, if it has any.
     progress
@@ -125,9 +122,7 @@ def train_run(
         Where the run is and how it ended.
     """
     stop = stop or PreemptionGuard()
-    if resume and directory is not None and chooses_split(config):
-        config = with_recorded_choice(comm, config, directory)
-    search = SplitSearch(comm, config) if chooses_split(config) else None
+    config, search = plan_split(comm, config, directory if resume else None)
     context = search.first if search else open_context(config, comm)
     recorder = _open_directory(context, directory, out, resume, break_lock)
     try:
@@ -135,13 +130,10 @@ def train_run(
             found = choose_split(search, recorder, stop, progress)
             if found is None:
                 return TrainedRun(recorder.path, None, EXIT_RESUMABLE)
-            context = open_context(found, comm)
-        config = context.config  # threads are a number now
-        identity = run_identity(comm, config, context.federation.manifest.sha256)
+            context = found
         return _train(
             context,
             recorder,
-            identity,
             resume=resume,
             progress=progress,
             stop=stop,
@@ -155,7 +147,6 @@ def train_run(
 def _train(
     context: TrainingContext,
     recorder: RunDirectory,
-    identity: dict[str, Any],
     *,
     resume: bool,
     progress: ProgressKind,
@@ -163,7 +154,8 @@ def _train(
     accept_changed_parts: bool,
 ) -> TrainedRun:
     """Train in a directory that is this run's."""
-    comm = context.comm
+    comm, config = context.comm, context.config  # threads are a number now
+    identity = run_identity(comm, config, context.federation.manifest.sha256)
     again = f"fedapm train --resume {recorder.path}"
     stop.hint = f"continue from the last checkpoint with: {again}"
     notes: list[str] = []
@@ -224,7 +216,7 @@ def dry_run(comm: Communicator, config: Config) -> int:
     Where the split is still to be chosen, the plan is that of its first candidate,
     which sends most.
     """
-    search = SplitSearch(comm, config) if chooses_split(config) else None
+    config, search = plan_split(comm, config, None)
     if search is not None:
         first = search.candidates[0]
         config = dataclasses.replace(config, split=split_of(first))

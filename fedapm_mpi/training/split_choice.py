@@ -10,6 +10,7 @@ from fedapm_mpi.config.schema import Config
 from fedapm_mpi.config.split_options import Split
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.tracking.run_directory import RunDirectory
+from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.split_record import CHOICE, read_choice
 from fedapm_mpi.training.split_search import SplitChoice, SplitSearch, TestedCandidate
@@ -27,15 +28,15 @@ def chooses_split(config: Config) -> bool:
 
 def choose_split(
     search: SplitSearch, directory: RunDirectory, stop: PreemptionGuard, progress: str
-) -> Config | None:
-    """Return the run's configuration with the chosen split; a collective call.
+) -> TrainingContext | None:
+    """Return the parts of the run with the chosen split; a collective call.
 
     The choice is in the run directory afterwards. Until then the directory holds the
     configuration as it was given, from which the search can start again.
 
     Returns
     -------
-    Config or None
+    TrainingContext or None
         `None` if the run was asked to stop before the choice was made.
     """
     comm, config = search.comm, search.config
@@ -61,7 +62,9 @@ def choose_split(
         except FedAPMError as caught:
             error = caught
     comm.raise_collectively(error)
-    return None if choice is None else dataclasses.replace(config, split=choice.split)
+    if choice is None:
+        return None
+    return open_context(dataclasses.replace(config, split=choice.split), comm)
 
 
 def _silent(tested: TestedCandidate) -> None:
@@ -104,18 +107,23 @@ def plain_choice(config: Config, choice: SplitChoice) -> dict[str, Any]:
     }
 
 
-def with_recorded_choice(comm: Communicator, config: Config, directory: Path) -> Config:
-    """Return the configuration with the split that a run has chosen; collective.
+def plan_split(
+    comm: Communicator, config: Config, directory: Path | None
+) -> tuple[Config, SplitSearch | None]:
+    """Return the configuration, and the search for its split if it needs one.
 
-    Without a record it is returned as it is.
+    A collective call. Where the run in `directory` is to be continued, and has chosen
+    its split, the configuration is returned with that.
 
     Raises
     ------
     ConfigError
         If the split was chosen by other options of ``split.auto``.
     """
-    assert config.split is not None
-    assert config.split.auto is not None
+    if not chooses_split(config):
+        return config, None
+    if directory is None:
+        return config, SplitSearch(comm, config)
     found: dict[str, Any] | None = None
     error: FedAPMError | None = None
     if comm.rank == SERVER:
@@ -128,9 +136,9 @@ def with_recorded_choice(comm: Communicator, config: Config, directory: Path) ->
     comm.raise_collectively(error)
     (found,) = comm.bcast_object((found,))
     if found is None:
-        return config
+        return config, SplitSearch(comm, config)
     split = Split(personal=found["split"]["personal"])
-    return dataclasses.replace(config, split=split)
+    return dataclasses.replace(config, split=split), None
 
 
 def _check_options(found: Mapping[str, Any], config: Config, directory: Path) -> None:

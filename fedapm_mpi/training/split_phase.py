@@ -60,9 +60,9 @@ def train_phase(
     context
         The parts of the phase.
     start
-        Where parameters start: what was shared, or personal, and is so again goes on
-        from its values, what was personal from the clients' mean, and what was shared
-        from the server's. Duals start from zero. `None` for the initial model.
+        Where parameters start: those of the same block as before at their values, those
+        that were personal at the clients' mean, and those that were shared at the
+        server's. Duals start from zero. `None` for the initial model.
     stop
         Whether the run is to stop; asked in every round.
     """

@@ -18,7 +18,7 @@ from fedapm_mpi.config.split_options import AutoSplit, Split
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation.client_groups import build_modules
-from fedapm_mpi.federation.federation import build_algorithm
+from fedapm_mpi.federation.federation import build_algorithm, build_federation
 from fedapm_mpi.federation.split_candidates import SplitCandidate, split_candidates
 from fedapm_mpi.optim.layer_test import LayerTest
 from fedapm_mpi.plugins.errors import to_fedapm_error
@@ -238,14 +238,30 @@ def list_candidates(
         found = split_candidates(
             modules, partially_shared=config.partially_shared or ()
         )
-        if not build_algorithm(config.algorithm).trained_blocks():
-            ends = (0, max(one.size for one in found))
-            found = [one for one in found if one.size not in ends]
+        ends = (0, max(one.size for one in found))
+        found = [
+            one
+            for one in found
+            if one.size not in ends or _is_taken(config, manifest, one)
+        ]
         found = _wanted(found, config)
     except Exception as caught:  # whatever a user's own plug-in raises
         error = to_fedapm_error(caught, building=True)
     comm.raise_collectively(error)
     return found, manifest.num_clients
+
+
+def _is_taken(config: Config, manifest: Manifest, candidate: SplitCandidate) -> bool:
+    """Return whether a run takes a candidate in which one block is empty.
+
+    Not every algorithm does, nor every evaluation and diagnostic.
+    """
+    chosen = dataclasses.replace(config, split=split_of(candidate))
+    try:
+        build_federation(chosen, manifest, build_algorithm(config.algorithm), 1)
+    except ConfigError:  # of anything else, the first phase has it too
+        return False
+    return True
 
 
 def _searched(config: Config, manifest: Manifest) -> int:
