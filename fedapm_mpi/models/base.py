@@ -51,7 +51,10 @@ mapping with these as ``logits``. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
 tensors ``(n,)``. The names of its parameters are what a configuration splits into
 shared and personal ones. A method ``stages()`` may describe its forward pass, so that
-frozen stages run once; see `fedapm_mpi.engine.feature_cache`.
+frozen stages run once; see `fedapm_mpi.engine.feature_cache`. A method
+``input_encoders()`` may return the names of the children and parameters that read the
+inputs, which a search for a split then tries as personal; see
+`fedapm_mpi.federation.split_candidates`.
 """
 
 models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models")

@@ -115,6 +115,11 @@ class Transformer(nn.Module):
         nn.init.normal_(self.classifier.weight, std=INIT_STD)
         nn.init.zeros_(self.classifier.bias)
 
+    def input_encoders(self) -> tuple[str, ...]:
+        """Return the names of the parts that read the inputs."""
+        parts = ("embed", "position")
+        return tuple(f"{name}_{part}" for part in parts for name in self.names)
+
     def forward(
         self, *inputs: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:

@@ -138,6 +138,11 @@ class Fused(nn.Module):
             nn.Linear(options.classifier, num_classes),
         )
 
+    def input_encoders(self) -> tuple[str, ...]:
+        """Return the names of the parts that read the inputs."""
+        names = (name for name, _ in self.named_children())
+        return tuple(n for n in names if n not in ("fuse_att", "classifier"))
+
     def logits(
         self, tokens: Sequence[Tensor], inside: Sequence[Tensor], masked: bool
     ) -> Tensor:
