@@ -88,7 +88,7 @@ def hapt(path: Path) -> Arrays:
 
 
 def digits(path: Path) -> Arrays:
-    """Return pictures of half the width, and mean and deviation of each cepstrum."""
+    """Return images of half the width, and mean and deviation of each cepstrum."""
     z = np.load(path)
     image = z["x_image"].reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(-1, 196)
     sound = z["x_mfcc"].astype(np.float64)

@@ -77,7 +77,7 @@ def step_size_options(factory: Callable[..., Any]) -> dict[str, StepSizeOption]:
     """Return an algorithm's options that make the size of its local steps, by name.
 
     They are those of the types `StepSize` and `Proximity`; a user's class that declares
-    an option of one of these names anew has it as it says.
+    an option of one of these names again has it as it says.
     """
     return {
         name: mark
