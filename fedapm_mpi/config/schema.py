@@ -18,6 +18,8 @@ from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt
 PluginConfig = dict[str, Any]
 """A plug-in by name, with its options: ``{name: fedapm, rho: 0.01, ...}``."""
 
+DEFAULT_ROUNDS = 30
+
 MAX_THREADS = 1024
 """Threads that a rank may have; with more, libraries may run out of memory and exit."""
 
@@ -127,16 +129,18 @@ class Config:
     """Algorithm and its hyper-parameters."""
 
     optimizer: PluginConfig | None = None
-    """Optimizer of the local steps with its options; plain SGD unless given.
+    """Optimizer of the local steps with its options; unless given, plain SGD, or Adam
+    where the algorithm's step sizes are left out as well.
     ``module:name`` for your own, or a class of torch's kind. ``state: keep`` keeps its
     state from one participation to the next, ``reset`` does not. ``personal`` and
     ``shared`` have other options for one block."""
 
     schedule: PluginConfig | None = None
-    """Step sizes over the rounds, as factors of the algorithm's; constant unless given.
-    Ahead of it ``warmup`` rounds; it ends after ``rounds``, by default those of the
-    run, also when that is continued for more; ``unit: step`` also changes step sizes
-    within a round. ``personal`` and ``shared`` have other options for one block."""
+    """Step sizes over the rounds, as factors of the algorithm's; unless given,
+    constant, or a cosine where step sizes are left out as well. Ahead of it ``warmup``
+    rounds; it ends after ``rounds``, by default those of the run, also when that is
+    continued for more; ``unit: step`` also changes step sizes within a round.
+    ``personal`` and ``shared`` have other options for one block."""
 
     clip: Clip | None = None
     """Bound of what each local step follows."""
@@ -151,12 +155,12 @@ class Config:
     """File of tensors by name (safetensors) that models start from, such as another
     run's ``final/shared.safetensors``; other tensors are initialized from the seed."""
 
-    rounds: PositiveInt
+    rounds: PositiveInt = DEFAULT_ROUNDS
     """Communication rounds."""
 
     split: Split | None = None
-    """Which parameters are shared and which personal, for algorithms with both;
-    ``auto`` chooses."""
+    """Which parameters are shared and which personal, for algorithms with both; biases
+    are personal unless it is given, and ``auto`` chooses."""
 
     groups: list[Group] = field(default_factory=list)
     """Clients with another model; its shared parameters must have the same shapes."""

@@ -1,6 +1,7 @@
 """Build plug-ins and models from a configuration, and check that they fit."""
 
 from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
+from fedapm_mpi.optim.default_solver import PERSONAL
 from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.loader import load_plugin
 from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
@@ -190,9 +192,23 @@ def _split_as_configured(
     first, last = split.first or 0, split.last or 0
     if first or last:
         return PartitionedModel.from_position(module, first=first, last=last)
+    names = [name for name, _ in trainable(module)]
+    if split.personal == list(PERSONAL) and not _matched(names, elsewhere):
+        msg = (
+            "split: the model has no biases, which are personal by default; say which "
+            "parameters are, for example split.personal=[head.*] or split.last=1 "
+            f"(parameters: {', '.join(names)})"
+        )
+        raise ConfigError(msg)
     return PartitionedModel.from_patterns(
         module, personal=split.personal, shared=split.shared, elsewhere=elsewhere
     )
+
+
+def _matched(names: Collection[str], elsewhere: Collection[str]) -> bool:
+    """Return whether the default split makes any parameter personal."""
+    every = {*names, *elsewhere}
+    return any(fnmatchcase(name, pattern) for name in every for pattern in PERSONAL)
 
 
 def _check_both_sides(model: PartitionedModel, algorithm: str) -> None:
