@@ -139,6 +139,7 @@ def _figure(tests: Mapping[str, LayerValues]) -> "Figure":
     ax.set_yticks(range(len(names)), [plain(shorten(n)) for n in names], fontsize=8)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
+    ax.set_axisbelow(True)
     title = f"How clients differ, by shared layer (dashed: {AIC_THRESHOLD:g})"
     ax.set(title=title, xlabel="LM")
     largest = max((v for test in tests.values() for v in test.values()), default=0.0)
