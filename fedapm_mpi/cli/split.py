@@ -1,6 +1,7 @@
 """List the splits that a model offers, and which of them the clients' data call for."""
 
 import argparse
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +83,12 @@ class SplitCommand(Command[SplitOptions]):
         if path is None:
             msg = "name a CONFIG file"
             raise ConfigError(msg)
-        config = with_auto_split(path, overrides)
-        if args.candidates is not None:
-            names = [name.strip() for name in args.candidates.split(",")]
-            config["split"]["auto"]["candidates"] = [name for name in names if name]
+        only = None if args.candidates is None else args.candidates.split(",")
+        config = with_auto_split(path, overrides, only)
+        rule = config["split"]["auto"]["rule"]
+        if args.plot is not None and rule != "multiplier":
+            msg = f"--plot: draws LM, which the rule {rule} does not test"
+            raise ConfigError(msg)
         return SplitOptions(config, args.list, args.out, args.plot)
 
     def run(self, comm: Communicator, options: SplitOptions) -> int:
@@ -106,7 +109,10 @@ class SplitCommand(Command[SplitOptions]):
         assert choice is not None  # nothing asks it to stop
         error: FedAPMError | None = None
         if comm.rank == SERVER:
-            split_report.print_choice(choice, costs)
+            if choice.tested:
+                split_report.print_choice(choice, costs)
+            else:
+                split_report.print_scores(choice, search.options.rule)
             try:
                 _write(options, search.config, choice, costs)
             except FedAPMError as caught:
@@ -118,10 +124,13 @@ class SplitCommand(Command[SplitOptions]):
 COMMAND = SplitCommand()
 
 
-def with_auto_split(path: str, overrides: list[str]) -> dict[str, Any]:
+def with_auto_split(
+    path: str, overrides: list[str], candidates: list[str] | None = None
+) -> dict[str, Any]:
     """Return the plain configuration of a search.
 
-    The file's own split counts only if it is ``auto``, whose options then hold.
+    The file's own split counts only if it is ``auto``, whose options then hold, but for
+    the candidates that are given here.
 
     Raises
     ------
@@ -133,20 +142,24 @@ def with_auto_split(path: str, overrides: list[str]) -> dict[str, Any]:
     def notify(text: str) -> None:
         log.info("%s", text)
 
+    names = [name.strip() for name in candidates or () if name.strip()]
+    only = [] if candidates is None else [f"split.auto.candidates={json.dumps(names)}"]
     keys = [*read_yaml(Path(path)), *(word.partition("=")[0] for word in overrides)]
     if not any(key == "split" or key.startswith("split.") for key in keys):
         try:
-            config = load(path, [*overrides, AUTO], notify)
+            config = load(path, [*overrides, AUTO, *only], notify)
         except ConfigError:
             config = load(path, overrides, notify)  # what else is wrong comes first
     else:
         config = load(path, overrides, notify)
+        if config.split is not None and config.split.auto is not None and only:
+            config = load(path, [*overrides, *only])
     if config.split is None:
         name = config.algorithm["name"]
         msg = f"algorithm {name!r} has no split, so there is nothing to choose"
         raise ConfigError(msg)
     if config.split.auto is None:
-        config = load(path, [*overrides, AUTO])
+        config = load(path, [*overrides, AUTO, *only])
     return config.plain()
 
 

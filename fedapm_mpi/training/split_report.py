@@ -97,6 +97,17 @@ def print_choice(choice: SplitChoice, costs: Mapping[str, Cost]) -> None:
     header = ["candidate", "personal", "shared", "bytes", "largest LM", "in the layer"]
     header += ["suffices", *(["validation"] if validated else []), ""]
     print_table(f"Multiplier test of what stays shared{_BYTES}", header, rows)
+    _print_chosen(choice)
+
+
+def print_scores(choice: SplitChoice, rule: str) -> None:
+    """Print what a rule other than the multiplier test scored, and the chosen split."""
+    rows = [(name, f"{score:.3g}") for name, score in choice.scores.items()]
+    print_table(f"Scores of the rule {rule}", ("parameter or layer", "score"), rows)
+    _print_chosen(choice)
+
+
+def _print_chosen(choice: SplitChoice) -> None:
     echo(f"chosen: {choice.chosen.name}; to train with it:")
     echo(f"  {as_yaml(choice.split)}")
 
@@ -109,7 +120,7 @@ def as_yaml(split: Split) -> str:
 def write_choice(
     directory: Path, config: Config, choice: SplitChoice, costs: Mapping[str, Cost]
 ) -> list[Path]:
-    """Write ``candidates.csv`` and the record of the choice; return the files.
+    """Write the record of the choice and what was tested; return the files.
 
     Raises
     ------
@@ -129,8 +140,10 @@ def write_choice(
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(directory, error) from error
-    write_csv(table, COLUMNS, rows)
     write_text(whole, json.dumps(plain_choice(config, choice), indent=2) + "\n")
+    if not choice.tested:
+        return [whole]
+    write_csv(table, COLUMNS, rows)
     return [table, whole]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedapm_mpi import errors
+from fedapm_mpi.algorithms.fedapm import FedAPM
 from fedapm_mpi.cli import main as cli
 from fedapm_mpi.cli.split import with_auto_split
 from tests.support.processes.cli_runs import experiment, write_config
@@ -137,3 +138,35 @@ def test_files_that_cannot_be_written_are_refused_first(
 def test_without_a_configuration(capsys):
     assert cli.main(["split"]) == 2
     assert "CONFIG" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", ["federation_sensitivity", "fedselect"])
+def test_another_rule_chooses(config, rule, tmp_path, capsys):
+    words = ["split", str(config), f"split.auto.rule={rule}"]
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert f"Scores of the rule {rule}" in " ".join(printed.split())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["split_choice.json"]
+    found = json.loads((tmp_path / "out" / "split_choice.json").read_text())
+    assert found["candidates"] == []
+    assert set(found["scores"]) >= {"head"} or set(found["scores"]) >= {"head.bias"}
+    assert all(f"│ {name} " in printed for name in found["scores"])
+    assert cli.main([*words, "--plot", str(tmp_path / "a.png")]) == 2
+    assert "--plot: draws LM" in capsys.readouterr().err
+    assert cli.main([*words, "split.auto.rounds=2"]) == 2
+    assert "rounds has no effect with rule" in capsys.readouterr().err
+
+
+def test_a_choice_of_fedselect_fits_its_budget(config, tmp_path):
+    out = tmp_path / "out"
+    words = ["split", str(config), "split.auto.rule=fedselect", "--out", str(out)]
+    assert cli.main(words) == 0
+    chosen = json.loads((out / "split_choice.json").read_text())["split"]["personal"]
+    sizes = {"body.0.weight": 48, "body.0.bias": 8, "head.weight": 24, "head.bias": 3}
+    assert 0 < sum(sizes[name] for name in chosen) <= 83 / 4
+
+
+def test_a_rule_needs_an_algorithm_that_takes_both_ends(config, monkeypatch, capsys):
+    monkeypatch.setattr(FedAPM, "trained_blocks", lambda self: ())
+    assert cli.main(["split", str(config), "split.auto.rule=fedselect"]) == 2
+    assert "looks at clients that share nothing" in capsys.readouterr().err
