@@ -15,7 +15,7 @@ from fedapm_mpi.optim.layer_test import Threshold
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.split_choice import plain_choice
 from fedapm_mpi.training.split_record import CHOICE
-from fedapm_mpi.training.split_search import SplitChoice, TestedCandidate, split_of
+from fedapm_mpi.training.split_search import SplitChoice, TestedCandidate
 from fedapm_mpi.utils.atomic_io import write_csv, write_error, write_text
 from fedapm_mpi.utils.terminal import echo, print_table
 from fedapm_mpi.utils.text import format_some

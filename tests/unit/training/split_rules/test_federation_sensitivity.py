@@ -8,6 +8,7 @@ from fedapm_mpi.training.split_rules import RULES
 from fedapm_mpi.training.split_rules.base import LocalModel
 
 RULE = RULES["federation_sensitivity"]
+NAMES = ["a.weight", "b.weight", "shift.bias", "c.weight", "c.bias"]
 
 
 def local_model(module, gradient):
@@ -41,11 +42,11 @@ def test_recurrent_layers_are_one_layer():
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        ({"a": 1.0, "b": 1.0, "c": 5.0}, {"c.weight", "c.bias"}),
-        ({"a": 1.0, "b": 2.0, "c": 1.0}, {"b.weight", "shift.bias", "c.weight", "c.bias"}),
-        ({"a": 1.0, "b": 0.5, "c": 0.5}, set()),
+        ((1.0, 1.0, 5.0), NAMES[3:]),
+        ((1.0, 2.0, 1.0), NAMES[1:]),
+        ((1.0, 0.5, 0.5), []),
     ],
-)  # fmt: skip
+)
 def test_layers_after_the_rise_are_personal(scores, expected):
-    names = ["a.weight", "b.weight", "shift.bias", "c.weight", "c.bias"]
-    assert RULE.personal(scores, dict.fromkeys(names, 1)) == expected
+    found = RULE.personal(dict(zip("abc", scores, strict=True)), dict.fromkeys(NAMES, 1))
+    assert found == set(expected)
