@@ -2,13 +2,13 @@
 
     python -m benchmarks.split_study train  DATA --out DIR [--sets NAME...] [--seeds N]
     python -m benchmarks.split_study search DATA --out DIR [--sets NAME...] [--seeds N]
-    python -m benchmarks.split_study table  --out DIR
+    python -m benchmarks.split_study table --out DIR
 
-DATA is what ``benchmarks.defaults.data`` wrote. ``train`` trains FedAPM with every split
-that ``fedapm split --list`` names, and FedAvg; with everything personal clients train on
-their own. ``search`` records what the rules choose. Each result is a line of a file in
-DIR; those that are there are not repeated, so that a study can be stopped and continued.
-``table`` makes ``table.md`` of the files. One process, one core.
+DATA is what ``benchmarks.defaults.data`` wrote. ``train`` trains FedAPM with every
+split that ``fedapm split --list`` names, and FedAvg; with everything personal clients
+train on their own. ``search`` records what the rules choose. Each result is a line of a
+file in DIR; those that are there are not repeated, so that a study can be stopped and
+continued. ``table`` makes ``table.md`` of the files. One process, one core.
 """
 
 import argparse
@@ -34,7 +34,10 @@ SETS = ("star", "heart", "hapt", "watch", "digits", "cifar-b0.3", "cifar-b5")
 RULES = ("multiplier", "federation_sensitivity", "fedselect")
 RUNS = ("data", "method", "split", "personal", "seed", "accuracy", "worst_decile")
 CHOICES = ("data", "rule", "seed", "chosen", "personal", "names", "seconds")
-TESTS = ("data", "seed", "candidate", "personal", "layer", "parameters", "lm", "p_value")
+TESTS = (
+    *("data", "seed", "candidate", "personal"),
+    *("layer", "parameters", "lm", "p_value"),
+)
 LR, ROUNDS = 0.004, 30
 
 SOLVER: Options = {
@@ -114,7 +117,9 @@ def train(data: Path, out: Path, seeds: int) -> None:
         for name, (size, split) in splits.items():
             key = {"data": data.name, "method": "fedapm", "split": name, "seed": seed}
             if not results.has(**key):
-                score = trained(configuration(data, seed, algorithm=FEDAPM, split=split))
+                score = trained(
+                    configuration(data, seed, algorithm=FEDAPM, split=split)
+                )
                 results.add(**key, personal=size, **score)
         key = {"data": data.name, "method": "fedavg", "split": "nothing", "seed": seed}
         if not results.has(**key):

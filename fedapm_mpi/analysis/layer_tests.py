@@ -29,7 +29,7 @@ KEY = "multiplier"
 """Of a record: LM by layer."""
 
 EXPLANATION = (
-    f"about 1 where clients agree; above {AIC_THRESHOLD:g} a layer of each client's "
+    f"LM is about 1 where clients agree; above {AIC_THRESHOLD:g} a layer of each client's "
     "own pays off"
 )
 
@@ -50,11 +50,11 @@ def print_layers(runs: Sequence[Run]) -> None:
     """Print LM by layer of runs, those without a test left out."""
     tested = [run for run in runs if last_test(run) is not None]
     print_table(
-        f"Multiplier test of the shared layers, LM: {EXPLANATION}",
+        "Multiplier test: LM by shared layer",
         ("layer", "parameters", *(run.label for run in tested)),
         layer_rows(tested),
     )
-    for line in describe(tested):
+    for line in [*describe(tested), EXPLANATION]:
         echo(line)
 
 

@@ -33,8 +33,8 @@ def test_one_entry_is_selected_at_least():
 @pytest.mark.parametrize(
     ("fraction", "expected"),
     [
-        (0.25, {"b"}),  # c, with most, does not fit
-        (0.5, {"b", "a"}),
+        (0.1, {"b"}),  # c, with most, does not fit, nor does a
+        (0.25, {"a", "b"}),
         (0.8, {"c"}),
         (0.85, {"c", "b"}),
         (1.0, {"a", "b", "c"}),  # of d nothing is selected

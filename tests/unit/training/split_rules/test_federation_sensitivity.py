@@ -48,5 +48,7 @@ def test_recurrent_layers_are_one_layer():
     ],
 )
 def test_layers_after_the_rise_are_personal(scores, expected):
-    found = RULE.personal(dict(zip("abc", scores, strict=True)), dict.fromkeys(NAMES, 1))
+    found = RULE.personal(
+        dict(zip("abc", scores, strict=True)), dict.fromkeys(NAMES, 1)
+    )
     assert found == set(expected)
