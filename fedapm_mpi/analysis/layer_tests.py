@@ -29,8 +29,8 @@ KEY = "multiplier"
 """Of a record: LM by layer."""
 
 EXPLANATION = (
-    f"LM is about 1 where clients agree; above {AIC_THRESHOLD:g} a layer of each client's "
-    "own pays off"
+    "LM is about 1 where clients agree; above "
+    f"{AIC_THRESHOLD:g} a layer of each client's own pays off"
 )
 
 LayerValues = Mapping[str, float]
