@@ -16,6 +16,7 @@ COMMANDS = (
     "launch",
     "slurm",
     "sweep",
+    "split",
     "prepare",
     "download",
     "extract",

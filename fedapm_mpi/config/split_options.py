@@ -1,8 +1,8 @@
 """The options that say which parameters are personal, or how that is chosen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Lt
 
@@ -22,12 +22,16 @@ def exactly_one(ways: Mapping[str, object], hint: str = "") -> None:
 @strict
 @dataclass(frozen=True, kw_only=True)
 class AutoSplit:
-    """How a split is chosen by the multiplier test, ahead of training.
+    """How a split is chosen ahead of training, by the multiplier test unless said.
 
     Candidates are tried in order of the number of their personal parameters, and the
     first is chosen that leaves no layer shared in which clients differ. See
     ``docs/method.md``.
     """
+
+    rule: Literal["multiplier", "federation_sensitivity", "fedselect"] = "multiplier"
+    """What chooses. The other two, references of the field, look at one round in which
+    each client trains all of its own model, and take no option but `clients`."""
 
     rounds: PositiveInt = 16
     """Rounds of training ahead of each candidate's test, along half a cosine of the
@@ -61,6 +65,16 @@ class AutoSplit:
         if self.threshold is not None and self.level is not None:
             msg = "give threshold or level, not both"
             raise ValueError(msg)
+        if self.rule == "multiplier":
+            return
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("rule", "clients") and value != field.default:
+                msg = (
+                    f"{field.name} has no effect with rule {self.rule!r}, which tests "
+                    "no candidates; remove it"
+                )
+                raise ValueError(msg)
 
     def test_threshold(self) -> Threshold:
         """Return what LM must stay below."""

@@ -87,7 +87,7 @@ def _report(choice: SplitChoice) -> None:
             echo(f"split: {tested.candidate.name}: {tested.val:.4f} on val parts")
     one = choice.chosen
     echo(f"split: {one.name} is chosen, {one.size:,} parameters personal")
-    if not any(tested.suffices for tested in choice.tested):
+    if choice.tested and not any(tested.suffices for tested in choice.tested):
         log.info(
             "split: with no candidate do clients agree in all that is shared; %s comes "
             "closest",
@@ -104,7 +104,7 @@ def plain_choice(config: Config, choice: SplitChoice) -> dict[str, Any]:
         "chosen": choice.chosen.name,
         "split": {"personal": choice.split.personal},
         "candidates": [one.plain() for one in choice.tested],
-    }
+    } | ({"scores": dict(choice.scores)} if choice.scores else {})
 
 
 def plan_split(

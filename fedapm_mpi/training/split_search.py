@@ -7,7 +7,7 @@ shared in which clients differ is chosen. See ``docs/method.md``.
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import escape
 from typing import Any, Literal
 
@@ -30,9 +30,11 @@ from fedapm_mpi.training.context import (
     read_shared_manifest,
 )
 from fedapm_mpi.training.evaluation import evaluate_clients
+from fedapm_mpi.training.local_scores import measure_scores
 from fedapm_mpi.training.multiplier import measure_layers
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.split_phase import Values, read_values, train_phase
+from fedapm_mpi.training.split_rules import RULES
 
 PHASE_SCHEDULE = {
     "name": "cosine",
@@ -94,7 +96,10 @@ class SplitChoice:
 
     chosen: SplitCandidate
     tested: Sequence[TestedCandidate]
-    """In the order of their tests."""
+    """In the order of their tests; none by another rule than the multiplier test."""
+
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """By another rule: what it scored, parameters or layers by name."""
 
     @property
     def split(self) -> Split:
@@ -153,6 +158,8 @@ class SplitSearch:
         everything
             Whether to test all candidates, also after the first that suffices.
         """
+        if self.options.rule != "multiplier":
+            return self._choose_by_rule(stop)
         tested: list[TestedCandidate] = []
         values: Values | None = None
         for k, candidate in enumerate(self.candidates):
@@ -177,6 +184,29 @@ class SplitSearch:
         if self.options.finalists > 1:
             return self._compare(tested, chosen, stop)
         return SplitChoice(tested[chosen].candidate, tested)
+
+    def _choose_by_rule(self, stop: PreemptionGuard) -> SplitChoice | None:
+        """Return the choice of a rule that looks at local training; collective."""
+        rule = RULES[self.options.rule]
+        everything = self.candidates[-1]
+        config = phase_config(self.config, everything, self._clients, False)
+        context = open_context(one_round(config), self.comm)
+        scores = measure_scores(context, rule, stop)
+        if scores is None:
+            return None
+        sizes: dict[str, int] = {}
+        for group in context.groups.members:
+            sizes |= group.model.sizes("personal")
+        personal = rule.personal(scores, sizes)
+        personal |= set(self.candidates[0].personal)  # what cannot be shared
+        found = next(
+            (one for one in self.candidates if set(one.personal) == personal), None
+        )
+        if found is None:
+            size = sum(sizes[name] for name in personal)
+            names = tuple(one for one in everything.personal if one in personal)
+            found = SplitCandidate(self.options.rule, names, size)
+        return SplitChoice(found, [], scores)
 
     def _open(
         self, candidate: SplitCandidate, *, validated: bool = False
@@ -244,6 +274,7 @@ def list_candidates(
             for one in found
             if one.size not in ends or _is_taken(config, manifest, one)
         ]
+        _check_rule(config, found)
         found = _wanted(found, config)
     except Exception as caught:  # whatever a user's own plug-in raises
         error = to_fedapm_error(caught, building=True)
@@ -288,6 +319,19 @@ def _check_data(config: Config, manifest: Manifest) -> None:
             f"split.auto.finalists is {options.finalists}, but {manifest.directory} "
             "has no val samples to compare them on; prepare it again with val=0.2, "
             "say, or leave the choice to the test with finalists=1"
+        )
+        raise ConfigError(msg)
+
+
+def _check_rule(config: Config, candidates: Sequence[SplitCandidate]) -> None:
+    """Raise `ConfigError` if the rule trains in a way that the run does not take."""
+    assert config.split is not None
+    rule = (config.split.auto or AutoSplit()).rule
+    if rule != "multiplier" and candidates[-1].name != "all":
+        msg = (
+            f"split.auto.rule: {rule!r} looks at clients that share nothing, a split "
+            f"that the algorithm {config.algorithm['name']!r} does not take with this "
+            "configuration; use the rule multiplier"
         )
         raise ConfigError(msg)
 
@@ -355,6 +399,13 @@ def phase_config(
         diagnostics=Diagnostics(),
         tolerance=None,
         update_transforms=[],
+    )
+
+
+def one_round(config: Config) -> Config:
+    """Return the configuration of a phase of one round."""
+    return dataclasses.replace(
+        config, rounds=1, schedule={**PHASE_SCHEDULE, "rounds": 1}
     )
 
 
