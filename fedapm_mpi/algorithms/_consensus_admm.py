@@ -30,6 +30,7 @@ from fedapm_mpi.algorithms.base import (
     convert_mappings,
 )
 from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.default_solver import RHO, Penalty
 from fedapm_mpi.utils.types import PositiveInt, strict
 
 GOLDEN_RATIO = (1 + sqrt(5)) / 2
@@ -142,7 +143,7 @@ class PenaltySchedule:
 class ConsensusADMM(ConsensusUnits):
     """Duals, penalty and server step; a subclass solves the local problems."""
 
-    rho: PositiveFloat
+    rho: Penalty = RHO
     r"""Penalty :math:`\rho`, in units of a client's loss (`units`) per squared unit of
     u."""
 

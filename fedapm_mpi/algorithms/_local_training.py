@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedapm_mpi.algorithms.base import Algorithm, BatchSize, convert_mappings
+from fedapm_mpi.optim.default_solver import BATCH_SIZE
 from fedapm_mpi.optim.local import (
     Block,
     GradientHook,
@@ -20,7 +21,7 @@ from fedapm_mpi.utils.types import NonNegativeFloat
 class LocalTraining(Algorithm):
     """Options of the local phases; a subclass adds its step sizes and budgets."""
 
-    batch_size: BatchSize
+    batch_size: BatchSize = BATCH_SIZE
     """Samples in a mini-batch, in every phase; 0 is the full batch."""
 
     weight_decay: NonNegativeFloat = 0.0

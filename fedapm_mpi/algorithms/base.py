@@ -15,11 +15,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from torch import Tensor
 
 from fedapm_mpi.optim.admm import Residuals
+from fedapm_mpi.optim.default_solver import StepSize
 from fedapm_mpi.optim.local import (
     Block,
     GradientHook,
@@ -42,6 +52,7 @@ __all__ = [
     "PositiveFloat",
     "RoundInfo",
     "Sharing",
+    "StepSize",
     "adapt",
     "algorithms",
     "budget_options",
@@ -412,6 +423,8 @@ def convert_mappings(options: Any) -> None:
             hint = field.type
             if isinstance(hint, str):  # from __future__ import annotations
                 hint = get_type_hints(type(options))[field.name]
+            if get_origin(hint) is Annotated:
+                hint = get_args(hint)[0]
             kinds = _union_members(hint)
             kind = next((kind for kind in kinds if is_dataclass(kind)), None)
             if kind is not None:

@@ -32,10 +32,10 @@ from fedapm_mpi.algorithms.base import (
     LocalBudget,
     NonNegativeFloat,
     Objective,
-    PositiveFloat,
     Sharing,
     algorithms,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 
 @algorithms.register("ditto")
@@ -43,19 +43,19 @@ from fedapm_mpi.algorithms.base import (
 class Ditto(FederatedAveraging):
     """SGD on the global model, then on the client's own, pulled towards the former."""
 
-    lam: NonNegativeFloat
+    lam: NonNegativeFloat = 0.1
     r"""Pull :math:`\lambda` of the own model towards the broadcast one."""
 
-    lr_global: PositiveFloat
+    lr_global: StepSize = DEFAULT_LR
     """Step size of the global model."""
 
-    lr_personal: PositiveFloat
+    lr_personal: StepSize = DEFAULT_LR
     """Step size of the own model."""
 
-    global_work: LocalBudget
+    global_work: LocalBudget = WORK
     """Length of the global model's training."""
 
-    personal_work: LocalBudget
+    personal_work: LocalBudget = WORK
     """Length of the own model's training."""
 
     sharing: ClassVar[Sharing] = "all"

@@ -59,6 +59,7 @@ from fedapm_mpi.algorithms.base import (
     minimize,
 )
 from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.default_solver import BATCH_SIZE, DEFAULT_LR, WORK, StepSize
 from fedapm_mpi.optim.local import forbid_tolerance
 
 
@@ -66,10 +67,10 @@ from fedapm_mpi.optim.local import forbid_tolerance
 class FullModelADMM(ConsensusADMM):
     """Gradient steps on the augmented Lagrangian of the whole model."""
 
-    batch_size: BatchSize
+    batch_size: BatchSize = BATCH_SIZE
     """Samples in a mini-batch; 0 is the full batch."""
 
-    work: LocalBudget
+    work: LocalBudget = WORK
     """Length of the local phase."""
 
     init: Literal["global", "local"] = "global"
@@ -141,7 +142,7 @@ class FullModelADMM(ConsensusADMM):
 class FedADMM(FullModelADMM, RelaxedADMM):
     r"""SGD on the augmented Lagrangian, one dual step, and the mean of :math:`z_i`."""
 
-    lr: PositiveFloat
+    lr: StepSize = DEFAULT_LR
     """Step size of the local phase, on a client's loss (`units`)."""
 
     server_average: Literal["all", "participants"] = "all"

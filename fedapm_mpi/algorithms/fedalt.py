@@ -24,10 +24,10 @@ from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
     Objective,
-    PositiveFloat,
     Sharing,
     algorithms,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, HALF_WORK, StepSize
 
 
 class Phase(NamedTuple):
@@ -77,16 +77,16 @@ class AlternatingTraining(FederatedAveraging):
 class FedAlt(AlternatingTraining):
     """Personal phase, then shared phase, then a mean over participants."""
 
-    lr_personal: PositiveFloat
+    lr_personal: StepSize = DEFAULT_LR
     """Step size of the personal phase."""
 
-    lr_shared: PositiveFloat
+    lr_shared: StepSize = DEFAULT_LR
     """Step size of the shared phase."""
 
-    personal_work: LocalBudget
+    personal_work: LocalBudget = HALF_WORK
     """Length of the personal phase."""
 
-    shared_work: LocalBudget
+    shared_work: LocalBudget = HALF_WORK
     """Length of the shared phase."""
 
     def phases(self) -> tuple[Phase, Phase]:

@@ -45,7 +45,7 @@ The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -59,13 +59,20 @@ from fedapm_mpi.algorithms.base import (
     LocalBudget,
     NonNegativeFloat,
     Objective,
-    PositiveFloat,
     RoundInfo,
     Sharing,
     algorithms,
     minimize,
 )
 from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.default_solver import (
+    BATCH_SIZE,
+    DEFAULT_LR,
+    DERIVED,
+    HALF_WORK,
+    WORK,
+    StepSize,
+)
 from fedapm_mpi.optim.fedapm_theory import Lipschitz, lyapunov_excess, unmet_conditions
 from fedapm_mpi.optim.local import budgets, forbid_tolerance
 
@@ -75,36 +82,37 @@ from fedapm_mpi.optim.local import budgets, forbid_tolerance
 class FedAPM(RelaxedADMM):
     """FedAPM with gradient descent on mini-batches for both local problems."""
 
-    sigma: NonNegativeFloat
+    sigma: NonNegativeFloat = 0.0
     r"""Proximal coefficient :math:`\sigma` of the v problem, in units of a client's
     loss (`units`) per squared unit of v."""
 
-    lr_personal: PositiveFloat
+    lr_personal: StepSize = DEFAULT_LR
     """Step size in v, on a client's loss (`units`)."""
 
-    lr_shared: PositiveFloat
+    lr_shared: StepSize = DEFAULT_LR
     """Step size in u, on a client's loss (`units`)."""
 
-    batch_size: BatchSize
+    batch_size: BatchSize = BATCH_SIZE
     """Samples in a mini-batch; 0 is the full batch."""
 
-    block_order: Literal["alternate", "joint"] = "alternate"
+    block_order: Annotated[Literal["alternate", "joint"] | None, DERIVED] = None
     """Whether v is solved for before u, as in the paper, or both are stepped jointly in
-    the same passes."""
+    the same passes. It follows from which work is given, and is joint if none is."""
 
-    personal_work: LocalBudget | None = None
-    """Length of the v phase, if blocks alternate."""
+    personal_work: Annotated[LocalBudget | None, DERIVED] = None
+    """Length of the v phase, if blocks alternate; one epoch unless given."""
 
-    shared_work: LocalBudget | None = None
-    r"""Length of the u phase, if blocks alternate. With ``xi`` it ends after the first
-    epoch at whose end
+    shared_work: Annotated[LocalBudget | None, DERIVED] = None
+    r"""Length of the u phase, if blocks alternate; one epoch unless given. With ``xi``
+    it ends after the first epoch at whose end
     :math:`\|\nabla\hat f_i + \pi_i + \rho(u_i-u)\|^2 \le \xi_i` (with the client
     weight ahead of :math:`\nabla\hat f_i`, if weighted), or after ``max_epochs``:
     mini-batches at a fixed step size leave a gradient norm below which
     no tolerance is ever met."""
 
-    joint_work: LocalBudget | None = None
-    """Length of the one phase, if blocks are stepped jointly."""
+    joint_work: Annotated[LocalBudget | None, DERIVED] = None
+    """Length of the one phase, if blocks are stepped jointly; two epochs unless
+    given."""
 
     weight_decay: NonNegativeFloat = 0.0
     r"""L2 decay :math:`\mu` of both blocks, included in a client's loss."""
@@ -124,7 +132,8 @@ class FedAPM(RelaxedADMM):
     server_average: Literal["all", "participants"] = "all"
     """Clients whose copies of the shared block the server averages: all clients, with
     their last copies (as in the paper), or this round's participants. Duals are always
-    averaged over all."""
+    averaged over all. A configuration that gives no step size gets the latter, unless
+    the penalty changes or there is a relaxation."""
 
     lipschitz: Lipschitz | None = None
     """Lipschitz constants of the clients' gradients, if known: the run then reports
@@ -134,6 +143,7 @@ class FedAPM(RelaxedADMM):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._complete_order()
         self._check_order()
         self._check_average()
         if self.client_units() and not self.alpha_in_v_step:
@@ -164,15 +174,23 @@ class FedAPM(RelaxedADMM):
         r"""Return 1 if the server keeps all clients' mean of :math:`\pi_i/\rho`."""
         return int(self.server_average == "participants")
 
+    def _complete_order(self) -> None:
+        """Set what follows from the order of blocks, and the order itself."""
+        alternating = self.personal_work or self.shared_work
+        order = self.block_order or ("alternate" if alternating else "joint")
+        object.__setattr__(self, "block_order", order)
+        works = {"joint_work": WORK}
+        if order == "alternate":
+            works = {"personal_work": HALF_WORK, "shared_work": HALF_WORK}
+        for name, default in works.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+
     def _check_order(self) -> None:
         joint = self.block_order == "joint"
         needed = ("joint_work",) if joint else ("personal_work", "shared_work")
         foreign = ("personal_work", "shared_work") if joint else ("joint_work",)
         given = budgets(self)
-        for name in needed:
-            if name not in given:
-                msg = f"block_order {self.block_order!r} needs {name}"
-                raise ValueError(msg)
         for name in foreign:
             if name in given:
                 msg = (

@@ -26,10 +26,10 @@ from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
     Objective,
-    PositiveFloat,
     algorithms,
 )
 from fedapm_mpi.algorithms.fedavg import FedAvg
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 
 @algorithms.register("fedavg-ft")
@@ -37,10 +37,10 @@ from fedapm_mpi.algorithms.fedavg import FedAvg
 class FedAvgFT(FedAvg):
     """FedAvg; `batch_size` and `weight_decay` hold for fine-tuning too."""
 
-    lr_fine_tune: PositiveFloat
+    lr_fine_tune: StepSize = DEFAULT_LR
     """Step size of fine-tuning."""
 
-    fine_tune_work: LocalBudget
+    fine_tune_work: LocalBudget = WORK
     """Length of fine-tuning, which every client does for every evaluation."""
 
     def fine_tuning_budgets(self) -> list[LocalBudget]:

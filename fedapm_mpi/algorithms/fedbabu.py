@@ -30,10 +30,10 @@ from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
     Objective,
-    PositiveFloat,
     Sharing,
     algorithms,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 FINE_TUNED_BLOCKS: dict[str, Block] = {
     "head": "personal",
@@ -47,16 +47,16 @@ FINE_TUNED_BLOCKS: dict[str, Block] = {
 class FedBABU(FederatedAveraging):
     """SGD on the body under the initial head, then a mean over participants."""
 
-    lr: PositiveFloat
+    lr: StepSize = DEFAULT_LR
     """Step size of the body in federated training."""
 
-    work: LocalBudget
+    work: LocalBudget = WORK
     """Length of a participant's work on the body."""
 
-    lr_fine_tune: PositiveFloat
+    lr_fine_tune: StepSize = DEFAULT_LR
     """Step size of fine-tuning."""
 
-    fine_tune_work: LocalBudget
+    fine_tune_work: LocalBudget = WORK
     """Length of fine-tuning, which every client does for every evaluation."""
 
     fine_tune: Literal["head", "body", "all"] = "all"

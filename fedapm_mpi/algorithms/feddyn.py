@@ -47,6 +47,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
     weighted_delta,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, WORK, StepSize
 
 
 @algorithms.register("feddyn")
@@ -54,14 +55,14 @@ from fedapm_mpi.algorithms.base import (
 class FedDyn(LocalTraining):
     """SGD on the dynamically regularised loss, then a corrected mean."""
 
-    penalty: PositiveFloat
+    penalty: PositiveFloat = RHO
     r"""Penalty a (the paper's :math:`\alpha`), in units of a client's loss per squared
     unit of the model; the local phase has to keep ``lr * penalty`` well below 2."""
 
-    lr: PositiveFloat
+    lr: StepSize = DEFAULT_LR
     """Step size of the local phase."""
 
-    work: LocalBudget
+    work: LocalBudget = WORK
     """Length of the local phase."""
 
     sharing: ClassVar[Sharing] = "all"

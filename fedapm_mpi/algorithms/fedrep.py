@@ -23,8 +23,9 @@ for personalized federated learning", ICML 2021, algorithm 1.
 
 from dataclasses import dataclass
 
-from fedapm_mpi.algorithms.base import LocalBudget, PositiveFloat, algorithms
+from fedapm_mpi.algorithms.base import LocalBudget, algorithms
 from fedapm_mpi.algorithms.fedalt import AlternatingTraining, Phase
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, HALF_WORK, StepSize
 
 
 @algorithms.register("fedrep")
@@ -32,16 +33,16 @@ from fedapm_mpi.algorithms.fedalt import AlternatingTraining, Phase
 class FedRep(AlternatingTraining):
     """Head phase, then representation phase, then a mean over participants."""
 
-    lr_head: PositiveFloat
+    lr_head: StepSize = DEFAULT_LR
     """Step size of the head phase."""
 
-    lr_body: PositiveFloat
+    lr_body: StepSize = DEFAULT_LR
     """Step size of the representation phase."""
 
-    head_work: LocalBudget
+    head_work: LocalBudget = HALF_WORK
     """Length of the head phase."""
 
-    body_work: LocalBudget
+    body_work: LocalBudget = HALF_WORK
     """Length of the representation phase."""
 
     def phases(self) -> tuple[Phase, Phase]:

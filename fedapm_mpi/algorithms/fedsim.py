@@ -22,10 +22,10 @@ from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
     Objective,
-    PositiveFloat,
     Sharing,
     algorithms,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 
 @algorithms.register("fedsim")
@@ -33,10 +33,10 @@ from fedapm_mpi.algorithms.base import (
 class FedSim(FederatedAveraging):
     """One joint phase over both blocks, then a mean over participants."""
 
-    lr: PositiveFloat
+    lr: StepSize = DEFAULT_LR
     """Step size of both blocks."""
 
-    work: LocalBudget
+    work: LocalBudget = WORK
     """Length of the joint phase."""
 
     sharing: ClassVar[Sharing] = "split"

@@ -53,6 +53,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
 )
 from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, WORK, Penalty, StepSize
 
 
 @algorithms.register("flame")
@@ -60,19 +61,19 @@ from fedapm_mpi.optim import admm
 class Flame(LocalTraining, ConsensusUnits):
     """SGD on the personal model, then one exact ADMM step on the global one."""
 
-    lam: PositiveFloat
+    lam: PositiveFloat = 0.1
     r"""Coefficient :math:`\lambda` of the Moreau envelope of a client's own loss, in
     either unit."""
 
-    rho: PositiveFloat
+    rho: Penalty = RHO
     r"""Penalty :math:`\rho`, in units of a client's loss (`units`) per squared unit of
     w."""
 
-    lr_personal: PositiveFloat
+    lr_personal: StepSize = DEFAULT_LR
     r"""Step size :math:`\eta` of the personal model, on a client's own loss in either
     unit."""
 
-    personal_work: LocalBudget
+    personal_work: LocalBudget = WORK
     """Length of the personal model's training."""
 
     sharing: ClassVar[Sharing] = "all"

@@ -36,9 +36,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from fedapm_mpi.algorithms.base import ClientState, NonNegativeFloat, algorithms
+from fedapm_mpi.algorithms.base import ClientState, algorithms
 from fedapm_mpi.algorithms.fedadmm import FullModelADMM
 from fedapm_mpi.optim import admm
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, Proximity
 
 
 @algorithms.register("iceadmm")
@@ -46,7 +47,7 @@ from fedapm_mpi.optim import admm
 class ICEADMM(FullModelADMM):
     r"""Alternating primal and dual steps, then the mean of :math:`z_i+\pi_i/\rho`."""
 
-    curvature: NonNegativeFloat
+    curvature: Proximity = 1 / DEFAULT_LR - RHO
     r"""Curvature r of the model of a client's own loss, in either unit. Where it is a
     Lipschitz constant of :math:`\nabla f_i`, the model bounds the loss above."""
 

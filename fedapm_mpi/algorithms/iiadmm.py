@@ -37,8 +37,9 @@ algorithm 1.
 from dataclasses import dataclass
 
 from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
-from fedapm_mpi.algorithms.base import NonNegativeFloat, algorithms
+from fedapm_mpi.algorithms.base import algorithms
 from fedapm_mpi.algorithms.fedadmm import FullModelADMM
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, Proximity
 
 
 @algorithms.register("iiadmm")
@@ -46,7 +47,7 @@ from fedapm_mpi.algorithms.fedadmm import FullModelADMM
 class IIADMM(FullModelADMM, RelaxedADMM):
     """Linearised proximal steps on the augmented Lagrangian, then one dual step."""
 
-    zeta: NonNegativeFloat
+    zeta: Proximity = 1 / DEFAULT_LR - RHO
     r"""Proximity :math:`\zeta` to where a step starts, in units of :math:`\rho`."""
 
     def step_size(self, weight: float) -> float:

@@ -15,11 +15,11 @@ from fedapm_mpi.algorithms.base import (
     ClientState,
     LocalBudget,
     Objective,
-    PositiveFloat,
     RoundInfo,
     Sharing,
     algorithms,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 
 @algorithms.register("local")
@@ -27,10 +27,10 @@ from fedapm_mpi.algorithms.base import (
 class LocalOnly(LocalTraining):
     """SGD on the client's own model, from the common initial one."""
 
-    lr: PositiveFloat
+    lr: StepSize = DEFAULT_LR
     """Step size."""
 
-    work: LocalBudget
+    work: LocalBudget = WORK
     """Length of a participant's work."""
 
     sharing: ClassVar[Sharing] = "none"

@@ -46,6 +46,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
     weighted_delta,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 from fedapm_mpi.utils.types import PositiveInt
 
 
@@ -54,20 +55,20 @@ from fedapm_mpi.utils.types import PositiveInt
 class PFedMe(LocalTraining):
     """Steps on the Moreau envelope, each after a few on the inner problem."""
 
-    lam: PositiveFloat
+    lam: PositiveFloat = 1.0
     r"""Coefficient :math:`\lambda` of the Moreau envelope."""
 
-    lr_personal: PositiveFloat
+    lr_personal: StepSize = DEFAULT_LR
     r"""Step size :math:`\eta_p` of the inner problem."""
 
-    inner_steps: PositiveInt
+    inner_steps: PositiveInt = 1
     """Steps K on the inner problem, all on the same mini-batch."""
 
-    eta: PositiveFloat
+    eta: PositiveFloat = 0.1
     r"""Step size :math:`\eta` on the envelope; with :math:`\eta\lambda = 1` the step
     ends at :math:`\theta_i`."""
 
-    work: LocalBudget
+    work: LocalBudget = WORK
     """Length of the local work: a step on the envelope for each mini-batch."""
 
     beta: PositiveFloat = 1.0

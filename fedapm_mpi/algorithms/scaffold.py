@@ -52,6 +52,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
     weighted_delta,
 )
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 
 @algorithms.register("scaffold")
@@ -59,10 +60,10 @@ from fedapm_mpi.algorithms.base import (
 class Scaffold(LocalTraining):
     """Corrected SGD on the whole model, then a step of the server's model and c."""
 
-    lr: PositiveFloat
+    lr: StepSize = DEFAULT_LR
     r"""Step size :math:`\eta` of the local steps."""
 
-    work: LocalBudget
+    work: LocalBudget = WORK
     """Length of the local phase."""
 
     control_variate: Literal["gradient", "steps"] = "steps"

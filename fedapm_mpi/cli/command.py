@@ -16,6 +16,7 @@ COMMANDS = (
     "launch",
     "slurm",
     "sweep",
+    "split",
     "tune",
     "prepare",
     "download",

@@ -1,4 +1,4 @@
-"""Show the contents of a prepared data set."""
+"""Show the contents of a prepared data set, or how clients differ in a run."""
 
 import argparse
 import sys
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.cli.command import LocalCommand
-from fedapm_mpi.data.manifest import Manifest, read_manifest
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
+from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.terminal import printable
 from fedapm_mpi.utils.text import format_some, shorten
 
-HELP = "show the contents of a prepared data set"
+HELP = "show the contents of a prepared data set, or how clients differ in a run"
 
 MAX_CLIENTS = 30
 """Clients shown one by one; of more, an excerpt is shown."""
@@ -32,18 +32,22 @@ MAX_LINE_LENGTH = 2000
 
 
 class InspectCommand(LocalCommand):
-    """Show a prepared data set."""
+    """Show a prepared data set, or a run."""
 
     def add_arguments(self, parser: Parser) -> None:
         """Declare the command's arguments."""
         parser.add_argument(
-            "data", type=Path, metavar="DATA", help="directory of the data set"
+            "data",
+            type=Path,
+            metavar="DATA",
+            help="directory of the data set, or of a run that recorded the multiplier "
+            "test (diagnostics.multiplier)",
         )
         parser.add_argument(
             "--plot",
             type=Path,
             metavar="FILE",
-            help="plot the samples of each client and class to FILE",
+            help="plot the samples of each client and class to FILE, or LM by layer",
         )
         parser.old_flags["--picture"] = "--plot"
 
@@ -52,6 +56,9 @@ class InspectCommand(LocalCommand):
         if args.plot and not args.plot.parent.is_dir():
             msg = f"--plot: there is no folder {args.plot.parent}; create it first"
             raise ConfigError(msg)
+        if is_run(args.data):
+            show_run(args.data, args.plot)
+            return 0
         manifest = read_manifest(args.data)
         sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
         if args.plot:
@@ -63,6 +70,38 @@ class InspectCommand(LocalCommand):
 
 
 COMMAND = InspectCommand()
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder holds a run, not a data set."""
+    return (path / "config.yaml").is_file() and not (path / MANIFEST).is_file()
+
+
+def show_run(path: Path, plot: Path | None) -> None:
+    """Print LM of every shared layer of a run; draw it if asked to.
+
+    Raises
+    ------
+    DataError
+        If the run's records cannot be read, or hold no multiplier test.
+    """
+    # Only here, since a data set needs none of it.
+    from fedapm_mpi.analysis import layer_tests
+    from fedapm_mpi.analysis.run import Run
+
+    run = Run.load(path)
+    found = layer_tests.last_test(run)
+    if found is None:
+        msg = (
+            f"the records of {path} hold no multiplier test; train with "
+            "diagnostics.multiplier=true and an evaluation, or see fedapm report for "
+            "its metrics"
+        )
+        raise DataError(msg)
+    layer_tests.print_layers([run])
+    if plot:
+        layer_tests.draw_layers_to({run.label: found[1]}, plot)
+        sys.stdout.write(f"\nplotted in {printable(str(plot))}\n")
 
 
 def overview(manifest: Manifest) -> str:

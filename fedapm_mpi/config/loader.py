@@ -11,6 +11,7 @@ import pydantic
 from fedapm_mpi.aggregators import aggregators
 from fedapm_mpi.aggregators.transforms import transforms
 from fedapm_mpi.algorithms.base import algorithms, budget_options, declared_sharing
+from fedapm_mpi.config.defaults import with_defaults, with_derived
 from fedapm_mpi.config.former_defaults import is_resolved, with_former_defaults
 from fedapm_mpi.config.overrides import (
     ALTERNATIVES,
@@ -31,6 +32,7 @@ from fedapm_mpi.config.solver_options import (
     check_solver_part,
     with_schedule_end,
 )
+from fedapm_mpi.config.split_options import written_out
 from fedapm_mpi.config.validation import (
     MAX_KEY_LENGTH,
     as_json,
@@ -371,8 +373,9 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
             plain[key] = [
                 {"name": one} if isinstance(one, str) else one for one in plain[key]
             ]
+    plain["split"] = written_out(plain.get("split"))
     plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
-    errors: list[str] = []
+    plain, errors = with_defaults(plain)
     config: Config | None = None
     try:
         config = _validated(Config, plain)
@@ -449,6 +452,8 @@ def check_plugin(
     positional = POSITIONAL.get(registry.kind, 0)
     what = f"{key} {format_value(display_name(name))}"
     checked, errors = validate_options(what, factory, options, positional)
+    if key == "algorithm" and not errors:
+        checked = with_derived(factory, checked)
     return {"name": name, **checked}, errors
 
 
@@ -518,11 +523,6 @@ def _split_errors(config: Config) -> list[str]:
     if is_user_plugin(name) and not may_import():
         return []
     sharing = declared_sharing(algorithms.get(name))
-    if sharing == "split" and config.split is None:
-        return [
-            f"split: algorithm {name!r} needs to know which parameters are personal, "
-            "for example split.personal=[head.*]"
-        ]
     if sharing != "split" and config.split is not None:
         what = "every parameter" if sharing == "all" else "nothing"
         return [f"split: algorithm {name!r} shares {what}; remove it (split=null)"]

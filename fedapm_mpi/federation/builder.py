@@ -1,6 +1,7 @@
 """Build plug-ins and models from a configuration, and check that they fit."""
 
 from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
 from fedapm_mpi.config.renamed_keys import parameter_names, with_new_options
-from fedapm_mpi.config.schema import Config, PluginConfig, Split
+from fedapm_mpi.config.schema import Config, PluginConfig
+from fedapm_mpi.config.split_options import Split
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
+from fedapm_mpi.optim.default_solver import PERSONAL
 from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.loader import load_plugin
 from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
@@ -178,14 +181,34 @@ def split_module(
 def _split_as_configured(
     module: nn.Module, split: Split, elsewhere: Collection[str]
 ) -> PartitionedModel:
+    if split.auto is not None:
+        msg = (
+            "split: auto is chosen by fedapm train, at the start of a run; here give "
+            "the split that it chose, which the run's config.yaml has"
+        )
+        raise ConfigError(msg)
     if split.rule is not None:
         return PartitionedModel.from_rule(module, split_rule(split.rule))
     first, last = split.first or 0, split.last or 0
     if first or last:
         return PartitionedModel.from_position(module, first=first, last=last)
+    names = [name for name, _ in trainable(module)]
+    if split.personal == list(PERSONAL) and not _matched(names, elsewhere):
+        msg = (
+            "split: the model has no biases, which are personal by default; say which "
+            "parameters are, for example split.personal=[head.*] or split.last=1 "
+            f"(parameters: {', '.join(names)})"
+        )
+        raise ConfigError(msg)
     return PartitionedModel.from_patterns(
         module, personal=split.personal, shared=split.shared, elsewhere=elsewhere
     )
+
+
+def _matched(names: Collection[str], elsewhere: Collection[str]) -> bool:
+    """Return whether the default split makes any parameter personal."""
+    every = {*names, *elsewhere}
+    return any(fnmatchcase(name, pattern) for name in every for pattern in PERSONAL)
 
 
 def _check_both_sides(model: PartitionedModel, algorithm: str) -> None:
@@ -327,6 +350,12 @@ def check_diagnostics(
         msg = "; ".join(
             f"{key} needs {what}, which {name} does not have: remove the key"
             for key, what in missing
+        )
+        raise ConfigError(msg)
+    if asked.multiplier and not shared:
+        msg = (
+            "diagnostics.multiplier tests what is shared, but nothing is, with "
+            f"algorithm {config.algorithm['name']!r} and this split; remove the key"
         )
         raise ConfigError(msg)
     if config.tolerance is not None and not shared:

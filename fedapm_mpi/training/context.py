@@ -192,7 +192,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     FedAPMError
         If the configuration does not fit the data, or the data are damaged.
     """
-    whole = _shared_manifest(config, comm)
+    whole = read_shared_manifest(config, comm)
     nodes = [
         node if rank in client_ranks(comm.size) else -1
         for rank, node in enumerate(comm.nodes())
@@ -339,7 +339,8 @@ def _threads(config: Config, comm: Communicator, nodes: list[int]) -> int:
     )
 
 
-def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
+def read_shared_manifest(config: Config, comm: Communicator) -> Manifest:
+    """Return the manifest of the whole data set; rank 0 reads it. A collective call."""
     manifest: Manifest | None = None
     error: FedAPMError | None = None
     if comm.rank == SERVER:

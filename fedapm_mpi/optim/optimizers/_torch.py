@@ -38,6 +38,8 @@ class TorchOptimizer:
         The class.
     options
         Its keyword arguments without `lr`.
+    default_lr
+        See `from_torch`.
 
     Raises
     ------
@@ -45,7 +47,15 @@ class TorchOptimizer:
         If it cannot step on a flat vector, or needs a closure.
     """
 
-    def __init__(self, kind: type[Optimizer], options: dict[str, Any]) -> None:
+    default_lr: float | None
+
+    def __init__(
+        self,
+        kind: type[Optimizer],
+        options: dict[str, Any],
+        default_lr: float | None = None,
+    ) -> None:
+        self.default_lr = default_lr
         self._kind = kind
         self._options = options
         self._check()
@@ -93,11 +103,20 @@ class TorchOptimizer:
             raise ValueError(msg) from error
 
 
-def from_torch(kind: type[Optimizer]) -> Callable[..., LocalOptimizer]:
+def from_torch(
+    kind: type[Optimizer], default_lr: float | None = None
+) -> Callable[..., LocalOptimizer]:
     """Return the factory of a local optimizer from a class of torch.optim.
 
     Its options are those of the class's constructor, with their defaults, without
     `NOT_OPTIONS`.
+
+    Parameters
+    ----------
+    kind
+        The class.
+    default_lr
+        Step size of a configuration that gives none; `None` if none is known.
     """
     signature = inspect.signature(kind)
     options = [
@@ -112,7 +131,7 @@ def from_torch(kind: type[Optimizer]) -> Callable[..., LocalOptimizer]:
 
     @wraps(kind, assigned=("__module__", "__name__", "__qualname__"), updated=())
     def make(**given: Any) -> LocalOptimizer:
-        return TorchOptimizer(kind, given)
+        return TorchOptimizer(kind, given, default_lr)
 
     del make.__wrapped__
     make.__doc__ = f"Return torch.optim's {kind.__name__} as a local optimizer."

@@ -5,4 +5,4 @@ from torch.optim import Adafactor
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("adafactor")(from_torch(Adafactor))
+optimizers.register("adafactor")(from_torch(Adafactor, 0.03))

@@ -2,7 +2,8 @@
 
 from torch.optim import Adam
 
+from fedapm_mpi.optim.default_solver import DEFAULT_LR
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("adam")(from_torch(Adam))
+optimizers.register("adam")(from_torch(Adam, DEFAULT_LR))

@@ -16,6 +16,9 @@ class LocalOptimizer(Protocol):
     One instance serves all clients: what changes from step to step belongs in the
     state. Where a configuration says ``state: reset``, each local phase begins with a
     fresh state; with ``state: keep`` it is a part of the client's state.
+
+    One may have an attribute `default_lr`, the step size of a configuration that gives
+    none; without it, such a configuration is refused.
     """
 
     def init(self, vector: Tensor) -> dict[str, Tensor]:

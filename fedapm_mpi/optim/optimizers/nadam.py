@@ -2,7 +2,8 @@
 
 from torch.optim import NAdam
 
+from fedapm_mpi.optim.default_solver import DEFAULT_LR
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("nadam")(from_torch(NAdam))
+optimizers.register("nadam")(from_torch(NAdam, DEFAULT_LR))

@@ -10,6 +10,9 @@ from fedapm_mpi.optim.optimizers._torch import TorchOptimizer
 from fedapm_mpi.optim.optimizers.base import optimizers
 from fedapm_mpi.utils.types import NonNegativeFloat
 
+PLAIN_LR = 0.1
+"""Step size of plain SGD where a configuration gives none."""
+
 
 @optimizers.register("sgd")
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class SGD:
             "nesterov": self.nesterov,
         }
         return TorchOptimizer(torch.optim.SGD, options)
+
+    @property
+    def default_lr(self) -> float:
+        """Return the step size of a configuration that gives none.
+
+        A running sum is up to 1/(1 - momentum) times as long as a gradient.
+        """
+        return PLAIN_LR * max(1 - self.momentum, 0.01)
 
     def init(self, vector: Tensor) -> dict[str, Tensor]:
         """Return an empty state; the running sum begins in the first step."""

@@ -283,7 +283,7 @@ def test_who_sits_out_keeps_every_bit(name, init):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"lr": None}, "lr: "),
+        ({"lr": 0}, "lr: "),
         ({"lr_server": 1}, "lr_server has no effect with server_average 'all'"),
         (
             {"residual_balancing": {}, **CHOSEN},
@@ -297,8 +297,7 @@ def test_who_sits_out_keeps_every_bit(name, init):
         ({"rho_schedule": {}}, "rho_schedule.growth: missing"),
         ({"init": "zero"}, "init: "),
         ({"name": "iiadmm"}, "lr: unknown key"),
-        ({"name": "iiadmm"}, "zeta: missing"),
-        ({"name": "iceadmm"}, "curvature: missing"),
+        ({"name": "iiadmm", "zeta": -1}, "zeta: input should be greater"),
         ({"name": "iceadmm", "curvature": -1}, "curvature: input should be greater"),
         ({"name": "iceadmm", "curvature": 1, **CHOSEN}, "server_average: unknown key"),
     ],

@@ -381,16 +381,14 @@ ALONE = {"rho": 0.1, "sigma": 0.1, "lr_personal": 0.1, "lr_shared": 0.1}
 WORK = LocalBudget(epochs=1)
 IN_TURN = {"personal_work": WORK, "shared_work": WORK}
 XI = LocalBudget(xi=0.1, decay=0.5, max_epochs=3)
+XI_FREE = LocalBudget(steps=7)
 TOGETHER = {"block_order": "joint", "joint_work": WORK}
 
 
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({"personal_work": WORK}, ["shared_work", "alternate"]),
-        ({"shared_work": WORK}, ["personal_work", "alternate"]),
         (IN_TURN | {"joint_work": WORK}, ["joint_work", "alternate"]),
-        ({"block_order": "joint"}, ["joint_work", "joint"]),
         (TOGETHER | {"personal_work": WORK}, ["personal_work", "joint"]),
         (TOGETHER | {"shared_work": WORK}, ["shared_work", "joint"]),
         (TOGETHER | {"v_step_at": "local"}, ["v_step_at", "joint"]),
@@ -420,6 +418,28 @@ def test_refused_combinations_name_the_option(options, names):
     with pytest.raises(ValueError) as caught:  # noqa: PT011  (looked at below)
         FedAPM(batch_size=0, **ALONE, **options)
     assert all(name in str(caught.value) for name in names), caught.value
+
+
+HALF, WHOLE = LocalBudget(epochs=1), LocalBudget(epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "order", "works"),
+    [
+        ({}, "joint", (None, None, WHOLE)),
+        ({"block_order": "joint"}, "joint", (None, None, WHOLE)),
+        ({"joint_work": XI_FREE}, "joint", (None, None, XI_FREE)),
+        ({"block_order": "alternate"}, "alternate", (HALF, HALF, None)),
+        ({"personal_work": XI_FREE}, "alternate", (XI_FREE, HALF, None)),
+        ({"shared_work": XI}, "alternate", (HALF, XI, None)),
+        ({"shared_work": {"steps": 7}}, "alternate", (HALF, XI_FREE, None)),
+    ],
+)
+def test_the_order_of_blocks_follows_from_the_work_that_is_given(options, order, works):
+    made = FedAPM(**options)
+    assert made.block_order == order
+    assert (made.personal_work, made.shared_work, made.joint_work) == works
+    assert made.local_budgets() == [one for one in works if one is not None]
 
 
 def test_plain_values_do_as_nested_options():

@@ -141,7 +141,6 @@ def test_who_sits_out_keeps_every_bit_and_who_weighs_nothing_changes_nothing(nam
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "fedprox"}, "mu: missing"),
         ({"name": "fedprox", "mu": -1}, "mu: input should be greater than or equal"),
         ({"name": "scaffold", "lr_server": 0}, "lr_server: input should be greater"),
         ({"name": "scaffold", "control_variate": "both"}, "control_variate"),

@@ -352,9 +352,9 @@ def test_options_that_a_name_drops_are_said(tmp_path, toy):
         "weight_decay"
     ]
     with pytest.raises(ConfigError) as caught:
-        load(path, ["algorithm=local"])
-    assert "algorithm 'local': lr: missing" in str(caught.value)
-    assert "not used: lr, batch_size, work, weight_decay" in str(caught.value)
+        load(path, ["algorithm=local", "algorithm.batch_size=-1"])
+    assert "algorithm 'local': batch_size: input" in str(caught.value)
+    assert "not used: lr, work, weight_decay" in str(caught.value)
     for unchanged in ([], ["algorithm.lr=0.2"], ["algorithm.name=fedavg"]):
         load(path, unchanged, said.append)
     assert len(said) == 1

@@ -64,6 +64,18 @@ def test_a_split_is_that_of_the_method(toy, sharing, personal):
     assert len(model.personal) == personal
 
 
+def test_the_default_split_needs_biases(toy):
+    values = {"data": str(toy["features"]), "model": "mlp", "algorithm": "fedper"}
+    config = validate(values, "test")
+    module = nn.Sequential()
+    module.body, module.head = nn.Linear(6, 4), nn.Linear(4, 3)
+    model = builder.split_module(module, config, "split", ())
+    assert model.personal_names == ["body.bias", "head.bias"]
+    module = nn.Linear(6, 3, bias=False)
+    with pytest.raises(ConfigError, match=r"no biases, which are personal by default"):
+        builder.split_module(module, config, "split", ())
+
+
 def test_a_rule_of_ones_own_is_checked_where_it_is_called(own):
     rule = builder.split_rule(own(lambda name, tensor: name == "a"))
     assert rule("a", torch.ones(1)) is True

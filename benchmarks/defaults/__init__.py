@@ -1,0 +1,1 @@
+"""The study that the default options of the algorithms come from."""

@@ -1,0 +1,225 @@
+"""Small data sets of several kinds, for the study of defaults.
+
+Looks in the given folders, and below them, for the raw files ``watch_dataset.npy``,
+``hapt.npz``, ``av_digits.npz``, ``heart.csv``, ``star.csv`` and ``cifar10_jpeg.npz``,
+and writes one directory for each data set whose raw file is there:
+
+* ``watch``: 20 arms, seven statistics a channel of each window, cut in time;
+* ``hapt``: 30 people, the same statistics, a third of the training windows;
+* ``digits``: 30 people, a written digit at 14 × 14 and statistics of a spoken one;
+* ``heart``: 4 hospitals, a table with missing values;
+* ``star``: 60 schools, a table; pupils on one side of the split;
+* ``cifar-b0.3`` and ``cifar-b5``: 16 clients of 200 images at 16 × 16, Dir(β).
+
+    python -m benchmarks.defaults.data DIR --from FOLDER...
+"""
+
+import argparse
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.paper.data import decode, find
+from data_prep.pipeline import plan, prepare
+from data_prep.sources.watch import _read as read_watch
+
+Arrays = dict[str, NDArray[Any]]
+
+WINDOW, STEP = 128, 64
+TEST = 0.2
+STAR_PUPILS = 62
+"""Training rows of a school."""
+
+CIFAR_CLIENTS, CIFAR_TRAIN, CIFAR_TEST = 16, 200, 100
+
+
+def statistics(x: NDArray[Any]) -> NDArray[np.float32]:
+    """Return seven statistics of each channel of windows (n, time, channels)."""
+    x = x.astype(np.float64)
+    d = np.diff(x, axis=1)
+    parts = [x.mean(1), x.std(1), x.min(1), x.max(1), d.std(1), np.abs(d).mean(1)]
+    found: NDArray[np.float64] = np.concatenate([*parts, np.median(x, 1)], axis=1)
+    return found.astype(np.float32)
+
+
+def standardised(x: NDArray[Any], train: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return columns scaled by the training samples of all clients."""
+    scale = x[train].std(0)
+    scaled: NDArray[np.float64] = (x - x[train].mean(0)) / np.where(scale > 0, scale, 1)
+    return scaled.astype(np.float32)
+
+
+def watch(path: Path) -> Arrays:
+    """Return windows of both parts of every series, late ones for testing."""
+    _, data = read_watch(path)
+    features, labels, clients, split = [], [], [], []
+    for k, series in enumerate(data["X"]):
+        series = np.asarray(series, np.float64)
+        cut = round((1 - TEST) * len(series))
+        for test, part in enumerate((series[:cut], series[cut:])):
+            starts = range(0, len(part) - WINDOW + 1, STEP)
+            windows = np.stack([part[at : at + WINDOW] for at in starts])
+            features.append(statistics(windows))
+            labels += [int(data["y"][k])] * len(windows)
+            arm = f"{data['subject'][k]}-{data['side'][k]}"
+            clients += [arm] * len(windows)
+            split += [test] * len(windows)
+    part = np.array(split)
+    x = standardised(np.concatenate(features), part == 0)
+    return {"x_features": x, "y": np.array(labels), "client": np.array(clients),
+            "split": part}  # fmt: skip
+
+
+def hapt(path: Path) -> Arrays:
+    """Return statistics of windows; whole intervals are kept for testing."""
+    z = np.load(path)
+    acc, gyro = z["x_acc"] * z["acc_scale"], z["x_gyro"] * z["gyro_scale"]
+    rng = np.random.default_rng(0)
+    tested = rng.random(int(z["segment"].max()) + 1) < TEST
+    split = tested[z["segment"]].astype(int)
+    kept = (split == 1) | (rng.random(len(split)) < 1 / 3)
+    x = np.concatenate([statistics(acc), statistics(gyro)], axis=1)
+    return {"x_features": standardised(x, split == 0)[kept], "y": z["y"][kept],
+            "client": z["client"][kept], "split": split[kept]}  # fmt: skip
+
+
+def digits(path: Path) -> Arrays:
+    """Return images of half the width, and mean and deviation of each cepstrum."""
+    z = np.load(path)
+    image = z["x_image"].reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(-1, 196)
+    sound = z["x_mfcc"].astype(np.float64)
+    inside = np.arange(sound.shape[1]) < z["length"][:, None]
+    heard = [s[i] for s, i in zip(sound, inside, strict=True)]
+    mfcc = np.stack([np.concatenate([s.mean(0), s.std(0)]) for s in heard])
+    rng = np.random.default_rng(0)
+    split = np.zeros(len(image), int)
+    for client in np.unique(z["client"]):
+        rows = rng.permutation(np.flatnonzero(z["client"] == client))
+        split[rows[: round(TEST * len(rows))]] = 1
+    x = np.concatenate([image / 255, standardised(mfcc, split == 0)], axis=1)
+    return {"x_features": x.astype(np.float32), "y": z["y"], "client": z["client"],
+            "split": split}  # fmt: skip
+
+
+def table(
+    path: Path, client: str, label: str, leave_out: tuple[str, ...]
+) -> tuple[NDArray[np.float64], list[dict[str, str]]]:
+    """Return the columns of a table as numbers, and its rows as they are.
+
+    Columns of texts become one column for each value. A missing number is the
+    column's mean, with a column that says so.
+    """
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = []
+    for name in rows[0]:
+        if name in (client, label, *leave_out):
+            continue
+        values = [row[name] for row in rows]
+        try:
+            numbers = np.array([float(one) if one else np.nan for one in values])
+        except ValueError:
+            columns += [np.array([one == v for one in values]) for v in set(values)]
+            continue
+        missing = np.isnan(numbers)
+        columns.append(np.where(missing, np.nanmean(numbers), numbers))
+        columns += [missing] if missing.any() else []
+    columns.sort(key=lambda column: column.tobytes())  # a set has no order
+    return np.stack(columns, axis=1).astype(np.float64), rows
+
+
+def heart(path: Path) -> Arrays:
+    """Return patients; the label is whether anything was found."""
+    x, rows = table(path, "hospital", "num", ())
+    split = (np.random.default_rng(0).random(len(rows)) < TEST).astype(int)
+    y = np.array([int(row["num"]) > 0 for row in rows]).astype(int)
+    hospital = np.array([row["hospital"] for row in rows])
+    return {"x_features": standardised(x, split == 0), "y": y, "client": hospital,
+            "split": split}  # fmt: skip
+
+
+def star(path: Path) -> Arrays:
+    """Return rows of pupils, each pupil on one side of the split."""
+    hidden = ("id", "read", "math")
+    x, rows = table(path, "sch", "above_median", hidden)
+    rng = np.random.default_rng(0)
+    tested = {one: rng.random() < TEST for one in sorted({row["id"] for row in rows})}
+    split = np.array([int(tested[row["id"]]) for row in rows])
+    school = np.array([row["sch"] for row in rows])
+    kept = split == 1
+    for one in np.unique(school):
+        own = rng.permutation(np.flatnonzero((school == one) & (split == 0)))
+        kept[own[:STAR_PUPILS]] = True
+    y = np.array([row["above_median"] == "yes" for row in rows]).astype(int)
+    return {"x_features": standardised(x, split == 0)[kept], "y": y[kept],
+            "client": school[kept], "split": split[kept]}  # fmt: skip
+
+
+def cifar(path: Path, beta: float) -> Arrays:
+    """Return images at half the width, labels of each client drawn from Dir(β)."""
+    z = decode(path)
+    y, rng = z["y"], np.random.default_rng(0)
+    pools = {(k, part): list(rng.permutation(np.flatnonzero((y == k) &
+             (z["split"] == part)))) for k in range(10) for part in (0, 1)}  # fmt: skip
+    chosen, clients, split = [], [], []
+    for client in range(CIFAR_CLIENTS):
+        shares = rng.dirichlet([beta] * 10)
+        for part, count in enumerate((CIFAR_TRAIN, CIFAR_TEST)):
+            for k in rng.choice(10, count, p=shares):
+                chosen.append(pools[int(k), part].pop())
+                clients.append(client)
+                split.append(part)
+    images = z["x_image"][chosen].astype(np.float64)
+    small = images.reshape(-1, 16, 2, 16, 2, 3).mean((2, 4)) / 127.5 - 1
+    return {"x_image": small.astype(np.float32), "y": y[chosen],
+            "client": np.array(clients), "split": np.array(split)}  # fmt: skip
+
+
+class Wanted(NamedTuple):
+    """One data set: its raw file, and what reads it."""
+
+    raw: str
+    read: Callable[[Path], Arrays]
+
+
+WANTED = {
+    "heart": Wanted("heart.csv", heart),
+    "watch": Wanted("watch_dataset.npy", watch),
+    "digits": Wanted("av_digits.npz", digits),
+    "hapt": Wanted("hapt.npz", hapt),
+    "star": Wanted("star.csv", star),
+    "cifar-b0.3": Wanted("cifar10_jpeg.npz", lambda path: cifar(path, 0.3)),
+    "cifar-b5": Wanted("cifar10_jpeg.npz", lambda path: cifar(path, 5.0)),
+}
+
+
+def main() -> None:
+    """Prepare what is not there yet."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write")
+    parser.add_argument(
+        "--from", dest="folders", type=Path, nargs="+", required=True, metavar="FOLDER"
+    )
+    args = parser.parse_args()
+    for name, wanted in WANTED.items():
+        raw = find(args.folders, wanted.raw)
+        if raw is None:
+            print(f"{name:<12}left out: {wanted.raw} was not found")
+            continue
+        arrays: Any = wanted.read(raw)
+        path = args.directory / "raw" / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **arrays)
+        manifest, _ = prepare(plan("arrays", {}), path, args.directory / name)
+        counts = ", ".join(f"{n.sum()} {split}" for split, n in manifest.counts.items())
+        print(f"{name:<12}{manifest.num_clients} clients, {counts}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

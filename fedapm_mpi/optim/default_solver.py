@@ -1,0 +1,77 @@
+"""The solver of a configuration that gives no step size, and defaults next to it.
+
+``benchmarks/defaults`` is the study that the numbers come from; its results are in
+``docs/results/defaults``.
+"""
+
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt
+
+from fedapm_mpi.optim.budget import LocalBudget
+
+
+class StepSizeOption:
+    """Marks an option of an algorithm from which the size of its local steps follows.
+
+    Parameters
+    ----------
+    inverse
+        Whether the step size is one over the sum of the option and the penalty rho.
+    """
+
+    def __init__(self, *, inverse: bool = False) -> None:
+        self.inverse = inverse
+
+    def value(self, lr: float, rho: float) -> float:
+        """Return what the option has to be for steps of size `lr`."""
+        return max(0.0, 1 / lr - rho) if self.inverse else lr
+
+
+StepSize = Annotated[float, Gt(0), StepSizeOption()]
+"""Type of an option that is a step size. Where a configuration gives none of an
+algorithm's options of this type, its steps are those of `DEFAULT_OPTIMIZER`."""
+
+Proximity = Annotated[float, Ge(0), StepSizeOption(inverse=True)]
+"""Type of an option that makes a step size of 1 / (rho + option)."""
+
+PENALTY = "penalty"
+"""Marks an option whose default holds in units of a client's own loss alone."""
+
+Penalty = Annotated[float, Gt(0), PENALTY]
+"""Type of the penalty of a method that works in either unit."""
+
+DERIVED = "derived"
+"""Marks an option that, left out, follows from other options: its default is `None`,
+and the algorithm's constructor finds its value, which a resolved configuration has."""
+
+DEFAULT_LR = 0.004
+"""Step size with `DEFAULT_OPTIMIZER`."""
+
+BATCH_SIZE = 16
+"""Samples in a mini-batch."""
+
+WORK = LocalBudget(epochs=2)
+"""Length of a round's local work; where blocks alternate each has half of it."""
+
+HALF_WORK = LocalBudget(epochs=1)
+
+RHO = 0.1
+"""Penalty of the methods with duals, in units of a client's own loss."""
+
+PERSONAL = ("*bias*",)
+"""Names of the parameters that are personal in a method that splits the model."""
+
+WARMUP = 2
+"""Rounds of warm-up, of a run of twenty rounds or more; a tenth of a shorter one."""
+
+
+def default_optimizer() -> dict[str, Any]:
+    """Return the optimizer of a configuration without step sizes."""
+    return {"name": "adam", "betas": [0.9, 0.99]}
+
+
+def default_schedule(rounds: int) -> dict[str, Any]:
+    """Return the schedule of a configuration without step sizes."""
+    warmup = min(WARMUP, rounds // 10)
+    return {"name": "cosine", "warmup": warmup, "final": 0.05}

@@ -1,0 +1,220 @@
+"""A configuration that leaves its solver, its split or its rounds to the package."""
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from fedapm_mpi.algorithms.base import StepSize, algorithms
+from fedapm_mpi.algorithms.fedsim import FedSim
+from fedapm_mpi.config.defaults import step_size_options
+from fedapm_mpi.config.loader import load, validate
+from fedapm_mpi.config.schema import Config
+from fedapm_mpi.optim.optimizers import optimizers
+from tests.support.valid_config import VALID, changed, errors_of
+
+NAMES = algorithms.builtin_names()
+ADAM = {"name": "adam", "betas": [0.9, 0.99]}
+COSINE = {"name": "cosine", "warmup": 2, "final": 0.05}
+INVERSE = {"iiadmm": "zeta", "iceadmm": "curvature"}
+
+
+def resolved(algorithm, **more):
+    values = {"data": "somewhere", "model": "mlp", "algorithm": algorithm, **more}
+    return validate(values, "test")
+
+
+def step_sizes(config: Config) -> list[float]:
+    """Return the sizes of local steps that a configuration means."""
+    part = config.algorithm
+    if part["name"] in INVERSE:
+        return [1 / (part["rho"] + part[INVERSE[part["name"]]])]
+    return [part[name] for name in step_size_options(algorithms.get(part["name"]))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_alone_is_the_same_as_all_defaults_written_out(name):
+    config = resolved(name)
+    assert config.rounds == 30
+    written = resolved(
+        {"name": name},
+        rounds=30,
+        optimizer=ADAM,
+        schedule=COSINE,
+        **({} if config.split is None else {"split": {"personal": ["*bias*"]}}),
+    )
+    assert written == config
+    assert step_sizes(config) == pytest.approx([0.004] * len(step_sizes(config)))
+    assert step_sizes(config)
+    assert validate(config.plain(), "again") == config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_size_without_an_optimizer_is_plain_sgd(name):
+    (option, *others) = step_size_options(algorithms.get(name))
+    config = resolved({"name": name, option: 0.25})
+    assert (config.optimizer, config.schedule) == (None, None)
+    for other in others:  # there is no reason for another size
+        assert config.algorithm[other] == 0.25
+
+
+def test_fedapm_alone():
+    part = resolved("fedapm").algorithm
+    wanted = {
+        "units": "client", "rho": 0.1, "sigma": 0.0, "dual_step": 1.0,
+        "relaxation": 1.0, "batch_size": 16, "block_order": "joint",
+        "personal_work": None, "shared_work": None, "server_average": "participants",
+    }  # fmt: skip
+    assert {key: part[key] for key in wanted} == wanted
+    assert part["joint_work"]["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "average"),
+    [
+        ({}, "participants"),
+        ({"server_average": "all"}, "all"),
+        ({"relaxation": 1.5}, "all"),
+        ({"relaxation": 1.0}, "participants"),
+        ({"residual_balancing": {}}, "all"),
+        ({"rho_schedule": {"growth": 1.1}}, "all"),
+        ({"lr_personal": 0.1}, "all"),
+        ({"rho": 0.2}, "participants"),
+    ],
+)
+def test_fedapms_mean(options, average):
+    part = resolved({"name": "fedapm", **options}).algorithm
+    assert part["server_average"] == average
+
+
+def test_works_without_an_order_still_mean_alternating_blocks():
+    part = validate(VALID, "test").algorithm
+    assert part["block_order"] == "alternate"
+    assert part["joint_work"] is None
+    works = part["personal_work"], part["shared_work"]
+    assert [(one["epochs"], one["steps"]) for one in works] == [(1, None), (None, 4)]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "lr"),
+    [
+        (None, 0.1),
+        ("sgd", 0.1),
+        ({"name": "sgd", "momentum": 0.9}, 0.01),
+        ("adamw", 0.004),
+        ({"name": "adam", "personal": {"betas": [0.5, 0.9]}}, 0.004),
+        ({"name": "adam", "personal": {"name": "adam"}}, 0.004),
+    ],
+)
+@pytest.mark.parametrize("name", ["fedapm", "iiadmm", "fedavg-ft"])
+def test_step_sizes_suit_the_optimizer(name, optimizer, lr):
+    config = resolved(name, optimizer=optimizer)
+    found = step_sizes(config)
+    assert found == pytest.approx([lr] * len(found))
+    assert config.schedule is not None
+
+
+@pytest.mark.parametrize("name", optimizers.builtin_names())
+def test_every_optimizer_has_a_step_size(name):
+    assert resolved("fedavg", optimizer=name).algorithm["lr"] > 0
+
+
+def test_what_is_given_is_kept():
+    config = resolved("local", schedule=None, rounds=7)
+    assert config.schedule is None
+    assert config.optimizer is not None
+    config = resolved("local", schedule={"name": "linear"}, rounds=7)
+    assert config.schedule is not None
+    assert config.schedule["name"] == "linear"
+    assert resolved("local", rounds=12).schedule["rounds"] == 12
+    assert resolved("local", rounds=5).schedule["warmup"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"optimizer": {"name": "adam", "personal": "sgd"}},
+            "optimizer.personal: is another one than optimizer, so no step size suits "
+            "both; give algorithm.lr_personal and algorithm.lr_shared",
+        ),
+        ({"optimizer": "adma"}, "unknown optimizer 'adma'"),
+        ({"optimizer": {"name": "adam", "beta": 1}}, "unknown key"),
+        ({"rounds": "many"}, "rounds: "),
+        ({"algorithm": {"name": "fedapm", "rho": "much"}}, "rho: "),
+        (
+            {"algorithm": {"name": "fedapm", "units": "weighted", "lr_shared": 0.1}},
+            "algorithm 'fedapm': rho: missing; with units 'weighted'",
+        ),
+        (
+            {"algorithm": {"name": "fedapm", "units": "weighted", "lr_shared": 0.1}},
+            "algorithm 'fedapm': lr_personal: missing; with units 'weighted'",
+        ),
+        ({"optimizer": "torch.optim:SparseAdam"}, "optimizer"),
+        ({"optimizer": "torch.optim:Adam"}, "no step size is known for the optimizer"),
+    ],
+)
+def test_what_has_no_default_is_said(changes, words):
+    values = {"data": "somewhere", "model": "mlp", "algorithm": "fedapm"}
+    assert words in errors_of(values | changes)
+
+
+def test_a_users_own_optimizer_may_know_its_step_size(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("class Mine:\n    default_lr = 0.125\n"
+                    "    def init(self, vector):\n        return {}\n"
+                    "    def step(self, vector, gradient, state, lr):\n"
+                    "        vector.sub_(gradient, alpha=lr)\n")  # fmt: skip
+    config = resolved("fedavg", optimizer=f"{path}:Mine")
+    assert config.algorithm["lr"] == 0.125
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnDefault(FedSim):
+    """A user's method with a step size of its own, plain SGD as it always was."""
+
+    lr: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inherits(FedSim):
+    """A user's method that inherits its step size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declares(FedSim):
+    """A user's method with a further step size."""
+
+    lr_more: StepSize
+
+
+def test_a_users_own_default_is_not_touched():
+    module = sys.modules[__name__].__name__
+    config = resolved(f"{module}:OwnDefault", split={"first": 1})
+    assert (config.algorithm["lr"], config.optimizer) == (0.5, None)
+    config = resolved(f"{module}:Inherits")
+    assert config.algorithm["lr"] == 0.004
+    assert config.optimizer is not None
+    assert config.split is not None
+    config = resolved(f"{module}:Declares")
+    assert config.algorithm["lr_more"] == 0.004
+    config = resolved({"name": f"{module}:Declares", "lr": 0.3})
+    assert (config.algorithm["lr_more"], config.optimizer) == (0.3, None)
+
+
+def test_the_command_line_can_take_the_solver_away(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("data: somewhere\nmodel: mlp\nalgorithm: fedapm\n")
+    assert load(path).optimizer is not None
+    plain = load(path, ["algorithm.lr_shared=0.1"])
+    assert (plain.optimizer, plain.schedule) == (None, None)
+    sgd = load(path, ["optimizer=null", "schedule=null"])
+    assert (sgd.optimizer, sgd.schedule) == (None, None)
+    assert sgd.algorithm["lr_shared"] == 0.1
+    other = load(path, ["algorithm=fedavg"])
+    assert other.split is None
+
+
+def test_a_valid_configuration_keeps_its_meaning():
+    before = changed(optimizer=None, schedule=None)
+    assert validate(VALID, "test") == validate(before, "test")
