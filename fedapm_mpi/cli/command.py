@@ -17,6 +17,7 @@ COMMANDS = (
     "slurm",
     "sweep",
     "split",
+    "tune",
     "prepare",
     "download",
     "extract",

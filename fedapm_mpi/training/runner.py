@@ -18,6 +18,7 @@ from fedapm_mpi.tracking.run_directory import (
 )
 from fedapm_mpi.training import loop
 from fedapm_mpi.training.context import TrainingContext, open_context
+from fedapm_mpi.training.failure import remove_failure, write_failure
 from fedapm_mpi.training.identity import (
     run_identity,
 )
@@ -179,7 +180,7 @@ def _train(
         first_round=saved.round_index if saved else 0,
         progress=progress,
     )
-    with _hint_at_resume():
+    with _recorded(context, recorder), _hint_at_resume():
         try:
             result = loop.train(
                 context,
@@ -198,6 +199,20 @@ def _train(
     if comm.rank == SERVER:
         report_result(context, recorder, result, digest, summary, progress)
     return TrainedRun(recorder.path, digest, result.exit_code)
+
+
+@contextmanager
+def _recorded(context: TrainingContext, recorder: RunDirectory) -> Iterator[None]:
+    """Leave the error that ends the run in its directory, on the server."""
+    at_server = context.comm.rank == SERVER
+    if at_server:
+        remove_failure(recorder.path)
+    try:
+        yield
+    except FedAPMError as error:
+        if at_server:
+            write_failure(recorder.path, error)
+        raise
 
 
 @contextmanager
