@@ -6,16 +6,14 @@ from pathlib import Path
 from fedapm_mpi.analysis.plots import (
     MAX_NAMED_CLIENTS,
     STYLE,
+    figure_kind,
     plain,
     pyplot,
     write_figure,
 )
 from fedapm_mpi.data.manifest import Manifest
-from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.atomic_io import atomic_write
 from fedapm_mpi.utils.text import shorten
-
-SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def draw_partition(manifest: Manifest, path: Path) -> None:
@@ -35,9 +33,7 @@ def draw_partition(manifest: Manifest, path: Path) -> None:
     WriteError
         If the file cannot be written.
     """
-    if path.suffix not in SUFFIXES:
-        msg = f"{path}: a plot is written as {', '.join(SUFFIXES)}; name it so"
-        raise ConfigError(msg)
+    kind = figure_kind(path)
     plt = pyplot()
     counts = manifest.label_counts["train"]
     m, classes = counts.shape
@@ -68,5 +64,5 @@ def draw_partition(manifest: Manifest, path: Path) -> None:
             color="#0072B2",
         )
         bars.set(title="Samples", xlabel="number", axisbelow=True)
-        atomic_write(path, partial(write_figure, figure, path.suffix[1:]))
+        atomic_write(path, partial(write_figure, figure, kind))
         plt.close(figure)

@@ -39,6 +39,9 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fedapm",
 }
+SUFFIXES = (".png", ".svg", ".pdf")
+"""Of the files that a figure can be written to."""
+
 MAX_NAMED_CLIENTS = 60
 """Most clients whose names fit below an axis."""
 
@@ -217,6 +220,20 @@ def write_figure(figure: "Figure", kind: str, path: Path) -> None:
     """Write a figure as png, svg or pdf; without dates, so that files are equal."""
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
     figure.savefig(path, format=kind, metadata=metadata)
+
+
+def figure_kind(path: Path) -> str:
+    """Return the kind of a figure's file by its suffix.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of `SUFFIXES`.
+    """
+    if path.suffix not in SUFFIXES:
+        msg = f"{path}: a plot is written as {', '.join(SUFFIXES)}; name it so"
+        raise ConfigError(msg)
+    return path.suffix[1:]
 
 
 def plain(text: str) -> str:

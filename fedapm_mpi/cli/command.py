@@ -16,6 +16,8 @@ COMMANDS = (
     "launch",
     "slurm",
     "sweep",
+    "split",
+    "tune",
     "prepare",
     "download",
     "extract",

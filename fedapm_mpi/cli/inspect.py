@@ -1,4 +1,4 @@
-"""Show the contents of a prepared data set."""
+"""Show the contents of a prepared data set, or how clients differ in a run."""
 
 import argparse
 import sys
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.cli.command import LocalCommand
-from fedapm_mpi.data.manifest import Manifest, read_manifest
+from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.terminal import printable
 from fedapm_mpi.utils.text import format_some, shorten
 
-HELP = "show the contents of a prepared data set"
+HELP = "show the contents of a prepared data set, or how clients differ in a run"
 
 MAX_CLIENTS = 30
 """Clients shown one by one; of more, an excerpt is shown."""
@@ -32,18 +32,26 @@ MAX_LINE_LENGTH = 2000
 
 
 class InspectCommand(LocalCommand):
-    """Show a prepared data set."""
+    """Show a prepared data set, or a run."""
 
     def add_arguments(self, parser: Parser) -> None:
         """Declare the command's arguments."""
         parser.add_argument(
-            "data", type=Path, metavar="DATA", help="directory of the data set"
+            "data",
+            type=Path,
+            metavar="DATA",
+            help="directory of the data set, or of a run",
         )
         parser.add_argument(
             "--plot",
             type=Path,
             metavar="FILE",
-            help="plot the samples of each client and class to FILE",
+            help="plot the samples of each client and class to FILE, or LM by layer",
+        )
+        parser.add_argument(
+            "--trust",
+            action="store_true",
+            help="import the custom code that a run names, even if not made here",
         )
         parser.old_flags["--picture"] = "--plot"
 
@@ -52,6 +60,9 @@ class InspectCommand(LocalCommand):
         if args.plot and not args.plot.parent.is_dir():
             msg = f"--plot: there is no folder {args.plot.parent}; create it first"
             raise ConfigError(msg)
+        if is_run(args.data):
+            show_run(args.data, args.plot, trust=args.trust)
+            return 0
         manifest = read_manifest(args.data)
         sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
         if args.plot:
@@ -63,6 +74,43 @@ class InspectCommand(LocalCommand):
 
 
 COMMAND = InspectCommand()
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder holds a run, not a data set."""
+    return (path / "config.yaml").is_file() and not (path / MANIFEST).is_file()
+
+
+def show_run(path: Path, plot: Path | None, *, trust: bool = False) -> None:
+    """Print LM of every shared layer of a run; draw it if asked to.
+
+    It is that of the run's last record that has it, or else measured in the run's final
+    state.
+
+    Raises
+    ------
+    DataError
+        If the run's records cannot be read, or it is not finished and they hold no
+        multiplier test.
+    """
+    # Only here, since a data set needs none of it.
+    from fedapm_mpi.analysis import layer_tests
+    from fedapm_mpi.analysis.run import Run
+
+    run = Run.load(path)
+    recorded = layer_tests.last_test(run)
+    if recorded is not None:
+        _, values = recorded
+        layer_tests.print_layers([run])
+    else:
+        from fedapm_mpi.analysis.client_model import measure_final_state
+
+        tests = measure_final_state(path, trust=trust)
+        values = {name: test.lm for name, test in tests.items()}
+        layer_tests.print_tests(tests)
+    if plot:
+        layer_tests.draw_layers_to({run.label: values}, plot)
+        sys.stdout.write(f"\nplotted in {printable(str(plot))}\n")
 
 
 def overview(manifest: Manifest) -> str:

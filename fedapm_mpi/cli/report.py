@@ -35,6 +35,11 @@ class ReportCommand(LocalCommand):
             table_rows,
             write_comparison,
         )
+        from fedapm_mpi.analysis.layer_tests import (
+            draw_layers,
+            last_test,
+            print_layers,
+        )
         from fedapm_mpi.analysis.plots import draw_clients, draw_curves
         from fedapm_mpi.tracking.summary import evaluated_parts
         from fedapm_mpi.utils.terminal import echo, print_table
@@ -60,6 +65,9 @@ class ReportCommand(LocalCommand):
         )
         for line in notes(runs):
             echo(line)
+        tests = {run.label: found[1] for run in runs if (found := last_test(run))}
+        if tests:
+            print_layers(runs)
         folder: Path = args.out or args.runs[0] / "report"
         if args.out is None:
             refuse_links(args.runs[0], ("report",))
@@ -72,6 +80,8 @@ class ReportCommand(LocalCommand):
         files += draw_curves(runs, folder / "curves")
         if all(one.clients for one in runs):
             files += draw_clients(runs, folder / "clients")
+        if tests:
+            files += draw_layers(tests, folder / "multiplier")
         echo(f"in {folder}: {', '.join(path.name for path in files)}")
         return 0
 

@@ -238,12 +238,13 @@ def newest_run(out: Path, config: dict[str, Any]) -> Path:
     """Return the newest run in `out` that can continue under this configuration."""
     from fedapm_mpi.config.yaml_io import read
     from fedapm_mpi.training.identity import identity_of, identity_then
+    from fedapm_mpi.training.split_record import as_asked
 
     wanted = identity_of(config)
     found = []
     for path in out.glob("*/config.yaml"):
         try:
-            values = read(path)
+            values = as_asked(read(path), path.parent, config)
             if identity_then(values, config) == wanted:
                 found.append(path.parent)
         except Exception:  # anything may be there that is no run of this experiment

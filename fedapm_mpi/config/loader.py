@@ -32,6 +32,7 @@ from fedapm_mpi.config.solver_options import (
     check_solver_part,
     with_schedule_end,
 )
+from fedapm_mpi.config.split_options import written_out
 from fedapm_mpi.config.validation import (
     MAX_KEY_LENGTH,
     as_json,
@@ -372,6 +373,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
             plain[key] = [
                 {"name": one} if isinstance(one, str) else one for one in plain[key]
             ]
+    plain["split"] = written_out(plain.get("split"))
     plain["groups"] = _with_models(plain.get("groups"), plain.get("model"))
     plain, errors = with_defaults(plain)
     config: Config | None = None

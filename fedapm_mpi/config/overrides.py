@@ -5,6 +5,7 @@ from typing import Any
 
 from fedapm_mpi.config import yaml_io as yamlfile
 from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS
+from fedapm_mpi.config.split_options import written_out
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.text import format_value
 
@@ -116,9 +117,9 @@ def _marked(value: Any, place: str, alternatives: Collection[str]) -> Any:
 def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     """Merge nested values in place; the later ones win.
 
-    A plug-in given by its bare name becomes a mapping when an option follows. One that
-    gets another name loses the options of the old one. A `WholeValue` replaces the old
-    value.
+    A plug-in, or a split, given by one word becomes a mapping when an option follows.
+    A plug-in that gets another name loses the options of the old one. A `WholeValue`
+    replaces the old value.
     """
     for key, value in other.items():
         old = into.get(key)
@@ -128,7 +129,7 @@ def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
             into[key] = value
             continue
         if isinstance(old, str):
-            old = {"name": old}
+            old = written_out(old) if key == "split" else {"name": old}
         if not isinstance(old, Mapping) or isinstance(value, WholeValue):
             old = {}
         if "name" in value and old.get("name", value["name"]) != value["name"]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from fedapm_mpi.config.evaluation_options import Evaluation
+from fedapm_mpi.config.split_options import Split, exactly_one
 from fedapm_mpi.optim.clip_options import Clip
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt, strict
 
@@ -21,45 +22,6 @@ DEFAULT_ROUNDS = 30
 
 MAX_THREADS = 1024
 """Threads that a rank may have; with more, libraries may run out of memory and exit."""
-
-
-def _exactly_one(ways: Mapping[str, object], hint: str = "") -> None:
-    """Raise `ValueError` unless exactly one of several alternatives is given."""
-    if sum(value is not None for value in ways.values()) != 1:
-        msg = f"give exactly one of {', '.join(ways)}{hint}"
-        raise ValueError(msg)
-
-
-@strict
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Which parameters are personal, given in exactly one of four ways."""
-
-    personal: list[str] | None = None
-    """Glob patterns of the personal parameters' names; all others are shared."""
-
-    shared: list[str] | None = None
-    """Glob patterns of the shared parameters' names; all others are personal."""
-
-    rule: str | None = None
-    """``module:function``, called with (name, parameter), true where personal."""
-
-    first: PositiveInt | None = None
-    """Number of personal layers at the model's beginning; goes together with `last`."""
-
-    last: PositiveInt | None = None
-    """Number of personal layers at its end; a layer is a weight with its bias."""
-
-    def __post_init__(self) -> None:
-        position = self.first if self.first is not None else self.last
-        ways: dict[str, object] = {
-            "personal": self.personal,
-            "shared": self.shared,
-            "rule": self.rule,
-        }
-        ways["first and last"] = position
-        hint = "what replaces a file's split is given whole"
-        _exactly_one(ways, f"; {hint}, such as split={{shared: [body.*]}}")
 
 
 @strict
@@ -88,7 +50,7 @@ class Group:
             "names": self.names,
             "missing_inputs": self.missing_inputs,
         }
-        _exactly_one(ways)
+        exactly_one(ways)
 
 
 @strict
@@ -106,6 +68,11 @@ class Diagnostics:
     dual_sum: bool = False
     """Whether to record the norm of the sum of all duals, which tends to 0. Clients
     then send the change of their dual with their update: twice the bytes."""
+
+    multiplier: bool = False
+    """Whether evaluations include the multiplier test of every shared layer, LM: about
+    1 where clients agree, more the more they differ. A pass over the training samples
+    of all clients that have taken part, with a gradient for each sample."""
 
     lagrangian: bool = False
     """Whether evaluations include the augmented Lagrangian and the Lyapunov function, a
@@ -193,7 +160,7 @@ class Config:
 
     split: Split | None = None
     """Which parameters are shared and which personal, for algorithms with both; biases
-    are personal unless it is given."""
+    are personal unless it is given, and ``auto`` chooses."""
 
     groups: list[Group] = field(default_factory=list)
     """Clients with another model; its shared parameters must have the same shapes."""
@@ -289,7 +256,7 @@ class Config:
         """Return a configuration from values that were already validated."""
         nested: dict[str, Any] = dict(values)
         kinds: tuple[tuple[str, Callable[..., Any]], ...] = (
-            ("split", Split),
+            ("split", Split.from_plain),
             ("evaluation", Evaluation.from_plain),
             ("diagnostics", Diagnostics),
             ("checkpoint", Checkpoint),

@@ -242,6 +242,15 @@ class PartitionedModel:
         pairs = zip(self.shared_names, self._shared, strict=True)
         return {name: tuple(parameter.shape) for name, parameter in pairs}
 
+    def sizes(self, block: Literal["shared", "personal"]) -> dict[str, int]:
+        """Return the sizes of a block's parameters by name, in the vector's order."""
+        pairs = (
+            zip(self.shared_names, self._shared, strict=True)
+            if block == "shared"
+            else zip(self.personal_names, self._personal, strict=True)
+        )
+        return {name: parameter.numel() for name, parameter in pairs}
+
     def read_buffers(self) -> tuple[Tensor, Tensor]:
         """Return copies of the float buffers (d_b,) and the integer ones (d_c,).
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
 from fedapm_mpi.config.renamed_keys import parameter_names, with_new_options
-from fedapm_mpi.config.schema import Config, PluginConfig, Split
+from fedapm_mpi.config.schema import Config, PluginConfig
+from fedapm_mpi.config.split_options import Split
 from fedapm_mpi.data.manifest import InputSpec, Manifest
 from fedapm_mpi.engine.model_tensors import cast, check_tensors
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
@@ -180,6 +181,12 @@ def split_module(
 def _split_as_configured(
     module: nn.Module, split: Split, elsewhere: Collection[str]
 ) -> PartitionedModel:
+    if split.auto is not None:
+        msg = (
+            "split: auto is chosen by fedapm train, at the start of a run; here give "
+            "the split that it chose, which the run's config.yaml has"
+        )
+        raise ConfigError(msg)
     if split.rule is not None:
         return PartitionedModel.from_rule(module, split_rule(split.rule))
     first, last = split.first or 0, split.last or 0
@@ -343,6 +350,12 @@ def check_diagnostics(
         msg = "; ".join(
             f"{key} needs {what}, which {name} does not have: remove the key"
             for key, what in missing
+        )
+        raise ConfigError(msg)
+    if asked.multiplier and not shared:
+        msg = (
+            "diagnostics.multiplier tests what is shared, but nothing is, with "
+            f"algorithm {config.algorithm['name']!r} and this split; remove the key"
         )
         raise ConfigError(msg)
     if config.tolerance is not None and not shared:

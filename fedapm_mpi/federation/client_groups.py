@@ -4,7 +4,7 @@ All models share by name. What one group shares, every other must share too, wit
 same shape, except for what the configuration lets only some hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedapm_mpi.algorithms import Algorithm, ClientState
 from fedapm_mpi.config.schema import Config, PluginConfig
@@ -134,6 +134,45 @@ class _GroupSpec(NamedTuple):
     inputs: tuple[InputSpec, ...]
 
 
+def build_modules(config: Config, manifest: Manifest) -> list[nn.Module]:
+    """Return the initial model of each group of clients, before it is split.
+
+    Raises
+    ------
+    ConfigError
+        If the clients of groups overlap, or a model does not fit its inputs.
+    """
+    wanted, _ = _wanted_models(config, manifest)
+    task = build_task(config.task, len(manifest.classes))
+    return _build_modules(config, manifest, wanted, task)
+
+
+def _wanted_models(
+    config: Config, manifest: Manifest
+) -> tuple[list[_GroupSpec], NDArray[np.int64]]:
+    """Return the groups that have clients, and the group of each client."""
+    of_client = assign_groups(config.groups, manifest)
+    wanted = [_GroupSpec("model", config.model, manifest.inputs)]
+    for k, group in enumerate(config.groups):
+        inputs = model_inputs(group, manifest, f"groups[{k}]")
+        wanted.append(_GroupSpec(f"groups[{k}]", group.model, inputs))
+    # Of the clients that are in no group there may be none.
+    if not (of_client == 0).any():
+        return wanted[1:], of_client - 1
+    return wanted, of_client
+
+
+def _build_modules(
+    config: Config, manifest: Manifest, wanted: Sequence[_GroupSpec], task: Task
+) -> list[nn.Module]:
+    size = task.output_size(len(manifest.classes))
+    modules = [build_module(config, w.model, w.inputs, size) for w in wanted]
+    check_distinct(modules, [w.name for w in wanted])
+    if config.initial_model is not None:
+        load_initial(modules, config.initial_model)
+    return modules
+
+
 def build_groups(
     config: Config, manifest: Manifest, sharing: str, *, takes_empty: bool = False
 ) -> ClientGroups:
@@ -148,21 +187,9 @@ def build_groups(
         If the clients of groups overlap, a model does not fit its inputs, or models do
         not agree on what they share.
     """
-    of_client = assign_groups(config.groups, manifest)
-    wanted = [_GroupSpec("model", config.model, manifest.inputs)]
-    for k, group in enumerate(config.groups):
-        inputs = model_inputs(group, manifest, f"groups[{k}]")
-        wanted.append(_GroupSpec(f"groups[{k}]", group.model, inputs))
-    # Of the clients that are in no group there may be none.
-    if not (of_client == 0).any():
-        del wanted[0]
-        of_client = of_client - 1
+    wanted, of_client = _wanted_models(config, manifest)
     task = build_task(config.task, len(manifest.classes))
-    size = task.output_size(len(manifest.classes))
-    modules = [build_module(config, w.model, w.inputs, size) for w in wanted]
-    check_distinct(modules, [w.name for w in wanted])
-    if config.initial_model is not None:
-        load_initial(modules, config.initial_model)
+    modules = _build_modules(config, manifest, wanted, task)
     names = {name for module in modules for name, _ in trainable(module)}
     models = []
     for one, module in zip(wanted, modules, strict=True):
@@ -175,7 +202,8 @@ def build_groups(
     for model in models:
         model.task = task
     shapes = [model.shared_shapes() for model in models]
-    _agree([w.name for w in wanted], shapes, config.partially_shared or ())
+    personal = {name for model in models for name in model.personal_names}
+    _agree([w.name for w in wanted], shapes, config.partially_shared or (), personal)
     space = SharedLayout(shapes)
     _share_initial(models)
     members = []
@@ -199,8 +227,13 @@ def _agree(
     names: Sequence[str],
     shapes: Sequence[dict[str, tuple[int, ...]]],
     partially_shared: Sequence[str],
+    personal: Collection[str],
 ) -> None:
-    """Raise `ConfigError` where groups share different things; name the first."""
+    """Raise `ConfigError` where groups share different things; name the first.
+
+    A pattern of `partially_shared` may match `personal` parameters alone, so that a
+    configuration can be copied from one split to another.
+    """
     first: dict[str, tuple[str, tuple[int, ...]]] = {}
     for group, own in zip(names, shapes, strict=True):
         for name, shape in own.items():
@@ -218,7 +251,8 @@ def _agree(
         if name not in own
     ]
     for pattern in partially_shared:
-        if not any(fnmatchcase(name, pattern) for name, _ in partial):
+        candidates = [*(name for name, _ in partial), *personal]
+        if not any(fnmatchcase(name, pattern) for name in candidates):
             hint = did_you_mean(pattern, [name for name, _ in partial])
             msg = (
                 f"partially_shared: {pattern!r} matches no shared parameter that only "

@@ -16,8 +16,9 @@ github.com/gaiters-aerials/player_fl.
 
 What differs here: the gradient is that of all of a client's samples, the authors' that
 of a batch. Importances are averaged over clients before they are compared. The paper
-compares the sensitivities of adjacent layers with a threshold that we have not seen the
-value of (the authors' code has the chosen layers as constants); `THRESHOLD` is ours.
+compares the sensitivities of adjacent layers with a threshold; its value is neither in
+the abstract nor in the authors' code, which has the chosen layers as constants.
+`THRESHOLD` is our choice.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,9 @@
 r"""The rule of FedSelect, for whole tensors: personal is what local training changes.
 
 Let :math:`\Delta` be the change of a client's parameters in local training. It selects
-the fraction p of its entries with the largest :math:`|\Delta_j|`. A parameter tensor is
-personal where more than half of its entries are selected, in the mean over clients.
+the fraction p of its entries with the largest :math:`|\Delta_j|`. Parameter tensors are
+personal in order of the share of their entries that is selected, in the mean over
+clients, as long as they fit into the fraction p of all entries.
 
 Reference: Tamirisa, Xie, Bao, Zhou, Arel and Shamsian, FedSelect: personalized
 federated learning with customized selection of parameters for fine-tuning, CVPR 2024,
@@ -12,7 +13,8 @@ What differs here: FedSelect selects single entries, each client its own, and ad
 them every few rounds until a limit (25 % of the rest each time, up to 80 %, in the
 authors' code). In that code the fraction is one of each weight tensor, and biases stay
 shared. A split by name has one set of whole tensors for all clients, chosen once; so
-entries are compared over the whole model, biases among them.
+entries are compared over the whole model, biases among them. How much is personal is an
+option here as there, not a result: a large tensor is never.
 """
 
 from collections.abc import Mapping
@@ -21,9 +23,6 @@ from torch import Tensor
 
 FRACTION = 0.25
 """Default fraction p of the entries that a client selects, as in the authors' code."""
-
-MAJORITY = 0.5
-"""Share of selected entries above which a tensor is personal."""
 
 
 def selected_shares(
@@ -48,6 +47,27 @@ def selected_shares(
     return {name: float(chosen[place].mean()) for name, place in tensors.items()}
 
 
-def personal_tensors(shares: Mapping[str, float]) -> set[str]:
-    """Return the tensors to keep, from the means over clients of `selected_shares`."""
-    return {name for name, share in shares.items() if share > MAJORITY}
+def personal_tensors(
+    shares: Mapping[str, float],
+    sizes: Mapping[str, int],
+    fraction: float = FRACTION,
+) -> set[str]:
+    """Return the tensors to keep.
+
+    Parameters
+    ----------
+    shares
+        Means over clients of `selected_shares`.
+    sizes
+        Entries of each tensor.
+    fraction
+        Fraction p of all entries that they are at most; one that does not fit is
+        shared, and the next ones are tried.
+    """
+    left = fraction * sum(sizes.values())
+    found = set()
+    for name in sorted(shares, key=lambda one: -shares[one]):
+        if shares[name] > 0 and sizes[name] <= left:
+            found.add(name)
+            left -= sizes[name]
+    return found

@@ -34,7 +34,7 @@ MAX_ROUND = 2**53
 """Integers in records are smaller."""
 
 _CHECK = re.compile(rb', "check": "([0-9a-f]{8})"\}\r?\n?\Z')
-TABLE_KEYS = ("seconds", "bytes", "pooled", *VARIANTS)
+TABLE_KEYS = ("seconds", "bytes", "pooled", "multiplier", *VARIANTS)
 """Keys under which a record holds numbers by name."""
 
 NUMBER_KEYS = (

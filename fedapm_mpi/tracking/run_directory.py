@@ -5,6 +5,8 @@
     config.yaml      the resolved configuration, enough to run again
     provenance.json  versions, MPI library, hosts, placement, manifest hash, command
     built_model.json hashes of the model as it was built, for a resumed run to compare
+    split_choice.json
+                     of a split that was chosen: the candidates and their tests
     split.csv        every parameter: its shape, size, whether it is shared, and how
                      many clients' models have it
     rounds.jsonl     one object a round
@@ -40,6 +42,7 @@ RUN_FILES = (
     "config.yaml",
     "provenance.json",
     "built_model.json",
+    "split_choice.json",
     "split.csv",
     "rounds.jsonl",
     "clients.csv",

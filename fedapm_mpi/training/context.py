@@ -192,7 +192,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     FedAPMError
         If the configuration does not fit the data, or the data are damaged.
     """
-    whole = _shared_manifest(config, comm)
+    whole = read_shared_manifest(config, comm)
     nodes = [
         node if rank in client_ranks(comm.size) else -1
         for rank, node in enumerate(comm.nodes())
@@ -226,7 +226,7 @@ def _build_collectively(
     context: TrainingContext | None = None
     error: FedAPMError | None = None
     try:
-        context = _build(config, comm, whole)
+        context = build_context(config, comm, whole)
         context.built = contents(context.groups)
     except Exception as caught:  # whatever a user's own plug-in raises
         error = to_fedapm_error(caught, building=True)
@@ -339,7 +339,8 @@ def _threads(config: Config, comm: Communicator, nodes: list[int]) -> int:
     )
 
 
-def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
+def read_shared_manifest(config: Config, comm: Communicator) -> Manifest:
+    """Return the manifest of the whole data set; rank 0 reads it. A collective call."""
     manifest: Manifest | None = None
     error: FedAPMError | None = None
     if comm.rank == SERVER:
@@ -351,7 +352,16 @@ def _shared_manifest(config: Config, comm: Communicator) -> Manifest:
     return comm.bcast_object(manifest)
 
 
-def _build(config: Config, comm: Communicator, whole: Manifest) -> TrainingContext:
+def build_context(
+    config: Config, comm: Communicator, whole: Manifest
+) -> TrainingContext:
+    """Build what needs neither device nor samples nor other ranks.
+
+    Raises
+    ------
+    FedAPMError
+        If the configuration does not fit the data.
+    """
     manifest = whole.first_clients(config.clients)
     algorithm = build_algorithm(config.algorithm)
     federation = build_federation(config, manifest, algorithm, comm.size)

@@ -24,6 +24,8 @@ LATER_KEYS: dict[str, tuple[Any, ...]] = {
     "clip": (None,),
     "accumulate_batches": (None, 1),
     "evaluation.fine_tune": (None,),
+    "diagnostics.multiplier": (None, False),
+    "split.auto": (None,),
 }
 """Keys that older runs lack, with the values that do what was done without them."""
 

@@ -27,6 +27,7 @@ from fedapm_mpi.tracking.run_directory import Record, RunDirectory
 from fedapm_mpi.training.client import LocalUpdates, train_clients
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.evaluation import client_columns, evaluate_clients
+from fedapm_mpi.training.multiplier import multiplier_record
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.residuals import (
     ConvergenceStatus,
@@ -147,6 +148,9 @@ def finish_round(
     last = t == config.rounds or status.converged
     if last or t % config.evaluation.every == 0:
         record |= evaluate_round(context, directory, message, t, timer)
+        if config.diagnostics.multiplier:
+            with timer("evaluate"):
+                record |= multiplier_record(context, server.seen, message, t)
     server.rho = status.rho
     return record, status
 

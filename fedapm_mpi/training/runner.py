@@ -1,14 +1,15 @@
 """Run a whole job: from a configuration to a finished run directory."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.schema import Config
-from fedapm_mpi.errors import FedAPMError, WriteError
+from fedapm_mpi.errors import EXIT_RESUMABLE, FedAPMError, WriteError
 from fedapm_mpi.tracking.base import ProgressKind
 from fedapm_mpi.tracking.run_directory import (
     RunDirectory,
@@ -17,6 +18,7 @@ from fedapm_mpi.tracking.run_directory import (
 )
 from fedapm_mpi.training import loop
 from fedapm_mpi.training.context import TrainingContext, open_context
+from fedapm_mpi.training.failure import remove_failure, write_failure
 from fedapm_mpi.training.identity import (
     run_identity,
 )
@@ -28,6 +30,11 @@ from fedapm_mpi.training.outputs import (
 )
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.resume import check_built_model, find_checkpoint
+from fedapm_mpi.training.split_choice import (
+    choose_split,
+    plan_split,
+)
+from fedapm_mpi.training.split_search import split_of
 from fedapm_mpi.utils.log import get_logger
 
 log = get_logger(__name__)
@@ -97,10 +104,8 @@ def train_run(
         The ranks.
     config
         The experiment, the same on every rank.
-    directory
-        The run directory; `None` makes a new one in `out`.
-    out
-        Where new run directories are made.
+    directory, out
+        The run directory, or, without one, the folder in which a new one is made.
     resume
         Whether to continue from the last checkpoint in `directory`, if it has any.
     progress
@@ -117,18 +122,22 @@ def train_run(
     TrainedRun
         Where the run is and how it ended.
     """
-    context = open_context(config, comm)
-    config = context.config  # threads are a number now
-    identity = run_identity(comm, config, context.federation.manifest.sha256)
+    stop = stop or PreemptionGuard()
+    config, search = plan_split(comm, config, directory if resume else None)
+    context = search.first if search else open_context(config, comm)
     recorder = _open_directory(context, directory, out, resume, break_lock)
     try:
+        if search is not None:
+            found = choose_split(search, recorder, stop, progress)
+            if found is None:
+                return TrainedRun(recorder.path, None, EXIT_RESUMABLE)
+            context = found
         return _train(
             context,
             recorder,
-            identity,
             resume=resume,
             progress=progress,
-            stop=stop or PreemptionGuard(),
+            stop=stop,
             accept_changed_parts=accept_changed_parts,
         )
     finally:
@@ -139,7 +148,6 @@ def train_run(
 def _train(
     context: TrainingContext,
     recorder: RunDirectory,
-    identity: dict[str, Any],
     *,
     resume: bool,
     progress: ProgressKind,
@@ -147,7 +155,8 @@ def _train(
     accept_changed_parts: bool,
 ) -> TrainedRun:
     """Train in a directory that is this run's."""
-    comm = context.comm
+    comm, config = context.comm, context.config  # threads are a number now
+    identity = run_identity(comm, config, context.federation.manifest.sha256)
     again = f"fedapm train --resume {recorder.path}"
     stop.hint = f"continue from the last checkpoint with: {again}"
     notes: list[str] = []
@@ -171,7 +180,7 @@ def _train(
         first_round=saved.round_index if saved else 0,
         progress=progress,
     )
-    with _hint_at_resume():
+    with _recorded(context, recorder), _hint_at_resume():
         try:
             result = loop.train(
                 context,
@@ -193,6 +202,20 @@ def _train(
 
 
 @contextmanager
+def _recorded(context: TrainingContext, recorder: RunDirectory) -> Iterator[None]:
+    """Leave the error that ends the run in its directory, on the server."""
+    at_server = context.comm.rank == SERVER
+    if at_server:
+        remove_failure(recorder.path)
+    try:
+        yield
+    except FedAPMError as error:
+        if at_server:
+            write_failure(recorder.path, error)
+        raise
+
+
+@contextmanager
 def _hint_at_resume() -> Iterator[None]:
     """Add to the error of a write that the run, which has begun, can be resumed."""
     try:
@@ -203,7 +226,21 @@ def _hint_at_resume() -> Iterator[None]:
 
 
 def dry_run(comm: Communicator, config: Config) -> int:
-    """Check everything and print what a run would take; a collective call."""
+    """Check everything and print what a run would take; a collective call.
+
+    Where the split is still to be chosen, the plan is that of its first candidate,
+    which sends most.
+    """
+    config, search = plan_split(comm, config, None)
+    if search is not None:
+        first = search.candidates[0]
+        config = dataclasses.replace(config, split=split_of(first))
+        if comm.rank == SERVER:
+            log.info(
+                "split: auto chooses among %d candidates; this is the plan for %s",
+                len(search.candidates),
+                first.name,
+            )
     context = open_context(config, comm)
     from fedapm_mpi.training.dry_run import measure, memory, print_plan
 

@@ -129,6 +129,12 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             split={"shared": ["fuse_att.*", "classifier.*"]},
             participation={"name": "probability", "probability": 0.6},
         ),
+        "auto-split": experiment(
+            odd,
+            split={"auto": {"rounds": 2, "clients": 6, "threshold": 1.2}},
+            diagnostics={"multiplier": True},
+            dtype="float64",
+        ),
         "float64": experiment(
             features,
             dtype="float64",

@@ -14,6 +14,7 @@ from fedapm_mpi.config.loader import read_as, read_yaml, validate_merged
 from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.training.identity import identity_of, identity_then
+from fedapm_mpi.training.split_record import as_asked
 from fedapm_mpi.utils.atomic_io import write_text
 from fedapm_mpi.utils.text import format_list, truncate
 from fedapm_mpi.utils.types import strict
@@ -189,7 +190,7 @@ def _refuse_another(cell: Cell) -> None:
     path = cell.run / "config.yaml"
     if not path.exists():
         return
-    then = read_yaml(path)
+    then = as_asked(read_yaml(path), cell.run, cell.config)
     now = identity_of(cell.config)
     try:
         differing = config_diff(identity_then(then, cell.config), now)

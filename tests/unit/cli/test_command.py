@@ -75,7 +75,7 @@ def test_an_error_in_what_is_read_ends_all_ranks_alike(capsys):
 
 
 def test_every_command_is_one():
-    assert parallel_commands() == ["train", "prepare", "extract", "doctor"]
+    assert parallel_commands() == ["train", "split", "prepare", "extract", "doctor"]
     for name in COMMANDS:
         command = load_command(name)
         assert isinstance(command, Command)

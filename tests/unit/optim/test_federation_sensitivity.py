@@ -22,11 +22,12 @@ def test_importance_is_that_of_the_equation():
     found = layer_importance(vector, gradient, layers)
     literal = {}
     for name in layers:
-        weight = model[int(name)].weight
+        weight = model[int(name)].weight.detach()
+        slope = model[int(name)].weight.grad
         total = 0.0
         for row in range(weight.shape[0]):
             for column in range(weight.shape[1]):
-                total += float(weight[row, column] * weight.grad[row, column]) ** 2
+                total += float(weight[row, column] * slope[row, column]) ** 2
         literal[name] = total / weight.numel()
     assert found == pytest.approx(literal, rel=1e-6)
 

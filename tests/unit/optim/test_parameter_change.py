@@ -30,5 +30,23 @@ def test_one_entry_is_selected_at_least():
     assert found["a"] == found["b"] == 0
 
 
-def test_the_majority_of_entries_decides():
-    assert personal_tensors({"a": 0.5, "b": 0.51, "c": 1.0, "d": 0.0}) == {"b", "c"}
+@pytest.mark.parametrize(
+    ("fraction", "expected"),
+    [
+        (0.1, {"b"}),  # c, with most, does not fit, nor does a
+        (0.25, {"a", "b"}),
+        (0.8, {"c"}),
+        (0.85, {"c", "b"}),
+        (1.0, {"a", "b", "c"}),  # of d nothing is selected
+        (0.01, set()),
+    ],
+)
+def test_tensors_are_taken_by_share_as_long_as_they_fit(fraction, expected):
+    shares = {"a": 0.2, "b": 0.25, "c": 0.3, "d": 0.0}
+    sizes = {"a": 7, "b": 2, "c": 31, "d": 0}
+    assert personal_tensors(shares, sizes, fraction) == expected
+
+
+def test_equal_shares_are_taken_in_the_order_of_the_model():
+    shares = dict.fromkeys("abc", 0.5)
+    assert personal_tensors(shares, dict.fromkeys("abc", 1), 0.67) == {"a", "b"}

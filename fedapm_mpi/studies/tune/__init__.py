@@ -1,0 +1,1 @@
+"""Search for a configuration on validation parts: space, budget, trials, report."""

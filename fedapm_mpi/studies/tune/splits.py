@@ -1,0 +1,86 @@
+"""The splits that a search chooses from: those that the model offers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fedapm_mpi.algorithms import Algorithm
+from fedapm_mpi.config.schema import Config
+from fedapm_mpi.data.manifest import Manifest
+from fedapm_mpi.engine.partitioned_model import trainable
+from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
+from fedapm_mpi.federation.split_candidates import split_candidates
+from fedapm_mpi.studies.tune.space import Choice, Dimension
+
+KEY = "split"
+
+
+def split_dimension(
+    config: Config, manifest: Manifest, algorithm: Algorithm
+) -> Dimension:
+    """Return the splits that a method which has both blocks may have.
+
+    The configured one comes first if the model does not offer it. A method that does
+    not take an empty block is not offered the two ends.
+
+    Parameters
+    ----------
+    config
+        The configuration of the study.
+    manifest
+        Data of its clients.
+    algorithm
+        Its method.
+    """
+    takes_empty = bool(algorithm.trained_blocks())
+    groups = build_groups(config, manifest, algorithm.sharing, takes_empty=takes_empty)
+    modules = []
+    for group in groups.members:
+        group.model.set_trainable("both")
+        modules.append(group.model.module)
+    names = {name for module in modules for name, _ in trainable(module)}
+    choices = []
+    for one in split_candidates(
+        modules, partially_shared=config.partially_shared or ()
+    ):
+        every = set(one.personal) == names
+        if (every or not one.personal) and not takes_empty:
+            continue
+        value = {"shared": []} if every else {"personal": list(one.personal)}
+        choices.append(Choice(one.name, value, size=one.size))
+    configured = _configured(config, groups, choices)
+    return Dimension(KEY, KEY, tuple(configured))
+
+
+def _configured(
+    config: Config, groups: ClientGroups, choices: Sequence[Choice]
+) -> list[Choice]:
+    """Return the choices, with the configured split if it is none of them."""
+    members = groups.members
+    own = {name for group in members for name in group.model.personal_names}
+    shared = {name for group in members for name in group.model.shared_names}
+    for one in choices:
+        every = "shared" in one.value
+        if not shared if every else own == set(one.value["personal"]):
+            return list(choices)
+    size = max(len(group.initial["personal"]) for group in members)
+    split: Any = config.plain()["split"]
+    value = {key: given for key, given in split.items() if given is not None}
+    return [Choice("configured", value, size=size), *choices]
+
+
+def trained_blocks_of(split: Any, sharing: str) -> tuple[str, ...]:
+    """Return the blocks that models have, as far as a configuration alone says so.
+
+    Parameters
+    ----------
+    split
+        The split of a configuration, as plain values.
+    sharing
+        The method's, see `Algorithm.sharing`.
+    """
+    if sharing != "split":
+        return ("personal",) if sharing == "none" else ("shared",)
+    given = {key: value for key, value in (split or {}).items() if value is not None}
+    if given == {"shared": []}:
+        return ("personal",)
+    return ("shared",) if given == {"personal": []} else ("personal", "shared")
