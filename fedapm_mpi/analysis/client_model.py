@@ -1,4 +1,4 @@
-"""Models of clients, and the digest, from the final state of a run."""
+"""Models of clients, the multiplier test and the digest, from a final state."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -21,6 +21,8 @@ from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.federation.client_groups import ClientGroup, ClientGroups, build_groups
 from fedapm_mpi.federation.federation import client_weights
 from fedapm_mpi.federation.solver_builder import build_solver
+from fedapm_mpi.optim.layer_test import LayerTest
+from fedapm_mpi.optim.multiplier_test import GradientSums, multiplier_test
 from fedapm_mpi.optim.solver import SolverRules
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.storage.digest import run_digest, state_digest
@@ -29,6 +31,7 @@ from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import build_transforms, payload_layout
 from fedapm_mpi.training.evaluation import load_evaluated_model
 from fedapm_mpi.training.model_fingerprint import contents, same_as_trained
+from fedapm_mpi.training.multiplier import holders_of, moments_of
 from fedapm_mpi.training.payload import PayloadLayout
 from fedapm_mpi.training.trust import require
 from fedapm_mpi.utils.text import one_line
@@ -163,6 +166,49 @@ def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
     ]
     table = np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, 32)
     return run_digest([server["rows"], server["buffers"]], table)
+
+
+@_describe_error
+def measure_final_state(
+    run: Path | str, *, trust: bool = False
+) -> dict[str, LayerTest]:
+    """Return the multiplier test of each shared layer in the final state of a run.
+
+    It is that of ``diagnostics.multiplier`` after the last round, over the clients that
+    have taken part; its last bits may differ.
+
+    Parameters
+    ----------
+    run
+        Directory of a finished run; its data set must still be where it was.
+    trust
+        As in `load_client_model`.
+
+    Raises
+    ------
+    DataError
+        If the run is not finished, or its model is built in another way now.
+    ConfigError
+        If the run names users' plug-ins and is not trusted.
+    """
+    run = Path(run)
+    final = _final(run, trusted=trust, way="--trust")
+    states, groups = _states(run), final.groups
+    same_as_trained(run, contents(groups), materialized=True)
+    u = torch.zeros(final.payload.down_length, dtype=groups.members[0].model.dtype)
+    final.payload.pack(final.server["rows"], final.server["buffers"], u)
+    counted = final.manifest.counts["train"] > 0
+    counted &= np.isin(np.arange(len(counted)), list(states))
+    rows = torch.zeros(3, groups.space.size, dtype=torch.float64)
+    for client in np.flatnonzero(counted).tolist():
+        opened = open_client(
+            final, client, states[client], u, purpose="personalise", round_index=0
+        )
+        rows += groups.extend(
+            client, moments_of(opened, final.samples(client, "train"))
+        )
+    holders = holders_of(groups, final.manifest.counts["train"], counted)
+    return multiplier_test(GradientSums(*rows), groups.space.places, holders)
 
 
 class _Final(NamedTuple):

@@ -17,7 +17,7 @@ from fedapm_mpi.analysis.plots import (
     write_figure,
 )
 from fedapm_mpi.analysis.run import Run
-from fedapm_mpi.optim.layer_test import AIC_THRESHOLD
+from fedapm_mpi.optim.layer_test import AIC_THRESHOLD, LayerTest
 from fedapm_mpi.utils.atomic_io import atomic_write, open_regular
 from fedapm_mpi.utils.terminal import echo, print_table
 from fedapm_mpi.utils.text import shorten
@@ -56,6 +56,17 @@ def print_layers(runs: Sequence[Run]) -> None:
     )
     for line in [*describe(tested), EXPLANATION]:
         echo(line)
+
+
+def print_tests(tests: Mapping[str, LayerTest]) -> None:
+    """Print the tests of a run's final state, by layer."""
+    rows = [
+        (name, test.size, test.clients, test.lm, test.p_value)
+        for name, test in tests.items()
+    ]
+    header = ("layer", "parameters", "clients", "LM", "p-value")
+    print_table("Multiplier test of the final state", header, rows)
+    echo(EXPLANATION)
 
 
 def layer_rows(runs: Sequence[Run]) -> list[list[object]]:

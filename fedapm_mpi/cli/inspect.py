@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
-from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.terminal import printable
 from fedapm_mpi.utils.text import format_some, shorten
 
@@ -40,14 +40,18 @@ class InspectCommand(LocalCommand):
             "data",
             type=Path,
             metavar="DATA",
-            help="directory of the data set, or of a run that recorded the multiplier "
-            "test (diagnostics.multiplier)",
+            help="directory of the data set, or of a run",
         )
         parser.add_argument(
             "--plot",
             type=Path,
             metavar="FILE",
             help="plot the samples of each client and class to FILE, or LM by layer",
+        )
+        parser.add_argument(
+            "--trust",
+            action="store_true",
+            help="import the custom code that a run names, even if not made here",
         )
         parser.old_flags["--picture"] = "--plot"
 
@@ -57,7 +61,7 @@ class InspectCommand(LocalCommand):
             msg = f"--plot: there is no folder {args.plot.parent}; create it first"
             raise ConfigError(msg)
         if is_run(args.data):
-            show_run(args.data, args.plot)
+            show_run(args.data, args.plot, trust=args.trust)
             return 0
         manifest = read_manifest(args.data)
         sys.stdout.write(overview(manifest) + "\n" + client_table(manifest))
@@ -77,30 +81,35 @@ def is_run(path: Path) -> bool:
     return (path / "config.yaml").is_file() and not (path / MANIFEST).is_file()
 
 
-def show_run(path: Path, plot: Path | None) -> None:
+def show_run(path: Path, plot: Path | None, *, trust: bool = False) -> None:
     """Print LM of every shared layer of a run; draw it if asked to.
+
+    It is that of the run's last record that has it, or else measured in the run's final
+    state.
 
     Raises
     ------
     DataError
-        If the run's records cannot be read, or hold no multiplier test.
+        If the run's records cannot be read, or it is not finished and they hold no
+        multiplier test.
     """
     # Only here, since a data set needs none of it.
     from fedapm_mpi.analysis import layer_tests
     from fedapm_mpi.analysis.run import Run
 
     run = Run.load(path)
-    found = layer_tests.last_test(run)
-    if found is None:
-        msg = (
-            f"the records of {path} hold no multiplier test; train with "
-            "diagnostics.multiplier=true and an evaluation, or see fedapm report for "
-            "its metrics"
-        )
-        raise DataError(msg)
-    layer_tests.print_layers([run])
+    recorded = layer_tests.last_test(run)
+    if recorded is not None:
+        _, values = recorded
+        layer_tests.print_layers([run])
+    else:
+        from fedapm_mpi.analysis.client_model import measure_final_state
+
+        tests = measure_final_state(path, trust=trust)
+        values = {name: test.lm for name, test in tests.items()}
+        layer_tests.print_tests(tests)
     if plot:
-        layer_tests.draw_layers_to({run.label: found[1]}, plot)
+        layer_tests.draw_layers_to({run.label: values}, plot)
         sys.stdout.write(f"\nplotted in {printable(str(plot))}\n")
 
 

@@ -15,13 +15,15 @@ from torch import Tensor
 from fedapm_mpi.aggregators.base import AggregationContext
 from fedapm_mpi.aggregators.exact import Exact
 from fedapm_mpi.comm import SERVER
+from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.fisher import gradient_moments
 from fedapm_mpi.errors import FedAPMError, TrainingError
+from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim.layer_test import DAMPING, LayerTest
 from fedapm_mpi.optim.multiplier_test import GradientSums, Holders, multiplier_test
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.tracking.run_directory import Record
-from fedapm_mpi.training.client import open_client
+from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
 
 
@@ -76,7 +78,9 @@ def measure_layers(
     rows = torch.from_numpy(total).view(3, size)
     sums = GradientSums(rows[0], rows[1], rows[2])
     places = context.groups.space.places
-    return multiplier_test(sums, places, _holders(context, counted), damping)
+    counts = context.federation.manifest.counts["train"]
+    holders = holders_of(context.groups, counts, counted)
+    return multiplier_test(sums, places, holders, damping)
 
 
 def multiplier_record(
@@ -158,13 +162,7 @@ def _client_moments(
     opened = open_client(
         context, client, state, message, purpose="personalise", round_index=t
     )
-    model = opened.model
-    model.shared.copy_(opened.broadcast[0])
-    model.personal.copy_(opened.state["personal"])
-    samples = context.samples(client, "train").to(model.device)
-    moments = gradient_moments(model, samples, "shared")
-    n, s = moments.samples, moments.mean
-    rows = torch.stack([moments.mean_square, n * s, n * s.square()]).cpu()
+    rows = moments_of(opened, context.samples(client, "train"))
     if not bool(rows.isfinite().all()):
         msg = (
             f"the gradients of client {client} are not finite after round {t}; lower "
@@ -174,13 +172,46 @@ def _client_moments(
     return context.groups.extend(client, rows)
 
 
-def _holders(
-    context: TrainingContext, counted: NDArray[np.bool_]
+def moments_of(opened: OpenClient, samples: Samples) -> Tensor:
+    """Return the terms of a client in the three sums, in its model's layout.
+
+    Parameters
+    ----------
+    opened
+        The client; its model is set to the server's shared block and its own personal
+        one.
+    samples
+        Its training samples.
+
+    Returns
+    -------
+    (3, d_shared) Tensor, float64, on the CPU
+        Of `GradientSums`, in this order.
+    """
+    model = opened.model
+    model.shared.copy_(opened.broadcast[0])
+    model.personal.copy_(opened.state["personal"])
+    moments = gradient_moments(model, samples.to(model.device), "shared")
+    n, s = moments.samples, moments.mean
+    return torch.stack([moments.mean_square, n * s, n * s.square()]).cpu()
+
+
+def holders_of(
+    groups: ClientGroups, samples: NDArray[np.int64], counted: NDArray[np.bool_]
 ) -> Mapping[str, Holders]:
-    """Return who holds each shared parameter, of the clients that count."""
-    groups, counts = context.groups, context.federation.manifest.counts["train"]
+    """Return who holds each shared parameter, of the clients that count.
+
+    Parameters
+    ----------
+    groups
+        The clients' models.
+    samples : (m,)
+        Training samples of each client.
+    counted : (m,)
+        Clients that count.
+    """
     found = {}
     for name in groups.space.places:
         held = groups.clients(groups.space.holders(name)) & counted
-        found[name] = Holders(int(held.sum()), int(counts[held].sum()))
+        found[name] = Holders(int(held.sum()), int(samples[held].sum()))
     return found

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from fedapm_mpi.analysis.client_model import load_client_model
+from fedapm_mpi.analysis.client_model import load_client_model, measure_final_state
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, TrainingError
@@ -70,6 +70,8 @@ def test_a_record_has_lm_of_every_shared_layer(toy, tmp_path, personal):
     found = records[-1]["multiplier"]
     assert list(found) == list(expected)
     assert found == pytest.approx(expected, rel=1e-9)
+    measured = measure_final_state(run)
+    assert {n: one.lm for n, one in measured.items()} == pytest.approx(found, rel=1e-9)
     assert "multiplier" not in records[0]  # no client has taken part
     assert ["multiplier" in one for one in records[1:]] == [False, True, False, True,
                                                             True]  # fmt: skip
@@ -84,6 +86,8 @@ def test_clients_that_never_took_part_do_not_count(toy, tmp_path):
     assert 2 <= len(took_part) < 8
     expected = layers_by_hand(run, data, sorted(took_part), lambda n: n[:4] == "body")
     assert records[-1]["multiplier"] == pytest.approx(expected, rel=1e-9)
+    measured = {name: test.lm for name, test in measure_final_state(run).items()}
+    assert measured == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_test_changes_nothing_of_a_run(toy, tmp_path):
