@@ -39,6 +39,7 @@ from fedapm_mpi.studies.tune.trials import (
     write_rung,
 )
 from fedapm_mpi.training.context import build_context
+from fedapm_mpi.training.identity import identity_of
 from fedapm_mpi.utils.atomic_io import write_text
 
 RUNS = "trials"
@@ -263,9 +264,9 @@ class Study:
         return self._counted(self.config).of_rounds(self.config.rounds)
 
     def _identity(self) -> dict[str, Any]:
-        """Return all that the trials follow from."""
+        """Return all that the trials follow from; data and runs may move."""
         return {
-            "config": self.base,
+            "config": identity_of(self.base),
             "manifest": self.manifest.sha256,
             "space": self.space.plain(),
             "seed": self.seed,
