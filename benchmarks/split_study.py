@@ -139,7 +139,11 @@ def trained(config: Options) -> Options:
 
 
 def search(data: Path, out: Path, seeds: int) -> None:
-    """Record what each rule chooses on a data set, and LM of all candidates."""
+    """Record what each rule chooses on a data set, and LM of all candidates.
+
+    A choice that is none of the candidates is trained, as those are by `train`.
+    """
+    runs = Results(out / "runs.csv", RUNS)
     choices = Results(out / "choices.csv", CHOICES)
     tests = Results(out / "tests.csv", TESTS)
     for seed in range(1, seeds + 1):
@@ -149,7 +153,8 @@ def search(data: Path, out: Path, seeds: int) -> None:
                 continue
             begun = time.monotonic()
             found = SplitSearch(Serial(), checked(data, seed, rule=rule))
-            choice = found.run(PreemptionGuard(), everything=True)
+            # LM of all candidates once; the choice is the same without.
+            choice = found.run(PreemptionGuard(), everything=seed == 1)
             assert choice is not None
             for one in choice.tested:
                 who = {"candidate": one.candidate.name, "personal": one.candidate.size}
@@ -161,6 +166,13 @@ def search(data: Path, out: Path, seeds: int) -> None:
             choices.add(**key, chosen=chosen.name, personal=chosen.size,
                         names=" ".join(chosen.personal),
                         seconds=round(time.monotonic() - begun, 1))  # fmt: skip
+            name = {"data": data.name, "method": "fedapm", "split": chosen.name}
+            if chosen.name == rule and not runs.has(**name, seed=seed):
+                split = {"personal": choice.split.personal}
+                score = trained(
+                    configuration(data, seed, algorithm=FEDAPM, split=split)
+                )
+                runs.add(**name, seed=seed, personal=chosen.size, **score)
 
 
 def table(out: Path) -> str:
@@ -170,7 +182,28 @@ def table(out: Path) -> str:
     header = ("data", "best split", "worst split", "local-only", "FedAvg", *RULES)
     lines = [_row(header), _row(["---"] * len(header))]
     lines += [_row(_compared(name, runs, choices)) for name in _names(runs)]
+    tests = Results(out / "tests.csv", TESTS).lines()
+    columns = ("data", "split", "personal", "largest LM", "in the layer", "accuracy")
+    lines += ["", _row(columns), _row(["---"] * len(columns))]
+    for name in _names(runs):
+        lines += [_row(cells) for cells in _tested(name, runs, tests)]
     return "\n".join(lines) + "\n"
+
+
+def _tested(name: str, runs: list[Line], tests: list[Line]) -> Iterator[list[str]]:
+    """Yield the cells of each split of a data set, with LM of what it leaves shared."""
+    own = [x for x in runs if x["data"] == name and x["method"] == "fedapm"]
+    sizes = {line["split"]: line["personal"] for line in own}
+    for k, (split, size) in enumerate(sizes.items()):
+        scores = [float(x["accuracy"]) for x in own if x["split"] == split]
+        found = [
+            (float(x["lm"]), x["layer"])
+            for x in tests
+            if (x["data"], x["candidate"]) == (name, split)
+        ]
+        lm, layer = max(found, default=(0.0, ""))
+        value = f"{lm:.2f}" if found else "–"
+        yield ["" if k else name, split, size, value, layer, _score(scores)]
 
 
 def _names(runs: Sequence[Line]) -> list[str]:
@@ -184,7 +217,11 @@ def _compared(name: str, runs: list[Line], choices: list[Line]) -> Iterator[str]
     for line in own:
         key = (line["method"], line["split"])
         scores.setdefault(key, {})[line["seed"]] = float(line["accuracy"])
-    splits = {s: list(v.values()) for (m, s), v in scores.items() if m == "fedapm"}
+    splits = {
+        split: list(known.values())
+        for (method, split), known in scores.items()
+        if method == "fedapm" and split not in RULES
+    }
     ranked = sorted(splits, key=lambda one: mean(splits[one]))
     yield name
     yield f"{ranked[-1]} {_score(splits[ranked[-1]])}"
@@ -195,11 +232,8 @@ def _compared(name: str, runs: list[Line], choices: list[Line]) -> Iterator[str]
         made = [
             line for line in choices if (line["data"], line["rule"]) == (name, rule)
         ]
-        found = [
-            scores["fedapm", line["chosen"]].get(line["seed"])
-            for line in made
-            if ("fedapm", line["chosen"]) in scores
-        ]
+        seen = [scores.get(("fedapm", line["chosen"]), {}) for line in made]
+        found = [one.get(x["seed"]) for one, x in zip(seen, made, strict=True)]
         known = [value for value in found if value is not None]
         names = ", ".join(dict.fromkeys(line["chosen"] for line in made))
         yield f"{names} {_score(known)}" if len(known) == len(made) > 0 else names

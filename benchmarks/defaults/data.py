@@ -9,6 +9,7 @@ and writes one directory for each data set whose raw file is there:
 * ``digits``: 30 people, a written digit at 14 × 14 and statistics of a spoken one;
 * ``heart``: 4 hospitals, a table with missing values;
 * ``star``: 60 schools, a table; pupils on one side of the split;
+* ``har``: the windows of ``watch`` themselves, for the network of the paper;
 * ``cifar-b0.3`` and ``cifar-b5``: 16 clients of 200 images at 16 × 16, Dir(β).
 
     python -m benchmarks.defaults.data DIR --from FOLDER...
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.paper.data import decode, find
 from data_prep.pipeline import plan, prepare
+from data_prep.sources import sources
 from data_prep.sources.watch import _read as read_watch
 
 Arrays = dict[str, NDArray[Any]]
@@ -72,6 +74,21 @@ def watch(path: Path) -> Arrays:
     x = standardised(np.concatenate(features), part == 0)
     return {"x_features": x, "y": np.array(labels), "client": np.array(clients),
             "split": part}  # fmt: skip
+
+
+def har(path: Path) -> Arrays:
+    """Return the windows themselves, as the package's own source cuts them."""
+    source = sources.get("watch")(path)
+    assert source.split is not None
+    assert source.ids is not None
+    kept = np.flatnonzero(source.split >= 0)
+    table = source.table
+    return {
+        **{f"x_{one.spec.name}": one.fetch(kept) for one in table.columns},
+        "y": table.labels[kept],
+        "client": np.array(source.id_names)[source.ids[kept]],
+        "split": source.split[kept],
+    }
 
 
 def hapt(path: Path) -> Arrays:
@@ -192,6 +209,7 @@ WANTED = {
     "digits": Wanted("av_digits.npz", digits),
     "hapt": Wanted("hapt.npz", hapt),
     "star": Wanted("star.csv", star),
+    "har": Wanted("watch_dataset.npy", har),
     "cifar-b0.3": Wanted("cifar10_jpeg.npz", lambda path: cifar(path, 0.3)),
     "cifar-b5": Wanted("cifar10_jpeg.npz", lambda path: cifar(path, 5.0)),
 }

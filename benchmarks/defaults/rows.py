@@ -15,7 +15,7 @@ Options = dict[str, Any]
 CIFAR = ("cifar-b0.3", "cifar-b5")
 
 ROUNDS = 20
-LR = 0.004
+LR = 0.008
 SPLITS: dict[str, Options] = {
     "nothing": {"personal": []},
     "biases": {"personal": ["*bias*"]},
@@ -97,6 +97,10 @@ def fedapm_rows(centre: Options) -> dict[str, dict[str, Options]]:
     sparse = few(centre)
     rows = {
         "lr": rates(centre, *GRID),
+        "rho, lr 0.004": {
+            k: changed(v, {"algorithm": {"lr_personal": 0.004, "lr_shared": 0.004}})
+            for k, v in varied(centre, "rho", 0.03, 0.1, 0.3, 1.0, 3.0).items()
+        },
         "rho": varied(centre, "rho", 0.03, 0.1, 0.3, 1.0, 3.0),
         "schedule": {
             "constant": changed(centre, {"schedule": None}),
@@ -110,9 +114,10 @@ def fedapm_rows(centre: Options) -> dict[str, dict[str, Options]]:
                   for k, v in SPLITS.items()},
         "sigma": varied(centre, "sigma", 0.0, 0.01, 0.1, 1.0),
         "dual_step": varied(centre, "dual_step", 0.1, 0.3, 1.0),
-        "few: server_average, dual_step": {
+        "few, lr 0.004: server_average, dual_step": {
             f"{average}, {step}": changed(sparse, {"algorithm": {
-                "server_average": average, "dual_step": step}})
+                "server_average": average, "dual_step": step,
+                "lr_personal": 0.004, "lr_shared": 0.004}})
             for average in ("all", "participants") for step in (0.3, 1.0)
         },
         "batch_size": varied(centre, "batch_size", 8, 16, 32, 64),
@@ -138,18 +143,131 @@ def method(name: str, **options: Any) -> Options:
     return {**SOLVER, "algorithm": {"name": name, "batch_size": 16, **options}}
 
 
-TWO = {"epochs": 2}
-ONE = {"epochs": 1}
+def parted(name: str, **options: Any) -> Options:
+    """Return another method that splits the model, biases personal."""
+    return {**method(name, **options), "split": SPLITS["biases"]}
+
+
+ONE, TWO = {"epochs": 1}, {"epochs": 2}
 
 METHODS: Mapping[str, Options] = {
     "local": method("local", lr=LR, work=TWO),
     "fedavg": method("fedavg", lr=LR, work=TWO),
-}
+    "fedprox": method("fedprox", lr=LR, work=TWO, mu=0.1),
+    "fedavg-ft": method(
+        "fedavg-ft", lr=LR, work=TWO, lr_fine_tune=LR, fine_tune_work=TWO
+    ),
+    "ditto": method(
+        "ditto", lr_global=LR, lr_personal=LR, lam=0.1, global_work=TWO,
+        personal_work=TWO,
+    ),
+    "pfedme": method(
+        "pfedme", lr_personal=LR, lam=1.0, inner_steps=1, eta=0.1, work=TWO
+    ),
+    "flame": method("flame", lr_personal=LR, lam=0.1, rho=0.1, personal_work=TWO),
+    "scaffold": method("scaffold", lr=LR, work=TWO),
+    "feddyn": method("feddyn", lr=LR, work=TWO, penalty=0.1),
+    "fedadmm": method("fedadmm", lr=LR, work=TWO, rho=0.1),
+    "iiadmm": method("iiadmm", zeta=1 / LR - 0.1, work=TWO, rho=0.1),
+    "iceadmm": method("iceadmm", curvature=1 / LR - 0.1, work=TWO, rho=0.1),
+    "fedsim": parted("fedsim", lr=LR, work=TWO),
+    "fedper": parted("fedper", lr=LR, work=TWO),
+    "fedalt": parted(
+        "fedalt", lr_personal=LR, lr_shared=LR, personal_work=ONE, shared_work=ONE
+    ),
+    "fedrep": parted("fedrep", lr_head=LR, lr_body=LR, head_work=ONE, body_work=ONE),
+    "fedbabu": parted(
+        "fedbabu", lr=LR, work=TWO, lr_fine_tune=LR, fine_tune_work=TWO
+    ),
+}  # fmt: skip
+"""The centres of the study of the other methods."""
+
+
+def options(name: str, **changes: Any) -> Options:
+    """Return a method's centre with other options."""
+    return changed(METHODS[name], {"algorithm": changes})
+
+
+def splits(name: str) -> dict[str, Options]:
+    """Return a method's centre with several splits."""
+    return {
+        key: changed(METHODS[name], {"split": None}, {"split": SPLITS[key]})
+        for key in ("biases", "last layer")
+    }
+
+
+def plain(name: str, **changes: Any) -> Options:
+    """Return a method's centre by SGD."""
+    return with_solver("sgd", options(name, **changes))
+
+
+def epochs(name: str, option: str, *numbers: int) -> dict[str, Options]:
+    """Return a method's centre with several lengths of a phase."""
+    return {str(n): options(name, **{option: {"epochs": n}}) for n in numbers}
 
 
 def method_rows() -> dict[str, dict[str, Options]]:
     """Return what is varied of the other methods."""
-    return {f"{name}: lr": rates(one, *GRID) for name, one in METHODS.items()}
+    m = METHODS
+    return {
+        "fedprox: mu": varied(m["fedprox"], "mu", 0.001, 0.01, 0.1, 1.0),
+        "ditto: lam": varied(m["ditto"], "lam", 0.01, 0.1, 0.5, 1.0, 2.0),
+        "flame: lam, rho": {
+            f"{lam}, {rho}": options("flame", lam=lam, rho=rho)
+            for lam, rho in ((0.01, 0.1), (0.1, 0.01), (0.1, 0.1), (0.1, 1.0),
+                             (1.0, 0.1), (1.0, 1.0))
+        },
+        "pfedme: lam, eta lam, inner_steps": {
+            f"{lam}, {share}, {k}": options(
+                "pfedme", lam=lam, eta=share / lam, inner_steps=k)
+            for lam, share, k in ((15.0, 0.1, 5), (1.0, 0.1, 1), (1.0, 0.1, 5),
+                                  (1.0, 1.0, 1), (0.1, 0.1, 1), (0.1, 1.0, 1),
+                                  (0.1, 0.3, 1), (0.1, 1.0, 5))
+        },
+        "feddyn: penalty": varied(m["feddyn"], "penalty", 0.01, 0.03, 0.1, 0.3, 1.0),
+        "fedadmm: rho": varied(m["fedadmm"], "rho", 0.01, 0.03, 0.1, 0.3, 1.0),
+        "iiadmm: solver, rho": {
+            "adam, 0.1": m["iiadmm"],
+            **{f"sgd, {rho}": plain("iiadmm", rho=rho, zeta=10 - rho)
+               for rho in (0.1, 0.3, 1.0)},
+        },
+        "iceadmm: solver, step, rho, init": {
+            f"{name}, {lr}, {rho}, {init}": make(
+                "iceadmm", rho=rho, init=init, curvature=max(0.0, 1 / lr - rho))
+            for name, make, lr, rho, init in (
+                ("adam", options, LR, 0.1, "global"),
+                ("adam", options, LR, 1.0, "global"),
+                ("sgd", plain, 0.1, 0.3, "global"), ("sgd", plain, 0.1, 1.0, "global"),
+                ("sgd", plain, 0.1, 3.0, "global"), ("sgd", plain, 0.3, 1.0, "global"),
+                ("sgd", plain, 0.03, 1.0, "global"), ("sgd", plain, 0.1, 1.0, "local"),
+                ("sgd", plain, 0.1, 3.0, "local"))
+        },
+        "pfedme: work, inner_steps": {
+            f"{n}, {k}": options("pfedme", lam=0.1, eta=10.0, inner_steps=k,
+                                 work={"epochs": n})
+            for n, k in ((1, 2), (2, 2), (1, 5), (2, 5))
+        },
+        "scaffold: solver": {
+            "adam, steps": m["scaffold"],
+            "adam, gradient": options("scaffold", control_variate="gradient"),
+            "sgd 0.1, steps": plain("scaffold", lr=0.1),
+            "sgd 0.3, steps": plain("scaffold", lr=0.3),
+            "sgd 0.1, gradient": plain("scaffold", lr=0.1, control_variate="gradient"),
+        },
+        "fedavg-ft: lr_fine_tune": varied(
+            m["fedavg-ft"], "lr_fine_tune", LR / 4, LR / 2, LR, 2 * LR),
+        "fedavg-ft: fine_tune_work": epochs("fedavg-ft", "fine_tune_work", 1, 2, 5),
+        "fedbabu: split": splits("fedbabu"),
+        "fedbabu: lr_fine_tune": varied(
+            m["fedbabu"], "lr_fine_tune", LR / 4, LR / 2, LR, 2 * LR),
+        "fedbabu: fine_tune_work": epochs("fedbabu", "fine_tune_work", 1, 2, 5),
+        "fedper: split": splits("fedper"),
+        "fedrep: split": splits("fedrep"),
+        "fedrep: head_work": epochs("fedrep", "head_work", 1, 2, 5),
+        "fedalt: split": splits("fedalt"),
+        "fedavg: lr": rates(m["fedavg"], *GRID),
+        "local: lr": rates(m["local"], *GRID),
+    }  # fmt: skip
 
 
 ROWS: dict[str, dict[str, Options]] = {**fedapm_rows(FEDAPM), **method_rows()}

@@ -9,6 +9,7 @@ One process, one core. ``benchmarks.defaults.tables`` makes tables of the result
 """
 
 import argparse
+import copy
 import csv
 import json
 import tempfile
@@ -24,7 +25,21 @@ from fedapm_mpi.config.overrides import merge
 from fedapm_mpi.errors import FedAPMError
 
 FIELDS = ("row", "value", "data", "seed", "accuracy", "worst_decile", "id")
-SETS = ("heart", "watch", "digits", "hapt", "star", *CIFAR)
+MODELS: dict[str, Options] = {
+    "har": {"name": "har", "hidden": 64, "filters": 16, "attention": 128},
+    **{key: {"name": "cnn", "channels": [8, 16], "hidden": 64} for key in CIFAR},
+}
+"""By data set, unless it is a perceptron."""
+
+MLP: Options = {"name": "mlp", "hidden": [64]}
+
+FEWER = {"hapt": 12, "star": 20, "cifar-b0.3": 8}
+"""Clients of a data set, the first ones, in all but the rows of `WHOLE`."""
+
+WHOLE = ("lr", "rho, lr 0.004", "few, lr 0.004: *", "fedavg: lr")
+"""Patterns of rows that have all clients of every data set."""
+
+SETS = ("heart", "watch", "digits", "hapt", "star", "har", *CIFAR)
 
 
 class Run(NamedTuple):
@@ -55,18 +70,15 @@ def wanted(only: list[str], sets: list[str], seeds: int) -> Iterator[Run]:
 
 def configuration(run: Run) -> Options:
     """Return the whole configuration of a run, its data set by name."""
-    images = run.data in CIFAR
-    mlp = {"name": "mlp", "hidden": [64]}
-    cnn = {"name": "cnn", "channels": [8, 16], "hidden": 64}
     config: Options = {
         "data": run.data,
-        "model": cnn if images else mlp,
+        "model": copy.deepcopy(MODELS.get(run.data, MLP)),
         "seed": run.seed,
         "loggers": ["jsonl"],
     }
+    if not any(fnmatchcase(run.row, pattern) for pattern in WHOLE):
+        config["clients"] = FEWER.get(run.data)
     merge(config, dict(run.changes))
-    if config["algorithm"].get("split") is not None:
-        config["split"] = config["algorithm"].pop("split")
     rounds = config["rounds"]
     config["evaluation"] = {"every": rounds}
     config["checkpoint"] = {"every": rounds, "keep": 1}

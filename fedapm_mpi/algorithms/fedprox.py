@@ -37,7 +37,7 @@ from fedapm_mpi.algorithms.fedsim import FedSim
 class FedProx(FedSim):
     """Proximal SGD on the whole model at the participants, then their mean."""
 
-    mu: NonNegativeFloat = 0.1
+    mu: NonNegativeFloat = 0.01
     r"""Proximal coefficient :math:`\mu`, in units of a client's loss per squared unit
     of the model; not scaled by the client weight."""
 

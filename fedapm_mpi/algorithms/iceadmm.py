@@ -39,7 +39,7 @@ from torch import Tensor
 from fedapm_mpi.algorithms.base import ClientState, algorithms
 from fedapm_mpi.algorithms.fedadmm import FullModelADMM
 from fedapm_mpi.optim import admm
-from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, Proximity
+from fedapm_mpi.optim.default_solver import Curvature, Penalty
 
 
 @algorithms.register("iceadmm")
@@ -47,12 +47,18 @@ from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, Proximity
 class ICEADMM(FullModelADMM):
     r"""Alternating primal and dual steps, then the mean of :math:`z_i+\pi_i/\rho`."""
 
-    curvature: Proximity = 1 / DEFAULT_LR - RHO
+    rho: Penalty = 1.0
+    r"""Penalty :math:`\rho`, in units of a client's loss (`units`) per squared unit of
+    the model. Well below 1 the dual, which gathers all steps of a round, overshoots.
+    """
+
+    curvature: Curvature = 9.0
     r"""Curvature r of the model of a client's own loss, in either unit. Where it is a
     Lipschitz constant of :math:`\nabla f_i`, the model bounds the loss above."""
 
     init: Literal["global", "local"] = "local"
-    """Where local steps start: at the client's own copy or at the broadcast model."""
+    """Where local steps start: at the client's own copy or at the broadcast model. A
+    configuration that gives no step size gets the latter."""
 
     def step_size(self, weight: float) -> float:
         return 1 / (self.rho + weight * self.curvature)

@@ -55,16 +55,16 @@ from fedapm_mpi.utils.types import PositiveInt
 class PFedMe(LocalTraining):
     """Steps on the Moreau envelope, each after a few on the inner problem."""
 
-    lam: PositiveFloat = 1.0
+    lam: PositiveFloat = 0.1
     r"""Coefficient :math:`\lambda` of the Moreau envelope."""
 
     lr_personal: StepSize = DEFAULT_LR
     r"""Step size :math:`\eta_p` of the inner problem."""
 
-    inner_steps: PositiveInt = 1
+    inner_steps: PositiveInt = 5
     """Steps K on the inner problem, all on the same mini-batch."""
 
-    eta: PositiveFloat = 0.1
+    eta: PositiveFloat = 10.0
     r"""Step size :math:`\eta` on the envelope; with :math:`\eta\lambda = 1` the step
     ends at :math:`\theta_i`."""
 

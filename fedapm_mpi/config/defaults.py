@@ -20,7 +20,6 @@ from fedapm_mpi.optim.default_solver import (
     DERIVED,
     PENALTY,
     PERSONAL,
-    RHO,
     StepSizeOption,
     default_optimizer,
     default_schedule,
@@ -60,17 +59,18 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
         same = dict.fromkeys(left_out, part[given[0]])
         return {**found, "algorithm": {**part, **same}}, []
     if "optimizer" not in values:
-        found["optimizer"] = default_optimizer()
+        plain = any(option.plain for option in options.values())
+        found["optimizer"] = default_optimizer(plain=plain)
     rounds = values.get("rounds", DEFAULT_ROUNDS)
     if "schedule" not in values and type(rounds) is int:
         found["schedule"] = default_schedule(rounds)
     lr, error = _step_size(found["optimizer"], left_out)
     if lr is None:
         return found, [] if error is None else [error]
-    rho = part.get("rho", RHO)
-    rho = rho if isinstance(rho, int | float) else RHO
+    rho = part.get("rho", getattr(factory, "rho", None))
+    rho = rho if isinstance(rho, int | float) else 0.0
     sizes = {name: option.value(lr, rho) for name, option in options.items()}
-    return {**found, "algorithm": {**_average(part), **part, **sizes}}, []
+    return {**found, "algorithm": {**_next_to_solver(part), **part, **sizes}}, []
 
 
 def step_size_options(factory: Callable[..., Any]) -> dict[str, StepSizeOption]:
@@ -134,12 +134,17 @@ def _factory(part: Any) -> Callable[..., Any] | None:
         return None
 
 
-def _average(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return FedAPM's mean over participants, unless an option needs that over all.
+def _next_to_solver(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a method has instead of its own default where it has no step size.
 
-    With all clients in every round both are the same. The default of the option itself
-    is the other: configurations with step sizes are older than this choice.
+    The option's own default is what configurations with step sizes, which may be older
+    than this choice, mean. FedAPM averages over participants, unless an option needs
+    the mean over all; with everybody both are the same. ICEADMM starts at the broadcast
+    model, as its authors' code does: at its own copy it diverges with penalties for
+    which that still learns.
     """
+    if part.get("name") == "iceadmm":
+        return {"init": "global"}
     if part.get("name") != "fedapm" or part.get("relaxation", 1) != 1:
         return {}
     changing = (part.get("residual_balancing"), part.get("rho_schedule"))

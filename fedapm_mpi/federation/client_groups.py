@@ -4,7 +4,7 @@ All models share by name. What one group shares, every other must share too, wit
 same shape, except for what the configuration lets only some hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -202,7 +202,8 @@ def build_groups(
     for model in models:
         model.task = task
     shapes = [model.shared_shapes() for model in models]
-    _agree([w.name for w in wanted], shapes, config.partially_shared or ())
+    personal = {name for model in models for name in model.personal_names}
+    _agree([w.name for w in wanted], shapes, config.partially_shared or (), personal)
     space = SharedLayout(shapes)
     _share_initial(models)
     members = []
@@ -226,8 +227,13 @@ def _agree(
     names: Sequence[str],
     shapes: Sequence[dict[str, tuple[int, ...]]],
     partially_shared: Sequence[str],
+    personal: Collection[str],
 ) -> None:
-    """Raise `ConfigError` where groups share different things; name the first."""
+    """Raise `ConfigError` where groups share different things; name the first.
+
+    A pattern of `partially_shared` may match `personal` parameters alone, so that a
+    configuration can be copied from one split to another.
+    """
     first: dict[str, tuple[str, tuple[int, ...]]] = {}
     for group, own in zip(names, shapes, strict=True):
         for name, shape in own.items():
@@ -245,7 +251,8 @@ def _agree(
         if name not in own
     ]
     for pattern in partially_shared:
-        if not any(fnmatchcase(name, pattern) for name, _ in partial):
+        candidates = [*(name for name, _ in partial), *personal]
+        if not any(fnmatchcase(name, pattern) for name in candidates):
             hint = did_you_mean(pattern, [name for name, _ in partial])
             msg = (
                 f"partially_shared: {pattern!r} matches no shared parameter that only "

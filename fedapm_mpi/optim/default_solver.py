@@ -18,10 +18,13 @@ class StepSizeOption:
     ----------
     inverse
         Whether the step size is one over the sum of the option and the penalty rho.
+    plain
+        Whether the method needs plain SGD: nothing else is then its default.
     """
 
-    def __init__(self, *, inverse: bool = False) -> None:
+    def __init__(self, *, inverse: bool = False, plain: bool = False) -> None:
         self.inverse = inverse
+        self.plain = plain
 
     def value(self, lr: float, rho: float) -> float:
         """Return what the option has to be for steps of size `lr`."""
@@ -35,6 +38,10 @@ algorithm's options of this type, its steps are those of `DEFAULT_OPTIMIZER`."""
 Proximity = Annotated[float, Ge(0), StepSizeOption(inverse=True)]
 """Type of an option that makes a step size of 1 / (rho + option)."""
 
+Curvature = Annotated[float, Ge(0), StepSizeOption(inverse=True, plain=True)]
+"""Type of such an option of a method whose dual follows each single step: it assumes
+that a step is the linearized one, and diverges by Adam's."""
+
 PENALTY = "penalty"
 """Marks an option whose default holds in units of a client's own loss alone."""
 
@@ -45,7 +52,7 @@ DERIVED = "derived"
 """Marks an option that, left out, follows from other options: its default is `None`,
 and the algorithm's constructor finds its value, which a resolved configuration has."""
 
-DEFAULT_LR = 0.004
+DEFAULT_LR = 0.008
 """Step size with `DEFAULT_OPTIMIZER`."""
 
 BATCH_SIZE = 16
@@ -66,8 +73,10 @@ WARMUP = 2
 """Rounds of warm-up, of a run of twenty rounds or more; a tenth of a shorter one."""
 
 
-def default_optimizer() -> dict[str, Any]:
+def default_optimizer(*, plain: bool = False) -> dict[str, Any]:
     """Return the optimizer of a configuration without step sizes."""
+    if plain:
+        return {"name": "sgd"}
     return {"name": "adam", "betas": [0.9, 0.99]}
 
 

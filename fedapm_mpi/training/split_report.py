@@ -18,7 +18,7 @@ from fedapm_mpi.training.split_record import CHOICE
 from fedapm_mpi.training.split_search import SplitChoice, TestedCandidate
 from fedapm_mpi.utils.atomic_io import write_csv, write_error, write_text
 from fedapm_mpi.utils.terminal import echo, print_table
-from fedapm_mpi.utils.text import format_some
+from fedapm_mpi.utils.text import shorten
 
 COLUMNS = (
     *("candidate", "personal", "shared", "bytes", "val", "suffices", "chosen"),
@@ -74,9 +74,7 @@ def print_candidates(
     candidates: Sequence[SplitCandidate], costs: Mapping[str, Cost]
 ) -> None:
     """Print the candidates, with the names of what each keeps."""
-    rows = [
-        (*_cells(one, costs), format_some(one.personal, 3, 30)) for one in candidates
-    ]
+    rows = [(*_cells(one, costs), _some(one.personal)) for one in candidates]
     header = ("candidate", "personal", "shared", "bytes", "personal parameters")
     print_table(f"Splits that the model offers{_BYTES}", header, rows)
 
@@ -145,6 +143,12 @@ def write_choice(
         return [whole]
     write_csv(table, COLUMNS, rows)
     return [table, whole]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = [shorten(name, 30) for name in names[:2]]
+    more = [f"… ({len(names) - 2} more)"] if len(names) > 2 else []
+    return ", ".join([*shown, *more])
 
 
 def _cells(one: SplitCandidate, costs: Mapping[str, Cost]) -> list[object]:

@@ -5,4 +5,4 @@ from torch.optim import RMSprop
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("rmsprop")(from_torch(RMSprop, 0.002))
+optimizers.register("rmsprop")(from_torch(RMSprop, 0.004))

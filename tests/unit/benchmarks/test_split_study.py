@@ -1,6 +1,6 @@
 """The study of splits: its table, from results written by hand."""
 
-from benchmarks.split_study import CHOICES, RUNS, Results, configuration, table
+from benchmarks.split_study import CHOICES, RUNS, TESTS, Results, configuration, table
 
 SCORES = {
     ("fedapm", "nothing"): (0.5, 0.6),
@@ -14,13 +14,27 @@ def test_rules_are_scored_by_the_split_that_they_chose(tmp_path):
     runs = Results(tmp_path / "runs.csv", RUNS)
     for (method, split), values in SCORES.items():
         for seed, accuracy in enumerate(values, start=1):
-            runs.add(data="d", method=method, split=split, seed=seed, accuracy=accuracy)
+            runs.add(
+                data="d", method=method, split=split, seed=seed, accuracy=accuracy,
+                personal=7,
+            )  # fmt: skip
     choices = Results(tmp_path / "choices.csv", CHOICES)
     for seed, chosen in ((1, "biases"), (2, "nothing")):
         choices.add(data="d", rule="multiplier", seed=seed, chosen=chosen)
     choices.add(data="d", rule="fedselect", seed=1, chosen="fedselect")
-    *_, row = table(tmp_path).splitlines()
-    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+    tests = Results(tmp_path / "tests.csv", TESTS)
+    for layer, lm in (("a", 3), ("b", 4)):
+        tests.add(data="d", seed=1, candidate="nothing", layer=layer, lm=lm)
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in table(tmp_path).splitlines()
+    ]
+    assert rows[-3:] == [
+        ["d", "nothing", "7", "4.00", "b", "0.550 ± 0.071"],
+        ["", "biases", "7", "–", "", "0.850 ± 0.071"],
+        ["", "all", "7", "–", "", "0.700 ± 0.000"],
+    ]
+    assert rows[2] == [
         "d",
         "biases 0.850 ± 0.071",
         "nothing 0.550 ± 0.071",

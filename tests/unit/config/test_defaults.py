@@ -39,12 +39,13 @@ def test_a_name_alone_is_the_same_as_all_defaults_written_out(name):
     written = resolved(
         {"name": name},
         rounds=30,
-        optimizer=ADAM,
+        optimizer="sgd" if name == "iceadmm" else ADAM,
         schedule=COSINE,
         **({} if config.split is None else {"split": {"personal": ["*bias*"]}}),
     )
     assert written == config
-    assert step_sizes(config) == pytest.approx([0.004] * len(step_sizes(config)))
+    lr = 0.1 if name == "iceadmm" else 0.008
+    assert step_sizes(config) == pytest.approx([lr] * len(step_sizes(config)))
     assert step_sizes(config)
     assert validate(config.plain(), "again") == config
 
@@ -87,6 +88,12 @@ def test_fedapms_mean(options, average):
     assert part["server_average"] == average
 
 
+def test_iceadmm_starts_at_the_broadcast_model_unless_it_says_otherwise():
+    assert resolved("iceadmm").algorithm["init"] == "global"
+    assert resolved({"name": "iceadmm", "init": "local"}).algorithm["init"] == "local"
+    assert resolved({"name": "iceadmm", "curvature": 9}).algorithm["init"] == "local"
+
+
 def test_works_without_an_order_still_mean_alternating_blocks():
     part = validate(VALID, "test").algorithm
     assert part["block_order"] == "alternate"
@@ -101,9 +108,9 @@ def test_works_without_an_order_still_mean_alternating_blocks():
         (None, 0.1),
         ("sgd", 0.1),
         ({"name": "sgd", "momentum": 0.9}, 0.01),
-        ("adamw", 0.004),
-        ({"name": "adam", "personal": {"betas": [0.5, 0.9]}}, 0.004),
-        ({"name": "adam", "personal": {"name": "adam"}}, 0.004),
+        ("adamw", 0.008),
+        ({"name": "adam", "personal": {"betas": [0.5, 0.9]}}, 0.008),
+        ({"name": "adam", "personal": {"name": "adam"}}, 0.008),
     ],
 )
 @pytest.mark.parametrize("name", ["fedapm", "iiadmm", "fedavg-ft"])
@@ -193,11 +200,11 @@ def test_a_users_own_default_is_not_touched():
     config = resolved(f"{module}:OwnDefault", split={"first": 1})
     assert (config.algorithm["lr"], config.optimizer) == (0.5, None)
     config = resolved(f"{module}:Inherits")
-    assert config.algorithm["lr"] == 0.004
+    assert config.algorithm["lr"] == 0.008
     assert config.optimizer is not None
     assert config.split is not None
     config = resolved(f"{module}:Declares")
-    assert config.algorithm["lr_more"] == 0.004
+    assert config.algorithm["lr_more"] == 0.008
     config = resolved({"name": f"{module}:Declares", "lr": 0.3})
     assert (config.algorithm["lr_more"], config.optimizer) == (0.3, None)
 

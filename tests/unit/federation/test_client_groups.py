@@ -412,6 +412,20 @@ def test_every_client_in_a_group_leaves_the_model_for_its_options(toy, tmp_path)
     assert widths == {"(5,)", "(7,)"}
 
 
+@pytest.mark.parametrize("personal", [["*"], ["inlet.*", "side_*"]])
+def test_what_only_some_have_may_be_personal_by_now(toy, personal):
+    """A configuration is copied from one split to another, and patterns stay."""
+    changes = MIXED | {"split": {"personal": personal}, "algorithm": FEDAPM}
+    config = validate(experiment(toy["features"], **changes), "test")
+    names = {n for g in open_context(config, Serial()).groups.members
+             for n in g.model.shared_names}  # fmt: skip
+    assert not [name for name in names if name.startswith("side_")]
+    wrong = MIXED | {"partially_shared": ["sidx_*"], "algorithm": FEDAPM}
+    config = validate(experiment(toy["features"], **wrong), "test")
+    with pytest.raises(ConfigError, match="'sidx_\\*' matches no shared parameter"):
+        open_context(config, Serial())
+
+
 HAR = {"name": "har", "filters": 2, "hidden": 4, "attention": 4}
 LACKING = {
     "model": HAR,

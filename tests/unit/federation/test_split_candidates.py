@@ -278,3 +278,29 @@ def test_parts_that_only_some_models_have():
     assert set(candidates["first_6"]) == set(patterns(both, "*_conv.*"))
     # In the order of the first model that has a parameter.
     assert candidates["all"][-len(gyro) :] == gyro
+
+
+@pytest.mark.parametrize(
+    ("architecture", "output"),
+    [("bert", "classifier"), ("roberta", "classifier.out_proj"),
+     ("modernbert", "classifier")],
+)  # fmt: skip
+def test_encoders_of_hugging_face(architecture, output):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.AutoConfig.for_model(
+        architecture, vocab_size=20, hidden_size=4, num_hidden_layers=3,
+        num_attention_heads=2, intermediate_size=8, pad_token_id=0, num_labels=3,
+    )  # fmt: skip
+    module = transformers.AutoModelForSequenceClassification.from_config(config)
+    candidates = found(module)
+    assert candidates["head"] == (f"{output}.weight", f"{output}.bias")
+    norms = {n for n in candidates["all"] if "norm" in n.lower()}
+    assert set(candidates["norms"]) == norms
+    blocks = {n.partition(".layer")[2].split(".")[1] for n in norms if ".layer" in n}
+    assert blocks == {"0", "1", "2"}
+    # Cut between its blocks, not within them.
+    for one, personal in candidates.items():
+        if one.startswith("last_"):
+            for block in blocks:
+                whole = {n for n in candidates["all"] if f".{block}." in n}
+                assert not whole & set(personal) or whole <= set(personal), one

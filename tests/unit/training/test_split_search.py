@@ -14,12 +14,15 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.federation import build_algorithm
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.evaluation import evaluate_clients
+from fedapm_mpi.training.local_scores import measure_scores
 from fedapm_mpi.training.multiplier import measure_layers
 from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.split_phase import read_values, train_phase
+from fedapm_mpi.training.split_rules import RULES
 from fedapm_mpi.training.split_search import SplitSearch, phase_config, split_of
 from tests.support.algorithm_options import SHARING_PART
 from tests.support.data.recorded import JOINT
+from tests.support.mixed_groups import MIXED
 from tests.support.processes.cli_runs import FEDSIM, experiment
 
 STOP = PreemptionGuard()
@@ -230,3 +233,44 @@ def test_threshold_and_level_exclude_each_other():
     with pytest.raises(ValueError, match="threshold or level, not both"):
         AutoSplit(threshold=1.0, level=0.1)
     assert AutoSplit().test_threshold().value == 2.0
+
+
+def mixed(data, **auto):
+    """Return a search of clients with different models."""
+    groups = {key: MIXED[key] for key in ("model", "groups", "partially_shared")}
+    return search(data, auto, **groups)
+
+
+def test_models_that_differ_share_no_more_than_they_can(toy):
+    found = mixed(toy["features"], rounds=1)
+    names = [one.name for one in found.candidates]
+    assert (names[0], names[-1]) == ("differing", "all")
+    choice = found.run(STOP, everything=True)
+    assert [one.candidate.name for one in choice.tested] == names
+    differing = set(found.candidates[0].personal)
+    # Behind the inner width, which differs, the bias of the outer one may be shared.
+    assert differing == {"inlet.0.weight", "inlet.0.bias", "inlet.2.weight"}
+    for one in choice.tested:
+        assert not differing & set(one.tests)
+
+
+@pytest.mark.parametrize("rule", ["federation_sensitivity", "fedselect"])
+@pytest.mark.parametrize("models", ["same", "different"])
+def test_another_rule_chooses_by_its_scores(toy, rule, models):
+    if models == "same":
+        found = search(toy["features"], {"rule": rule, "rounds": 16})
+    else:
+        found = mixed(toy["features"], rule=rule, rounds=16)
+    choice = found.run(STOP)
+    assert choice.tested == []
+    config = phase_config(found.config, found.candidates[-1], 8)
+    config = dataclasses.replace(config, rounds=1)
+    context = open_context(config, Serial())
+    scores = measure_scores(context, RULES[rule], STOP)
+    assert choice.scores == scores
+    sizes = {n: p.numel() for g in context.groups.members
+             for n, p in g.model.module.named_parameters()}  # fmt: skip
+    own = RULES[rule].personal(scores, sizes)
+    assert set(choice.chosen.personal) == own | set(found.candidates[0].personal)
+    known = {one.personal: one.name for one in found.candidates}
+    assert choice.chosen.name == known.get(choice.chosen.personal, rule)
