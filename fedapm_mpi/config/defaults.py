@@ -58,13 +58,16 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     if given:
         same = dict.fromkeys(left_out, part[given[0]])
         return {**found, "algorithm": {**part, **same}}, []
+    own = [one.plain for one in options.values() if one.plain is not None]
+    by_sgd = values.get("optimizer") in (None, {"name": "sgd"})
+    plain = own[0] if own and by_sgd else None
     if "optimizer" not in values:
-        plain = any(option.plain for option in options.values())
-        found["optimizer"] = default_optimizer(plain=plain)
+        found["optimizer"] = default_optimizer(plain=plain is not None)
     rounds = values.get("rounds", DEFAULT_ROUNDS)
     if "schedule" not in values and type(rounds) is int:
         found["schedule"] = default_schedule(rounds)
     lr, error = _step_size(found["optimizer"], left_out)
+    lr = lr if plain is None else plain
     if lr is None:
         return found, [] if error is None else [error]
     rho = part.get("rho", getattr(factory, "rho", None))

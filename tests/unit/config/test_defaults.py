@@ -44,7 +44,7 @@ def test_a_name_alone_is_the_same_as_all_defaults_written_out(name):
         **({} if config.split is None else {"split": {"personal": ["*bias*"]}}),
     )
     assert written == config
-    lr = 0.1 if name == "iceadmm" else 0.008
+    lr = 0.03 if name == "iceadmm" else 0.008
     assert step_sizes(config) == pytest.approx([lr] * len(step_sizes(config)))
     assert step_sizes(config)
     assert validate(config.plain(), "again") == config
