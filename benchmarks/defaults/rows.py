@@ -72,6 +72,21 @@ GRID = (0.001, 0.002, 0.004, 0.008, 0.016)
 SGD_GRID = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
+OTHERS: dict[str, tuple[float, ...]] = {
+    "adamw": (0.008,),
+    "nadam": (0.004, 0.008),
+    "radam": (0.008, 0.016),
+    "adamax": (0.008, 0.016),
+    "rmsprop": (0.002, 0.004),
+    "adagrad": (0.01, 0.03, 0.1),
+    "adadelta": (0.3, 1.0, 3.0),
+    "adafactor": (0.01, 0.03, 0.1),
+    "asgd": (0.1, 0.3),
+    "rprop": (0.001, 0.004),
+}
+"""Further optimizers, with step sizes to try."""
+
+
 def few(centre: Options) -> Options:
     """Return the centre at 30 % participation, for twice as many rounds."""
     part = {"name": "random", "fraction": 0.3}
@@ -126,7 +141,20 @@ def fedapm_rows(centre: Options) -> dict[str, dict[str, Options]]:
         "momentum: lr": rates(with_solver("sgd", centre, momentum=0.9), *SGD_GRID),
         "betas": {str(b): with_solver("adam", centre, betas=[0.9, b])
                   for b in (0.99, 0.999)},
+        "other optimizers: name, lr": {
+            f"{name}, {lr}": changed(
+                with_solver(name, centre),
+                {"algorithm": {"lr_personal": lr, "lr_shared": lr}})
+            for name, sizes in OTHERS.items() for lr in sizes
+        },
         "clip": {"none": centre, "1": changed(centre, {"clip": {"norm": 1.0}})},
+        "order": {
+            "joint, 2": centre,
+            **{f"alternate, {n} and {n}": changed(
+                centre, {"algorithm": {"block_order": "alternate", "joint_work": None,
+                         "personal_work": {"epochs": n}, "shared_work": {"epochs": n}}})
+               for n in (1, 2)},
+        },
         "rounds": {str(n): changed(centre, {"rounds": n}) for n in (10, 20, 30, 60)},
         "few: rho": {k: changed(few(v), {"algorithm": {
             "server_average": "participants"}})
@@ -264,10 +292,31 @@ def method_rows() -> dict[str, dict[str, Options]]:
         "fedper: split": splits("fedper"),
         "fedrep: split": splits("fedrep"),
         "fedrep: head_work": epochs("fedrep", "head_work", 1, 2, 5),
+        "fedrep: head_work, body_work": {
+            f"{a}, {b}": options(
+                "fedrep", head_work={"epochs": a}, body_work={"epochs": b})
+            for a, b in ((1, 1), (2, 2), (5, 1), (5, 2))
+        },
+        "fedalt: work": {
+            f"{a}, {b}": options(
+                "fedalt", personal_work={"epochs": a}, shared_work={"epochs": b})
+            for a, b in ((1, 1), (1, 2), (2, 1), (2, 2))
+        },
         "fedalt: split": splits("fedalt"),
         "fedavg: lr": rates(m["fedavg"], *GRID),
         "local: lr": rates(m["local"], *GRID),
     }  # fmt: skip
 
 
-ROWS: dict[str, dict[str, Options]] = {**fedapm_rows(FEDAPM), **method_rows()}
+ALONE: dict[str, Options] = {
+    "fedapm": {"algorithm": "fedapm"},
+    "local": {"algorithm": "local"},
+    "fedavg": {"algorithm": "fedavg"},
+}
+"""What a user writes who leaves everything to the package, as a final check."""
+
+ROWS: dict[str, dict[str, Options]] = {
+    **fedapm_rows(FEDAPM),
+    **method_rows(),
+    "by name: method": ALONE,
+}

@@ -92,11 +92,27 @@ def _add_job(parser: Parser) -> None:
         help="run the points of a scaling study, one job each, one after the other; "
         "the number of nodes is a point's ranks over --ntasks-per-node",
     )
+    add_resources(parser)
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="run directory, new or to resume (default: OUT/NAME-$SLURM_JOB_ID)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="folder of runs and of the jobs' output (default: runs); with --study, "
+        "the study's folder (default: runs/ and the name of its file)",
+    )
+
+
+def add_resources(parser: Parser) -> None:
+    """Declare what a job is given, and the cluster."""
     parser.add_argument(
         "--max-concurrent",
         type=int,
         metavar="N",
-        help="cells at the same time",
+        help="cells, or trials, at the same time",
     )
     parser.old_flags["--at-once"] = "--max-concurrent"
     parser.add_argument(
@@ -125,17 +141,6 @@ def _add_job(parser: Parser) -> None:
     )
     parser.add_argument(
         "--job-name", metavar="NAME", help="name of the job (default: that of the file)"
-    )
-    parser.add_argument(
-        "--run-dir",
-        metavar="DIR",
-        help="run directory, new or to resume (default: OUT/NAME-$SLURM_JOB_ID)",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        help="folder of runs and of the jobs' output (default: runs); with --study, "
-        "the study's folder (default: runs/ and the name of its file)",
     )
 
 
@@ -175,8 +180,8 @@ def _train(args: argparse.Namespace) -> int:
         args.config, args.overrides, print_note
     )  # not hours later, once the job starts
     out: str = args.out or "runs"
-    site, shape = read_site(args.site), _shape(args)
-    name = _name(args, Path(args.config).stem)
+    site, shape = read_site(args.site), shape_of(args)
+    name = job_name(args, Path(args.config).stem)
     run_dir = args.run_dir or f"{out}/{name}-$SLURM_JOB_ID"
     training = TrainJob(
         name=name, config=args.config, run_dir=run_dir, overrides=args.overrides
@@ -225,8 +230,8 @@ def _sweep(args: argparse.Namespace) -> int:
     if not todo:
         echo(f"all {len(cells)} cells are finished")
         return 0
-    site, shape = read_site(args.site), _shape(args)
-    name = _name(args, args.sweep.stem)
+    site, shape = read_site(args.site), shape_of(args)
+    name = job_name(args, args.sweep.stem)
     limit = "" if args.max_concurrent is None else f"%{args.max_concurrent}"
     training = TrainJob(
         name=name,
@@ -265,7 +270,7 @@ def _study(args: argparse.Namespace) -> int:
     from fedapm_mpi.utils.terminal import echo
 
     study = load(args.study)
-    _shape(args)
+    shape_of(args)
     folder = Path(args.out or Path("runs") / args.study.stem)
     every = points_of if args.verb == "render" else lay_out
     points = [point for point in every(study, folder) if not point.finished]
@@ -275,7 +280,7 @@ def _study(args: argparse.Namespace) -> int:
     site = replace(read_site(args.site), cpus_per_task=study.cpus_per_rank)
     if study.launcher != "auto":
         site = replace(site, launcher=study.launcher)
-    name, each = _name(args, args.study.stem), args.ntasks_per_node or 1
+    name, each = job_name(args, args.study.stem), args.ntasks_per_node or 1
     logs = str(folder / "points")
     scripts = {}
     for point in points:
@@ -310,14 +315,21 @@ def _study(args: argparse.Namespace) -> int:
     return 0
 
 
-def _name(args: argparse.Namespace, stem: str) -> str:
+def job_name(args: argparse.Namespace, stem: str) -> str:
     """Return the name of the job: the one that was given, or that of a file."""
     from fedapm_mpi.cluster.slurm.quoting import check_name, name_for
 
     return name_for(stem) if args.job_name is None else check_name(args.job_name)
 
 
-def _shape(args: argparse.Namespace) -> "JobResources":
+def shape_of(args: argparse.Namespace) -> "JobResources":
+    """Return the nodes and tasks that the command line asks for.
+
+    Raises
+    ------
+    ConfigError
+        If a number is not above 0.
+    """
     from fedapm_mpi.cluster.slurm.scripts import JobResources
     from fedapm_mpi.utils.duration import parse_duration
 

@@ -33,6 +33,9 @@ class TuneCommand(LocalCommand):
 
     prints_result = False
 
+    def __init__(self) -> None:
+        self._words: list[str] = []
+
     def add_arguments(self, parser: Parser) -> None:
         """Declare the command line."""
         from fedapm_mpi.cli.launch import add_placing
@@ -81,6 +84,14 @@ class TuneCommand(LocalCommand):
             "--print-space", action="store_true", help="print the space, and stop"
         )
         add_placing(parser)
+        _add_slurm(parser)
+
+    def start(
+        self, words: Sequence[str], parse: Callable[[], argparse.Namespace]
+    ) -> int:
+        """Run the command; a job that continues it is given the same words."""
+        self._words = list(words)
+        return super().start(words, parse)
 
     def must_print(self, words: Sequence[str]) -> bool:
         """Return whether the output is all that is asked for."""
@@ -94,6 +105,9 @@ class TuneCommand(LocalCommand):
         if args.print_space:
             print_space(request)
             return 0
+        if args.slurm:
+            return _submit(args, Study(request), self._words)
+        _refuse_slurm_options(args)
         study = Study(request)
         with stop_signals() as stop:
             code = _search(study, _runner(args, study, stop), stop)
@@ -101,6 +115,62 @@ class TuneCommand(LocalCommand):
 
 
 COMMAND = TuneCommand()
+
+
+def _add_slurm(parser: Parser) -> None:
+    """Declare how trials are submitted as job arrays."""
+    from fedapm_mpi.cli.slurm import add_resources
+
+    parser.add_argument(
+        "--slurm",
+        action="store_true",
+        help="submit the trials of each rung as a job array, and a job behind it that "
+        "continues; the following options are for it",
+    )
+    add_resources(parser)
+    parser.add_argument("--after-array", action="store_true", help=argparse.SUPPRESS)
+
+
+def _refuse_slurm_options(args: argparse.Namespace) -> None:
+    """Refuse what has an effect with --slurm only."""
+    names = ("nodes", "ntasks_per_node", "ntasks", "max_concurrent", "site", "job_name")
+    for name in names:
+        if getattr(args, name) is not None:
+            msg = f"--{name.replace('_', '-')} is for job arrays: add --slurm"
+            raise ConfigError(msg)
+
+
+def _submit(args: argparse.Namespace, study: "Study", words: list[str]) -> int:
+    """Read the results there are, submit what is to be trained next; return the code.
+
+    Once the study is over its results are written.
+    """
+    from fedapm_mpi.cli.slurm import job_name, shape_of
+    from fedapm_mpi.cluster.site import read_site
+    from fedapm_mpi.cluster.slurm.submit import check_site
+    from fedapm_mpi.studies.tune.array_jobs import ArrayOptions, submit_next
+    from fedapm_mpi.utils.terminal import echo
+
+    if args.ranks is not None or args.ranks_per_node is not None:
+        msg = "-n is for ranks of this machine; with --slurm give --ntasks-per-node"
+        raise ConfigError(msg)
+    site = read_site(args.site)
+    check_site(site)
+    again = [word for word in words if word != "--after-array"]
+    options = ArrayOptions(
+        site=site,
+        shape=shape_of(args),
+        name=job_name(args, study.out.name),
+        limit=args.max_concurrent,
+        words=["tune", *again, "--after-array"],
+    )
+    submitted = submit_next(study, options, after_array=args.after_array)
+    if submitted is None:
+        return report(study)
+    array, step, count = submitted
+    echo(f"job {array}: {count} trials, {options.shape.ranks} ranks each")
+    echo(f"job {step}: reads their results, and continues")
+    return 0
 
 
 def request_of(args: argparse.Namespace) -> "Request":
@@ -176,6 +246,9 @@ def _search(
             if not study.settle(trial, rounds, ended):
                 return _not_settled(trial, ended)
             echo(_progress(study, trial, rounds))
+            if ended.stopped:  # a signal came too late to stop that run
+                echo(AGAIN)
+                return EXIT_RESUMABLE
     return 0
 
 
@@ -258,8 +331,8 @@ def report(study: "Study") -> int:
     if study.best() is None:
         write_table(study)
         msg = (
-            f"no trial was trained to the end without failing; {study.out}/trials.csv "
-            "has the reasons"
+            "no trial was trained to the end without failing; "
+            f"{study.out}/trials.jsonl has the reasons"
         )
         raise FedAPMError(msg)
     closing, notes = write_report(study)

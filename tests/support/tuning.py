@@ -32,6 +32,7 @@ JOINT: dict[str, Any] = {
 
 def write_data(root: Path, val: float = 0.2, features: int = FEATURES) -> Path:
     """Prepare clients whose levels differ, with validation parts unless `val` is 0."""
+    root.mkdir(exist_ok=True)
     rng = np.random.default_rng(7)
     client = np.repeat(np.arange(CLIENTS), EACH)
     x = rng.normal(size=(CLIENTS * EACH, features))

@@ -74,6 +74,7 @@ def build_space(config: Config, manifest: Manifest, given: Mapping[str, Any]) ->
     if algorithm.sharing == "split":
         split = split_dimension(config, manifest, algorithm)
         found.append(_narrowed(split, left))
+        _refuse_auto(found[0])
     optimizer, schedule = (_narrowed(one, left) for one in solver_dimensions(base))
     found += [optimizer, schedule]
     everyone = config.participation["name"] == "full"
@@ -88,6 +89,19 @@ def build_space(config: Config, manifest: Manifest, given: Mapping[str, Any]) ->
     for one in scaled:
         _check_scale(one, base, space)
     return Space(_live(_usable(space, base, given)))
+
+
+def _refuse_auto(split: Dimension) -> None:
+    """Refuse splits that are chosen by training, which no budget counts."""
+    assert not isinstance(split.values, Range)
+    for choice in split.values:
+        chosen = choice.value
+        if chosen == "auto" or (isinstance(chosen, Mapping) and "auto" in chosen):
+            msg = (
+                "split: auto trains to choose, which the budget does not count; the "
+                "search tries the same candidates"
+            )
+            raise ConfigError(msg)
 
 
 def _narrowed(dimension: Dimension, left: dict[str, Any]) -> Dimension:

@@ -10,12 +10,13 @@ are configured, as do those that change what a method is or what its numbers mea
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt
 
 from fedapm_mpi.algorithms import Algorithm
-from fedapm_mpi.algorithms.base import _union_members, algorithms
+from fedapm_mpi.algorithms.base import algorithms
 from fedapm_mpi.optim.budget import LocalBudget
 from fedapm_mpi.studies.tune.space import Choice, Dimension, Range, choices_of, label_of
 
@@ -343,13 +344,26 @@ def _given(work: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_budget(hint: Any) -> bool:
-    return LocalBudget in _union_members(hint)
+    return LocalBudget in _parts(hint)[0]
 
 
 def _literals(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    """Return the values of a type that is a `Literal`."""
+    found = [get_args(one) for one in _parts(hint)[0] if get_origin(one) is Literal]
+    return found[0] if found else ()
 
 
 def _has_bound(hint: Any, kind: type) -> bool:
-    is_annotated = get_origin(hint) is Annotated
-    return is_annotated and any(isinstance(one, kind) for one in get_args(hint)[1:])
+    return any(isinstance(one, kind) for one in _parts(hint)[1])
+
+
+def _parts(hint: Any) -> tuple[list[Any], list[Any]]:
+    """Return the types that a type hint allows, and what it is annotated with."""
+    if get_origin(hint) is Annotated:
+        inside, *notes = get_args(hint)
+        types, more = _parts(inside)
+        return types, [*more, *notes]
+    if get_origin(hint) in (Union, UnionType):
+        pairs = [_parts(one) for one in get_args(hint)]
+        return [t for pair in pairs for t in pair[0]], [n for p in pairs for n in p[1]]
+    return [hint], []

@@ -86,7 +86,10 @@ def write_report(study: Study) -> tuple[str, list[str]]:
 
 
 def write_table(study: Study) -> None:
-    """Write the trials as CSV: parameters and values, nothing that depends on time."""
+    """Write the trials as CSV, with nothing that depends on time or on ranks.
+
+    That includes the words of an error, which name the client that failed first.
+    """
     names = [one.name for one in study.space]
     rungs = [f"{study.metric}_at_{share}" for share in study.plan.rungs]
     header = ["trial", "generation", "state", *names, "rounds", "passes"]
@@ -96,7 +99,7 @@ def write_table(study: Study) -> None:
         whole = study.space.whole(trial.params)
         values: list[float | None] = [one.value for one in trial.results]
         values += [None] * (len(rungs) - len(values))
-        reason = "" if trial.failure is None else trial.failure.message
+        reason = "" if trial.failure is None else trial.failure.kind
         rows.append(
             [
                 trial.number,

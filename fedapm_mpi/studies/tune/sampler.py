@@ -56,7 +56,12 @@ def optuna_module() -> Any:
 
 
 def ask(
-    space: Space, finished: Sequence[Finished], seed: int, generation: int, count: int
+    space: Space,
+    finished: Sequence[Finished],
+    seed: int,
+    generation: int,
+    count: int,
+    first: Params | None = None,
 ) -> list[dict[str, Any]]:
     """Return the parameters of a generation's trials, those that are active.
 
@@ -72,7 +77,12 @@ def ask(
         Number of the generation.
     count
         Trials in it.
+    first
+        Parameters of the first trial of the first generation, such as those that are
+        configured.
     """
+    if first is not None and generation == 0:
+        return [_active(space, first), *_stratified(space, seed, 0, count - 1)]
     if len(finished) < MIN_STRATIFIED:
         return _stratified(space, seed, generation, count)
     return _estimated(space, finished, seed, generation, count)

@@ -176,6 +176,25 @@ class Space:
                 return one.choice(params[one.name]).size or 0
         return 0
 
+    def nearest(self, base: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters that come nearest to what is configured, all of them.
+
+        Parameters
+        ----------
+        base
+            A plain configuration. A value that is none of the choices counts as the
+            first of them; one outside of a range as its end.
+        """
+        found: dict[str, Any] = {}
+        for one in self.dimensions:
+            value = get_key(base, one.key)
+            if isinstance(one.values, Range):
+                found[one.name] = _within(one.values, value, base)
+            else:
+                same = [c.label for c in one.values if _is_configured(c.value, value)]
+                found[one.name] = (same or one.labels)[0]
+        return found
+
     def plain(self) -> list[dict[str, Any]]:
         """Return the space as plain values, to record and to compare."""
         return [
@@ -214,6 +233,27 @@ def written(space: Space) -> dict[str, Any]:
 def _written(dimension: Dimension, choice: Choice) -> Any:
     """Return what stands for a choice: its label, if it is a split that has one."""
     return choice.label if dimension.key == "split" else choice.value
+
+
+def _within(range_: Range, value: Any, base: Mapping[str, Any]) -> float:
+    """Return the number of a range that is nearest to a configured one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return range_.at(0.5)
+    if range_.times is not None:
+        value /= float(get_key(base, range_.times))
+    elif range_.over is not None:
+        value *= float(get_key(base, range_.over))
+    return range_.rounded(float(value))
+
+
+def _is_configured(value: Any, configured: Any) -> bool:
+    """Return whether a choice is what is configured, where defaults are filled in."""
+    if isinstance(value, Mapping) and isinstance(configured, Mapping):
+        given = {key: one for key, one in configured.items() if one is not None}
+        return all(_is_configured(one, given.get(key)) for key, one in value.items())
+    if isinstance(value, list | tuple) and isinstance(configured, list | tuple):
+        return list(value) == list(configured)
+    return bool(value == configured)
 
 
 def _scaled(range_: Range, value: float, values: Mapping[str, Any]) -> float:

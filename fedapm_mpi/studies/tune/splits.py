@@ -1,10 +1,12 @@
 """The splits that a search chooses from: those that the model offers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fedapm_mpi.algorithms import Algorithm
 from fedapm_mpi.config.schema import Config
+from fedapm_mpi.config.split_options import Split
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.engine.partitioned_model import trainable
 from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
@@ -19,8 +21,8 @@ def split_dimension(
 ) -> Dimension:
     """Return the splits that a method which has both blocks may have.
 
-    The configured one comes first if the model does not offer it. A method that does
-    not take an empty block is not offered the two ends.
+    The configured one comes first; `auto` is left out, since its tests train as well. A
+    method that does not take an empty block is not offered the two ends.
 
     Parameters
     ----------
@@ -32,6 +34,9 @@ def split_dimension(
         Its method.
     """
     takes_empty = bool(algorithm.trained_blocks())
+    chosen_by_rule = config.split is not None and config.split.auto is not None
+    if chosen_by_rule:  # any other will do, to look at the models
+        config = replace(config, split=Split(last=1))
     groups = build_groups(config, manifest, algorithm.sharing, takes_empty=takes_empty)
     modules = []
     for group in groups.members:
@@ -47,21 +52,22 @@ def split_dimension(
             continue
         value = {"shared": []} if every else {"personal": list(one.personal)}
         choices.append(Choice(one.name, value, size=one.size))
-    configured = _configured(config, groups, choices)
-    return Dimension(KEY, KEY, tuple(configured))
+    if not chosen_by_rule:
+        choices = _configured(config, groups, choices)
+    return Dimension(KEY, KEY, tuple(choices))
 
 
 def _configured(
     config: Config, groups: ClientGroups, choices: Sequence[Choice]
 ) -> list[Choice]:
-    """Return the choices, with the configured split if it is none of them."""
+    """Return the choices, the configured split first; it may be none of them."""
     members = groups.members
     own = {name for group in members for name in group.model.personal_names}
     shared = {name for group in members for name in group.model.shared_names}
     for one in choices:
         every = "shared" in one.value
         if not shared if every else own == set(one.value["personal"]):
-            return list(choices)
+            return [one, *(other for other in choices if other is not one)]
     size = max(len(group.initial["personal"]) for group in members)
     split: Any = config.plain()["split"]
     value = {key: given for key, given in split.items() if given is not None}

@@ -201,7 +201,8 @@ class Study:
         return self.trials[-1].generation if self.trials else 0
 
     def _ask(self, finished: Any, generation: int, count: int) -> list[dict[str, Any]]:
-        return ask(self.space, finished, self.seed, generation, count)
+        first = self.space.nearest(self.base)
+        return ask(self.space, finished, self.seed, generation, count, first)
 
     def _make(self, number: int, generation: int, params: dict[str, Any]) -> Trial:
         """Return a new trial; one whose configuration is not valid has failed."""

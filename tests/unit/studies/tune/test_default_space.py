@@ -65,6 +65,7 @@ def test_one_range_in_place_of_one_for_each_optimizer(data):
         ({"algorithm.rho": {"low": -1, "high": 1, "log": False}}, "algorithm.rho: "),
         ({"split": "bias"}, "there is no 'bias'; did you mean 'biases'?"),
         ({"split": {"first": 0}}, "split: "),
+        ({"split": {"auto": {}}}, "split: auto trains to choose"),
         ({"optimizer": "adem"}, "did you mean 'adam'?"),
         ({"rounds": [1, 2]}, "rounds: cannot be searched: rounds follow from"),
         ({"algorithm.name": "ditto"}, "algorithm.name: cannot be searched"),

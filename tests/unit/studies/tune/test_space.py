@@ -80,6 +80,26 @@ def test_what_is_fixed_is_not_free():
     assert space.whole({"a.lr[adam]": 0.1}) == {"o": "adam", "a.lr[adam]": 0.1}
 
 
+def test_what_is_configured_is_a_point_of_the_space():
+    work = Dimension("w", "w", (Choice("1", {"epochs": 1}), Choice("2", {"epochs": 2})))
+    many = Dimension("n", "n", (Choice("x", [1]), Choice("y", [1, 2])))
+    inverse = Dimension("i", "i", Range(0.1, 10, over="a.lr"))
+    space = Space([OPTIMIZER, PLAIN, ADAM, OTHER, work, many, inverse])
+    base = {
+        "o": {"name": "adam", "eps": 1e-8},
+        "a": {"lr": 0.02, "other": 0.03},
+        "w": {"epochs": 2, "steps": None},
+        "n": (1, 2),
+        "i": 25,
+    }
+    assert space.nearest(base) == {
+        "o": "adam", "a.lr[sgd]": 0.1, "a.lr[adam]": 0.02, "a.other": 1.5, "w": "2",
+        "n": "y", "i": 0.5,
+    }  # fmt: skip
+    found = space.nearest({**base, "o": {"name": "lion"}, "i": None})
+    assert (found["o"], found["i"]) == ("sgd", 1)
+
+
 def test_dotted_keys():
     values = {"a": {"b": 1}, "x": None}
     set_key(values, "a.c", 2)

@@ -51,6 +51,15 @@ def test_a_study_that_was_stopped_has_the_same_table(whole, data, tmp_path):
     assert runs > 8
 
 
+def test_the_first_trial_is_the_configuration_as_it_is(whole):
+    study = whole[0]
+    first = study.values_of(study.trials[0])
+    assert first["algorithm"] == study.base["algorithm"]
+    assert first["rounds"] == 6
+    assert first["optimizer"] is None
+    assert sorted(first["split"]["personal"]) == ["head.bias", "head.weight"]
+
+
 def test_another_study_in_the_same_folder_is_refused(whole, data):
     study = whole[0]
     with pytest.raises(ConfigError, match="holds another study"):
@@ -72,7 +81,7 @@ def test_a_trial_that_diverges_is_the_worst(data, tmp_path):
     for row in rows(study.out / "trials.csv"):
         assert (row["state"] == "failed") == (row["algorithm.lr_shared"] == "1e+30")
         assert bool(row["reason"]) == (row["state"] == "failed")
-    assert "and 2 failed" in (study.out / "tune.md").read_text()
+    assert f"and {len(failed)} failed" in (study.out / "tune.md").read_text()
     assert study.best().params["algorithm.lr_shared"] == "0.1"
 
 
