@@ -18,6 +18,8 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.optim.budget import LocalBudget
 from fedapm_mpi.optim.default_solver import (
     DERIVED,
+    INPUT_ENCODERS,
+    LAST_LAYER,
     PENALTY,
     PERSONAL,
     StepSizeOption,
@@ -47,7 +49,7 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     if factory is None or not isinstance(part, Mapping):
         return found, []
     if declared_sharing(factory) == "split" and values.get("split") is None:
-        found["split"] = {"personal": list(PERSONAL)}
+        found["split"] = default_split(part["name"], values.get("model"))
     options = step_size_options(factory)
     given = [name for name in options if part.get(name) is not None]
     left_out = [name for name in options if name not in given]
@@ -74,6 +76,22 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     rho = rho if isinstance(rho, int | float) else 0.0
     sizes = {name: option.value(lr, rho) for name, option in options.items()}
     return {**found, "algorithm": {**_next_to_solver(part), **part, **sizes}}, []
+
+
+def default_split(algorithm: str, model: Any) -> dict[str, Any]:
+    """Return the split of a configuration that gives none.
+
+    Parameters
+    ----------
+    algorithm
+        Name of the algorithm.
+    model
+        The model's part of the configuration, as it is written.
+    """
+    if algorithm in LAST_LAYER:
+        return {"last": 1}
+    name = model.get("name") if isinstance(model, Mapping) else None
+    return {"personal": list(INPUT_ENCODERS.get(str(name), PERSONAL))}
 
 
 def step_size_options(factory: Callable[..., Any]) -> dict[str, StepSizeOption]:

@@ -69,6 +69,18 @@ RHO = 0.2
 PERSONAL = ("*bias*",)
 """Names of the parameters that are personal in a method that splits the model."""
 
+INPUT_ENCODERS = {
+    "har": ("*_conv.*",),
+    "image-text": ("img_proj.*", "text_rnn.*"),
+    "audio-video": ("audio_conv.*", "audio_rnn.*", "video_rnn.*"),
+}
+"""The same for the paper's models of several inputs, by name: what the paper keeps
+personal. With biases `har` learns slowly, as clients' sensors differ in its first
+layers."""
+
+LAST_LAYER = ("fedper", "fedrep", "fedbabu")
+"""Algorithms that are about a personal last layer, by name."""
+
 WARMUP = 2
 """Rounds of warm-up, of a run of twenty rounds or more; a tenth of a shorter one."""
 
