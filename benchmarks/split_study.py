@@ -153,8 +153,9 @@ def search(data: Path, out: Path, seeds: int) -> None:
                 continue
             begun = time.monotonic()
             found = SplitSearch(Serial(), checked(data, seed, rule=rule))
-            # LM of all candidates once; the choice is the same without.
-            choice = found.run(PreemptionGuard(), everything=seed == 1)
+            # LM of all candidates once, where it is cheap; the choice is the same.
+            whole = seed == 1 and not data.name.startswith("cifar")
+            choice = found.run(PreemptionGuard(), everything=whole)
             assert choice is not None
             for one in choice.tested:
                 who = {"candidate": one.candidate.name, "personal": one.candidate.size}
@@ -177,8 +178,8 @@ def search(data: Path, out: Path, seeds: int) -> None:
 
 def table(out: Path) -> str:
     """Return the comparison as Markdown."""
-    runs = Results(out / "runs.csv", RUNS).lines()
     choices = Results(out / "choices.csv", CHOICES).lines()
+    runs = _finished(Results(out / "runs.csv", RUNS).lines(), choices)
     header = ("data", "best split", "worst split", "local-only", "FedAvg", *RULES)
     lines = [_row(header), _row(["---"] * len(header))]
     lines += [_row(_compared(name, runs, choices)) for name in _names(runs)]
@@ -206,6 +207,18 @@ def _tested(name: str, runs: list[Line], tests: list[Line]) -> Iterator[list[str
         yield ["" if k else name, split, size, value, layer, _score(scores)]
 
 
+def _finished(runs: list[Line], choices: list[Line]) -> list[Line]:
+    """Return the runs of the seeds with which all was trained, and all rules chose."""
+
+    def seeds(lines: list[Line], key: str, value: str) -> set[tuple[str, str]]:
+        return {(x["data"], x["seed"]) for x in lines if x[key] == value}
+
+    whole = seeds(runs, "method", "fedavg")  # trained last
+    for rule in RULES:
+        whole &= seeds(choices, "rule", rule)
+    return [line for line in runs if (line["data"], line["seed"]) in whole]
+
+
 def _names(runs: Sequence[Line]) -> list[str]:
     return list(dict.fromkeys(line["data"] for line in runs))
 
@@ -230,7 +243,10 @@ def _compared(name: str, runs: list[Line], choices: list[Line]) -> Iterator[str]
     yield _score(list(scores["fedavg", "nothing"].values()))
     for rule in RULES:
         made = [
-            line for line in choices if (line["data"], line["rule"]) == (name, rule)
+            line
+            for line in choices
+            if (line["data"], line["rule"]) == (name, rule)
+            and line["seed"] in scores["fedavg", "nothing"]
         ]
         seen = [scores.get(("fedapm", line["chosen"]), {}) for line in made]
         found = [one.get(x["seed"]) for one, x in zip(seen, made, strict=True)]

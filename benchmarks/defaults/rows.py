@@ -72,6 +72,21 @@ GRID = (0.001, 0.002, 0.004, 0.008, 0.016)
 SGD_GRID = (0.01, 0.03, 0.1, 0.3, 1.0)
 
 
+OTHERS: dict[str, tuple[float, ...]] = {
+    "adamw": (0.008,),
+    "nadam": (0.004, 0.008),
+    "radam": (0.008, 0.016),
+    "adamax": (0.008, 0.016),
+    "rmsprop": (0.002, 0.004),
+    "adagrad": (0.01, 0.03, 0.1),
+    "adadelta": (0.3, 1.0, 3.0),
+    "adafactor": (0.01, 0.03, 0.1),
+    "asgd": (0.1, 0.3),
+    "rprop": (0.001, 0.004),
+}
+"""Further optimizers, with step sizes to try."""
+
+
 def few(centre: Options) -> Options:
     """Return the centre at 30 % participation, for twice as many rounds."""
     part = {"name": "random", "fraction": 0.3}
@@ -95,19 +110,26 @@ def passes(centre: Options, epochs: int) -> Options:
 def fedapm_rows(centre: Options) -> dict[str, dict[str, Options]]:
     """Return what is varied of FedAPM and of the solver."""
     sparse = few(centre)
+    longer = changed(centre, {"rounds": 30})
     rows = {
         "lr": rates(centre, *GRID),
         "rho, lr 0.004": {
             k: changed(v, {"algorithm": {"lr_personal": 0.004, "lr_shared": 0.004}})
             for k, v in varied(centre, "rho", 0.03, 0.1, 0.3, 1.0, 3.0).items()
         },
-        "rho": varied(centre, "rho", 0.03, 0.1, 0.3, 1.0, 3.0),
+        "rho": varied(centre, "rho", 0.1, 0.2, 0.3),
         "schedule": {
             "constant": changed(centre, {"schedule": None}),
             "cosine": centre,
             "cosine, no warm-up": changed(centre, {"schedule": {"warmup": 0}}),
             "cosine to 0": changed(centre, {"schedule": {"final": 0.0}}),
             "linear": changed(centre, {"schedule": None}, {"schedule": {
+                "name": "linear", "warmup": 2, "final": 0.05}}),
+        },
+        "rounds 30: schedule": {
+            "constant": changed(longer, {"schedule": None}),
+            "cosine": longer,
+            "linear": changed(longer, {"schedule": None}, {"schedule": {
                 "name": "linear", "warmup": 2, "final": 0.05}}),
         },
         "split": {k: changed(centre, {"split": None}, {"split": v})
@@ -126,11 +148,24 @@ def fedapm_rows(centre: Options) -> dict[str, dict[str, Options]]:
         "momentum: lr": rates(with_solver("sgd", centre, momentum=0.9), *SGD_GRID),
         "betas": {str(b): with_solver("adam", centre, betas=[0.9, b])
                   for b in (0.99, 0.999)},
+        "other optimizers: name, lr": {
+            f"{name}, {lr}": changed(
+                with_solver(name, centre),
+                {"algorithm": {"lr_personal": lr, "lr_shared": lr}})
+            for name, sizes in OTHERS.items() for lr in sizes
+        },
         "clip": {"none": centre, "1": changed(centre, {"clip": {"norm": 1.0}})},
+        "order": {
+            "joint, 2": centre,
+            **{f"alternate, {n} and {n}": changed(
+                centre, {"algorithm": {"block_order": "alternate", "joint_work": None,
+                         "personal_work": {"epochs": n}, "shared_work": {"epochs": n}}})
+               for n in (1, 2)},
+        },
         "rounds": {str(n): changed(centre, {"rounds": n}) for n in (10, 20, 30, 60)},
         "few: rho": {k: changed(few(v), {"algorithm": {
             "server_average": "participants"}})
-            for k, v in varied(centre, "rho", 0.03, 0.1, 0.3, 1.0).items()},
+            for k, v in varied(centre, "rho", 0.03, 0.1, 0.2, 0.3, 1.0).items()},
         "few: lr": {k: changed(few(v), {"algorithm": {
             "server_average": "participants"}})
             for k, v in rates(centre, *GRID).items()},
@@ -264,10 +299,35 @@ def method_rows() -> dict[str, dict[str, Options]]:
         "fedper: split": splits("fedper"),
         "fedrep: split": splits("fedrep"),
         "fedrep: head_work": epochs("fedrep", "head_work", 1, 2, 5),
+        "fedrep: head_work, body_work": {
+            f"{a}, {b}": options(
+                "fedrep", head_work={"epochs": a}, body_work={"epochs": b})
+            for a, b in ((1, 1), (2, 2), (5, 1), (5, 2))
+        },
+        "fedalt: work": {
+            f"{a}, {b}": options(
+                "fedalt", personal_work={"epochs": a}, shared_work={"epochs": b})
+            for a, b in ((1, 1), (1, 2), (2, 1), (2, 2))
+        },
         "fedalt: split": splits("fedalt"),
+        "fedalt, 2 and 2 passes: split": {
+            key: changed(one, {"algorithm": {"personal_work": TWO, "shared_work": TWO}})
+            for key, one in splits("fedalt").items()
+        },
         "fedavg: lr": rates(m["fedavg"], *GRID),
         "local: lr": rates(m["local"], *GRID),
     }  # fmt: skip
 
 
-ROWS: dict[str, dict[str, Options]] = {**fedapm_rows(FEDAPM), **method_rows()}
+ALONE: dict[str, Options] = {
+    "fedapm": {"algorithm": "fedapm"},
+    "local": {"algorithm": "local"},
+    "fedavg": {"algorithm": "fedavg"},
+}
+"""What a user writes who leaves everything to the package, as a final check."""
+
+ROWS: dict[str, dict[str, Options]] = {
+    **fedapm_rows(FEDAPM),
+    **method_rows(),
+    "by name: method": ALONE,
+}

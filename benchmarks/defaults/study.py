@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import fedapm_mpi
 from benchmarks.defaults.rows import CIFAR, ROWS, Options
 from fedapm_mpi.config.overrides import merge
+from fedapm_mpi.config.schema import DEFAULT_ROUNDS
 from fedapm_mpi.errors import FedAPMError
 
 FIELDS = ("row", "value", "data", "seed", "accuracy", "worst_decile", "id")
@@ -36,7 +37,7 @@ MLP: Options = {"name": "mlp", "hidden": [64]}
 FEWER = {"hapt": 12, "star": 20, "cifar-b0.3": 8}
 """Clients of a data set, the first ones, in all but the rows of `WHOLE`."""
 
-WHOLE = ("lr", "rho, lr 0.004", "few, lr 0.004: *", "fedavg: lr")
+WHOLE = ("lr", "rho, lr 0.004", "few, lr 0.004: *", "fedavg: lr", "by name: *")
 """Patterns of rows that have all clients of every data set."""
 
 SETS = ("heart", "watch", "digits", "hapt", "star", "har", *CIFAR)
@@ -79,7 +80,7 @@ def configuration(run: Run) -> Options:
     if not any(fnmatchcase(run.row, pattern) for pattern in WHOLE):
         config["clients"] = FEWER.get(run.data)
     merge(config, dict(run.changes))
-    rounds = config["rounds"]
+    rounds = config.get("rounds", DEFAULT_ROUNDS)
     config["evaluation"] = {"every": rounds}
     config["checkpoint"] = {"every": rounds, "keep": 1}
     return config

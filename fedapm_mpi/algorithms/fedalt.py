@@ -27,7 +27,7 @@ from fedapm_mpi.algorithms.base import (
     Sharing,
     algorithms,
 )
-from fedapm_mpi.optim.default_solver import DEFAULT_LR, HALF_WORK, StepSize
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 
 class Phase(NamedTuple):
@@ -83,10 +83,10 @@ class FedAlt(AlternatingTraining):
     lr_shared: StepSize = DEFAULT_LR
     """Step size of the shared phase."""
 
-    personal_work: LocalBudget = HALF_WORK
+    personal_work: LocalBudget = WORK
     """Length of the personal phase."""
 
-    shared_work: LocalBudget = HALF_WORK
+    shared_work: LocalBudget = WORK
     """Length of the shared phase."""
 
     def phases(self) -> tuple[Phase, Phase]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 from fedapm_mpi.algorithms.base import LocalBudget, algorithms
 from fedapm_mpi.algorithms.fedalt import AlternatingTraining, Phase
-from fedapm_mpi.optim.default_solver import DEFAULT_LR, HALF_WORK, StepSize
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
 
 
 @algorithms.register("fedrep")
@@ -39,10 +39,10 @@ class FedRep(AlternatingTraining):
     lr_body: StepSize = DEFAULT_LR
     """Step size of the representation phase."""
 
-    head_work: LocalBudget = HALF_WORK
+    head_work: LocalBudget = WORK
     """Length of the head phase."""
 
-    body_work: LocalBudget = HALF_WORK
+    body_work: LocalBudget = WORK
     """Length of the representation phase."""
 
     def phases(self) -> tuple[Phase, Phase]:

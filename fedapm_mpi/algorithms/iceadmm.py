@@ -52,7 +52,7 @@ class ICEADMM(FullModelADMM):
     the model. Well below 1 the dual, which gathers all steps of a round, overshoots.
     """
 
-    curvature: Curvature = 9.0
+    curvature: Curvature = 1 / 0.03 - 1
     r"""Curvature r of the model of a client's own loss, in either unit. Where it is a
     Lipschitz constant of :math:`\nabla f_i`, the model bounds the loss above."""
 

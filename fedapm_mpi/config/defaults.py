@@ -18,6 +18,8 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.optim.budget import LocalBudget
 from fedapm_mpi.optim.default_solver import (
     DERIVED,
+    INPUT_ENCODERS,
+    LAST_LAYER,
     PENALTY,
     PERSONAL,
     StepSizeOption,
@@ -47,7 +49,7 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     if factory is None or not isinstance(part, Mapping):
         return found, []
     if declared_sharing(factory) == "split" and values.get("split") is None:
-        found["split"] = {"personal": list(PERSONAL)}
+        found["split"] = default_split(part["name"], values.get("model"))
     options = step_size_options(factory)
     given = [name for name in options if part.get(name) is not None]
     left_out = [name for name in options if name not in given]
@@ -58,19 +60,38 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     if given:
         same = dict.fromkeys(left_out, part[given[0]])
         return {**found, "algorithm": {**part, **same}}, []
+    own = [one.plain for one in options.values() if one.plain is not None]
+    by_sgd = values.get("optimizer") in (None, {"name": "sgd"})
+    plain = own[0] if own and by_sgd else None
     if "optimizer" not in values:
-        plain = any(option.plain for option in options.values())
-        found["optimizer"] = default_optimizer(plain=plain)
+        found["optimizer"] = default_optimizer(plain=plain is not None)
     rounds = values.get("rounds", DEFAULT_ROUNDS)
     if "schedule" not in values and type(rounds) is int:
         found["schedule"] = default_schedule(rounds)
     lr, error = _step_size(found["optimizer"], left_out)
+    lr = lr if plain is None else plain
     if lr is None:
         return found, [] if error is None else [error]
     rho = part.get("rho", getattr(factory, "rho", None))
     rho = rho if isinstance(rho, int | float) else 0.0
     sizes = {name: option.value(lr, rho) for name, option in options.items()}
     return {**found, "algorithm": {**_next_to_solver(part), **part, **sizes}}, []
+
+
+def default_split(algorithm: str, model: Any) -> dict[str, Any]:
+    """Return the split of a configuration that gives none.
+
+    Parameters
+    ----------
+    algorithm
+        Name of the algorithm.
+    model
+        The model's part of the configuration, as it is written.
+    """
+    if algorithm in LAST_LAYER:
+        return {"last": 1}
+    name = model.get("name") if isinstance(model, Mapping) else None
+    return {"personal": list(INPUT_ENCODERS.get(str(name), PERSONAL))}
 
 
 def step_size_options(factory: Callable[..., Any]) -> dict[str, StepSizeOption]:

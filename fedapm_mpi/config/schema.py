@@ -159,8 +159,10 @@ class Config:
     """Communication rounds."""
 
     split: Split | None = None
-    """Which parameters are shared and which personal, for algorithms with both; biases
-    are personal unless it is given, and ``auto`` chooses."""
+    """Which parameters are shared and which personal, for algorithms with both;
+    ``auto`` chooses. Unless it is given, biases are personal; of the paper's models of
+    several inputs the parts that read them; with FedPer, FedRep and FedBABU the last
+    layer."""
 
     groups: list[Group] = field(default_factory=list)
     """Clients with another model; its shared parameters must have the same shapes."""

@@ -19,10 +19,10 @@ class StepSizeOption:
     inverse
         Whether the step size is one over the sum of the option and the penalty rho.
     plain
-        Whether the method needs plain SGD: nothing else is then its default.
+        Step size of plain SGD, if that is the method's default.
     """
 
-    def __init__(self, *, inverse: bool = False, plain: bool = False) -> None:
+    def __init__(self, *, inverse: bool = False, plain: float | None = None) -> None:
         self.inverse = inverse
         self.plain = plain
 
@@ -38,7 +38,7 @@ algorithm's options of this type, its steps are those of `DEFAULT_OPTIMIZER`."""
 Proximity = Annotated[float, Ge(0), StepSizeOption(inverse=True)]
 """Type of an option that makes a step size of 1 / (rho + option)."""
 
-Curvature = Annotated[float, Ge(0), StepSizeOption(inverse=True, plain=True)]
+Curvature = Annotated[float, Ge(0), StepSizeOption(inverse=True, plain=0.03)]
 """Type of such an option of a method whose dual follows each single step: it assumes
 that a step is the linearized one, and diverges by Adam's."""
 
@@ -63,11 +63,23 @@ WORK = LocalBudget(epochs=2)
 
 HALF_WORK = LocalBudget(epochs=1)
 
-RHO = 0.1
+RHO = 0.2
 """Penalty of the methods with duals, in units of a client's own loss."""
 
 PERSONAL = ("*bias*",)
 """Names of the parameters that are personal in a method that splits the model."""
+
+INPUT_ENCODERS = {
+    "har": ("*_conv.*",),
+    "image-text": ("img_proj.*", "text_rnn.*"),
+    "audio-video": ("audio_conv.*", "audio_rnn.*", "video_rnn.*"),
+}
+"""The same for the paper's models of several inputs, by name: what the paper keeps
+personal. With biases `har` learns slowly, as clients' sensors differ in its first
+layers."""
+
+LAST_LAYER = ("fedper", "fedrep", "fedbabu")
+"""Algorithms that are about a personal last layer, by name."""
 
 WARMUP = 2
 """Rounds of warm-up, of a run of twenty rounds or more; a tenth of a shorter one."""

@@ -5,4 +5,4 @@ from torch.optim import Adagrad
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("adagrad")(from_torch(Adagrad, 0.03))
+optimizers.register("adagrad")(from_torch(Adagrad, 0.01))

@@ -5,4 +5,4 @@ from torch.optim import Adamax
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("adamax")(from_torch(Adamax, 0.016))
+optimizers.register("adamax")(from_torch(Adamax, 0.008))

@@ -2,8 +2,7 @@
 
 from torch.optim import RAdam
 
-from fedapm_mpi.optim.default_solver import DEFAULT_LR
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("radam")(from_torch(RAdam, DEFAULT_LR))
+optimizers.register("radam")(from_torch(RAdam, 0.016))

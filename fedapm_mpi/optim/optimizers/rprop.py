@@ -5,4 +5,4 @@ from torch.optim import Rprop
 from fedapm_mpi.optim.optimizers._torch import from_torch
 from fedapm_mpi.optim.optimizers.base import optimizers
 
-optimizers.register("rprop")(from_torch(Rprop, 0.004))
+optimizers.register("rprop")(from_torch(Rprop, 0.001))

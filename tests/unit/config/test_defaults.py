@@ -10,6 +10,9 @@ from fedapm_mpi.algorithms.fedsim import FedSim
 from fedapm_mpi.config.defaults import step_size_options
 from fedapm_mpi.config.loader import load, validate
 from fedapm_mpi.config.schema import Config
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
+from fedapm_mpi.models import models
 from fedapm_mpi.optim.optimizers import optimizers
 from tests.support.valid_config import VALID, changed, errors_of
 
@@ -32,6 +35,28 @@ def step_sizes(config: Config) -> list[float]:
     return [part[name] for name in step_size_options(algorithms.get(part["name"]))]
 
 
+BIASES = {"personal": ["*bias*"]}
+SPLITS = {key: {"last": 1} for key in ("fedper", "fedrep", "fedbabu")}
+"""Of methods that are about a last layer of each client's own."""
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "kept"),
+    [
+        ("har", [("acc", (64, 3)), ("gyro", (64, 3))], 103_808),
+        ("image-text", [("image", (1, 1280)), ("text", (20, 512))], 427_008),
+        ("audio-video", [("audio", (40, 80)), ("video", (9, 1280))], 704_736),
+    ],
+)
+def test_the_papers_models_keep_what_the_paper_keeps(model, inputs, kept):
+    """As many personal parameters as its section 4 counts."""
+    config = resolved("fedapm", model=model)
+    specs = tuple(InputSpec(name, shape, "float32") for name, shape in inputs)
+    module = models.get(model)(specs, 8)
+    split = PartitionedModel.from_patterns(module, personal=config.split.personal)
+    assert sum(split.sizes("personal").values()) == kept
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_alone_is_the_same_as_all_defaults_written_out(name):
     config = resolved(name)
@@ -41,10 +66,10 @@ def test_a_name_alone_is_the_same_as_all_defaults_written_out(name):
         rounds=30,
         optimizer="sgd" if name == "iceadmm" else ADAM,
         schedule=COSINE,
-        **({} if config.split is None else {"split": {"personal": ["*bias*"]}}),
+        **({} if config.split is None else {"split": SPLITS.get(name, BIASES)}),
     )
     assert written == config
-    lr = 0.1 if name == "iceadmm" else 0.008
+    lr = 0.03 if name == "iceadmm" else 0.008
     assert step_sizes(config) == pytest.approx([lr] * len(step_sizes(config)))
     assert step_sizes(config)
     assert validate(config.plain(), "again") == config
@@ -62,7 +87,7 @@ def test_a_step_size_without_an_optimizer_is_plain_sgd(name):
 def test_fedapm_alone():
     part = resolved("fedapm").algorithm
     wanted = {
-        "units": "client", "rho": 0.1, "sigma": 0.0, "dual_step": 1.0,
+        "units": "client", "rho": 0.2, "sigma": 0.0, "dual_step": 1.0,
         "relaxation": 1.0, "batch_size": 16, "block_order": "joint",
         "personal_work": None, "shared_work": None, "server_average": "participants",
     }  # fmt: skip
@@ -105,9 +130,9 @@ def test_works_without_an_order_still_mean_alternating_blocks():
 @pytest.mark.parametrize(
     ("optimizer", "lr"),
     [
-        (None, 0.1),
-        ("sgd", 0.1),
-        ({"name": "sgd", "momentum": 0.9}, 0.01),
+        (None, 0.3),
+        ("sgd", 0.3),
+        ({"name": "sgd", "momentum": 0.9}, 0.03),
         ("adamw", 0.008),
         ({"name": "adam", "personal": {"betas": [0.5, 0.9]}}, 0.008),
         ({"name": "adam", "personal": {"name": "adam"}}, 0.008),
@@ -217,7 +242,7 @@ def test_the_command_line_can_take_the_solver_away(tmp_path):
     assert (plain.optimizer, plain.schedule) == (None, None)
     sgd = load(path, ["optimizer=null", "schedule=null"])
     assert (sgd.optimizer, sgd.schedule) == (None, None)
-    assert sgd.algorithm["lr_shared"] == 0.1
+    assert sgd.algorithm["lr_shared"] == 0.3
     other = load(path, ["algorithm=fedavg"])
     assert other.split is None
 

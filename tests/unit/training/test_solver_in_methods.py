@@ -5,6 +5,7 @@ every method's steps.
 """
 
 import json
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.optim.schedules import schedules
 from fedapm_mpi.storage.checkpoint import find, load_states
+from fedapm_mpi.training.preemption import PreemptionGuard
 from fedapm_mpi.training.runner import train_run
 from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
 from tests.support.processes.cli_runs import FEDAPM, FEDSIM, experiment
@@ -87,6 +89,37 @@ def test_a_kept_state_is_that_of_the_round_before(toy, tmp_path):
         taken = [int(one[client]["optimizer.shared.steps_taken"])
                  for one in (first, second)]  # fmt: skip
         assert taken[1] == 2 * taken[0] > 0
+
+
+class StopIn(PreemptionGuard):
+    """Asks the run to stop in its second round, as a signal does."""
+
+    rounds = 0
+
+    def should_stop(self):
+        self.rounds += 1
+        return int(self.rounds == 2)
+
+
+@pytest.mark.parametrize("method", ["fedapm", "ditto", "scaffold"])
+@pytest.mark.parametrize("unit", ["round", "step"])
+def test_stopped_within_a_schedule_it_ends_in_the_unbroken_digest(
+    toy, tmp_path, method, unit
+):
+    options = METHODS[method]
+    schedule = {"name": "cosine", "final": 0.1, "warmup": 1, "unit": unit}
+    values = experiment(
+        toy["features"], algorithm=options, rounds=5, schedule=schedule,
+        optimizer={"name": "adam", "state": "keep"}, checkpoint={"every": 99},
+        split={"personal": ["head.*"]} if method == "fedapm" else None,
+    )  # fmt: skip
+    config = validate(values, method)
+    start = partial(train_run, Serial(), config, progress="none")
+    whole = start(directory=tmp_path / "whole")
+    stopped = start(directory=tmp_path / "stopped", stop=StopIn())
+    assert stopped.exit_code == 75
+    assert records_of(stopped)[-1]["round"] == 2
+    assert start(directory=tmp_path / "stopped", resume=True).digest == whole.digest
 
 
 @pytest.fixture(scope="module")
