@@ -124,7 +124,8 @@ def main() -> None:
         folder = tuned(name, data, args.out, words)
         found[name] = tested(folder, args.seeds)
         with (folder / "trials.csv").open(newline="", encoding="utf-8") as file:
-            done = [row["accuracy_at_1"] for row in csv.DictReader(file)]
+            trials = [row for row in csv.DictReader(file) if not row["repeats"]]
+        done = [row["accuracy_at_1"] for row in trials]
         validation[name] = max(float(value) for value in done if value)
     rows = []
     for name, values in found.items():

@@ -110,19 +110,26 @@ def passes(centre: Options, epochs: int) -> Options:
 def fedapm_rows(centre: Options) -> dict[str, dict[str, Options]]:
     """Return what is varied of FedAPM and of the solver."""
     sparse = few(centre)
+    longer = changed(centre, {"rounds": 30})
     rows = {
         "lr": rates(centre, *GRID),
         "rho, lr 0.004": {
             k: changed(v, {"algorithm": {"lr_personal": 0.004, "lr_shared": 0.004}})
             for k, v in varied(centre, "rho", 0.03, 0.1, 0.3, 1.0, 3.0).items()
         },
-        "rho": varied(centre, "rho", 0.03, 0.1, 0.3, 1.0, 3.0),
+        "rho": varied(centre, "rho", 0.1, 0.2, 0.3),
         "schedule": {
             "constant": changed(centre, {"schedule": None}),
             "cosine": centre,
             "cosine, no warm-up": changed(centre, {"schedule": {"warmup": 0}}),
             "cosine to 0": changed(centre, {"schedule": {"final": 0.0}}),
             "linear": changed(centre, {"schedule": None}, {"schedule": {
+                "name": "linear", "warmup": 2, "final": 0.05}}),
+        },
+        "rounds 30: schedule": {
+            "constant": changed(longer, {"schedule": None}),
+            "cosine": longer,
+            "linear": changed(longer, {"schedule": None}, {"schedule": {
                 "name": "linear", "warmup": 2, "final": 0.05}}),
         },
         "split": {k: changed(centre, {"split": None}, {"split": v})
@@ -158,7 +165,7 @@ def fedapm_rows(centre: Options) -> dict[str, dict[str, Options]]:
         "rounds": {str(n): changed(centre, {"rounds": n}) for n in (10, 20, 30, 60)},
         "few: rho": {k: changed(few(v), {"algorithm": {
             "server_average": "participants"}})
-            for k, v in varied(centre, "rho", 0.03, 0.1, 0.3, 1.0).items()},
+            for k, v in varied(centre, "rho", 0.03, 0.1, 0.2, 0.3, 1.0).items()},
         "few: lr": {k: changed(few(v), {"algorithm": {
             "server_average": "participants"}})
             for k, v in rates(centre, *GRID).items()},
@@ -303,6 +310,10 @@ def method_rows() -> dict[str, dict[str, Options]]:
             for a, b in ((1, 1), (1, 2), (2, 1), (2, 2))
         },
         "fedalt: split": splits("fedalt"),
+        "fedalt, 2 and 2 passes: split": {
+            key: changed(one, {"algorithm": {"personal_work": TWO, "shared_work": TWO}})
+            for key, one in splits("fedalt").items()
+        },
         "fedavg: lr": rates(m["fedavg"], *GRID),
         "local: lr": rates(m["local"], *GRID),
     }  # fmt: skip

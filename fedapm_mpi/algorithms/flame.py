@@ -53,7 +53,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
 )
 from fedapm_mpi.optim import admm
-from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, WORK, Penalty, StepSize
+from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, Penalty, StepSize
 
 
 @algorithms.register("flame")
@@ -65,7 +65,7 @@ class Flame(LocalTraining, ConsensusUnits):
     r"""Coefficient :math:`\lambda` of the Moreau envelope of a client's own loss, in
     either unit."""
 
-    rho: Penalty = RHO
+    rho: Penalty = 0.1
     r"""Penalty :math:`\rho`, in units of a client's loss (`units`) per squared unit of
     w."""
 

@@ -72,6 +72,15 @@ class TuneCommand(LocalCommand):
             help="share of the trials at a rung that are continued (default: 1/2)",
         )  # fmt: skip
         parser.add_argument(
+            "--finalists", type=int, default=3, metavar="K",
+            help="best trials that are repeated with further seeds before one is "
+            "chosen; 0 repeats none (default: 3)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--repeats", type=int, default=2, metavar="S",
+            help="further seeds of each (default: 2)",
+        )  # fmt: skip
+        parser.add_argument(
             "--metric", metavar="NAME",
             help="what is compared, a mean over clients, or NAME_worst_decile "
             "(default: the task's most important one)",
@@ -204,6 +213,8 @@ def request_of(args: argparse.Namespace) -> "Request":
         rungs=tuple(_share(word, "--rungs") for word in args.rungs.split(",")),
         keep=_share(args.keep, "--keep"),
         seed=args.seed,
+        finalists=args.finalists,
+        repeats=args.repeats,
         out=args.out or Path("runs", Path(path).stem),
         passes=args.passes,
         metric=args.metric,
@@ -272,6 +283,8 @@ def _not_settled(trial: "Trial", ended: "Ended") -> int:
 
 def _progress(study: "Study", trial: "Trial", rounds: int) -> str:
     where = f"trial {trial.number} of {study.plan.trials}"
+    if trial.repeats is not None:
+        where = f"trial {trial.repeats} again, with another seed"
     if trial.failure is not None:
         reason = " ".join(trial.failure.message.split())
         return f"{where}: failed: {reason}"

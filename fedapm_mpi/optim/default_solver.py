@@ -63,7 +63,7 @@ WORK = LocalBudget(epochs=2)
 
 HALF_WORK = LocalBudget(epochs=1)
 
-RHO = 0.1
+RHO = 0.2
 """Penalty of the methods with duals, in units of a client's own loss."""
 
 PERSONAL = ("*bias*",)

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 
 def words(out, *more):
-    small = ("--trials", 4, "--width", 4, "--rungs", "1/2,1")
+    small = ("--trials", 4, "--width", 4, "--rungs", "1/2,1", "--repeats", 1)
     return fedapm("tune", "c.yaml", *small, "--out", out, *more)
 
 

@@ -6,7 +6,7 @@ from tests.slurm.submitting import jobs
 from tests.support.processes.cli_runs import write_config
 from tests.support.tuning import values_of, write_data
 
-SMALL = ("--trials", 3, "--width", 3, "--rungs", "1/2,1", "--passes", 8)
+SMALL = ("--trials", 3, "--width", 3, "--rungs", "1/2,1", "--passes", 8, "--repeats", 1)
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_arrays_choose_what_one_process_chooses(cluster, site):
     )  # fmt: skip
     _, step = jobs(printed)
     done = cluster.folder / "runs" / "arrays" / "best.yaml"
-    for _ in range(3):  # each step submits the next
+    for _ in range(4):  # each step submits the next
         state = cluster.wait(step)
         text = next((cluster.folder / "runs/arrays/jobs").glob(f"*-{step}.out"))
         assert state.name == "COMPLETED", text.read_text()

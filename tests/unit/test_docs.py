@@ -171,6 +171,9 @@ def test_options_of_algorithms():
     for block in blocks("yaml", text):
         values = yaml.safe_load(block)
         options = values.pop("algorithm", {})
+        if isinstance(options, str):  # all defaults
+            assert validate(values | {"algorithm": options}, "docs").optimizer
+            continue
         if options.get("block_order") != "joint":
             work = {"shared_work": {"epochs": 1}, "personal_work": {"epochs": 1}}
         else:
@@ -181,6 +184,28 @@ def test_options_of_algorithms():
         else:
             options = fedapm | work | options
         validate(BASE | values | {"algorithm": options}, "docs")
+
+
+def test_the_defaults_are_those_of_the_table():
+    alone = section("algorithms.md", "### FedAPM")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", alone, re.MULTILINE)
+    of_fedapm = [("fedapm", name, value) for name, value in rows]
+    assert {name for name, _ in rows} == {"rho", "sigma", "dual_step"}
+    others = section("algorithms.md", "### The other methods")
+    pattern = r"^\| `([\w-]+)` \| (`\w+`(?:, `\w+`)*) \| ([\d., ]+) [|(]"
+    found = re.findall(pattern, others, re.MULTILINE)
+    values = [
+        (method, name.strip("` "), value)
+        for method, names, numbers in found
+        for name, value in zip(names.split(","), numbers.split(","), strict=True)
+    ]
+    assert {"fedprox", "ditto", "flame", "pfedme", "feddyn", "fedadmm"} <= {
+        method for method, _, _ in values
+    }
+    for method, name, value in [*of_fedapm, *values]:
+        tree = {"data": "x", "model": "mlp", "algorithm": method}
+        config = validate(tree, "docs")
+        assert config.algorithm[name] == pytest.approx(float(value), rel=0.02), name
 
 
 def test_a_sweep(tmp_path):

@@ -10,7 +10,7 @@ from fedapm_mpi.optim.optimizers._torch import TorchOptimizer
 from fedapm_mpi.optim.optimizers.base import optimizers
 from fedapm_mpi.utils.types import NonNegativeFloat
 
-PLAIN_LR = 0.1
+PLAIN_LR = 0.3
 """Step size of plain SGD where a configuration gives none."""
 
 

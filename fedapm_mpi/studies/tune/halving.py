@@ -1,13 +1,15 @@
 """Generations of trials, and successive halving within each.
 
 Trials of a generation are asked for together. Each is trained to its first rung; the
-better ones of those that reach a rung are continued to the next. The sampler gets them
+better ones of those that reach a rung are continued to the next. At the end the best of
+all are repeated with further seeds, and the one with the best mean is chosen: the best
+of many single runs owes much to its seed. The sampler gets them
 when the whole generation is over, in the order of trials: what is asked next depends on
 neither the order nor the time in which trials end.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, inf
 from typing import Any
@@ -41,9 +43,18 @@ class Plan:
 
     higher_is_better: bool = True
 
+    finalists: int = 0
+    """Trials that are repeated at the end; below two none is."""
+
+    repeats: int = 2
+    """Further seeds of each."""
+
     def __post_init__(self) -> None:
         if self.trials < 1 or self.width < 1:
             msg = "--trials and --width must be at least 1"
+            raise ConfigError(msg)
+        if self.finalists < 0 or self.repeats < 0:
+            msg = "--finalists and --repeats must not be below 0"
             raise ConfigError(msg)
         ascending = list(self.rungs) == sorted(set(self.rungs))
         if not ascending or self.rungs[0] <= 0 or self.rungs[-1] != 1:
@@ -139,14 +150,68 @@ def next_generation(
     generation = 1 + max((trial.generation for trial in trials), default=-1)
     count = plan.generation_size(generation)
     if not count:
-        return []
+        return [] if _repeats(trials) else final_generation(plan, trials, generation)
     asked = ask(finished(plan, trials), generation, count)
     start = len(trials)
     return [make(start + k, generation, params) for k, params in enumerate(asked)]
 
 
+def final_generation(
+    plan: Plan, trials: Sequence[Trial], generation: int
+) -> list[Trial]:
+    """Return the best trials once more with each of the further seeds.
+
+    None are returned where there are not two to choose from.
+    """
+    chosen = _ranked(plan, trials)[: plan.finalists]
+    if len(chosen) < 2:
+        return []
+    pairs = [(one, k) for one in chosen for k in range(1, plan.repeats + 1)]
+    return [
+        replace(
+            one,
+            number=len(trials) + place,
+            generation=generation,
+            rungs=one.rungs[-1:],
+            results=[],
+            repeats=one.number,
+            seed=k,
+        )
+        for place, (one, k) in enumerate(pairs)
+    ]
+
+
 def best(plan: Plan, trials: Sequence[Trial]) -> Trial | None:
-    """Return the best of the trials that were trained to the end, if there are any."""
-    complete = [t for t in trials if t.complete and t.failure is None]
-    last = [(order_of(plan, t, len(t.rungs) - 1), t) for t in complete]
-    return min(last, key=lambda pair: pair[0])[1] if last else None
+    """Return the best of the trials that were trained to the end, if there are any.
+
+    Where some were repeated, it is the one of them with the best mean over seeds.
+    """
+    ranked = _ranked(plan, trials)
+    repeated = {one.repeats for one in _repeats(trials)}
+    finalists = [one for one in ranked if one.number in repeated]
+    means = [(one, mean_value(trials, one)) for one in finalists]
+    known = [(-plan.score(mean), one) for one, mean in means if mean is not None]
+    if known:
+        return min(known, key=lambda pair: pair[0])[1]  # the first of equal ones
+    return ranked[0] if ranked else None
+
+
+def mean_value(trials: Sequence[Trial], one: Trial) -> float | None:
+    """Return a trial's mean value over its seeds; `None` if a repetition has failed."""
+    own = [other for other in trials if other.repeats == one.number]
+    if any(other.failure is not None or not other.results for other in own):
+        return None
+    values = [other.results[-1].value for other in (one, *own)]
+    return sum(values) / len(values)
+
+
+def _ranked(plan: Plan, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that were trained to the end, without repetitions."""
+    complete = [
+        t for t in trials if t.complete and t.failure is None and t.repeats is None
+    ]
+    return sorted(complete, key=lambda t: order_of(plan, t, len(t.rungs) - 1))
+
+
+def _repeats(trials: Sequence[Trial]) -> list[Trial]:
+    return [one for one in trials if one.repeats is not None]

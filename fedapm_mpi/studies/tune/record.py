@@ -62,6 +62,11 @@ class Trial:
     """One for each rung that it has reached."""
 
     failure: Failure | None = None
+    repeats: int | None = None
+    """Number of the trial that it repeats with another seed, if it does."""
+
+    seed: int = 0
+    """What is added to the seed of the study's configuration."""
 
     @property
     def name(self) -> str:

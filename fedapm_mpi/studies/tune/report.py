@@ -8,6 +8,7 @@ from typing import Any
 from fedapm_mpi.analysis.plots import COLORS, STYLE, plain, pyplot, write_figure
 from fedapm_mpi.config.yaml_io import dump
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.studies.tune.halving import mean_value
 from fedapm_mpi.studies.tune.importance import Importance, importances
 from fedapm_mpi.studies.tune.record import Trial
 from fedapm_mpi.studies.tune.study import Study
@@ -74,7 +75,7 @@ def write_report(study: Study) -> tuple[str, list[str]]:
     write_text(out / "best.yaml", dump(values))
     write_table(study)
     found = importances(
-        space, study.trials, higher_is_better=study.plan.higher_is_better
+        space, study.searched, higher_is_better=study.plan.higher_is_better
     )
     write_text(out / "tune.md", _markdown(study, chosen, found))
     notes = []
@@ -92,17 +93,22 @@ def write_table(study: Study) -> None:
     """
     names = [one.name for one in study.space]
     rungs = [f"{study.metric}_at_{share}" for share in study.plan.rungs]
-    header = ["trial", "generation", "state", *names, "rounds", "passes"]
+    header = ["trial", "repeats", "seed", "generation", "state", *names]
+    header += ["rounds", "passes"]
     header += ["personal_parameters", *rungs, "reason"]
     rows = []
     for trial in study.trials:
         whole = study.space.whole(trial.params)
         values: list[float | None] = [one.value for one in trial.results]
-        values += [None] * (len(rungs) - len(values))
+        missing: list[float | None] = [None] * (len(rungs) - len(values))
+        last = trial.repeats is not None  # it has the last rung alone
+        values = missing + values if last else values + missing
         reason = "" if trial.failure is None else trial.failure.kind
         rows.append(
             [
                 trial.number,
+                trial.repeats,
+                study.base["seed"] + trial.seed,
                 trial.generation,
                 state_of(trial),
                 *(whole.get(name) for name in names),
@@ -124,12 +130,21 @@ def state_of(trial: Trial) -> str:
 
 
 def _closing(study: Study, chosen: Trial) -> str:
-    value = f"{study.metric} {chosen.results[-1].value:.4f} on validation parts"
     return (
-        f"trial {chosen.number} of {len(study.trials)} is the best: {value}, "
+        f"trial {chosen.number} of {len(study.searched)} is the best: "
+        f"{_value(study, chosen)} on validation parts, "
         f"{_described(study, chosen)}; the search took "
         f"{cost_of(study.trials)}; next: fedapm train {study.out / 'best.yaml'}"
     )
+
+
+def _value(study: Study, chosen: Trial) -> str:
+    """Return the value of the chosen trial, and over how many seeds it is."""
+    seeds = 1 + sum(one.repeats == chosen.number for one in study.trials)
+    mean = mean_value(study.trials, chosen)
+    value = chosen.results[-1].value if mean is None or seeds == 1 else mean
+    over = "" if seeds == 1 or mean is None else f" (mean of {seeds} seeds)"
+    return f"{study.metric} {value:.4f}{over}"
 
 
 def _described(study: Study, trial: Trial) -> str:
@@ -146,7 +161,7 @@ def _shown(value: Any) -> str:
 
 def _ranked(study: Study) -> list[Trial]:
     """Return the trials that have a value: those trained longest first, then by it."""
-    known = [trial for trial in study.trials if trial.results and not trial.failure]
+    known = [trial for trial in study.searched if trial.results and not trial.failure]
     return sorted(
         known,
         key=lambda t: (
@@ -161,14 +176,13 @@ def _markdown(study: Study, chosen: Trial, found: Sequence[Importance]) -> str:
     """Return the report of a study."""
     spent = cost_of(study.trials)
     failed = [trial for trial in study.trials if trial.failure is not None]
-    best = chosen.results[-1].value
     lines = [
         f"# Tuning {study.config.algorithm['name']} on {study.manifest.dataset}",
         "",
-        f"Trial {chosen.number} of {len(study.trials)} is the best: {study.metric} "
-        f"{best:.4f}, the mean over clients on their validation parts after "
-        f"{chosen.rounds} rounds ({chosen.passes:.4g} passes over the training data). "
-        "`best.yaml` is its configuration.",
+        f"Trial {chosen.number} of {len(study.searched)} is the best: "
+        f"{_value(study, chosen)}, the mean over clients on their validation parts "
+        f"after {chosen.rounds} rounds ({chosen.passes:.4g} passes over the training "
+        "data). `best.yaml` is its configuration.",
         "",
         "## The best trials",
         "",
@@ -190,7 +204,7 @@ def _markdown(study: Study, chosen: Trial, found: Sequence[Importance]) -> str:
         "## Cost",
         "",
         f"{spent}. A trial that is trained to the end takes at most {study.passes:.4g} "
-        f"passes; {sum(t.complete for t in study.trials)} of {len(study.trials)} "
+        f"passes; {sum(t.complete for t in study.searched)} of {len(study.searched)} "
         f"trials were, and {len(failed)} failed.",
         *([""] if failed else []),
         *(f"- trial {t.number}: {_reason(t)}" for t in failed),
@@ -235,7 +249,7 @@ def draw(study: Study, found: Sequence[Importance], path: Path) -> None:
             1, 2, figsize=(11, 3.8), layout="constrained"
         )
         for step, share in enumerate(study.plan.rungs):
-            at = [t for t in study.trials if len(t.results) > step]
+            at = [t for t in study.searched if len(t.results) > step]
             left.plot(
                 [trial.number for trial in at],
                 [trial.results[step].value for trial in at],
@@ -263,7 +277,7 @@ def _best_so_far(study: Study) -> tuple[list[int], list[float]]:
     """Return the trials that were trained to the end, and the best value so far."""
     numbers: list[int] = []
     values: list[float] = []
-    for trial in study.trials:
+    for trial in study.searched:
         if not trial.complete:
             continue
         value = trial.results[-1].value

@@ -8,6 +8,7 @@ from its record as if it had not been, and how fast a machine is changes nothing
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from math import ceil
 from typing import Any, NamedTuple
 
 from fedapm_mpi.errors import ConfigError
@@ -16,6 +17,13 @@ from fedapm_mpi.utils.rng import generator
 
 STRATIFIED, ESTIMATED = "tune stratified", "tune estimated"
 """Purposes of the random streams."""
+
+FEWEST_GOOD = 4
+"""Trials that are taken for good ones until a tenth of all is more, as far as they are
+a quarter. Optuna's tenth is a single trial of a small search, and those that follow are
+its copies."""
+
+MOST_GOOD = 25
 
 MIN_STRATIFIED = 8
 """Trials after which parameters are estimated from those before."""
@@ -112,8 +120,9 @@ def _estimated(
 ) -> list[dict[str, Any]]:
     optuna = optuna_module()
     with warnings.catch_warnings():
-        # Optuna warns that its interface to groups of dimensions may change.
+        # Optuna 5 warns that groups of dimensions may change, and that 6 has no gamma.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)
         return _by_optuna(optuna, space, finished, seed, generation, count)
 
 
@@ -130,6 +139,7 @@ def _by_optuna(
     sampler = optuna.samplers.TPESampler(
         seed=number,
         n_startup_trials=0,
+        gamma=good_ones,
         multivariate=True,
         group=True,
         constant_liar=True,  # trials of a generation keep away from each other
@@ -147,6 +157,12 @@ def _by_optuna(
             found[one.name] = _suggested(trial, one)
         asked.append(_active(space, found))
     return asked
+
+
+def good_ones(trials: int) -> int:
+    """Return how many of some trials are taken for good ones."""
+    few = min(FEWEST_GOOD, ceil(trials / 4))
+    return min(max(few, ceil(trials / 10)), MOST_GOOD)
 
 
 def _suggested(trial: Any, dimension: Dimension) -> Any:

@@ -39,6 +39,7 @@ from fedapm_mpi.studies.tune.trials import (
     write_rung,
 )
 from fedapm_mpi.training.context import build_context
+from fedapm_mpi.training.identity import identity_of
 from fedapm_mpi.utils.atomic_io import write_text
 
 RUNS = "trials"
@@ -67,6 +68,8 @@ class Request:
     keep: Fraction
     seed: int
     out: Path
+    finalists: int = 0
+    repeats: int = 2
     passes: float | None = None
     """Budget of a trial; that of the configuration as it is unless given."""
 
@@ -97,7 +100,13 @@ class Study:
             request.config, request.metric, self.manifest
         )
         self.plan = Plan(
-            request.trials, request.width, request.rungs, request.keep, higher
+            request.trials,
+            request.width,
+            request.rungs,
+            request.keep,
+            higher,
+            request.finalists,
+            request.repeats,
         )
         self.space: Space = build_space(request.config, self.manifest, request.space)
         self.passes = (
@@ -182,11 +191,13 @@ class Study:
 
     def values_of(self, trial: Trial) -> dict[str, Any]:
         """Return the plain configuration of a trial, with all of its rounds."""
-        if trial.number not in self._values:
-            self._values[trial.number] = trial_values(
+        number = trial.number if trial.repeats is None else trial.repeats
+        if number not in self._values:
+            self._values[number] = trial_values(
                 self.base, self.space, trial.params, self.manifest, self.passes
             )
-        return self._values[trial.number]
+        found = self._values[number]
+        return {**found, "seed": found["seed"] + trial.seed}
 
     def rung_values(self, trial: Trial, rounds: int) -> dict[str, Any]:
         """Return the plain configuration of a trial up to a rung."""
@@ -195,6 +206,11 @@ class Study:
     def best(self) -> Trial | None:
         """Return the best trial that was trained to the end."""
         return halving.best(self.plan, self.trials)
+
+    @property
+    def searched(self) -> list[Trial]:
+        """The trials without those that repeat another."""
+        return [one for one in self.trials if one.repeats is None]
 
     @property
     def _last_generation(self) -> int:
@@ -263,9 +279,12 @@ class Study:
         return self._counted(self.config).of_rounds(self.config.rounds)
 
     def _identity(self) -> dict[str, Any]:
-        """Return all that the trials follow from."""
+        """Return all that the trials follow from; data and runs may move.
+
+        Repetitions come after them, so a study that had none may be given some.
+        """
         return {
-            "config": self.base,
+            "config": identity_of(self.base),
             "manifest": self.manifest.sha256,
             "space": self.space.plain(),
             "seed": self.seed,

@@ -87,7 +87,7 @@ def test_a_step_size_without_an_optimizer_is_plain_sgd(name):
 def test_fedapm_alone():
     part = resolved("fedapm").algorithm
     wanted = {
-        "units": "client", "rho": 0.1, "sigma": 0.0, "dual_step": 1.0,
+        "units": "client", "rho": 0.2, "sigma": 0.0, "dual_step": 1.0,
         "relaxation": 1.0, "batch_size": 16, "block_order": "joint",
         "personal_work": None, "shared_work": None, "server_average": "participants",
     }  # fmt: skip
@@ -130,9 +130,9 @@ def test_works_without_an_order_still_mean_alternating_blocks():
 @pytest.mark.parametrize(
     ("optimizer", "lr"),
     [
-        (None, 0.1),
-        ("sgd", 0.1),
-        ({"name": "sgd", "momentum": 0.9}, 0.01),
+        (None, 0.3),
+        ("sgd", 0.3),
+        ({"name": "sgd", "momentum": 0.9}, 0.03),
         ("adamw", 0.008),
         ({"name": "adam", "personal": {"betas": [0.5, 0.9]}}, 0.008),
         ({"name": "adam", "personal": {"name": "adam"}}, 0.008),
@@ -242,7 +242,7 @@ def test_the_command_line_can_take_the_solver_away(tmp_path):
     assert (plain.optimizer, plain.schedule) == (None, None)
     sgd = load(path, ["optimizer=null", "schedule=null"])
     assert (sgd.optimizer, sgd.schedule) == (None, None)
-    assert sgd.algorithm["lr_shared"] == 0.1
+    assert sgd.algorithm["lr_shared"] == 0.3
     other = load(path, ["algorithm=fedavg"])
     assert other.split is None
 

@@ -128,6 +128,38 @@ def test_what_has_failed_has_no_values():
     assert halving.best(PLAN, [failed]) is None
 
 
+def test_the_best_are_repeated_and_the_best_mean_is_chosen():
+    plan = Plan(4, 4, finalists=2, repeats=2)
+    trials = [trial(0, 1, 1, 0.7), trial(1, 1, 1, 0.9), trial(2, 1, 1, 0.8), trial(3)]
+    trials[3].failure = Failure("TrainingError", "nan", 70)
+    new = halving.next_generation(plan, trials, asked, make)
+    assert [(one.number, one.repeats, one.seed) for one in new] == [
+        (4, 1, 1), (5, 1, 2), (6, 2, 1), (7, 2, 2),
+    ]  # fmt: skip
+    assert all((one.rungs, one.results, one.generation) == ([8], [], 1) for one in new)
+    assert halving.pending(plan, new) == [(one, 8) for one in new]
+    assert halving.best(plan, trials + new) is trials[1]  # while they are not known
+    for one, value in zip(new, (0.6, 0.6, 0.75, 0.85), strict=True):
+        one.results.append(Result(8, value))
+    every = trials + new
+    assert halving.mean_value(every, trials[1]) == pytest.approx(0.7)
+    assert halving.mean_value(every, trials[2]) == pytest.approx(0.8)
+    assert halving.best(plan, every) is trials[2]
+    assert halving.pending(plan, new) == []
+    assert halving.next_generation(plan, every, asked, make) == []
+    new[3].failure = Failure("TrainingError", "nan", 70)
+    assert halving.best(plan, every) is trials[1]
+
+
+def test_nothing_is_repeated_where_there_is_nothing_to_choose():
+    plan = Plan(2, 2, finalists=3)
+    only = [trial(0, 1, 1, 0.7), trial(1, 1)]
+    assert halving.next_generation(plan, only, asked, make) == []
+    none = Plan(2, 2, finalists=0)
+    two = [trial(0, 1, 1, 0.7), trial(1, 1, 1, 1)]
+    assert halving.next_generation(none, two, asked, make) == []
+
+
 def test_rungs_in_rounds():
     assert PLAN.rungs_of(20) == [5, 10, 20]
     assert PLAN.rungs_of(9) == [3, 5, 9]
@@ -140,6 +172,8 @@ def test_rungs_in_rounds():
     [
         ({"trials": 0}, "at least 1"),
         ({"width": 0}, "at least 1"),
+        ({"finalists": -1}, "must not be below 0"),
+        ({"repeats": -1}, "must not be below 0"),
         ({"rungs": (Fraction(1, 2),)}, "--rungs must be shares that ascend"),
         ({"rungs": (Fraction(1), Fraction(1))}, "--rungs must be shares that ascend"),
         ({"keep": Fraction(1)}, "--keep must be a share"),

@@ -75,6 +75,11 @@ def test_what_was_good_is_asked_for_more_often():
     assert sum(near) > 10
 
 
+def test_how_many_are_good():
+    counts = [sampler.good_ones(n) for n in (1, 4, 8, 13, 16, 40, 41, 100, 1000)]
+    assert counts == [1, 1, 2, 4, 4, 4, 5, 10, 25]
+
+
 def test_failed_trials_are_told_without_a_value():
     past = history(12)
     for params in ask(SPACE, [], 9, 1, 4):

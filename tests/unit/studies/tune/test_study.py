@@ -99,6 +99,33 @@ def test_a_failure_of_all_trials_ends_the_study(data, tmp_path):
     assert error.value.exit_code == ConfigError.exit_code
 
 
+def test_the_best_are_trained_with_further_seeds(data, tmp_path):
+    """The study had none at first: repetitions come after it."""
+    out = tmp_path / "out"
+    small = {"trials": 4, "rungs": (Fraction(1),)}
+    settle_all(Study(request(data, out, **small)))
+    study = Study(request(data, out, **small, finalists=2, repeats=2))
+    assert settle_all(study) == 4
+    assert len(study.searched) == 4
+    for one in study.trials[4:]:
+        values = study.values_of(one)
+        original = study.values_of(study.trials[one.repeats])
+        assert values == {**original, "seed": original["seed"] + one.seed}
+        assert yaml.safe_load((study.run_of(one) / "config.yaml").read_text())[
+            "seed"
+        ] == (1 + one.seed)
+    best = study.best()
+    own = [one for one in study.trials if best.number in (one.number, one.repeats)]
+    mean = sum(one.results[-1].value for one in own) / 3
+    closing, _ = write_report(study)
+    assert f"accuracy {mean:.4f} (mean of 3 seeds) on validation parts" in closing
+    assert yaml.safe_load((out / "best.yaml").read_text())["seed"] == 1
+    found = rows(out / "trials.csv")
+    assert [row["repeats"] for row in found[:4]] == [""] * 4
+    assert [row["seed"] for row in found[4:]] == ["2", "3", "2", "3"]
+    assert all(row["accuracy_at_1"] for row in found[4:])
+
+
 def test_another_end_of_a_run_settles_nothing(data, tmp_path):
     study = Study(request(data, tmp_path / "out"))
     (one, rounds), *_ = study.advance()
