@@ -136,7 +136,8 @@ def test_the_two_runs_of_the_quickstart_have_the_same_budget():
     fedapm = configfile.load(LAUNCH / "watch.yaml")
     alone = configfile.load(LAUNCH / "watch_local.yaml")
     assert alone.algorithm["work"] == fedapm.algorithm["joint_work"]
-    for key in ("data", "model", "rounds", "participation", "seed", "dtype"):
+    same = ("data", "model", "rounds", "participation", "seed", "dtype")
+    for key in (*same, "optimizer", "schedule"):
         assert getattr(fedapm, key) == getattr(alone, key), key
 
 

@@ -65,7 +65,7 @@ def test_a_split_is_that_of_the_method(toy, sharing, personal):
 
 
 def test_the_default_split_needs_biases(toy):
-    values = {"data": str(toy["features"]), "model": "mlp", "algorithm": "fedper"}
+    values = {"data": str(toy["features"]), "model": "mlp", "algorithm": "fedsim"}
     config = validate(values, "test")
     module = nn.Sequential()
     module.body, module.head = nn.Linear(6, 4), nn.Linear(4, 3)
