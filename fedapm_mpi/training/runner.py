@@ -131,7 +131,7 @@ def train_run(
             found = choose_split(search, recorder, stop, progress)
             if found is None:
                 return TrainedRun(recorder.path, None, EXIT_RESUMABLE)
-            context = found
+            context, search = found, None  # its first phase is in memory
         return _train(
             context,
             recorder,

@@ -71,7 +71,7 @@ def flip(path, what):
 
 CONFIGS = {
     "pattern": ({"split": {"personal": ["haed.*"]}}, 2, "matches no parameter"),
-    "no-split": ({"split": None}, 2, "needs to know which parameters are personal"),
+    "two-splits": ({"split": {"auto": {}, "last": 1}}, 2, "give exactly one of"),
     "placement": (
         {"placement": "user_parts:beyond"},
         2,
