@@ -4,11 +4,13 @@ Prepares the pupils of one grade of star_schools, a client for each school: whet
 pupil's score is above the median, from the other columns but the scores. Each method is
 tuned on validation parts by ``fedapm tune`` from its defaults, in its default space,
 with the same number of trials and the same passes; FedAvg without fine-tuning, which is
-FedAvg-FT. What was
-chosen is then trained with seeds that the search has not seen, and evaluated on test
-parts; differences from FedAPM are paired by seed.
+FedAvg-FT. What was chosen is then trained with seeds that the search has not seen, and
+evaluated on test parts; differences from FedAPM are paired by seed.
 
     python -m benchmarks.tune_proof STAR.csv DIR [--trials 24] [--seeds 5]
+
+In place of the csv file any prepared data set with a val part, such as ``watch`` of
+``benchmarks.defaults.data``.
 """
 
 import argparse
@@ -110,14 +112,17 @@ def tested(folder: Path, seeds: int) -> list[float]:
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("star", type=Path)
+    parser.add_argument(
+        "raw", type=Path, metavar="RAW", help="STAR.csv, or a prepared data set"
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--search-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=METHODS, choices=METHODS)
     args = parser.parse_args()
-    data = prepared(args.star, args.out)
+    known = (args.raw / "manifest.json").exists()
+    data = args.raw if known else prepared(args.raw, args.out)
     words = ["--trials", str(args.trials), "--seed", str(args.search_seed)]
     found, validation = {}, {}
     for name in args.only:
