@@ -14,6 +14,7 @@
     checkpoints/     the last few, see `checkpoint`
     fedapm.lock      during training: the process that trains, see `run_lock`
     final/           shared.safetensors, client states, digest.txt
+    failure.json     the error that ended the run, if one did
     summary.json     best, last and mean of the last ten evaluations
 """
 
@@ -49,6 +50,7 @@ RUN_FILES = (
     "checkpoints",
     "final",
     "summary.json",
+    "failure.json",
 )
 """Names that a run writes into its directory, besides the lock."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.processes import mpiexec
 from tests.support.processes.cli_runs import (
+    FEDAPM,
     TIMEOUT,
     assert_same_run,
     experiment,
@@ -28,7 +29,16 @@ def test_open_mpi_gives_the_same_bits(toy, tmp_path):
     assert find_mpiexec(OTHER)[1] == "openmpi"
     config = write_config(
         tmp_path / "config.yaml",
-        experiment(toy["features"], placement="round-robin", rounds=4),
+        experiment(
+            toy["features"],
+            placement="round-robin",
+            rounds=4,
+            algorithm=FEDAPM | {"lr_personal": 0.02, "lr_shared": 0.02},
+            split={"auto": {"rounds": 2, "candidates": ["biases", "head"]}},
+            optimizer={"name": "adam", "state": "keep"},
+            schedule={"name": "cosine", "warmup": 1, "unit": "step"},
+            clip={"norm": 1.0},
+        ),
     )
     ends = {
         "here": train(3, config, "--run-dir", tmp_path / "here"),

@@ -71,7 +71,7 @@ def test_a_run_without_a_test_has_none(tmp_path, capsys):
     path = write_run(tmp_path / "run")
     assert last_test(read_runs([path])[0]) is None
     assert cli.main(["inspect", str(path)]) == 3
-    assert "diagnostics.multiplier=true" in capsys.readouterr().err
+    assert "is not a finished data set" in capsys.readouterr().err
     assert cli.main(["report", str(path)]) == 0
     assert not (path / "report" / "multiplier.png").exists()
     assert "LM" not in capsys.readouterr().out

@@ -192,7 +192,7 @@ def test_what_has_no_default_is_said(changes, words):
 
 
 def test_a_users_own_optimizer_may_know_its_step_size(tmp_path):
-    path = tmp_path / "mine.py"
+    path = tmp_path / "own_default_lr.py"
     path.write_text("class Mine:\n    default_lr = 0.125\n"
                     "    def init(self, vector):\n        return {}\n"
                     "    def step(self, vector, gradient, state, lr):\n"
