@@ -83,6 +83,7 @@ def draw_curves(runs: Sequence[Run], stem: Path) -> list[Path]:
             for k, run in enumerate(runs):
                 draw(ax, run, COLORS[k % len(COLORS)])
             ax.set(title=title, xlabel="round")
+            ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_xlim(left=0)
         _legend(figure, runs, counts=True)
         return save(figure, stem)
