@@ -66,7 +66,6 @@ def prepared(star: Path, out: Path) -> Path:
     """Return the prepared data set, made if need be."""
     data = out / "data"
     if not (data / "manifest.json").exists():
-        out.mkdir(parents=True, exist_ok=True)
         np.savez(out / "star.npz", **table(star))
         wanted = plan("arrays", {"split": "random", "test": 0.2, "val": 0.2})
         prepare(wanted, out / "star.npz", data, tell=print)
@@ -121,6 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=METHODS, choices=METHODS)
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     known = (args.raw / "manifest.json").exists()
     data = args.raw if known else prepared(args.raw, args.out)
     words = ["--trials", str(args.trials), "--seed", str(args.search_seed)]
