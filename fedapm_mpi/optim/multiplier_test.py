@@ -27,6 +27,11 @@ from torch import Tensor
 
 from fedapm_mpi.optim.layer_test import DAMPING, LayerTest
 
+NEGLIGIBLE = 1e-12
+"""Part of the largest Fisher entry below which another is rounding noise: a gradient a
+millionth as large. In float32 that of a parameter without effect, such as a bias ahead
+of a softmax that all its terms have in common, is smaller still, but not 0."""
+
 
 class GradientSums(NamedTuple):
     """Sums over clients of what the test needs of them, by parameter; each (d,)."""
@@ -93,6 +98,7 @@ def multiplier_test(
         If a layer is empty.
     """
     found = {}
+    least = NEGLIGIBLE * float(sums.mean_square.max()) if len(sums.mean_square) else 0.0
     for name, place in layers.items():
         m, n = holders[name]
         fisher = sums.mean_square[place].double() / max(1, m)
@@ -103,9 +109,10 @@ def multiplier_test(
             continue
         spread = sums.weighted_square[place] - sums.weighted[place].square() / n
         damped = fisher + damping * fisher.mean()
-        # A parameter without any gradient says nothing: its weight is 0.
-        weights = torch.where(damped > 0, fisher / damped, 0.0)
-        terms = torch.where(damped > 0, spread.clamp(min=0) / damped, 0.0)
+        # A parameter without a gradient says nothing: its weight is 0.
+        known = sums.mean_square[place] > least
+        weights = torch.where(known, fisher / damped, 0.0)
+        terms = torch.where(known, spread.clamp(min=0) / damped, 0.0)
         total, squares = float(weights.sum()), float(weights.square().sum())
         lm = float(terms.sum()) / (m - 1) / total if total else 0.0
         size = total**2 / squares if squares else 0.0

@@ -4,7 +4,11 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.fisher import gradient_moments
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.optim.layer_test import AIC_THRESHOLD
 from fedapm_mpi.optim.multiplier_test import (
     GradientSums,
@@ -91,6 +95,36 @@ def test_a_parameter_without_gradient_does_not_count():
     found = run(scores, squares, torch.tensor([1, 1]), layers, damping=0.0)
     assert (found["both"].lm, found["both"].effective_size) == (2.0, 1.0)
     assert (found["none"].lm, found["none"].p_value) == (0.0, 1.0)
+
+
+def test_gradients_of_rounding_noise_do_not_count():
+    """Of a bias ahead of a softmax, whose gradient would be 0 but for rounding."""
+    torch.manual_seed(1)
+    module = nn.Linear(4, 3)
+    model = PartitionedModel(nn.Sequential(module, SharedBias()), set())
+    rows = []
+    for client in range(6):
+        x, y = torch.randn(40, 4), torch.randint(0, 3, (40,))
+        found = gradient_moments(model, Samples((x + client,), {}, y), vectorized=False)
+        rows.append((found.mean, found.mean_square))
+    scores, squares = (torch.stack(column) for column in zip(*rows, strict=True))
+    noise = squares[:, 15:]
+    assert 0 < float(noise.max()) < 1e-12 * float(squares.max())
+    layers = {"weight": slice(0, 12), "bias": slice(12, 15), "noise": slice(15, 16)}
+    tests = run(scores, squares, torch.full((6,), 40), layers)
+    assert (tests["noise"].lm, tests["noise"].p_value) == (0.0, 1.0)
+    assert tests["weight"].lm > 1
+
+
+class SharedBias(nn.Module):
+    """Adds one number to all scores, which a softmax does not see."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = nn.Parameter(torch.tensor([0.3]))
+
+    def forward(self, scores):
+        return scores + self.number
 
 
 def test_layers_of_fewer_than_two_clients_are_left_out():
