@@ -124,6 +124,13 @@ class Split:
         return cls(**values)
 
 
+def search_options(split: Split | None) -> AutoSplit:
+    """Return the options of the search of a split that is to be chosen."""
+    assert split is not None
+    assert split.auto is not None
+    return split.auto
+
+
 def written_out(split: object) -> object:
     """Return a split as a mapping where it is written as one word."""
     return {"auto": {}} if split == "auto" else split

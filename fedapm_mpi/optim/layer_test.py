@@ -1,9 +1,8 @@
-"""The result of the multiplier test of a layer, and the choice that follows from it.
+"""The result of the multiplier test of a layer, and its threshold.
 
 See `multiplier_test` for the test itself, and ``docs/method.md``.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import erfc, sqrt
 from statistics import NormalDist
@@ -92,27 +91,3 @@ class Threshold:
         if self.level is None or test.degrees == 0:
             return self.value
         return chi_squared_threshold(self.level, test.degrees)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A set of personal parameters, with the test of what it leaves shared."""
-
-    name: str
-    personal_size: int
-    """Parameters that are personal."""
-
-    tests: Mapping[str, LayerTest]
-    """Of each layer that is still shared; none where everything is personal."""
-
-    def suffices(self, threshold: Threshold) -> bool:
-        """Return whether every layer that is still shared stays below it."""
-        return all(test.lm < threshold.of(test) for test in self.tests.values())
-
-
-def smallest_sufficient(
-    candidates: Sequence[Candidate], threshold: Threshold
-) -> Candidate | None:
-    """Return the smallest candidate that suffices, the first of equals, if any does."""
-    enough = [one for one in candidates if one.suffices(threshold)]
-    return min(enough, key=lambda one: one.personal_size, default=None)

@@ -53,23 +53,21 @@ class Holders(NamedTuple):
     samples: int
 
 
-def sum_moments(scores: Tensor, mean_squares: Tensor, counts: Tensor) -> GradientSums:
-    """Return the sums over clients.
+def terms(mean: Tensor, mean_square: Tensor, samples: int) -> Tensor:
+    """Return what a client adds to each of the sums, (3, d), in float64.
 
     Parameters
     ----------
-    scores : (m, d)
-        Each client's mean gradient :math:`s_i` in the shared block, at the server's u
-        and its own personal block; 0 where it has no samples or not this parameter.
-    mean_squares : (m, d)
-        Its mean squared per-sample gradient, likewise.
-    counts : (m,)
+    mean : (d,)
+        Its mean gradient :math:`s_i` in the shared block, at the server's u and its own
+        personal block.
+    mean_square : (d,)
+        Its mean squared per-sample gradient.
+    samples
         Its samples :math:`n_i`.
     """
-    s, n = scores.double(), counts.double()[:, None]
-    return GradientSums(
-        mean_squares.double().sum(0), (n * s).sum(0), (n * s.square()).sum(0)
-    )
+    s, q = mean.double(), mean_square.double()
+    return torch.stack([q, samples * s, samples * s.square()])
 
 
 def multiplier_test(

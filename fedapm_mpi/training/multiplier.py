@@ -20,7 +20,12 @@ from fedapm_mpi.engine.fisher import gradient_moments
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim.layer_test import DAMPING, LayerTest
-from fedapm_mpi.optim.multiplier_test import GradientSums, Holders, multiplier_test
+from fedapm_mpi.optim.multiplier_test import (
+    GradientSums,
+    Holders,
+    multiplier_test,
+    terms,
+)
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.tracking.run_directory import Record
 from fedapm_mpi.training.client import OpenClient, open_client
@@ -192,8 +197,7 @@ def moments_of(opened: OpenClient, samples: Samples) -> Tensor:
     model.shared.copy_(opened.broadcast[0])
     model.personal.copy_(opened.state["personal"])
     moments = gradient_moments(model, samples.to(model.device), "shared")
-    n, s = moments.samples, moments.mean
-    return torch.stack([moments.mean_square, n * s, n * s.square()]).cpu()
+    return terms(moments.mean, moments.mean_square, moments.samples).cpu()
 
 
 def holders_of(

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.schema import Config
-from fedapm_mpi.config.split_options import Split
+from fedapm_mpi.config.split_options import Split, search_options
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.tracking.run_directory import RunDirectory
 from fedapm_mpi.training.context import TrainingContext, open_context
@@ -97,10 +97,8 @@ def _report(choice: SplitChoice) -> None:
 
 def plain_choice(config: Config, choice: SplitChoice) -> dict[str, Any]:
     """Return what the file says of a choice under a configuration with ``auto``."""
-    assert config.split is not None
-    assert config.split.auto is not None
     return {
-        "auto": dataclasses.asdict(config.split.auto),
+        "auto": dataclasses.asdict(search_options(config.split)),
         "chosen": choice.chosen.name,
         "split": {"personal": choice.split.personal},
         "candidates": [one.plain() for one in choice.tested],
@@ -142,9 +140,7 @@ def plan_split(
 
 
 def _check_options(found: Mapping[str, Any], config: Config, directory: Path) -> None:
-    assert config.split is not None
-    assert config.split.auto is not None
-    now = dataclasses.asdict(config.split.auto)
+    now = dataclasses.asdict(search_options(config.split))
     differing = [key for key in now if found["auto"].get(key, now[key]) != now[key]]
     if differing:
         key = differing[0]

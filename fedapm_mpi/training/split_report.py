@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedapm_mpi.config.schema import Config
-from fedapm_mpi.config.split_options import Split
+from fedapm_mpi.config.split_options import Split, search_options
 from fedapm_mpi.engine.buffers import count_reals
 from fedapm_mpi.engine.partitioned_model import trainable
 from fedapm_mpi.federation.split_candidates import SplitCandidate
@@ -125,9 +125,7 @@ def write_choice(
     WriteError
         If they cannot be written.
     """
-    assert config.split is not None
-    assert config.split.auto is not None
-    threshold = config.split.auto.test_threshold()
+    threshold = search_options(config.split).test_threshold()
     table, whole = directory / "candidates.csv", directory / CHOICE
     rows = [
         row

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.config.evaluation_options import Evaluation
 from fedapm_mpi.config.schema import Config, Diagnostics
-from fedapm_mpi.config.split_options import AutoSplit, Split
+from fedapm_mpi.config.split_options import Split, search_options
 from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation.client_groups import build_modules
@@ -133,10 +133,8 @@ class SplitSearch:
     """
 
     def __init__(self, comm: Communicator, config: Config) -> None:
-        assert config.split is not None
-        assert config.split.auto is not None
         self.comm, self.config = comm, config
-        self.options: AutoSplit = config.split.auto
+        self.options = search_options(config.split)
         self.candidates, self._clients = list_candidates(comm, config)
         self.first = self._open(self.candidates[0])
 
@@ -297,15 +295,12 @@ def _is_taken(config: Config, manifest: Manifest, candidate: SplitCandidate) -> 
 
 def _searched(config: Config, manifest: Manifest) -> int:
     """Return the number of clients that take part in the search."""
-    assert config.split is not None
-    options = config.split.auto or AutoSplit()
-    return min(options.clients, manifest.num_clients)
+    return min(search_options(config.split).clients, manifest.num_clients)
 
 
 def _check_data(config: Config, manifest: Manifest) -> None:
     """Raise `ConfigError` if the data of the search's clients do not allow it."""
-    assert config.split is not None
-    options = config.split.auto or AutoSplit()
+    options = search_options(config.split)
     with_samples = int((manifest.counts["train"] > 0).sum())
     if with_samples < 2:
         msg = (
@@ -325,8 +320,7 @@ def _check_data(config: Config, manifest: Manifest) -> None:
 
 def _check_rule(config: Config, candidates: Sequence[SplitCandidate]) -> None:
     """Raise `ConfigError` if the rule trains in a way that the run does not take."""
-    assert config.split is not None
-    rule = (config.split.auto or AutoSplit()).rule
+    rule = search_options(config.split).rule
     if rule != "multiplier" and candidates[-1].name != "all":
         msg = (
             f"split.auto.rule: {rule!r} looks at clients that share nothing, a split "
@@ -344,10 +338,8 @@ def _wanted(candidates: list[SplitCandidate], config: Config) -> list[SplitCandi
     ConfigError
         If it names one that the model does not offer, or none are left.
     """
-    assert config.split is not None
-    options = config.split.auto
     names = [one.name for one in candidates]
-    wanted = options.candidates if options is not None else None
+    wanted = search_options(config.split).candidates
     for name in wanted or ():
         if name not in names:
             hint = did_you_mean(name, names)
@@ -382,8 +374,7 @@ def phase_config(
     validated
         Whether it ends with an evaluation of the ``val`` parts.
     """
-    assert config.split is not None
-    options = config.split.auto or AutoSplit()
+    options = search_options(config.split)
     part: Literal["val", "train"] = "val" if validated else "train"
     # A user's own algorithm may step without the solver, and then has no schedule.
     decays = config.schedule is not None or not is_user_plugin(config.algorithm["name"])
@@ -404,9 +395,8 @@ def phase_config(
 
 def one_round(config: Config) -> Config:
     """Return the configuration of a phase of one round."""
-    return dataclasses.replace(
-        config, rounds=1, schedule={**PHASE_SCHEDULE, "rounds": 1}
-    )
+    schedule = None if config.schedule is None else {**config.schedule, "rounds": 1}
+    return dataclasses.replace(config, rounds=1, schedule=schedule)
 
 
 def _choose(tested: Sequence[TestedCandidate]) -> int:

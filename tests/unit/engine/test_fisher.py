@@ -11,7 +11,12 @@ from fedapm_mpi.engine import fisher
 from fedapm_mpi.engine.fisher import gradient_moments
 from fedapm_mpi.engine.local_objective import LocalObjective
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
-from fedapm_mpi.optim.multiplier_test import Holders, multiplier_test, sum_moments
+from fedapm_mpi.optim.multiplier_test import (
+    GradientSums,
+    Holders,
+    multiplier_test,
+    terms,
+)
 from tests.support.data.model_tasks import KU_HAR, TASKS
 from tests.support.data.model_tasks import build as build_model
 from tests.support.data.model_tasks import samples as draw_samples
@@ -248,9 +253,10 @@ def test_lm_of_simulated_clients_is_one_plus_n_squared_difference(shift):
         variances.append(layout((own * (1 - own)).T @ with_one**2 / n))
         moments.append(gradient_moments(model, Samples((x,), {}, y)))
     squares = torch.stack([one.mean_square for one in moments])
-    diagonal, counts = squares.mean(0), torch.full((m,), n)
+    diagonal = squares.mean(0)
     scores = torch.stack([one.mean for one in moments])
-    sums = sum_moments(scores, squares, counts)
+    rows = [terms(one.mean, one.mean_square, n) for one in moments]
+    sums = GradientSums(*torch.stack(rows).sum(0))
     weights = FEATURES * CLASSES
     layers = {"weight": slice(0, weights), "bias": slice(weights, None)}
     holders = dict.fromkeys(layers, Holders(m, m * n))

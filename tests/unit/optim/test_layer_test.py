@@ -1,16 +1,14 @@
-"""The result of the multiplier test, and the choice that follows from it."""
+"""The result of the multiplier test, and its threshold."""
 
 import math
 
 import pytest
 
 from fedapm_mpi.optim.layer_test import (
-    Candidate,
     LayerTest,
     Threshold,
     chi_squared_tail,
     chi_squared_threshold,
-    smallest_sufficient,
 )
 
 
@@ -47,18 +45,3 @@ def test_degrees_are_those_of_the_effective_size():
     assert nothing.p_value == 1.0
     assert Threshold(level=0.05).of(nothing) == 2.0
     assert Threshold(1.5).of(one) == 1.5
-
-
-def test_the_smallest_set_below_the_threshold_is_chosen():
-    nothing = Candidate("nothing", 0, {"W": layer(3.0), "b": layer(5.0)})
-    bias = Candidate("bias", 3, {"W": layer(1.9)})
-    head = Candidate("head", 30, {"b": layer(0.5)})
-    everything = Candidate("all", 100, {})
-    every = [everything, head, bias, nothing]
-    assert smallest_sufficient(every, Threshold()) is bias
-    assert smallest_sufficient(every, Threshold(1.5)) is head
-    assert smallest_sufficient(every, Threshold(level=0.01)) is head
-    assert smallest_sufficient(every, Threshold(0.1)) is everything
-    assert smallest_sufficient([nothing, bias], Threshold(1.0)) is None
-    one = Candidate("one", 3, {})
-    assert smallest_sufficient([one, bias], Threshold()) is one

@@ -14,7 +14,7 @@ from fedapm_mpi.optim.multiplier_test import (
     GradientSums,
     Holders,
     multiplier_test,
-    sum_moments,
+    terms,
 )
 
 M, D = 40, 50
@@ -26,7 +26,11 @@ def generator(seed=3):
 
 
 def run(scores, squares, counts, layers=LAYERS, damping=0.1):
-    sums = sum_moments(scores, squares, counts)
+    rows = [
+        terms(s, q, int(n))
+        for s, q, n in zip(scores, squares, counts.tolist(), strict=True)
+    ]
+    sums = GradientSums(*torch.stack(rows).sum(0))
     everyone = Holders(int((counts > 0).sum()), int(counts.sum()))
     return multiplier_test(sums, layers, dict.fromkeys(layers, everyone), damping)
 
