@@ -210,6 +210,13 @@ def split_words(words: Sequence[str | None]) -> tuple[str | None, list[str]]:
     return config, given
 
 
+def kernels_of_experiment(args: argparse.Namespace) -> str:
+    """Return the kernels of what `add_experiment` has declared; see `early_keys`."""
+    from fedapm_mpi.config.early_keys import kernels_of
+
+    return kernels_of(*split_words([args.config, *args.overrides]))
+
+
 def asks_for_help(words: Sequence[str]) -> bool:
     """Return whether a command line only asks for help."""
     return any(word in HELP_FLAGS for word in _before_values(words))
