@@ -50,8 +50,9 @@ class PrepareCommand(Command[PrepareOptions]):
             "options",
             nargs="*",
             metavar="KEY=VALUE",
-            help="clients, partitioner, partitioner.KEY, shift, shift.KEY, test, val, "
-            "split, seed, shards, store, compression, and options of the source",
+            help="clients, partitioner, partitioner.KEY, shift, shift.KEY, keep.KEY, "
+            "test, val, split, seed, shards, store, compression, and options of the "
+            "source",
         )
         parser.add_argument(
             "--force", action="store_true", help="replace a finished data set"
