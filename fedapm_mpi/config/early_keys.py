@@ -14,8 +14,8 @@ KEY = "kernels"
 def kernels_of(path: Path | str | None, overrides: Sequence[str] = ()) -> str:
     """Return the kernels that a configuration asks for.
 
-    Anything that is not valid counts as ``native``: whoever reads the whole
-    configuration reports it, a wrong value of this key too.
+    Anything that is not valid counts as ``native``: the loader, which reads all keys,
+    reports it, a wrong value of this one too.
 
     Parameters
     ----------
