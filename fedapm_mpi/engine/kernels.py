@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from fedapm_mpi.comm import Communicator
 from fedapm_mpi.engine.exact_functions import replace_functions
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.utils import kernels
 
 BRANCHES = {
@@ -67,6 +68,16 @@ def open_kernels(wanted: str) -> None:
         raise ConfigError(msg)
     _check_reports()
     replace_functions()
+
+
+def open_on_ranks(wanted: str, comm: Communicator) -> None:
+    """Do as `open_kernels` on every rank; a collective call."""
+    error: FedAPMError | None = None
+    try:
+        open_kernels(wanted)
+    except FedAPMError as caught:
+        error = caught
+    comm.raise_collectively(error)
 
 
 def _check_reports() -> None:

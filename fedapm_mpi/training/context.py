@@ -27,7 +27,7 @@ from fedapm_mpi.data.samples import Samples, to_samples
 from fedapm_mpi.data.staging import node_clients, rank_share, stage_shards
 from fedapm_mpi.engine.device import open_device
 from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
-from fedapm_mpi.engine.kernels import open_kernels
+from fedapm_mpi.engine.kernels import open_on_ranks
 from fedapm_mpi.errors import ConfigError, FedAPMError, WriteError
 from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.assignment import Assignment
@@ -193,7 +193,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     FedAPMError
         If the configuration does not fit the data, or the data are damaged.
     """
-    _check_kernels(config, comm)
+    open_on_ranks(config.kernels, comm)
     whole = read_shared_manifest(config, comm)
     nodes = [
         node if rank in client_ranks(comm.size) else -1
@@ -219,16 +219,6 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     return dataclasses.replace(
         context, storage=storage, warnings=context.warnings + notes
     )
-
-
-def _check_kernels(config: Config, comm: Communicator) -> None:
-    """Refuse a run that would use other kernels than it says; a collective call."""
-    error: FedAPMError | None = None
-    try:
-        open_kernels(config.kernels)
-    except FedAPMError as caught:
-        error = caught
-    comm.raise_collectively(error)
 
 
 def _build_collectively(

@@ -16,6 +16,7 @@ from fedapm_mpi.errors import ConfigError
 
 NATIVE = "native"
 PORTABLE = "portable"
+KERNELS = (NATIVE, PORTABLE)
 
 SWITCHES = {
     # The only branch of MKL that is promised off Intel; SSE2, no approximations.
