@@ -94,9 +94,9 @@ def use_portable() -> None:
 def too_late(loaded: list[str]) -> str:
     """Return the error of a process that has loaded libraries without the switches."""
     return (
-        f"kernels: portable is chosen before {' and '.join(loaded)} is loaded, which "
-        "this program has done already; call fedapm_mpi.use_portable_kernels() ahead "
-        "of its other imports, or use fedapm train"
+        f"kernels: portable is chosen before {' and '.join(loaded)} can be imported, "
+        "and this program has done so already; call fedapm_mpi.use_portable_kernels() "
+        "ahead of its other imports, or use fedapm train with a configuration file"
     )
 
 

@@ -2,10 +2,20 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.utils import kernels
-from tests.support.processes.cli_runs import digest_of, experiment, train, write_config
+from tests.support.processes import mpiexec
+from tests.support.processes.cli_runs import (
+    digest_of,
+    experiment,
+    fedapm,
+    train,
+    user_path,
+    write_config,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,3 +76,42 @@ def test_every_rank_refuses_it_together(config, tmp_path):
     ended = train(2, config, "--run-dir", tmp_path / "run", "threads=2")
     assert ended.returncode == 2
     assert ended.stderr.count("needs threads: 1") == 1
+
+
+def test_data_are_prepared_with_them(tmp_path):
+    rng = np.random.default_rng(3)
+    raw = tmp_path / "raw.npz"
+    np.savez(raw, x_v=rng.normal(size=(300, 5)), y=rng.integers(0, 4, 300))
+    found = []
+    for name, env in (("a", {}), ("b", OTHER_LEVELS)):
+        words = fedapm(
+            "prepare", "arrays", "--from", raw, "--to", tmp_path / name,
+            "--kernels", "portable", "clients=5", "partitioner=dirichlet-client",
+            "partitioner.sigma=0.7", "shift=standardise",
+        )  # fmt: skip
+        ended = mpiexec.run(None, words, timeout=120.0, env=user_path(**env))
+        assert ended.returncode == 0, ended.stderr
+        found.append(read_manifest(tmp_path / name).sha256)
+    assert found[0] == found[1]
+
+
+def test_a_program_chooses_them_first_of_all(config, tmp_path):
+    code = (
+        "import sys, fedapm_mpi\n"
+        "if sys.argv[1] == 'first': fedapm_mpi.use_portable_kernels()\n"
+        "import torch\n"
+        "print(fedapm_mpi.train(sys.argv[2], run_dir=sys.argv[3]).digest)\n"
+    )
+
+    def run(when):
+        words = ["-c", code, when, str(config), str(tmp_path / when)]
+        return mpiexec.run(None, words, timeout=120.0, env=user_path())
+
+    first, late = run("first"), run("late")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.split()[-1] == digest_of(tmp_path / "first")
+    assert late.returncode != 0
+    assert "ahead of its other imports" in late.stderr
+    other = train(None, config, "--run-dir", tmp_path / "train")
+    assert other.returncode == 0, other.stderr
+    assert digest_of(tmp_path / "train") == digest_of(tmp_path / "first")

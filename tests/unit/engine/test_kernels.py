@@ -29,7 +29,7 @@ def test_native_needs_nothing():
 def test_portable_is_refused_where_switches_came_too_late(monkeypatch):
     monkeypatch.setattr(kernels, "processor_lacks", lambda: None)
     monkeypatch.setattr(kernels, "in_force", lambda: False)
-    with pytest.raises(ConfigError, match="chosen before numpy and torch is loaded"):
+    with pytest.raises(ConfigError, match="chosen before numpy and torch can be"):
         reported.open_kernels("portable")
 
 
