@@ -13,6 +13,7 @@ import torch
 from fedapm_mpi import __version__
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.engine.device import name_of
+from fedapm_mpi.engine.kernels import kernels_in_use
 from fedapm_mpi.tracking.metric_set import KEY as METRICS_KEY
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.affinity import available_cores
@@ -35,7 +36,7 @@ PACKAGES = (
 
 
 def gather_ranks(context: TrainingContext) -> list[dict[str, Any]] | None:
-    """Return each rank's host, process, cores and threads on the server."""
+    """Return each rank's host, process, cores, threads and processor on the server."""
     device = context.groups.members[0].model.device
     return context.comm.gather_object(
         {
@@ -45,6 +46,7 @@ def gather_ranks(context: TrainingContext) -> list[dict[str, Any]] | None:
             "cores": available_cores(),
             "threads": torch.get_num_threads(),
             "device": name_of(device),
+            "processor_model": processor_model(),
         }
     )
 
@@ -60,6 +62,7 @@ def provenance(context: TrainingContext, ranks: list[dict[str, Any]]) -> dict[st
         "platform": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "processor_model": processor_model(),
+        "kernels": kernels_in_use(context.config.kernels),
         "packages": {name: package_version(name) for name in PACKAGES},
         "mpi_library": _mpi_library(context.comm),
         "job": {k: v for k, v in os.environ.items() if k.startswith("SLURM_JOB_")},
