@@ -81,11 +81,8 @@ def train_level(args: argparse.Namespace, level: str) -> None:
         for method, file in METHODS.items():
             run = run_of(args.out, level, seed, method, all_labels=args.all_labels)
             config = load(LAUNCH / file, [f"seed={seed}", f"data={data}"])
-            done = train(config, run_dir=run, resume=run.exists())
-            summary = json.loads((run / "summary.json").read_text("utf-8"))
-            accuracy = summary["accuracy"]["last"]
-            print(f"{level} seed {seed} {method}: {accuracy:.4f} {done.digest[:12]}",
-                  flush=True)  # fmt: skip
+            train(config, run_dir=run, resume=run.exists())
+            print(*row_of(run, level, seed, method), flush=True)
 
 
 def run_of(out: Path, level: str, seed: int, method: str, *, all_labels: bool) -> Path:
