@@ -75,7 +75,7 @@ def data_of(raw: Path, out: Path, seed: int, *, all_labels: bool) -> Path:
 
 
 def train_level(args: argparse.Namespace, level: str) -> None:
-    """Train every method with every seed; libraries have been told the level."""
+    """Train every method with every seed; the environment has the level."""
     for seed in args.seeds:
         data = data_of(args.raw, args.out, seed, all_labels=args.all_labels)
         for method, file in METHODS.items():
