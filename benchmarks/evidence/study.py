@@ -49,7 +49,7 @@ METHODS = (
 """All of the package's, those first that a reader needs first."""
 
 SPACES: Mapping[str, Mapping[str, Any]] = {"fedavg": {"evaluation.fine_tune": None}}
-"""By method: what its default space does not have. FedAvg with fine-tuning is FedAvg-FT;
+"""By method: what its default space does not have. FedAvg that fine-tunes is FedAvg-FT;
 without it there is one model for all."""
 
 
@@ -207,7 +207,8 @@ def main() -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         codes = list(pool.map(one, wanted))
     if any(codes):
-        raise SystemExit("some cells did not end; the same command continues")
+        msg = "some cells did not end; the same command continues"
+        raise SystemExit(msg)
 
 
 if __name__ == "__main__":
