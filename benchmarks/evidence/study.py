@@ -125,8 +125,22 @@ def tune(cell: Cell, data: Path, out: Path) -> Path:
     return folder / "search" / "best.yaml"
 
 
-def final(cell: Cell, chosen: Path, out: Path, run: Final) -> None:
-    """Train what was chosen with one seed, evaluated on test parts."""
+def final(
+    cell: Cell, chosen: Path, out: Path, run: Final, data: Path | None = None
+) -> None:
+    """Train what was chosen with one seed, evaluated on test parts.
+
+    Parameters
+    ----------
+    cell, run
+        The cell, and its run.
+    chosen
+        The configuration.
+    out
+        Folder of the study.
+    data
+        Folder of the data sets, if not the one that the configuration names.
+    """
     folder = cell.folder(out) / run.name
     if (folder / "final" / "digest.txt").exists() or (folder / "failed").exists():
         return
@@ -135,6 +149,7 @@ def final(cell: Cell, chosen: Path, out: Path, run: Final) -> None:
     changes = [f"seed={run.seed}", f"evaluation.every={every}"]
     changes += [f"checkpoint.every={rounds}", "evaluation.split=test"]
     changes += [f"replicate={run.replicate}"] if run.replicate else []
+    changes += [f"data={data.absolute() / cell.set}"] if data is not None else []
     try:
         train(load(chosen, changes), run_dir=folder, resume=folder.exists())
     except TrainingError as error:  # a loss that is not finite is a result
