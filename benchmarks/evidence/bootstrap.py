@@ -46,9 +46,8 @@ def worst_decile(values: Values) -> NDArray[np.float64]:
     ordered = np.sort(values, axis=-1)  # those without a value are last
     known = (~np.isnan(values)).sum(-1, keepdims=True)
     tenth = np.arange(values.shape[-1]) < np.ceil(known / 10)
-    found: NDArray[np.float64] = np.nanmean(
-        np.where(tenth, ordered, np.nan), axis=(-2, -1)
-    )
+    by_seed = np.nanmean(np.where(tenth, ordered, np.nan), axis=-1)
+    found: NDArray[np.float64] = by_seed.mean(-1)
     return found
 
 
