@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data_prep import plugin_calls
 from data_prep.column_scales import unscaled
+from data_prep.kept_labels import Keep, keep_labels
 from data_prep.partitioners import Pool, partitioners
 from data_prep.partitioners.base import (
     Within,
@@ -50,7 +51,10 @@ from fedapm_mpi.utils.rng import Purpose, generator
 MAX_NAMED_FILES = 100
 """Maximum number of files of a source that a manifest names one by one."""
 
-LATER: dict[str, dict[str, Any]] = {"crisismmd": {"client": None}}
+LATER: dict[str, dict[str, Any]] = {
+    "crisismmd": {"client": None},
+    "watch": {"val": 0.0},
+}
 """Options, by source, that were added later, and their defaults: a manifest omits them
 at their defaults, so that data sets that were made before are still the same."""
 
@@ -103,6 +107,9 @@ class Plan(NamedTuple):
 
     settings: Settings
 
+    keep: Keep | None
+    """How many training samples each client keeps; None for all."""
+
     without_effect: tuple[str, ...]
     """Given keys that have no effect if the source's own split is used."""
 
@@ -116,7 +123,8 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
         Name of the source; underscores and dashes are the same.
     values
         Options as written, nested: those of `Settings`, of the source,
-        ``partitioner`` with its own, and ``shift`` with its own, or a list of such.
+        ``partitioner`` with its own, ``keep`` with those of `Keep`, and ``shift`` with
+        its own, or a list of such.
 
     Raises
     ------
@@ -128,7 +136,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     reader = sources.get(source)
     of_source = _options_of(source, reader)
     of_settings = list(inspect.signature(Settings).parameters)
-    known = sorted({*of_source, *of_settings, "partitioner", "shift"})
+    known = sorted({*of_source, *of_settings, "keep", "partitioner", "shift"})
     errors = [
         f"{key}: unknown key{did_you_mean(key, known)} (known: {', '.join(known)})"
         for key in values
@@ -148,14 +156,15 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     errors += found
     changes, found = _shifts(values.get("shift"))
     errors += found
+    keep, found = _keep(values.get("keep"))
+    errors += found
     if errors:
         raise ConfigError(
             "\n".join([f"cannot prepare {display_name(source)!r}:", *errors])
         )
     without_effect = [key for key in ("test", "val") if key in given.keys() - of_source]
-    return Plan(
-        source, options, chosen, changes, Settings(**settings), tuple(without_effect)
-    )
+    made = Settings(**settings)
+    return Plan(source, options, chosen, changes, made, keep, tuple(without_effect))
 
 
 def _options_of(source: str, reader: Callable[..., Any]) -> list[str]:
@@ -186,6 +195,16 @@ def _partitioner(
             errors += found
     checked, found = validate_options(f"{key} {display_name(name)!r}", part, options, 3)
     return {"name": name, **checked}, errors + found
+
+
+def _keep(value: Any) -> tuple[Keep | None, list[str]]:
+    """Return how many samples are kept, and what is wrong with it."""
+    if value is None:
+        return None, []
+    if not isinstance(value, Mapping):
+        return None, ["keep: needs keep.fraction or keep.per_client"]
+    checked, errors = validate_options("keep", Keep, value, 0)
+    return (None if errors else Keep(**checked)), errors
 
 
 def _shifts(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
@@ -308,9 +327,11 @@ def _ready(
         published=_kind_of_split(wanted, source) == "own",
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
+    splits, kept = _kept(wanted, pool, splits, names)
     table, notes = _shifted(wanted, source, parts, splits)
     for note in (
         *_notes_on_split(wanted, source, splits),
+        *kept,
         *unscaled(table, splits["train"]),
     ):
         tell(note)
@@ -359,6 +380,8 @@ def _identity(
     for key in ("store", "compression"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)
+    if wanted.keep is not None:
+        more["keep"] = asdict(wanted.keep)
     named = {"name": wanted.source, **_options(wanted)}
     parts = plugin_sources.names_in([named, partitioner, *wanted.shifts])
     code = plugin_sources.hashes_of(parts)
@@ -513,6 +536,22 @@ def _split(
         return official_splits(parts, seed=settings.seed, test=settings.test)
     assert source.split is not None  # as _check_split has found
     return own_splits(source.split, parts)
+
+
+def _kept(
+    wanted: Plan,
+    pool: Pool,
+    splits: dict[str, list[NDArray[np.int64]]],
+    names: Sequence[str],
+) -> tuple[dict[str, list[NDArray[np.int64]]], list[str]]:
+    """Return the splits with the training samples that are kept, and notes on them."""
+    if wanted.keep is None:
+        return splits, []
+    seed = wanted.settings.seed
+    splits, note = keep_labels(
+        wanted.keep, splits, pool.labels, pool.groups, names, seed
+    )
+    return splits, [note]
 
 
 def _shifted(

@@ -130,8 +130,14 @@ def choose(
         wanted = max(1, round(number * fraction))
         # Train keeps one, whatever the fraction.
         wanted = max(0, min(wanted, len(row) - 1))
-        start = rng.random()
-        at = ((np.arange(wanted) + start) * (len(row) / max(1, wanted))).astype(int)
+        at = every_kth(len(row), wanted, rng)
         codes[row[at]] = code
         row = np.delete(row, at)
     return codes
+
+
+def every_kth(number: int, wanted: int, rng: np.random.Generator) -> Indices:
+    """Return `wanted` of `number` places, evenly spaced from a random start."""
+    at = (np.arange(wanted) + rng.random()) * (number / max(1, wanted))
+    places: Indices = at.astype(int)
+    return places

@@ -11,6 +11,8 @@ load_run
     Read a run directory.
 load_client_model
     Return a client's trained model.
+use_portable_kernels
+    Choose the instructions that ``kernels: portable`` needs, ahead of other imports.
 Config, Run, TrainedRun
     The classes of what these take and return.
 """
@@ -19,6 +21,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from fedapm_mpi.utils import early_interrupt, moved_modules
+from fedapm_mpi.utils.kernels import use_portable as use_portable_kernels
 
 if TYPE_CHECKING:
     from fedapm_mpi.api import (
@@ -42,6 +45,7 @@ __all__ = [
     "load_config",
     "load_run",
     "train",
+    "use_portable_kernels",
 ]
 
 early_interrupt.watch()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from data_prep.download import place
 from data_prep.sources.base import Source, find, sources, window_scores
+from fedapm_mpi.data.manifest import SPLITS
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import ConfigError, DataError
 
@@ -27,13 +28,19 @@ SIDES = ("left", "right")
 
 @sources.register("watch")
 def watch(
-    path: Path, *, window: int = 128, step: int = 64, test: float = 0.2
+    path: Path,
+    *,
+    window: int = 128,
+    step: int = 64,
+    test: float = 0.2,
+    val: float = 0.0,
 ) -> Source:
     """Read the smartwatch exercises: 10 people × 2 arms = 20 clients, 7 exercises.
 
     Each of the 140 series (50 Hz) is cut in time: the first part gives windows for
-    training, the last for testing, and no sample of time is in both. Each window and
-    axis is standardised over time, accelerometer and gyroscope apart.
+    training, the last for testing, one between them for validation if `val` asks for
+    it, and no sample of time is in two. Each window and axis is standardised over time,
+    accelerometer and gyroscope apart.
 
     Split: its own, in time.
 
@@ -46,18 +53,18 @@ def watch(
     step
         Samples of time from one window to the next; less than `window` makes windows
         overlap, and those of one part of one series stay together.
-    test
-        Part of each series that is kept for testing.
+    test, val
+        Parts of each series that are kept for testing and for validation.
 
     References
     ----------
     Burns et al. (2018), Shoulder physiotherapy exercise recognition: machine learning
     the inertial signals from a smartwatch, Physiological Measurement 39 (7).
     """
-    _check(window, step, test)
+    _check(window, step, test, val)
     file, data = _read(path)
     series = [np.asarray(x, np.float64) for x in data["X"]]
-    cuts = [_windows(len(x), window, step, test) for x in series]
+    cuts = [_windows(len(x), window, step, test, val) for x in series]
     counts = [len(starts) for starts, _ in cuts]
     if not sum(counts):
         msg = f"{file}: no series has {window} samples; choose a smaller window"
@@ -66,7 +73,7 @@ def watch(
     windows = np.concatenate(
         [x[s[:, None] + rows] for x, (s, _) in zip(series, cuts, strict=True)]
     )
-    split = np.concatenate([late for _, late in cuts]).astype(np.int8)
+    split = np.concatenate([parts for _, parts in cuts])
     of = np.repeat(np.arange(len(series)), counts)
     ids, id_names = _clients(data)
     return Source(
@@ -82,7 +89,7 @@ def watch(
         files=(file,),
         ids=ids[of],
         id_names=id_names,
-        groups=2 * of + split if step < window else None,
+        groups=len(SPLITS) * of + split if step < window else None,
         split=split,
         default_split="own",
     )
@@ -95,22 +102,29 @@ def _clients(data: dict[str, Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     return ids, tuple(f"subject {c // 2} {SIDES[c % 2]}" for c in clients.tolist())
 
 
-def _check(window: int, step: int, test: float) -> None:
-    if window < 2 or step < 1 or not 0 <= test < 1:
-        msg = f"window={window}, step={step}, test={test}: need >= 2, >= 1, 0 to < 1"
+def _check(window: int, step: int, test: float, val: float) -> None:
+    if window < 2 or step < 1 or min(test, val) < 0 or test + val >= 1:
+        msg = (
+            f"window={window}, step={step}, test={test}, val={val}: need >= 2, >= 1, "
+            "and two parts from 0 that leave something for training"
+        )
         raise ConfigError(msg)
 
 
 def _windows(
-    length: int, window: int, step: int, test: float
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the starts of the windows of a series, and whether each is for testing."""
-    boundary = length - round(length * test)
-    early = np.arange(0, boundary - window + 1, step)
-    late = np.arange(boundary, length - window + 1, step)
-    return np.concatenate([early, late]), np.arange(len(early) + len(late)) >= len(
-        early
-    )
+    length: int, window: int, step: int, test: float, val: float = 0.0
+) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """Return the starts of the windows of a series, and the part that each is in."""
+    tested = length - round(length * test)
+    validated = tested - round(length * val)
+    cuts = {"train": (0, validated), "val": (validated, tested),
+            "test": (tested, length)}  # fmt: skip
+    starts = {
+        name: np.arange(first, stop - window + 1, step)
+        for name, (first, stop) in cuts.items()
+    }
+    codes = [np.full(len(at), SPLITS.index(name)) for name, at in starts.items()]
+    return np.concatenate([*starts.values()]), np.concatenate(codes).astype(np.int8)
 
 
 def _read(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.kernels import KERNELS, NATIVE
 from fedapm_mpi.utils.terminal import print_error
 from fedapm_mpi.utils.text import format_value, truncate
 
@@ -208,6 +209,24 @@ def split_words(words: Sequence[str | None]) -> tuple[str | None, list[str]]:
     if config is not None:
         given.remove(config)
     return config, given
+
+
+def add_kernels(parser: Parser) -> None:
+    """Declare which instructions the libraries of a command use."""
+    parser.add_argument(
+        "--kernels",
+        choices=KERNELS,
+        default=NATIVE,
+        help="portable: the same bits on every x86-64 processor with AVX2 and FMA "
+        "(default: native, the processor's fastest)",
+    )
+
+
+def kernels_of_experiment(args: argparse.Namespace) -> str:
+    """Return the kernels of what `add_experiment` has declared; see `early_keys`."""
+    from fedapm_mpi.config.early_keys import kernels_of
+
+    return kernels_of(*split_words([args.config, *args.overrides]))
 
 
 def asks_for_help(words: Sequence[str]) -> bool:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from fedapm_mpi.cli.arguments import Parser
 from fedapm_mpi.comm import SERVER, Communicator, Serial
+from fedapm_mpi.errors import FedAPMError
+from fedapm_mpi.utils import kernels
 
 Options = TypeVar("Options")
 
@@ -51,6 +53,10 @@ class Command(ABC, Generic[Options]):
     def add_arguments(self, parser: Parser) -> None:
         """Declare the command line."""
 
+    def kernels(self, args: argparse.Namespace) -> str:
+        """Return the kernels that are asked for; before NumPy and torch are loaded."""
+        return kernels.NATIVE
+
     @abstractmethod
     def read(self, args: argparse.Namespace) -> Options | None:
         """Return the options, on rank 0; `None` if nothing is left to do.
@@ -93,7 +99,9 @@ class Command(ABC, Generic[Options]):
             The exit code.
         """
         if not self.parallel:
-            return self._finish(Serial(), self.read(parse()))
+            args = parse()
+            kernels.use(self.kernels(args))
+            return self._finish(Serial(), self.read(args))
         from fedapm_mpi.comm.runtime import on_ranks
 
         return on_ranks(lambda comm: self.run_parsed(comm, parse))
@@ -101,12 +109,25 @@ class Command(ABC, Generic[Options]):
     def run_parsed(
         self, comm: Communicator, parse: Callable[[], argparse.Namespace]
     ) -> int:
-        """Read on rank 0, then run on every rank; a collective call."""
+        """Read on rank 0, then run on every rank; a collective call.
+
+        Kernels are read first, since every rank needs them before it loads a library.
+        """
         from fedapm_mpi.comm.runtime import run_on_server
 
+        parsed: list[argparse.Namespace] = []
+
+        def parse_first() -> str:
+            parsed.append(parse())
+            return self.kernels(parsed[0])
+
+        wanted = run_on_server(comm, parse_first)
+        if isinstance(wanted, int):  # help has been printed
+            return wanted
+        _use_on_ranks(comm, wanted)
         if comm.rank != SERVER:
             self.preload()
-        options: Any = run_on_server(comm, lambda: self.read(parse()))
+        options: Any = run_on_server(comm, lambda: self.read(parsed[0]))
         return self._finish(comm, options)
 
     def preload(self) -> None:
@@ -114,6 +135,16 @@ class Command(ABC, Generic[Options]):
 
     def _finish(self, comm: Communicator, options: Options | None) -> int:
         return 0 if options is None else self.run(comm, options)
+
+
+def _use_on_ranks(comm: Communicator, wanted: str) -> None:
+    """Use the kernels that are wanted; a collective call."""
+    error: FedAPMError | None = None
+    try:
+        kernels.use(wanted)
+    except FedAPMError as caught:
+        error = caught
+    comm.raise_collectively(error)
 
 
 class LocalCommand(Command[argparse.Namespace]):

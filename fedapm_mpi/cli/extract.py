@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.arguments import Parser, add_kernels
 from fedapm_mpi.cli.command import Command
 from fedapm_mpi.cli.prepare import add_paths, request_of
 from fedapm_mpi.comm import SERVER, Communicator
@@ -14,6 +14,7 @@ from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.plugins.names import display_name, is_user_plugin
+from fedapm_mpi.utils import kernels
 from fedapm_mpi.utils.log import get_logger
 
 log = get_logger(__name__)
@@ -38,6 +39,7 @@ class ExtractOptions(NamedTuple):
     origin: Path
     directory: Path
     options: dict[str, Any]
+    kernels: str = kernels.NATIVE
 
 
 class ExtractCommand(Command[ExtractOptions]):
@@ -58,9 +60,15 @@ class ExtractCommand(Command[ExtractOptions]):
         parser.add_argument(
             "options", nargs="*", metavar="KEY=VALUE", help="options of the archive"
         )
+        add_kernels(parser)
         parser.add_argument(
             "--list", action="store_true", help="list the archives and stop"
         )
+
+    def kernels(self, args: argparse.Namespace) -> str:
+        """Return those that the command line names."""
+        named: str = args.kernels
+        return named
 
     def read(self, args: argparse.Namespace) -> ExtractOptions | None:
         """Return what to extract, from where and to where."""
@@ -82,7 +90,7 @@ class ExtractCommand(Command[ExtractOptions]):
         )
         if errors:
             raise ConfigError("\n".join(errors))
-        return ExtractOptions(name, args.origin, args.directory, options)
+        return ExtractOptions(name, args.origin, args.directory, options, args.kernels)
 
     def run(self, comm: Communicator, options: ExtractOptions) -> int:
         """Extract the features of every item; return the exit code."""
@@ -90,7 +98,9 @@ class ExtractCommand(Command[ExtractOptions]):
 
         from data_prep.extractors import extractors
         from data_prep.feature_extraction import extract
+        from fedapm_mpi.engine.kernels import open_on_ranks
 
+        open_on_ranks(options.kernels, comm)
         # Ranks share the cores; more threads here would only be in each other's way.
         torch.set_num_threads(1)
         extractor = _extractor(comm, extractors.get(options.name), options)
@@ -160,6 +170,8 @@ def _identity(order: ExtractOptions, extractor: Any) -> dict[str, Any]:
         "extractor": order.name,
         "options": {old_names.get(key, key): v for key, v in deciding.items()},
     }
+    if order.kernels != kernels.NATIVE:
+        found["kernels"] = order.kernels
     if not is_user_plugin(order.name):
         return found
     part = plugin_sources.without_folder({"name": order.name})

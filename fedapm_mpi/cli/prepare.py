@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedapm_mpi.cli.arguments import Parser, is_override
+from fedapm_mpi.cli.arguments import Parser, add_kernels, is_override
 from fedapm_mpi.cli.command import Command
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.utils import kernels
 from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.terminal import printable
 from fedapm_mpi.utils.text import shorten
@@ -50,12 +51,14 @@ class PrepareCommand(Command[PrepareOptions]):
             "options",
             nargs="*",
             metavar="KEY=VALUE",
-            help="clients, partitioner, partitioner.KEY, shift, shift.KEY, test, val, "
-            "split, seed, shards, store, compression, and options of the source",
+            help="clients, partitioner, partitioner.KEY, shift, shift.KEY, keep.KEY, "
+            "test, val, split, seed, shards, store, compression, and options of the "
+            "source",
         )
         parser.add_argument(
             "--force", action="store_true", help="replace a finished data set"
         )
+        add_kernels(parser)
         parser.add_argument(
             "--list",
             action="store_true",
@@ -68,8 +71,15 @@ class PrepareCommand(Command[PrepareOptions]):
         """Run the command; on one process without MPI, which it does not need."""
         if launched_size()[0] > 1:
             return super().start(words, parse)
-        options = self.read(parse())
+        args = parse()
+        kernels.use(self.kernels(args))
+        options = self.read(args)
         return 0 if options is None else self.run(Serial(), options)
+
+    def kernels(self, args: argparse.Namespace) -> str:
+        """Return those that the command line names."""
+        named: str = args.kernels
+        return named
 
     def read(self, args: argparse.Namespace) -> PrepareOptions | None:
         """Return what to prepare; print the lists if they are asked for."""

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedapm_mpi.cli.arguments import Parser, add_experiment, check_folder, split_words
+from fedapm_mpi.cli.arguments import (
+    Parser,
+    add_experiment,
+    check_folder,
+    kernels_of_experiment,
+    split_words,
+)
 from fedapm_mpi.cli.command import Command
 from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.errors import ConfigError, FedAPMError
@@ -70,6 +76,10 @@ class SplitCommand(Command[SplitOptions]):
     def preload(self) -> None:
         """Import what trains; it takes seconds, as it does on rank 0 meanwhile."""
         from fedapm_mpi.training import split_search  # noqa: F401
+
+    def kernels(self, args: argparse.Namespace) -> str:
+        """Return those of the configuration."""
+        return kernels_of_experiment(args)
 
     def read(self, args: argparse.Namespace) -> SplitOptions | None:
         """Return the configuration and what to do with it."""

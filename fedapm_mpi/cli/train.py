@@ -118,22 +118,26 @@ class TrainCommand(Command[TrainOptions]):
         """Import what trains; it takes seconds, as it does on rank 0 meanwhile."""
         from fedapm_mpi.training import runner  # noqa: F401
 
+    def kernels(self, args: argparse.Namespace) -> str:
+        """Return those of the configuration."""
+        from fedapm_mpi.config.early_keys import kernels_of
+
+        return kernels_of(*_source(args))
+
     def read(self, args: argparse.Namespace) -> TrainOptions | None:
         """Return the configuration and how to run it."""
         from fedapm_mpi.config.loader import load
         from fedapm_mpi.config.yaml_io import dump, read_mapping
         from fedapm_mpi.training import trust
 
-        path: Path | str | None
-        path, overrides = split_words([args.config, *args.overrides])
+        path, overrides = _source(args)
         directory, resume = _directory(args)
-        known = directory / "config.yaml" if resume and directory else None
         if path is None:
-            if known is None or not known.exists():
-                msg = "name a CONFIG file, or a run to continue by --resume RUN"
-                raise ConfigError(msg)
-            path = known
-            trust.require(known.parent, read_mapping(known), trusted=args.trust)
+            msg = "name a CONFIG file, or a run to continue by --resume RUN"
+            raise ConfigError(msg)
+        if split_words([args.config, *args.overrides])[0] is None:
+            run = Path(path).parent
+            trust.require(run, read_mapping(Path(path)), trusted=args.trust)
         notes: list[str] = []
         config = load(path, overrides, notes.append)
         if args.print_config:
@@ -232,6 +236,19 @@ def _directory(args: argparse.Namespace) -> tuple[Path | None, bool]:
         msg = f"--resume: {truncate(str(named), 200)} is not a run directory"
         raise ConfigError(msg)
     return named, True
+
+
+def _source(args: argparse.Namespace) -> tuple[Path | str | None, list[str]]:
+    """Return the configuration, if any, and what replaces values of it.
+
+    That of the run to resume counts where no other is named.
+    """
+    path, overrides = split_words([args.config, *args.overrides])
+    if path is not None:
+        return path, overrides
+    directory, resume = _directory(args)
+    known = directory / "config.yaml" if resume and directory else None
+    return known if known is not None and known.exists() else None, overrides
 
 
 def newest_run(out: Path, config: dict[str, Any]) -> Path:

@@ -10,7 +10,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedapm_mpi.cli.arguments import Parser, add_experiment, check_folder, split_words
+from fedapm_mpi.cli.arguments import (
+    Parser,
+    add_experiment,
+    check_folder,
+    kernels_of_experiment,
+    split_words,
+)
 from fedapm_mpi.cli.command import LocalCommand
 from fedapm_mpi.errors import EXIT_RESUMABLE, ConfigError
 from fedapm_mpi.training.preemption import PreemptionGuard, stop_signals
@@ -105,6 +111,10 @@ class TuneCommand(LocalCommand):
     def must_print(self, words: Sequence[str]) -> bool:
         """Return whether the output is all that is asked for."""
         return "--print-space" in words
+
+    def kernels(self, args: argparse.Namespace) -> str:
+        """Return those of the configuration; trials may be trained in this process."""
+        return kernels_of_experiment(args)
 
     def execute(self, args: argparse.Namespace) -> int:
         """Search; return the exit code."""

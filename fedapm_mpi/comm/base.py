@@ -1,18 +1,25 @@
-"""The collectives of a run. Every method is called by every rank, or by none."""
+"""The collectives of a run. Every method is called by every rank, or by none.
+
+NumPy is imported by those that move arrays: ranks talk to each other before it is
+loaded; see `utils.kernels`.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 from fedapm_mpi.errors import FedAPMError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SERVER = 0
 """The rank that holds the shared model; it hosts no client unless it is alone."""
 
 T = TypeVar("T")
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 
 
 class Communicator(Protocol):
@@ -100,6 +107,8 @@ def gather_client_rows(
 
     A collective call; `None` elsewhere. Each row has `width` numbers.
     """
+    import numpy as np
+
     mine = np.array(rows, dtype=np.float64).reshape(-1, width)
     named = np.column_stack([np.array(clients, dtype=np.float64), mine])
     found = comm.gatherv(named, comm.allgather_int(len(clients)))
@@ -124,5 +133,4 @@ def flat_view(array: Array) -> Array:
     if not array.flags.c_contiguous:
         msg = f"array of shape {array.shape} is not contiguous"
         raise ValueError(msg)
-    view: Array = np.reshape(array, -1)
-    return view
+    return array.reshape(-1)

@@ -5,13 +5,15 @@ with less, MPICH spins in a collective without yielding, and three ranks on two 
 took 600 ms for a broadcast of 2 MB instead of 2.
 """
 
+from __future__ import annotations
+
 import atexit
 import os
 import time
+from array import array
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
 
-import numpy as np
 from mpi4py import MPI
 
 from fedapm_mpi.comm.backoff import poll_interval
@@ -65,13 +67,14 @@ class MPICommunicator:
                 self._comm.Reduce(vector[piece], None, op=MPI.SUM, root=SERVER)
 
     def allreduce_max(self, values: Sequence[float]) -> list[float]:
-        sent = np.array(values, dtype=np.float64)
-        found = np.empty_like(sent)
+        sent = array("d", values)
+        found = array("d", bytes(8 * len(sent)))
         self._wait_polling(self._comm.Iallreduce(sent, found, op=MPI.MAX))
-        result: list[float] = found.tolist()
-        return result
+        return found.tolist()
 
     def gatherv(self, rows: Array, counts: Sequence[int]) -> Array | None:
+        import numpy as np
+
         self.barrier()
         width = rows.shape[1]
         # A rank sends its rows in turns of at most `step`, so that counts stay small,
@@ -87,11 +90,10 @@ class MPICommunicator:
         return found
 
     def allgather_int(self, number: int) -> list[int]:
-        sent = np.array([number], dtype=np.int64)
-        found = np.empty(self.size, dtype=np.int64)
+        sent = array("q", [number])
+        found = array("q", bytes(8 * self.size))
         self._wait_polling(self._comm.Iallgather(sent, found))
-        result: list[int] = found.tolist()
-        return result
+        return found.tolist()
 
     def bcast_object(self, item: T | None) -> T:
         self.barrier()
@@ -136,6 +138,8 @@ class MPICommunicator:
         starts: Array,
         step: int,
     ) -> None:
+        import numpy as np
+
         width = mine.shape[1]
         sent = np.ascontiguousarray(mine)
         if found is None:

@@ -1,5 +1,7 @@
 """The communicator of a run in one process."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NoReturn, TypeVar
 

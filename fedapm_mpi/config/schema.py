@@ -13,6 +13,7 @@ from annotated_types import Ge, Le
 from fedapm_mpi.config.evaluation_options import Evaluation
 from fedapm_mpi.config.split_options import Split, exactly_one
 from fedapm_mpi.optim.clip_options import Clip
+from fedapm_mpi.utils.kernels import PORTABLE
 from fedapm_mpi.utils.types import NonNegativeFloat, NonNegativeInt, PositiveInt, strict
 
 PluginConfig = dict[str, Any]
@@ -198,6 +199,11 @@ class Config:
     """Arithmetic of training passes: that of `dtype`, or torch's autocast to bfloat16.
     Parameters, updates and evaluation always have `dtype`."""
 
+    kernels: Literal["native", "portable"] = "native"
+    """Instructions of the numerical libraries: the processor's best, with last bits
+    that differ between processors, or, with ``portable``, those that give the same bits
+    on every x86-64 processor with AVX2 and FMA. It needs ``threads: 1``."""
+
     threads: Annotated[int, Ge(1), Le(MAX_THREADS)] | Literal["auto"] = 1
     """Threads of a rank; ``auto`` takes as many as fit on the cores of the ranks. A
     different number may change the last bits, so a resumed run keeps it."""
@@ -253,9 +259,22 @@ class Config:
         if self.precision == "bf16" and self.dtype != "float32":
             msg = "precision 'bf16' needs dtype 'float32'"
             raise ValueError(msg)
+        if self.kernels == PORTABLE:
+            self._check_portable()
         for key in ("data", "initial_model", "scratch", "stage_dir"):
             if "\0" in (getattr(self, key) or ""):
                 msg = f"{key}: no path holds the character NUL"
+                raise ValueError(msg)
+
+    def _check_portable(self) -> None:
+        """Refuse what no switch makes the same on all processors."""
+        for key, value, remedy in (
+            ("device", "cpu", "a GPU rounds in its own way"),
+            ("threads", 1, "sums of several threads depend on how many there are"),
+            ("precision", "full", "bfloat16 is computed as the processor can"),
+        ):
+            if getattr(self, key) != value:
+                msg = f"kernels 'portable' needs {key}: {value}; {remedy}"
                 raise ValueError(msg)
 
     @classmethod

@@ -27,6 +27,7 @@ from fedapm_mpi.data.samples import Samples, to_samples
 from fedapm_mpi.data.staging import node_clients, rank_share, stage_shards
 from fedapm_mpi.engine.device import open_device
 from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
+from fedapm_mpi.engine.kernels import open_on_ranks
 from fedapm_mpi.errors import ConfigError, FedAPMError, WriteError
 from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.assignment import Assignment
@@ -192,6 +193,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
     FedAPMError
         If the configuration does not fit the data, or the data are damaged.
     """
+    open_on_ranks(config.kernels, comm)
     whole = read_shared_manifest(config, comm)
     nodes = [
         node if rank in client_ranks(comm.size) else -1

@@ -15,6 +15,7 @@ from fedapm_mpi.config.schema import RESULT_NEUTRAL, Config
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.plugins.loader import forbid_imports
 from fedapm_mpi.utils.atomic_io import file_sha256
+from fedapm_mpi.utils.kernels import NATIVE
 from fedapm_mpi.utils.text import format_list
 
 LATER_KEYS: dict[str, tuple[Any, ...]] = {
@@ -26,6 +27,7 @@ LATER_KEYS: dict[str, tuple[Any, ...]] = {
     "evaluation.fine_tune": (None,),
     "diagnostics.multiplier": (None, False),
     "split.auto": (None,),
+    "kernels": (None, NATIVE),
 }
 """Keys that older runs lack, with the values that do what was done without them."""
 
@@ -157,9 +159,9 @@ def check_same_run(
     with suppress(LookupError, TypeError, AttributeError, ValueError):
         then = identity_then(then, config.plain())
     then |= {key: saved[key] for key in FILE_HASHES if key in saved}
-    differing = config_diff(
-        then, {key: v for key, v in now.items() if key != plugin_sources.KEY}
-    )
+    own = {key: v for key, v in now.items() if key != plugin_sources.KEY}
+    as_before = {"kernels": NATIVE}
+    differing = config_diff(as_before | then, as_before | own)
     if differing:
         msg = f"{run} cannot continue under another configuration:\n"
         end = (then.get("schedule") or {}).get("rounds")

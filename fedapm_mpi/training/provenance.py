@@ -13,6 +13,7 @@ import torch
 from fedapm_mpi import __version__
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.engine.device import name_of
+from fedapm_mpi.engine.kernels import kernels_in_use
 from fedapm_mpi.tracking.metric_set import KEY as METRICS_KEY
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.utils.affinity import available_cores
@@ -60,6 +61,7 @@ def provenance(context: TrainingContext, ranks: list[dict[str, Any]]) -> dict[st
         "platform": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "processor_model": processor_model(),
+        "kernels": kernels_in_use(context.config.kernels),
         "packages": {name: package_version(name) for name in PACKAGES},
         "mpi_library": _mpi_library(context.comm),
         "job": {k: v for k, v in os.environ.items() if k.startswith("SLURM_JOB_")},

@@ -23,6 +23,7 @@ class Purpose:
     SCALING_BOOTSTRAP: Final = "scaling bootstrap"
     PARTITION: Final = "partition"
     SPLIT: Final = "split"
+    KEPT: Final = "kept"
     MISSING: Final = "missing"
     CONCEPT: Final = "concept"
     QUALITY: Final = "quality"

@@ -104,6 +104,35 @@ def write_motion(
     return _write(directory, table, owner, (), (), 2)
 
 
+def write_inputs(
+    directory: Path, shapes: Mapping[str, tuple[int, ...]], *, clients: int = 3
+) -> Manifest:
+    """Write clients with inputs of any shapes, whose means tell the class.
+
+    Parameters
+    ----------
+    directory
+        Where to.
+    shapes
+        Shape of a sample of each input, by name.
+    clients
+        How many.
+    """
+    rng = np.random.default_rng(7)
+    owner = _owners(clients)
+    n = len(owner)
+    columns: list[Column] = []
+    means = np.zeros((n, 0), np.float32)
+    for name, shape in shapes.items():
+        ones = [1] * len(shape)
+        values = rng.normal(size=(n, *shape)).astype(np.float32)
+        values += rng.normal(size=(n, *ones)).astype(np.float32)
+        columns.append(column(name, values, scale=0.5))
+        means = np.hstack([means, values.reshape(n, -1).mean(axis=1)[:, None]])
+    table = Table("toy-inputs", columns, _labels(rng, means, owner, ()), CLASSES)
+    return _write(directory, table, owner, (), (), 1)
+
+
 def _owners(clients: int) -> NDArray[np.int64]:
     """Return the client of every sample: training samples, and half as many to test."""
     return np.repeat(np.arange(clients), sizes(clients) + sizes(clients) // 2)

@@ -127,3 +127,46 @@ def test_help_has_new_names_only(capsys):
     shown = capsys.readouterr().out
     for old in ("--figure", "--picture", "--at-once", "--gpu-binding", "--folder"):
         assert old not in shown
+
+
+class Choosing(Counting):
+    """A command that chooses kernels by its number."""
+
+    def __init__(self):
+        self.seen = []
+
+    def kernels(self, args):
+        self.seen.append("kernels")
+        return "portable" if args.count > 1 else "native"
+
+    def read(self, args):
+        self.seen.append("read")
+        return super().read(args)
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_kernels_are_chosen_before_anything_is_read(monkeypatch, capsys, parallel):
+    command = Choosing()
+    command.parallel = parallel
+    used = []
+    monkeypatch.setattr("fedapm_mpi.cli.command.kernels.use", used.append)
+    assert command.start([], lambda: argparse.Namespace(count=3)) == 3
+    assert command.seen == ["kernels", "read"]
+    assert used == ["portable"]
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_kernels_that_cannot_be_had_end_a_command(monkeypatch, capsys, parallel):
+    def refuse(wanted):
+        msg = "not here"
+        raise ConfigError(msg)
+
+    command = Choosing()
+    command.parallel = parallel
+    monkeypatch.setattr("fedapm_mpi.cli.command.kernels.use", refuse)
+    if parallel:
+        assert command.start([], lambda: argparse.Namespace(count=3)) == 2
+    else:
+        with pytest.raises(ConfigError, match="not here"):
+            command.start([], lambda: argparse.Namespace(count=3))
+    assert command.seen == ["kernels"]

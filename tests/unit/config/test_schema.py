@@ -37,3 +37,19 @@ def test_a_split_that_would_do_nothing_is_refused(name):
     algorithm = {"name": name, "lr": 0.1, "batch_size": 5, "work": {"epochs": 1}}
     assert "remove it" in errors_of(changed(algorithm=algorithm))
     assert validate(changed(algorithm=algorithm, split=None), "test").split is None
+
+
+@pytest.mark.parametrize(
+    "other", [{"device": "cuda"}, {"threads": 2}, {"threads": "auto"}]
+)
+def test_portable_kernels_are_refused_where_they_cannot_be_promised(other):
+    key = next(iter(other))
+    text = errors_of(changed(kernels="portable", **other))
+    assert f"kernels 'portable' needs {key}:" in text
+    assert validate(changed(**other), "test").kernels == "native"
+
+
+def test_portable_kernels_are_those_of_the_full_precision():
+    text = errors_of(changed(kernels="portable", precision="bf16"))
+    assert "needs precision: full" in text
+    assert validate(changed(kernels="portable"), "test").kernels == "portable"

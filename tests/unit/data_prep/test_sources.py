@@ -519,23 +519,37 @@ def test_watch(watch_file):
     assert source.default_split == "own"
 
 
-@given(st.integers(2, 400), st.integers(2, 60), st.integers(1, 60), st.floats(0, 0.95))
-def test_no_time_is_both_in_train_and_test(length, window, step, test):
-    starts, late = watch._windows(length, window, step, test)
-    early = {t for s in starts[~late].tolist() for t in range(s, s + window)}
-    after = {t for s in starts[late].tolist() for t in range(s, s + window)}
-    assert not early & after
-    assert all(t < length for t in early | after)
-    assert not early or not after or max(early) < min(after)
-    # About the asked share of the series is given to testing.
-    assert length - round(length * test) == min(after, default=length) or not after
+@given(
+    st.integers(2, 400),
+    st.integers(2, 60),
+    st.integers(1, 60),
+    st.floats(0, 0.45),
+    st.floats(0, 0.5),
+)
+def test_no_time_is_in_two_parts(length, window, step, test, val):
+    starts, codes = watch._windows(length, window, step, test, val)
+    times = [
+        {t for s in starts[codes == code].tolist() for t in range(s, s + window)}
+        for code in (0, 2, 1)
+    ]
+    # In this order of time, each part within its own share of the series.
+    tested = length - round(length * test)
+    edges = [0, tested - round(length * val), tested, length]
+    for seen, first, stop in zip(times, edges[:-1], edges[1:], strict=True):
+        assert seen <= set(range(first, stop))
+        assert min(seen, default=first) == first
+    # What is kept for validation changes no test window.
+    without, marks = watch._windows(length, window, step, test, 0.0)
+    assert starts[codes == 1].tolist() == without[marks == 1].tolist()
+    assert 2 not in marks
 
 
 def test_overlapping_windows_are_one_group(watch_file):
-    source = read("watch", watch_file, window=50, step=20)
-    of_series = source.groups // 2
+    source = read("watch", watch_file, window=50, step=20, val=0.2)
+    of_series = source.groups // 3
     assert sorted(set(of_series.tolist())) == [0, 1, 2, 3]
-    np.testing.assert_array_equal(source.groups % 2, source.split)
+    np.testing.assert_array_equal(source.groups % 3, source.split)
+    assert set(source.split.tolist()) == {0, 1, 2}
     assert read("watch", watch_file, window=50, step=50).groups is None
 
 
@@ -568,7 +582,15 @@ def test_other_watch_file_is_not_unpickled(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options", [{"window": 1}, {"step": 0}, {"test": 1.0}, {"test": -0.1}]
+    "options",
+    [
+        {"window": 1},
+        {"step": 0},
+        {"test": 1.0},
+        {"test": -0.1},
+        {"val": -0.1},
+        {"test": 0.5, "val": 0.5},
+    ],
 )
 def test_watch_options(watch_file, options):
     with pytest.raises(ConfigError, match="need >="):
