@@ -101,16 +101,20 @@ def verdict(found: Difference) -> str:
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
-def to_target(one: Method, target: float) -> tuple[str, str]:
-    """Return rounds and megabytes to the target, or how many seeds reach it."""
+def to_target(one: Method, target: float) -> tuple[str, str, str]:
+    """Return rounds, passes and megabytes to the target.
+
+    Where only some seeds reach it, it is their mean, and how many they are.
+    """
     reached = one.rounds_to(target)
     known = [at for at in reached if at is not None]
     if not known:
-        return "–", "–"
+        return "–", "–", "–"
     rounds = float(np.mean(known))
     part = f" ({len(known)}/{len(reached)})" if len(known) < len(reached) else ""
+    passes = rounds * one.mean("passes") / one.mean("rounds")
     sent = rounds * one.mean("bytes") / 1e6
-    return f"{rounds:.0f}{part}", f"{sent:.2f}"
+    return f"{rounds:.0f}{part}", f"{passes:.0f}", f"{sent:.2f}"
 
 
 def table(rows: Rows) -> str:
@@ -120,8 +124,8 @@ def table(rows: Rows) -> str:
     target = TARGET * methods[0].mean("accuracy")
     header = [
         "method", "accuracy", "FedAPM less it", "worst decile", "FedAPM less it", "F1",
-        "AUROC", "loss", f"rounds to {target:.3f}", "MB to it", "kB a round", "rounds",
-        "seconds", "seeds",
+        "AUROC", "loss", f"rounds to {target:.3f}", "passes to it", "MB to it",
+        "kB a round", "rounds", "passes", "seconds", "seeds",
     ]  # fmt: skip
     lines = [header, ["---"] * len(header)]
     for one in methods:
@@ -131,13 +135,14 @@ def table(rows: Rows) -> str:
                 verdict(compared(ours, one, statistic))
                 for statistic in (mean, worst_decile)
             ]
-        rounds, sent = to_target(one, target)
+        rounds, passes, sent = to_target(one, target)
         lost = f" ({one.failed} not finite)" if one.failed else ""
         lines.append([
             one.name, one.text("accuracy"), verdicts[0], one.text("worst_decile"),
             verdicts[1], f"{one.mean('f1'):.3f}", f"{one.mean('auroc'):.3f}",
-            f"{one.mean('loss'):.3f}", rounds, sent, f"{one.mean('bytes') / 1000:.1f}",
-            f"{one.mean('rounds'):.0f}", f"{one.mean('seconds'):.0f}",
+            f"{one.mean('loss'):.3f}", rounds, passes, sent,
+            f"{one.mean('bytes') / 1000:.1f}", f"{one.mean('rounds'):.0f}",
+            f"{one.mean('passes'):.0f}", f"{one.mean('seconds'):.0f}",
             f"{len(one.seeds)}{lost}",
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -166,6 +166,7 @@ def made_up(method, seed, accuracy, curve="", clients="0.5 0.7"):
     values = dict.fromkeys(results.COLUMNS, "")
     values |= {"method": method, "accuracy": accuracy, "clients": clients}
     values |= {"worst_decile": "0.5", "bytes": "1000000", "curve": curve}
+    values |= {"rounds": "4", "passes": "8"}
     return results.Row(method, Final(seed, 0), values)
 
 
@@ -184,7 +185,7 @@ def test_a_table_says_what_is_level_and_what_was_not_finite():
     assert cells["local"][2].startswith("level")
     assert cells["ditto"][2].startswith("+0.500")  # zeros for the one that failed
     assert "(1 not finite)" in cells["ditto"][-1]
-    assert cells["fedapm"][8:10] == ["3", "3.00"]
+    assert cells["fedapm"][8:11] == ["3", "6", "3.00"]
     assert cells["local"][8] == "4 (1/2)"
     summary = tables.summary({"made-up": rows}).splitlines()
     assert "| local | = = = |" in summary
