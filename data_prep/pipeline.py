@@ -53,7 +53,7 @@ MAX_NAMED_FILES = 100
 
 LATER: dict[str, dict[str, Any]] = {
     "crisismmd": {"client": None},
-    "watch": {"val": 0.0},
+    "watch": {"val": 0.0, "features": "windows"},
 }
 """Options, by source, that were added later, and their defaults: a manifest omits them
 at their defaults, so that data sets that were made before are still the same."""

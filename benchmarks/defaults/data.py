@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.paper.data import decode, find
 from data_prep.pipeline import plan, prepare
 from data_prep.sources import sources
+from data_prep.sources.base import window_statistics
 from data_prep.sources.watch import _read as read_watch
 
 Arrays = dict[str, NDArray[Any]]
@@ -37,15 +38,6 @@ STAR_PUPILS = 62
 """Training rows of a school."""
 
 CIFAR_CLIENTS, CIFAR_TRAIN, CIFAR_TEST = 16, 200, 100
-
-
-def statistics(x: NDArray[Any]) -> NDArray[np.float32]:
-    """Return seven statistics of each channel of windows (n, time, channels)."""
-    x = x.astype(np.float64)
-    d = np.diff(x, axis=1)
-    parts = [x.mean(1), x.std(1), x.min(1), x.max(1), d.std(1), np.abs(d).mean(1)]
-    found: NDArray[np.float64] = np.concatenate([*parts, np.median(x, 1)], axis=1)
-    return found.astype(np.float32)
 
 
 def standardised(x: NDArray[Any], train: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -65,7 +57,7 @@ def watch(path: Path) -> Arrays:
         for test, part in enumerate((series[:cut], series[cut:])):
             starts = range(0, len(part) - WINDOW + 1, STEP)
             windows = np.stack([part[at : at + WINDOW] for at in starts])
-            features.append(statistics(windows))
+            features.append(window_statistics(windows))
             labels += [int(data["y"][k])] * len(windows)
             arm = f"{data['subject'][k]}-{data['side'][k]}"
             clients += [arm] * len(windows)
@@ -99,7 +91,7 @@ def hapt(path: Path) -> Arrays:
     tested = rng.random(int(z["segment"].max()) + 1) < TEST
     split = tested[z["segment"]].astype(int)
     kept = (split == 1) | (rng.random(len(split)) < 1 / 3)
-    x = np.concatenate([statistics(acc), statistics(gyro)], axis=1)
+    x = np.concatenate([window_statistics(acc), window_statistics(gyro)], axis=1)
     return {"x_features": standardised(x, split == 0)[kept], "y": z["y"][kept],
             "client": z["client"][kept], "split": split[kept]}  # fmt: skip
 

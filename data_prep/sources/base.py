@@ -102,3 +102,26 @@ def window_scores(
     std = np.sqrt((centred**2).sum(axis=1, keepdims=True) / n)
     scores: NDArray[np.float32] = (centred / (std + 1e-5)).astype(np.float32)
     return scores
+
+
+def window_statistics(windows: NDArray[Any]) -> NDArray[np.float32]:
+    """Return seven statistics of each axis of windows over time.
+
+    Mean, standard deviation, minimum, maximum, standard deviation and mean magnitude of
+    the steps from one time to the next, median.
+
+    Parameters
+    ----------
+    windows
+        ``(n, T, axes)``, all of the same length.
+
+    Returns
+    -------
+    NDArray
+        ``(n, 7 axes)``, statistic by statistic.
+    """
+    x = windows.astype(np.float64)
+    d = np.diff(x, axis=1)
+    parts = [x.mean(1), x.std(1), x.min(1), x.max(1), d.std(1), np.abs(d).mean(1)]
+    found: NDArray[np.float64] = np.concatenate([*parts, np.median(x, 1)], axis=1)
+    return found.astype(np.float32)

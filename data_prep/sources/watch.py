@@ -8,13 +8,19 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.download import place
-from data_prep.sources.base import Source, find, sources, window_scores
+from data_prep.sources.base import (
+    Source,
+    find,
+    sources,
+    window_scores,
+    window_statistics,
+)
 from fedapm_mpi.data.manifest import SPLITS
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import ConfigError, DataError
@@ -24,6 +30,7 @@ FILE = "watch_dataset.npy"
 SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
 INPUTS = {"acc": slice(0, 3), "gyro": slice(3, 6)}
 SIDES = ("left", "right")
+FEATURES = {"windows": window_scores, "statistics": window_statistics}
 
 
 @sources.register("watch")
@@ -34,13 +41,13 @@ def watch(
     step: int = 64,
     test: float = 0.2,
     val: float = 0.0,
+    features: Literal["windows", "statistics"] = "windows",
 ) -> Source:
     """Read the smartwatch exercises: 10 people × 2 arms = 20 clients, 7 exercises.
 
     Each of the 140 series (50 Hz) is cut in time: the first part gives windows for
     training, the last for testing, one between them for validation if `val` asks for
-    it, and no sample of time is in two. Each window and axis is standardised over time,
-    accelerometer and gyroscope apart.
+    it, and no sample of time is in two. Accelerometer and gyroscope are two inputs.
 
     Split: its own, in time.
 
@@ -55,6 +62,10 @@ def watch(
         overlap, and those of one part of one series stay together.
     test, val
         Parts of each series that are kept for testing and for validation.
+    features
+        ``windows``: each window and axis, standardised over time; ``statistics``: seven
+        of each axis (see `window_statistics`), in their units, so shift=standardise
+        suits.
 
     References
     ----------
@@ -80,7 +91,7 @@ def watch(
         table=Table(
             dataset="watch",
             columns=[
-                column(name, window_scores(windows[..., axes]))
+                column(name, FEATURES[features](windows[..., axes]))
                 for name, axes in INPUTS.items()
             ],
             labels=np.asarray(data["y"], np.int64)[of],

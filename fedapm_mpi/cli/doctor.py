@@ -220,6 +220,7 @@ def read_options(args: argparse.Namespace) -> "DoctorOptions":
         subjects=[own, *subjects],
         threads=config.threads,
         device=config.device,
+        kernels=config.kernels,
         scratch=config.scratch,
         **chosen,
     )

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from fedapm_mpi.doctor.preflight import InstalledLaunchers
 from fedapm_mpi.doctor.rank_info import RankInfo
 from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.utils.kernels import NATIVE
 
 Level = Literal["fault", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
@@ -130,6 +131,7 @@ class Observations:
     """Threads of a rank by the configuration."""
 
     device: str = "cpu"
+    kernels: str = NATIVE
     scratch: str | None = None
     folder: str = ""
     shared: Sequence[FilesystemReport] | None = None

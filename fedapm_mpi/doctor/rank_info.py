@@ -19,8 +19,13 @@ from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.doctor import launch_env as environment
 from fedapm_mpi.doctor.preflight import mpi_library
 from fedapm_mpi.storage.tensor_store import MEMORY
+from fedapm_mpi.utils import kernels
 from fedapm_mpi.utils.affinity import available_cores
-from fedapm_mpi.utils.system_info import git_revision, package_version
+from fedapm_mpi.utils.system_info import (
+    git_revision,
+    package_version,
+    processor_model,
+)
 
 PACKAGES = ("torch", "numpy", "mpi4py", "h5py", "safetensors")
 """Packages of which all ranks should have the same version."""
@@ -78,6 +83,10 @@ class RankInfo:
     """``OMP_NUM_THREADS``."""
 
     torch_threads: int = 1
+    processor: str = ""
+    processor_lacks: str | None = None
+    """Why portable kernels are refused on it; `None` if they are not."""
+
     gpus: list[str] = field(default_factory=list)
     """Unique names of the GPUs that this process sees."""
 
@@ -129,6 +138,8 @@ def collect(comm: Communicator) -> RankInfo:
         cores=available_cores() or list(range(os.cpu_count() or 1)),
         omp_threads=_number(os.environ.get("OMP_NUM_THREADS")),
         torch_threads=torch.get_num_threads(),
+        processor=processor_model(),
+        processor_lacks=kernels.processor_lacks(),
         gpus=_gpus(),
         versions=_versions(),
         source=source_digest(Path(__file__).parents[1]),

@@ -16,6 +16,7 @@ from fedapm_mpi.doctor.rank_info import RankInfo, collect
 from fedapm_mpi.doctor.watchdog import Watchdog
 from fedapm_mpi.placements.base import client_ranks
 from fedapm_mpi.utils.affinity import max_threads_per_rank
+from fedapm_mpi.utils.kernels import NATIVE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class DoctorOptions:
     """Threads of a rank by the configuration."""
 
     device: str = "cpu"
+    kernels: str = NATIVE
     scratch: str | None = None
     folder: Path = Path()
     megabytes: float = 8.0
@@ -67,6 +69,7 @@ def observe(
         launchers=launchers,
         threads=_threads(options, ranks),
         device=options.device,
+        kernels=options.kernels,
         scratch=options.scratch,
         folder=str(options.folder),
         shared=shared,

@@ -3,9 +3,10 @@
 torch computes them by MKL's vector library. Whichever of its branches is chosen, they
 begin with an approximation that the processor looks up (``rsqrtps``, ``rcpps``), and
 whose last bits are the manufacturer's: of 200,000 square roots in float64, the branch
-of AVX2 rounds 2,545 wrongly on one processor, and none on an emulated one. NumPy's
-square root is the processor's own, which IEEE 754 makes exact; the others are the C
-library's.
+of AVX2 rounds 2,545 wrongly on one processor, and none on an emulated one. These are
+all functions of that branch, of those that torch calls, whose code has one of these
+instructions, in float32 or float64. NumPy's square root is the processor's own, which
+IEEE 754 makes exact; the others are NumPy's for AVX2, or the C library's.
 """
 
 import warnings
@@ -21,6 +22,10 @@ FUNCTIONS: dict[str, np.ufunc] = {
     "tan": np.tan,
     "asin": np.arcsin,
     "acos": np.arccos,
+    "atan": np.arctan,
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
 }
 """Functions by their name in torch."""
 

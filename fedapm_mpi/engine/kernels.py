@@ -3,11 +3,13 @@
 import ctypes
 import os
 import platform
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fedapm_mpi.comm import Communicator
 from fedapm_mpi.engine.exact_functions import replace_functions
@@ -32,6 +34,9 @@ CAPABILITY = "AVX2"
 
 MKL_BRANCH = "COMPATIBLE, vector functions 3"
 """What MKL reports then."""
+
+SAFE_CHANNELS = 8
+"""Input channels from which on every convolution is right; see `check_layers`."""
 
 
 def open_kernels(wanted: str) -> None:
@@ -78,6 +83,32 @@ def open_on_ranks(wanted: str, comm: Communicator) -> None:
     except FedAPMError as caught:
         error = caught
     comm.raise_collectively(error)
+
+
+def check_layers(modules: Iterable[nn.Module]) -> None:
+    """Refuse layers that a branch of oneDNN computes with portable kernels wrongly.
+
+    In version 3.12 the gradient of the weights of a strided 1 x 1 convolution of 2 to 7
+    channels, stored channels last, overwrites memory behind them; its branch for AVX2
+    only. How a model stores its channels is not known before it runs.
+
+    Raises
+    ------
+    ConfigError
+        If a model has such a layer.
+    """
+    for module in modules:
+        for name, layer in module.named_modules():
+            if not isinstance(layer, nn.Conv2d) or layer.kernel_size != (1, 1):
+                continue
+            if max(layer.stride) > 1 and 1 < layer.in_channels < SAFE_CHANNELS:
+                msg = (
+                    f"kernels: portable: layer {name or 'of the model'} is a strided 1 "
+                    f"x 1 convolution of {layer.in_channels} channels, which oneDNN "
+                    "computes with a fault that ends the process; give it "
+                    f"{SAFE_CHANNELS} or more channels, or leave kernels out"
+                )
+                raise ConfigError(msg)
 
 
 def _check_reports() -> None:

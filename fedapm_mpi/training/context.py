@@ -27,7 +27,7 @@ from fedapm_mpi.data.samples import Samples, to_samples
 from fedapm_mpi.data.staging import node_clients, rank_share, stage_shards
 from fedapm_mpi.engine.device import open_device
 from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
-from fedapm_mpi.engine.kernels import open_on_ranks
+from fedapm_mpi.engine.kernels import check_layers, open_on_ranks
 from fedapm_mpi.errors import ConfigError, FedAPMError, WriteError
 from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.assignment import Assignment
@@ -58,6 +58,7 @@ from fedapm_mpi.tasks import Task
 from fedapm_mpi.training.model_fingerprint import Contents, contents, same_on_all_ranks
 from fedapm_mpi.training.payload import PayloadLayout
 from fedapm_mpi.utils.affinity import available_cores, max_threads_per_rank
+from fedapm_mpi.utils.kernels import PORTABLE
 
 
 @dataclass
@@ -229,6 +230,8 @@ def _build_collectively(
     error: FedAPMError | None = None
     try:
         context = build_context(config, comm, whole)
+        if config.kernels == PORTABLE:
+            check_layers(group.model.module for group in context.groups.members)
         context.built = contents(context.groups)
     except Exception as caught:  # whatever a user's own plug-in raises
         error = to_fedapm_error(caught, building=True)

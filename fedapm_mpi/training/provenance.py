@@ -36,7 +36,7 @@ PACKAGES = (
 
 
 def gather_ranks(context: TrainingContext) -> list[dict[str, Any]] | None:
-    """Return each rank's host, process, cores and threads on the server."""
+    """Return each rank's host, process, cores, threads and processor on the server."""
     device = context.groups.members[0].model.device
     return context.comm.gather_object(
         {
@@ -46,6 +46,7 @@ def gather_ranks(context: TrainingContext) -> list[dict[str, Any]] | None:
             "cores": available_cores(),
             "threads": torch.get_num_threads(),
             "device": name_of(device),
+            "processor_model": processor_model(),
         }
     )
 

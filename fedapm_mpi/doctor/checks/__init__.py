@@ -18,6 +18,7 @@ from fedapm_mpi.doctor.checks.mpi import (
     singletons,
     wrong_results,
 )
+from fedapm_mpi.doctor.checks.processors import processors
 from fedapm_mpi.doctor.checks.versions import versions
 from fedapm_mpi.doctor.findings import LEVELS, Finding, Observations
 
@@ -32,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     launchers,
     wrong_results,
     versions,
+    processors,
     oversubscription,
     binding,
     gpu_sharing,

@@ -1,7 +1,5 @@
 """The study of defaults: its configurations load, and its tables are right."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
@@ -69,21 +67,6 @@ def test_losses_are_against_the_best_of_each_data_set():
     assert (a.mean_loss, a.worst_loss) == (pytest.approx(0.125), 0.25)
     assert (b.mean_loss, b.worst_loss) == (pytest.approx(0.15), pytest.approx(0.3))
     assert "| a | 0.800 | 0.250 | 0.125 | **0.250** |" in tables.markdown("r", [a, b])
-
-
-def test_statistics_of_windows():
-    rng = np.random.default_rng(1)
-    x = rng.normal(size=(3, 20, 2))
-    found = data.statistics(x)
-    assert found.shape == (3, 14)
-    for i in range(3):
-        for k in range(2):
-            series = x[i, :, k]
-            steps = [b - a for a, b in pairwise(series)]
-            wanted = [series.mean(), series.std(), min(series), max(series),
-                      np.std(steps), np.mean(np.abs(steps)),
-                      np.median(series)]  # fmt: skip
-            np.testing.assert_allclose(found[i, k::2], wanted, rtol=1e-5)
 
 
 def test_columns_are_scaled_by_training_samples():

@@ -132,13 +132,20 @@ def test_configurations_are_valid(config):
     configfile.load(config)
 
 
-def test_the_two_runs_of_the_quickstart_have_the_same_budget():
-    fedapm = configfile.load(LAUNCH / "watch.yaml")
-    alone = configfile.load(LAUNCH / "watch_local.yaml")
-    assert alone.algorithm["work"] == fedapm.algorithm["joint_work"]
-    same = ("data", "model", "rounds", "participation", "seed", "dtype")
-    for key in (*same, "optimizer", "schedule"):
-        assert getattr(fedapm, key) == getattr(alone, key), key
+def test_the_runs_of_the_quickstart_have_the_same_budget():
+    """As many passes over the same data, by the same network, from the same start."""
+    configs = [
+        configfile.load(LAUNCH / f"watch{name}.yaml")
+        for name in ("", "_fedavg_ft", "_local")
+    ]
+    for config in configs:
+        keys = {"fedapm": "joint_work", "fedavg-ft": "work", "local": "work"}
+        work = config.algorithm[keys[config.algorithm["name"]]]
+        tuning = config.algorithm.get("fine_tune_work", {"epochs": 0})
+        assert config.rounds * work["epochs"] + tuning["epochs"] == 60
+        assert config.rounds % config.checkpoint.every == 0
+        for key in ("data", "model", "participation", "seed", "dtype"):
+            assert getattr(config, key) == getattr(configs[0], key), key
 
 
 def test_every_dependency_is_pinned_torch_among_them():

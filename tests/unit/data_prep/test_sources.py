@@ -11,6 +11,7 @@ import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from data_prep.download import Remote, download
 from data_prep.sources import cifar10, sources, watch
-from data_prep.sources.base import window_scores
+from data_prep.sources.base import window_scores, window_statistics
 from fedapm_mpi.cli.main import main
 from fedapm_mpi.errors import ConfigError, DataError
 
@@ -174,6 +175,21 @@ def test_window_scores_know_no_scale_or_shift(seed, scale, shift):
     np.testing.assert_allclose(
         window_scores(x), window_scores(x * scale + shift), atol=1e-3
     )
+
+
+def test_statistics_of_windows():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(3, 20, 2))
+    found = window_statistics(x)
+    assert found.shape == (3, 14)
+    for i in range(3):
+        for k in range(2):
+            series = x[i, :, k]
+            steps = [b - a for a, b in pairwise(series)]
+            wanted = [series.mean(), series.std(), min(series), max(series),
+                      np.std(steps), np.mean(np.abs(steps)),
+                      np.median(series)]  # fmt: skip
+            np.testing.assert_allclose(found[i, k::2], wanted, rtol=1e-5)
 
 
 def test_window_scores_by_hand():
@@ -517,6 +533,21 @@ def test_watch(watch_file):
     assert source.id_names == ("subject 1 left", "subject 2 left", "subject 2 right")
     assert source.table.classes == ("PEN", "ABD")
     assert source.default_split == "own"
+
+
+def test_watch_by_statistics(watch_file):
+    """The same windows, in the same order, accelerometer and gyroscope apart."""
+    windows = read("watch", watch_file)
+    source = read("watch", watch_file, features="statistics")
+    got = everything(source)
+    assert {name: x.shape[1:] for name, x in got.items()} == {
+        "acc": (21,), "gyro": (21,),
+    }  # fmt: skip
+    np.testing.assert_array_equal(source.table.labels, windows.table.labels)
+    np.testing.assert_array_equal(source.split, windows.split)
+    first = watch_data()["X"][0][None, :128]
+    np.testing.assert_array_equal(got["acc"][0], window_statistics(first[..., :3])[0])
+    np.testing.assert_array_equal(got["gyro"][0], window_statistics(first[..., 3:])[0])
 
 
 @given(

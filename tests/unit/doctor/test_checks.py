@@ -340,3 +340,27 @@ def test_no_data_set_at_all():
         ranks=ranks(), data=[DataSet(directory="/d", error="/d is no")]
     )
     assert exit_code(run_checks(observed)) == 3
+
+
+def test_a_processor_on_which_portable_kernels_are_refused():
+    lacking = "needs a processor with AVX2, which this one lacks"
+    some = ranks()
+    some[3] = replace(some[3], processor="old", processor_lacks=lacking)
+    finding = only(Observations(ranks=some, kernels="portable"))
+    assert (finding.level, finding.name) == ("fault", "processor")
+    assert f"{lacking}: old (ranks 3, {some[3].host})" in finding.what
+    assert found(Observations(ranks=ranks(), kernels="portable")) == []
+
+
+def test_processors_of_two_kinds_give_other_last_bits():
+    some = [replace(one, processor="A") for one in ranks()]
+    assert found(Observations(ranks=some)) == []
+    some[0] = replace(some[0], processor="B")  # the server trains nothing
+    assert found(Observations(ranks=some)) == []
+    some[4] = replace(some[4], processor="B")
+    finding = only(Observations(ranks=some))
+    assert (finding.level, finding.name) == ("note", "kinds of processor")
+    assert "A on " in finding.what
+    assert "B on " in finding.what
+    assert "kernels=portable" in finding.remedy
+    assert found(Observations(ranks=some, kernels="portable")) == []

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from torch import nn
 
 from fedapm_mpi.engine import kernels as reported
 from fedapm_mpi.errors import ConfigError
@@ -98,3 +99,24 @@ def test_the_libraries_follow_the_switches():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_a_layer_that_onednn_computes_with_a_fault_is_named(channels):
+    net = nn.Sequential(nn.ReLU(), nn.Conv2d(channels, 8, 1, stride=2))
+    with pytest.raises(ConfigError, match=f"layer 1 is a .* of {channels} channels"):
+        reported.check_layers([nn.Linear(2, 2), net])
+    with pytest.raises(ConfigError, match="layer of the model"):
+        reported.check_layers([net[1]])
+
+
+def test_other_layers_pass():
+    reported.check_layers(
+        [
+            nn.Conv2d(8, 16, 1, stride=2),
+            nn.Conv2d(1, 8, 1, stride=2),
+            nn.Conv2d(4, 8, 1),
+            nn.Conv2d(4, 8, 3, stride=2),
+            nn.Conv1d(4, 8, 1, stride=2),
+        ]
+    )

@@ -39,4 +39,7 @@ def test_what_is_recorded_of_a_run(toy, tmp_path, monkeypatch):
     assert rank["pid"] == os.getpid()
     assert sorted(rank["cores"]) == sorted(os.sched_getaffinity(0))
     assert rank["device"] == "cpu"
+    assert rank["processor_model"] == found["processor_model"]
+    assert found["kernels"]["kernels"] == "native"
+    assert found["kernels"]["torch_capability"] == found["processor"]
     assert found["clients_per_rank"] == [8]
