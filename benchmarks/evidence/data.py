@@ -35,6 +35,7 @@ from benchmarks.evidence.sets import LABELS
 from benchmarks.paper.data import decode, find
 from benchmarks.tune_proof import table
 from data_prep.pipeline import plan, prepare
+from data_prep.sources.base import window_statistics
 from data_prep.sources.watch import _read as read_watch
 
 Arrays = dict[str, NDArray[Any]]
@@ -80,7 +81,7 @@ def hapt(path: Path) -> Arrays:
     split = part[z["segment"]]
     # Windows overlap by half, so a third of them holds most of what there is.
     kept = (split == TEST) | (rng.random(len(split)) < 1 / 3)
-    x = np.concatenate([defaults.statistics(acc), defaults.statistics(gyro)], axis=1)
+    x = np.concatenate([window_statistics(acc), window_statistics(gyro)], axis=1)
     return {"x_features": defaults.standardised(x, split == TRAIN)[kept],
             "y": z["y"][kept], "client": z["client"][kept],
             "split": split[kept]}  # fmt: skip
