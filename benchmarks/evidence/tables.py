@@ -1,4 +1,4 @@
-"""The tables of docs/results/evidence, from the runs that are published beside them.
+"""The tables of docs/results/evidence, from the runs that are published with them.
 
     python -m benchmarks.evidence.tables docs/results/evidence
 
