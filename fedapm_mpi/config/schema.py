@@ -182,6 +182,11 @@ class Config:
     seed: NonNegativeInt = 0
     """Seed of everything random in the run."""
 
+    replicate: NonNegativeInt = 0
+    """Number of a replicate: each parameter of the initial model is moved up by this
+    many units in the last place, as little as rounding moves it. Runs that differ in it
+    alone show how far results depend on rounding, and so on the processor."""
+
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of models, client states and messages."""
 

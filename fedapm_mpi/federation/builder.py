@@ -121,6 +121,20 @@ def load_initial(modules: Sequence[nn.Module], path: str) -> None:
             own.copy_(tensor)
 
 
+@torch.no_grad()
+def move_up(modules: Sequence[nn.Module], units: int) -> None:
+    """Move every trainable parameter up, in place, by units in the last place.
+
+    Real and imaginary part of a complex one are moved alike.
+    """
+    for module in modules:
+        for _, parameter in trainable(module):
+            own = torch.view_as_real(parameter) if parameter.is_complex() else parameter
+            up = torch.full_like(own, torch.inf)
+            for _ in range(units):
+                own.copy_(torch.nextafter(own, up))
+
+
 def _fits(tensor: Tensor, own: Tensor) -> bool:
     """Return whether a file's tensor keeps its meaning in a model's dtype.
 

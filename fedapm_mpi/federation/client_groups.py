@@ -27,6 +27,7 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.federation.builder import (
     build_module,
     load_initial,
+    move_up,
     split_module,
 )
 from fedapm_mpi.federation.client_selection import assign_groups, model_inputs
@@ -170,6 +171,8 @@ def _build_modules(
     check_distinct(modules, [w.name for w in wanted])
     if config.initial_model is not None:
         load_initial(modules, config.initial_model)
+    if config.replicate:
+        move_up(modules, config.replicate)
     return modules
 
 

@@ -28,6 +28,7 @@ LATER_KEYS: dict[str, tuple[Any, ...]] = {
     "diagnostics.multiplier": (None, False),
     "split.auto": (None,),
     "kernels": (None, NATIVE),
+    "replicate": (None, 0),
 }
 """Keys that older runs lack, with the values that do what was done without them."""
 

@@ -48,11 +48,10 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """By name of an option: its range."""
 
-PENALTIES = ("rho", "sigma")
+PENALTIES = ("rho",)
 """Options that are in the units of the loss that local problems have."""
 
 VALUES: dict[str, tuple[float, ...]] = {
-    "sigma": (0.0, 0.03, 0.3),
     "weight_decay": (0.0, 1e-4, 1e-3, 1e-2),
 }
 """By name of an option: its values, where zero is one of them."""
@@ -66,9 +65,13 @@ EPOCHS_OF_PHASES = (1, 2)
 AS_CONFIGURED = (
     "batch_size", "units", "alpha_in_v_step", "v_step_at", "u_init", "lr_server",
     "beta", "relaxation", "control_variate", "server_optimizer", "inner_steps",
-    "lipschitz", "residual_balancing", "rho_schedule",
+    "lipschitz", "residual_balancing", "rho_schedule", "sigma",
 )  # fmt: skip
-"""Options of the package's methods that stay as they are configured."""
+"""Options of the package's methods that stay as they are configured.
+
+FedAPM's `sigma` is one since no study found a value that is better than none, and a
+dimension more costs a search of few trials.
+"""
 
 JOINT = {
     "algorithm.personal_work": None,

@@ -69,7 +69,7 @@ def ask(
     seed: int,
     generation: int,
     count: int,
-    first: Params | None = None,
+    first: Sequence[Params] = (),
 ) -> list[dict[str, Any]]:
     """Return the parameters of a generation's trials, those that are active.
 
@@ -86,11 +86,12 @@ def ask(
     count
         Trials in it.
     first
-        Parameters of the first trial of the first generation, such as those that are
-        configured.
+        Parameters of the first trials of the first generation, such as those that are
+        configured; the rest of it is a Latin hypercube.
     """
-    if first is not None and generation == 0:
-        return [_active(space, first), *_stratified(space, seed, 0, count - 1)]
+    if first and generation == 0:
+        rows = [_active(space, one) for one in first[:count]]
+        return rows + _stratified(space, seed, 0, count - len(rows))
     if len(finished) < MIN_STRATIFIED:
         return _stratified(space, seed, generation, count)
     return _estimated(space, finished, seed, generation, count)

@@ -11,7 +11,7 @@ from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.engine.partitioned_model import trainable
 from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.federation.split_candidates import split_candidates
-from fedapm_mpi.studies.tune.space import Choice, Dimension
+from fedapm_mpi.studies.tune.space import Choice, Dimension, Params, Space
 
 KEY = "split"
 
@@ -72,6 +72,31 @@ def _configured(
     split: Any = config.plain()["split"]
     value = {key: given for key, given in split.items() if given is not None}
     return [Choice("configured", value, size=size), *choices]
+
+
+def with_each_split(space: Space, first: Params, count: int) -> list[Params]:
+    """Return parameters, and the same with each of the other splits.
+
+    A bad split costs more than any other bad choice, and is seen soonest where all else
+    is as configured. Of more splits than there is room for, those between which the
+    others lie evenly are taken, by size.
+
+    Parameters
+    ----------
+    space
+        The space. The parameters alone are returned if it has no choice of splits.
+    first
+        Parameters of all dimensions.
+    count
+        The most to return, at least 1.
+    """
+    labels = [label for one in space.free if one.name == KEY for label in one.labels]
+    others = [label for label in labels if label != first[KEY]]
+    room = min(count - 1, len(others))
+    if room < len(others):
+        last = max(1, room - 1)
+        others = [others[k * (len(others) - 1) // last] for k in range(room)]
+    return [first, *({**first, KEY: label} for label in others)]
 
 
 def trained_blocks_of(split: Any, sharing: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from fedapm_mpi.studies.tune.record import (
 )
 from fedapm_mpi.studies.tune.sampler import ask, optuna_module
 from fedapm_mpi.studies.tune.space import Space
-from fedapm_mpi.studies.tune.splits import trained_blocks_of
+from fedapm_mpi.studies.tune.splits import trained_blocks_of, with_each_split
 from fedapm_mpi.studies.tune.trials import (
     VALIDATION,
     Ended,
@@ -217,7 +217,8 @@ class Study:
         return self.trials[-1].generation if self.trials else 0
 
     def _ask(self, finished: Any, generation: int, count: int) -> list[dict[str, Any]]:
-        first = self.space.nearest(self.base)
+        configured = self.space.nearest(self.base)
+        first = with_each_split(self.space, configured, count)
         return ask(self.space, finished, self.seed, generation, count, first)
 
     def _make(self, number: int, generation: int, params: dict[str, Any]) -> Trial:

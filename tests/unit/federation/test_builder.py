@@ -3,6 +3,7 @@
 import sys
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -114,6 +115,18 @@ def test_what_a_start_lacks_stays_as_it_is(tmp_path):
     path.write_bytes(b"no tensors")
     with pytest.raises(ConfigError, match="initial_model: cannot read "):
         builder.load_initial([one], str(path))
+
+
+def test_a_replicate_starts_some_units_in_the_last_place_higher(toy):
+    inputs = read_manifest(toy["features"]).inputs
+    config = validate(experiment(toy["features"], seed=1), "test")
+    module = builder.build_module(config, config.model, inputs, 3)
+    before = [p.detach().numpy().copy() for p in module.parameters()]
+    builder.move_up([module], 2)
+    for old, new in zip(before, module.parameters(), strict=True):
+        # numpy's own step to the next number, taken twice
+        expected = np.nextafter(np.nextafter(old, np.float32(np.inf)), np.float32(9e9))
+        assert np.array_equal(new.detach().numpy(), expected)
 
 
 TUNING = {"block": "all", "lr": 0.1, "work": {"epochs": 1}}

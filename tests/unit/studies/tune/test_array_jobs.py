@@ -94,11 +94,12 @@ def test_an_element_that_diverged_is_settled_by_its_directory(
         "optimizer": None, "algorithm.lr_shared": [0.1, 1e30], "split": "biases",
         "evaluation.fine_tune": None,
     }  # fmt: skip
-    wanted = request(data, tmp_path / "out", space=space, trials=4)
+    wanted = request(data, tmp_path / "out", space=space, trials=5, width=5)
     assert submit_next(Study(wanted), OPTIONS, after_array=False) is not None
     numbers, _ = elements(submitted[0][0])
     codes = [train_element(tmp_path / "out" / "trials", k).code for k in numbers]
-    assert sorted(codes) == [0, 0, 70, 70]
+    # The configured 0.1, and two of each value in the Latin hypercube.
+    assert sorted(codes) == [0, 0, 0, 70, 70]
     study = Study(wanted)
     assert submit_next(study, OPTIONS, after_array=True) is not None
     assert [one.failure is not None for one in study.trials] == [c == 70 for c in codes]

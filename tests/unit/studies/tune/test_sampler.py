@@ -49,11 +49,11 @@ def test_the_first_part_is_spread_evenly():
 
 def test_the_first_trial_is_what_is_configured():
     first = {"kind": "b", "same": "only", "x": 3.5, "of_a": 0.5}
-    asked = ask(SPACE, [], 1, 0, 5, first)
+    asked = ask(SPACE, [], 1, 0, 5, [first])
     assert asked[0] == {"kind": "b", "x": 3.5}
     assert asked[1:] == ask(SPACE, [], 1, 0, 4)
-    assert ask(SPACE, [], 1, 0, 1, first) == asked[:1]
-    assert ask(SPACE, history(12), 1, 1, 4, first) == ask(SPACE, history(12), 1, 1, 4)
+    assert ask(SPACE, [], 1, 0, 1, [first]) == asked[:1]
+    assert ask(SPACE, history(12), 1, 1, 4, [first]) == ask(SPACE, history(12), 1, 1, 4)
 
 
 def test_a_generation_follows_from_seed_number_and_history_alone():

@@ -5,7 +5,12 @@ import pytest
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.federation.federation import build_algorithm
-from fedapm_mpi.studies.tune.splits import split_dimension, trained_blocks_of
+from fedapm_mpi.studies.tune.space import Choice, Dimension, Range, Space
+from fedapm_mpi.studies.tune.splits import (
+    split_dimension,
+    trained_blocks_of,
+    with_each_split,
+)
 from tests.support.tuning import FEATURES, values_of
 
 HIDDEN, CLASSES = 8, 2
@@ -58,3 +63,35 @@ def test_another_configured_split_comes_first(data):
 )
 def test_blocks(split, sharing, expected):
     assert trained_blocks_of(split, sharing) == expected
+
+
+def space_of(count):
+    labels = "abcdefghijkl"[:count]
+    split = Dimension("split", "split", tuple(Choice(one, one) for one in labels))
+    return Space([split, Dimension("x", "x", Range(0.1, 10))])
+
+
+@pytest.mark.parametrize(
+    ("splits", "count", "expected"),
+    [
+        (3, 8, "bac"),
+        (3, 3, "bac"),
+        (12, 8, "baceghjl"),
+        (12, 3, "bal"),
+        (12, 2, "ba"),
+        (12, 1, "b"),
+        (1, 4, "b"),  # nothing to choose from
+    ],
+)
+def test_the_first_trials_have_different_splits_and_nothing_else(
+    splits, count, expected
+):
+    first = {"split": "b", "x": 3.0}
+    found = with_each_split(space_of(splits), first, count)
+    assert "".join(one["split"] for one in found) == expected
+    assert all(one["x"] == 3.0 for one in found)
+
+
+def test_a_space_without_splits_begins_with_what_is_configured():
+    space = Space([Dimension("x", "x", Range(0.1, 10))])
+    assert with_each_split(space, {"x": 3.0}, 8) == [{"x": 3.0}]

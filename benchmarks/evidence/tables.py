@@ -1,0 +1,207 @@
+"""The tables of docs/results/evidence, from the runs that are published with them.
+
+    python -m benchmarks.evidence.tables docs/results/evidence
+
+writes a table for every file of ``runs``, and ``summary.md``: FedAPM against each other
+method on each set. Means are over seeds; ± is the standard deviation of a run, over
+seeds and over rounding. A difference that a paired bootstrap over seeds and clients
+does not separate from zero is called level.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.evidence.bootstrap import (
+    Difference,
+    difference,
+    mean,
+    spread,
+    worst_decile,
+)
+from benchmarks.evidence.results import Row, file_name, read_rows
+from benchmarks.evidence.sets import PARTICIPATION, SETS
+from fedapm_mpi.utils.atomic_io import write_text
+
+OURS = "fedapm"
+TARGET = 0.95
+"""The target of a table, as a part of the best mean accuracy in it."""
+
+Rows = Sequence[Row]
+
+
+class Method:
+    """The runs of a method in a table."""
+
+    def __init__(self, name: str, rows: Rows) -> None:
+        own = [row for row in rows if row.method == name]
+        self.name = name
+        self.seeds = [row for row in own if row.final.replicate == 0]
+        first = self.seeds[0].final.seed
+        self.replicates = [row for row in own if row.final.seed == first]
+
+    @property
+    def failed(self) -> int:
+        """Number of seeds whose loss was not finite."""
+        return sum(row.failed for row in self.seeds)
+
+    def values(self, column: str) -> NDArray[np.float64]:
+        """Return a column, a number for each seed that has one."""
+        found = np.array([row.number(column) for row in self.seeds])
+        known: NDArray[np.float64] = found[~np.isnan(found)]
+        return known
+
+    def mean(self, column: str) -> float:
+        """Return the mean over seeds."""
+        found = self.values(column)
+        return float(found.mean()) if len(found) else float("nan")
+
+    def text(self, column: str) -> str:
+        """Return the mean over seeds, and the spread of a run."""
+        seeds = self.values(column)
+        again = np.array([row.number(column) for row in self.replicates])
+        wide = spread(seeds, again[~np.isnan(again)])
+        return f"{self.mean(column):.3f} ± {wide:.3f}"
+
+    def clients(self, like: int) -> NDArray[np.float64]:
+        """Return the accuracies (seeds, clients); a run that failed has zeros."""
+        rows = [row.clients() if not row.failed else None for row in self.seeds]
+        return np.array([np.zeros(like) if row is None else row for row in rows])
+
+    def rounds_to(self, target: float) -> list[int | None]:
+        """Return by seed the first evaluated round with a target accuracy."""
+        return [
+            next((at for at, value in row.curve() if value >= target), None)
+            for row in self.seeds
+        ]
+
+
+def methods_in(rows: Rows) -> list[Method]:
+    """Return the methods of a table, the most accurate first."""
+    names = dict.fromkeys(row.method for row in rows)
+    found = [Method(name, rows) for name in names]
+    return sorted(found, key=lambda one: -np.nan_to_num(one.mean("accuracy")))
+
+
+def compared(
+    ours: Method, other: Method, statistic: Callable[..., NDArray[np.float64]]
+) -> Difference:
+    """Return FedAPM's accuracy less another method's."""
+    count = max(len(row.clients()) for row in (*ours.seeds, *other.seeds))
+    return difference(ours.clients(count), other.clients(count), statistic)
+
+
+def verdict(found: Difference) -> str:
+    """Return a difference in words: level, or by how much and within what."""
+    if found.level:
+        return f"level ({found.low:+.3f} to {found.high:+.3f})"
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def to_target(one: Method, target: float) -> tuple[str, str, str]:
+    """Return rounds, passes and megabytes to the target.
+
+    Where only some seeds reach it, it is their mean, and how many they are.
+    """
+    reached = one.rounds_to(target)
+    known = [at for at in reached if at is not None]
+    if not known:
+        return "–", "–", "–"
+    rounds = float(np.mean(known))
+    part = f" ({len(known)}/{len(reached)})" if len(known) < len(reached) else ""
+    passes = rounds * one.mean("passes") / one.mean("rounds")
+    sent = rounds * one.mean("bytes") / 1e6
+    return f"{rounds:.0f}{part}", f"{passes:.0f}", f"{sent:.2f}"
+
+
+def table(rows: Rows) -> str:
+    """Return the table of a data set and a participation."""
+    methods = methods_in(rows)
+    ours = next((one for one in methods if one.name == OURS), None)
+    target = TARGET * methods[0].mean("accuracy")
+    header = [
+        "method", "accuracy", "FedAPM less it", "worst decile", "FedAPM less it", "F1",
+        "AUROC", "loss", f"rounds to {target:.3f}", "passes to it", "MB to it",
+        "kB a round", "rounds", "passes", "seconds", "seeds",
+    ]  # fmt: skip
+    lines = [header, ["---"] * len(header)]
+    for one in methods:
+        verdicts = ["", ""]
+        if ours is not None and one is not ours:
+            verdicts = [
+                verdict(compared(ours, one, statistic))
+                for statistic in (mean, worst_decile)
+            ]
+        rounds, passes, sent = to_target(one, target)
+        lost = f" ({one.failed} not finite)" if one.failed else ""
+        lines.append([
+            one.name, one.text("accuracy"), verdicts[0], one.text("worst_decile"),
+            verdicts[1], f"{one.mean('f1'):.3f}", f"{one.mean('auroc'):.3f}",
+            f"{one.mean('loss'):.3f}", rounds, passes, sent,
+            f"{one.mean('bytes') / 1000:.1f}", f"{one.mean('rounds'):.0f}",
+            f"{one.mean('passes'):.0f}", f"{one.mean('seconds'):.0f}",
+            f"{len(one.seeds)}{lost}",
+        ])  # fmt: skip
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def mark(ours: Method, other: Method, target: float) -> str:
+    """Return a cell of the summary: accuracy, worst decile, rounds to the target."""
+    signs = []
+    for statistic in (mean, worst_decile):
+        found = compared(ours, other, statistic)
+        signs.append("=" if found.level else "+" if found.value > 0 else "−")
+    here, there = ours.rounds_to(target), other.rounds_to(target)
+    pairs = [
+        (a if a is not None else np.inf, b if b is not None else np.inf)
+        for a, b in zip(here, there, strict=True)
+    ]
+    if all(a < b for a, b in pairs):
+        signs.append("+")
+    else:
+        signs.append("−" if all(a > b for a, b in pairs) else "=")
+    return " ".join(signs)
+
+
+def summary(tables: Mapping[str, Rows]) -> str:
+    """Return FedAPM against each other method on each set."""
+    names = list(tables)
+    others: dict[str, dict[str, str]] = {}
+    for name, rows in tables.items():
+        methods = methods_in(rows)
+        ours = next((one for one in methods if one.name == OURS), None)
+        if ours is None:
+            continue
+        target = TARGET * methods[0].mean("accuracy")
+        for one in methods:
+            if one is not ours:
+                others.setdefault(one.name, {})[name] = mark(ours, one, target)
+    header = ["method", *names]
+    lines = [header, ["---"] * len(header)]
+    lines += [[one, *(own.get(n, "") for n in names)] for one, own in others.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
+    tables = {}
+    for name in SETS:
+        for participation in PARTICIPATION:
+            label = file_name(name, participation)
+            path = args.folder / "runs" / f"{label}.csv"
+            if path.exists():
+                tables[label] = read_rows(path)
+                write_text(args.folder / f"{label}.md", table(tables[label]) + "\n")
+    write_text(args.folder / "summary.md", summary(tables) + "\n")
+
+
+if __name__ == "__main__":
+    main()
