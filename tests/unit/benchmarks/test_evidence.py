@@ -5,8 +5,9 @@ from math import ceil
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks.evidence import bootstrap, data, results, tables
+from benchmarks.evidence import bootstrap, data, held_out, results, tables
 from benchmarks.evidence.reproduce import band, compare
 from benchmarks.evidence.study import (
     METHODS,
@@ -18,8 +19,11 @@ from benchmarks.evidence.study import (
     finals,
 )
 from fedapm_mpi.algorithms.base import algorithms
+from fedapm_mpi.analysis.client_model import load_client_model
+from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.config.yaml_io import dump
+from fedapm_mpi.engine.tensor_files import read_tensors
 from tests.support.processes.cli_runs import FEDSIM, experiment
 
 
@@ -190,3 +194,51 @@ def test_a_table_says_what_is_level_and_what_was_not_finite():
     summary = tables.summary({"made-up": rows}).splitlines()
     assert "| local | = = = |" in summary
     assert "| ditto | + + + |" in summary
+
+
+def test_every_fifth_client_is_held_out_with_the_samples_it_brings():
+    client = np.repeat(np.arange(11), 10)
+    split = np.tile([data.TRAIN] * 6 + [data.TEST] * 3 + [data.VAL], 11)
+    arrays = {"client": client, "split": split, "x_row": np.arange(110)}
+    seen = held_out.parts_of(arrays, None)
+    assert set(seen["client"]) == set(range(11)) - {4, 9}
+    before: set[int] = set()
+    for samples, expected in ((0, 1), (2, 2), (5, 5), (30, 6)):
+        new = held_out.parts_of(arrays, samples)
+        assert set(new["client"]) == {4, 9}
+        for name in (4, 9):
+            own = new["split"][new["client"] == name]
+            assert (own == data.TRAIN).sum() == expected
+            assert (own == data.TEST).sum() == 3
+        rows = set(new["x_row"][new["split"] == data.TRAIN].tolist())
+        assert before <= rows  # more samples are those of before, and others
+        before = rows
+
+
+@pytest.mark.parametrize(
+    ("split", "blocks"),
+    [({"personal": ["*bias*"]}, ("personal", "all")), ({"personal": []}, ("all",))],
+)
+def test_a_new_client_starts_from_what_training_left(toy, tmp_path, split, blocks):
+    values = experiment(
+        toy["features"], algorithm={"name": "fedsim"} | FEDSIM, rounds=2, split=split
+    )
+    setting = validate(values, "test").plain()
+    left = held_out.trained(setting, toy["features"], 100, tmp_path)
+    assert left.blocks == blocks
+    run = tmp_path / "seen-100"
+    count = len(Run.load(run).clients)
+    models = [load_client_model(run, k).state_dict() for k in range(count)]
+    start = read_tensors(left.start)
+    assert start.keys() == models[0].keys()
+    for name, value in start.items():
+        mean = sum(one[name].double() for one in models) / count
+        assert torch.allclose(value.double(), mean, atol=1e-6)
+    # Before any round, and without fitting: the model of the file, on the test parts.
+    before = held_out.accuracy(left, toy["features"], "test", 100, ("all", 0), tmp_path)
+    after = held_out.accuracy(
+        left, toy["features"], "test", 100, (blocks[0], 30), tmp_path
+    )
+    first = Run.load(tmp_path / f"{toy['features'].name}-test-100-all-0").records[0]
+    assert before == (first["accuracy"], first["accuracy_worst_decile"])
+    assert after != before
