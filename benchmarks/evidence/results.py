@@ -4,7 +4,8 @@
 
 writes, for every data set and participation, ``runs/SET-PARTICIPATION.csv`` with all
 that tables need of a run, and ``settings/SET/PARTICIPATION/METHOD.yaml`` with what the
-search of a method chose.
+search of a method chose. A table is written once all of its methods have ended, or by
+``--partial``.
 """
 
 import argparse
@@ -148,11 +149,13 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, help="--out of the study")
     parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--partial", action="store_true", help="tables with gaps too")
     args = parser.parse_args()
     for name in SETS:
         for participation in PARTICIPATION:
             rows = list(collected(args.out, name, participation))
-            if not rows:
+            missing = set(METHODS) - set(methods_of(rows))
+            if not rows or (missing and not args.partial):
                 continue
             path = args.to / "runs" / f"{file_name(name, participation)}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
