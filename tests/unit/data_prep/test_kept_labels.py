@@ -130,7 +130,7 @@ def test_what_cannot_be_kept_is_refused():
     labels, test = np.zeros(20, int), [np.arange(0)] * 3
     splits = {"train": [np.arange(9), np.arange(9, 13), np.arange(13, 20)],
               "test": test}  # fmt: skip
-    message = r"client 1.* has 4 training samples, and 1 more client has .* keep at most 4"
+    message = r"client 1.* has 4 training samples, and 1 more client has .* at most 4"
     with pytest.raises(ConfigError, match=message):
         kept(Keep(per_client=8), splits, labels)
     few = {"train": [np.arange(2), np.arange(2, 4)], "test": test[:2]}
