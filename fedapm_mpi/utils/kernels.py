@@ -106,11 +106,12 @@ def refused(lacking: str) -> str:
 
 def too_late(loaded: list[str]) -> str:
     """Return the error of a process that has loaded libraries without the switches."""
+    are, them = ("are", "them") if len(loaded) > 1 else ("is", "it")
     return (
-        f"kernels: portable must be chosen before {' and '.join(loaded)} "
-        f"{'are' if len(loaded) > 1 else 'is'} imported, and this program has imported "
-        f"{'them' if len(loaded) > 1 else 'it'} already; call fedapm_mpi.use_portable_kernels() ahead of its other "
-        "imports, or use fedapm train with a configuration in a file, not in a pipe"
+        f"kernels: portable must be chosen before {' and '.join(loaded)} {are} "
+        f"imported, and this program has imported {them} already; call "
+        "fedapm_mpi.use_portable_kernels() ahead of its other imports, or use fedapm "
+        "train with a configuration in a file, not in a pipe"
     )
 
 
