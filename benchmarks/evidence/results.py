@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="--out of the study")
     parser.add_argument("--to", type=Path, required=True)
     args = parser.parse_args()
+    written = 0
     for name in SETS:
         for participation in PARTICIPATION:
             rows = list(collected(args.out, name, participation))
@@ -161,6 +162,9 @@ def main() -> None:
             for method in methods_of(rows):
                 write_setting(Cell(name, participation, method), args.out, args.to)
             print(f"{path}: {len(rows)} runs", flush=True)
+            written += 1
+    if not written:
+        parser.error(f"no method has ended all of its runs in {args.out}")
 
 
 if __name__ == "__main__":
