@@ -35,7 +35,7 @@ class Keep:
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.per_client is None):
-            msg = "needs either fraction or per_client, such as keep.fraction=0.1"
+            msg = "needs fraction or per_client, not both, such as keep.fraction=0.1"
             raise ValueError(msg)
         if self.fraction is not None and not 0 < self.fraction < 1:
             msg = f"fraction={self.fraction} must be above 0 and below 1"
@@ -118,7 +118,12 @@ def _check(keep: Keep, train: Parts, names: Sequence[str], *, has_val: bool) -> 
     if short:
         first = short[0]
         most = min(len(rows) for rows in train)
-        more = f", and {len(short) - 1} more clients too few" if short[1:] else ""
+        others = len(short) - 1
+        more = (
+            f", and {others} more client{' has' if others == 1 else 's have'} too few"
+            if others
+            else ""
+        )
         msg = (
             f"keep.per_client={keep.per_client}: {names[first]} (client {first}) has "
             f"{len(train[first])} training samples{more}; keep at most {most} of each "
@@ -126,7 +131,10 @@ def _check(keep: Keep, train: Parts, names: Sequence[str], *, has_val: bool) -> 
         )
         raise ConfigError(msg)
     if all(keep.count(len(rows)) == len(rows) for rows in train):
-        msg = "keep would have no effect: every client has that few training samples"
+        msg = (
+            "keep would leave nothing out: every client has that few training samples; "
+            "keep fewer, or leave keep out"
+        )
         raise ConfigError(msg)
 
 

@@ -535,7 +535,14 @@ def _split(
     if split == "official":
         return official_splits(parts, seed=settings.seed, test=settings.test)
     assert source.split is not None  # as _check_split has found
-    return own_splits(source.split, parts)
+    splits = own_splits(source.split, parts)
+    if wanted.options.get("val") and "val" not in splits:
+        msg = (
+            f"val={wanted.options['val']} is too little for one val sample; raise it, "
+            "or leave it out"
+        )
+        raise ConfigError(msg)
+    return splits
 
 
 def _kept(

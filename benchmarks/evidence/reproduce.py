@@ -24,6 +24,7 @@ from benchmarks.evidence.results import Row, file_name, read_rows, read_run
 from benchmarks.evidence.sets import PARTICIPATION, SETS
 from benchmarks.evidence.study import Cell, Final, final
 from benchmarks.evidence.tables import Method
+from fedapm_mpi.errors import FedAPMError
 
 TWO_SIDED = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 9: 2.26}
 """Student's t at 97.5 %, by degrees of freedom."""
@@ -35,7 +36,10 @@ def band(one: Method) -> tuple[float, float]:
     """Return where the accuracy of a further run lies in 19 of 20 cases."""
     seeds = one.values("accuracy")
     again = np.array([row.number("accuracy") for row in one.replicates])
+    again = again[~np.isnan(again)]  # of those that were finite
     degrees = len(seeds) - 1
+    if degrees < 1:
+        return float("-inf"), float("inf")
     t = TWO_SIDED[max(k for k in TWO_SIDED if k <= degrees)]
     half = t * spread(seeds, again) * (1 + 1 / len(seeds)) ** 0.5
     middle = float(seeds.mean())
@@ -47,11 +51,13 @@ def compare(published: Row, one: Method, here: dict[str, str]) -> tuple[str, boo
     low, high = band(one)
     value = float(here["accuracy"])
     inside = low <= value <= high
+    wide = "none, of fewer than two seeds" if low == -np.inf else ""
     lines = [
         f"published   {one.mean('accuracy'):.4f}, the mean of {len(one.seeds)} seeds; "
         f"{published.number('accuracy'):.4f} with seed {published.final.seed}",
         f"here        {value:.4f} with seed {published.final.seed}",
-        f"band        {low:.4f} to {high:.4f}: {'inside' if inside else 'OUTSIDE'}",
+        "band        "
+        + (wide or f"{low:.4f} to {high:.4f}: {'inside' if inside else 'OUTSIDE'}"),
         "digest      "
         + ("the same" if here["digest"] == published.values["digest"] else "another"),
     ]
@@ -76,7 +82,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to keep the run")
     parser.add_argument("--results", type=Path, default=Path("docs/results/evidence"))
     args = parser.parse_args()
-    rows = read_rows(args.results / "runs" / f"{args.table}.csv")
+    path = args.results / "runs" / f"{args.table}.csv"
+    if not path.exists():
+        there = sorted(one.stem for one in path.parent.glob("*.csv"))
+        parser.error(
+            f"{path} does not exist; published are: {', '.join(there) or 'none'}"
+        )
+    rows = read_rows(path)
     known = list(dict.fromkeys(row.method for row in rows))
     if args.row not in known:
         parser.error(f"{args.table} has no row {args.row!r}; it has {', '.join(known)}")
@@ -91,11 +103,18 @@ def main() -> None:
     setting = args.results / "settings" / name / participation / f"{args.row}.yaml"
     with tempfile.TemporaryDirectory() as scratch:
         out, run = args.out or Path(scratch), Final(seed, 0)
-        final(cell, setting, out, run, data=args.data)
+        try:
+            final(cell, setting, out, run, data=args.data)
+        except FedAPMError as error:
+            parser.error(str(error))
         folder = cell.folder(out) / run.name
         here = {
             key: str(value) for key, value in read_run(folder, args.row, run, 0).items()
         }
+    if "accuracy" not in here:  # its loss was not finite
+        also = published[0].failed
+        print(f"the loss is not finite here; there it was{' not either' * also}")
+        sys.exit(0 if also else 1)
     text, inside = compare(published[0], one, here)
     print(text)
     sys.exit(0 if inside else 1)

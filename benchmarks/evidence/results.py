@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--partial", action="store_true", help="tables with gaps too")
     args = parser.parse_args()
+    written = 0
     for name in SETS:
         for participation in PARTICIPATION:
             rows = list(collected(args.out, name, participation))
@@ -164,6 +165,9 @@ def main() -> None:
             for method in methods_of(rows):
                 write_setting(Cell(name, participation, method), args.out, args.to)
             print(f"{path}: {len(rows)} runs", flush=True)
+            written += 1
+    if not written:
+        parser.error(f"{args.out} has no table whose methods have all ended")
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ class Method:
     def values(self, column: str) -> NDArray[np.float64]:
         """Return a column, a number for each seed that has one."""
         found = np.array([row.number(column) for row in self.seeds])
-        known: NDArray[np.float64] = found[~np.isnan(found)]
-        return known
+        finite: NDArray[np.float64] = found[~np.isnan(found)]
+        return finite
 
     def mean(self, column: str) -> float:
         """Return the mean over seeds."""
@@ -64,7 +64,8 @@ class Method:
         seeds = self.values(column)
         again = np.array([row.number(column) for row in self.replicates])
         wide = spread(seeds, again[~np.isnan(again)])
-        return f"{self.mean(column):.3f} ± {wide:.3f}"
+        more = "" if np.isnan(wide) else f" ± {wide:.3f}"
+        return known(self.mean(column)) + more
 
     def clients(self, like: int) -> NDArray[np.float64]:
         """Return the accuracies (seeds, clients); a run that failed has zeros."""
@@ -79,6 +80,11 @@ class Method:
         ]
 
 
+def known(value: float, digits: int = 3) -> str:
+    """Return a number as text; a dash if there is none."""
+    return "–" if np.isnan(value) else f"{value:.{digits}f}"
+
+
 def methods_in(rows: Rows) -> list[Method]:
     """Return the methods of a table, the most accurate first."""
     names = dict.fromkeys(row.method for row in rows)
@@ -90,7 +96,8 @@ def compared(
     ours: Method, other: Method, statistic: Callable[..., NDArray[np.float64]]
 ) -> Difference:
     """Return FedAPM's accuracy less another method's."""
-    count = max(len(row.clients()) for row in (*ours.seeds, *other.seeds))
+    # Where no run of both was finite there are no clients, and both have zeros.
+    count = max(1, *(len(row.clients()) for row in (*ours.seeds, *other.seeds)))
     return difference(ours.clients(count), other.clients(count), statistic)
 
 
@@ -107,11 +114,11 @@ def to_target(one: Method, target: float) -> tuple[str, str, str]:
     Where only some seeds reach it, it is their mean, and how many they are.
     """
     reached = one.rounds_to(target)
-    known = [at for at in reached if at is not None]
-    if not known:
+    found = [at for at in reached if at is not None]
+    if not found:
         return "–", "–", "–"
-    rounds = float(np.mean(known))
-    part = f" ({len(known)}/{len(reached)})" if len(known) < len(reached) else ""
+    rounds = float(np.mean(found))
+    part = f" ({len(found)}/{len(reached)})" if len(found) < len(reached) else ""
     passes = rounds * one.mean("passes") / one.mean("rounds")
     sent = rounds * one.mean("bytes") / 1e6
     return f"{rounds:.0f}{part}", f"{passes:.0f}", f"{sent:.2f}"
@@ -139,10 +146,10 @@ def table(rows: Rows) -> str:
         lost = f" ({one.failed} not finite)" if one.failed else ""
         lines.append([
             one.name, one.text("accuracy"), verdicts[0], one.text("worst_decile"),
-            verdicts[1], f"{one.mean('f1'):.3f}", f"{one.mean('auroc'):.3f}",
-            f"{one.mean('loss'):.3f}", rounds, passes, sent,
-            f"{one.mean('bytes') / 1000:.1f}", f"{one.mean('rounds'):.0f}",
-            f"{one.mean('passes'):.0f}", f"{one.mean('seconds'):.0f}",
+            verdicts[1], known(one.mean("f1")), known(one.mean("auroc")),
+            known(one.mean("loss")), rounds, passes, sent,
+            known(one.mean("bytes") / 1000, 1), known(one.mean("rounds"), 0),
+            known(one.mean("passes"), 0), known(one.mean("seconds"), 0),
             f"{len(one.seeds)}{lost}",
         ])  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -200,6 +207,11 @@ def main() -> None:
             if path.exists():
                 tables[label] = read_rows(path)
                 write_text(args.folder / f"{label}.md", table(tables[label]) + "\n")
+    if not tables:
+        folder = args.folder / "runs"
+        parser.error(
+            f"{folder} has no table of runs; benchmarks.evidence.results first"
+        )
     write_text(args.folder / "summary.md", summary(tables) + "\n")
 
 

@@ -22,6 +22,7 @@ PluginConfig = dict[str, Any]
 DEFAULT_ROUNDS = 30
 
 MAX_THREADS = 1024
+MAX_REPLICATE = 100
 """Threads that a rank may have; with more, libraries may run out of memory and exit."""
 
 
@@ -182,7 +183,7 @@ class Config:
     seed: NonNegativeInt = 0
     """Seed of everything random in the run."""
 
-    replicate: NonNegativeInt = 0
+    replicate: Annotated[int, Ge(0), Le(MAX_REPLICATE)] = 0
     """Number of a replicate: each parameter of the initial model is moved up by this
     many units in the last place, as little as rounding moves it. Runs that differ in it
     alone show how far results depend on rounding, and so on the processor."""

@@ -75,7 +75,11 @@ def _versions(
         return x
 
     def into(x: Tensor, *, out: Tensor) -> Tensor:
-        return out.resize_(x.shape).copy_(new(x))
+        result = new(x)
+        if not torch.can_cast(result.dtype, out.dtype):
+            msg = f"result type {result.dtype} can't be cast to {out.dtype}"
+            raise RuntimeError(msg)  # as torch
+        return out.resize_(x.shape).copy_(result)
 
     return new, inside, into
 

@@ -61,8 +61,7 @@ def open_kernels(wanted: str) -> None:
         return
     lacking = kernels.processor_lacks()
     if lacking is not None:
-        msg = f"kernels: portable {lacking}; leave kernels out"
-        raise ConfigError(msg)
+        raise ConfigError(kernels.refused(lacking))
     if not kernels.in_force():
         raise ConfigError(kernels.too_late(list(kernels.LIBRARIES)))
     if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]

@@ -161,7 +161,7 @@ def check_same_run(
         then = identity_then(then, config.plain())
     then |= {key: saved[key] for key in FILE_HASHES if key in saved}
     own = {key: v for key, v in now.items() if key != plugin_sources.KEY}
-    as_before = {"kernels": NATIVE}
+    as_before = {"kernels": NATIVE, "replicate": 0}
     differing = config_diff(as_before | then, as_before | own)
     if differing:
         msg = f"{run} cannot continue under another configuration:\n"

@@ -78,8 +78,7 @@ def use_portable() -> None:
     global _here
     lacking = processor_lacks()
     if lacking is not None:
-        msg = f"kernels: portable {lacking}; leave kernels out"
-        raise ConfigError(msg)
+        raise ConfigError(refused(lacking))
     if in_force():
         return
     loaded = [name for name in LIBRARIES if name in sys.modules]
@@ -91,12 +90,28 @@ def use_portable() -> None:
     _here = True
 
 
+def refused(lacking: str) -> str:
+    """Return the error of a process whose processor does not suit.
+
+    Parameters
+    ----------
+    lacking
+        What `processor_lacks` says.
+    """
+    return (
+        f"kernels: portable {lacking} (host {platform.node()}); leave kernels out, or "
+        "use other hosts"
+    )
+
+
 def too_late(loaded: list[str]) -> str:
     """Return the error of a process that has loaded libraries without the switches."""
+    are, them = ("are", "them") if len(loaded) > 1 else ("is", "it")
     return (
-        f"kernels: portable is chosen before {' and '.join(loaded)} can be imported, "
-        "and this program has done so already; call fedapm_mpi.use_portable_kernels() "
-        "ahead of its other imports, or use fedapm train with a configuration file"
+        f"kernels: portable must be chosen before {' and '.join(loaded)} {are} "
+        f"imported, and this program has imported {them} already; call "
+        "fedapm_mpi.use_portable_kernels() ahead of its other imports, or use fedapm "
+        "train with a configuration in a file, not in a pipe"
     )
 
 

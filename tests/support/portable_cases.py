@@ -7,7 +7,7 @@ from typing import Any
 from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
 from tests.support.data import toy_data
 from tests.support.experiments import SMALL_HAR
-from tests.support.processes.cli_runs import FEDAPM, experiment
+from tests.support.processes.cli_runs import FEDAPM, FEDSIM, experiment
 
 STEPS = {
     "adadelta": 0.5, "adafactor": 0.02, "adagrad": 0.05, "adam": 0.01, "adamax": 0.02,
@@ -37,6 +37,18 @@ SHALLOW: dict[str, Any] = {
     "participation": "full",
     "rounds": 2,
 }
+
+
+PLAIN: dict[str, dict[str, Any]] = {
+    "fedavg": {"name": "fedavg", **FEDSIM},
+    "local": {"name": "local", **FEDSIM},
+    "fedsim": {"name": "fedsim", **FEDSIM},
+    "fedalt": {
+        "name": "fedalt", "lr_personal": 0.1, "lr_shared": 0.1, "batch_size": 8,
+        "personal_work": {"epochs": 1}, "shared_work": {"epochs": 1},
+    },
+}  # fmt: skip
+"""The methods that `algorithm_options` has not, or only in a variant."""
 
 
 def write_data(root: Path) -> dict[str, Path]:
@@ -140,6 +152,14 @@ def _methods(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     } | {
         name: experiment(features, algorithm=options)
         for name, options in SHARING_PART.items()
+    }
+    every |= {
+        name: experiment(
+            features,
+            algorithm=options,
+            **({"split": None} if name in ("fedavg", "local") else {}),
+        )
+        for name, options in PLAIN.items()
     }
     every["multiplier"] = experiment(features, diagnostics={"multiplier": True})
     return {f"method-{name}": config for name, config in every.items()}

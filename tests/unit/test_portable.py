@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fedapm_mpi.algorithms.base import algorithms
 from fedapm_mpi.models import models
 from fedapm_mpi.optim.optimizers import optimizers
 from tests.support import portable
@@ -91,4 +92,6 @@ def test_every_built_in_part_is_among_the_runs():
         for model in (config["model"] for config in every.values())
     }
     assert set(models.builtin_names()) <= named
+    methods = {config["algorithm"]["name"] for config in every.values()}
+    assert methods == set(algorithms.builtin_names())
     assert all(config["kernels"] == "portable" for config in every.values())

@@ -36,6 +36,8 @@ NOT_SEARCHED = {
     "rounds": "rounds follow from the budget, --passes, and the local work",
     "schedule.rounds": "a schedule ends with the rounds of a trial",
     "seed": "every trial has the seed of the configuration",
+    "replicate": "every trial has the replicate of the configuration",
+    "kernels": "every trial has the kernels of the configuration",
     "evaluation.split": "trials are compared on validation parts",
     "evaluation.every": "trials are evaluated where they are compared",
     "checkpoint": "trials are saved where they are compared",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evidence import bootstrap, data, held_out, results, tables
+from benchmarks.evidence import bootstrap, data, held_out, reproduce, results, tables
 from benchmarks.evidence.reproduce import band, compare
 from benchmarks.evidence.study import (
     METHODS,
@@ -242,3 +242,74 @@ def test_a_new_client_starts_from_what_training_left(toy, tmp_path, split, block
     first = Run.load(tmp_path / f"{toy['features'].name}-test-100-all-0").records[0]
     assert before == (first["accuracy"], first["accuracy_worst_decile"])
     assert after != before
+
+
+def failed(method, seed):
+    return made_up(method, seed, "", "", "")
+
+
+def test_runs_that_all_failed_are_level_and_have_no_figures():
+    rows = [failed(name, seed) for name in ("fedapm", "local") for seed in (1, 2)]
+    rows += [made_up("ditto", seed, "0.5", "4:0.5") for seed in (1, 2)]
+    lines = tables.table(rows).splitlines()
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in lines[2:]}
+    assert cells["local"][1:3] == ["–", "level (+0.000 to +0.000)"]
+    assert "nan" not in "".join(lines)
+    assert "| local | = = = |" in tables.summary({"made-up": rows})
+
+
+def test_one_seed_has_no_spread_and_no_band():
+    row = made_up("local", 1, "0.6", "4:0.6")
+    one = tables.Method("local", [row])
+    assert one.text("accuracy") == "0.600"
+    text, inside = compare(row, one, dict(row.values))
+    assert inside
+    assert "none, of fewer than two seeds" in text
+
+
+def test_a_replicate_that_failed_leaves_the_band_as_it_is():
+    rows = [made_up("local", seed, f"0.{seed}", "4:0.6") for seed in (5, 6, 7)]
+    again = failed("local", 5)._replace(final=Final(5, 1))
+    assert band(tables.Method("local", [*rows, again])) == pytest.approx(
+        band(tables.Method("local", rows))
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "expected"),
+    [
+        (tables, ["FOLDER"], "has no table of runs"),
+        (results, ["FOLDER", "--to", "FOLDER/to"], "no method has ended"),
+        (
+            reproduce,
+            ["watch-full", "local", "--data", "FOLDER", "--results", "FOLDER"],
+            "does not exist; published are: none",
+        ),
+        (
+            reproduce,
+            ["watch-30", "lokal", "--data", "FOLDER", "--results", "FOLDER/some"],
+            "has no row 'lokal'; it has local",
+        ),
+        (
+            reproduce,
+            ["watch-30", "local", "--data", "FOLDER", "--results", "FOLDER/some"],
+            "local.yaml",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named(
+    tmp_path, monkeypatch, capsys, module, words, expected
+):
+    runs = tmp_path / "some" / "runs"
+    runs.mkdir(parents=True)
+    with (runs / "watch-30.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, results.COLUMNS)
+        writer.writeheader()
+        row = made_up("local", 1, "0.6")
+        writer.writerow(row.values | {"seed": "1", "replicate": "0"})
+    words = [word.replace("FOLDER", str(tmp_path)) for word in words]
+    monkeypatch.setattr("sys.argv", ["command", *words])
+    with pytest.raises(SystemExit) as caught:
+        module.main()
+    assert caught.value.code == 2
+    assert expected in capsys.readouterr().err

@@ -53,3 +53,8 @@ def test_portable_kernels_are_those_of_the_full_precision():
     text = errors_of(changed(kernels="portable", precision="bf16"))
     assert "needs precision: full" in text
     assert validate(changed(kernels="portable"), "test").kernels == "portable"
+
+
+@pytest.mark.parametrize("value", [-1, 101, 1.5])
+def test_a_replicate_is_a_small_number(value):
+    assert "replicate: input should be" in errors_of(changed(replicate=value))

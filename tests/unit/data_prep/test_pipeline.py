@@ -243,3 +243,5 @@ def test_watch_keeps_its_split_in_time(tmp_path, monkeypatch):
     assert cut.preparation["source"]["val"] == 0.2
     np.testing.assert_array_equal(cut.counts["test"], manifest.counts["test"])
     assert cut.counts["val"].sum() > 0
+    with pytest.raises(ConfigError, match=r"val=0\.001 is too little for one val samp"):
+        prepare("watch", tmp_path, tmp_path / "c", "val=0.001", "window=50")

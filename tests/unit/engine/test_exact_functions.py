@@ -56,6 +56,12 @@ assert torch.tensor(-1.0).sqrt().isnan()
 half = torch.tensor([2.0], dtype=torch.bfloat16)
 assert half.sqrt().dtype == half.dtype and half.sqrt_().item() == 1.4140625
 assert torch.tensor([-1 + 0j]).sqrt().item() == 1j
+try:
+    torch.sqrt(x, out=torch.empty(4, 6, dtype=torch.int64))
+except RuntimeError as error:
+    assert "can't be cast" in str(error)
+else:
+    raise AssertionError("numbers were cut")
 """)
 
 

@@ -45,6 +45,12 @@ def test_a_new_option_that_is_used_is_another_experiment(config, tmp_path, key, 
         run(changed, aged(tmp_path / "old"), resume=True)
 
 
+def test_another_replicate_is_another_experiment(config, tmp_path):
+    run(config | {"replicate": 1}, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"\n  replicate: 1 -> 0$"):
+        run(config, tmp_path / "run", resume=True)
+
+
 SOLVER = {
     "optimizer": {"name": "adam", "eps": 1e-6},
     "schedule": {"name": "cosine", "warmup": 1},
