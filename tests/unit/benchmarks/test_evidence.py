@@ -279,7 +279,7 @@ def test_a_replicate_that_failed_leaves_the_band_as_it_is():
     ("module", "words", "expected"),
     [
         (tables, ["FOLDER"], "has no table of runs"),
-        (results, ["FOLDER", "--to", "FOLDER/to"], "no method has ended"),
+        (results, ["FOLDER", "--to", "FOLDER/to"], "has no table whose methods"),
         (
             reproduce,
             ["watch-full", "local", "--data", "FOLDER", "--results", "FOLDER"],
