@@ -14,18 +14,30 @@ def git_revision(root: Path) -> str | None:
     Reads the files itself: to start a process under MPI is not always safe.
     """
     try:
-        head = (root / ".git" / "HEAD").read_text("utf-8").strip()
+        own = _git_folder(root / ".git")
+        head = (own / "HEAD").read_text("utf-8").strip()
         if not head.startswith("ref: "):
             return head
         reference = head.removeprefix("ref: ")
-        loose = root / ".git" / reference
+        # Branches are those of all work trees, in the folder that they share.
+        shared = own
+        with suppress(FileNotFoundError):
+            shared = own / (own / "commondir").read_text("utf-8").strip()
+        loose = shared / reference
         if loose.exists():
             return loose.read_text("utf-8").strip()
-        packed = (root / ".git" / "packed-refs").read_text("utf-8")
-    except OSError:
+        packed = (shared / "packed-refs").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
         return None
     lines = [line.split() for line in packed.splitlines()]
     return next((a[0] for a in lines if a[-1:] == [reference]), None)
+
+
+def _git_folder(path: Path) -> Path:
+    """Return the folder of a checkout, which a further work tree names in a file."""
+    if not path.is_file():
+        return path
+    return path.parent / path.read_text("utf-8").removeprefix("gitdir: ").strip()
 
 
 def processor_model() -> str:

@@ -1,6 +1,10 @@
 """What this process runs on."""
 
 import os
+import shutil
+import subprocess
+
+import pytest
 
 from fedapm_mpi.utils import system_info
 from tests.support import ROOT
@@ -21,6 +25,32 @@ def test_the_commit_of_a_checkout(tmp_path):
     (git / "refs" / "heads" / "main").write_text("f" * 40 + "\n")
     assert system_info.git_revision(tmp_path) == "f" * 40
     assert system_info.git_revision(ROOT / "tests") is None
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_commit_of_a_further_work_tree(tmp_path):
+    """By git itself, which makes the work tree."""
+    git = [
+        "git",
+        "-C",
+        str(tmp_path / "main"),
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=b",
+    ]
+    subprocess.run(["git", "init", "-q", str(tmp_path / "main")], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "one"], check=True)
+    tree = tmp_path / "tree"
+    subprocess.run([*git, "worktree", "add", "-q", "-b", "own", str(tree)], check=True)
+    expected = subprocess.run(
+        [*git, "rev-parse", "own"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert system_info.git_revision(tree) == expected
+    subprocess.run([*git, "pack-refs", "--all"], check=True)
+    assert system_info.git_revision(tree) == expected
+    subprocess.run(["git", "-C", str(tree), "checkout", "-q", "--detach"], check=True)
+    assert system_info.git_revision(tree) == expected
 
 
 def test_versions_of_packages():
