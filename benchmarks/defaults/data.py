@@ -12,32 +12,32 @@ and writes one directory for each data set whose raw file is there:
 * ``har``: the windows of ``watch`` themselves, for the network of the paper;
 * ``cifar-b0.3`` and ``cifar-b5``: 16 clients of 200 images at 16 × 16, Dir(β).
 
-    python -m benchmarks.defaults.data DIR --from FOLDER...
+    python -m benchmarks.defaults.data DIR --from FOLDER... [--only NAME...]
 """
 
-import argparse
 import csv
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.paper.data import decode, find
-from data_prep.pipeline import plan, prepare
+from benchmarks._data import TEST, TRAIN, Arrays, Wanted, images_of_clients, write_all
+from benchmarks.paper.data import decode
 from data_prep.sources import sources
 from data_prep.sources.base import window_statistics
 from data_prep.sources.watch import _read as read_watch
 
-Arrays = dict[str, NDArray[Any]]
-
 WINDOW, STEP = 128, 64
-TEST = 0.2
+TESTED = 0.2
+"""Part of the samples that are kept for testing."""
+
 STAR_PUPILS = 62
 """Training rows of a school."""
 
-CIFAR_CLIENTS, CIFAR_TRAIN, CIFAR_TEST = 16, 200, 100
+CIFAR_CLIENTS = 16
+CIFAR_SAMPLES = {TRAIN: 200, TEST: 100}
+"""Images of each client."""
 
 
 def standardised(x: NDArray[Any], train: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -53,7 +53,7 @@ def watch(path: Path) -> Arrays:
     features, labels, clients, split = [], [], [], []
     for k, series in enumerate(data["X"]):
         series = np.asarray(series, np.float64)
-        cut = round((1 - TEST) * len(series))
+        cut = round((1 - TESTED) * len(series))
         for test, part in enumerate((series[:cut], series[cut:])):
             starts = range(0, len(part) - WINDOW + 1, STEP)
             windows = np.stack([part[at : at + WINDOW] for at in starts])
@@ -88,7 +88,7 @@ def hapt(path: Path) -> Arrays:
     z = np.load(path)
     acc, gyro = z["x_acc"] * z["acc_scale"], z["x_gyro"] * z["gyro_scale"]
     rng = np.random.default_rng(0)
-    tested = rng.random(int(z["segment"].max()) + 1) < TEST
+    tested = rng.random(int(z["segment"].max()) + 1) < TESTED
     split = tested[z["segment"]].astype(int)
     kept = (split == 1) | (rng.random(len(split)) < 1 / 3)
     x = np.concatenate([window_statistics(acc), window_statistics(gyro)], axis=1)
@@ -108,7 +108,7 @@ def digits(path: Path) -> Arrays:
     split = np.zeros(len(image), int)
     for client in np.unique(z["client"]):
         rows = rng.permutation(np.flatnonzero(z["client"] == client))
-        split[rows[: round(TEST * len(rows))]] = 1
+        split[rows[: round(TESTED * len(rows))]] = 1
     x = np.concatenate([image / 255, standardised(mfcc, split == 0)], axis=1)
     return {"x_features": x.astype(np.float32), "y": z["y"], "client": z["client"],
             "split": split}  # fmt: skip
@@ -144,7 +144,7 @@ def table(
 def heart(path: Path) -> Arrays:
     """Return patients; the label is whether anything was found."""
     x, rows = table(path, "hospital", "num", ())
-    split = (np.random.default_rng(0).random(len(rows)) < TEST).astype(int)
+    split = (np.random.default_rng(0).random(len(rows)) < TESTED).astype(int)
     y = np.array([int(row["num"]) > 0 for row in rows]).astype(int)
     hospital = np.array([row["hospital"] for row in rows])
     return {"x_features": standardised(x, split == 0), "y": y, "client": hospital,
@@ -156,7 +156,7 @@ def star(path: Path) -> Arrays:
     hidden = ("id", "read", "math")
     x, rows = table(path, "sch", "above_median", hidden)
     rng = np.random.default_rng(0)
-    tested = {one: rng.random() < TEST for one in sorted({row["id"] for row in rows})}
+    tested = {one: rng.random() < TESTED for one in sorted({row["id"] for row in rows})}
     split = np.array([int(tested[row["id"]]) for row in rows])
     school = np.array([row["sch"] for row in rows])
     kept = split == 1
@@ -170,29 +170,15 @@ def star(path: Path) -> Arrays:
 
 def cifar(path: Path, beta: float) -> Arrays:
     """Return images at half the width, labels of each client drawn from Dir(β)."""
-    z = decode(path)
-    y, rng = z["y"], np.random.default_rng(0)
-    pools = {(k, part): list(rng.permutation(np.flatnonzero((y == k) &
-             (z["split"] == part)))) for k in range(10) for part in (0, 1)}  # fmt: skip
-    chosen, clients, split = [], [], []
-    for client in range(CIFAR_CLIENTS):
-        shares = rng.dirichlet([beta] * 10)
-        for part, count in enumerate((CIFAR_TRAIN, CIFAR_TEST)):
-            for k in rng.choice(10, count, p=shares):
-                chosen.append(pools[int(k), part].pop())
-                clients.append(client)
-                split.append(part)
-    images = z["x_image"][chosen].astype(np.float64)
-    small = images.reshape(-1, 16, 2, 16, 2, 3).mean((2, 4)) / 127.5 - 1
-    return {"x_image": small.astype(np.float32), "y": y[chosen],
-            "client": np.array(clients), "split": np.array(split)}  # fmt: skip
-
-
-class Wanted(NamedTuple):
-    """One data set: its raw file, and what reads it."""
-
-    raw: str
-    read: Callable[[Path], Arrays]
+    z, rng = decode(path), np.random.default_rng(0)
+    pools = {
+        (k, part): list(
+            rng.permutation(np.flatnonzero((z["y"] == k) & (z["split"] == part)))
+        )
+        for k in range(10)
+        for part in CIFAR_SAMPLES
+    }
+    return images_of_clients(z, beta, CIFAR_CLIENTS, CIFAR_SAMPLES, pools, rng)
 
 
 WANTED = {
@@ -209,26 +195,7 @@ WANTED = {
 
 def main() -> None:
     """Prepare what is not there yet."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write")
-    parser.add_argument(
-        "--from", dest="folders", type=Path, nargs="+", required=True, metavar="FOLDER"
-    )
-    args = parser.parse_args()
-    for name, wanted in WANTED.items():
-        raw = find(args.folders, wanted.raw)
-        if raw is None:
-            print(f"{name:<12}left out: {wanted.raw} was not found")
-            continue
-        arrays: Any = wanted.read(raw)
-        path = args.directory / "raw" / f"{name}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **arrays)
-        manifest, _ = prepare(plan("arrays", {}), path, args.directory / name)
-        counts = ", ".join(f"{n.sum()} {split}" for split, n in manifest.counts.items())
-        print(f"{name:<12}{manifest.num_clients} clients, {counts}", flush=True)
+    write_all(__doc__, WANTED)
 
 
 if __name__ == "__main__":

@@ -14,33 +14,34 @@ directory for each data set whose raw file is there:
 * ``star_schools``: 60 schools, the pupils of one grade, a table;
 * ``cifar-b0.5``, ``cifar-b0.1``: 20 clients, 400 training images each at 16 × 16, whose
   labels are drawn from Dir(β); val and test parts have the same labels;
-* ``av_digits-film``: of ``benchmarks.paper.data``.
+* ``av_digits-film``: sound, then a picture's rows as a film; for the paper's network.
 
 What is there already is left alone.
 
     python -m benchmarks.evidence.data DIR --from FOLDER... [--only NAME...]
 """
 
-import argparse
-from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks._data import (
+    LEFT_OUT,
+    TEST,
+    TRAIN,
+    VAL,
+    Arrays,
+    Wanted,
+    images_of_clients,
+    write_all,
+)
 from benchmarks.defaults import data as defaults
 from benchmarks.evidence.sets import LABELS
-from benchmarks.paper.data import decode, find
+from benchmarks.paper.data import FILM, decode
 from benchmarks.tune_proof import table
-from data_prep.pipeline import plan, prepare
 from data_prep.sources.base import window_statistics
 from data_prep.sources.watch import _read as read_watch
 
-Arrays = dict[str, NDArray[Any]]
-
-TRAIN, TEST, VAL, LEFT_OUT = 0, 1, 2, -1
 WATCH_VAL = 1 / 6
 """Part of the windows of a series before its test part."""
 
@@ -59,7 +60,7 @@ def watch(path: Path) -> Arrays:
     _, data = read_watch(path)
     start = 0
     for series in data["X"]:
-        cut = round((1 - defaults.TEST) * len(series))
+        cut = round((1 - defaults.TESTED) * len(series))
         lengths = (cut, len(series) - cut)
         counts = [max(0, (n - defaults.WINDOW) // defaults.STEP + 1) for n in lengths]
         val = max(1, round(WATCH_VAL * counts[0]))
@@ -112,19 +113,9 @@ def cifar(path: Path, beta: float) -> Arrays:
     """Return images at half the width, labels of each client drawn from Dir(β)."""
     z = decode(path)
     rng = np.random.default_rng(0)
-    pools = [list(rng.permutation(np.flatnonzero(z["y"] == k))) for k in range(10)]
-    chosen, clients, split = [], [], []
-    for client in range(CIFAR_CLIENTS):
-        shares = rng.dirichlet([beta] * 10)
-        for part, count in CIFAR_SAMPLES.items():
-            for k in rng.choice(10, count, p=shares):
-                chosen.append(pools[int(k)].pop())
-                clients.append(client)
-                split.append(part)
-    images = z["x_image"][chosen].astype(np.float64)
-    small = images.reshape(-1, 16, 2, 16, 2, 3).mean((2, 4)) / 127.5 - 1
-    return {"x_image": small.astype(np.float32), "y": z["y"][chosen],
-            "client": np.array(clients), "split": np.array(split)}  # fmt: skip
+    by_label = [list(rng.permutation(np.flatnonzero(z["y"] == k))) for k in range(10)]
+    pools = {(k, part): by_label[k] for k in range(10) for part in CIFAR_SAMPLES}
+    return images_of_clients(z, beta, CIFAR_CLIENTS, CIFAR_SAMPLES, pools, rng)
 
 
 def with_few_labels(arrays: Arrays) -> Arrays:
@@ -137,13 +128,6 @@ def with_few_labels(arrays: Arrays) -> Arrays:
     return {**arrays, "split": split}
 
 
-class Wanted(NamedTuple):
-    """One data set: its raw file, and what reads it."""
-
-    raw: str
-    read: Callable[[Path], Arrays]
-
-
 WANTED = {
     "watch": Wanted("watch_dataset.npy", watch),
     "watch-few": Wanted("watch_dataset.npy", lambda p: with_few_labels(watch(p))),
@@ -154,36 +138,13 @@ WANTED = {
     "star_schools": Wanted("star.csv", star),
     "cifar-b0.5": Wanted("cifar10_jpeg.npz", lambda path: cifar(path, 0.5)),
     "cifar-b0.1": Wanted("cifar10_jpeg.npz", lambda path: cifar(path, 0.1)),
+    "av_digits-film": Wanted("av_digits.npz", values=FILM),
 }
 
 
 def main() -> None:
     """Prepare what is not there yet."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write")
-    parser.add_argument(
-        "--from", dest="folders", type=Path, nargs="+", required=True, metavar="FOLDER"
-    )
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="NAME")
-    args = parser.parse_args()
-    for name, wanted in WANTED.items():
-        if not any(fnmatchcase(name, pattern) for pattern in args.only):
-            continue
-        raw = find(args.folders, wanted.raw)
-        if raw is None:
-            print(f"{name:<16}left out: {wanted.raw} was not found")
-            continue
-        arrays = wanted.read(raw)
-        kept = arrays["split"] != LEFT_OUT
-        path = args.directory / "raw" / f"{name}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stored: Any = {key: value[kept] for key, value in arrays.items()}
-        np.savez(path, **stored)
-        manifest, _ = prepare(plan("arrays", {}), path, args.directory / name)
-        counts = ", ".join(f"{n.sum()} {split}" for split, n in manifest.counts.items())
-        print(f"{name:<16}{manifest.num_clients} clients, {counts}", flush=True)
+    write_all(__doc__, WANTED)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.evidence.data import TRAIN, Arrays
+from benchmarks._data import TRAIN, Arrays
 from benchmarks.evidence.sets import FULL, SETS
 from benchmarks.evidence.study import FIRST_TEST_SEED, METHODS
 from data_prep.pipeline import plan, prepare

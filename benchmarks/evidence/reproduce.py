@@ -25,9 +25,7 @@ from benchmarks.evidence.sets import PARTICIPATION, SETS
 from benchmarks.evidence.study import Cell, Final, final
 from benchmarks.evidence.tables import Method
 from fedapm_mpi.errors import FedAPMError
-
-TWO_SIDED = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 9: 2.26}
-"""Student's t at 97.5 %, by degrees of freedom."""
+from fedapm_mpi.studies.scaling.speedup import t_quantile
 
 NAMED = {file_name(s, p): (s, p) for s in SETS for p in PARTICIPATION}
 
@@ -40,8 +38,7 @@ def band(one: Method) -> tuple[float, float]:
     degrees = len(seeds) - 1
     if degrees < 1:
         return float("-inf"), float("inf")
-    t = TWO_SIDED[max(k for k in TWO_SIDED if k <= degrees)]
-    half = t * spread(seeds, again) * (1 + 1 / len(seeds)) ** 0.5
+    half = t_quantile(degrees) * spread(seeds, again) * (1 + 1 / len(seeds)) ** 0.5
     middle = float(seeds.mean())
     return middle - half, middle + half
 

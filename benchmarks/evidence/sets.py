@@ -1,7 +1,7 @@
 """The data sets of the study: their clients, models, budgets and seeds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 FULL, FEW = "full", "30%"
@@ -20,7 +20,7 @@ class StudySet:
     """One data set of the study."""
 
     about: str
-    """Its clients, in the words of the tables."""
+    """Its clients, in the heading of its tables."""
 
     model: Mapping[str, Any]
     passes: int
@@ -28,9 +28,6 @@ class StudySet:
 
     test_seeds: int = 5
     """Seeds of the final runs, none of which the search has seen."""
-
-    base: Mapping[str, Any] = field(default_factory=dict)
-    """Further keys of the configuration."""
 
 
 MLP = {"name": "mlp", "hidden": [64]}

@@ -103,7 +103,6 @@ def configuration(cell: Cell, data: Path) -> dict[str, Any]:
         "model": dict(chosen.model),
         "algorithm": cell.method,
         "participation": dict(PARTICIPATION[cell.participation]),
-        **chosen.base,
     }
 
 

@@ -67,17 +67,29 @@ class Method:
         more = "" if np.isnan(wide) else f" ± {wide:.3f}"
         return known(self.mean(column)) + more
 
-    def clients(self, like: int) -> NDArray[np.float64]:
+    def by_seed(self) -> dict[int, Row]:
+        """Return its runs by seed, without replicates."""
+        return {row.final.seed: row for row in self.seeds}
+
+    def clients(self, seeds: Sequence[int], like: int) -> NDArray[np.float64]:
         """Return the accuracies (seeds, clients); a run that failed has zeros."""
-        rows = [row.clients() if not row.failed else None for row in self.seeds]
+        found = self.by_seed()
+        rows = [None if found[one].failed else found[one].clients() for one in seeds]
         return np.array([np.zeros(like) if row is None else row for row in rows])
 
-    def rounds_to(self, target: float) -> list[int | None]:
-        """Return by seed the first evaluated round with a target accuracy."""
-        return [
-            next((at for at, value in row.curve() if value >= target), None)
+    def rounds_to(self, target: float) -> dict[int, float]:
+        """Return by seed the first evaluated round with a target; infinity if none."""
+        return {
+            row.final.seed: float(
+                next((at for at, value in row.curve() if value >= target), np.inf)
+            )
             for row in self.seeds
-        ]
+        }
+
+
+def in_both(ours: Method, other: Method) -> list[int]:
+    """Return the seeds that two methods have; a table with gaps may lack some."""
+    return sorted(ours.by_seed().keys() & other.by_seed().keys())
 
 
 def known(value: float, digits: int = 3) -> str:
@@ -94,15 +106,21 @@ def methods_in(rows: Rows) -> list[Method]:
 
 def compared(
     ours: Method, other: Method, statistic: Callable[..., NDArray[np.float64]]
-) -> Difference:
-    """Return FedAPM's accuracy less another method's."""
+) -> Difference | None:
+    """Return FedAPM's accuracy less another method's; None without a common seed."""
+    seeds = in_both(ours, other)
+    if not seeds:
+        return None
     # Where no run of both was finite there are no clients, and both have zeros.
     count = max(1, *(len(row.clients()) for row in (*ours.seeds, *other.seeds)))
-    return difference(ours.clients(count), other.clients(count), statistic)
+    both = (ours.clients(seeds, count), other.clients(seeds, count))
+    return difference(*both, statistic)
 
 
-def verdict(found: Difference) -> str:
+def verdict(found: Difference | None) -> str:
     """Return a difference in words: level, or by how much and within what."""
+    if found is None:
+        return "–"
     if found.level:
         return f"level ({found.low:+.3f} to {found.high:+.3f})"
     return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
@@ -113,8 +131,8 @@ def to_target(one: Method, target: float) -> tuple[str, str, str]:
 
     Where only some seeds reach it, it is their mean, and how many they are.
     """
-    reached = one.rounds_to(target)
-    found = [at for at in reached if at is not None]
+    reached = list(one.rounds_to(target).values())
+    found = [at for at in reached if at < np.inf]
     if not found:
         return "–", "–", "–"
     rounds = float(np.mean(found))
@@ -160,12 +178,11 @@ def mark(ours: Method, other: Method, target: float) -> str:
     signs = []
     for statistic in (mean, worst_decile):
         found = compared(ours, other, statistic)
+        if found is None:
+            return "–"
         signs.append("=" if found.level else "+" if found.value > 0 else "−")
     here, there = ours.rounds_to(target), other.rounds_to(target)
-    pairs = [
-        (a if a is not None else np.inf, b if b is not None else np.inf)
-        for a, b in zip(here, there, strict=True)
-    ]
+    pairs = [(here[one], there[one]) for one in in_both(ours, other)]
     if all(a < b for a, b in pairs):
         signs.append("+")
     else:
@@ -206,13 +223,15 @@ def main() -> None:
             path = args.folder / "runs" / f"{label}.csv"
             if path.exists():
                 tables[label] = read_rows(path)
-                write_text(args.folder / f"{label}.md", table(tables[label]) + "\n")
+                text = f"# {label}: {SETS[name].about}\n\n{table(tables[label])}\n"
+                write_text(args.folder / f"{label}.md", text)
     if not tables:
         folder = args.folder / "runs"
         parser.error(
             f"{folder} has no table of runs; benchmarks.evidence.results first"
         )
-    write_text(args.folder / "summary.md", summary(tables) + "\n")
+    text = f"# FedAPM against each other method\n\n{summary(tables)}\n"
+    write_text(args.folder / "summary.md", text)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,12 @@ SEGMENTS = 8
 WATCH_VAL = 0.15
 """Part of each series' windows before the test part that is kept for validating."""
 
+FIFTHS = {"split": "random", "test": 0.2, "val": 0.2}
+CEPSTRA = {**FIFTHS, "normalise": "window"}
+"""Cepstra of one recording over its time, as is usual in speech recognition."""
+
+FILM = {**CEPSTRA, "inputs": ["mfcc", "image"], "series": ["image"]}
+
 
 class Wanted(NamedTuple):
     """One data set to prepare."""
@@ -81,8 +87,7 @@ def wanted() -> Iterator[Wanted]:
             "partitioner": {"name": "dirichlet", "beta": beta, "min_samples": 50},
         }
         yield Wanted(f"cifar10-fair-b{beta}-s{seed}", "cifar10", values)
-    fifths = {"split": "random", "test": 0.2, "val": 0.2}
-    by_segment = {**fifths, "group": "segment"}
+    by_segment = {**FIFTHS, "group": "segment"}
     yield Wanted("hapt", "hapt", by_segment)
     for kind in ("none", "client", "sample"):
         shift = {"name": "missing", "rate": MISSING, "by": kind}
@@ -90,11 +95,8 @@ def wanted() -> Iterator[Wanted]:
         for seed in (1, 2, 3):
             values = {**by_segment, "seed": seed, **shifted}
             yield Wanted(f"hapt-missing-{kind}-s{seed}", "hapt", values)
-    # Cepstra of one recording over its time, as is usual in speech recognition.
-    cepstra = {**fifths, "normalise": "window"}
-    yield Wanted("av_digits", "av_digits", cepstra)
-    in_order = {"inputs": ["mfcc", "image"], "series": ["image"]}
-    yield Wanted("av_digits-film", "av_digits", {**cepstra, **in_order})
+    yield Wanted("av_digits", "av_digits", CEPSTRA)
+    yield Wanted("av_digits-film", "av_digits", FILM)
     yield Wanted("watch", "watch", {"split": "own"})
     for beta in REGIMES:
         values = {

@@ -25,6 +25,9 @@ HELP = "turn raw data into the shards that 'fedapm train' reads; may run under m
 MAX_NOTE_LENGTH = 1000
 """Characters of a note that are printed; those of user plug-ins may be longer."""
 
+FLAGS = ("kernels",)
+"""Flags that are keys of a configuration elsewhere."""
+
 
 class PrepareOptions(NamedTuple):
     """What to prepare, the same on every rank."""
@@ -128,7 +131,7 @@ def request_of(args: argparse.Namespace, command: str) -> tuple[str, dict[str, A
     Raises
     ------
     ConfigError
-        If the source or a path is missing, or a word is no option.
+        If the source or a path is missing, or a word is no option or is a flag.
     """
     from fedapm_mpi.config.overrides import parse_overrides
 
@@ -149,7 +152,13 @@ def request_of(args: argparse.Namespace, command: str) -> tuple[str, dict[str, A
     if missing:
         msg = f"{command} needs {', '.join(missing)}; --list shows the sources"
         raise ConfigError(msg)
-    return sources[0], parse_overrides(list(filter(is_override, words)))
+    overrides = list(filter(is_override, words))
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key in FLAGS:
+            msg = f"{command} has {key} as a flag: write --{key} {value}"
+            raise ConfigError(msg)
+    return sources[0], parse_overrides(overrides)
 
 
 def add_paths(parser: Parser, origin: str, target: str) -> None:

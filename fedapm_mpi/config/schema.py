@@ -22,8 +22,10 @@ PluginConfig = dict[str, Any]
 DEFAULT_ROUNDS = 30
 
 MAX_THREADS = 1024
-MAX_REPLICATE = 100
 """Threads that a rank may have; with more, libraries may run out of memory and exit."""
+
+MAX_REPLICATE = 100
+"""Replicates of a seed: with this many units in the last place, still rounding."""
 
 
 @strict

@@ -32,6 +32,13 @@ LATER_KEYS: dict[str, tuple[Any, ...]] = {
 }
 """Keys that older runs lack, with the values that do what was done without them."""
 
+AS_BEFORE = {
+    key: values[-1]
+    for key, values in LATER_KEYS.items()
+    if "." not in key and values[-1] is not None
+}
+"""What a key counts as that an identity lacks, so that a difference names values."""
+
 FILE_HASHES = ("manifest", "initial_model_sha256")
 """Keys of an identity that are hashes of files, not keys of the configuration."""
 
@@ -161,8 +168,7 @@ def check_same_run(
         then = identity_then(then, config.plain())
     then |= {key: saved[key] for key in FILE_HASHES if key in saved}
     own = {key: v for key, v in now.items() if key != plugin_sources.KEY}
-    as_before = {"kernels": NATIVE, "replicate": 0}
-    differing = config_diff(as_before | then, as_before | own)
+    differing = config_diff(AS_BEFORE | then, AS_BEFORE | own)
     if differing:
         msg = f"{run} cannot continue under another configuration:\n"
         end = (then.get("schedule") or {}).get("rounds")

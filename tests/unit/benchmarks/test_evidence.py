@@ -163,7 +163,7 @@ def test_a_row_trained_again_has_its_digest_and_lies_in_its_band(study, tmp_path
     seeds = np.array([rows[0].number("accuracy"), rows[1].number("accuracy")])
     again = np.array([rows[0].number("accuracy"), rows[2].number("accuracy")])
     wide = max(seeds.std(ddof=1), again.std(ddof=1))
-    assert high - low == pytest.approx(2 * 12.71 * wide * 1.5**0.5)
+    assert high - low == pytest.approx(2 * 12.7062 * wide * 1.5**0.5)
 
 
 def made_up(method, seed, accuracy, curve="", clients="0.5 0.7"):
@@ -194,6 +194,26 @@ def test_a_table_says_what_is_level_and_what_was_not_finite():
     summary = tables.summary({"made-up": rows}).splitlines()
     assert "| local | = = = |" in summary
     assert "| ditto | + + + |" in summary
+
+
+def test_a_table_with_holes_compares_the_seeds_that_both_have():
+    rows = [
+        made_up("fedapm", 1, "0.6", "2:0.6", "0.5 0.7"),
+        made_up("fedapm", 2, "0.2", "2:0.2", "0.1 0.3"),
+        made_up("local", 2, "0.5", "4:0.5", "0.4 0.6"),
+        made_up("ditto", 3, "0.5", "2:0.5", "0.4 0.6"),
+    ]
+    by_name = {name: tables.Method(name, rows) for name in ("fedapm", "local", "ditto")}
+    found = tables.compared(by_name["fedapm"], by_name["local"], bootstrap.mean)
+    assert found is not None
+    assert found.value == pytest.approx(-0.3)  # of seed 2 alone
+    lines = tables.table(rows).splitlines()
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in lines[2:]}
+    assert cells["local"][2].startswith("-0.300")
+    assert cells["ditto"][2] == "–"
+    summary = tables.summary({"made-up": rows}).splitlines()
+    assert "| local | − − − |" in summary
+    assert "| ditto | – |" in summary
 
 
 def test_every_fifth_client_is_held_out_with_the_samples_it_brings():

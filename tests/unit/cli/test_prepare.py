@@ -30,6 +30,10 @@ def test_words_may_stand_anywhere(origin, tmp_path):
         (("arrays", "--from", "a", "--to", "b", "c"), "'c' is not of the form"),
         (("array", "--from", "a", "--to", "b"), "did you mean 'arrays'"),
         (("arrays", "--from", "a", "--to", "b", "=1"), "is not of the form"),
+        (
+            ("arrays", "--from", "a", "--to", "b", "kernels=portable"),
+            "^prepare has kernels as a flag: write --kernels portable$",
+        ),
     ],
 )
 def test_command_line_errors(words, message):

@@ -6,7 +6,7 @@ from fedapm_mpi.cli.train import newest_run
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.training.identity import LATER_KEYS, identity_of
+from fedapm_mpi.training.identity import AS_BEFORE, LATER_KEYS, identity_of
 from fedapm_mpi.training.runner import train
 from tests.support.data.upgraded_runs import aged
 from tests.support.processes.cli_runs import experiment
@@ -51,6 +51,14 @@ def test_another_replicate_is_another_experiment(config, tmp_path):
         run(config, tmp_path / "run", resume=True)
 
 
+def test_a_key_that_a_run_lacks_counts_as_what_was_done_without_it():
+    assert AS_BEFORE["kernels"] == "native"
+    assert AS_BEFORE["replicate"] == 0
+    assert AS_BEFORE["accumulate_batches"] == 1
+    for key, value in AS_BEFORE.items():
+        assert value in LATER_KEYS[key]
+
+
 SOLVER = {
     "optimizer": {"name": "adam", "eps": 1e-6},
     "schedule": {"name": "cosine", "warmup": 1},
@@ -83,7 +91,7 @@ def with_solver(toy, tmp_path_factory):
         ),
         ({"clip": {"norm": 2.0}}, ["clip.norm: 1.0 -> 2.0"]),
         ({"clip": {"norm": 1.0, "of": "loss"}}, ["clip.of: direction -> loss"]),
-        ({"accumulate_batches": 2}, ["accumulate_batches: (none) -> 2"]),
+        ({"accumulate_batches": 2}, ["accumulate_batches: 1 -> 2"]),
         (
             {"rounds": 3},
             [

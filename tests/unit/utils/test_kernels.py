@@ -9,6 +9,10 @@ import pytest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils import kernels
 
+needs_avx2 = pytest.mark.skipif(
+    kernels.processor_lacks() is not None, reason="the processor lacks AVX2"
+)
+
 
 def cpuinfo(path, flags):
     path.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n")
@@ -73,9 +77,7 @@ def test_the_initial_environment_is_not_the_present_one(tmp_path, monkeypatch):
     assert kernels.initial_environment(tmp_path / "none") == {}
 
 
-@pytest.mark.skipif(
-    kernels.processor_lacks() is not None, reason="the processor lacks AVX2"
-)
+@needs_avx2
 def test_switches_replace_what_the_environment_has():
     code = (
         "import os, json, fedapm_mpi\n"
@@ -91,9 +93,7 @@ def test_switches_replace_what_the_environment_has():
     assert not set(kernels.OTHERS) & found.keys()
 
 
-@pytest.mark.skipif(
-    kernels.processor_lacks() is not None, reason="the processor lacks AVX2"
-)
+@needs_avx2
 def test_a_process_started_with_the_switches_may_have_loaded_numpy():
     code = (
         "import numpy\nfrom fedapm_mpi.utils import kernels\n"

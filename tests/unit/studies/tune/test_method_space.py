@@ -92,6 +92,7 @@ def test_fedapm_contains_its_special_cases(data):
     assert order.labels == ["joint", "alternate"]
     (dual,) = by_key(space, "algorithm.dual_step")
     assert dual.values.low <= 0.01
+    assert not by_key(space, "algorithm.sigma")
     assert not by_key(space, "algorithm.server_average")  # all take part
     space, _ = space_of(
         data, "fedapm", participation={"name": "random", "fraction": 0.5}

@@ -184,3 +184,13 @@ def test_the_record_is_plain(whole):
     then = json.loads((study.out / "study.json").read_text())
     assert then["passes"] == 12
     assert then["config"]["seed"] == 1
+
+
+def test_the_first_generation_tries_every_split_in_what_is_configured(data, tmp_path):
+    study = Study(request(data, tmp_path / "out", width=8, space={}))
+    first = [one.params for one, _ in study.advance()]
+    (split,) = [one for one in study.space if one.key == "split"]
+    count = len(split.labels)
+    assert {one["split"] for one in first[:count]} == set(split.labels)
+    for one in first[1:count]:
+        assert one | {"split": first[0]["split"]} == first[0]
