@@ -103,6 +103,7 @@ def configuration(cell: Cell, data: Path) -> dict[str, Any]:
         "model": dict(chosen.model),
         "algorithm": cell.method,
         "participation": dict(PARTICIPATION[cell.participation]),
+        "stacked": "auto",
     }
 
 

@@ -21,6 +21,7 @@ personalization", ICML 2021, algorithm 1.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
@@ -36,6 +37,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
 )
 from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
+from fedapm_mpi.optim.hooks import pull
 
 
 @algorithms.register("ditto")
@@ -90,7 +92,7 @@ class Ditto(FederatedAveraging):
             "shared",
             self.personal_work,
             self.lr_personal,
-            lambda gradient, theta: gradient.add_(theta - w_server, alpha=self.lam),
+            partial(pull, centre=w_server, strength=self.lam),
             model="own",
         )
         client["own"].copy_(problem.shared)

@@ -31,6 +31,7 @@ algorithm 1.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -48,6 +49,7 @@ from fedapm_mpi.algorithms.base import (
     weighted_delta,
 )
 from fedapm_mpi.optim.default_solver import DEFAULT_LR, RHO, WORK, StepSize
+from fedapm_mpi.optim.hooks import elementwise
 
 
 @algorithms.register("feddyn")
@@ -92,11 +94,9 @@ class FedDyn(LocalTraining):
         (server,) = broadcast
         own, theta = client["gradient"], client["shared"]
 
-        def regularize(gradient: Tensor, at: Tensor) -> None:
-            gradient.sub_(own).add_(at - server, alpha=self.penalty)
-
         problem.shared.copy_(server)
-        self.minimize(problem, "both", self.work, self.lr, regularize)
+        hook = partial(_regularize, own=own, centre=server, strength=self.penalty)
+        self.minimize(problem, "both", self.work, self.lr, hook)
         theta.copy_(problem.shared)
         own.sub_(theta - server, alpha=self.penalty)
         return weighted_delta(theta, server, weight)
@@ -108,3 +108,11 @@ class FedDyn(LocalTraining):
             mean_change = total[0] / round_.weight_sum
             scale = self.penalty * round_.weight_total
             theta.add_(mean_change).sub_(h, alpha=1 / scale)
+
+
+@elementwise
+def _regularize(
+    gradient: Tensor, theta: Tensor, *, own: Tensor, centre: Tensor, strength: float
+) -> None:
+    """Add the gradients of the linear and the proximal term, (d,)."""
+    gradient.sub_(own).add_(theta - centre, alpha=strength)

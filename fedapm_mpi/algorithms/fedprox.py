@@ -18,6 +18,7 @@ algorithm 2.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
@@ -30,6 +31,7 @@ from fedapm_mpi.algorithms.base import (
     algorithms,
 )
 from fedapm_mpi.algorithms.fedsim import FedSim
+from fedapm_mpi.optim.hooks import pull
 
 
 @algorithms.register("fedprox")
@@ -54,9 +56,7 @@ class FedProx(FedSim):
             return super().client_step(broadcast, client, problem, weight)
         (w_server,) = broadcast
 
-        def pull(gradient: Tensor, w: Tensor) -> None:
-            gradient.add_(w - w_server, alpha=self.mu)
-
         problem.shared.copy_(w_server)
-        self.minimize(problem, "both", self.work, self.lr, pull)
+        hook = partial(pull, centre=w_server, strength=self.mu)
+        self.minimize(problem, "both", self.work, self.lr, hook)
         return self.make_update(problem.shared, w_server, client, weight)

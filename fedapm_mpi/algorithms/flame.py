@@ -36,6 +36,7 @@ robustness, and fairness", arXiv 2407.16397, 2024.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -54,6 +55,7 @@ from fedapm_mpi.algorithms.base import (
 )
 from fedapm_mpi.optim import admm
 from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, Penalty, StepSize
+from fedapm_mpi.optim.hooks import pull as pull_hook
 
 
 @algorithms.register("flame")
@@ -110,7 +112,7 @@ class Flame(LocalTraining, ConsensusUnits):
             "both",
             self.personal_work,
             self.lr_personal,
-            lambda gradient, now: gradient.add_(now - w, alpha=self.lam),
+            partial(pull_hook, centre=w, strength=self.lam),
         )
         theta.copy_(problem.shared)
         # w_i as a step from the broadcast, which loses fewer digits than the quotient.

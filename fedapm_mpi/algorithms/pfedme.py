@@ -31,6 +31,7 @@ envelopes", NeurIPS 2020, algorithm 1.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor
@@ -47,6 +48,7 @@ from fedapm_mpi.algorithms.base import (
     weighted_delta,
 )
 from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
+from fedapm_mpi.optim.hooks import pull
 from fedapm_mpi.utils.types import PositiveInt
 
 
@@ -103,7 +105,7 @@ class PFedMe(LocalTraining):
             "both",
             self.work,
             self.lr_personal,
-            lambda gradient, at: gradient.add_(at - w, alpha=self.lam),
+            partial(pull, centre=w, strength=self.lam),
             steps_per_batch=self.inner_steps,
             after_batch=lambda: w.sub_(w - theta, alpha=self.eta * self.lam),
         )

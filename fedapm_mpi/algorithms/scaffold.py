@@ -36,6 +36,7 @@ learning", ICML 2020, algorithm 1 (gradient is its option I, steps its option II
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -53,6 +54,7 @@ from fedapm_mpi.algorithms.base import (
     weighted_delta,
 )
 from fedapm_mpi.optim.default_solver import DEFAULT_LR, WORK, StepSize
+from fedapm_mpi.optim.hooks import GradientHook, add
 
 
 @algorithms.register("scaffold")
@@ -100,13 +102,14 @@ class Scaffold(LocalTraining):
         summed = self.control_variate == "steps" and not problem.solver.plain
         gradients = torch.zeros_like(x) if summed else None
 
-        def correct(gradient: Tensor, _y: Tensor) -> None:
-            if gradients is not None:
-                gradients.add_(gradient)
+        def sum_up(gradient: Tensor, _y: Tensor) -> None:
+            assert gradients is not None
+            gradients.add_(gradient)
             gradient.add_(correction)
 
+        hook: GradientHook = sum_up if summed else partial(add, correction=correction)
         problem.shared.copy_(x)
-        steps = self.minimize(problem, "both", self.work, self.lr, correct)
+        steps = self.minimize(problem, "both", self.work, self.lr, hook)
         y.copy_(problem.shared)
 
         before = control.clone()

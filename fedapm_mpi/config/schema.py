@@ -24,6 +24,9 @@ DEFAULT_ROUNDS = 30
 MAX_THREADS = 1024
 """Threads that a rank may have; with more, libraries may run out of memory and exit."""
 
+MAX_STACKED = 1024
+"""Clients that may be trained together."""
+
 MAX_REPLICATE = 100
 """Replicates of a seed: with this many units in the last place, still rounding."""
 
@@ -210,6 +213,11 @@ class Config:
     threads: Annotated[int, Ge(1), Le(MAX_THREADS)] | Literal["auto"] = 1
     """Threads of a rank; ``auto`` takes as many as fit on the cores of the ranks. A
     different number may change the last bits, so a resumed run keeps it."""
+
+    stacked: Annotated[int, Ge(2), Le(MAX_STACKED)] | Literal["auto", "off"] = "off"
+    """Clients that a rank trains together, as rows of batched products: several times
+    faster for small models, with other last bits than one by one. ``auto`` does so for
+    models of dense layers. What cannot be stacked is trained one by one."""
 
     buffers: Literal["local", "mean"] = "local"
     """Floating-point buffers such as BatchNorm statistics: kept by each client, or

@@ -154,11 +154,11 @@ class LocalObjective:
         """Return the gradient of a batch's mean loss; see `Objective.gradient`."""
         self._cache_features(part)
         if self._can_capture(part, batch):
-            self._count(self._replay(part, batch), len(batch))
+            self.count(self._replay(part, batch), len(batch))
         else:
             labels = self.samples.labels.index_select(0, batch)
             loss = self._differentiate(part, lambda: self._forward(part, batch), labels)
-            self._count(loss, len(batch))
+            self.count(loss, len(batch))
         return self.model.gradient[self.model.block_slice(part)]
 
     def _differentiate(
@@ -179,9 +179,10 @@ class LocalObjective:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _count(self, loss: Tensor, samples: int) -> None:
+    def count(self, loss: Tensor | float, samples: int) -> None:
         """Add a batch's mean loss; on a GPU it is checked at the end of the phase."""
-        value = loss.double() if loss.is_cuda else float(loss)
+        on_gpu = isinstance(loss, Tensor) and loss.is_cuda
+        value = loss.double() if on_gpu else float(loss)  # type: ignore[union-attr]
         if isinstance(value, float):
             self._check(value)
         self._loss_sum = self._loss_sum + value * samples

@@ -242,6 +242,15 @@ class PartitionedModel:
         pairs = zip(self.shared_names, self._shared, strict=True)
         return {name: tuple(parameter.shape) for name, parameter in pairs}
 
+    def personal_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the personal parameters' shapes by name, in the vector's order."""
+        pairs = zip(self.personal_names, self._personal, strict=True)
+        return {name: tuple(parameter.shape) for name, parameter in pairs}
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that are trained, in the order of the vector."""
+        return [*self._shared, *self._personal]
+
     def sizes(self, block: Literal["shared", "personal"]) -> dict[str, int]:
         """Return the sizes of a block's parameters by name, in the vector's order."""
         pairs = (

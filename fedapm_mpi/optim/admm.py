@@ -24,6 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fedapm_mpi.optim.hooks import elementwise
+
 
 def augmented_model(u: Tensor, dual: Tensor, rho: float, share: float = 1.0) -> Tensor:
     r"""Return :math:`z_i = u_i + \pi_i/\rho`, whose mean over all clients is u.
@@ -80,6 +82,7 @@ def dual_ascent_step(dual: Tensor, u: Tensor, u_server: Tensor, rho: float) -> N
     dual.add_(u - u_server, alpha=rho)
 
 
+@elementwise
 def personal_gradient(
     gradient: Tensor,
     v: Tensor,
@@ -110,6 +113,7 @@ def personal_gradient(
     return gradient.add_(v - v_start, alpha=sigma)
 
 
+@elementwise
 def shared_gradient(
     gradient: Tensor,
     u: Tensor,

@@ -1,5 +1,6 @@
 """Local optimization: a client's objective, the length of a phase, and its steps."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -9,14 +10,18 @@ from typing import Any, Literal, NamedTuple, Protocol
 from torch import Tensor
 
 from fedapm_mpi.optim.budget import LocalBudget, budgets, forbid_tolerance
+from fedapm_mpi.optim.hooks import GradientHook
 from fedapm_mpi.optim.solver import BlockName, LocalSolver
 
 __all__ = [
     "Block",
     "GradientHook",
+    "Lane",
     "LocalBudget",
+    "LocalPhase",
     "Objective",
     "Phase",
+    "TrainedBlock",
     "budgets",
     "forbid_tolerance",
     "minimize",
@@ -69,14 +74,8 @@ class Objective(Protocol):
         ...
 
 
-GradientHook = Callable[[Tensor, Tensor], object]
-"""``hook(gradient, vector)`` changes a block's gradient, (d,), in place.
-
-That is where proximal terms, duals and control variates come in."""
-
-
-def _do_nothing() -> None:
-    pass
+def do_nothing() -> None:
+    """Do nothing after a mini-batch."""
 
 
 def minimize(
@@ -91,7 +90,7 @@ def minimize(
     gradient_hook: GradientHook | None = None,
     personal_hook: GradientHook | None = None,
     steps_per_batch: int = 1,
-    after_batch: Callable[[], object] = _do_nothing,
+    after_batch: Callable[[], object] = do_nothing,
     solved: Callable[[], bool] | None = None,
     model: str = "",
 ) -> int:
@@ -129,21 +128,21 @@ def minimize(
     """
     lr_v = lr if lr_personal is None else lr_personal
     how = (lr, gradient_hook), (lr_v, personal_hook)
-    trained = _trained(problem, block, model, *how)
+    trained = _trained(problem, block, *how)
     if not trained:
         return 0
     length = _count_steps(problem, trained, budget, batch_size, steps_per_batch)
-    phase = _Steps(problem, block, trained, length, weight_decay)
-    for batches in _batches(problem, block, budget, batch_size, solved):
-        for _ in range(steps_per_batch):
-            phase.step(batches)
-        after_batch()
-    return phase.end(model)
+    phase = LocalPhase(problem, block, trained, length, weight_decay)
+    phase.batches = _batches(problem, block, budget, batch_size, solved)
+    phase.steps_per_batch, phase.after_batch = steps_per_batch, after_batch
+    phase.batch_size, phase.model = batch_size, model
+    phase.run()
+    return phase.end()
 
 
 def _count_steps(
     problem: Objective,
-    trained: "list[_Trained]",
+    trained: "list[TrainedBlock]",
     budget: LocalBudget,
     size: int,
     steps_per_batch: int,
@@ -188,6 +187,10 @@ def _batches(
 
 def _grouped(batches: Iterator[Any], group: int) -> Iterator[list[Any]]:
     batches = iter(batches)
+    if group == 1:
+        for batch in batches:
+            yield [batch]
+        return
     while found := list(islice(batches, group)):
         yield found
 
@@ -204,7 +207,7 @@ def _mean_gradient(problem: Objective, block: Block, batches: list[Any]) -> Tens
     return gradient.div_(len(batches))
 
 
-class _Trained(NamedTuple):
+class TrainedBlock(NamedTuple):
     """A block that a phase steps."""
 
     name: BlockName
@@ -214,87 +217,135 @@ class _Trained(NamedTuple):
     place: slice | None
     """Place of the block's gradient in that of both; `None` where one is trained."""
 
-    state: dict[str, Tensor]
-    """State of the optimizer."""
 
-
-class _Steps:
-    """The steps of a phase, `length` of them if step sizes change from one to another.
+class LocalPhase:
+    """A phase of local steps, `length` of them if step sizes change within it.
 
     Gradients are those of the loss in all trained blocks; weight decay and hooks are
     added here.
+
+    Attributes
+    ----------
+    trained
+        The blocks that are stepped.
+    batches
+        The mini-batches of each step.
+    batch_size, steps_per_batch, after_batch, weight_decay, model
+        See `minimize`.
     """
+
+    batches: Iterator[list[Any]]
+    batch_size = 0
+    model = ""
+    steps_per_batch = 1
+    after_batch: Callable[[], object] = staticmethod(do_nothing)
 
     def __init__(
         self,
         problem: Objective,
         block: Block,
-        trained: list[_Trained],
+        trained: list[TrainedBlock],
         length: int,
         weight_decay: float | None,
     ) -> None:
-        self._problem, self._block = problem, block
-        self._trained, self._length = trained, length
-        self._weight_decay = weight_decay
+        self.problem, self.block, self.trained = problem, block, trained
+        self._length = length
+        self.weight_decay = weight_decay
         self._count = 0
-        self._sizes = self._step_sizes()
+        self._sizes = self._sizes_now()
+        self._states: list[dict[str, Tensor]] | None = None
 
-    def step(self, batches: list[Any]) -> None:
-        """Take a step along the mean gradient of mini-batches."""
-        solver = self._problem.solver
-        if self._length > 1:
-            self._sizes = self._step_sizes()
-        whole = _mean_gradient(self._problem, self._block, batches)
-        gradients = [
-            whole if one.place is None else whole[one.place] for one in self._trained
-        ]
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What phases must have in common to be run together."""
+        names = tuple(one.name for one in self.trained)
+        return self.block, names, self.batch_size, self.steps_per_batch
+
+    def run(self) -> None:
+        """Take all steps, alone or with those of other clients."""
+        if isinstance(self.problem, Lane):
+            self.problem.run(self)
+            return
+        for batches in self.batches:
+            for _ in range(self.steps_per_batch):
+                whole = _mean_gradient(self.problem, self.block, batches)
+                self.step(
+                    [
+                        whole if one.place is None else whole[one.place]
+                        for one in self.trained
+                    ]
+                )
+            self.after_batch()
+
+    def step(self, gradients: list[Tensor]) -> None:
+        """Take a step, given the loss's gradient in each trained block."""
+        solver = self.problem.solver
         solver.clip(gradients, "loss")
-        for one, gradient in zip(self._trained, gradients, strict=True):
-            if self._weight_decay is not None:
-                gradient.add_(one.vector, alpha=self._weight_decay)
+        for one, gradient in zip(self.trained, gradients, strict=True):
+            if self.weight_decay is not None:
+                gradient.add_(one.vector, alpha=self.weight_decay)
             if one.hook is not None:
                 one.hook(gradient, one.vector)
         solver.clip(gradients, "direction")
-        stepped = zip(self._trained, gradients, self._sizes, strict=True)
-        for one, gradient, size in stepped:
+        if self._states is None:
+            self._states = [
+                solver.load(self.model, one.name, one.vector) for one in self.trained
+            ]
+        sizes = self.step_sizes()
+        stepped = zip(self.trained, gradients, self._states, sizes, strict=True)
+        for one, gradient, state, size in stepped:
             optimizer = solver.rules.of(one.name).optimizer
-            optimizer.step(one.vector, gradient, one.state, size)
+            optimizer.step(one.vector, gradient, state, size)
+        self.count_step()
+
+    def step_sizes(self) -> list[float]:
+        """Return the size of the next step in each trained block."""
+        if self._length > 1:
+            self._sizes = self._sizes_now()
+        return self._sizes
+
+    def count_step(self) -> None:
+        """Count a step that has been taken."""
         self._count += 1
 
-    def end(self, model: str) -> int:
+    def end(self) -> int:
         """Keep what is to be kept, and return the number of steps."""
-        solver = self._problem.solver
+        solver = self.problem.solver
         solver.steps += self._count
-        for one in self._trained:
-            solver.save(model, one.name, one.state, self._count)
+        for one, state in zip(self.trained, self._states or (), strict=False):
+            solver.save(self.model, one.name, state, self._count)
         return self._count
 
-    def _step_sizes(self) -> list[float]:
-        factor, at = self._problem.solver.factor, (self._count, self._length)
-        return [one.lr * factor(one.name, *at) for one in self._trained]
+    def _sizes_now(self) -> list[float]:
+        factor, at = self.problem.solver.factor, (self._count, self._length)
+        return [one.lr * factor(one.name, *at) for one in self.trained]
+
+
+class Lane(ABC):
+    """A client's `Objective` whose phases are run together with those of others."""
+
+    @abstractmethod
+    def run(self, phase: LocalPhase) -> None:
+        """Take all steps of a phase; returns when they are taken."""
 
 
 def _trained(
     problem: Objective,
     block: Block,
-    model: str,
     shared: tuple[float, GradientHook | None],
     personal: tuple[float, GradientHook | None],
-) -> list[_Trained]:
+) -> list[TrainedBlock]:
     """Return the blocks to step, in the order of a joint gradient, if not empty."""
     cut = len(problem.shared)
     both: dict[BlockName, tuple[Tensor, float, GradientHook | None, slice]] = {
         "shared": (problem.shared, *shared, slice(0, cut)),
         "personal": (problem.personal, *personal, slice(cut, None)),
     }
-    load = problem.solver.load
     if block != "both":
         vector, lr, hook, _ = both[block]
-        if not len(vector):
-            return []
-        return [_Trained(block, vector, lr, hook, None, load(model, block, vector))]
+        return [TrainedBlock(block, vector, lr, hook, None)] if len(vector) else []
     return [
-        _Trained(name, vector, lr, hook, place, load(model, name, vector))
+        TrainedBlock(name, vector, lr, hook, place)
         for name, (vector, lr, hook, place) in both.items()
         if len(vector)
     ]

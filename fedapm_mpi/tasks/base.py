@@ -205,6 +205,19 @@ class Task(ABC):
             Whether it is the mean or the sum over the samples.
         """
 
+    def sample_losses(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return the loss of each sample, (n,); arguments are those of `loss`.
+
+        By default from `loss`, by torch's own batching.
+        """
+        from torch.func import vmap
+
+        def alone(output: "Tensor", target: "Tensor") -> "Tensor":
+            return self.loss(output[None], target[None], "sum")
+
+        found: Tensor = vmap(alone)(outputs, targets)
+        return found
+
     @abstractmethod
     def predict(self, outputs: "Tensor") -> "Tensor":
         """Return what outputs (n, outputs) predict, (n, predictions)."""

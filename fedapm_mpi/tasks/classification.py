@@ -83,6 +83,10 @@ class Classification(Task):
         """Return the cross-entropy of scores (n, K) and labels (n,)."""
         return cross_entropy(outputs, targets, reduction=reduction)
 
+    def sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of each sample, (n,)."""
+        return cross_entropy(outputs, targets, reduction="none")
+
     def predict(self, outputs: Tensor) -> Tensor:
         """Return class probabilities, (n, K)."""
         return outputs.softmax(dim=1)

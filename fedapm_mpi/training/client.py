@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from math import ceil
 from time import perf_counter
 from typing import Literal, NamedTuple, Protocol
 
@@ -23,9 +24,11 @@ from fedapm_mpi.federation import plugin_checks
 from fedapm_mpi.federation.client_groups import ClientGroups
 from fedapm_mpi.optim import admm
 from fedapm_mpi.optim.solver import LocalSolver, SolverRules, is_optimizer_state
+from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.payload import PayloadLayout
+from fedapm_mpi.training.stacks import Place, StackedObjective
 
 Purpose = Literal["batches", "personalise"]
 """What a client is opened for: training, or an evaluation of its own model."""
@@ -128,45 +131,66 @@ def train_clients(
     """
     result = LocalUpdates(participants, [], [], [], 0.0, None)
     largest = 0.0
-    for client in clients:
-        begin = perf_counter()
-        try:
-            update_context = UpdateContext(
+
+    def train(client: int, place: Place | None) -> _Trained:
+        return _train(
+            context,
+            UpdateContext(
                 client,
                 t,
                 participants,
                 context.config.seed,
                 context.payload.model_length,
-            )
-            update, *measured = _train(context, update_context, message)
-            size = float(np.abs(update).max(initial=0.0))
-            if not np.isfinite(size):
-                msg = (
-                    f"the update of client {client} in round {t + 1} is not finite; "
-                    "lower the learning rate or the penalty"
-                )
-                raise TrainingError(msg)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # all ranks raise it together
-            found = to_fedapm_error(error)
-            if found is not error:
-                found.args = (f"client {client}, round {t + 1}: {found}",)
-            return result._replace(error=found, largest=0.0)
-        largest = max(largest, size)
-        result.clients.append(client)
-        result.updates.append(update)
-        result.statistics.append([*measured, perf_counter() - begin])
+            ),
+            message,
+            place,
+        )
+
+    stacks = context.stacks
+    share = ceil(len(participants) / len(client_ranks(context.comm.size)))
+    for members in stacks.divide(clients, context.groups.of_client, share):
+        begin = perf_counter()
+        trained = stacks.run(members, train)
+        seconds = (perf_counter() - begin) / len(trained)
+        for client, found in zip(members.clients, trained, strict=True):
+            if isinstance(found, BaseException):
+                error = _of_client(found, client, t)
+                return result._replace(error=error, largest=0.0)
+            largest = max(largest, float(np.abs(found.update).max(initial=0.0)))
+            result.clients.append(client)
+            result.updates.append(found.update)
+            result.statistics.append([*found[1:], seconds])
     return result._replace(largest=largest)
 
 
-def _train(
-    context: TrainingContext, update_context: UpdateContext, message: Tensor
-) -> tuple[NDArray[np.float64], float, int, float, int, int]:
-    """Do one participant's work.
+def _of_client(error: BaseException, client: int, t: int) -> FedAPMError:
+    """Return an error of a client's training, which all ranks raise together."""
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    found = to_fedapm_error(error)
+    if found is not error:
+        found.args = (f"client {client}, round {t + 1}: {found}",)
+    return found
 
-    Returns its update, loss sum and count, drift, steps and clipped steps.
-    """
+
+class _Trained(NamedTuple):
+    """What one participant's work has come to."""
+
+    update: NDArray[np.float64]
+    loss_sum: float
+    loss_count: int
+    drift: float
+    steps: int
+    clipped: int
+
+
+def _train(
+    context: TrainingContext,
+    update_context: UpdateContext,
+    message: Tensor,
+    place: Place | None,
+) -> _Trained:
+    """Do one participant's work, in a row of a stack or alone."""
     client = update_context.client
     extend = partial(context.groups.extend, client)
     stored = context.table.checkout(client)
@@ -177,6 +201,7 @@ def _train(
         message,
         purpose="batches",
         round_index=update_context.round_index,
+        place=place,
     )
     state, broadcast, problem = opened.state, opened.broadcast, opened.objective
     follow_dual = context.config.diagnostics.dual_sum
@@ -206,8 +231,9 @@ def _train(
     update = context.transforms.encode(update, of_transforms, update_context)
     context.table.commit(client, state | of_transforms | of_optimizers)
     drift = admm.squared_distance(state["shared"], broadcast[0])
+    _check_finite(update, client, update_context.round_index)
     solver = problem.solver
-    return (
+    return _Trained(
         update,
         problem.loss_sum,
         problem.loss_count,
@@ -215,6 +241,15 @@ def _train(
         solver.steps,
         solver.clipped,
     )
+
+
+def _check_finite(update: NDArray[np.float64], client: int, t: int) -> None:
+    if not np.isfinite(np.abs(update).max(initial=0.0)):
+        msg = (
+            f"the update of client {client} in round {t + 1} is not finite; "
+            "lower the learning rate or the penalty"
+        )
+        raise TrainingError(msg)
 
 
 def _keep_buffers(opened: OpenClient) -> None:
@@ -237,6 +272,7 @@ def open_client(
     purpose: Purpose,
     round_index: int,
     shared_block: SharedBlock = "server",
+    place: Place | None = None,
 ) -> OpenClient:
     """Set the model of a client's group to the client; the one way to do it.
 
@@ -262,6 +298,8 @@ def open_client(
     shared_block
         Whose averaged buffers an evaluation looks at; training starts from the
         server's.
+    place
+        The client's row, if it is trained in a stack.
     """
     group, layout = source.groups.of(client), source.payload
     model = group.model
@@ -281,7 +319,9 @@ def open_client(
             buffers = layout.buffers(payload)
     if "buffers" in state or "counters" in state:
         model.write_buffers(buffers, state.get("counters", torch.zeros(0)))
-    make_objective = partial(_objective, source, client, purpose, round_index, solver)
+    make_objective = partial(
+        _objective, source, client, purpose, round_index, solver, place
+    )
     return OpenClient(model, state, broadcast, make_objective)
 
 
@@ -304,9 +344,11 @@ def _objective(
     purpose: Purpose,
     round_index: int,
     solver: LocalSolver,
+    place: Place | None,
 ) -> LocalObjective:
     model, config = source.groups.of(client).model, source.config
-    return LocalObjective(
+    kind = LocalObjective if place is None else partial(StackedObjective, place)
+    return kind(
         model,
         source.samples(client, "train").to(model.device),
         seed=config.seed,

@@ -57,6 +57,8 @@ from fedapm_mpi.storage.tensor_store import Capacity, Storage, open_storage
 from fedapm_mpi.tasks import Task
 from fedapm_mpi.training.model_fingerprint import Contents, contents, same_on_all_ranks
 from fedapm_mpi.training.payload import PayloadLayout
+from fedapm_mpi.training.stack_rules import build_stacks
+from fedapm_mpi.training.stacks import Stacks
 from fedapm_mpi.utils.affinity import available_cores, max_threads_per_rank
 from fedapm_mpi.utils.kernels import PORTABLE
 
@@ -85,6 +87,9 @@ class TrainingContext:
 
     built: Contents = field(default_factory=dict)
     """What the models hold as they were built; see `model_fingerprint`."""
+
+    stacks: Stacks = field(default_factory=Stacks)
+    """The clients that are trained together."""
 
     table: ClientStateStore = field(init=False)
     """The clients' states."""
@@ -217,8 +222,17 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         together=context.dynamic,
     )
     notes = [storage.note] if storage.note else []
+    stacks, more = build_stacks(
+        comm,
+        context.config,
+        context.algorithm,
+        context.federation,
+    )
     return dataclasses.replace(
-        context, storage=storage, warnings=context.warnings + notes
+        context,
+        storage=storage,
+        stacks=stacks,
+        warnings=context.warnings + notes + more,
     )
 
 

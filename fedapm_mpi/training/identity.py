@@ -29,6 +29,7 @@ LATER_KEYS: dict[str, tuple[Any, ...]] = {
     "split.auto": (None,),
     "kernels": (None, NATIVE),
     "replicate": (None, 0),
+    "stacked": (None, "off"),
 }
 """Keys that older runs lack, with the values that do what was done without them."""
 

@@ -102,6 +102,43 @@ def solver_experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     }
 
 
+def stacked_experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return experiments whose clients are trained in stacks, by name."""
+    features, odd = toy["features"], toy["odd"]
+    everyone: dict[str, Any] = {"participation": "full"}
+    return {
+        "stacked": experiment(odd, stacked=3, **everyone),
+        "stacked-auto": experiment(
+            features,
+            stacked="auto",
+            algorithm=JOINT,
+            optimizer=ADAM,
+            client_weights="samples",
+        ),
+        "stacked-rows": experiment(
+            features,
+            stacked=4,
+            algorithm=SMALL_STEPS,
+            optimizer=ADAM | {"state": "keep"},
+            schedule={"name": "cosine", "unit": "step"},
+            clip={"norm": 0.1},
+            accumulate_batches=2,
+            **everyone,
+        ),
+        "stacked-groups": experiment(
+            features, **GROUPS, stacked=3, algorithm=BALANCED, diagnostics=LOOKING,
+            **everyone,
+        ),
+        "stacked-pfedme": experiment(
+            odd, split=None, stacked=5, algorithm=SHARING_ALL["pfedme"], **everyone
+        ),
+        "stacked-scaffold": experiment(
+            features, split=None, stacked=8, algorithm=SHARING_ALL["scaffold"],
+            optimizer="adam",
+        ),
+    }  # fmt: skip
+
+
 def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Return the experiments by name; between them they use every part there is."""
     features, odd = toy["features"], toy["odd"]
@@ -316,6 +353,7 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             for name, algorithm in SHARING_PART.items()
         },
         **solver_experiments(toy),
+        **stacked_experiments(toy),
     }  # fmt: skip
 
 

@@ -7,7 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adadelta, Adam, AdamW, Optimizer, Rprop
+from torch.optim import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 
 from fedapm_mpi.optim.optimizers.base import LocalOptimizer
 
@@ -23,6 +36,11 @@ chooses among implementations, whose last bits differ.
 SAME_BITS_BY_LISTS = (Adadelta, Adam, AdamW, Rprop)
 """Classes whose implementation for lists of tensors (``foreach``) has the bits of the
 other one on the CPU, and makes fewer temporary tensors."""
+
+ELEMENTWISE = (
+    Adadelta, Adagrad, Adam, Adamax, AdamW, ASGD, NAdam, RAdam, RMSprop, Rprop, SGD,
+)  # fmt: skip
+"""Classes that step each number by itself."""
 
 LONG = 65_536
 """Entries of a vector from which on that is faster: threefold for Adam, as the C
@@ -56,6 +74,7 @@ class TorchOptimizer:
         default_lr: float | None = None,
     ) -> None:
         self.default_lr = default_lr
+        self.elementwise = kind in ELEMENTWISE
         self._kind = kind
         self._options = options
         self._check()

@@ -18,7 +18,9 @@ class LocalOptimizer(Protocol):
     fresh state; with ``state: keep`` it is a part of the client's state.
 
     One may have an attribute `default_lr`, the step size of a configuration that gives
-    none; without it, such a configuration is refused.
+    none; without it, such a configuration is refused. And one, `elementwise`, that is
+    true if `step` works on each number by itself: it is then given the blocks of
+    several clients as rows, (clients, d), with gradients and state likewise.
     """
 
     def init(self, vector: Tensor) -> dict[str, Tensor]:

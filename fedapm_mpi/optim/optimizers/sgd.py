@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,8 @@ class SGD:
         if self.nesterov and self.dampening:
             msg = "nesterov needs dampening 0"
             raise ValueError(msg)
+
+    elementwise: ClassVar[bool] = True
 
     @cached_property
     def _with_momentum(self) -> TorchOptimizer:

@@ -38,6 +38,7 @@ NOT_SEARCHED = {
     "seed": "every trial has the seed of the configuration",
     "replicate": "every trial has the replicate of the configuration",
     "kernels": "every trial has the kernels of the configuration",
+    "stacked": "every trial is stacked as the configuration says",
     "evaluation.split": "trials are compared on validation parts",
     "evaluation.every": "trials are evaluated where they are compared",
     "checkpoint": "trials are saved where they are compared",

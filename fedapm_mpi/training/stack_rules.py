@@ -1,0 +1,115 @@
+"""Which clients are trained in stacks, and how many are in one."""
+
+from functools import partial
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedapm_mpi.algorithms import Algorithm
+from fedapm_mpi.comm import Communicator
+from fedapm_mpi.config.schema import Config
+from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
+from fedapm_mpi.engine.stacked_model import (
+    StackedModel,
+    is_dense,
+    place_matters,
+    unstackable,
+)
+from fedapm_mpi.federation.client_groups import ClientGroup
+from fedapm_mpi.federation.federation import Federation
+from fedapm_mpi.federation.model_trial import made_up
+from fedapm_mpi.optim.batching import Batching
+from fedapm_mpi.training.stacks import GroupStack, Stacks
+
+LARGEST = 32
+"""Most clients of a stack where the configuration leaves their number open."""
+
+PROBED = 16
+"""Samples of a mini-batch on which stacks are tried, where its size is not known."""
+
+
+def build_stacks(
+    comm: Communicator,
+    config: Config,
+    algorithm: Algorithm,
+    federation: Federation,
+) -> tuple[Stacks, list[str]]:
+    """Return a rank's stacks, and a sentence for each model that has none.
+
+    A collective call: what cannot be stacked on one rank is not on any.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    config
+        The experiment.
+    algorithm
+        Its algorithm.
+    federation
+        The clients, with their models on their device.
+    """
+    if config.stacked == "off":
+        return Stacks(), []
+    groups, samples = federation.groups, federation.manifest.counts["train"]
+    size = stack_size(config, len(federation.participants(0)))
+    found: dict[int, GroupStack] = {}
+    notes = []
+    for number, group in enumerate(groups.members):
+        reason = _config_reason(config) or _reason(config, algorithm, group, size)
+        if comm.allreduce_max([bool(reason)])[0]:
+            name = f" of group {group.name!r}" if len(groups.members) > 1 else ""
+            why = reason or "it cannot on another rank"
+            notes.append(
+                f"clients{name} are trained one by one, not in stacks of {size}: {why}"
+            )
+            continue
+        own = samples[groups.of_client == number]
+        width = partial(largest_batch, group.model.batching, own)
+        found[number] = GroupStack(StackedModel(group.model, size), width)
+    return Stacks(found, size, samples), notes
+
+
+def stack_size(config: Config, participants: int) -> int:
+    """Return the clients of a stack, the same on any number of ranks.
+
+    Where it is open, as many as make stacks of equal sizes of the participants.
+    """
+    if isinstance(config.stacked, int):
+        return config.stacked
+    stacks = max(1, ceil(participants / LARGEST))
+    return max(2, ceil(participants / stacks))
+
+
+def largest_batch(batching: Batching, samples: NDArray[np.int64], size: int) -> int:
+    """Return the samples in the largest mini-batch of any client."""
+    counts = np.unique(samples[samples > 0]).tolist()
+    return max((max(batching.sizes(count, size)) for count in counts), default=1)
+
+
+def _config_reason(config: Config) -> str:
+    """Return why a configuration leaves no room for stacks; empty if it does."""
+    for key, value in (("device", "cpu"), ("precision", "full"), ("threads", 1)):
+        if getattr(config, key) != value:
+            return f"they need {key}: {value}"
+    return ""
+
+
+def _reason(config: Config, algorithm: Algorithm, group: ClientGroup, size: int) -> str:
+    """Return why a model is not stacked; empty if it is."""
+    if any(spec.ragged for spec in group.inputs):
+        return "samples differ in length"
+    found = unstackable(group.model)
+    if found:
+        return found
+    if config.stacked == "auto" and not is_dense(group.model.module):
+        return f"the model has other layers than dense ones; stacked: {size} tries it"
+    width = algorithm.mini_batch_size() or PROBED
+    samples = made_up(group.inputs, 2 * width, group.model.dtype)
+    samples = apply_constant_stages(constant_stages(group.model.module), samples)
+    halves = samples.chunks(width)
+    try:
+        return place_matters(group.model, size, halves)
+    except Exception as error:  # of torch, for what it cannot batch, or the user's
+        return f"the model cannot be stacked: {str(error).splitlines()[0]}"
