@@ -383,7 +383,7 @@ def unstackable(model: PartitionedModel) -> str:
 def place_matters(model: PartitionedModel, size: int, work: Sequence[Samples]) -> str:
     """Return what is wrong with stacks of a model on this machine; empty if nothing.
 
-    Gradients of clients in one order are compared with those in another, beside other
+    Gradients of clients in one order are compared with those in another, with other
     neighbours, and with some alone.
 
     Parameters

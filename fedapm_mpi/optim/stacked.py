@@ -263,7 +263,7 @@ class _Group:
 
 
 def _in_matrices(phase: LocalPhase) -> bool:
-    """Return whether phases may be stepped as matrices, whoever the clients are."""
+    """Return whether phases may be stepped as matrices, for any clients."""
     solver = phase.problem.solver
     rules = solver.rules
     return (

@@ -34,7 +34,7 @@ class Idle(nn.Module):
 
 
 class Undeclared(Idle):
-    """The same, whose stages nobody knows."""
+    """The same, that does not declare its stages."""
 
     def forward(self, x):
         return super().forward(x)

@@ -114,7 +114,7 @@ def test_with_every_way_to_step(toy, tmp_path, solver, method):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("method", ["fedapm-joint", "iiadmm", "fedbabu"])
 def test_neither_order_nor_neighbours_change_a_bit(toy, tmp_path, method, dtype):
-    """In stacks of three, with other clients beside them and in other rows."""
+    """In stacks of three, with other neighbours and in other rows."""
     found = []
     changes = {
         "algorithm": METHODS[method], "dtype": dtype, "stacked": 3, "optimizer": "adam",
