@@ -6,10 +6,13 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
+from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.stacked_model import Pool
 from fedapm_mpi.federation.assignment import Assignment, assign
 from fedapm_mpi.federation.federation import TRAINING_COST
 from fedapm_mpi.optim.solver import STEPS_TAKEN
@@ -17,6 +20,7 @@ from fedapm_mpi.tracking.tables import print_parameter_table
 from fedapm_mpi.training.client import open_client
 from fedapm_mpi.training.context import TrainingContext
 from fedapm_mpi.training.outputs import describe_units
+from fedapm_mpi.training.stacks import GroupStack
 from fedapm_mpi.utils.log import get_logger
 from fedapm_mpi.utils.system_info import resident_memory
 from fedapm_mpi.utils.terminal import echo, print_table
@@ -49,7 +53,8 @@ class Memory(NamedTuple):
     """Updates of its participants, in one of the first rounds where it has most."""
 
     optimizer: int = 0
-    """The optimizer's state of the client that it is training, besides a kept one."""
+    """The optimizer's states of the clients that it is training at a time, besides kept
+    ones."""
 
     @property
     def total(self) -> int:
@@ -66,6 +71,9 @@ def measure(context: TrainingContext) -> float:
     batch_size = context.algorithm.mini_batch_size() or 0
     groups = context.groups
     group = groups.of(client)
+    stack = context.stacks.of(int(groups.of_client[client]))
+    if stack is not None:
+        return _measure_stack(stack, context.samples(client, "train"), batch_size)
     problem = open_client(
         context,
         client,
@@ -83,6 +91,21 @@ def measure(context: TrainingContext) -> float:
         _ = problem.loss_sum  # waits for a GPU
         seconds.append((perf_counter() - begin) / len(batch))
     return float(np.median(seconds[1:] or seconds))
+
+
+def _measure_stack(group: GroupStack, samples: Samples, batch_size: int) -> float:
+    """Return the seconds per training sample of a full stack."""
+    stack, width = group.stack, group.width(batch_size)
+    lanes = range(stack.size)
+    pool = Pool(dict.fromkeys(lanes, samples))
+    rows = torch.arange(min(width, len(samples.labels)))
+    batches = dict.fromkeys(lanes, rows)
+    seconds = []
+    for _ in range(TRIAL_STEPS + 1):
+        begin = perf_counter()
+        stack.gradients("both", pool, batches, width)
+        seconds.append((perf_counter() - begin) / (stack.size * len(rows)))
+    return float(np.median(seconds[1:]))
 
 
 def print_plan(
@@ -244,7 +267,8 @@ def memory(context: TrainingContext) -> Memory:
         states += int((members & found.states).sum()) * size
     updates = most * 8 * context.payload.up_length
     base = resident_memory() - samples_read(context)
-    return Memory(base, data, reading, states, updates, optimizer_bytes(context))
+    optimizer = optimizer_bytes(context) * context.stacks.size
+    return Memory(base, data, reading, states, updates, optimizer)
 
 
 def optimizer_bytes(context: TrainingContext) -> int:
@@ -287,7 +311,7 @@ def _parts(found: Memory) -> str:
         f"at the end, updates of a round {_size(found.updates)}"
     )
     if found.optimizer:
-        shown += f", optimizer of a client in training {_size(found.optimizer)}"
+        shown += f", optimizer of clients in training {_size(found.optimizer)}"
     return shown
 
 

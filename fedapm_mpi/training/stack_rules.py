@@ -21,9 +21,14 @@ from fedapm_mpi.federation.federation import Federation
 from fedapm_mpi.federation.model_trial import made_up
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.training.stacks import GroupStack, Stacks
+from fedapm_mpi.utils.kernels import NATIVE
 
 LARGEST = 32
 """Most clients of a stack where the configuration leaves their number open."""
+
+LONGEST = 100_000
+"""Most parameters of a model that ``auto`` stacks: with more, arithmetic is most of a
+step, and S copies of the model and of its optimizer's state take memory."""
 
 PROBED = 16
 """Samples of a mini-batch on which stacks are tried, where its size is not known."""
@@ -90,7 +95,9 @@ def largest_batch(batching: Batching, samples: NDArray[np.int64], size: int) -> 
 
 def _config_reason(config: Config) -> str:
     """Return why a configuration leaves no room for stacks; empty if it does."""
-    for key, value in (("device", "cpu"), ("precision", "full"), ("threads", 1)):
+    # Stacks have not been compared on several processors, as portable kernels were.
+    needed = {"device": "cpu", "precision": "full", "threads": 1, "kernels": NATIVE}
+    for key, value in needed.items():
         if getattr(config, key) != value:
             return f"they need {key}: {value}"
     return ""
@@ -105,6 +112,8 @@ def _reason(config: Config, algorithm: Algorithm, group: ClientGroup, size: int)
         return found
     if config.stacked == "auto" and not is_dense(group.model.module):
         return f"the model has other layers than dense ones; stacked: {size} tries it"
+    if config.stacked == "auto" and len(group.model.gradient) > LONGEST:
+        return f"the model has more than {LONGEST} parameters"
     width = algorithm.mini_batch_size() or PROBED
     samples = made_up(group.inputs, 2 * width, group.model.dtype)
     samples = apply_constant_stages(constant_stages(group.model.module), samples)

@@ -90,6 +90,11 @@ class Stacks:
         Clients of a stack.
     samples
         (m,) training samples of each client: those with most are first in a stack.
+
+    Attributes
+    ----------
+    size
+        Clients that are trained at a time.
     """
 
     def __init__(
@@ -99,9 +104,13 @@ class Stacks:
         samples: NDArray[np.int64] | None = None,
     ) -> None:
         self._groups = dict(groups or {})
-        self._size = size if self._groups else 1
+        self.size = size if self._groups else 1
         self._samples = np.zeros(0, np.int64) if samples is None else samples
         self._lockstep: Lockstep[LocalPhase, Any] = Lockstep()
+
+    def of(self, group: int) -> GroupStack | None:
+        """Return a group's stack, if it has one."""
+        return self._groups.get(group)
 
     def divide(
         self, clients: Iterable[int], of_client: NDArray[np.int64], share: int
@@ -118,7 +127,7 @@ class Stacks:
             Clients for this rank, about: they are drawn in equal numbers. Idle rows of
             a stack change no result.
         """
-        stacks = ceil(max(share, 1) / self._size)
+        stacks = ceil(max(share, 1) / self.size)
         count = ceil(max(share, 1) / stacks)
         drawn = iter(clients)
         while members := list(islice(drawn, count)):

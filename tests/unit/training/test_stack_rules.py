@@ -42,6 +42,21 @@ def test_what_cannot_be_stacked_is_said_and_trained_as_ever(
     assert ours.digest == alone.digest
 
 
+@pytest.mark.parametrize("key", ["device", "precision", "kernels"])
+def test_what_stacks_need(toy, key):
+    values = {"device": "cuda", "precision": "bf16", "kernels": "portable"}
+    config = validate(experiment(toy["features"], **{key: values[key]}), "t")
+    assert stack_rules._config_reason(config).startswith(f"they need {key}: ")
+
+
+def test_auto_leaves_large_models_alone(toy, monkeypatch):
+    config = validate(experiment(toy["features"], stacked="auto"), "t")
+    monkeypatch.setattr(stack_rules, "LONGEST", 10)
+    context = open_context(config, Serial())
+    (note,) = [line for line in context.warnings if "one by one" in line]
+    assert note.endswith("the model has more than 10 parameters")
+
+
 def test_auto_stacks_dense_layers_alone(toy, tmp_path, caplog):
     run(tmp_path / "dense", toy["features"], stacked="auto")
     assert "one by one" not in caplog.text
