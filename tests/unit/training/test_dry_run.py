@@ -181,7 +181,7 @@ def test_room_for_client_states_includes_kept_optimizers(toy):
 def test_the_plan_shows_an_optimizers_state():
     assert "optimizer" not in _parts(Memory(1, 2, 3, 4, 5))
     shown = _parts(Memory(1, 2, 3, 4, 5, 6))
-    assert shown.endswith(", optimizer of a client in training 6 B")
+    assert shown.endswith(", optimizer of clients in training 6 B")
 
 
 def test_the_total_is_that_of_all_parts():
