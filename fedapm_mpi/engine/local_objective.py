@@ -93,7 +93,6 @@ class LocalObjective:
         self._cache_chunk = 0
         self._features: Tensor | None = None
         self._rest: list[Stage] = []
-        self._stages = stages_of(model.module) if samples.stage else []
         training = purpose == Purpose.BATCHES
         dropout = Purpose.DROPOUT if training else Purpose.DROPOUT_PERSONALIZE
         seed_dropout(model.device, torch_seed(seed, dropout, round_index, client))
@@ -110,8 +109,7 @@ class LocalObjective:
             return
         if phase != self._phase:
             self._phase, self._loss_sum, self.loss_count = phase, 0.0, 0
-        self.model.set_trainable("both" if phase == "joint" else phase)
-        self.model.module.train()
+        self._begin("both" if phase == "joint" else phase)
         epochs, steps = work.epochs or work.max_epochs, work.steps
         passes = epochs or (steps or 0) * (size or n) / n
         self._features = None
@@ -131,6 +129,11 @@ class LocalObjective:
                 done_steps += 1
             done_epochs += 1
         self._check(self.loss_sum)
+
+    def _begin(self, block: Block) -> None:
+        """Make the model ready for the passes of a phase."""
+        self.model.set_trainable(block)
+        self.model.module.train()
 
     def num_batches(self, work: LocalBudget, size: int) -> int:
         """Return how many mini-batches `batches` yields at most for a budget."""
@@ -217,7 +220,7 @@ class LocalObjective:
             return forward_rest(self._rest, self._features.index_select(0, batch))
         rows = self.samples.rows(batch)
         if rows.stage:
-            return forward_stages(self._stages, rows)
+            return forward_stages(stages_of(self.model.module), rows)
         return _call_module(self.model.module, rows)
 
     def _can_capture(self, part: Block, batch: Tensor) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from fedapm_mpi.models.base import InputSpec, check_inputs, models
+from fedapm_mpi.models.base import InputSpec, Stage, check_inputs, models
 from fedapm_mpi.models.layers.flatten import Flatten
 
 
@@ -30,6 +30,10 @@ class Logistic(nn.Module):
         """Return logits ``(n, num_classes)``; the padding of samples counts as zero."""
         logits: Tensor = self.linear(self.flatten(*inputs, lengths=lengths))
         return logits
+
+    def stages(self) -> list[Stage]:
+        """Return the flattening and the linear layer."""
+        return [Stage((), self.flatten), Stage((self.linear,), self.linear)]
 
 
 @models.register("logistic")

@@ -41,12 +41,16 @@ class StackedObjective(LocalObjective, Lane):
     def gradient(self, part: Block, batch: Tensor) -> Tensor:
         """Return the gradient of a batch's mean loss; see `Objective.gradient`."""
         with self._alone():
+            super()._begin(part)
             return super().gradient(part, batch)
 
     def full_gradient(self, part: Block) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""
         with self._alone():
             return super().full_gradient(part)
+
+    def _begin(self, block: Block) -> None:
+        pass  # the passes of a phase are the stack's
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

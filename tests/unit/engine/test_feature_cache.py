@@ -96,7 +96,7 @@ ENTERED = {
     "cnn": (IMAGE, {}, 1),
     "resnet18": (IMAGE, {"width": 4, "groups": 2}, 1),
     "mlp": (VECTOR, {}, 1),
-    "logistic": (VECTOR, {}, 0),
+    "logistic": (VECTOR, {}, 1),
 }
 
 
