@@ -3,9 +3,9 @@
     python -m benchmarks.evidence.tables docs/results/evidence
 
 writes a table for every file of ``runs``, and ``summary.md``: FedAPM against each other
-method on each set. Means are over seeds; ± is the standard deviation of a run, over
-seeds and over rounding. A difference that a paired bootstrap over seeds and clients
-does not separate from zero is called level.
+method on each set, and each method against the best. Means are over seeds; ± is the
+standard deviation of a run, over seeds and over rounding. A difference that a paired
+bootstrap over seeds and clients does not separate from zero is called level.
 """
 
 import argparse
@@ -29,6 +29,11 @@ from fedapm_mpi.utils.atomic_io import write_text
 OURS = "fedapm"
 TARGET = 0.95
 """The target of a table, as a part of the best mean accuracy in it."""
+
+SUMMARY = """Accuracy, worst decile, rounds to the target: FedAPM is ahead (`+`), level
+(`=`) or behind (`−`)."""
+BEST = """Mean accuracy less that of the best method on each set; `*` where the
+bootstrap separates the two."""
 
 Rows = Sequence[Row]
 
@@ -209,6 +214,35 @@ def summary(tables: Mapping[str, Rows]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def against_best(tables: Mapping[str, Rows]) -> str:
+    """Return by how much each method is below the best of each set in mean accuracy.
+
+    The methods that lose least where they lose most come first.
+    """
+    below: dict[str, dict[str, tuple[float, str]]] = {}
+    for name, rows in tables.items():
+        best, *_ = methods = methods_in(rows)
+        for one in methods:
+            found = compared(best, one, mean)
+            loss = one.mean("accuracy") - best.mean("accuracy")
+            apart = found is not None and not found.level
+            text = f"{loss:+.3f}".replace("-", "−") if one is not best else "0"
+            below.setdefault(one.name, {})[name] = (loss, text + "*" * apart)
+    names = list(tables)
+    header = ["method", *names, "mean"]
+    lines: list[list[str]] = [header, ["---"] * len(header)]
+
+    def rank(own: Mapping[str, tuple[float, str]]) -> tuple[bool, float]:
+        losses = [np.nan_to_num(loss, nan=-1) for loss, _ in own.values()]
+        return len(own) < len(names), -min(losses)
+
+    for method, own in sorted(below.items(), key=lambda pair: rank(pair[1])):
+        cells = [own[n][1] if n in own else "" for n in names]
+        average = float(np.mean([loss for loss, _ in own.values()]))
+        lines.append([method, *cells, f"{average:+.3f}".replace("-", "−")])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Write the tables."""
     parser = argparse.ArgumentParser(
@@ -230,8 +264,12 @@ def main() -> None:
         parser.error(
             f"{folder} has no table of runs; benchmarks.evidence.results first"
         )
-    text = f"# FedAPM against each other method\n\n{summary(tables)}\n"
-    write_text(args.folder / "summary.md", text)
+    parts = (
+        ("# FedAPM against each other method", SUMMARY, summary(tables)),
+        ("# Each method against the best", BEST, against_best(tables)),
+    )
+    text = "\n\n".join(part for three in parts for part in three)
+    write_text(args.folder / "summary.md", text + "\n")
 
 
 if __name__ == "__main__":

@@ -216,6 +216,20 @@ def test_a_table_with_holes_compares_the_seeds_that_both_have():
     assert "| ditto | – |" in summary
 
 
+def test_each_method_is_compared_with_the_best():
+    one = [made_up("fedapm", k, "0.6", clients="0.5 0.7") for k in (1, 2)]
+    one += [made_up("local", k, "0.2", clients="0.1 0.3") for k in (1, 2)]
+    two = [made_up("fedapm", k, "0.5", clients="0.5 0.5") for k in (1, 2)]
+    two += [made_up("local", k, "0.55", clients="0.3 0.8") for k in (1, 2)]
+    two += [made_up("ditto", k, "0.1", clients="0.1 0.1") for k in (1, 2)]
+    lines = tables.against_best({"one": one, "two": two}).splitlines()
+    assert lines[2:] == [
+        "| fedapm | 0 | −0.050 | −0.025 |",
+        "| local | −0.400* | 0 | −0.200 |",
+        "| ditto |  | −0.450* | −0.450 |",
+    ]
+
+
 def test_every_fifth_client_is_held_out_with_the_samples_it_brings():
     client = np.repeat(np.arange(11), 10)
     split = np.tile([data.TRAIN] * 6 + [data.TEST] * 3 + [data.VAL], 11)
