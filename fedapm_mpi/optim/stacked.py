@@ -299,10 +299,14 @@ def _hook_settings(hook: GradientHook | None) -> Any:
 
 
 def _is_elementwise(hook: GradientHook | None) -> bool:
-    return (
-        isinstance(hook, partial)
-        and not hook.args
-        and getattr(hook.func, "elementwise", False)
+    """Return whether a hook is one on rows, with numbers and vectors bound to it."""
+    if not isinstance(hook, partial) or not getattr(hook.func, "elementwise", False):
+        return False
+    return not hook.args and all(
+        value.dim() == 1
+        if isinstance(value, Tensor)
+        else isinstance(value, int | float)
+        for value in hook.keywords.values()
     )
 
 

@@ -119,6 +119,30 @@ def test_clients_with_other_penalties_are_stepped_apart():
     assert phase(0.1) != phase(0.2)
 
 
+@hooks.elementwise
+def scale(gradient, vector, *, by):
+    gradient.mul_(by if isinstance(by, torch.Tensor) else by[0])
+
+
+@pytest.mark.parametrize("by", [torch.tensor(2.0), [2.0]])
+def test_a_hook_bound_to_anything_else_is_called_for_each(by):
+    """Neither a number nor a vector like the block."""
+    optimizer = optimizers.get("sgd")()
+    matrices = {
+        key: [torch.zeros(2, PADDED).double() for _ in range(2)] for key in LENGTHS
+    }
+    clients = [Stacked(matrices, k, 3, optimizer) for k in range(2)]
+    alone = [Client(k, 3, optimizer) for k in range(2)]
+    for client in (*clients, *alone):
+        minimize(
+            client, "both", LocalBudget(epochs=1), batch_size=1, lr=0.1,
+            gradient_hook=partial(scale, by=by),
+        )  # fmt: skip
+    stacked.run_together([one.phase for one in clients], Gradients(matrices))
+    for one, other in zip(clients, alone, strict=True):
+        assert torch.allclose(one.shared, other.shared)
+
+
 def test_what_a_hook_reads_may_change_after_a_mini_batch():
     centre = torch.zeros(2, 5).double()
     optimizer = optimizers.get("sgd")()
