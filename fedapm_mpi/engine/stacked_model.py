@@ -204,6 +204,8 @@ class StackedModel:
             if block == "both" or one.shared == (block == "shared")
         ]  # fmt: skip
         self._set_trainable(block)
+        if not self.model.module.training:  # after an evaluation
+            self.model.module.train()
         stage = next(iter(pool.clients.values())).stage
         outputs = self._run(stage, inputs).flatten(0, 1)
         task = self.model.task

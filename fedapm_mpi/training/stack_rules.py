@@ -4,6 +4,7 @@ from functools import partial
 from math import ceil
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fedapm_mpi.algorithms import Algorithm
@@ -20,6 +21,7 @@ from fedapm_mpi.federation.client_groups import ClientGroup
 from fedapm_mpi.federation.federation import Federation
 from fedapm_mpi.federation.model_trial import made_up
 from fedapm_mpi.optim.batching import Batching
+from fedapm_mpi.tasks import Task
 from fedapm_mpi.training.stacks import GroupStack, Stacks
 from fedapm_mpi.utils.kernels import NATIVE
 
@@ -62,7 +64,11 @@ def build_stacks(
     found: dict[int, GroupStack] = {}
     notes = []
     for number, group in enumerate(groups.members):
-        reason = _config_reason(config) or _reason(config, algorithm, group, size)
+        reason = (
+            _config_reason(config)
+            or _loss_reason(group.model.task, federation.num_classes)
+            or _reason(config, algorithm, group, size)
+        )
         if comm.allreduce_max([bool(reason)])[0]:
             name = f" of group {group.name!r}" if len(groups.members) > 1 else ""
             why = reason or "it cannot on another rank"
@@ -103,6 +109,28 @@ def _config_reason(config: Config) -> str:
     return ""
 
 
+def _loss_reason(task: Task, num_classes: int) -> str:
+    """Return why a loss cannot be taken by sample; empty if it can."""
+    generator = torch.Generator().manual_seed(0)
+    count = 2 * num_classes + 3
+    shape = (count, task.output_size(num_classes))
+    outputs = torch.randn(shape, generator=generator, dtype=torch.float64)
+    targets = torch.randint(num_classes, (count,), generator=generator)
+    targets = targets.to(getattr(torch, task.target_dtype))
+    try:
+        losses = task.sample_losses(outputs, targets)
+        whole = task.loss(outputs, targets)
+    except Exception as error:  # of torch, for what it cannot batch, or the user's
+        return f"the loss cannot be taken by sample: {_first_line(error)}"
+    if losses.shape == (count,) and torch.allclose(losses.mean(), whole, rtol=1e-6):
+        return ""
+    return "the loss of a batch is not the mean of the losses of its samples"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _reason(config: Config, algorithm: Algorithm, group: ClientGroup, size: int) -> str:
     """Return why a model is not stacked; empty if it is."""
     if any(spec.ragged for spec in group.inputs):
@@ -121,4 +149,4 @@ def _reason(config: Config, algorithm: Algorithm, group: ClientGroup, size: int)
     try:
         return place_matters(group.model, size, halves)
     except Exception as error:  # of torch, for what it cannot batch, or the user's
-        return f"the model cannot be stacked: {str(error).splitlines()[0]}"
+        return f"the model cannot be stacked: {_first_line(error)}"

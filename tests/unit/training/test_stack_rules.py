@@ -6,6 +6,8 @@ import pytest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.optim.batching import Batching
+from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.training import stack_rules
 from fedapm_mpi.training.context import open_context
 from fedapm_mpi.training.runner import train_run
@@ -113,3 +115,42 @@ def test_what_torch_cannot_batch_is_said(toy, monkeypatch):
     )
     (note,) = [line for line in context.warnings if "one by one" in line]
     assert note.endswith("the model cannot be stacked: no batching rule")
+
+
+class Balanced(Classification):
+    """A loss that weighs a batch by the classes that are in it."""
+
+    def loss(self, outputs, targets, reduction="mean"):
+        return super().loss(outputs, targets, reduction) / len(targets.unique())
+
+    sample_losses = Task.sample_losses
+
+
+class Approximate(Classification):
+    """Losses of samples in another shape than theirs."""
+
+    def sample_losses(self, outputs, targets):
+        return super().sample_losses(outputs, targets)[:, None]
+
+
+class Own(Classification):
+    """A loss of one's own that is a mean over samples."""
+
+    def loss(self, outputs, targets, reduction="mean"):
+        return 2 * super().loss(outputs, targets, reduction)
+
+    sample_losses = Task.sample_losses
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Classification, ""),
+        (Own, ""),
+        (Balanced, "cannot be taken by sample: "),  # torch cannot batch `unique`
+        (Approximate, "is not the mean of the losses of its samples"),
+    ],
+)
+def test_a_loss_is_the_mean_of_its_samples(kind, reason):
+    found = stack_rules._loss_reason(kind(), 3)
+    assert (reason in found) if reason else not found

@@ -198,6 +198,15 @@ def test_an_error_names_the_client_and_the_round(toy, monkeypatch):
             assert re.match(first, str(found.error))
 
 
+@pytest.mark.parametrize("method", ["fedapm-joint", "fedalt-all"])
+def test_a_model_is_in_training_after_an_evaluation(toy, tmp_path, method):
+    changes = {"model": {"name": "user_parts:moody"}, "evaluation": {"every": 1}}
+    alone = run(tmp_path / "alone", toy["features"], method, **changes)
+    assert_close(
+        run(tmp_path / "ours", toy["features"], method, stacked=8, **changes), alone
+    )
+
+
 def test_a_parameter_that_does_not_matter_has_no_gradient(toy, tmp_path):
     changes = {"model": {"name": "user_parts:constant"}, "split": {"personal": ["0.*"]}}
     alone = run(tmp_path / "alone", toy["features"], **changes)
