@@ -1,7 +1,7 @@
 """What the data sets of several studies share: arrays from raw files, and images."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.paper.data import find
 from data_prep.pipeline import plan, prepare
+from fedapm_mpi.data.manifest import Manifest
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -29,16 +29,23 @@ class Wanted(NamedTuple):
     """Options for `data_prep.pipeline.plan`."""
 
 
-def write_all(about: str | None, wanted: Mapping[str, Wanted]) -> None:
-    """Read the command line, and prepare each data set whose raw file is there.
+class CommandLine(NamedTuple):
+    """What a command that writes data sets is asked for."""
 
-    Parameters
-    ----------
-    about
-        What the command says of itself.
-    wanted
-        By name.
-    """
+    directory: Path
+    folders: list[Path]
+    """Where raw files are."""
+
+    only: list[str]
+    """Names, or patterns of names."""
+
+    def wants(self, name: str) -> bool:
+        """Return whether a data set is asked for."""
+        return any(fnmatchcase(name, pattern) for pattern in self.only)
+
+
+def read_command_line(about: str | None) -> CommandLine:
+    """Return what is asked for; `about` is what the command says of itself."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,10 +56,37 @@ def write_all(about: str | None, wanted: Mapping[str, Wanted]) -> None:
     parser.add_argument(
         "--only", nargs="+", default=["*"], metavar="NAME", help="names, or patterns"
     )
-    args = parser.parse_args()
+    return CommandLine(**vars(parser.parse_args()))
+
+
+def find(folders: Iterable[Path], name: str) -> Path | None:
+    """Return the first file of this name in or below the folders."""
+    for folder in folders:
+        for path in sorted(folder.rglob(name)):
+            return path
+    return None
+
+
+def described(manifest: Manifest) -> str:
+    """Return the clients of a data set, and its samples by part."""
+    counts = ", ".join(f"{n.sum()} {split}" for split, n in manifest.counts.items())
+    return f"{manifest.num_clients} clients, {counts}"
+
+
+def write_all(about: str | None, wanted: Mapping[str, Wanted]) -> None:
+    """Read the command line, and prepare each data set whose raw file is there.
+
+    Parameters
+    ----------
+    about
+        What the command says of itself.
+    wanted
+        By name.
+    """
+    args = read_command_line(about)
     width = max(map(len, wanted)) + 2
     for name, one in wanted.items():
-        if not any(fnmatchcase(name, pattern) for pattern in args.only):
+        if not args.wants(name):
             continue
         raw = find(args.folders, one.raw)
         if raw is None:
@@ -64,8 +98,7 @@ def write_all(about: str | None, wanted: Mapping[str, Wanted]) -> None:
         manifest, _ = prepare(
             plan("arrays", dict(one.values)), path, args.directory / name
         )
-        counts = ", ".join(f"{n.sum()} {split}" for split, n in manifest.counts.items())
-        print(f"{name:<{width}}{manifest.num_clients} clients, {counts}", flush=True)
+        print(f"{name:<{width}}{described(manifest)}", flush=True)
 
 
 def save(path: Path, arrays: Arrays) -> None:

@@ -25,16 +25,15 @@ What is there already is left alone.
     python -m benchmarks.paper.data DIR --from FOLDER... [--only NAME...]
 """
 
-import argparse
 import io
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks._data import described, find, read_command_line
 from data_prep.pipeline import plan, prepare
 from data_prep.sources import sources
 
@@ -106,14 +105,6 @@ def wanted() -> Iterator[Wanted]:
             "partitioner": {"name": "dirichlet", "beta": beta, "min_samples": 20},
         }
         yield Wanted(f"regimes-b{beta}", "features", values)
-
-
-def find(folders: list[Path], name: str) -> Path | None:
-    """Return the first file of this name in or below the folders."""
-    for folder in folders:
-        for path in sorted(folder.rglob(name)):
-            return path
-    return None
 
 
 def raw_file(kind: str, folders: list[Path], scratch: Path) -> tuple[str, Path] | None:
@@ -226,20 +217,10 @@ CONVERTED = {
 
 def main() -> None:
     """Prepare what was asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write")
-    parser.add_argument(
-        "--from", dest="folders", type=Path, nargs="+", required=True, metavar="FOLDER"
-    )
-    parser.add_argument(
-        "--only", nargs="+", default=["*"], metavar="NAME", help="names, or patterns"
-    )
-    args = parser.parse_args()
+    args = read_command_line(__doc__)
     found: dict[str, tuple[str, Path] | None] = {}
     for name, kind, values in wanted():
-        if not any(fnmatchcase(name, pattern) for pattern in args.only):
+        if not args.wants(name):
             continue
         if kind not in found:
             found[kind] = raw_file(kind, args.folders, args.directory / "raw")
@@ -252,9 +233,8 @@ def main() -> None:
         manifest, written = prepare(
             plan(source, {**values, **named}), path, args.directory / name
         )
-        counts = ", ".join(f"{n.sum()} {split}" for split, n in manifest.counts.items())
         verb = "written" if written else "there already"
-        print(f"{name:<24}{verb}: {manifest.num_clients} clients, {counts}", flush=True)
+        print(f"{name:<24}{verb}: {described(manifest)}", flush=True)
 
 
 if __name__ == "__main__":

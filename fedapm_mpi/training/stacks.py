@@ -1,7 +1,6 @@
 """Clients whose local phases are run together, as rows of one batched product."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from math import ceil
 from typing import Any, NamedTuple, TypeVar
@@ -40,23 +39,22 @@ class StackedObjective(LocalObjective, Lane):
 
     def gradient(self, part: Block, batch: Tensor) -> Tensor:
         """Return the gradient of a batch's mean loss; see `Objective.gradient`."""
-        with self._alone():
-            super()._begin(part)
-            return super().gradient(part, batch)
+        self._load()
+        super()._begin(part)
+        return super().gradient(part, batch)
 
     def full_gradient(self, part: Block) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""
-        with self._alone():
-            return super().full_gradient(part)
+        self._load()
+        return super().full_gradient(part)
 
     def _begin(self, block: Block) -> None:
         pass  # the passes of a phase are the stack's
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _load(self) -> None:
+        """Set the rank's one model to the client's row."""
         self.model.shared.copy_(self.shared)
         self.model.personal.copy_(self.personal)
-        yield
 
 
 class Place:
