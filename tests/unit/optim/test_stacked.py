@@ -81,7 +81,7 @@ def start(client, **more):
 
 
 @pytest.mark.parametrize("name", [*optimizers.builtin_names(), "row by row"])
-@pytest.mark.parametrize("steps", [(4, 4, 4), (2, 5, 3)])
+@pytest.mark.parametrize("steps", [(4, 4, 4), (2, 5, 3), (4, 2, 5)])
 def test_rows_of_a_matrix_are_stepped_as_vectors(name, steps, monkeypatch):
     """Clients that end early leave a gap between others."""
     if name == "row by row":
