@@ -94,6 +94,18 @@ def test_gradients_are_those_of_autograd(make, block):
         assert torch.equal(stack.shared_gradient, before[0])
 
 
+def test_an_unused_parameter_has_no_gradient():
+    """Not that of the step before, to which hooks have added."""
+    module = Undeclared()
+    module.unused = nn.Parameter(torch.ones(4))
+    stack = StackedModel(PartitionedModel(module, {"unused"}), 2)
+    stack.personal_gradient.fill_(7)
+    pool = Pool({0: Samples((torch.randn(3, 6),), {}, torch.arange(3))})
+    stack.gradients("both", pool, {0: torch.arange(3)}, 3)
+    assert not stack.personal_gradient.any()
+    assert stack.shared_gradient[0].any()
+
+
 def test_the_loss_of_any_task_can_be_taken_by_sample():
     outputs, targets = torch.randn(7, 3).double(), torch.arange(7) % 3
     own = Classification()
@@ -148,3 +160,12 @@ def test_mini_batches_are_read_whole(monkeypatch, limit):
 def test_reasons_for_no_stack(module, reason):
     found = stacked_model.unstackable(PartitionedModel(module, set()))
     assert found.endswith(reason) if reason else not found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_row_is_aligned_alike(dtype):
+    module = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)).to(dtype)
+    stack = StackedModel(PartitionedModel(module, {"1.bias"}), 5)
+    for name in ("shared", "personal"):
+        for matrix in stack.block(name):
+            assert {row.data_ptr() % 64 for row in matrix} == {0}

@@ -74,10 +74,10 @@ def start(client, **more):
     """Call `minimize`; of a client in a stack, the phase is there then."""
     centre = client.aim[:5] * 2
     hook = partial(hooks.pull, centre=centre, strength=0.3)
+    steps = {"lr": 0.1, "lr_personal": 0.05, "weight_decay": 0.01} | more
     return minimize(
-        client, "both", LocalBudget(epochs=1), batch_size=1, lr=0.1,
-        lr_personal=0.05, weight_decay=0.01, gradient_hook=hook, **more,
-    )  # fmt: skip
+        client, "both", LocalBudget(epochs=1), batch_size=1, gradient_hook=hook, **steps
+    )
 
 
 @pytest.mark.parametrize("name", [*optimizers.builtin_names(), "row by row"])
@@ -100,6 +100,23 @@ def test_rows_of_a_matrix_are_stepped_as_vectors(name, steps, monkeypatch):
         assert start(alone) == n == phases[k].end()
         assert torch.allclose(alone.shared, together[k].shared, rtol=1e-12, atol=1e-12)
         assert torch.allclose(alone.personal, together[k].personal, rtol=1e-12)
+
+
+@pytest.mark.parametrize("key", ["lr", "lr_personal", "weight_decay"])
+def test_clients_with_other_step_sizes_are_stepped_apart(key):
+    optimizer = optimizers.get("adam")()
+    matrices = {
+        key: [torch.zeros(3, PADDED).double() for _ in range(2)] for key in LENGTHS
+    }
+    clients = [Stacked(matrices, k, 3, optimizer) for k in range(3)]
+    alone = [Client(k, 3, optimizer) for k in range(3)]
+    for group in (clients, alone):
+        for client in group:
+            start(client, **{key: 0.02 * (1 + client.lane)})
+    stacked.run_together([one.phase for one in clients], Gradients(matrices))
+    for one, other in zip(clients, alone, strict=True):
+        assert torch.allclose(one.shared, other.shared, rtol=1e-12)
+        assert torch.allclose(one.personal, other.personal, rtol=1e-12)
 
 
 def test_clients_with_other_penalties_are_stepped_apart():

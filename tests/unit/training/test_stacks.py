@@ -92,6 +92,16 @@ def test_a_stack_trains_as_one_by_one_does(toy, tmp_path, method, caplog):
                 assert mine[name] == pytest.approx(other[name], rel=1e-9), name
 
 
+@pytest.mark.parametrize("method", ["fedapm", "fedadmm", "iiadmm", "iceadmm"])
+def test_each_client_has_its_own_penalty_and_step_size(toy, tmp_path, method):
+    """Both depend on its weight, which is that of its samples."""
+    changes = {"client_weights": "samples"}
+    alone = run(tmp_path / "alone", toy["odd"], method, **changes)
+    assert_close(
+        run(tmp_path / "ours", toy["odd"], method, stacked=8, **changes), alone
+    )
+
+
 @pytest.mark.parametrize("name", optimizers.builtin_names())
 @pytest.mark.parametrize("method", ["fedapm-joint", "pfedme"])
 def test_with_every_optimizer(toy, tmp_path, name, method):
