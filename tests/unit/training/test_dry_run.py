@@ -5,12 +5,15 @@ import pytest
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
+from fedapm_mpi.engine.stacked_model import StackedModel
 from fedapm_mpi.storage.shared_memory import required_bytes
 from fedapm_mpi.training.context import _capacity, open_context
 from fedapm_mpi.training.dry_run import (
+    TRIAL_STEPS,
     Memory,
     _parts,
     evaluation_loads,
+    measure,
     memory,
     print_plan,
     samples_read,
@@ -182,6 +185,28 @@ def test_the_plan_shows_an_optimizers_state():
     assert "optimizer" not in _parts(Memory(1, 2, 3, 4, 5))
     shown = _parts(Memory(1, 2, 3, 4, 5, 6))
     assert shown.endswith(", optimizer of clients in training 6 B")
+
+
+def test_a_stack_has_a_state_for_each_of_its_clients(toy):
+    sizes = {}
+    for stacked in ("off", 4):
+        session = opened(toy["features"], optimizer="adam", stacked=stacked)
+        sizes[stacked] = memory(session).optimizer
+    assert sizes[4] == 4 * sizes["off"] > 0
+
+
+def test_a_stack_is_timed_as_it_trains(toy, monkeypatch):
+    passes = []
+    own = StackedModel.gradients
+
+    def gradients(stack, block, pool, batches, width):
+        passes.append((stack.size, len(batches), width))
+        return own(stack, block, pool, batches, width)
+
+    session = opened(toy["features"], stacked=4)
+    monkeypatch.setattr(StackedModel, "gradients", gradients)
+    assert measure(session) > 0
+    assert passes == [(4, 4, 8)] * (TRIAL_STEPS + 1)
 
 
 def test_the_total_is_that_of_all_parts():

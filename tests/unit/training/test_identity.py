@@ -59,6 +59,16 @@ def test_a_key_that_a_run_lacks_counts_as_what_was_done_without_it():
         assert value in LATER_KEYS[key]
 
 
+def test_an_identity_lacks_keys_that_do_what_was_done_without_them():
+    """So that a run which is older than the key has the same."""
+    keys = {"kernels": "native", "replicate": 0, "stacked": "off", "optimizer": None}
+    assert identity_of(keys | {"dtype": "float32"}) == {"dtype": "float32"}
+    assert identity_of({"stacked": "auto", "replicate": 1}) == {
+        "stacked": "auto",
+        "replicate": 1,
+    }
+
+
 SOLVER = {
     "optimizer": {"name": "adam", "eps": 1e-6},
     "schedule": {"name": "cosine", "warmup": 1},

@@ -16,6 +16,7 @@ from fedapm_mpi.training.client import train_clients
 from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.runner import train_run
 from fedapm_mpi.training.stacks import Stacks
+from tests.support import ROOT
 from tests.support.algorithm_options import SHARING_ALL, SHARING_PART
 from tests.support.processes.cli_runs import FEDAPM, FEDSIM, experiment
 
@@ -53,9 +54,10 @@ def run(folder, data, method="fedapm-joint", **changes):
         changes.setdefault("split", None)
     more = {"dtype": "float64", "participation": {"name": "full"}, "loggers": ["jsonl"]}
     more |= {"checkpoint": {"every": 3}, "evaluation": {"every": 3}}
-    values = experiment(data, algorithm=METHODS[method], **{**more, **changes})
+    own = {"algorithm": METHODS[method]} if method else {}
+    values = experiment(data, **{**own, **more, **changes})
     return train_run(
-        Serial(), validate(values, method), directory=folder, progress="none"
+        Serial(), validate(values, "test"), directory=folder, progress="none"
     )
 
 
@@ -142,6 +144,19 @@ def test_neither_order_nor_neighbours_change_a_bit(toy, tmp_path, method, dtype)
         assert np.array_equal(one[k], other[k])
         for name, value in states[k].items():
             assert torch.equal(value, as_well[k][name])
+
+
+def test_a_method_that_takes_its_own_steps(toy, tmp_path):
+    """Its gradients are computed for each client alone: the same to the last bit."""
+    path = ROOT / "examples" / "my_algorithm.py"
+    own = FEDSIM | {"name": f"{path}:FedSAM", "rho": 0.05}
+    found = [
+        run(tmp_path / str(stacked), toy["odd"], None, algorithm=own,
+            stacked=stacked)
+        for stacked in ("off", 5)
+    ]  # fmt: skip
+    for name, value in tensors(found[0]).items():
+        assert torch.equal(value, tensors(found[1])[name]), name
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bits(toy, tmp_path):

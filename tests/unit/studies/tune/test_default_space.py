@@ -71,6 +71,7 @@ def test_one_range_in_place_of_one_for_each_optimizer(data):
         ({"algorithm.name": "ditto"}, "algorithm.name: cannot be searched"),
         ({"seed": 1}, "seed: cannot be searched"),
         ({"replicate": [0, 1]}, "replicate: cannot be searched"),
+        ({"stacked": ["off", 4]}, "stacked: cannot be searched"),
         ({"kernels": ["native", "portable"]}, "kernels: cannot be searched"),
         ({"evaluation.split": "test"}, "evaluation.split: cannot be searched"),
         ({"algorithm.lr_shared[adaptve]": 1}, "did you mean 'algorithm.lr_shared[ada"),
