@@ -18,6 +18,7 @@ from mpi4py import MPI
 
 from fedapm_mpi.comm.backoff import poll_interval
 from fedapm_mpi.comm.base import SERVER, Array, chunks, flat_view
+from fedapm_mpi.comm.last_words import wait_until_read
 from fedapm_mpi.comm.launch_env import launched_size
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.utils.terminal import print_error
@@ -127,6 +128,7 @@ class MPICommunicator:
         _finalize()
 
     def abort(self, exit_code: int) -> NoReturn:
+        wait_until_read()  # the launcher may end all before it looks for output
         self._comm.Abort(exit_code)
         os._exit(exit_code)  # not reached; Abort does not return
 

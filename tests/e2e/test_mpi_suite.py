@@ -39,3 +39,27 @@ def test_a_failure_on_one_rank_ends_the_suite(tmp_path):
     assert "rank 1 of 3 failed test_it.py::test_it (call)" in ended.stderr
     assert "one is ill" in ended.stderr
     assert ended.left_behind == 0
+
+
+def test_a_failure_is_read_by_a_launcher_that_wakes_late(tmp_path):
+    """A busy machine may not run the launcher between a message and the abort."""
+    shutil.copy(TESTS / "mpi" / "conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text(
+        "import os, signal, subprocess, time\n"
+        "import pytest\n\n"
+        "pytestmark = pytest.mark.mpi\n\n\n"
+        "def test_it(world):\n"
+        "    if world.rank == 1:\n"
+        "        launcher = os.getppid()\n"
+        "        wake = ['sh', '-c', f'sleep 1; kill -CONT {launcher}']\n"
+        "        closed = dict.fromkeys(['stdin', 'stdout', 'stderr'], -3)\n"
+        "        subprocess.Popen(wake, start_new_session=True, **closed)\n"
+        "        os.kill(launcher, signal.SIGSTOP)\n"
+        "        time.sleep(0.3)\n"
+        "        assert False, 'one is ill'\n"
+        "    world._comm.Barrier()\n"
+    )
+    ended = pytest_on(3, tmp_path, tmp_path)
+    assert ended.returncode not in (0, None), ended
+    assert "one is ill" in ended.stderr, ended
+    assert ended.left_behind == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fedapm_mpi.comm.last_words import wait_until_read
 from fedapm_mpi.comm.launch_env import launched_size
 
 
@@ -45,7 +46,7 @@ def pytest_runtest_logreport(report):
             f"\nrank {rank} of {size} failed {report.nodeid} ({report.when}):\n"
             f"{report.longreprtext}\n"
         )
-        sys.stderr.flush()
+        wait_until_read()
         MPI.COMM_WORLD.Abort(1)
 
 
