@@ -135,6 +135,9 @@ class LocalObjective:
         self.model.set_trainable(block)
         self.model.module.train()
 
+    def load_model(self) -> None:
+        """Set the rank's model to the live vectors, where these are not its own."""
+
     def num_batches(self, work: LocalBudget, size: int) -> int:
         """Return how many mini-batches `batches` yields at most for a budget."""
         per_epoch = len(self.model.batching.sizes(len(self.samples.labels), size))

@@ -1,7 +1,8 @@
 """Evaluate clients: each on its own test split, and pooled over clients."""
 
-from collections.abc import Sequence
-from math import isfinite
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import ceil, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,12 @@ from fedapm_mpi.engine.device import seed_dropout
 from fedapm_mpi.engine.inference import ClientEvaluation, evaluate, measure
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.optim.local import Block, minimize
+from fedapm_mpi.placements import client_ranks
 from fedapm_mpi.plugins.errors import to_fedapm_error
 from fedapm_mpi.tasks import LOSS, Task
 from fedapm_mpi.training.client import OpenClient, open_client
 from fedapm_mpi.training.context import TrainingContext
+from fedapm_mpi.training.stacks import Place
 from fedapm_mpi.utils.rng import Purpose, torch_seed
 from fedapm_mpi.utils.statistics import summarize, worst_decile_size
 
@@ -66,8 +69,7 @@ def evaluate_clients(
     scored: list[NDArray[np.float32]] = []
     error: FedAPMError | None = None
     try:
-        for client in context.draw(chosen, context.federation.evaluation_costs):
-            row, pooled = _evaluate_client(context, client, message, t)
+        for client, (row, pooled) in _evaluate_own(context, chosen, message, t):
             clients.append(client)
             figures.append(row)
             if context.config.evaluation.pooled:
@@ -115,19 +117,49 @@ def client_rows(
     return rows
 
 
-def _evaluate_client(
-    context: TrainingContext, client: int, message: Tensor, t: int
-) -> tuple[list[float], NDArray[np.float32]]:
-    """Return a client's figures, those of each variant in turn, and for the pool.
+_Evaluated = tuple[list[float], NDArray[np.float32]]
+"""A client's figures, those of each variant in turn, and for the pool the predictions
+of each variant, and the targets."""
 
-    The pool gets the predictions of each variant, and the targets.
-    """
+
+def _evaluate_own(
+    context: TrainingContext, chosen: NDArray[np.int64], message: Tensor, t: int
+) -> Iterator[tuple[int, _Evaluated]]:
+    """Yield the clients that this rank evaluates; those that train are in stacks."""
+    variants = context.config.evaluation.variants
+    drawn = context.draw(chosen, context.federation.evaluation_costs)
+    if not any(_trains(context.algorithm, variant) for variant in variants):
+        for client in drawn:
+            yield client, _evaluate_client(context, message, t, client, None)
+        return
+    stacks, own = context.stacks, partial(_evaluate_client, context, message, t)
+    share = ceil(len(chosen) / len(client_ranks(context.comm.size)))
+    for members in stacks.divide(drawn, context.groups.of_client, share):
+        found = stacks.run(members, own)
+        for client, one in zip(members.clients, found, strict=True):
+            if isinstance(one, BaseException):
+                raise one
+            yield client, one
+
+
+def _trains(algorithm: Algorithm, variant: Variant) -> bool:
+    """Return whether a client's model may be trained before it is evaluated."""
+    return algorithm.has_personal_model or variant.fine_tuned
+
+
+def _evaluate_client(
+    context: TrainingContext,
+    message: Tensor,
+    t: int,
+    client: int,
+    place: Place | None,
+) -> _Evaluated:
     samples = context.samples(client, context.config.evaluation.split)
     figures: list[float] = []
     columns: list[NDArray[np.float32]] = []
     for variant in context.config.evaluation.variants:
         found, predictions = _evaluate_variant(
-            context, client, message, t, variant, samples
+            context, client, message, t, variant, samples, place
         )
         counts = context.task.counts(predictions, samples.labels.numpy())
         row = [found.samples, found.loss, *found.metrics.values(), *counts]
@@ -144,6 +176,7 @@ def _evaluate_variant(
     t: int,
     variant: Variant,
     samples: Samples,
+    place: Place | None,
 ) -> tuple[ClientEvaluation, NDArray[np.float32]]:
     opened = open_client(
         context,
@@ -153,6 +186,7 @@ def _evaluate_variant(
         purpose="personalise",
         round_index=t,
         shared_block=variant.shared_block,
+        place=place,
     )
     load_evaluated_model(
         context.config,
@@ -197,11 +231,15 @@ def load_evaluated_model(
         )
     else:
         at_server, state = variant.shared_block == "server", opened.state
-        opened.model.shared.copy_(opened.broadcast[0] if at_server else state["shared"])
-        opened.model.personal.copy_(state["personal"])
+        # An objective reads the client's training samples, which only training needs.
+        live = opened.objective if variant.fine_tuned else opened.model
+        live.shared.copy_(opened.broadcast[0] if at_server else state["shared"])
+        live.personal.copy_(state["personal"])
     if variant.fine_tuned:
         assert config.evaluation.fine_tune is not None
         _fine_tune(config.evaluation.fine_tune, algorithm, opened)
+    if _trains(algorithm, variant):
+        opened.objective.load_model()
 
 
 def _fine_tune(options: FineTune, algorithm: Algorithm, opened: OpenClient) -> None:

@@ -142,11 +142,23 @@ def _reason(config: Config, algorithm: Algorithm, group: ClientGroup, size: int)
         return f"the model has other layers than dense ones; stacked: {size} tries it"
     if config.stacked == "auto" and len(group.model.gradient) > LONGEST:
         return f"the model has more than {LONGEST} parameters"
-    width = algorithm.mini_batch_size() or PROBED
-    samples = made_up(group.inputs, 2 * width, group.model.dtype)
-    samples = apply_constant_stages(constant_stages(group.model.module), samples)
-    halves = samples.chunks(width)
+    constant = constant_stages(group.model.module)
     try:
-        return place_matters(group.model, size, halves)
+        for width in _widths(config, algorithm):
+            samples = made_up(group.inputs, 2 * width, group.model.dtype)
+            halves = apply_constant_stages(constant, samples).chunks(width)
+            reason = place_matters(group.model, size, halves)
+            if reason:
+                return reason
     except Exception as error:  # of torch, for what it cannot batch, or the user's
         return f"the model cannot be stacked: {_first_line(error)}"
+    return ""
+
+
+def _widths(config: Config, algorithm: Algorithm) -> list[int]:
+    """Return the sizes of mini-batches that stacks are tried with."""
+    found = {algorithm.mini_batch_size() or PROBED}
+    tuning = config.evaluation.fine_tune
+    if tuning is not None and tuning.batch_size is not None:
+        found.add(tuning.batch_size or PROBED)
+    return sorted(found)

@@ -39,19 +39,19 @@ class StackedObjective(LocalObjective, Lane):
 
     def gradient(self, part: Block, batch: Tensor) -> Tensor:
         """Return the gradient of a batch's mean loss; see `Objective.gradient`."""
-        self._load()
+        self.load_model()
         super()._begin(part)
         return super().gradient(part, batch)
 
     def full_gradient(self, part: Block) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""
-        self._load()
+        self.load_model()
         return super().full_gradient(part)
 
     def _begin(self, block: Block) -> None:
         pass  # the passes of a phase are the stack's
 
-    def _load(self) -> None:
+    def load_model(self) -> None:
         """Set the rank's one model to the client's row."""
         self.model.shared.copy_(self.shared)
         self.model.personal.copy_(self.personal)

@@ -132,6 +132,20 @@ def stacked_experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         "stacked-pfedme": experiment(
             odd, split=None, stacked=5, algorithm=SHARING_ALL["pfedme"], **everyone
         ),
+        "stacked-tuned": experiment(
+            odd, stacked=3, algorithm=JOINT, **everyone,
+            evaluation={
+                "every": 1,
+                "shared_block": "both",
+                "fine_tune": {
+                    "block": "all", "lr": 0.05, "work": {"epochs": 2}, "batch_size": 7,
+                    "compare": True,
+                },
+            },
+        ),
+        "stacked-babu": experiment(
+            odd, stacked=4, algorithm=SHARING_PART["fedbabu"], **everyone
+        ),
         "stacked-scaffold": experiment(
             features, split=None, stacked=8, algorithm=SHARING_ALL["scaffold"],
             optimizer="adam",

@@ -12,6 +12,7 @@ from fedapm_mpi.config.loader import validate
 from fedapm_mpi.errors import ConfigError, TrainingError
 from fedapm_mpi.optim.optimizers import optimizers
 from fedapm_mpi.storage.checkpoint import find, load_server, load_states
+from fedapm_mpi.training import stacks
 from fedapm_mpi.training.client import train_clients
 from fedapm_mpi.training.context import TrainingContext, open_context
 from fedapm_mpi.training.runner import train_run
@@ -180,6 +181,77 @@ def test_another_size_is_another_experiment(toy, tmp_path):
     values = {"stacked": 4}
     with pytest.raises(ConfigError, match=r"\n  stacked: 3 -> 4$"):
         run_again(tmp_path / "run", toy["features"], **values)
+
+
+TUNED = {
+    "block": "all", "lr": 0.05, "work": {"epochs": 2}, "batch_size": 7,
+    "weight_decay": 0.01, "compare": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("block", ["personal", "shared", "all"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_models_are_fine_tuned_in_stacks(toy, tmp_path, block, optimizer, monkeypatch):
+    tuning = TUNED | {"block": block}
+    evaluation = {"every": 1, "shared_block": "both", "fine_tune": tuning}
+    changes = {"evaluation": evaluation, "optimizer": optimizer}
+    alone = run(tmp_path / "alone", toy["odd"], **changes)
+    together = spy_on(monkeypatch)
+    ours = run(tmp_path / "ours", toy["odd"], stacked=5, **changes)
+    assert together["personalise"] == {4}
+    assert_close(ours, alone)
+    assert_evaluated_alike(ours, alone, columns=4 + 3 * 6)
+
+
+@pytest.mark.parametrize("method", ["fedbabu", "fedavg-ft", "ditto", "pfedme", "flame"])
+def test_a_methods_own_model_is_evaluated(toy, tmp_path, method, monkeypatch):
+    alone = run(tmp_path / "alone", toy["odd"], method)
+    together = spy_on(monkeypatch)
+    ours = run(tmp_path / "ours", toy["odd"], method, stacked=5)
+    trains = method in ("fedbabu", "fedavg-ft")
+    assert together.get("personalise", set()) == ({4} if trains else set())
+    assert_evaluated_alike(ours, alone, columns=10)
+
+
+def spy_on(monkeypatch):
+    """Return the numbers of phases that were run together, by purpose, as they come."""
+    found = {}
+    own = stacks.run_together
+
+    def run_together(phases, gradients):
+        purpose = phases[0].problem._address[1]
+        found.setdefault(purpose, set()).add(len(phases))
+        return own(phases, gradients)
+
+    monkeypatch.setattr(stacks, "run_together", run_together)
+    return found
+
+
+def assert_evaluated_alike(ours, theirs, columns):
+    """Check the figures of every client, and those of every record."""
+    for mine, other in zip(records(ours), records(theirs), strict=True):
+        for name in ("loss", "f1", "before_fine_tuning", "client_copy", "pooled"):
+            if name in other:
+                assert mine[name] == pytest.approx(other[name], rel=1e-8), name
+    mine, other = (
+        (one.directory / "clients.csv").read_text().splitlines()
+        for one in (ours, theirs)
+    )
+    assert mine[0] == other[0]
+    assert len(mine) == 9
+    for row, expected in zip(mine[1:], other[1:], strict=True):
+        cells = [
+            [float(cell or "nan") for cell in line.split(",")[2:]]
+            for line in (row, expected)
+        ]
+        assert len(cells[0]) >= columns - 2
+        assert cells[0] == pytest.approx(cells[1], rel=1e-8, nan_ok=True)
+
+
+def test_an_error_of_an_evaluation_names_the_client(toy, tmp_path):
+    evaluation = {"every": 3, "fine_tune": TUNED | {"lr": 1e300}}
+    with pytest.raises(TrainingError, match=r"evaluation\.fine_tune.*client \d"):
+        run(tmp_path / "run", toy["odd"], stacked=5, evaluation=evaluation)
 
 
 def run_again(folder, data, **changes):
