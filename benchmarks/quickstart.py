@@ -30,6 +30,7 @@ from data_prep.pipeline import plan, prepare
 from fedapm_mpi.api import train
 from fedapm_mpi.config.loader import load
 from fedapm_mpi.config.overrides import parse_overrides
+from fedapm_mpi.errors import FedAPMError
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 
@@ -183,12 +184,18 @@ def main() -> None:
     parser.add_argument("--train", choices=LEVELS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.train:
-        train_level(args, args.train)
+        try:
+            train_level(args, args.train)
+        except FedAPMError as error:
+            msg = f"quickstart.py: {error}"
+            raise SystemExit(msg) from error
         return
     for level in args.levels:
         command = [sys.executable, "-m", "benchmarks.quickstart", *sys.argv[1:]]
         env = {**os.environ, **LEVELS[level]}
-        subprocess.run([*command, "--train", level], env=env, check=True)
+        code = subprocess.run([*command, "--train", level], env=env, check=False)
+        if code.returncode:
+            raise SystemExit(code.returncode)  # it has said why
     publish(args)
 
 

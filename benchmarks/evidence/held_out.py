@@ -18,7 +18,7 @@ repeated.
 import argparse
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -154,9 +154,8 @@ def accuracy(
 
 def cell(data: Path, out: Path, to: Path, name: str, method: str) -> list[list[Any]]:
     """Return the rows of a method on a data set."""
-    setting = parse(
-        (to / "settings" / name / FULL / f"{method}.yaml").read_text("utf-8")
-    )
+    *_, path = needed(data, to, [name], [method])
+    setting = parse(path.read_text("utf-8"))
     folder = out / name / method
     seen = prepared(data, name, None, out)
     seeds = range(FIRST_TEST_SEED, FIRST_TEST_SEED + SEEDS)
@@ -198,6 +197,16 @@ def table(rows: Sequence[Mapping[str, str]], name: str) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in found)
 
 
+def needed(
+    data: Path, to: Path, sets: Sequence[str], methods: Sequence[str]
+) -> Iterator[Path]:
+    """Yield the arrays and settings that a study reads."""
+    for name in sets:
+        yield data / "raw" / f"{name}.npz"
+        for method in methods:
+            yield to / "settings" / name / FULL / f"{method}.yaml"
+
+
 def main() -> None:
     """Do what is not there yet."""
     parser = argparse.ArgumentParser(
@@ -209,6 +218,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=LIGHT, choices=LIGHT)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     args = parser.parse_args()
+    for path in needed(args.data, args.to, args.sets, args.methods):
+        if not path.exists():
+            parser.error(f"{path} does not exist; {parser.prog} --help says what it is")
     for name in args.sets:
         for method in args.methods:
             path = args.out / name / f"{method}.json"

@@ -28,6 +28,11 @@ def train(config: Mapping[str, Any], run: Path, ranks: int = 0) -> bool:
         The run directory.
     ranks
         MPI ranks; 0 is a single process without MPI.
+
+    Raises
+    ------
+    SystemExit
+        If it fails by anything but a loss that is not finite.
     """
     if (run / "final" / "digest.txt").exists():
         return True
@@ -48,7 +53,7 @@ def train(config: Mapping[str, Any], run: Path, ranks: int = 0) -> bool:
         return False
     if ended.returncode != 0:
         msg = f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stderr}"
-        raise RuntimeError(msg)
+        raise SystemExit(msg)
     return True
 
 

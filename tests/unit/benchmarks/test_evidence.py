@@ -1,6 +1,7 @@
 """The study of methods: what is separated, what a row keeps, what a table says."""
 
 import csv
+import sys
 from math import ceil
 
 import numpy as np
@@ -247,6 +248,20 @@ def test_every_fifth_client_is_held_out_with_the_samples_it_brings():
         rows = set(new["x_row"][new["split"] == data.TRAIN].tolist())
         assert before <= rows  # more samples are those of before, and others
         before = rows
+
+
+def test_held_out_clients_need_data_and_settings(tmp_path, monkeypatch, capsys):
+    words = [str(tmp_path), "--out", str(tmp_path / "out"), "--to", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["held_out", *words, "--sets", "hapt"])
+    with pytest.raises(SystemExit):
+        held_out.main()
+    assert f"{tmp_path / 'raw' / 'hapt.npz'} does not exist" in capsys.readouterr().err
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "hapt.npz").touch()
+    with pytest.raises(SystemExit):
+        held_out.main()
+    assert "fedapm.yaml does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

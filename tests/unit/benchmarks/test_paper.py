@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.paper import fair, published
+from benchmarks.paper import fair, published, runs
 from benchmarks.paper import tables as gather
 from benchmarks.paper.studies import METHODS, STUDIES, Setting, Study, configuration
 from data_prep.pipeline import plan, prepare
@@ -164,6 +164,12 @@ def test_a_method_that_diverges_goes_back_to_smaller_steps(data, tmp_path, monke
     fair.main(words)
     assert (own / "seed-1" / "final" / "digest.txt").stat().st_mtime_ns == before
     assert json.loads((own / "chosen.json").read_text()) == chosen
+
+
+def test_a_run_that_cannot_start_says_why(tmp_path):
+    values = {"data": str(tmp_path / "nothing"), "model": "logistic"}
+    with pytest.raises(SystemExit, match=r"ended with 3(.|\n)*not a finished data set"):
+        runs.train(values | {"algorithm": "local"}, tmp_path / "run")
 
 
 def test_a_method_is_in_the_table_once_all_its_seeds_are(data, tmp_path, monkeypatch):
