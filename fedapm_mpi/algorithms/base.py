@@ -103,6 +103,10 @@ class RoundInfo:
     weight_total: float = 1.0
     """Sum of all clients' weights."""
 
+    step_factor: float = 1.0
+    """Factor of the shared block's step size at the beginning of the round, by the
+    schedule; 1 without one."""
+
 
 class Algorithm(ABC):
     """One federated algorithm; its fields are its hyper-parameters.

@@ -33,13 +33,30 @@ weights
 which is the same with everybody, and rests at the same points: where all
 :math:`u_i = u` it says that the (weighted) duals add up to zero.
 
+The share of the duals in that mean, :math:`1/\rho`, suits local problems that are
+solved. A client that takes steps of total length s moves by
+:math:`-s(\nabla f_i + \pi_i)` instead, and the duals alone then move u by
+:math:`(1/\rho - s)` times their mean. Where step sizes fall, and not all take part, the
+duals settle at some noise, u runs on along it in every round, and norms and losses
+grow.
+With ``dual_share`` :math:`\kappa` the share follows the steps,
+
+.. math:: u^{t+1} = \frac1{|S|} \sum_{i \in S} u_i
+          + \kappa \frac{\eta_t}{\eta} \frac1m \sum_{i=1}^m \pi_i/\rho ,
+
+with :math:`\eta_t/\eta` the schedule's factor of the shared block. It rests at the same
+points as before; with :math:`\kappa \eta_t / \eta = \rho s` the duals move u not at all
+on average, as SCAFFOLD's control variates.
+
 The theory asks for the accuracy of local solutions alone, exact in v and to
 :math:`\xi_i` in u, however they are found. With any `optimizer` it covers phases that
 end by ``xi``, and those of a fixed length as far as they get that close. One that
 decays no weights moves no solution.
 
 References: FedAPM, arXiv 2506.04672, algorithm 1; the joint order is this package's.
-The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1).
+The participants' mean is FedDyn's server (Acar et al., ICLR 2021, algorithm 1); its
+share of the duals, and that it follows the step sizes, are this package's. That norms
+grow with FedDyn's where few take part: Varno et al., AdaBest, ECCV 2022.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,6 +65,7 @@ from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from fedapm_mpi.algorithms._consensus_admm import RelaxedADMM
@@ -135,6 +153,11 @@ class FedAPM(RelaxedADMM):
     averaged over all. A configuration that gives no step size gets the latter, unless
     the penalty changes or there is a relaxation."""
 
+    dual_share: Annotated[float, Gt(0), Le(1)] | None = None
+    r"""Share :math:`\kappa` of the mean dual in the participants' mean, times the
+    schedule's factor of the step size in u; `None` is all of it in every round. A
+    configuration that gives no step size gets 0.5 where not all clients take part."""
+
     lipschitz: Lipschitz | None = None
     """Lipschitz constants of the clients' gradients, if known: the run then reports
     which of the theory's conditions on rho and sigma are not met."""
@@ -208,6 +231,16 @@ class FedAPM(RelaxedADMM):
         forbid_tolerance(**given)
 
     def _check_average(self) -> None:
+        if self.dual_share is not None:
+            if not 0 < self.dual_share <= 1:
+                msg = f"dual_share must lie in (0, 1], got {self.dual_share}"
+                raise ValueError(msg)
+            if self.server_average == "all":
+                msg = (
+                    "dual_share has no effect with server_average 'all', whose mean "
+                    "has each dual with its copy; leave it out"
+                )
+                raise ValueError(msg)
         foreign = [*self.changing_penalty()]
         foreign += ["relaxation"] if self.relaxation != 1 else []
         for name in foreign:
@@ -249,7 +282,10 @@ class FedAPM(RelaxedADMM):
             u, mean_dual = server
             mean_dual.add_(total[0], alpha=1 / everyone)
             copies = 1 / (self.dual_step * chosen)
-            u.add_(total[0], alpha=copies).add_(mean_dual)
+            share = 1.0
+            if self.dual_share is not None:
+                share = self.dual_share * round_.step_factor
+            u.add_(total[0], alpha=copies).add_(mean_dual, alpha=share)
 
     def solve(
         self,

@@ -18,6 +18,7 @@ from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.optim.budget import LocalBudget
 from fedapm_mpi.optim.default_solver import (
     DERIVED,
+    DUAL_SHARE,
     INPUT_ENCODERS,
     LAST_LAYER,
     PENALTY,
@@ -75,7 +76,8 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     rho = part.get("rho", getattr(factory, "rho", None))
     rho = rho if isinstance(rho, int | float) else 0.0
     sizes = {name: option.value(lr, rho) for name, option in options.items()}
-    return {**found, "algorithm": {**_next_to_solver(part), **part, **sizes}}, []
+    beside = _next_to_solver(part, values.get("participation"))
+    return {**found, "algorithm": {**beside, **part, **sizes}}, []
 
 
 def default_split(algorithm: str, model: Any) -> dict[str, Any]:
@@ -155,12 +157,13 @@ def _factory(part: Any) -> Callable[..., Any] | None:
         return None
 
 
-def _next_to_solver(part: Mapping[str, Any]) -> dict[str, Any]:
+def _next_to_solver(part: Mapping[str, Any], participation: Any) -> dict[str, Any]:
     """Return what a method has instead of its own default where it has no step size.
 
     The option's own default is what configurations with step sizes, which may be older
     than this choice, mean. FedAPM averages over participants, unless an option needs
-    the mean over all; with everybody both are the same. ICEADMM starts at the broadcast
+    the mean over all; with everybody both are the same. Where not all take part its
+    duals have a smaller share of the server's mean. ICEADMM starts at the broadcast
     model, as its authors' code does: at its own copy it diverges with penalties for
     which that still learns.
     """
@@ -171,7 +174,12 @@ def _next_to_solver(part: Mapping[str, Any]) -> dict[str, Any]:
     changing = (part.get("residual_balancing"), part.get("rho_schedule"))
     if any(rule is not None for rule in changing):
         return {}
-    return {"server_average": "participants"}
+    if part.get("server_average", "participants") != "participants":
+        return {}
+    found: dict[str, Any] = {"server_average": "participants"}
+    if participation not in (None, {"name": "full"}):
+        found["dual_share"] = DUAL_SHARE
+    return found
 
 
 def _without_defaults(

@@ -66,6 +66,10 @@ HALF_WORK = LocalBudget(epochs=1)
 RHO = 0.2
 """Penalty of the methods with duals, in units of a client's own loss."""
 
+DUAL_SHARE = 0.5
+"""FedAPM's share of the mean dual at the server where not all clients take part; the
+study is ``docs/results/evidence``."""
+
 PERSONAL = ("*bias*",)
 """Names of the parameters that are personal in a method that splits the model."""
 

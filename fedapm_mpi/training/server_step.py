@@ -108,4 +108,5 @@ def _round_info(
         weight_sum=float(weights[here].sum()),
         weight_total=weight_total,
         penalties=used,
+        step_factor=context.solver.factors(t).get("shared", 1.0),
     )

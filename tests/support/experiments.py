@@ -267,6 +267,12 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             algorithm=FEDAPM | {"server_average": "participants", "dual_step": 0.3},
             diagnostics=LOOKING,
         ),
+        "dual-share": experiment(
+            features,
+            participation={"name": "probability", "probability": 0.3},
+            algorithm=FEDAPM | {"server_average": "participants", "dual_share": 0.5},
+            schedule={"name": "cosine", "final": 0.1},
+        ),
         "balance": experiment(features, rounds=6, algorithm=BALANCED),
         "balance-down": experiment(
             features,

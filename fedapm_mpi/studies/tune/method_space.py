@@ -65,7 +65,7 @@ EPOCHS_OF_PHASES = (1, 2)
 AS_CONFIGURED = (
     "batch_size", "units", "alpha_in_v_step", "v_step_at", "u_init", "lr_server",
     "beta", "relaxation", "control_variate", "server_optimizer", "inner_steps",
-    "lipschitz", "residual_balancing", "rho_schedule", "sigma",
+    "lipschitz", "residual_balancing", "rho_schedule", "sigma", "dual_share",
 )  # fmt: skip
 """Options of the package's methods that stay as they are configured.
 
@@ -184,7 +184,7 @@ def method_dimensions(
         key = f"algorithm.{name}"
         if name in AS_CONFIGURED or name == "block_order" or key == main:
             continue
-        if name == "server_average" and everyone:
+        if name == "server_average" and _average_is_fixed(options, everyone=everyone):
             continue
         if _is_budget(hint):
             found += _budget_dimensions(base, name, phases, order)
@@ -196,6 +196,11 @@ def method_dimensions(
         else:
             found += _plain_dimensions(name, hint, options.get(name), unit)
     return found
+
+
+def _average_is_fixed(options: Mapping[str, Any], *, everyone: bool) -> bool:
+    """Return whether it makes no difference, or another option needs what it is."""
+    return everyone or options.get("dual_share") is not None
 
 
 def _main_dimensions(

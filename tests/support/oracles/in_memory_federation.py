@@ -36,6 +36,8 @@ class Federation:
         By how much the last round moved the shared model.
     solver : SolverRules or None
         How clients step; `None` leaves each problem's solver as it is.
+    step_factor : float
+        Factor of the step size that the server's step is told.
     """
 
     def __init__(self, algorithm: Any, quadratic: Quadratic) -> None:
@@ -51,6 +53,7 @@ class Federation:
         ]
         self.index = 0
         self.solver: SolverRules | None = None
+        self.step_factor = 1.0
         self.increment: dict[int, Tensor] = {}
         self.change = torch.zeros(DIM_U, dtype=torch.float64)
         self.penalties = torch.full(
@@ -97,6 +100,7 @@ class Federation:
             len(participants),
             weight_sum,
             self._use_penalty(participants),
+            step_factor=self.step_factor,
         )
         before = self.consensus.clone()
         self.algorithm.server_step(self.server, total, facts)

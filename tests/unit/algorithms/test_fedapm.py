@@ -341,11 +341,12 @@ def test_the_participants_mean_is_the_mean_where_everybody_takes_part(build, qua
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("dual_step", [0.3, 1.0])
+@pytest.mark.parametrize("share", [None, 0.4])
 @pytest.mark.parametrize("build", [descending, joint])
 def test_the_participants_mean_comes_to_rest_at_the_joint_minimiser(
-    build, dual_step, weights
+    build, dual_step, share, weights
 ):
-    options = {"dual_step": dual_step} | PARTICIPANTS
+    options = {"dual_step": dual_step, "dual_share": share} | PARTICIPANTS
     algorithm = build(0.1, step=1.0, work=10, **options)
     federation = start(algorithm, weights, lambda federation: None)
     federation.run(1000, participation=0.5)
@@ -374,6 +375,21 @@ def test_the_participants_mean_moves_all_the_way_at_first(quadratic):
         torch.testing.assert_close(federation.change, share * change)
 
 
+@pytest.mark.parametrize(
+    ("share", "factor", "wanted"), [(None, 0.1, 1.0), (0.5, 1.0, 0.5), (0.5, 0.1, 0.05)]
+)
+def test_the_share_of_the_duals_follows_the_step_size(quadratic, share, factor, wanted):
+    """u is the mean of the participants' copies, and a share of all duals' mean."""
+    algorithm = descending(dual_share=share, dual_step=0.7, **PARTICIPANTS)
+    federation = Federation(algorithm, quadratic)
+    for chosen in ([1, 4], [0, 1, 5]):
+        federation.step_factor = factor
+        federation.round(chosen)
+        duals = federation.stack("dual").mean(0) / algorithm.rho
+        copies = federation.stack("shared")[chosen].mean(0)
+        torch.testing.assert_close(federation.consensus, copies + wanted * duals)
+
+
 # Options that do not go together ---------------------------------------------------
 
 
@@ -400,6 +416,9 @@ TOGETHER = {"block_order": "joint", "joint_work": WORK}
         (IN_TURN | {"dual_step": 0.0}, ["dual_step"]),
         (IN_TURN | {"dual_step": 1.62}, ["dual_step", "1.618"]),
         (IN_TURN | PARTICIPANTS | {"relaxation": 1.5}, ["relaxation", "average"]),
+        (IN_TURN | {"dual_share": 0.5}, ["dual_share", "server_average 'all'"]),
+        (IN_TURN | PARTICIPANTS | {"dual_share": 0.0}, ["dual_share", "(0, 1]"]),
+        (IN_TURN | PARTICIPANTS | {"dual_share": 1.1}, ["dual_share", "(0, 1]"]),
         (
             TOGETHER | PARTICIPANTS | {"residual_balancing": {}},
             ["residual_balancing", "server_average"],

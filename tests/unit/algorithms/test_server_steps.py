@@ -15,6 +15,7 @@ D, CUT, ROUNDS = 7, 3, 3
 OPTIONS = {
     "fedapm": FEDAPM,
     "fedapm-participants": FEDAPM | {"server_average": "participants"},
+    "fedapm-share": FEDAPM | {"server_average": "participants", "dual_share": 0.3},
     "fedapm-balance": FEDAPM | {"residual_balancing": {"ratio": 2.0}},
     "fedsim": {"name": "fedsim"} | FEDSIM,
     "fedavg": {"name": "fedavg"} | FEDSIM,

@@ -113,6 +113,30 @@ def test_fedapms_mean(options, average):
     assert part["server_average"] == average
 
 
+FEW = {"name": "random", "fraction": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("options", "participation", "share"),
+    [
+        ({}, FEW, 0.5),
+        ({}, {"name": "probability", "probability": 0.5}, 0.5),
+        ({}, "full", None),
+        ({}, None, None),
+        ({"dual_share": 0.2}, FEW, 0.2),
+        ({"dual_share": None}, FEW, None),
+        ({"dual_share": 0.2}, "full", 0.2),
+        ({"server_average": "all"}, FEW, None),
+        ({"relaxation": 1.5}, FEW, None),
+        ({"lr_personal": 0.1}, FEW, None),
+    ],
+)
+def test_fedapms_share_of_the_duals(options, participation, share):
+    changes = {"participation": participation} if participation else {}
+    part = resolved({"name": "fedapm", **options}, **changes).algorithm
+    assert part["dual_share"] == share
+
+
 def test_iceadmm_starts_at_the_broadcast_model_unless_it_says_otherwise():
     assert resolved("iceadmm").algorithm["init"] == "global"
     assert resolved({"name": "iceadmm", "init": "local"}).algorithm["init"] == "local"

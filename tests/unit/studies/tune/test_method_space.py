@@ -34,8 +34,11 @@ METHODS = {
 SHARING_SPLIT = ("fedapm", "fedapm-joint", "fedsim", *SHARING_PART)
 
 
+FEW = {"name": "random", "fraction": 0.5}
+
+
 def config_of(data, name, **changes):
-    values = values_of(data, algorithm=METHODS[name], **changes)
+    values = values_of(data, **{"algorithm": METHODS[name], **changes})
     if name not in SHARING_SPLIT:
         values["split"] = None
     return validate(values, "t")
@@ -94,11 +97,22 @@ def test_fedapm_contains_its_special_cases(data):
     assert dual.values.low <= 0.01
     assert not by_key(space, "algorithm.sigma")
     assert not by_key(space, "algorithm.server_average")  # all take part
-    space, _ = space_of(
-        data, "fedapm", participation={"name": "random", "fraction": 0.5}
-    )
+    space, _ = space_of(data, "fedapm", participation=FEW)
     (average,) = by_key(space, "algorithm.server_average")
     assert average.labels == ["all", "participants"]
+
+
+def test_a_share_of_the_duals_is_of_the_participants_mean(data):
+    """So neither is searched: both stay as they are configured."""
+    own = {"algorithm": {"name": "fedapm"}, "participation": FEW}
+    space, config = space_of(data, "fedapm", **own)
+    assert config.algorithm["dual_share"] == 0.5
+    assert not by_key(space, "algorithm.server_average")
+    assert not by_key(space, "algorithm.dual_share")
+    for params in ask(space, [], seed=1, generation=0, count=4):
+        options = space.configuration(config.plain(), params)["algorithm"]
+        assert options["dual_share"] == 0.5
+        assert options["server_average"] == "participants"
 
 
 def test_order_of_blocks_and_local_work_go_together(data):
