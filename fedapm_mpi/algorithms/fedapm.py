@@ -156,7 +156,7 @@ class FedAPM(RelaxedADMM):
     dual_share: Annotated[float, Gt(0), Le(1)] | None = None
     r"""Share :math:`\kappa` of the mean dual in the participants' mean, times the
     schedule's factor of the step size in u; `None` is all of it in every round. A
-    configuration that gives no step size gets 0.5 where not all clients take part."""
+    configuration that gives no step size gets 1 where not all clients take part."""
 
     lipschitz: Lipschitz | None = None
     """Lipschitz constants of the clients' gradients, if known: the run then reports

@@ -66,7 +66,7 @@ HALF_WORK = LocalBudget(epochs=1)
 RHO = 0.2
 """Penalty of the methods with duals, in units of a client's own loss."""
 
-DUAL_SHARE = 0.5
+DUAL_SHARE = 1.0
 """FedAPM's share of the mean dual at the server where not all clients take part; the
 study is ``docs/results/evidence``."""
 

@@ -56,6 +56,10 @@ VALUES: dict[str, tuple[float, ...]] = {
 }
 """By name of an option: its values, where zero is one of them."""
 
+DUAL_SHARES = (None, 1.0, 0.5)
+"""Shares of the mean dual, of which one is ahead where labels are many and rounds few,
+another where it is the other way round."""
+
 EPOCHS = (1, 2, 4)
 """Epochs of a round's only phase."""
 
@@ -65,7 +69,7 @@ EPOCHS_OF_PHASES = (1, 2)
 AS_CONFIGURED = (
     "batch_size", "units", "alpha_in_v_step", "v_step_at", "u_init", "lr_server",
     "beta", "relaxation", "control_variate", "server_optimizer", "inner_steps",
-    "lipschitz", "residual_balancing", "rho_schedule", "sigma", "dual_share",
+    "lipschitz", "residual_balancing", "rho_schedule", "sigma",
 )  # fmt: skip
 """Options of the package's methods that stay as they are configured.
 
@@ -184,13 +188,15 @@ def method_dimensions(
         key = f"algorithm.{name}"
         if name in AS_CONFIGURED or name == "block_order" or key == main:
             continue
-        if name == "server_average" and _average_is_fixed(options, everyone=everyone):
-            continue
+        if name == "server_average" and (everyone or _has_share(options)):
+            continue  # no difference, or the share is of what it is
         if _is_budget(hint):
             found += _budget_dimensions(base, name, phases, order)
         elif name.startswith("lr") and main is not None:
             low, high = FINE_TUNING_STEP if "fine_tune" in name else OTHER_STEP
             found.append(Dimension(key, key, Range(low, high, times=main)))
+        elif name == "dual_share":
+            found += _share_dimensions(options)
         elif name in INVERSE_STEPS:
             found += _inverse_dimensions(base, key, optimizer, unit)
         else:
@@ -198,9 +204,18 @@ def method_dimensions(
     return found
 
 
-def _average_is_fixed(options: Mapping[str, Any], *, everyone: bool) -> bool:
-    """Return whether it makes no difference, or another option needs what it is."""
-    return everyone or options.get("dual_share") is not None
+def _has_share(options: Mapping[str, Any]) -> bool:
+    """Return whether the server's mean has a share of the duals of its own."""
+    return "dual_share" in options and options["server_average"] == "participants"
+
+
+def _share_dimensions(options: Mapping[str, Any]) -> list[Dimension]:
+    """Return the share of the duals, with what is configured."""
+    if not _has_share(options):
+        return []
+    key = "algorithm.dual_share"
+    values = dict.fromkeys((*DUAL_SHARES, options["dual_share"]))
+    return [Dimension(key, key, choices_of(list(values)))]
 
 
 def _main_dimensions(

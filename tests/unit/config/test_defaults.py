@@ -119,8 +119,8 @@ FEW = {"name": "random", "fraction": 0.3}
 @pytest.mark.parametrize(
     ("options", "participation", "share"),
     [
-        ({}, FEW, 0.5),
-        ({}, {"name": "probability", "probability": 0.5}, 0.5),
+        ({}, FEW, 1.0),
+        ({}, {"name": "probability", "probability": 0.5}, 1.0),
         ({}, "full", None),
         ({}, None, None),
         ({"dual_share": 0.2}, FEW, 0.2),

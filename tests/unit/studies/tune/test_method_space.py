@@ -103,16 +103,26 @@ def test_fedapm_contains_its_special_cases(data):
 
 
 def test_a_share_of_the_duals_is_of_the_participants_mean(data):
-    """So neither is searched: both stay as they are configured."""
-    own = {"algorithm": {"name": "fedapm"}, "participation": FEW}
-    space, config = space_of(data, "fedapm", **own)
-    assert config.algorithm["dual_share"] == 0.5
-    assert not by_key(space, "algorithm.server_average")
+    """So where it is searched, that mean stays."""
+    for participation, configured in ((FEW, 1.0), ({"name": "full"}, None)):
+        own = {"algorithm": {"name": "fedapm"}, "participation": participation}
+        space, config = space_of(data, "fedapm", **own)
+        assert config.algorithm["dual_share"] == configured
+        assert not by_key(space, "algorithm.server_average")
+        (share,) = by_key(space, "algorithm.dual_share")
+        assert [one.value for one in share.values] == [None, 1.0, 0.5]
+        met = set()
+        for params in ask(space, [], seed=1, generation=1, count=12):
+            options = space.configuration(config.plain(), params)["algorithm"]
+            assert options["server_average"] == "participants"
+            met.add(options["dual_share"])
+        assert met == {None, 1.0, 0.5}
+    own = {"algorithm": {"name": "fedapm", "dual_share": 0.2}, "participation": FEW}
+    space, _ = space_of(data, "fedapm", **own)
+    (share,) = by_key(space, "algorithm.dual_share")
+    assert [one.value for one in share.values] == [None, 1.0, 0.5, 0.2]
+    space, _ = space_of(data, "fedapm")  # its mean is over all
     assert not by_key(space, "algorithm.dual_share")
-    for params in ask(space, [], seed=1, generation=0, count=4):
-        options = space.configuration(config.plain(), params)["algorithm"]
-        assert options["dual_share"] == 0.5
-        assert options["server_average"] == "participants"
 
 
 def test_order_of_blocks_and_local_work_go_together(data):
