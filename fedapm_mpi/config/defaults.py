@@ -76,8 +76,8 @@ def with_defaults(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     rho = part.get("rho", getattr(factory, "rho", None))
     rho = rho if isinstance(rho, int | float) else 0.0
     sizes = {name: option.value(lr, rho) for name, option in options.items()}
-    beside = _next_to_solver(part, values.get("participation"))
-    return {**found, "algorithm": {**beside, **part, **sizes}}, []
+    more = _next_to_solver(part, values.get("participation"))
+    return {**found, "algorithm": {**more, **part, **sizes}}, []
 
 
 def default_split(algorithm: str, model: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Federation:
     solver : SolverRules or None
         How clients step; `None` leaves each problem's solver as it is.
     step_factor : float
-        Factor of the step size that the server's step is told.
+        Factor of the step size that the server's step gets.
     """
 
     def __init__(self, algorithm: Any, quadratic: Quadratic) -> None:

@@ -35,18 +35,18 @@ def test_u_moves_by_the_sum_over_all_clients(toy):
 def test_the_method_is_told_the_factor_of_the_step_size(toy, monkeypatch):
     schedule = {"name": "exponential", "gamma": 0.5, "personal": "constant"}
     context, server = opened(toy["features"], schedule=schedule)
-    told = []
+    given = []
     monkeypatch.setattr(
         type(context.algorithm),
         "server_step",
-        lambda self, rows, total, facts: told.append(facts.step_factor),
+        lambda self, rows, total, facts: given.append(facts.step_factor),
     )
     for t in range(3):
         server_step(context, server, t, CHOSEN, np.zeros(context.payload.up_length))
-    assert told == [1.0, 0.5, 0.25]
+    assert given == [1.0, 0.5, 0.25]
     context, server = opened(toy["features"])
     server_step(context, server, 2, CHOSEN, np.zeros(context.payload.up_length))
-    assert told[-1] == 1.0
+    assert given[-1] == 1.0
 
 
 def test_buffers_are_the_mean_of_the_participants(toy):
