@@ -35,6 +35,7 @@ from fedapm_mpi.analysis.run import Run
 from fedapm_mpi.api import train
 from fedapm_mpi.config.yaml_io import parse
 from fedapm_mpi.engine.tensor_files import read_tensors, write_tensors
+from fedapm_mpi.studies.tune.method_space import INVERSE_STEPS
 from fedapm_mpi.utils.atomic_io import write_text
 
 HELD_OUT = 5
@@ -121,6 +122,16 @@ def trained(setting: dict[str, Any], data: Path, seed: int, folder: Path) -> Tra
     return Trained(setting, path, ("personal", "all") if divided else ("all",))
 
 
+def step_size(algorithm: Mapping[str, Any]) -> float:
+    """Return the size of a method's local steps, of those on a client's own part."""
+    steps = ("lr_personal", "lr_fine_tune", "lr", "lr_shared", "lr_body", "lr_global")
+    for key in steps:
+        if algorithm.get(key):
+            return float(algorithm[key])
+    inverse = next(key for key in INVERSE_STEPS if key in algorithm)
+    return 1 / (float(algorithm["rho"]) + float(algorithm[inverse]))
+
+
 Fit = tuple[str, int]
 """The block that a new client fits, and its epochs."""
 
@@ -130,8 +141,7 @@ def accuracy(
 ) -> tuple[float, float]:
     """Return the new clients' mean accuracy and worst decile before any round."""
     algorithm = one.setting["algorithm"]
-    steps = ("lr_personal", "lr_fine_tune", "lr", "lr_shared", "lr_body", "lr_global")
-    lr = next(algorithm[key] for key in steps if algorithm.get(key))
+    lr = step_size(algorithm)
     block, epochs = fit
     tuning = {"block": block, "lr": lr, "work": {"epochs": epochs}}
     values = {

@@ -250,6 +250,15 @@ def test_every_fifth_client_is_held_out_with_the_samples_it_brings():
         before = rows
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_step_size(method):
+    """By Adam they are all alike, if not all by an option of that name."""
+    values = {"data": "somewhere", "model": "mlp", "algorithm": method}
+    found = held_out.step_size(validate(values, "test").algorithm)
+    plain = method == "iceadmm"  # by SGD
+    assert found == pytest.approx(0.03 if plain else 0.008)
+
+
 def test_held_out_clients_need_data_and_settings(tmp_path, monkeypatch, capsys):
     words = [str(tmp_path), "--out", str(tmp_path / "out"), "--to", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["held_out", *words, "--sets", "hapt"])
