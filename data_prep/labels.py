@@ -166,7 +166,8 @@ def _no_labels(values: Any, where: str) -> str:
         hot = ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all()
         if hot:
             return f"{msg}; it looks one-hot: save np.argmax(y, axis=1)"
-        return f"{msg}; several targets for a sample are not supported"
+        kind = "binary" if ((values == 0) | (values == 1)).all() else "real"
+        return f"{msg}; for several targets of a sample set target={kind}"
     if values.dtype.kind == "O":
         return f"{msg}; save np.asarray(y, dtype=str) or dtype=int"
     return msg

@@ -52,6 +52,7 @@ MAX_NAMED_FILES = 100
 """Maximum number of files of a source that a manifest names one by one."""
 
 LATER: dict[str, dict[str, Any]] = {
+    "arrays": {"target": None},
     "crisismmd": {"client": None},
     "watch": {"val": 0.0, "features": "windows"},
 }

@@ -25,6 +25,7 @@ from data_prep.sources.base import Source
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.manifest_checks import input_error
 from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.target import TargetValues, check_target
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_some, format_value, truncate
 
@@ -82,7 +83,8 @@ def checked_source(source: Source, name: str) -> Source:
         if not isinstance(file, Path):
             _refuse(where, f"files must be paths, not {kind_of(file)}")
     questions = [lookalikes(id_names, "clients"), lookalikes(table.classes, "classes")]
-    questions += [_quantity(table), _absent(table)]
+    if table.target is None:
+        questions += [_quantity(table), _absent(table)]
     return replace(
         source,
         table=table,
@@ -134,6 +136,10 @@ def _table(where: str, table: Any) -> Table:
     names = [c.spec.name for c in columns]
     if not names or len(set(names)) < len(names):
         _refuse(where, f"inputs must be there, and named once each, not {names}")
+    if table.target is not None:
+        if not isinstance(table.target, TargetValues):
+            _refuse(where, f"its target is {kind_of(table.target)}, not TargetValues")
+        check_target(table.target, len(y), where)
     dataset = writable(table.dataset)
     return replace(table, dataset=dataset, labels=y, classes=classes, columns=columns)
 
@@ -297,7 +303,8 @@ def _quantity(table: Table) -> str:
         f"the labels are {len(present)} integers from {present[0][0]} to "
         f"{present[-1][0]}, with {counts.sum() / len(present):.1f} samples each on "
         "average: is it a regression? Each value is taken for a class of its own; to "
-        "predict ranges, cut the values into a few classes, as np.digitize does"
+        "predict numbers, set target=real, where the source has it; for ranges, cut "
+        "the values into a few classes, as np.digitize does"
     )
 
 

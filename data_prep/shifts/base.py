@@ -47,6 +47,22 @@ def strengths(m: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return rng.permutation(m) / max(1, m - 1)
 
 
+def check_classes(table: Table, name: str) -> None:
+    """Refuse samples whose target is not one class.
+
+    Raises
+    ------
+    ConfigError
+        If the table has targets.
+    """
+    if table.target is not None:
+        msg = (
+            f"shift={name} changes classes, but the data set has "
+            f"{table.target.kind} targets; leave it out"
+        )
+        raise ConfigError(msg)
+
+
 def chosen_inputs(table: Table, wanted: Sequence[str] | None) -> set[str]:
     """Return the names of the inputs to change: all, unless some are named.
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_prep.shifts.base import Clients, Shifted, shifts
+from data_prep.shifts.base import Clients, Shifted, check_classes, shifts
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.rng import Purpose, generator
@@ -30,6 +30,7 @@ def concept(table: Table, clients: Clients, *, groups: int = 2) -> Shifted:
     ConfigError
         If there are fewer clients, or fewer permutations, than groups.
     """
+    check_classes(table, "concept")
     classes = len(table.classes)
     if not 2 <= groups <= clients.number:
         msg = (

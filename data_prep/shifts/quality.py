@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_prep.shifts.base import Clients, Shifted, shifts, strengths
+from data_prep.shifts.base import Clients, Shifted, check_classes, shifts, strengths
 from fedapm_mpi.data.table import Table
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.rng import Purpose, generator
@@ -33,6 +33,7 @@ def quality(table: Table, clients: Clients, *, level: float = 0.5) -> Shifted:
     if not 0 < level <= 1:
         msg = f"shift.level must be above 0 and at most 1, got {level}"
         raise ConfigError(msg)
+    check_classes(table, "quality")
     classes = len(table.classes)
     if classes < 2:
         msg = "shift=quality needs two classes at least"

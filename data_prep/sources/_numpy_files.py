@@ -17,7 +17,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import truncate
 
 Arrays = dict[str, NDArray[Any]]
-FIXED = ("y", "client", "split", "class_names", "length")
+FIXED = ("y", "client", "split", "class_names", "target_names", "length")
 
 
 class Saved(NamedTuple):

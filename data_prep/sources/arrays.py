@@ -7,7 +7,10 @@ Samples come first in every array:
   moved to the front, (H, W) becomes (1, H, W), and a model sees -1 to 1 unless a scale
   is given. Any other of two or more axes has a time axis, the first.
 - ``y``: labels 0, 1, ..., or any integers, truth values or texts, whose distinct values
-  are then the classes; ``class_names``: their names.
+  are then the classes; ``class_names``: their names. Numbers that are not all whole,
+  and any with ``target=real``, are the targets of a regression, one or several for a
+  sample; with ``target=binary`` entries say which of several labels apply;
+  ``target_names``: names of targets and labels.
 - ``client``: numbers or texts; ``split``: 0 (train), 1 (test), 2 (val), or these names,
   which is kept unless ``split=random``.
 - ``<input>_scale`` and ``<input>_shift``: numbers.
@@ -20,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +34,12 @@ from data_prep.labels import labels as labels_of
 from data_prep.sources._numpy_files import Arrays, is_read, read_arrays, unread_arrays
 from data_prep.sources._siblings import unread_siblings
 from data_prep.sources.base import Source, sources, window_scores
+from data_prep.targets import Kind as Target
+from data_prep.targets import counted, has_fractions, made_real
 from data_prep.unused_inputs import hints
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.target import TargetValues
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.text import format_some, format_value, truncate
@@ -48,6 +54,7 @@ def arrays(
     normalise: Literal["none", "window"] = "none",
     inputs: tuple[str, ...] = (),
     series: tuple[str, ...] = (),
+    target: Target | None = None,
     group: str | None = None,
     name: str | None = None,
 ) -> Source:
@@ -65,6 +72,10 @@ def arrays(
         Names of the inputs, in the order of a model; all, as in the file, by default.
     series
         Inputs of type uint8 that have a time axis, the first, and are no images.
+    target
+        What ``y`` is: ``class``, one class for each sample; ``real``, one or several
+        numbers; ``binary``, a column of zeros and ones for each label. By default
+        classes, unless it has fractions.
     group
         Key of an array of groups, whose samples stay together, such as the recording
         of each window; numbers count within a client.
@@ -81,16 +92,19 @@ def arrays(
     )
     found = saved.arrays
     _check_keys(path, found, saved.others, group)
-    names = None
-    if "class_names" in found:
-        names = class_names(found["class_names"], f"{path}: 'class_names'")
-    labels = labels_of(found["y"], f"{path}: 'y'", names)
+    labels = _labels(path, found, target)
     _check_rows(path, found, group)
     kinds = _kinds(path, found, inputs, series)
     columns = _columns(path, found, kinds, normalise, series)
     split = found.get("split")
     source = Source(
-        table=Table(name or path.stem, columns, labels.codes, labels.classes),
+        table=Table(
+            name or path.stem,
+            columns,
+            labels.codes,
+            labels.classes,
+            target=labels.target,
+        ),
         files=saved.files,
         split=None if split is None else checked.split_codes(split, f"{path}: 'split'"),
         notes=(labels.note,) if labels.note else (),
@@ -102,6 +116,40 @@ def arrays(
         client_hint="an array 'client' names them",
     )
     return _with_clients(source, path, found, group)
+
+
+class _Labelled(NamedTuple):
+    """What samples are counted by, and their targets if these are no classes."""
+
+    codes: NDArray[Any]
+    classes: tuple[str, ...]
+    note: str
+    target: TargetValues | None = None
+
+
+def _labels(path: Path, found: Arrays, target: Target | None) -> _Labelled:
+    """Return what ``y`` is."""
+    where, note = f"{path}: 'y'", ""
+    if target is None and "class_names" not in found and has_fractions(found["y"]):
+        target, note = "real", made_real(where)
+    kind = target or "class"
+    unused = "target_names" if kind == "class" else "class_names"
+    if unused in found:
+        msg = (
+            f"{path}: {unused!r}, but the target is {kind}; leave it out, or set "
+            f"target={'real' if kind == 'class' else 'class'}"
+        )
+        raise DataError(msg)
+    if kind != "class":
+        names: tuple[str, ...] = ()
+        if "target_names" in found:
+            names = class_names(found["target_names"], f"{path}: 'target_names'")
+        made = counted(found["y"], kind, where, names)
+        return _Labelled(made.codes, made.ranges, note, made.target)
+    given = None
+    if "class_names" in found:
+        given = class_names(found["class_names"], f"{path}: 'class_names'")
+    return _Labelled(*labels_of(found["y"], where, given))
 
 
 def _beside(path: Path) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ def overview(manifest: Manifest) -> str:
     lines = [
         f"data set       {shorten(manifest.dataset, MAX_NAME_LENGTH)}",
         f"clients        {manifest.num_clients}",
-        f"classes        {len(manifest.classes)}: {_some(manifest.classes)}",
+        *_of_target(manifest),
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
         f"{moved} samples moved to reach the minimum",
         *(
@@ -160,13 +160,41 @@ def overview(manifest: Manifest) -> str:
             f"median {middle:g}{_without(counts)}"
         )
     lines += [
-        "label skew of train, mean over clients",
+        f"label skew of train, mean over clients{_by(manifest)}",
         f"  Jensen-Shannon distance to the pooled labels   {skew.jensen_shannon:.3f}",
         f"  total-variation distance to the pooled labels  {skew.total_variation:.3f}",
         f"  effective number of classes                    {skew.effective_classes:.2f}"
         f" of {len(manifest.classes)}",
     ]
     return "\n".join(shorten(printable(line), MAX_LINE_LENGTH) for line in lines) + "\n"
+
+
+def _of_target(manifest: Manifest) -> list[str]:
+    """Return lines on what models are to give."""
+    target, classes = manifest.target, manifest.classes
+    if target is None:
+        return [f"classes        {len(classes)}: {_some(classes)}"]
+    if target.kind == "binary":
+        shares = zip(target.names, target.mean, strict=True)
+        each = _some([f"{name} ({share:.1%})" for name, share in shares])
+        return [
+            f"labels         {len(target.names)}, with their shares of train: {each}"
+        ]
+    columns = zip(target.names, target.mean, target.std, strict=True)
+    each = _some([f"{name} ({mean:.4g} ± {std:.4g})" for name, mean, std in columns])
+    return [
+        f"targets        {len(target.names)}, with mean and deviation of train: {each}",
+        f"counted in     {len(classes)} ranges: {_some(classes)}",
+    ]
+
+
+def _by(manifest: Manifest) -> str:
+    """Return what samples with targets are counted by."""
+    if manifest.target is None:
+        return ""
+    first = shorten(printable(manifest.target.names[0]), 40)
+    real = manifest.target.kind == "real"
+    return f", by range of {first}" if real else ", each under its rarest label"
 
 
 def _drawn(shift: str, manifest: Manifest) -> str:
@@ -231,7 +259,7 @@ def client_table(manifest: Manifest) -> str:
         cells += [str(manifest.counts[part][client]) for part in parts]
         rows.append(cells)
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = ["training samples by client and class"]
+    lines = [f"training samples by client and class{_by(manifest)}"]
     for cells in rows:
         line = (
             cell.ljust(width) if i == 1 else cell.rjust(width)

@@ -2,7 +2,8 @@
 
 A shard has for each split ``<split>/inputs/<name>``, in which the samples of a client
 are contiguous, ``<split>/length/<name>`` for a ragged input, ``<split>/label``,
-``<split>/row`` (the samples' numbers in the source), and ``<split>/offset`` (clients in
+``<split>/row`` (the samples' numbers in the source), ``<split>/target`` where the data
+set has targets, and ``<split>/offset`` (clients in
 the shard + 1), the first sample of each client. The checksums of the file's blocks
 follow HDF5's part of the file; see `data.block_checksums`.
 """
@@ -21,7 +22,13 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data import hdf5_layout as shardlayout
 from fedapm_mpi.data.block_checksums import ChangedError, CheckedFile
-from fedapm_mpi.data.manifest import SCHEMA_VERSION, InputSpec, Manifest, ShardFile
+from fedapm_mpi.data.manifest import (
+    SCHEMA_VERSION,
+    TARGET_SCHEMA_VERSION,
+    InputSpec,
+    Manifest,
+    ShardFile,
+)
 from fedapm_mpi.data.table import Table, iter_blocks
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.alignment import aligned_empty
@@ -50,6 +57,9 @@ class ClientArrays(NamedTuple):
     labels: NDArray[np.int64]
     """(n,)."""
 
+    target: NDArray[Any] | None = None
+    """(n, k), where the data set has targets."""
+
 
 class _Columns(NamedTuple):
     """The arrays of a split in an open file."""
@@ -57,6 +67,7 @@ class _Columns(NamedTuple):
     inputs: dict[str, "_Column"]
     lengths: dict[str, "_Column"]
     labels: "_Column"
+    target: "_Column | None"
 
 
 class _Column:
@@ -135,6 +146,7 @@ class OpenShard:
                 {name: column.read(rows) for name, column in columns.inputs.items()},
                 {name: _wide(c.read(rows)) for name, c in columns.lengths.items()},
                 _wide(columns.labels.read(rows)),
+                None if columns.target is None else columns.target.read(rows),
             )
         faults = shardlayout.range_faults(arrays, self._manifest)
         fault = next(faults, None) if validate else None
@@ -173,6 +185,7 @@ class OpenShard:
                 {s.name: self._column(found[f"inputs/{s.name}"]) for s in inputs},
                 {name: self._column(found[f"length/{name}"]) for name in ragged},
                 self._column(found["label"]),
+                self._column(found["target"]) if "target" in found else None,
             )
         return self._columns[split]
 
@@ -254,7 +267,9 @@ def write_shard(
     # "x" follows no existing link. Without locks every file system will do.
     path.unlink(missing_ok=True)
     with h5py.File(path, "x", locking=False) as file:
-        file.attrs["schema_version"] = SCHEMA_VERSION
+        has_target = table.target is not None
+        version = TARGET_SCHEMA_VERSION if has_target else SCHEMA_VERSION
+        file.attrs["schema_version"] = version
         file.attrs["dataset"] = table.dataset
         file.attrs["clients"] = np.array(clients, np.int64)
         for split, parts in splits.items():
@@ -266,6 +281,8 @@ def write_shard(
             _store(group, "label", table.labels[rows].astype(np.int32))
             numbers = rows if table.numbers is None else table.numbers[rows]
             _store(group, "row", numbers.astype(np.int64))
+            if table.target is not None:
+                _store(group, "target", table.target.values[rows])
             for c in table.columns:
                 if c.lengths is not None:
                     lengths = c.lengths[rows].astype(np.int32)

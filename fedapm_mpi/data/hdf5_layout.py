@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.data.manifest import SCHEMA_VERSION, Manifest, ShardFile
+from fedapm_mpi.data.manifest import Manifest, ShardFile
+from fedapm_mpi.data.target import target_faults
 
 # From HDF5's headers; these numbers are part of its file format.
 _HARD_LINK = 0
@@ -48,7 +49,7 @@ def arrays(
     version, clients = (
         _attribute(file, name) for name in ("schema_version", "clients")
     )
-    if version != [SCHEMA_VERSION]:
+    if version != [manifest.schema_version]:
         msg = f"its schema version is {version}"
         raise ValueError(msg)
     if clients != [first, stop]:
@@ -65,6 +66,9 @@ def arrays(
         }
         if "row" in group:
             kinds["row"] = (total,), "int64"
+        if manifest.target is not None:
+            shape = total, len(manifest.target.names)
+            kinds["target"] = shape, manifest.target.dtype
         for s in manifest.inputs:
             kinds[f"inputs/{s.name}"] = (total, *s.shape), s.dtype
             if s.ragged:
@@ -97,10 +101,12 @@ class _Arrays(Protocol):
     def lengths(self) -> dict[str, NDArray[np.int64]]: ...
     @property
     def labels(self) -> NDArray[np.int64]: ...
+    @property
+    def target(self) -> NDArray[Any] | None: ...
 
 
 def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
-    """Yield sentences on the first label and the first lengths out of range."""
+    """Yield sentences on the first label, lengths and target out of range."""
     limits = [("label", samples.labels, len(manifest.classes) - 1)]
     limits += [
         (f"length of {s.name!r}", samples.lengths[s.name], s.shape[0])
@@ -111,6 +117,9 @@ def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
         if values.size and not 0 <= values.min() <= values.max() <= most:
             row = int(np.flatnonzero((values < 0) | (values > most))[0])
             yield f"the {what} in row {row} is {values[row]}, not 0 to {most}"
+    if manifest.target is not None and samples.target is not None:
+        kind, names = manifest.target.kind, manifest.target.names
+        yield from target_faults(samples.target, kind, names)
 
 
 def child(group: Any, path: str) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest_checks import SPLITS, manifest_errors
+from fedapm_mpi.data.target import TargetSpec, parse_target
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils import strict_json
 from fedapm_mpi.utils.text import format_value
@@ -21,6 +22,7 @@ __all__ = [
     "MANIFEST",
     "SCHEMA_VERSION",
     "SPLITS",
+    "TARGET_SCHEMA_VERSION",
     "InputSpec",
     "Manifest",
     "ShardFile",
@@ -29,13 +31,16 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+TARGET_SCHEMA_VERSION = 2
+"""Of data sets that have targets; those with class labels alone are as they were."""
+
 MANIFEST = "manifest.json"
 
 _KEYS = frozenset(
     {
         "schema_version", "dataset", "inputs", "classes", "num_clients", "seed",
         "partitioner", "preparation", "files", "splits", "counts", "label_counts",
-        "client_names", "lacking",
+        "client_names", "lacking", "target",
     }
 )  # fmt: skip
 """What `manifest.json` may say. Another key is refused: it may be one whose name has
@@ -108,7 +113,8 @@ class Manifest:
     inputs
         The inputs, in the order in which a model is given them.
     classes
-        Names of the labels 0, 1, ….
+        Names of the labels 0, 1, …. Where there are targets, labels are ranges of them
+        that samples are counted by.
     num_clients
         Number m of clients.
     counts
@@ -130,6 +136,8 @@ class Manifest:
         What the set was made from and with; equal for equal preparations.
     lacking
         Input name to the clients, in order, none of whose samples has it.
+    target
+        What models are to give for a sample, where it is not the class.
     """
 
     directory: str
@@ -146,6 +154,12 @@ class Manifest:
     label_counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
     lacking: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    target: TargetSpec | None = None
+
+    @property
+    def schema_version(self) -> int:
+        """Return the version of the layout of its files."""
+        return SCHEMA_VERSION if self.target is None else TARGET_SCHEMA_VERSION
 
     def shard_of(self, client: int) -> ShardFile:
         """Return the file that holds a client.
@@ -206,7 +220,7 @@ class Manifest:
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the bytes of ``manifest.json``: the same for the same contents."""
     tree = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": manifest.schema_version,
         "dataset": manifest.dataset,
         "inputs": [asdict(spec) for spec in manifest.inputs],
         "classes": list(manifest.classes),
@@ -220,6 +234,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "label_counts": {name: n.tolist() for name, n in manifest.label_counts.items()},
         "client_names": list(manifest.client_names),
         **({"lacking": manifest.lacking} if manifest.lacking else {}),
+        **({} if manifest.target is None else {"target": asdict(manifest.target)}),
     }
     return strict_json.encode(tree)
 
@@ -246,11 +261,16 @@ def read_manifest(directory: str | Path) -> Manifest:
     try:
         tree, sealed = strict_json.decode(raw)
         version = tree.get("schema_version")
-        if type(version) is not int or version != SCHEMA_VERSION:
+        known = (SCHEMA_VERSION, TARGET_SCHEMA_VERSION)
+        if type(version) is not int or version not in known:
             msg = (
                 f"it has schema version {format_value(version)}, this program "
-                f"reads {SCHEMA_VERSION}"
+                f"reads {' and '.join(map(str, known))}"
             )
+            raise ValueError(msg)
+        if (version == TARGET_SCHEMA_VERSION) != ("target" in tree):
+            word = "no" if version == TARGET_SCHEMA_VERSION else "a"
+            msg = f"it has schema version {version}, and {word} target"
             raise ValueError(msg)
         manifest = _parse(tree, str(directory), hashlib.sha256(raw).hexdigest())
         found = manifest_errors(manifest, sealed)
@@ -324,6 +344,7 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
             name: tuple(strict_json.integers(clients, "lacking").tolist())
             for name, clients in lacking.items()
         },
+        target=parse_target(tree["target"]) if "target" in tree else None,
     )
 
 

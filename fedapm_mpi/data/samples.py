@@ -20,8 +20,8 @@ class Samples(NamedTuple):
     lengths: dict[str, Tensor]
     """True lengths (n,) int64 of the ragged inputs, by name."""
 
-    labels: Tensor
-    """(n,) int64."""
+    targets: Tensor
+    """(n,) int64 labels; or (n, k) floating, where the data set has targets."""
 
     stage: int = 0
     """Number of the model's stages that have been applied to the inputs, which are then
@@ -32,7 +32,7 @@ class Samples(NamedTuple):
         return Samples(
             tuple(x.index_select(0, index) for x in self.inputs),
             {name: n.index_select(0, index) for name, n in self.lengths.items()},
-            self.labels.index_select(0, index),
+            self.targets.index_select(0, index),
             self.stage,
         )
 
@@ -40,7 +40,7 @@ class Samples(NamedTuple):
         """Return everything as named tensors; see `of_tensors`."""
         inputs = {f"input {k}": x for k, x in enumerate(self.inputs)}
         lengths = {f"length {name}": n for name, n in self.lengths.items()}
-        rest = {"labels": self.labels, "stage": torch.tensor(self.stage)}
+        rest = {"targets": self.targets, "stage": torch.tensor(self.stage)}
         return inputs | lengths | rest
 
     @classmethod
@@ -54,7 +54,7 @@ class Samples(NamedTuple):
                 for name, tensor in named.items()
                 if name.startswith("length ")
             },
-            named["labels"],
+            named["targets"],
             int(named["stage"]),
         )
 
@@ -63,13 +63,13 @@ class Samples(NamedTuple):
         return Samples(
             tuple(x.to(device) for x in self.inputs),
             {name: n.to(device) for name, n in self.lengths.items()},
-            self.labels.to(device),
+            self.targets.to(device),
             self.stage,
         )
 
     def chunks(self, size: int) -> list["Samples"]:
         """Return the samples in order, in chunks of at most `size`."""
-        order = torch.arange(len(self.labels), device=self.labels.device)
+        order = torch.arange(len(self.targets), device=self.targets.device)
         return [self.rows(index) for index in torch.split(order, size) if len(index)]
 
 
@@ -93,6 +93,8 @@ class StoredSamples(Protocol):
     def lengths(self) -> Mapping[str, NDArray[Any]]: ...  # noqa: D102
     @property
     def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def target(self) -> NDArray[Any] | None: ...  # noqa: D102
 
 
 def to_samples(
@@ -104,6 +106,9 @@ def to_samples(
     bytes. So its alignment, and with it the bits of a matrix product, is the same on
     every rank.
     """
+    targets = _as_tensor(stored.labels, torch.int64)
+    if stored.target is not None:
+        targets = _as_tensor(stored.target, dtype)
     return Samples(
         tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
         {
@@ -111,7 +116,7 @@ def to_samples(
             for spec in inputs
             if spec.name in stored.lengths
         },
-        _as_tensor(stored.labels, torch.int64),
+        targets,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import SPLITS, InputSpec
 from fedapm_mpi.data.manifest_checks import input_error
+from fedapm_mpi.data.target import TargetValues, check_target
 from fedapm_mpi.errors import DataError
 
 SHARD_BYTES = 256 * 2**20
@@ -55,6 +56,9 @@ class Table:
         ``(N,)`` classes of the samples.
     classes
         Names of the classes.
+    target
+        What models are to give, where it is not the class: labels are then ranges of
+        it that samples are counted, and may be given to clients, by.
     numbers
         ``(N,)`` numbers that identify the samples wherever they are written; their
         rows in the table if None.
@@ -65,6 +69,7 @@ class Table:
     labels: NDArray[Any]
     classes: Sequence[str]
     numbers: NDArray[np.int64] | None = None
+    target: TargetValues | None = None
 
 
 def column(
@@ -93,6 +98,8 @@ def row_bytes(table: Table) -> int:
     for c in table.columns:
         total += int(np.prod(c.spec.shape)) * np.dtype(c.spec.dtype).itemsize
         total += 4 * c.spec.ragged
+    if table.target is not None:
+        total += table.target.values[:1].nbytes
     return total
 
 
@@ -142,6 +149,8 @@ def check_table(
             "or the class names"
         )
         raise DataError(msg)
+    if table.target is not None:
+        check_target(table.target, len(labels), table.dataset)
     for c in table.columns:
         if c.lengths is None:
             continue

@@ -95,13 +95,13 @@ def apply_constant_stages(ahead: Sequence[Stage], samples: Samples) -> Samples:
 
     Where that would take more memory, the samples themselves are returned.
     """
-    if not ahead or not len(samples.labels):
+    if not ahead or not len(samples.targets):
         return samples
     found = forward_stages(ahead, samples)
     before = sum(x.numel() for x in samples.inputs)
     if not _by_sample(found, samples) or found.numel() > before:
         return samples
-    return Samples((found,), {}, samples.labels, len(ahead))
+    return Samples((found,), {}, samples.targets, len(ahead))
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def frozen_features(
     `None` if they take more than `MAX_CACHE_BYTES`, or are no tensor.
     """
     kept: Tensor | None = None
-    done, n = 0, len(samples.labels)
+    done, n = 0, len(samples.targets)
     for chunk in samples.chunks(size):
         found = forward_stages(stages, chunk)
         if not _by_sample(found, chunk):
@@ -129,7 +129,7 @@ def frozen_features(
 
 def _by_sample(found: object, samples: Samples) -> bool:
     """Return whether an output of stages has one entry for each sample."""
-    return isinstance(found, Tensor) and found.shape[:1] == samples.labels.shape
+    return isinstance(found, Tensor) and found.shape[:1] == samples.targets.shape[:1]
 
 
 def _constant(stage: Stage, vouched: bool) -> bool:

@@ -62,7 +62,7 @@ def gradient_moments(
         If the model's outputs are not of its task.
     """
     place = model.block_slice(part)
-    size, n = len(model.gradient[place]), len(samples.labels)
+    size, n = len(model.gradient[place]), len(samples.targets)
     total = torch.zeros(2, size, dtype=torch.float64, device=model.device)
     if not (n and size):
         return GradientMoments(total[0], total[1], n)
@@ -92,7 +92,7 @@ class _SampleLoss(nn.Module):
     def forward(self, inputs: tuple[Tensor, ...], label: Tensor) -> Tensor:
         one = Samples(tuple(x[None] for x in inputs), {}, label[None], self._stage)
         outputs = outputs_of(self.module, one, self._task)
-        return self._task.loss(outputs, one.labels, "sum")
+        return self._task.loss(outputs, one.targets, "sum")
 
 
 def _together(model: PartitionedModel, chunk: Samples, part: Block) -> Tensor | None:
@@ -120,7 +120,7 @@ def _together(model: PartitionedModel, chunk: Samples, part: Block) -> Tensor | 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
             found = vmap(grad(loss), in_dims=(None, 0, 0))(
-                parameters, chunk.inputs, chunk.labels
+                parameters, chunk.inputs, chunk.targets
             )
     except (RuntimeError, ValueError, TypeError):
         # Values that decide the course of a forward pass, random numbers, or an
@@ -138,7 +138,7 @@ def _one_by_one(
     for one in chunk.chunks(1):
         gradient.zero_()
         loss = model.task.loss(
-            outputs_of(model.module, one, model.task), one.labels, "sum"
+            outputs_of(model.module, one, model.task), one.targets, "sum"
         )
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]

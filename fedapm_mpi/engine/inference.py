@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from fedapm_mpi.engine.local_objective import EVALUATION_CHUNK, outputs_of
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.tasks import Task
-from fedapm_mpi.tasks.base import Floats, Labels
+from fedapm_mpi.tasks.base import Floats
 
 CACHE_BYTES = 2**20
 """Bytes of inputs in a pass, so that activations stay in the core's cache."""
@@ -42,7 +42,7 @@ def predictions(
     loss, parts = 0.0, []
     for chunk in samples.chunks(_chunk_size(samples)):
         outputs = outputs_of(model.module, chunk, model.task).double()
-        loss += float(model.task.loss(outputs, chunk.labels, "sum"))
+        loss += float(model.task.loss(outputs, chunk.targets, "sum"))
         parts.append(model.task.predict(outputs).float())
     return loss, torch.cat(parts).cpu()
 
@@ -50,19 +50,26 @@ def predictions(
 @torch.inference_mode()
 def mean_loss(model: PartitionedModel, samples: Samples) -> float:
     """Return the live model's mean loss per sample, 0 where there is no sample."""
-    n = len(samples.labels)
+    n = len(samples.targets)
     model.module.eval()
     total = 0.0
     for chunk in samples.chunks(_chunk_size(samples)):
         outputs = outputs_of(model.module, chunk, model.task).double()
-        total += float(model.task.loss(outputs, chunk.labels, "sum"))
+        total += float(model.task.loss(outputs, chunk.targets, "sum"))
     return total / n if n else 0.0
 
 
 def evaluate(
-    model: PartitionedModel, samples: Samples, num_classes: int
+    model: PartitionedModel, samples: Samples, size: int
 ) -> tuple[ClientEvaluation, NDArray[np.float32]]:
     """Evaluate the live model on one client's samples.
+
+    Parameters
+    ----------
+    model, samples
+        The model, and what it is evaluated on.
+    size
+        Classes of the data set, or targets of a sample.
 
     Returns
     -------
@@ -71,20 +78,20 @@ def evaluate(
     (n, predictions) array
         The predictions, for metrics pooled over clients.
     """
-    task, n = model.task, len(samples.labels)
+    task, n = model.task, len(samples.targets)
     undefined = dict.fromkeys(task.higher_is_better, float("nan"))
     if n == 0:
-        empty = np.zeros((0, task.prediction_size(num_classes)), dtype=np.float32)
+        empty = np.zeros((0, task.prediction_size(size)), dtype=np.float32)
         return ClientEvaluation(0, float("nan"), undefined), empty
     loss, tensor = predictions(model, samples)
     predicted: NDArray[np.float32] = tensor.numpy()
     if not isfinite(loss):
         return ClientEvaluation(n, loss, undefined), predicted
-    metrics = measure(task, predicted, samples.labels.cpu().numpy())
+    metrics = measure(task, predicted, samples.targets.cpu().numpy())
     return ClientEvaluation(n, loss / n, metrics), predicted
 
 
-def measure(task: Task, predictions: Floats, targets: Labels) -> dict[str, float]:
+def measure(task: Task, predictions: Floats, targets: NDArray[Any]) -> dict[str, float]:
     """Return a task's metrics in the order in which it names them.
 
     Raises
@@ -110,7 +117,7 @@ def measure(task: Task, predictions: Floats, targets: Labels) -> dict[str, float
 
 def _chunk_size(samples: Samples) -> int:
     """Return how many samples to take in a pass, by their shape and where they are."""
-    if samples.labels.is_cuda:
+    if samples.targets.is_cuda:
         return EVALUATION_CHUNK
     each = sum(x[:1].numel() * x.element_size() for x in samples.inputs)
     return max(MIN_CHUNK, min(EVALUATION_CHUNK, CACHE_BYTES // max(1, each)))

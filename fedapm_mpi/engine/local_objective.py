@@ -104,7 +104,7 @@ class LocalObjective:
         size: int,
     ) -> Iterator[Tensor]:
         """Yield row indices of mini-batches; see `Objective.batches`."""
-        n = len(self.samples.labels)
+        n = len(self.samples.targets)
         if n == 0:
             return
         if phase != self._phase:
@@ -140,7 +140,7 @@ class LocalObjective:
 
     def num_batches(self, work: LocalBudget, size: int) -> int:
         """Return how many mini-batches `batches` yields at most for a budget."""
-        per_epoch = len(self.model.batching.sizes(len(self.samples.labels), size))
+        per_epoch = len(self.model.batching.sizes(len(self.samples.targets), size))
         epochs = work.epochs or work.max_epochs
         if epochs is not None:
             return epochs * per_epoch
@@ -162,19 +162,21 @@ class LocalObjective:
         if self._can_capture(part, batch):
             self.count(self._replay(part, batch), len(batch))
         else:
-            labels = self.samples.labels.index_select(0, batch)
-            loss = self._differentiate(part, lambda: self._forward(part, batch), labels)
+            targets = self.samples.targets.index_select(0, batch)
+            loss = self._differentiate(
+                part, lambda: self._forward(part, batch), targets
+            )
             self.count(loss, len(batch))
         return self.model.gradient[self.model.block_slice(part)]
 
     def _differentiate(
-        self, part: Block, returned: Callable[[], Any], labels: Tensor
+        self, part: Block, returned: Callable[[], Any], targets: Tensor
     ) -> Tensor:
         """Return the loss of a pass, and set the model's gradient vector."""
         self.model.gradient[self.model.block_slice(part)].zero_()
         with autocast(self.model.device, enabled=self._bf16):
-            outputs = checked_outputs(returned(), labels.shape[0], self.model.task)
-        loss = self.model.task.loss(outputs.to(self.model.dtype), labels)
+            outputs = checked_outputs(returned(), targets.shape[0], self.model.task)
+        loss = self.model.task.loss(outputs.to(self.model.dtype), targets)
         if not loss.requires_grad:
             msg = (
                 f"none of the {self.model.task.outputs} depends on a {part} parameter "
@@ -248,17 +250,19 @@ class LocalObjective:
         stage, every = self.samples.stage, stages_of(self.model.module)
 
         def body(rows: Sequence[Tensor]) -> Tensor:
-            *own, labels = rows
-            found = Samples(tuple(own), {}, labels, stage)
+            *own, targets = rows
+            found = Samples(tuple(own), {}, targets, stage)
             if features is None:
                 return self._differentiate(
-                    part, lambda: forward_stages(every, found), labels
+                    part, lambda: forward_stages(every, found), targets
                 )
-            return self._differentiate(part, lambda: forward_rest(rest, own[0]), labels)
+            return self._differentiate(
+                part, lambda: forward_rest(rest, own[0]), targets
+            )
 
         shapes = tuple((x.shape[1:], x.dtype) for x in inputs)
         kind = (part, len(batch), stage, len(rest) if features is not None else None)
-        sources = [*inputs, self.samples.labels]
+        sources = [*inputs, self.samples.targets]
         return self.model.graphs.run((*kind, shapes, self._bf16), body, sources, batch)
 
     def full_gradient(self, part: Block) -> Tensor:
@@ -267,10 +271,10 @@ class LocalObjective:
         gradient.zero_()
         self.model.set_trainable(part)
         self.model.module.eval()
-        n = len(self.samples.labels)
+        n = len(self.samples.targets)
         for chunk in self.samples.chunks(EVALUATION_CHUNK):
             outputs = outputs_of(self.model.module, chunk, self.model.task)
-            loss = self.model.task.loss(outputs, chunk.labels, "sum")
+            loss = self.model.task.loss(outputs, chunk.targets, "sum")
             (loss / n).backward()  # type: ignore[no-untyped-call]
         self.model.module.train()
         return gradient
@@ -288,7 +292,7 @@ def outputs_of(module: nn.Module, samples: Samples, task: Task) -> Tensor:
         result = forward_stages(stages_of(module), samples)
     else:
         result = _call_module(module, samples)
-    return checked_outputs(result, samples.labels.shape[0], task)
+    return checked_outputs(result, samples.targets.shape[0], task)
 
 
 def _call_module(module: nn.Module, samples: Samples) -> Any:

@@ -55,17 +55,17 @@ class Pool:
         self.clients = dict(clients)
         self._starts: dict[int, int] = {}
         self._tensors: list[Tensor] | None = None
-        each = [[*one.inputs, one.labels] for one in clients.values()]
+        each = [[*one.inputs, one.targets] for one in clients.values()]
         if sum(x.numel() * x.itemsize for one in each for x in one) > POOL_BYTES:
             return
         self._tensors = [torch.cat(found) for found in zip(*each, strict=True)]
         start = 0
         for lane, samples in clients.items():
             self._starts[lane] = start
-            start += len(samples.labels)
+            start += len(samples.targets)
 
     def read(self, batches: Mapping[int, Tensor], into: Sequence[Tensor]) -> None:
-        """Write mini-batches to the rows of inputs and labels, (S, width, ...) each.
+        """Write mini-batches to the rows of inputs and targets, (S, width, ...) each.
 
         A shorter one is followed by its first sample.
         """
@@ -74,7 +74,7 @@ class Pool:
             for lane, rows in batches.items():
                 own = self.clients[lane]
                 whole = _lengthened(rows, width)
-                for x, there in zip((*own.inputs, own.labels), into, strict=True):
+                for x, there in zip((*own.inputs, own.targets), into, strict=True):
                     torch.index_select(x, 0, whole, out=there[lane])
             return
         idle = torch.zeros(width, dtype=torch.int64)
@@ -199,7 +199,7 @@ class StackedModel:
         TrainingError
             If the model's outputs do not suit, or do not depend on the block.
         """
-        inputs, labels, weights = self._gather(pool, batches, width)
+        inputs, targets, weights = self._gather(pool, batches, width)
         trained = [
             one for one in self._parameters
             if block == "both" or one.shared == (block == "shared")
@@ -211,7 +211,7 @@ class StackedModel:
         outputs = self._run(stage, inputs).flatten(0, 1)
         task = self.model.task
         outputs = checked_outputs(outputs, len(outputs), task).to(self.model.dtype)
-        losses = task.sample_losses(outputs, labels.flatten()).view_as(weights)
+        losses = task.sample_losses(outputs, targets.flatten(0, 1)).view_as(weights)
         by_client = (losses * weights).sum(1)
         if not by_client.requires_grad:
             msg = (
@@ -248,7 +248,7 @@ class StackedModel:
         if kind not in self._buffers:
             self._buffers[kind] = [
                 x.new_zeros(self.size, width, *x.shape[1:])
-                for x in (*first.inputs, first.labels)
+                for x in (*first.inputs, first.targets)
             ]
         if width not in self._weights:
             zeros = torch.zeros(self.size, width, dtype=self.model.dtype)
@@ -260,9 +260,9 @@ class StackedModel:
                 lengths[lane] = n
                 weights[lane, :n] = 1 / n
                 weights[lane, n:] = 0
-        *inputs, labels = into = self._buffers[kind]
+        *inputs, targets = into = self._buffers[kind]
         pool.read(batches, into)
-        return inputs, labels, weights
+        return inputs, targets, weights
 
     def _run(self, stage: int, inputs: list[Tensor]) -> Tensor:
         """Return the outputs of all clients' models, (S, width, ...)."""
@@ -406,7 +406,7 @@ def place_matters(model: PartitionedModel, size: int, work: Sequence[Samples]) -
         for vector in (model.shared, model.personal)
     ]
     found: list[dict[int, tuple[Tensor, Tensor]]] = []
-    width = max(len(one.labels) for one in work)
+    width = max(len(one.targets) for one in work)
     orders = [list(range(count)), [(7 * k + 3) % count for k in range(count)]]
     if count % 7 == 0:
         orders[1] = list(reversed(range(count)))
@@ -437,5 +437,5 @@ def _batches_of(
     members: Sequence[int], samples: Sequence[Samples]
 ) -> dict[int, Tensor]:
     """Return mini-batches of several lengths, the same for a member in any order."""
-    lengths = [max(1, len(samples[k % len(samples)].labels) - k % 3) for k in members]
+    lengths = [max(1, len(samples[k % len(samples)].targets) - k % 3) for k in members]
     return {lane: torch.arange(length) for lane, length in enumerate(lengths)}

@@ -33,7 +33,7 @@ from fedapm_mpi.federation.builder import (
 from fedapm_mpi.federation.client_selection import assign_groups, model_inputs
 from fedapm_mpi.federation.model_trial import try_model
 from fedapm_mpi.federation.shared_layout import SharedLayout
-from fedapm_mpi.federation.task_builder import build_task
+from fedapm_mpi.federation.task_builder import build_task, targets_of
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.tasks import Task
@@ -144,7 +144,7 @@ def build_modules(config: Config, manifest: Manifest) -> list[nn.Module]:
         If the clients of groups overlap, or a model does not fit its inputs.
     """
     wanted, _ = _wanted_models(config, manifest)
-    task = build_task(config.task, len(manifest.classes))
+    task = build_task(config.task, manifest)
     return _build_modules(config, manifest, wanted, task)
 
 
@@ -166,7 +166,7 @@ def _wanted_models(
 def _build_modules(
     config: Config, manifest: Manifest, wanted: Sequence[_GroupSpec], task: Task
 ) -> list[nn.Module]:
-    size = task.output_size(len(manifest.classes))
+    size = task.output_size(targets_of(manifest).size)
     modules = [build_module(config, w.model, w.inputs, size) for w in wanted]
     check_distinct(modules, [w.name for w in wanted])
     if config.initial_model is not None:
@@ -191,7 +191,7 @@ def build_groups(
         not agree on what they share.
     """
     wanted, of_client = _wanted_models(config, manifest)
-    task = build_task(config.task, len(manifest.classes))
+    task = build_task(config.task, manifest)
     modules = _build_modules(config, manifest, wanted, task)
     names = {name for module in modules for name, _ in trainable(module)}
     models = []

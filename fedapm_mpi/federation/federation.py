@@ -23,10 +23,12 @@ from fedapm_mpi.federation.builder import (
 )
 from fedapm_mpi.federation.client_groups import ClientGroups, build_groups
 from fedapm_mpi.federation.small_batches import check_batches
+from fedapm_mpi.federation.task_builder import targets_of
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.participation import Participation, participation
 from fedapm_mpi.placements import client_ranks, placements
 from fedapm_mpi.plugins.names import plugin_label
+from fedapm_mpi.tasks import Targets
 from fedapm_mpi.utils.rng import Purpose, generator
 
 MANY_CLIENTS = 10_000
@@ -65,10 +67,10 @@ class Federation:
         """All clients, m."""
         return self.manifest.num_clients
 
-    @property
-    def num_classes(self) -> int:
-        """Classes of the labels, K."""
-        return len(self.manifest.classes)
+    @cached_property
+    def targets(self) -> Targets:
+        """What the data set says of the targets of its samples."""
+        return targets_of(self.manifest)
 
     @cached_property
     def homes(self) -> Assignment:

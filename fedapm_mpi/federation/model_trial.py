@@ -25,9 +25,10 @@ from fedapm_mpi.engine.local_objective import outputs_of
 from fedapm_mpi.engine.model_outputs import expected
 from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.errors import ConfigError, FedAPMError
+from fedapm_mpi.federation.task_builder import made_up_targets, targets_of
 from fedapm_mpi.plugins.errors import describe_error, user_location
 from fedapm_mpi.plugins.names import plugin_label
-from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks import Targets, Task
 from fedapm_mpi.utils.rng import seeded_globals
 
 
@@ -61,24 +62,24 @@ def try_model(
         If it does not turn these inputs into the task's outputs, or cannot be trained
         on two samples.
     """
-    name, classes = plugin_label("model", part["name"]), len(manifest.classes)
+    name, targets = plugin_label("model", part["name"]), targets_of(manifest)
     task = model.task
     shapes = ", ".join(f"{spec.name} {spec.shape}" for spec in inputs)
     where = f"the inputs of {manifest.directory} ({shapes})"
-    two = made_up(inputs, 2, model.dtype)
+    two = made_up(inputs, 2, model.dtype, targets)
     with seeded_globals(0), torch.random.fork_rng(devices=[]), _copy(model) as module:
         torch.default_generator.manual_seed(0)
         module.eval()
         before = _drawn()
         found = _outputs(module, two, task, name, f"cannot take {where}")
-        _check_outputs(found, classes, model, name)
+        _check_outputs(found, targets.size, model, name)
         draws = _drawn() != before
         outputs = _figures(found)
         if _is_known(module, part):
             return Trial(1, "", draws, outputs)
         module.train()
         found = _outputs(module, two, task, name, f"cannot be trained on {where}")
-        _check_outputs(found, classes, model, name)
+        _check_outputs(found, targets.size, model, name)
         outputs += _figures(found)
         if not found.requires_grad:
             msg = (
@@ -96,7 +97,7 @@ def try_model(
         if reason is not None:
             try:
                 found = outputs_of(module, two, task)
-                finite = _finite(module, found, two.labels, task)
+                finite = _finite(module, found, two.targets, task)
             except Exception as error:
                 msg = f"{name} cannot be trained on {where}: {_brief(error)}"
                 raise ConfigError(msg) from error
@@ -105,19 +106,26 @@ def try_model(
     return Trial(1 if reason is None else 2, reason or "", draws, outputs)
 
 
-def made_up(inputs: Sequence[InputSpec], count: int, dtype: torch.dtype) -> Samples:
+def made_up(
+    inputs: Sequence[InputSpec], count: int, dtype: torch.dtype, targets: Targets
+) -> Samples:
     """Return samples with distinct values in [0, 1), the same each time.
 
-    Values that stand for indices are then all 0, which exists.
+    Values that stand for indices are then all 0, which exists. All are of class 0, or
+    have targets like those of the data set.
     """
     rng = torch.Generator().manual_seed(0)
+    given = torch.zeros(count, dtype=torch.int64)
+    if targets.kind != "class":
+        given = made_up_targets(targets, count, torch.Generator().manual_seed(0))
+        given = given.to(dtype)
     return Samples(
         tuple(
             torch.rand(count, *s.shape, generator=rng, dtype=torch.float64).to(dtype)
             for s in inputs
         ),
         {s.name: torch.full((count,), s.shape[0]) for s in inputs if s.ragged},
-        torch.zeros(count, dtype=torch.int64),
+        given,
     )
 
 
@@ -250,7 +258,7 @@ def _fault_on(module: nn.Module, one: Samples, task: Task) -> str | None:
     """Return why a model cannot be trained on a single sample."""
     try:
         found = outputs_of(module, one, task)
-        finite = _finite(module, found, one.labels, task)
+        finite = _finite(module, found, one.targets, task)
     except Exception as error:
         return _brief(error)
     return None if finite else "its loss or gradient is not finite there"

@@ -1,32 +1,38 @@
 """Build the task of a run, and try it on made-up outputs before training."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedapm_mpi.config.schema import PluginConfig
+from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.engine.inference import measure
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
-from fedapm_mpi.tasks import MetricSet, Task, tasks
+from fedapm_mpi.tasks import MetricSet, Targets, Task, tasks
+from fedapm_mpi.tasks.base import TargetKind
 
-LABEL_DTYPE = "int64"
-"""Type of the targets in a data set: the labels' class numbers."""
+BUILT_IN: dict[TargetKind, str] = {
+    "class": "classification, ordinal",
+    "real": "regression",
+    "binary": "multilabel",
+}
+"""By kind of target: the package's tasks for it."""
 
 
-def build_task(part: PluginConfig, num_classes: int) -> Task:
-    """Return the task that models are trained for.
+def build_task(part: PluginConfig, manifest: Manifest) -> Task:
+    """Return the task that models are trained for, for the targets of a data set.
 
     Raises
     ------
     ConfigError
-        If it cannot be built, its metrics are incomplete, data sets hold no targets of
-        its type, or a method of the user's fails on made-up outputs.
+        If it cannot be built, its metrics are incomplete, the data set has targets of
+        another kind, or a method of the user's fails on made-up outputs.
     """
     task: Any = build_plugin(tasks, part)
     what = plugin_label("task", part["name"])
@@ -39,23 +45,72 @@ def build_task(part: PluginConfig, num_classes: int) -> Task:
     if not task.higher_is_better:
         msg = f"{what} has no metric; name at least one in higher_is_better"
         raise ConfigError(msg)
-    if task.target_dtype != LABEL_DTYPE:
+    targets = targets_of(manifest)
+    if task.target_kind != targets.kind:
         msg = (
-            f"{what} needs targets of dtype {task.target_dtype}, but data sets hold "
-            f"class labels, which are {LABEL_DTYPE}"
+            f"{what} needs {_described(task.target_kind)}, but {manifest.directory} "
+            f"has {_described(targets.kind)}; choose a task for these, such as "
+            f"{BUILT_IN[targets.kind]}, or prepare the data set with another target"
         )
         raise ConfigError(msg)
+    made = _for_targets(task, targets, what)
     try:
         MetricSet.from_plain(task.metric_set().plain())
     except ValueError as error:
         msg = f"{what}: {error}"
         raise ConfigError(msg) from error
     if is_user_plugin(part["name"]):
-        _try(task, what, num_classes)
-    return task
+        _try(made, what, targets)
+    return made
 
 
-def _try(task: Task, what: str, num_classes: int) -> None:
+def targets_of(manifest: Manifest) -> Targets:
+    """Return what a data set says of its targets."""
+    target = manifest.target
+    if target is None:
+        counts = manifest.label_counts["train"].sum(axis=0)
+        return Targets("class", manifest.classes, tuple(counts.tolist()))
+    kind = cast("TargetKind", target.kind)
+    return Targets(kind, target.names, mean=target.mean, std=target.std)
+
+
+def made_up_targets(targets: Targets, count: int, generator: torch.Generator) -> Tensor:
+    """Return targets of a number of samples, drawn: (n,) int64 or (n, k) float64."""
+    size = targets.size
+    if targets.kind == "class":
+        return torch.randint(size, (count,), generator=generator)
+    if targets.kind == "binary":
+        return torch.randint(2, (count, size), generator=generator).double()
+    drawn = torch.rand(count, size, generator=generator, dtype=torch.float64)
+    mean, std = (torch.tensor(one) for one in (targets.mean, targets.std))
+    found = mean + std * (drawn - 0.5)
+    # Counts are not negative.
+    return found.clamp(min=0) if min(targets.mean) >= 0 else found
+
+
+def _described(kind: TargetKind) -> str:
+    return {
+        "class": "one class for each sample",
+        "real": "real targets",
+        "binary": "labels that apply or not (binary targets)",
+    }[kind]
+
+
+def _for_targets(task: Task, targets: Targets, what: str) -> Task:
+    try:
+        found: Any = task.for_targets(targets)
+    except Exception as error:
+        if isinstance(error, FedAPMError) and is_expected(error):
+            msg = f"{what}: {error}"
+            raise ConfigError(msg) from error
+        raise plugin_error(what, error, building=True) from error
+    if not isinstance(found, Task):
+        msg = f"{what}: for_targets returned {type(found).__name__}, not a task"
+        raise ConfigError(msg)
+    return found
+
+
+def _try(task: Task, what: str, described: Targets) -> None:
     """Raise `ConfigError` where a task of the user's fails on two made-up samples."""
 
     def call(method: Callable[..., Any], *args: Any) -> Any:
@@ -67,9 +122,12 @@ def _try(task: Task, what: str, num_classes: int) -> None:
                 raise ConfigError(msg) from error
             raise plugin_error(what, error, building=True) from error
 
+    num_classes = described.size
     size = call(task.output_size, num_classes)
     outputs = torch.linspace(-1, 1, 2 * size).reshape(2, size).requires_grad_()
-    targets = torch.arange(2) % num_classes
+    targets = made_up_targets(described, 2, torch.Generator().manual_seed(0))
+    if described.kind == "class":
+        targets = torch.arange(2) % num_classes
     for reduction in ("mean", "sum"):
         loss = call(task.loss, outputs, targets, reduction)
         if not isinstance(loss, Tensor) or loss.shape or not loss.requires_grad:

@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.registry import Registry
 
 if TYPE_CHECKING:  # who only reads metrics needs no torch
@@ -15,6 +17,8 @@ if TYPE_CHECKING:  # who only reads metrics needs no torch
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
+
+TargetKind = Literal["class", "real", "binary"]
 
 LOSS = "loss"
 """The metric that every task has: the mean of its loss over samples."""
@@ -88,6 +92,37 @@ class MetricSet:
         return found
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What a data set says of the targets of its samples."""
+
+    kind: TargetKind
+    """``class``: one class for each sample; ``real``: numbers; ``binary``: labels that
+    apply or do not."""
+
+    names: tuple[str, ...]
+    """Names of the K classes, or of the k targets or labels."""
+
+    counts: tuple[int, ...] = ()
+    """Of classes: training samples of each, over all clients."""
+
+    mean: tuple[float, ...] = ()
+    """Of the others: mean over all training samples, in the targets' own units."""
+
+    std: tuple[float, ...] = ()
+    """And their standard deviation; 0 where all values are equal."""
+
+    @property
+    def size(self) -> int:
+        """The number of classes, targets or labels."""
+        return len(self.names)
+
+    @property
+    def columns(self) -> int:
+        """The numbers that a sample's targets are: a class is one."""
+        return 1 if self.kind == "class" else self.size
+
+
 def _names(values: Any) -> tuple[str, ...]:
     if not isinstance(values, list | tuple):
         msg = f"{values!r} is no list of names"
@@ -102,8 +137,9 @@ class Task(ABC):
     results must not depend on the order in which clients are trained.
     """
 
-    target_dtype: ClassVar[str] = "int64"
-    """NumPy's name for the type of the targets."""
+    target_kind: ClassVar[TargetKind] = "class"
+    """Kind of targets that it is for: see `Targets`. Classes are (n,) int64, others
+    (n, k) in the floating type of the run."""
 
     outputs: ClassVar[str] = "outputs"
     """What a model's outputs are called, for messages."""
@@ -149,6 +185,18 @@ class Task(ABC):
             statistics=cls.statistics,
         )
 
+    def for_targets(self, targets: Targets) -> "Task":
+        """Return the task for a data set, such as with the scale of its targets.
+
+        By default the task itself. Called once, before anything else.
+
+        Raises
+        ------
+        ConfigError
+            If an option does not suit the targets.
+        """
+        return self
+
     @abstractmethod
     def output_size(self, num_classes: int) -> int:
         """Return how many outputs a model has for each sample.
@@ -156,7 +204,7 @@ class Task(ABC):
         Parameters
         ----------
         num_classes
-            Classes of the data set's labels, K.
+            Classes of the data set's labels, K; or its number of targets, k.
         """
 
     def prediction_size(self, num_classes: int) -> int:
@@ -175,7 +223,7 @@ class Task(ABC):
         samples
             Samples n in the batch; there must be one row for each.
         num_classes
-            Classes K, where they are known: then the number of outputs counts as well.
+            Classes K or targets k, where known: then the number of outputs counts too.
         """
         size = None if num_classes is None else self.output_size(num_classes)
         if len(shape) == 2 and shape[0] == samples and size in (None, shape[1]):
@@ -199,8 +247,8 @@ class Task(ABC):
         ----------
         outputs : (n, outputs)
             Of the model.
-        targets : (n,)
-            Of the samples, in `target_dtype`.
+        targets : (n,) or (n, k)
+            Of the samples; see `target_kind`.
         reduction
             Whether it is the mean or the sum over the samples.
         """
@@ -223,7 +271,7 @@ class Task(ABC):
         """Return what outputs (n, outputs) predict, (n, predictions)."""
 
     @abstractmethod
-    def metrics(self, predictions: Floats, targets: Labels) -> Mapping[str, float]:
+    def metrics(self, predictions: Floats, targets: Any) -> Mapping[str, float]:
         """Return every metric of `higher_is_better` on a set of samples.
 
         Called for each client, and once for the samples of all clients together.
@@ -232,7 +280,7 @@ class Task(ABC):
         ----------
         predictions : (n, predictions)
             From `predict`, in float32; n is at least 1.
-        targets : (n,)
+        targets : (n,) or (n, k)
             Of the same samples.
 
         Returns
@@ -241,7 +289,7 @@ class Task(ABC):
             From a metric's name to its value; NaN where it is undefined.
         """
 
-    def counts(self, predictions: Floats, targets: Labels) -> Sequence[int]:
+    def counts(self, predictions: Floats, targets: Any) -> Sequence[int]:
         """Return a client's `client_counts`; the arguments may be empty."""
         return ()
 
@@ -270,6 +318,27 @@ class Task(ABC):
             Of the run; it has the last record's `statistics`.
         """
         return []
+
+
+T = TypeVar("T", bound=Task)
+
+
+def bound(task: T, **values: Any) -> T:
+    """Return a copy of a frozen task with fields that follow from a data set."""
+    made = copy(task)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)
+    return made
+
+
+def check_finite(predictions: Floats) -> None:
+    """Raise `TrainingError` if a prediction is not finite."""
+    if not np.isfinite(predictions).all():
+        msg = (
+            "some predictions are not finite, so training has diverged; lower the "
+            "learning rates, or the penalty if it is large"
+        )
+        raise TrainingError(msg)
 
 
 tasks: Registry[Callable[..., Task]] = Registry("task", __package__)

@@ -1,16 +1,21 @@
 """Classification: cross-entropy, accuracy, F1 and area under the ROC curve."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fedapm_mpi.errors import ConfigError, DataError, TrainingError
-from fedapm_mpi.tasks.base import Floats, Labels, Task, tasks
+from fedapm_mpi.tasks.base import Floats, Labels, Targets, Task, bound, tasks
+from fedapm_mpi.utils.text import format_some
+
+NonNegative = Annotated[float, Ge(0)]
 
 MIN_SAMPLES = 10
 """Evaluated samples, or clients, below which equal predictions may be chance."""
@@ -46,6 +51,22 @@ class Classification(Task):
     methods need nothing but scores (n, K) and labels in [0, K).
     """
 
+    class_weights: Literal["balanced"] | tuple[NonNegative, ...] | None = None
+    """Weight of each class in the loss, by its number; ``balanced`` is N / (K n_k) for
+    a class of n_k of all N training samples. The loss of a batch is the sum of weighted
+    losses over the number of samples, so that it adds up over batches and clients."""
+
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Part of the label that is spread evenly over all classes."""
+
+    focal: NonNegative = 0.0
+    r"""Exponent :math:`\gamma` of the focal loss, :math:`(1 - p)^\gamma` times the
+    loss of a sample whose class has the probability p (Lin et al., ICCV 2017); 0 is the
+    plain loss."""
+
+    weights: tuple[float, ...] = field(default=(), init=False)
+    """What `class_weights` comes to."""
+
     outputs = "scores"
     expects = "class scores, a floating Tensor (n, classes)"
     higher_is_better: ClassVar[Mapping[str, bool]] = dict.fromkeys(
@@ -74,6 +95,39 @@ class Classification(Task):
             raise ConfigError(msg)
         return num_classes
 
+    def __post_init__(self) -> None:
+        if self.focal and self.label_smoothing:
+            msg = "focal is of one class for each sample; leave label_smoothing out"
+            raise ValueError(msg)
+
+    def for_targets(self, targets: Targets) -> "Classification":
+        """Return the task with the weights of a data set's classes.
+
+        Raises
+        ------
+        ConfigError
+            If there are not as many weights as classes, all are zero, or they are
+            balanced and a class has no training sample.
+        """
+        given, size = self.class_weights, targets.size
+        if given is None:
+            return self
+        if given == "balanced":
+            for name, count in zip(targets.names, targets.counts, strict=True):
+                if not count:
+                    msg = f"class_weights: no training sample is of class {name!r}"
+                    raise ConfigError(msg)
+            total = sum(targets.counts)
+            given = tuple(total / (size * count) for count in targets.counts)
+        if len(given) != size or not any(given):
+            msg = (
+                f"class_weights has {len(given)} weights for {size} classes "
+                f"({format_some(targets.names)}); give one for each, not all zero"
+            )
+            raise ConfigError(msg)
+        # A captured graph would hold the weights' copy to the device.
+        return bound(self, weights=tuple(map(float, given)), graph_safe=False)
+
     def loss(
         self,
         outputs: Tensor,
@@ -81,11 +135,31 @@ class Classification(Task):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Tensor:
         """Return the cross-entropy of scores (n, K) and labels (n,)."""
-        return cross_entropy(outputs, targets, reduction=reduction)
+        if self.weights or self.focal:
+            losses = self.sample_losses(outputs, targets)
+            return losses.sum() if reduction == "sum" else losses.mean()
+        return cross_entropy(
+            outputs,
+            targets,
+            reduction=reduction,
+            label_smoothing=self.label_smoothing,
+        )
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy of each sample, (n,)."""
-        return cross_entropy(outputs, targets, reduction="none")
+        """Return the loss of each sample, (n,)."""
+        losses = cross_entropy(
+            outputs,
+            targets,
+            weight=outputs.new_tensor(self.weights) if self.weights else None,
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        )
+        if self.focal:
+            scores = outputs.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
+            # Not 0, where a root has no slope.
+            least = torch.finfo(losses.dtype).eps
+            losses = losses * (-scores.expm1()).clamp(min=least) ** self.focal
+        return losses
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return class probabilities, (n, K)."""

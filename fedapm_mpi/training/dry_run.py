@@ -98,7 +98,7 @@ def _measure_stack(group: GroupStack, samples: Samples, batch_size: int) -> floa
     stack, width = group.stack, group.width(batch_size)
     lanes = range(stack.size)
     pool = Pool(dict.fromkeys(lanes, samples))
-    rows = torch.arange(min(width, len(samples.labels)))
+    rows = torch.arange(min(width, len(samples.targets)))
     batches = dict.fromkeys(lanes, rows)
     seconds = []
     for _ in range(TRIAL_STEPS + 1):
@@ -300,7 +300,7 @@ def samples_read(context: TrainingContext) -> int:
         for client in context.table.hosted
         for split in splits
     ]
-    held = [x for own in found if own for x in (*own.inputs, own.labels)]
+    held = [x for own in found if own for x in (*own.inputs, own.targets)]
     return sum(x.numel() * x.element_size() for x in held)
 
 

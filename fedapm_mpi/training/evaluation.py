@@ -161,12 +161,13 @@ def _evaluate_client(
         found, predictions = _evaluate_variant(
             context, client, message, t, variant, samples, place
         )
-        counts = context.task.counts(predictions, samples.labels.numpy())
+        counts = context.task.counts(predictions, samples.targets.numpy())
         row = [found.samples, found.loss, *found.metrics.values(), *counts]
         figures += [float(value) for value in row]
         columns.append(predictions)
-    labels = samples.labels.numpy().astype(np.float32)
-    return figures, np.hstack([*columns, labels[:, None]])
+    targets = samples.targets.numpy().astype(np.float32)
+    shape = len(targets), context.federation.targets.columns
+    return figures, np.hstack([*columns, targets.reshape(shape)])
 
 
 def _evaluate_variant(
@@ -200,7 +201,7 @@ def _evaluate_variant(
     if model.draws:
         address = torch_seed(context.config.seed, Purpose.DROPOUT_EVALUATE, t, client)
         seed_dropout(model.device, address)
-    found, predictions = evaluate(model, there, context.federation.num_classes)
+    found, predictions = evaluate(model, there, context.federation.targets.size)
     if found.samples and not isfinite(found.loss):
         what = "evaluation.fine_tune.lr" if variant.fine_tuned else "the learning rate"
         msg = (
@@ -267,12 +268,13 @@ def _gather_pool(
 ) -> NDArray[np.float32] | None:
     """Return all samples' predictions and targets rank by rank.
 
-    Shape (n, variants * predictions + 1).
+    Shape (n, variants * predictions + targets), where a class is one target.
     """
     if not context.config.evaluation.pooled:
         return None
-    size = context.task.prediction_size(context.federation.num_classes)
-    width = size * len(context.config.evaluation.variants) + 1
+    targets = context.federation.targets
+    size = context.task.prediction_size(targets.size)
+    width = size * len(context.config.evaluation.variants) + targets.columns
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
     counts = context.comm.allgather_int(len(mine))
     return context.comm.gatherv(np.ascontiguousarray(mine), counts)
@@ -297,9 +299,10 @@ def _summarize(
         own = table[:, k * width : (k + 1) * width]
         found = _metrics(context.task, own)
         if pool is not None and len(pool):
-            size = (pool.shape[1] - 1) // len(variants)
+            columns = context.federation.targets.columns
+            size = (pool.shape[1] - columns) // len(variants)
             predicted = pool[:, k * size : (k + 1) * size]
-            pooled = _pooled(context.task, own, predicted, pool[:, -1])
+            pooled = _pooled(context.task, own, predicted, pool[:, -columns:])
             if variant.name:  # a record has no tables within tables
                 found |= {f"pooled_{key}": value for key, value in pooled.items()}
             else:
@@ -336,5 +339,8 @@ def _pooled(
 ) -> dict[str, float]:
     """Return a variant's metrics over all samples, and their mean loss."""
     samples = table[:, 0]
-    found = measure(task, predictions, targets.astype(task.target_dtype))
+    of_class = task.target_kind == "class"
+    found = measure(
+        task, predictions, targets[:, 0].astype(np.int64) if of_class else targets
+    )
     return {LOSS: float(np.nansum(table[:, 1] * samples) / samples.sum()), **found}

@@ -20,8 +20,9 @@ from fedapm_mpi.engine.stacked_model import (
 from fedapm_mpi.federation.client_groups import ClientGroup
 from fedapm_mpi.federation.federation import Federation
 from fedapm_mpi.federation.model_trial import made_up
+from fedapm_mpi.federation.task_builder import made_up_targets
 from fedapm_mpi.optim.batching import Batching
-from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks import Targets, Task
 from fedapm_mpi.training.stacks import GroupStack, Stacks
 from fedapm_mpi.utils.kernels import NATIVE
 
@@ -66,8 +67,8 @@ def build_stacks(
     for number, group in enumerate(groups.members):
         reason = (
             _config_reason(config)
-            or _loss_reason(group.model.task, federation.num_classes)
-            or _reason(config, algorithm, group, size)
+            or _loss_reason(group.model.task, federation.targets)
+            or _reason(config, algorithm, group, size, federation.targets)
         )
         if comm.allreduce_max([bool(reason)])[0]:
             name = f" of group {group.name!r}" if len(groups.members) > 1 else ""
@@ -109,14 +110,13 @@ def _config_reason(config: Config) -> str:
     return ""
 
 
-def _loss_reason(task: Task, num_classes: int) -> str:
+def _loss_reason(task: Task, described: Targets) -> str:
     """Return why a loss cannot be taken by sample; empty if it can."""
     generator = torch.Generator().manual_seed(0)
-    count = 2 * num_classes + 3
-    shape = (count, task.output_size(num_classes))
+    count = 2 * described.size + 3
+    shape = (count, task.output_size(described.size))
     outputs = torch.randn(shape, generator=generator, dtype=torch.float64)
-    targets = torch.randint(num_classes, (count,), generator=generator)
-    targets = targets.to(getattr(torch, task.target_dtype))
+    targets = made_up_targets(described, count, generator)
     try:
         losses = task.sample_losses(outputs, targets)
         whole = task.loss(outputs, targets)
@@ -131,7 +131,13 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _reason(config: Config, algorithm: Algorithm, group: ClientGroup, size: int) -> str:
+def _reason(
+    config: Config,
+    algorithm: Algorithm,
+    group: ClientGroup,
+    size: int,
+    targets: Targets,
+) -> str:
     """Return why a model is not stacked; empty if it is."""
     if any(spec.ragged for spec in group.inputs):
         return "samples differ in length"
@@ -145,7 +151,7 @@ def _reason(config: Config, algorithm: Algorithm, group: ClientGroup, size: int)
     constant = constant_stages(group.model.module)
     try:
         for width in _widths(config, algorithm):
-            samples = made_up(group.inputs, 2 * width, group.model.dtype)
+            samples = made_up(group.inputs, 2 * width, group.model.dtype, targets)
             halves = apply_constant_stages(constant, samples).chunks(width)
             reason = place_matters(group.model, size, halves)
             if reason:

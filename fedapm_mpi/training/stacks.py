@@ -198,7 +198,7 @@ class _Gradients:
         lanes = map(_objective, phases)
         # Without samples there is nothing to read.
         self._pool = Pool(
-            {one.lane: one.samples for one in lanes if len(one.samples.labels)}
+            {one.lane: one.samples for one in lanes if len(one.samples.targets)}
         )
 
     def compute(

@@ -143,6 +143,10 @@ def stacked_experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
                 },
             },
         ),
+        "stacked-numbers": experiment(
+            toy["numbers"], stacked=3, algorithm=JOINT, **everyone,
+            task={"name": "regression", "loss_function": "huber", "delta": 0.5},
+        ),
         "stacked-babu": experiment(
             odd, stacked=4, algorithm=SHARING_PART["fedbabu"], **everyone
         ),
@@ -237,6 +241,19 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
                 "every": 2,
                 "shared_block": "both",
                 "fine_tune": TUNING | {"block": "personal", "batch_size": 4},
+            },
+        ),
+        "regression": experiment(
+            toy["numbers"], task="regression", diagnostics={"multiplier": True}
+        ),
+        "multilabel": experiment(
+            toy["tags"], task={"name": "multilabel", "balanced": True}
+        ),
+        "ordinal": experiment(odd, task="ordinal"),
+        "class-weights": experiment(
+            odd,
+            task={
+                "name": "classification", "class_weights": "balanced", "focal": 1.5,
             },
         ),
         "fedalt": experiment(features, algorithm={"name": "fedalt"} | ALTERNATING),
@@ -417,7 +434,7 @@ def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-TOYS = ("features", "odd", "motion", "ragged", "lacking")
+TOYS = ("features", "odd", "motion", "ragged", "lacking", "numbers", "tags")
 NAMES = tuple(experiments(dict.fromkeys(TOYS, Path())))
 SAME = (
     "plain",

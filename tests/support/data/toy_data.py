@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.targets import counted
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.data import writer
 from fedapm_mpi.data.manifest import Manifest
@@ -34,6 +35,8 @@ def write_all(root: Path) -> dict[str, Path]:
     write_features(root / "alone", clients=1, files=1)
     write_motion(root / "motion")
     write_motion(root / "ragged", ragged=True)
+    write_targets(root / "numbers", "real")
+    write_targets(root / "tags", "binary")
     write_motion(root / "lacking", lacking={"acc": [4], "gyro": [1, 3]})
     return {path.name: path for path in root.iterdir()}
 
@@ -101,6 +104,24 @@ def write_motion(
         columns.append(replace(made, optional=lacking is not None))
         means = np.hstack([means, values.mean(axis=1)])
     table = Table("toy-motion", columns, _labels(rng, means, owner, ()), CLASSES)
+    return _write(directory, table, owner, (), (), 2)
+
+
+def write_targets(directory: Path, kind: str, *, clients: int = 8) -> Manifest:
+    """Write clients with features, and two numbers or three labels for each sample."""
+    rng = np.random.default_rng(8)
+    owner = _owners(clients)
+    x = rng.normal(size=(len(owner), FEATURES)).astype(np.float32)
+    weights = rng.normal(size=(FEATURES, 3)) + rng.normal(size=(clients, FEATURES, 3))
+    found = np.einsum("nf,nft->nt", x, weights[owner])
+    values = (found > [0, 1, 2]).astype(np.uint8)
+    if kind == "real":
+        values = (found[:, :2] * [1, 30] + [5, -100]).astype(np.float32)
+    names = [f"target {k}" for k in range(values.shape[1])]
+    made = counted(values, "real" if kind == "real" else "binary", "toy", names)
+    table = Table(
+        "toy-targets", [column("x", x)], made.codes, made.ranges, target=made.target
+    )
     return _write(directory, table, owner, (), (), 2)
 
 

@@ -135,6 +135,6 @@ def test_a_model_is_that_of_the_last_evaluation(
         module = load_client_model(tmp_path / "run", row["client"])
         model = PartitionedModel(module, set())
         samples = session.samples(row["client"], "test")
-        found, _ = evaluate(model, samples, session.federation.num_classes)
+        found, _ = evaluate(model, samples, session.federation.targets.size)
         wanted = {"loss": found.loss, **found.metrics}
         np.testing.assert_equal({name: row[name] for name in wanted}, wanted)

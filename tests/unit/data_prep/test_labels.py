@@ -115,7 +115,7 @@ def test_huge_labels_take_no_more_time_or_memory():
         (np.array([0.0, 1e300]), "'y' of sample 1 is 1e+300: float64 does not"),
         (np.eye(3), "it looks one-hot: save np.argmax(y, axis=1)"),
         (np.eye(3, dtype=bool), "it looks one-hot"),
-        (np.ones((3, 2)), "several targets for a sample are not supported"),
+        (np.ones((3, 2)), "for several targets of a sample set target=binary"),
         (np.zeros((1, 3), int), "not int64 of shape (1, 3)"),
         (np.zeros((), int), "one integer label for each sample"),
         (np.zeros(0), "one integer label for each sample"),

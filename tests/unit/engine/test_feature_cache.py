@@ -113,7 +113,7 @@ def test_stages_that_never_change_are_applied_once(name):
     taken = entered.rows(index)
     assert taken.stage == count
     assert torch.equal(scores(module, taken), scores(module, own.rows(index)))
-    assert torch.equal(taken.labels, own.labels[index])
+    assert torch.equal(taken.targets, own.targets[index])
 
 
 def test_what_a_phase_freezes_is_not_left_behind_for_good():

@@ -177,7 +177,7 @@ def test_ragged_samples_are_taken_with_their_lengths():
     for k in range(4):
         one = samples.rows(torch.tensor([k]))
         scores = model.module(*one.inputs, lengths=one.lengths)
-        loss = nn.functional.cross_entropy(scores, one.labels)
+        loss = nn.functional.cross_entropy(scores, one.targets)
         found = torch.autograd.grad(loss, list(model.module.parameters()))
         rows.append(torch.cat([g.reshape(-1) for g in found]))
     found = gradient_moments(model, samples)

@@ -79,7 +79,7 @@ def test_gradient_is_of_the_mean_loss_in_each_part():
     both = p.gradient("both", batch).clone()
     data = samples().rows(batch)
     module = p.model.module
-    loss = nn.functional.cross_entropy(module(*data.inputs), data.labels)
+    loss = nn.functional.cross_entropy(module(*data.inputs), data.targets)
     expected = torch.autograd.grad(loss, list(module.parameters()))
     torch.testing.assert_close(both, torch.cat([g.reshape(-1) for g in expected]))
     for part in ("shared", "personal"):
@@ -123,6 +123,6 @@ def test_the_mean_loss_is_of_the_last_phase():
     assert p.loss_count == 10
     p.model.module.eval()
     whole = nn.functional.cross_entropy(
-        p.model.module(samples().inputs[0]), samples().labels
+        p.model.module(samples().inputs[0]), samples().targets
     )
     assert p.loss_sum / p.loss_count == pytest.approx(whole.item(), rel=1e-5)

@@ -11,7 +11,7 @@ from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.engine.stacked_model import Pool, StackedModel, place_matters
 from fedapm_mpi.federation.model_trial import made_up
 from fedapm_mpi.models.base import Stage
-from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks import Targets, Task
 from fedapm_mpi.tasks.classification import Classification
 
 
@@ -49,7 +49,7 @@ def per_client_gradients(model, vectors, work):
         model.set_trainable("both")
         model.gradient.zero_()
         rows = one[0].rows(one[1])
-        model.task.loss(model.module(*rows.inputs), rows.labels).backward()
+        model.task.loss(model.module(*rows.inputs), rows.targets).backward()
         found.append(model.gradient.clone())
     return found
 
@@ -82,7 +82,7 @@ def test_gradients_are_those_of_autograd(make, block):
         rows = work[lane][0].rows(work[lane][1])
         model.shared.copy_(vectors[lane][0])
         model.personal.copy_(vectors[lane][1])
-        loss = model.task.loss(model.module(*rows.inputs), rows.labels)
+        loss = model.task.loss(model.module(*rows.inputs), rows.targets)
         assert losses[lane] == pytest.approx(loss.item(), rel=1e-12)
         if block != "personal":
             assert torch.allclose(stack.shared_gradient[lane], gradient[:cut])
@@ -118,7 +118,9 @@ def test_places_that_matter_are_found(monkeypatch):
     model = PartitionedModel(
         nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), set()
     )
-    samples = made_up([InputSpec("x", (6,), "float32")], 16, torch.float32).chunks(8)
+    inputs = [InputSpec("x", (6,), "float32")]
+    classes = Targets("class", ("a", "b", "c"))
+    samples = made_up(inputs, 16, torch.float32, classes).chunks(8)
     assert place_matters(model, 4, samples) == ""
     forward = StackedModel._run
 
@@ -143,7 +145,7 @@ def test_mini_batches_are_read_whole(monkeypatch, limit):
     Pool(samples).read(rows, into)
     for lane, index in ((0, [3, 1, 3, 3]), (2, [5, 0, 2, 4])):
         own = samples[lane]
-        for x, found in zip((*own.inputs, own.labels), into, strict=True):
+        for x, found in zip((*own.inputs, own.targets), into, strict=True):
             assert torch.equal(found[lane], x[index])
 
 

@@ -29,7 +29,7 @@ def test_it_needs_the_manifest_and_no_samples(toy, tmp_path):
     (tmp_path / name).write_bytes((toy["features"] / name).read_bytes())
     found = built(tmp_path)
     assert found.num_clients == 8
-    assert found.num_classes == 3
+    assert found.targets.size == 3
     assert found.groups.space.size > 0
 
 

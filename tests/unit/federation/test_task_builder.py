@@ -3,11 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError, FedAPMError
-from fedapm_mpi.federation.task_builder import build_task
+from fedapm_mpi.federation.task_builder import (
+    build_task,
+    made_up_targets,
+    targets_of,
+)
 from fedapm_mpi.plugins import errors
 from fedapm_mpi.plugins.errors import PluginError
 from fedapm_mpi.tasks.classification import Classification
@@ -31,8 +37,42 @@ def config(toy, name):
     return validate(experiment(toy["features"], task={"name": name}), "test")
 
 
-def test_the_built_in_task_needs_no_trial():
-    assert build_task({"name": "classification"}, 3) == Classification()
+def test_the_built_in_task_needs_no_trial(toy):
+    manifest = read_manifest(toy["features"])
+    assert build_task({"name": "classification"}, manifest) == Classification()
+
+
+def test_a_task_gets_the_scale_of_the_targets(toy):
+    manifest = read_manifest(toy["numbers"])
+    task = build_task({"name": "regression"}, manifest)
+    assert (task.centre, task.scale) == (manifest.target.mean, manifest.target.std)
+    assert targets_of(manifest).size == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "message"),
+    [
+        ("classification", "numbers", "needs one class .* has real .*regression, or"),
+        ("regression", "tags", "needs real targets, .*binary.* as multilabel, or"),
+        ("multilabel", "features", "binary.*one class.* classification, ordinal, or"),
+    ],
+)
+def test_a_task_needs_targets_of_its_kind(toy, task, data, message):
+    with pytest.raises(ConfigError, match=message):
+        build_task({"name": task}, read_manifest(toy[data]))
+
+
+@pytest.mark.parametrize("data", ["features", "numbers", "tags"])
+def test_made_up_targets_are_of_the_kind_of_the_data(toy, data):
+    described = targets_of(read_manifest(toy[data]))
+    found = made_up_targets(described, 5, torch.Generator().manual_seed(1))
+    assert len(found) == 5
+    if described.kind == "class":
+        assert found.dtype == torch.int64
+        assert 0 <= found.min() <= found.max() < described.size
+    else:
+        assert found.shape == (5, described.size)
+        assert described.kind == "real" or set(found.flatten().tolist()) <= {0, 1}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +89,7 @@ def test_the_built_in_task_needs_no_trial():
         ("class Top2(Task)", "class Top2", "must be a subclass of"),
         ('{"top2": True, "miss": False}', "{}", "has no metric"),
         ("    bounds", "    headline = 'top1'\n    bounds", "'top1'.*not all among"),
-        ("    bounds", "    target_dtype = 'float32'\n    bounds", "class labels"),
+        ("    bounds", "    target_kind = 'real'\n    bounds", "needs real targets"),
     ],
 )
 def test_a_faulty_task_is_named_before_training(toy, old, new, message):

@@ -121,10 +121,10 @@ def by_hand(data, sizes_of, client):
     parameters = list(module.parameters())
     rng = generator(1, "batches", 0, client, 2)
     for _ in range(2):
-        order = torch.from_numpy(rng.permutation(len(samples.labels)))
+        order = torch.from_numpy(rng.permutation(len(samples.targets)))
         for rows in torch.split(order[: sum(sizes_of[client])], sizes_of[client]):
             found = module(samples.inputs[0][rows])
-            loss = nn.functional.cross_entropy(found, samples.labels[rows])
+            loss = nn.functional.cross_entropy(found, samples.targets[rows])
             slopes = torch.autograd.grad(loss, parameters)
             with torch.no_grad():
                 for parameter, slope in zip(parameters, slopes, strict=True):

@@ -48,7 +48,7 @@ def test_states_and_samples_lie_in_the_scratch_folder(toy, tmp_path):
     assert first.inputs[0].data_ptr() == again.inputs[0].data_ptr()
     own = opened(toy["features"]).samples(2, "train")
     assert torch.equal(first.inputs[0], own.inputs[0])
-    assert torch.equal(first.labels, own.labels)
+    assert torch.equal(first.targets, own.targets)
     assert not session.table.is_materialized(3)
     state = session.table.checkout(3)
     state["dual"].fill_(2.0)

@@ -52,7 +52,7 @@ def test_no_penalty_leaves_the_algorithm_as_it_is(toy):
 def test_samples_are_read_once(toy):
     context = opened(toy["features"])
     first = context.samples(2, "train")
-    assert context.samples(2, "train").labels is first.labels
+    assert context.samples(2, "train").targets is first.targets
     assert first.inputs[0].dtype == torch.float32
 
 

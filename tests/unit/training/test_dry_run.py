@@ -49,9 +49,9 @@ def test_memory_counts_what_is_there_already_once(toy):
     session = opened(toy["features"])
     before = samples_read(session)
     kept = session.samples(0, "train")
-    labels = kept.labels.numel() * kept.labels.element_size()
+    labels = kept.targets.numel() * kept.targets.element_size()
     assert before == 0
-    assert samples_read(session) == kept.labels.numel() * FEATURES * 4 + labels
+    assert samples_read(session) == kept.targets.numel() * FEATURES * 4 + labels
 
 
 def test_doubles_and_bytes(toy, tmp_path):

@@ -191,7 +191,7 @@ def literally_tuned(run, client, samples, block, make, steps, decay):
     for _ in range(steps):
         optimizer.zero_grad()
         scores = module(*samples.inputs)
-        loss = torch.nn.functional.cross_entropy(scores, samples.labels)
+        loss = torch.nn.functional.cross_entropy(scores, samples.targets)
         square = sum((p * p).sum() for p in chosen)
         (loss + decay / 2 * square).backward()
         optimizer.step()
@@ -233,9 +233,9 @@ def test_fine_tuning_by_hand(toy, tmp_path, block, optimizer, make):
         test = session.samples(client, "test")
         with torch.no_grad():
             scores = module(*test.inputs)
-        loss = torch.nn.functional.cross_entropy(scores, test.labels)
+        loss = torch.nn.functional.cross_entropy(scores, test.targets)
         assert float(rows[client]["loss"]) == pytest.approx(float(loss), rel=1e-12)
-        hits = (scores.argmax(1) == test.labels).double().mean()
+        hits = (scores.argmax(1) == test.targets).double().mean()
         assert float(rows[client]["accuracy"]) == pytest.approx(float(hits), rel=1e-12)
 
 

@@ -30,7 +30,7 @@ def layers_by_hand(run, data, clients, shared, damping=0.1):
     for client in clients:
         module = load_client_model(run, client).eval()
         samples = context.samples(client, "train")
-        n = len(samples.labels)
+        n = len(samples.targets)
         if not n:
             continue
         own = {name: p for name, p in module.named_parameters() if shared(name)}
@@ -38,7 +38,7 @@ def layers_by_hand(run, data, clients, shared, damping=0.1):
         for k in range(n):
             module.zero_grad()
             scores = module(*(x[k : k + 1] for x in samples.inputs))
-            cross_entropy(scores, samples.labels[k : k + 1]).backward()
+            cross_entropy(scores, samples.targets[k : k + 1]).backward()
             for name, parameter in own.items():
                 each[name].append(parameter.grad.flatten().clone())
         for name, rows in each.items():

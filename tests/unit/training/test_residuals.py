@@ -187,7 +187,7 @@ def client_loss(session, client, u, v):
     samples = session.samples(client, "train")
     (inputs,) = samples.inputs
     with torch.no_grad():
-        return float(nn.functional.cross_entropy(network(inputs), samples.labels))
+        return float(nn.functional.cross_entropy(network(inputs), samples.targets))
 
 
 @pytest.mark.parametrize("by_samples", [False, True])

@@ -6,7 +6,7 @@ import pytest
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
 from fedapm_mpi.optim.batching import Batching
-from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks import Targets, Task
 from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.training import stack_rules
 from fedapm_mpi.training.context import open_context
@@ -152,5 +152,5 @@ class Own(Classification):
     ],
 )
 def test_a_loss_is_the_mean_of_its_samples(kind, reason):
-    found = stack_rules._loss_reason(kind(), 3)
+    found = stack_rules._loss_reason(kind(), Targets("class", ("a", "b", "c")))
     assert (reason in found) if reason else not found

@@ -1,0 +1,154 @@
+"""Targets of samples that are not classes: numbers, or labels that apply or not."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.sample_fields import kind_of, last_part
+from fedapm_mpi.data.target import TargetValues
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.text import format_value
+
+Kind = Literal["class", "real", "binary"]
+
+RANGES = 10
+"""Ranges with equal numbers of samples in which real targets are counted."""
+
+
+class Counted(NamedTuple):
+    """Targets, and the ranges or labels that samples are counted by."""
+
+    target: TargetValues
+    codes: NDArray[np.int64]
+    """(n,) number of each sample's range."""
+
+    ranges: tuple[str, ...]
+    """Their names."""
+
+
+def has_fractions(values: Any) -> bool:
+    """Return whether values are finite numbers that are not all whole, one a sample."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        return False
+    alone = values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)
+    return alone and bool(np.isfinite(values).all() and (values % 1 != 0).any())
+
+
+def counted(
+    values: Any, kind: Literal["real", "binary"], where: str, names: Sequence[str] = ()
+) -> Counted:
+    """Return targets as they are stored, and the ranges that samples are counted by.
+
+    Real targets are counted in tenths by the first of them; samples of binary ones
+    under the rarest of their labels.
+
+    Parameters
+    ----------
+    values
+        ``(n,)`` or ``(n, k)`` numbers or truth values; whole numbers up to 32 bits and
+        halves are stored as float32 where that is exact.
+    kind
+        What they are.
+    where
+        What to call them in messages, such as ``made.npz: 'y'``.
+    names
+        Names of the k targets; ``target``, or ``target 0`` and so on, by default.
+
+    Raises
+    ------
+    DataError
+        If they are no numbers, there are none, one is missing or out of range, or names
+        do not fit.
+    """
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        msg = f"{where} must be numbers for {kind} targets, not {kind_of(values)}"
+        raise DataError(msg)
+    made = values.reshape(-1, 1) if values.ndim == 1 else values
+    if made.ndim != 2 or 0 in made.shape:
+        msg = (
+            f"{where} has shape {values.shape}; {kind} targets are (samples,) or "
+            "(samples, targets)"
+        )
+        raise DataError(msg)
+    number = made.shape[1]
+    known = tuple(names) or tuple(
+        "target" if number == 1 else f"target {k}" for k in range(number)
+    )
+    if len(known) != number:
+        msg = f"{where} has {number} targets, but {len(known)} names"
+        raise DataError(msg)
+    _check(made, kind, where, known)
+    if kind == "binary":
+        target = TargetValues(kind, known, made.astype(np.uint8))
+        return Counted(target, *_rarest(target))
+    stored = made.astype(np.float32)
+    if not np.array_equal(stored.astype(np.float64), made.astype(np.float64)):
+        stored = made.astype(np.float64)
+    return Counted(TargetValues(kind, known, stored), *_tenths(stored[:, 0]))
+
+
+def _check(values: NDArray[Any], kind: str, where: str, names: tuple[str, ...]) -> None:
+    """Refuse values that are missing or out of range."""
+    absent = np.ma.getmaskarray(values)
+    if values.dtype.kind == "f":
+        absent = absent | ~np.isfinite(np.asarray(values))
+    if absent.any():
+        row, column = np.argwhere(absent)[0].tolist()
+        rows = int(absent.any(axis=1).sum())
+        msg = (
+            f"{where}: {rows} of {len(values)} samples have no finite target, the "
+            f"first is sample {row} (target {format_value(names[column])}); leave "
+            "these samples out"
+        )
+        raise DataError(msg)
+    if kind == "binary":
+        odd = (values != 0) & (values != 1)
+        if odd.any():
+            row, column = np.argwhere(odd)[0].tolist()
+            msg = (
+                f"{where}: label {format_value(names[column])} of sample {row} is "
+                f"{values[row, column]}, not 0 or 1; for numbers set target=real"
+            )
+            raise DataError(msg)
+
+
+def _tenths(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the range of each value, and the ranges' names."""
+    inner = np.arange(1, RANGES) / RANGES
+    # Values that occur, so that no range is empty.
+    edges = np.unique(np.quantile(values, inner, method="higher"))
+    edges = edges[edges > values.min()]
+    codes = np.searchsorted(edges, values, side="right").astype(np.int64)
+    if not len(edges):
+        return codes, (f"{values[0]:.6g}",)
+    for digits in range(4, 18):
+        texts = [f"{edge:.{digits}g}" for edge in edges]
+        if len(set(texts)) == len(texts):
+            break
+    names = [f"below {texts[0]}"]
+    names += [f"{a} to {b}" for a, b in pairwise(texts)]
+    return codes, (*names, f"from {texts[-1]}")
+
+
+def _rarest(target: TargetValues) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the rarest label of each sample, and names of those that occur as such."""
+    values = target.values
+    order = np.argsort(values.sum(axis=0, dtype=np.int64), kind="stable")
+    ranked = np.column_stack([values[:, order], np.ones(len(values), np.uint8)])
+    first = ranked.argmax(axis=1)
+    present, codes = np.unique(first, return_inverse=True)
+    names = [*(target.names[k] for k in order), "no label"]
+    if "no label" in target.names:
+        names[-1] = "none of the labels"
+    return codes.reshape(-1).astype(np.int64), tuple(names[k] for k in present)
+
+
+def made_real(where: str) -> str:
+    """Return a note that fractions were taken for real targets."""
+    return (
+        f"the entries of {last_part(where)} are not whole numbers: they are the real "
+        "target of a regression; train with task=regression"
+    )

@@ -1,0 +1,141 @@
+"""Targets that are no classes: written, described, read back, and refused."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from data_prep.targets import counted
+from fedapm_mpi.data.manifest import read_manifest
+from fedapm_mpi.data.reader import ShardReader
+from fedapm_mpi.data.samples import to_samples
+from fedapm_mpi.data.table import Table, column
+from fedapm_mpi.data.target import TargetValues, check_target
+from fedapm_mpi.data.verify import verify
+from fedapm_mpi.data.writer import write_dataset
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils import strict_json
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(30, 4)).astype(np.float32)
+REAL = RNG.normal(size=(30, 2)) * [1, 100] + [0, 5]
+SPLITS = {
+    "train": [np.arange(10), np.arange(10, 18)],
+    "test": [np.arange(18, 24), np.arange(24, 30)],
+}
+
+
+def table(kind="real", values=REAL, names=("a", "b")):
+    made = counted(values, kind, "y", names)
+    return Table("t", [column("x", X)], made.codes, made.ranges, target=made.target)
+
+
+def test_targets_are_read_as_they_were_written(tmp_path):
+    manifest = write_dataset(tmp_path / "d", table(), SPLITS, shards=2)
+    reader = ShardReader(manifest)
+    for split, parts in SPLITS.items():
+        for client, rows in enumerate(parts):
+            stored = reader.read(client, split)
+            assert (stored.target == REAL[rows]).all()
+            found = to_samples(stored, manifest.inputs, torch.float32).targets
+            assert found.dtype == torch.float32
+            assert_allclose(found, REAL[rows], rtol=1e-6)
+    assert [shard.name for shard, _ in verify(manifest)] == [
+        file.name for file in manifest.files
+    ]
+
+
+def test_the_manifest_has_statistics_of_training_rows(tmp_path):
+    write_dataset(tmp_path / "d", table(), SPLITS)
+    spec = read_manifest(tmp_path / "d").target
+    assert (spec.kind, spec.names, spec.dtype) == ("real", ("a", "b"), "float64")
+    assert_allclose(spec.mean, REAL[:18].mean(axis=0))
+    assert_allclose(spec.std, REAL[:18].std(axis=0))
+
+
+def test_labels_count_ranges_of_targets(tmp_path):
+    manifest = write_dataset(tmp_path / "d", table(), SPLITS)
+    assert manifest.schema_version == 2
+    assert len(manifest.classes) == 10
+    assert manifest.label_counts["train"].sum() == 18
+
+
+def test_class_labels_alone_keep_their_schema(tmp_path):
+    plain = replace(table(), target=None)
+    manifest = write_dataset(tmp_path / "d", plain, SPLITS)
+    assert manifest.schema_version == 1
+    assert b"target" not in (tmp_path / "d" / "manifest.json").read_bytes()
+    assert ShardReader(manifest).read(0, "train").target is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "odd"}, "'odd' of type"),
+        ({"dtype": "int8"}, "of type 'int8'"),
+        ({"mean": [1.0]}, "name, mean and std for each"),
+        ({"names": ["a", "a"]}, "name, mean and std for each"),
+        ({"std": [-1.0, 1.0]}, "standard deviation -1.0"),
+        ({"std": ["x", 1.0]}, "not a finite number"),
+        ({"more": 1}, "has or lacks the key 'more'"),
+    ],
+)
+def test_a_damaged_description_is_refused(tmp_path, change, message):
+    write_dataset(tmp_path / "d", table(), SPLITS)
+    path = tmp_path / "d" / "manifest.json"
+    tree = json.loads(path.read_text())
+    tree.pop("checksum")
+    tree["target"] |= change
+    path.write_bytes(strict_json.encode(tree))
+    with pytest.raises(DataError, match=message):
+        read_manifest(tmp_path / "d")
+
+
+def test_a_version_and_its_keys_go_together(tmp_path):
+    write_dataset(tmp_path / "d", table(), SPLITS)
+    path = tmp_path / "d" / "manifest.json"
+    tree = json.loads(path.read_text())
+    tree.pop("checksum")
+    for change in ({"schema_version": 1}, {"target": None}):
+        now = {k: v for k, v in (tree | change).items() if v is not None}
+        path.write_bytes(strict_json.encode(now))
+        with pytest.raises(
+            DataError, match=r"has schema version \d, and (a|no) target"
+        ):
+            read_manifest(tmp_path / "d")
+
+
+def with_value(row, column, value):
+    changed = REAL.copy()
+    changed[row, column] = value
+    return changed
+
+
+def values(kind="real", array=REAL, names=("a", "b")):
+    return TargetValues(kind, names, array)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (values(kind="odd"), "kind is 'odd'"),
+        (values(array=REAL.astype(int)), "real targets are int64, not float32 or"),
+        (values(array=REAL[:5]), r"shape \(5, 2\) do not fit 30 samples"),
+        (values(names=("a",)), "and 1 names"),
+        (values(names=("a", "a")), "a name of its own"),
+        (values(array=with_value(3, 1, np.nan)), "'b' of sample 3"),
+        (values("binary", np.full((30, 2), 2, np.uint8)), "is 2; it must be 0 or 1"),
+    ],
+)
+def test_what_cannot_be_a_target_is_refused(given, message):
+    with pytest.raises(DataError, match=message):
+        check_target(given, 30, "t")
+
+
+def test_a_target_that_is_not_finite_in_a_shard_is_named(tmp_path):
+    unchecked = replace(table(), target=values(array=with_value(12, 0, np.inf)))
+    with pytest.raises(DataError, match="target 'a' of sample 12 is inf"):
+        write_dataset(tmp_path / "d", unchecked, SPLITS)

@@ -1,0 +1,141 @@
+"""Targets as users have them, and the ranges that samples are counted by."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from data_prep.targets import counted, has_fractions
+from fedapm_mpi.errors import DataError, FedAPMError
+from tests.support.preparation import prepare
+
+RNG = np.random.default_rng(0)
+
+
+def saved(tmp_path, y, **more):
+    x = RNG.normal(size=(len(y), 3)).astype(np.float32)
+    path = tmp_path / "made.npz"
+    np.savez(path, x_f=x, y=y, client=np.arange(len(y)) % 4, **more)
+    return path
+
+
+def test_tenths_of_real_targets_have_equal_numbers():
+    found = counted(RNG.normal(size=1000), "real", "y")
+    assert found.target.values.shape == (1000, 1)
+    assert found.target.names == ("target",)
+    assert len(found.ranges) == 10
+    assert np.bincount(found.codes).tolist() == [100] * 10
+    limits = [float(name.split()[-1]) for name in found.ranges]
+    below = found.target.values[found.codes == 0]
+    assert below.max() <= limits[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "ranges"),
+    [
+        ([3.0, 3.0, 3.0], 1),
+        ([1.0, 1.0, 2.0], 2),
+        ([0.0, 1e-12, 2e-12, 1.0], 4),
+        ([1.0, 1.0 + 2**-52, 1.0 + 2**-51], 3),
+    ],
+)
+def test_ranges_of_few_or_near_values_have_names_of_their_own(values, ranges):
+    found = counted(np.array(values), "real", "y")
+    assert len(set(found.ranges)) == len(found.ranges) == ranges
+    assert set(found.codes) <= set(range(ranges))
+
+
+def test_values_are_stored_in_single_precision_where_that_is_exact():
+    assert counted(np.array([1, 2, 3]), "real", "y").target.values.dtype == np.float32
+    assert counted(np.array([0.1]), "real", "y").target.values.dtype == np.float64
+    big = np.array([2**30 + 1, 2])
+    assert counted(big, "real", "y").target.values.tolist() == [[2**30 + 1], [2]]
+
+
+def test_samples_of_labels_are_counted_under_the_rarest():
+    values = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [1, 1, 0]], bool)
+    found = counted(values, "binary", "y", ["a", "b", "c"])
+    assert [found.ranges[k] for k in found.codes] == ["b", "a", "no label", "c", "b"]
+    assert found.target.values.tolist() == values.astype(int).tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        (np.array(["a"]), "real", "must be numbers for real targets"),
+        (np.zeros((2, 2, 2)), "real", r"has shape \(2, 2, 2\)"),
+        (np.array([[1.0, np.nan], [np.inf, 1]]), "real", "2 of 2 samples .* sample 0"),
+        (np.array([[1, 0], [3, 1]]), "binary", "label 'target 0' of sample 1 is 3"),
+        (np.ma.masked_equal([1.0, 2.0], 2.0), "real", "1 of 2 samples have no finite"),
+    ],
+)
+def test_values_that_are_no_targets_are_refused(values, kind, message):
+    with pytest.raises(DataError, match=message):
+        counted(values, kind, "y")
+
+
+def test_names_must_fit():
+    with pytest.raises(DataError, match="1 targets, but 2 names"):
+        counted(np.zeros(3), "real", "y", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.5, 1.0], True),
+        ([[0.5], [1.0]], True),
+        ([1.0, 2.0], False),
+        ([0.5, np.nan], False),
+        ([[0.5, 1.0]], False),
+        ([1, 2], False),
+    ],
+)
+def test_fractions_make_a_regression(values, expected):
+    assert has_fractions(np.array(values)) is expected
+
+
+def test_an_archive_with_fractions_is_a_regression(tmp_path, capsys):
+    y = RNG.normal(size=60)
+    manifest = prepare("arrays", saved(tmp_path, y), tmp_path / "d")
+    shown = capsys.readouterr()
+    assert "train with task=regression" in shown.out + shown.err
+    assert (manifest.target.kind, manifest.target.names) == ("real", ("target",))
+    assert "target" not in manifest.preparation["source"]
+
+
+def test_whole_numbers_are_classes_unless_told(tmp_path):
+    y = np.arange(60) % 5
+    path = saved(tmp_path, y)
+    assert prepare("arrays", path, tmp_path / "classes").target is None
+    found = prepare("arrays", path, tmp_path / "real", "target=real")
+    assert_allclose(found.target.mean, 2, atol=0.2)
+    assert found.preparation["source"]["target"] == "real"
+
+
+def test_names_of_labels_come_from_the_archive(tmp_path):
+    y = (RNG.random((60, 2)) < 0.4).astype(int)
+    path = saved(tmp_path, y, target_names=np.array(["cat", "dog"]))
+    manifest = prepare("arrays", path, tmp_path / "d", "target=binary")
+    assert manifest.target.names == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("options", "more", "message"),
+    [
+        (["target=real"], {"class_names": np.array(["a"])}, "'class_names', but the"),
+        ([], {"target_names": np.array(["a"])}, "'target_names', but the target is c"),
+        (["target=real", "shift=concept"], {}, "has real targets; leave it out"),
+        (["target=odd"], {}, "target: .*'odd'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path, options, more, message):
+    path = saved(tmp_path, np.arange(60) % 5, **more)
+    with pytest.raises(FedAPMError, match=message):
+        prepare("arrays", path, tmp_path / "d", *options)
+
+
+def test_several_columns_name_the_kind_to_choose(tmp_path):
+    y = (RNG.random((60, 2)) < 0.4).astype(int)
+    y[0] = 1
+    for values, kind in ((y, "binary"), (y + 0.5, "real")):
+        with pytest.raises(DataError, match=f"set target={kind}"):
+            prepare("arrays", saved(tmp_path, values), tmp_path / "d")
