@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_type_hints
 
@@ -329,10 +329,12 @@ def _ready(
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
     splits, kept = _kept(wanted, pool, splits, names)
+    source, fitted = _fitted(source, splits)
     table, notes = _shifted(wanted, source, parts, splits)
     for note in (
         *_notes_on_split(wanted, source, splits),
         *kept,
+        *fitted,
         *unscaled(table, splits["train"]),
     ):
         tell(note)
@@ -560,6 +562,18 @@ def _kept(
         wanted.keep, splits, pool.labels, pool.groups, names, seed
     )
     return splits, [note]
+
+
+def _fitted(
+    source: Source, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+) -> tuple[Source, list[str]]:
+    """Return the source with inputs that follow from training rows, and a note."""
+    if source.fit is None:
+        return source, []
+    training = np.unique(np.concatenate(list(splits["train"])))
+    table = source.fit(source.table, training)
+    note = [] if source.describe is None else [source.describe(table)]
+    return replace(source, table=table), note
 
 
 def _shifted(

@@ -189,8 +189,8 @@ def as_integers(values: NDArray[Any], where: str, what: str) -> NDArray[Any]:
         msg = f"{where} of sample {odd[0]} is {values[odd[0]]}, no whole number"
         if what == "label":
             msg += (
-                "; a label is an integer or a text (for regression there is no task: "
-                "cut the values into classes, as np.digitize does)"
+                "; a label is an integer or a text; for a regression set target=real, "
+                "for ranges cut the values into classes, as np.digitize does"
             )
         raise DataError(msg)
     return values.astype(np.int64)

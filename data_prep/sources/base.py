@@ -37,6 +37,11 @@ class Source:
         Names of broken samples that were left out on request.
     shifts
         Shifts that are applied before those of the user: each with name and options.
+    fit
+        Called with the table and its training rows before shifts and anything else
+        that reads inputs; returns the table with inputs that were fitted on these rows.
+    describe
+        Called with that table; returns a note on what was fitted.
     warnings
         Sentences on possible mistakes, such as files that were not read.
     client_hint
@@ -52,6 +57,8 @@ class Source:
     default_split: Literal["random", "own"] | None = None
     skipped: tuple[str, ...] = ()
     shifts: tuple[dict[str, Any], ...] = ()
+    fit: Callable[[Table, NDArray[np.int64]], Table] | None = None
+    describe: Callable[[Table], str] | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     client_hint: str = ""

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from fedapm_mpi.data import hdf5_layout as shardlayout
 from fedapm_mpi.data.block_checksums import ChangedError, CheckedFile
 from fedapm_mpi.data.manifest import (
-    SCHEMA_VERSION,
-    TARGET_SCHEMA_VERSION,
     InputSpec,
     Manifest,
     ShardFile,
+    schema_version,
 )
 from fedapm_mpi.data.table import Table, iter_blocks
 from fedapm_mpi.errors import DataError
@@ -267,9 +266,7 @@ def write_shard(
     # "x" follows no existing link. Without locks every file system will do.
     path.unlink(missing_ok=True)
     with h5py.File(path, "x", locking=False) as file:
-        has_target = table.target is not None
-        version = TARGET_SCHEMA_VERSION if has_target else SCHEMA_VERSION
-        file.attrs["schema_version"] = version
+        file.attrs["schema_version"] = schema_version(table.target, table.encoding)
         file.attrs["dataset"] = table.dataset
         file.attrs["clients"] = np.array(clients, np.int64)
         for split, parts in splits.items():

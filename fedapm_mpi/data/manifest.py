@@ -4,6 +4,7 @@ import hashlib
 import re
 import stat
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +20,21 @@ from fedapm_mpi.utils import strict_json
 from fedapm_mpi.utils.text import format_value
 
 __all__ = [
+    "EXTENDED_SCHEMA_VERSION",
     "MANIFEST",
     "SCHEMA_VERSION",
     "SPLITS",
-    "TARGET_SCHEMA_VERSION",
     "InputSpec",
     "Manifest",
     "ShardFile",
     "encode_manifest",
     "read_manifest",
+    "schema_version",
 ]
 
 SCHEMA_VERSION = 1
-TARGET_SCHEMA_VERSION = 2
-"""Of data sets that have targets; those with class labels alone are as they were."""
+EXTENDED_SCHEMA_VERSION = 2
+"""Of data sets with targets or an encoding; all others are as they were."""
 
 MANIFEST = "manifest.json"
 
@@ -40,11 +42,17 @@ _KEYS = frozenset(
     {
         "schema_version", "dataset", "inputs", "classes", "num_clients", "seed",
         "partitioner", "preparation", "files", "splits", "counts", "label_counts",
-        "client_names", "lacking", "target",
+        "client_names", "lacking", "target", "encoding",
     }
 )  # fmt: skip
 """What `manifest.json` may say. Another key is refused: it may be one whose name has
 been damaged, or of a later version, and say something that must not be ignored."""
+
+
+def schema_version(target: Any, encoding: Sequence[Any]) -> int:
+    """Return the version of the layout of a data set with such parts."""
+    extended = target is not None or len(encoding) > 0
+    return EXTENDED_SCHEMA_VERSION if extended else SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,9 @@ class Manifest:
         Input name to the clients, in order, none of whose samples has it.
     target
         What models are to give for a sample, where it is not the class.
+    encoding
+        How inputs were made of the columns of a table, one mapping for each; see
+        `data_prep.table_encoding`.
     """
 
     directory: str
@@ -155,11 +166,12 @@ class Manifest:
     preparation: dict[str, Any] = field(default_factory=dict)
     lacking: dict[str, tuple[int, ...]] = field(default_factory=dict)
     target: TargetSpec | None = None
+    encoding: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def schema_version(self) -> int:
         """Return the version of the layout of its files."""
-        return SCHEMA_VERSION if self.target is None else TARGET_SCHEMA_VERSION
+        return schema_version(self.target, self.encoding)
 
     def shard_of(self, client: int) -> ShardFile:
         """Return the file that holds a client.
@@ -235,6 +247,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "client_names": list(manifest.client_names),
         **({"lacking": manifest.lacking} if manifest.lacking else {}),
         **({} if manifest.target is None else {"target": asdict(manifest.target)}),
+        **({"encoding": list(manifest.encoding)} if manifest.encoding else {}),
     }
     return strict_json.encode(tree)
 
@@ -261,16 +274,17 @@ def read_manifest(directory: str | Path) -> Manifest:
     try:
         tree, sealed = strict_json.decode(raw)
         version = tree.get("schema_version")
-        known = (SCHEMA_VERSION, TARGET_SCHEMA_VERSION)
+        known = (SCHEMA_VERSION, EXTENDED_SCHEMA_VERSION)
         if type(version) is not int or version not in known:
             msg = (
                 f"it has schema version {format_value(version)}, this program "
                 f"reads {' and '.join(map(str, known))}"
             )
             raise ValueError(msg)
-        if (version == TARGET_SCHEMA_VERSION) != ("target" in tree):
-            word = "no" if version == TARGET_SCHEMA_VERSION else "a"
-            msg = f"it has schema version {version}, and {word} target"
+        extended = "target" in tree or "encoding" in tree
+        if (version == EXTENDED_SCHEMA_VERSION) != extended:
+            word = "a" if extended else "no"
+            msg = f"it has schema version {version}, and {word} target or encoding"
             raise ValueError(msg)
         manifest = _parse(tree, str(directory), hashlib.sha256(raw).hexdigest())
         found = manifest_errors(manifest, sealed)
@@ -345,6 +359,9 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
             for name, clients in lacking.items()
         },
         target=parse_target(tree["target"]) if "target" in tree else None,
+        encoding=tuple(_plain(one) for one in _list(tree, "encoding"))
+        if "encoding" in tree
+        else (),
     )
 
 
@@ -378,6 +395,12 @@ def _written(tree: dict[str, Any], key: str) -> dict[str, Any]:
     for name in strict_json.list_of(found.get("skipped", []), f"skipped of {key}"):
         strict_json.text(name, f"one of skipped of {key}")
     strict_json.text(found.get("name", ""), f"name of {key}")
+    return found
+
+
+def _plain(one: Any) -> dict[str, Any]:
+    found = strict_json.mapping(one, "an entry of encoding")
+    strict_json.check_plain(found)
     return found
 
 

@@ -59,6 +59,8 @@ class Table:
     target
         What models are to give, where it is not the class: labels are then ranges of
         it that samples are counted, and may be given to clients, by.
+    encoding
+        How inputs were made of other columns, as plain values; kept in the manifest.
     numbers
         ``(N,)`` numbers that identify the samples wherever they are written; their
         rows in the table if None.
@@ -70,6 +72,7 @@ class Table:
     classes: Sequence[str]
     numbers: NDArray[np.int64] | None = None
     target: TargetValues | None = None
+    encoding: Sequence[Mapping[str, Any]] = ()
 
 
 def column(

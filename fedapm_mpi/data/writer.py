@@ -184,6 +184,7 @@ def _describe(
         sha256="",
         label_counts={s: label_counts(table, parts) for s, parts in splits.items()},
         lacking=missing_inputs(table, splits),
+        encoding=tuple(dict(one) for one in table.encoding),
         target=None
         if table.target is None
         else table.target.spec(np.concatenate(list(splits["train"]))),

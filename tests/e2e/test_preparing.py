@@ -45,6 +45,11 @@ def done(raw, tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared")
     wanted = {shards: (*OPTIONS, f"shards={shards}") for shards in SHARDS}
     alone = {f"one-{k}": prepare(raw, root / f"one-{k}", *wanted[k]) for k in SHARDS}
+    rows = [f"{k % 9},{k % 7},{k * 37 % 100 / 8}" for k in range(300)]
+    table = raw.parent / "table.csv"
+    table.write_text("\n".join(["shop,rooms,score", *rows]) + "\n")
+    own = ["--from", table, "client=shop", "target=score", "shards=4", "--to"]
+    alone["table-one"] = ["prepare", "table", *own, root / "table-one"]
     alone["there"] = prepare(raw, root / "there", *OPTIONS)
     found = train_many(1, alone, root / "output-one")
     assert all(one.codes == [0] for one in found.values()), found
@@ -54,12 +59,22 @@ def done(raw, tmp_path_factory):
         for name in ("many", "again"):
             to = root / f"many-{shards}"
             commands[f"{name}-{shards}"] = prepare(raw, to, *options)
+    commands["table-many"] = ["prepare", "table", *own, root / "table-many"]
     for name, (options, _, _) in REFUSED.items():
         source = raw.parent / "no" if name == "no-source" else raw
         to = raw / "in-a-file" if name == "in-a-file" else root / name
         commands[name] = prepare(source, to, *options)
     found |= train_many(RANKS, commands, root / "output")
     return root, found, before
+
+
+def test_a_table_on_any_number_of_ranks(done):
+    root, found, _ = done
+    assert found["table-many"].codes == [0] * RANKS
+    assert contents(root / "table-many") == contents(root / "table-one")
+    manifest = read_manifest(root / "table-one")
+    assert manifest.target.names == ("score",)
+    assert len(manifest.files) == 4
 
 
 @pytest.mark.parametrize("shards", SHARDS)

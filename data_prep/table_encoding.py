@@ -1,0 +1,237 @@
+"""From the columns of a table to numbers: fitted on training rows, then applied to all.
+
+An encoding is a sequence of mappings with plain values, one for each column, which the
+manifest has: so the same can be done to rows of another table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.table_columns import Column, Columns, others
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.text import format_some, format_value
+
+MAX_CATEGORIES = 1000
+"""Categories of a column, each of which is an input of its own."""
+
+DATE_PARTS = ("year", "month", "day", "weekday", "hour")
+
+Missing = Literal["refuse", "mean", "median"]
+Rows = NDArray[np.int64]
+
+
+def fit(
+    columns: Columns,
+    names: Sequence[str],
+    training: Rows,
+    *,
+    missing: Missing,
+    scaled: bool,
+) -> tuple[dict[str, Any], ...]:
+    """Return the encoding of columns, from their training rows.
+
+    Parameters
+    ----------
+    columns
+        The table.
+    names
+        Those that are encoded, in order.
+    training
+        Numbers of the rows.
+    missing
+        What a number or date that is missing becomes: the mean or median of the
+        training rows, with an input that says so; or it is refused.
+    scaled
+        Whether numbers get mean 0 and standard deviation 1 over the training rows.
+
+    Raises
+    ------
+    DataError
+        If a value is missing and refused, a column has no value in the training rows,
+        or too many categories.
+    """
+    made = []
+    for name in names:
+        column = columns.found[name]
+        absent = np.flatnonzero(_absent(column))
+        if absent.size and missing == "refuse":
+            msg = (
+                f"{columns.place(int(absent[0]))}: column {format_value(name)} has no "
+                f"value there{others(len(absent) - 1)}; set missing=median "
+                f"or mean to fill them in, or drop=[{name}]"
+            )
+            raise DataError(msg)
+        if column.kind == "text":
+            made.append(_categories(columns, name, training))
+        else:
+            made.append(_numbers(columns, name, training, missing, scaled))
+    return tuple(made)
+
+
+def _absent(column: Column) -> NDArray[np.bool_]:
+    values = column.values
+    return values < 0 if column.kind == "text" else np.isnan(values)
+
+
+def _categories(columns: Columns, name: str, training: Rows) -> dict[str, Any]:
+    column = columns.found[name]
+    present = np.unique(column.values[training])
+    if len(present) > MAX_CATEGORIES:
+        msg = (
+            f"{columns.files[0]}: column {format_value(name)} has {len(present)} "
+            f"different texts in the training rows, beyond {MAX_CATEGORIES}; drop it "
+            f"with drop=[{name}], or name it as client or group if it is one"
+        )
+        raise DataError(msg)
+    texts = [column.texts[k] for k in present.tolist() if k >= 0]
+    return {
+        "column": name,
+        "kind": "category",
+        "categories": texts,
+        "missing": bool((present < 0).any()),
+    }
+
+
+def _numbers(
+    columns: Columns, name: str, training: Rows, missing: Missing, scaled: bool
+) -> dict[str, Any]:
+    column = columns.found[name]
+    values = column.values[training].astype(np.float64)
+    absent = np.isnan(values)
+    if absent.all():
+        msg = (
+            f"{columns.files[0]}: column {format_value(name)} has no value in any "
+            f"training row; leave it out with drop=[{name}]"
+        )
+        raise DataError(msg)
+    if np.isinf(values).any():
+        row = int(training[np.flatnonzero(np.isinf(values))[0]])
+        msg = (
+            f"{columns.place(row)}: column {format_value(name)} is infinite there; "
+            "correct it"
+        )
+        raise DataError(msg)
+    known = values[~absent]
+    fill = float(np.median(known) if missing == "median" else known.mean())
+    values[absent] = fill
+    parts = values[:, None]
+    made: dict[str, Any] = {"column": name, "kind": column.kind, "fill": fill}
+    if column.kind == "date":
+        parts = _parts_of(values)
+        kept = [k for k in range(len(DATE_PARTS)) if np.ptp(parts[:, k]) > 0] or [0]
+        made["parts"] = [DATE_PARTS[k] for k in kept]
+        parts = parts[:, kept]
+    mean, std = parts.mean(axis=0), parts.std(axis=0)
+    std[std == 0] = 1.0
+    if not scaled:
+        mean, std = np.zeros_like(mean), np.ones_like(std)
+    return made | {
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+        "missing": bool(absent.any()),
+    }
+
+
+def _parts_of(days: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `DATE_PARTS` of days since 1970, (n, 5); weekdays count from Monday, 0."""
+    moment = (days * 86_400_000).round().astype("datetime64[ms]")
+    day, month, year = (moment.astype(f"datetime64[{unit}]") for unit in "DMY")
+    number = day.astype(np.int64)
+    columns = [
+        year.astype(np.int64) + 1970,
+        month.astype(np.int64) % 12 + 1,
+        number - month.astype("datetime64[D]").astype(np.int64) + 1,
+        (number + 3) % 7,
+        (days - np.floor(days)) * 24,
+    ]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def input_names(encoding: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a name for each number that a row becomes, in their order."""
+    found = []
+    for one in encoding:
+        name = one["column"]
+        if one["kind"] == "category":
+            found += [f"{name}={text}" for text in one["categories"]]
+        elif one["kind"] == "date":
+            found += [f"{name}.{part}" for part in one["parts"]]
+        else:
+            found.append(name)
+        found += [f"{name} missing"] * one["missing"]
+    return found
+
+
+def encoder(
+    columns: Columns, encoding: Sequence[Mapping[str, Any]]
+) -> Callable[[Rows], NDArray[np.float32]]:
+    """Return a function from row numbers (n,) to their numbers, (n, inputs).
+
+    A category that no training row has becomes zeros.
+    """
+    width = len(input_names(encoding))
+    places = [_places(columns.found[one["column"]], one) for one in encoding]
+
+    def encoded(rows: Rows) -> NDArray[np.float32]:
+        made = np.zeros((len(rows), width), np.float32)
+        at = 0
+        for one, place in zip(encoding, places, strict=True):
+            values = columns.found[one["column"]].values[rows]
+            if place is not None:
+                count = len(one["categories"]) + one["missing"]
+                code = place[values]
+                known = np.flatnonzero(code >= 0)
+                made[known, at + code[known]] = 1
+                at += count
+                continue
+            at = _put(made, at, values.astype(np.float64), one)
+        return made
+
+    return encoded
+
+
+def _places(column: Column, one: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    """Return the place of each code among a column's inputs, the missing one's last."""
+    if one["kind"] != "category":
+        return None
+    number = {text: k for k, text in enumerate(one["categories"])}
+    places = [number.get(text, -1) for text in column.texts]
+    return np.array([*places, len(number) if one["missing"] else -1], np.int64)
+
+
+def _put(
+    made: NDArray[np.float32],
+    at: int,
+    values: NDArray[np.float64],
+    one: Mapping[str, Any],
+) -> int:
+    """Write a column's numbers from an index on; return the index behind them."""
+    absent = np.isnan(values)
+    values[absent] = one["fill"]
+    parts = values[:, None]
+    if one["kind"] == "date":
+        chosen = [DATE_PARTS.index(part) for part in one["parts"]]
+        parts = _parts_of(values)[:, chosen]
+    count = parts.shape[1]
+    made[:, at : at + count] = (parts - one["mean"]) / one["std"]
+    at += count
+    if one["missing"]:
+        made[:, at] = absent
+        at += 1
+    return at
+
+
+def described(encoding: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line on which columns became what."""
+    kinds = {"number": "numbers", "category": "categories", "date": "dates"}
+    parts = []
+    for kind, what in kinds.items():
+        names = [one["column"] for one in encoding if one["kind"] == kind]
+        if names:
+            parts.append(f"{what} {format_some(names)}")
+    filled = [one["column"] for one in encoding if one["missing"]]
+    text = f"{len(input_names(encoding))} inputs from {'; '.join(parts)}"
+    return text + (f"; with missing values {format_some(filled)}" if filled else "")
