@@ -131,9 +131,12 @@ def test_what_is_fitted_is_of_training_rows_alone(tmp_path):
     one = prepare("table", saved(tmp_path / "a"), tmp_path / "d", *options)
     other = prepare("table", saved(tmp_path / "b", table), tmp_path / "e", *options)
     assert one.encoding == other.encoding
-    place = input_names(one.encoding).index("colour=blue")
-    for (split, _), (x, _, _) in inputs(other).items():
-        if split == "test":  # a category of no training row
+    names = input_names(one.encoding)
+    place, rooms = names.index("colour=blue"), names.index("rooms")
+    before = inputs(one)
+    for key, (x, _, _) in inputs(other).items():
+        assert np.array_equal(x[:, rooms], before[key][0][:, rooms])
+        if key[0] == "test":  # a category of no training row
             assert (x[:, place : place + 3] == 0).all()
 
 

@@ -1,9 +1,12 @@
 """Fits of linear models by whole runs against closed forms and scikit-learn."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn import metrics
 from sklearn.linear_model import PoissonRegressor, QuantileRegressor
 
 from data_prep.targets import counted
@@ -70,6 +73,14 @@ def test_fedapm_reaches_the_closed_form_of_ridge_regression(tmp_path):
     gram = 2 * design.T @ design / len(x) + DECAY * np.eye(FEATURES + 1)
     closed = np.linalg.solve(gram, 2 * design.T @ target / len(x))
     assert_allclose([*weights, bias], closed, atol=1e-8)
+    predicted = (design @ closed) * y.std() + y.mean()
+    record = json.loads((tmp_path / "run" / "rounds.jsonl").read_text().split("\n")[-2])
+    pooled, rows = record["pooled"], np.arange(len(y)).reshape(CLIENTS, EACH)
+    assert_allclose(pooled["rmse"], metrics.root_mean_squared_error(y, predicted), 1e-5)
+    assert_allclose(pooled["r2"], metrics.r2_score(y, predicted), 1e-5)
+    each = [metrics.mean_absolute_error(y[own], predicted[own]) for own in rows]
+    assert_allclose(record["mae"], np.mean(each), 1e-5)
+    assert_allclose(record["mae_worst_decile"], max(each), 1e-5)
 
 
 def test_a_fit_of_counts_agrees_with_scikit_learn(tmp_path):
