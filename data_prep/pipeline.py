@@ -316,7 +316,13 @@ def _ready(
         return _finished(directory, identity)
     settings = wanted.settings
     check_size(settings.clients or len(source.id_names), len(source.table.classes))
-    pool = Pool(source.table.labels.astype(np.int64), source.ids, source.groups)
+    target = source.table.target
+    pool = Pool(
+        source.table.labels.astype(np.int64),
+        source.ids,
+        source.groups,
+        None if target is None else target.values[:, 0],
+    )
     parts = _partition(pool, partitioner, settings)
     natural = _names(source, parts)
     names = natural or [f"client {i}" for i in range(len(parts))]

@@ -1,16 +1,19 @@
 """Read tables (csv, tsv, parquet, feather) into columns; the module that uses pyarrow.
 
-Files are read in batches, so that only the columns themselves are in memory: numbers as
-float32 where that is exact, texts as codes.
+Files are read in batches. Short columns are kept in memory: numbers as float32 where
+that is exact, texts as codes. Long ones are spooled to temporary files, which are
+mapped, and of which little is in memory at a time.
 """
 
+import mmap
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +31,9 @@ FORMATS = {
 
 NO_VALUE = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A")
 """Fields of a text file that stand for a missing value."""
+
+SPOOL_BYTES = 2**24
+"""Bytes of a column from which on it is spooled."""
 
 BLOCK_BYTES = 2**22
 """Bytes of a text file that are read at a time; types are seen from the first."""
@@ -51,6 +57,12 @@ class Column(NamedTuple):
 
     whole: bool = False
     """Whether the file has integers or truth values, not fractions."""
+
+    def release(self) -> None:
+        """Give up the memory of a mapped column until its values are used again."""
+        if isinstance(self.values, np.memmap):
+            # NumPy keeps the mapping there, and has no other way to it.
+            self.values._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -158,18 +170,22 @@ def _read_all(
 ) -> Columns:
     builders = {name: _Builder(name, types.get(name) == "text") for name in chosen}
     starts = [0]
-    for file in files:
-        count = starts[-1]
-        for batch in _batches(file, chosen, types):
-            for name, builder in builders.items():
-                builder.add(batch.column(name), file)
-            count += batch.num_rows
-        starts.append(count)
-    found = Columns(files, tuple(starts))
-    if not found.rows:
-        msg = f"{files[0]} has no rows below its header; give a table with samples"
-        raise DataError(msg)
-    found.found = {name: builder.done() for name, builder in builders.items()}
+    try:
+        for file in files:
+            count = starts[-1]
+            for batch in _batches(file, chosen, types):
+                for name, builder in builders.items():
+                    builder.add(batch.column(name), file)
+                count += batch.num_rows
+            starts.append(count)
+        found = Columns(files, tuple(starts))
+        if not found.rows:
+            msg = f"{files[0]} has no rows below its header; give a table with samples"
+            raise DataError(msg)
+        found.found = {name: builder.done() for name, builder in builders.items()}
+    finally:
+        for builder in builders.values():
+            builder.close()
     return found
 
 
@@ -309,6 +325,9 @@ class _Builder:
         self._whole = True
         self._codes: dict[str, int] = {}
         self._parts: list[NDArray[Any]] = []
+        self._bytes = 0
+        self._spool: IO[bytes] | None = None
+        self._rows = 0
 
     def add(self, array: Any, file: Path) -> None:
         """Add the entries of a batch."""
@@ -353,6 +372,29 @@ class _Builder:
             made = pc.cast(array, pa.float64(), safe=False)
             self._parts.append(_narrow(made.to_numpy(zero_copy_only=False)))
 
+        self._bytes += self._parts[-1].nbytes
+        if self._bytes > SPOOL_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Append what has been gathered to the spool, numbers as float64."""
+        dtype = np.int32 if self._kind == "text" else np.float64
+        try:
+            if self._spool is None:
+                self._spool = TemporaryFile(prefix="fedapm-table-")  # noqa: SIM115
+            for part in self._parts:
+                self._spool.write(part.astype(dtype, copy=False).tobytes())
+                self._rows += len(part)
+            self._spool.flush()
+        except OSError as error:
+            msg = (
+                f"cannot spool a column of the table to {gettempdir()} "
+                f"({error.strerror or error}); make room there, or set TMPDIR to "
+                "another folder"
+            )
+            raise DataError(msg) from error
+        self._parts, self._bytes = [], 0
+
     def _agree(self, kind: Kind, file: Path) -> None:
         if self._kind not in (None, kind):
             if FORMATS[file.suffix.lower()]:
@@ -375,18 +417,32 @@ class _Builder:
         found: NDArray[np.int32] = places[indices]
         return found
 
+    def close(self) -> None:
+        """Close the spool, if there is one."""
+        if self._spool is not None:
+            self._spool.close()
+
     def done(self) -> Column:
         """Return the whole column; what was gathered is given up."""
-        values = np.concatenate(self._parts)
-        self._parts = []
-        if self._kind == "text":
-            texts = sorted(self._codes, key=_in_order(self._codes))
-            place = np.empty(len(texts) + 1, np.int32)
-            place[[self._codes[text] for text in texts]] = np.arange(len(texts))
-            place[-1] = -1
-            return Column("text", place[values], tuple(texts))
+        if self._spool is None:
+            values = np.concatenate(self._parts)
+            self._parts = []
+        else:
+            self._flush()
+            dtype = np.int32 if self._kind == "text" else np.float64
+            values = np.memmap(self._spool, dtype, "r+", shape=(self._rows,))
+            self.close()  # the mapping stays
         assert self._kind is not None
-        return Column(self._kind, values, whole=self._whole)
+        if self._kind != "text":
+            return Column(self._kind, values, whole=self._whole)
+        texts = sorted(self._codes, key=_in_order(self._codes))
+        place = np.empty(len(texts) + 1, np.int32)
+        place[[self._codes[text] for text in texts]] = np.arange(len(texts))
+        place[-1] = -1
+        for start in range(0, len(values), SPOOL_BYTES):  # in place
+            part = slice(start, start + SPOOL_BYTES)
+            values[part] = place[values[part]]
+        return Column("text", values, tuple(texts))
 
 
 def _in_order(texts: Iterable[str]) -> Callable[[str], Any]:

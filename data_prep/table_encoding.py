@@ -68,6 +68,7 @@ def fit(
             made.append(_categories(columns, name, training))
         else:
             made.append(_numbers(columns, name, training, missing, scaled))
+        column.release()
     return tuple(made)
 
 
@@ -99,7 +100,7 @@ def _numbers(
     columns: Columns, name: str, training: Rows, missing: Missing, scaled: bool
 ) -> dict[str, Any]:
     column = columns.found[name]
-    values = column.values[training].astype(np.float64)
+    values = np.asarray(column.values[training], dtype=np.float64)
     absent = np.isnan(values)
     if absent.all():
         msg = (
@@ -179,7 +180,9 @@ def encoder(
         made = np.zeros((len(rows), width), np.float32)
         at = 0
         for one, place in zip(encoding, places, strict=True):
-            values = columns.found[one["column"]].values[rows]
+            column = columns.found[one["column"]]
+            values = np.asarray(column.values[rows])
+            column.release()
             if place is not None:
                 count = len(one["categories"]) + one["missing"]
                 code = place[values]

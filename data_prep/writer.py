@@ -13,6 +13,9 @@
         "data/mine", samples(), dataset="mine", classes=["no", "yes"],
         inputs=[InputSpec("x", (12,), "float32")],
     )
+
+With ``target="real"`` or ``"binary"`` in place of classes, a label is one number, or
+one for each of ``target_names``.
 """
 
 import os
@@ -20,8 +23,9 @@ import shutil
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +37,7 @@ from data_prep.sample_fields import (
     max_exact_integer,
 )
 from data_prep.split_checks import check_trained
+from data_prep.targets import counted
 from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
 from fedapm_mpi.data.table import Column, Table, check_description
@@ -57,8 +62,8 @@ class Sample(NamedTuple):
     """The inputs by name, each an array of the declared shape; axis 0 of a ragged input
     has its true length."""
 
-    label: int
-    """Index of its class, from 0."""
+    label: Any
+    """Index of its class, from 0; or its target, a number or a sequence of numbers."""
 
 
 def write_samples(
@@ -67,7 +72,9 @@ def write_samples(
     *,
     dataset: str,
     inputs: Sequence[InputSpec],
-    classes: Sequence[str],
+    classes: Sequence[str] | None = None,
+    target: Literal["real", "binary"] | None = None,
+    target_names: Sequence[str] = (),
     scratch: str | Path | None = None,
     shards: int | None = None,
     compression: Compression | None = None,
@@ -75,7 +82,8 @@ def write_samples(
 ) -> Manifest:
     """Write a data set directory from an iterator of samples, which is read once.
 
-    Samples are spooled to disk first: memory holds 13 bytes per sample and some blocks.
+    Samples are spooled to disk first: memory holds 13 bytes per sample, or 9 and 8 for
+    each target, and some blocks.
     Clients are numbered by their sorted names; a client's samples keep their order.
 
     Parameters
@@ -89,7 +97,10 @@ def write_samples(
     inputs
         Name, shape, stored type, raggedness, scale and shift of each input.
     classes
-        Names of the labels 0, 1, ...
+        Names of the labels 0, 1, ..., where samples have a class each.
+    target, target_names
+        What labels are where they are no classes, and the names of targets: see
+        `data_prep.targets.counted`.
     scratch
         Folder of the spool, which is as large as the data set and is always removed;
         `directory` if None.
@@ -102,18 +113,25 @@ def write_samples(
         If a sample differs from its declaration (the message counts samples from 0),
         there are none, a client has none for training, or writing fails.
     """
-    target = Path(directory)
-    if (target / MANIFEST).exists() and not force:
-        msg = f"{target} already holds a finished data set; choose another directory"
+    folder = Path(directory)
+    if (folder / MANIFEST).exists() and not force:
+        msg = f"{folder} already holds a finished data set; choose another directory"
         raise DataError(msg)
-    check_description(dataset, inputs, classes)
-    empty = Table(dataset, [], np.empty(0, np.int64), classes)
-    with _spool_folder(Path(scratch or target)) as spool:
-        table, owners, splits, names = _spooled(spool, samples, empty, inputs)
+    if (classes is None) == (target is None):
+        msg = f"{dataset}: give either classes or target, which says what labels are"
+        raise DataError(msg)
+    if target_names and target is None:
+        msg = f"{dataset}: target_names has no effect with classes; leave it out"
+        raise DataError(msg)
+    # Ranges of targets are known when all samples are.
+    check_description(dataset, inputs, ["targets"] if classes is None else classes)
+    labelled = _Labels(dataset, classes, target, target_names)
+    with _spool_folder(Path(scratch or folder)) as spool:
+        table, owners, splits, names = _spooled(spool, samples, labelled, inputs)
         rows = _rows_by_split(owners, splits, len(names))
         check_trained(rows, names, dataset, published=True, remedy=REMEDY)
         return write_dataset(
-            target,
+            folder,
             table,
             rows,
             client_names=names,
@@ -141,18 +159,18 @@ def _spool_folder(parent: Path) -> Iterator[Path]:
 def _spooled(
     folder: Path,
     samples: Iterable[Sample],
-    empty: Table,
+    labels: "_Labels",
     inputs: Sequence[InputSpec],
 ) -> tuple[Table, NDArray[np.int64], NDArray[np.int8], list[str]]:
     """Spool all inputs; return the table, the clients, splits, and clients' names."""
     clients: dict[Any, int] = {}
-    owners, codes, labels = array("i"), array("b"), array("i")
+    owners, codes = array("i"), array("b")
     lengths = {spec.name: array("i") for spec in inputs if spec.ragged}
     paths = {spec.name: folder / f"{k}.bin" for k, spec in enumerate(inputs)}
     files = {name: path.open("wb") for name, path in paths.items()}
     try:
         for number, sample in enumerate(samples):
-            found = _checked(number, sample, inputs, len(empty.classes))
+            found = _checked(number, sample, inputs, labels)
             for spec in inputs:
                 values = found[spec.name]
                 if spec.ragged:
@@ -162,12 +180,11 @@ def _spooled(
             client = _client(number, sample.client, clients)
             owners.append(clients.setdefault(client, len(clients)))
             codes.append(SPLITS.index(sample.split))
-            labels.append(int(sample.label))
     finally:
         for file in files.values():
             file.close()
     if not clients:
-        msg = f"{empty.dataset}: there are no samples"
+        msg = f"{labels.dataset}: there are no samples"
         raise DataError(msg)
     ordered = sorted(clients)
     place = np.empty(len(ordered), np.int64)
@@ -179,10 +196,69 @@ def _spooled(
     # Counted client by client: the same in whatever order the clients come.
     numbers = np.empty(len(of_sample), np.int64)
     numbers[np.argsort(of_sample, kind="stable")] = np.arange(len(of_sample))
-    table = Table(
-        empty.dataset, columns, np.array(labels, np.int64), empty.classes, numbers
-    )
+    table = replace(labels.table(columns), numbers=numbers)
     return table, of_sample, np.array(codes, np.int8), [str(c) for c in ordered]
+
+
+class _Labels:
+    """Gathers the labels of samples: one class each, or k targets."""
+
+    def __init__(
+        self,
+        dataset: str,
+        classes: Sequence[str] | None,
+        target: Literal["real", "binary"] | None,
+        names: Sequence[str],
+    ) -> None:
+        self.dataset = dataset
+        self._classes, self._target, self._names = classes, target, tuple(names)
+        self._width: int | None = len(names) or None
+        self._values = array("i") if target is None else array("d")
+
+    def add(self, where: str, label: Any) -> None:
+        """Add a sample's label.
+
+        Raises
+        ------
+        DataError
+            If it is out of range, or there are as many targets as in no other sample.
+        """
+        if self._classes is not None:
+            self._values.append(_class_number(where, label, len(self._classes)))
+            return
+        try:
+            given = np.atleast_1d(np.asarray(label, np.float64))
+        except (TypeError, ValueError):
+            given = np.empty((0, 0))
+        width = self._width or given.size
+        if given.shape != (width,) or not width or not np.isfinite(given).all():
+            msg = (
+                f"{where}: its target is {truncate(repr(label))}, not "
+                f"{width or 'one or several'} finite number(s)"
+            )
+            raise DataError(msg)
+        self._width = width
+        self._values.extend(given.tolist())
+
+    def table(self, columns: Sequence[Column]) -> Table:
+        """Return a table of all samples."""
+        if self._target is None:
+            assert self._classes is not None
+            codes = np.array(self._values, np.int64)
+            return Table(self.dataset, columns, codes, self._classes)
+        values = np.array(self._values).reshape(-1, self._width or 1)
+        made = counted(values, self._target, self.dataset, self._names)
+        return Table(self.dataset, columns, made.codes, made.ranges, target=made.target)
+
+
+def _class_number(where: str, label: Any, num_classes: int) -> int:
+    # In this form, NaN is refused: no comparison with it is true.
+    number_like = isinstance(label, (int, float, np.integer, np.floating, np.bool_))
+    if not number_like or not 0 <= label < num_classes or label != int(label):
+        said = truncate(str(label) if number_like else repr(label))
+        msg = f"{where}: label {said} is not in 0 to {num_classes - 1}"
+        raise DataError(msg)
+    return int(label)
 
 
 def _client(number: int, client: Any, others: Mapping[Any, int]) -> Hashable:
@@ -238,9 +314,12 @@ def _client(number: int, client: Any, others: Mapping[Any, int]) -> Hashable:
 
 
 def _checked(
-    number: int, sample: Any, inputs: Sequence[InputSpec], num_classes: int
+    number: int, sample: Any, inputs: Sequence[InputSpec], labels: _Labels
 ) -> dict[str, NDArray[Any]]:
-    """Return a sample's inputs as stored; refuse those that are not as declared."""
+    """Return a sample's inputs as stored, and add its label.
+
+    Those that are not as declared are refused.
+    """
     if not all(hasattr(sample, field) for field in Sample._fields):
         msg = f"sample {number} is a {type(sample).__name__}, not a Sample"
         raise DataError(msg)
@@ -249,13 +328,7 @@ def _checked(
         said = truncate(repr(sample.split))
         msg = f"{where}: the split is {said}, not one of {', '.join(SPLITS)}"
         raise DataError(msg)
-    label: Any = sample.label
-    # In this form, NaN is refused: no comparison with it is true.
-    number_like = isinstance(label, (int, float, np.integer, np.floating, np.bool_))
-    if not number_like or not 0 <= label < num_classes or label != int(label):
-        said = truncate(str(label) if number_like else repr(label))
-        msg = f"{where}: label {said} is not in 0 to {num_classes - 1}"
-        raise DataError(msg)
+    labels.add(where, sample.label)
     if not isinstance(sample.inputs, Mapping):
         msg = f"{where}: its inputs are no mapping from names to arrays"
         raise DataError(msg)

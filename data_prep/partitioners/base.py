@@ -36,6 +36,9 @@ class Pool(NamedTuple):
     """(N,) samples of one group, such as overlapping windows of one recording, must
     stay together; a group lies within one natural client."""
 
+    values: NDArray[Any] | None = None
+    """(N,) first target of each sample, where samples have targets."""
+
 
 class Parts(list[Indices]):
     """The sorted samples of each client.

@@ -91,7 +91,8 @@ def _assign(
     options = dict(within)
     ids = None if pool.ids is None else pool.ids[rows]
     groups = None if pool.groups is None else pool.groups[rows]
-    selected = Pool(pool.labels[rows], ids, groups)
+    values = None if pool.values is None else pool.values[rows]
+    selected = Pool(pool.labels[rows], ids, groups, values)
     partition = partitioners.get(options.pop("name"))
     try:
         parts = partition(selected, num_clients, rng, **options)

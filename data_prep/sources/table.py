@@ -224,19 +224,20 @@ def _check_whole(columns: Columns, name: str, column: TableColumn) -> None:
 
 def _suspicious(columns: Columns, chosen: Sequence[str]) -> tuple[str, ...]:
     """Return a question on whole numbers that differ in every row."""
-    rows = columns.rows
-    found = [
-        name
-        for name in chosen
-        if (column := columns.found[name]).whole
-        and rows > 1
-        and len(np.unique(column.values)) == rows
-    ]
+    found = [name for name in chosen if _counts_rows(columns.found[name])]
     return tuple(
         f"column {format_value(name)} has another whole number in every row: if it "
         f"only counts them, leave it out with drop=[{name}]"
         for name in found
     )
+
+
+def _counts_rows(column: TableColumn) -> bool:
+    if not column.whole or len(column.values) < 2:
+        return False
+    differ = len(np.unique(column.values)) == len(column.values)
+    column.release()
+    return differ
 
 
 def _with_roles(

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ OPTIONS = {
     "dirichlet-client": {"beta": 0.3, "sigma": 0.5, "min_samples": 2},
     "quantity-dirichlet": {"beta": 0.5, "min_samples": 2},
     "quantity-power": {"exponent": 1.5, "min_samples": 2},
+    "quantity-linear": {"min_samples": 2},
+    "quantity-exponential": {"ratio": 5.0, "min_samples": 2},
+    "continuous": {"correlation": 0.5, "min_samples": 2},
     "hybrid": {
         "first": {"name": "iid"},
         "second": {"name": "dirichlet", "beta": 0.2, "min_samples": 1},
@@ -142,6 +146,7 @@ def test_dirichlet_moves_no_more_than_what_is_short():
         ("dirichlet-client", "beta"),
         ("quantity-dirichlet", "beta"),
         ("quantity-power", "exponent"),
+        ("quantity-exponential", "ratio"),
     ],
 )
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
@@ -265,7 +270,16 @@ def counts_of(parts, labels):
 @given(
     pool=pools(grouped=st.just(False)),
     m=st.integers(2, 8),
-    name=st.sampled_from(["dirichlet-client", "quantity-dirichlet", "quantity-power"]),
+    name=st.sampled_from(
+        [
+            "dirichlet-client",
+            "quantity-dirichlet",
+            "quantity-power",
+            "quantity-linear",
+            "quantity-exponential",
+            "continuous",
+        ]
+    ),
     least=st.integers(0, 5),
 )
 def test_minimum_of_a_client(pool, m, name, least):
@@ -346,7 +360,59 @@ def test_quantity_by_power_law():
     assert sizes != sorted(sizes, reverse=True)
 
 
-@pytest.mark.parametrize("name", ["quantity-dirichlet", "quantity-power"])
+def test_quantity_by_equal_steps_and_by_equal_ratios():
+    pool = Pool(np.arange(100_000) % 4)
+    weights = {
+        "quantity-linear": np.arange(1.0, 21),
+        "quantity-exponential": np.geomspace(1, 8, 20),
+    }
+    for name, shares in weights.items():
+        options = {"ratio": 8.0} if name == "quantity-exponential" else {}
+        sizes = [len(rows) for rows in split(name, pool, 20, **options)]
+        expected = 100_000 * shares / shares.sum()
+        np.testing.assert_allclose(sorted(sizes), expected, atol=1)
+        assert sizes != sorted(sizes)
+    assert [len(rows) for rows in split("quantity-exponential", pool, 1)] == [100_000]
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 1.0])
+def test_targets_go_with_clients_as_they_are_correlated(correlation):
+    rng = np.random.default_rng(2)
+    values = 40 + 7 * rng.normal(size=20_000)
+    pool = Pool(np.zeros(20_000, int), values=values)
+    parts = split("continuous", pool, 50, correlation=correlation)
+    assert {len(rows) for rows in parts} == {400}
+    means = np.array([values[rows].mean() for rows in parts])
+    # Of a normal variable, c^2 of the variance lies between such clients.
+    between = means.var() / values.var()
+    noise = (1 - correlation**2) / 400
+    assert between == pytest.approx(correlation**2 + noise, abs=0.01)
+    if correlation == 1:
+        order = np.argsort(means)
+        ends = [(values[parts[k]].min(), values[parts[k]].max()) for k in order]
+        assert all(a[1] <= b[0] for a, b in pairwise(ends))
+        assert (np.diff(means) < 0).any()
+
+
+def test_without_targets_classes_count_and_groups_by_their_mean():
+    labels = np.arange(1000) % 10
+    parts = split("continuous", Pool(labels), 10, correlation=1.0)
+    assert all(len(set(labels[rows].tolist())) == 1 for rows in parts)
+    groups = np.arange(1000) // 50
+    values = np.where(np.arange(1000) % 50 == 0, 1e3 * groups, groups)
+    pool = Pool(labels, None, groups, values)
+    found = split("continuous", pool, 20, correlation=1.0)
+    assert all(len(set(groups[rows].tolist())) == 1 for rows in found)
+    with pytest.raises(ConfigError, match="correlation must be from 0 to 1"):
+        split("continuous", pool, 20, correlation=1.5)
+
+
+QUANTITY = [
+    "quantity-dirichlet", "quantity-power", "quantity-linear", "quantity-exponential",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUANTITY)
 def test_quantity_leaves_labels_alike(name):
     labels = np.arange(100_000) % 4
     counts = counts_of(split(name, Pool(labels), 20, min_samples=400), labels)

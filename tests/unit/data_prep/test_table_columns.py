@@ -115,3 +115,33 @@ def test_columns_of_other_kinds_are_named(tmp_path):
     pa_parquet.write_table(pa.table({"a": [[1], [2]]}), tmp_path / "t.parquet")
     with pytest.raises(DataError, match=r"column 'a' is list.* truth values, texts or"):
         read(tmp_path / "t.parquet")
+
+
+def test_long_columns_are_spooled_and_the_same(tmp_path, monkeypatch):
+    rows = "".join(
+        f"{k},{k / 8},{'abc'[k % 3]},2020-01-{1 + k % 28:02}\n" for k in range(99)
+    )
+    path = written(tmp_path / "t.csv", "a,b,c,d\n" + rows + ",,,\n")
+    short = read(path).found
+    monkeypatch.setattr(table_columns, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(table_columns, "BLOCK_BYTES", 256)
+    long = read(path).found
+    for name, column in long.items():
+        assert isinstance(column.values, np.memmap)
+        column.release()
+        np.testing.assert_array_equal(column.values, short[name].values)
+        assert column[2:] == short[name][2:]
+        assert column.kind == short[name].kind
+    short["a"].release()  # of no effect
+
+
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    path = written(tmp_path / "t.csv", "a\n" + "1\n" * 100)
+    monkeypatch.setattr(table_columns, "SPOOL_BYTES", 100)
+
+    def full(prefix):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(table_columns, "TemporaryFile", full)
+    with pytest.raises(DataError, match=r"No space left on device\); make room there"):
+        read(path)

@@ -203,3 +203,63 @@ def test_the_writer_is_public():
     assert data_prep.Sample is Sample
     with pytest.raises(AttributeError, match="no attribute 'sample'"):
         data_prep.sample  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("target", "names", "label"),
+    [
+        ("real", (), lambda k: k / 8),
+        ("real", ("a", "b"), lambda k: [k, -k]),
+        ("binary", ("cat", "dog"), lambda k: (k % 2, k % 3 == 0)),
+    ],
+)
+def test_labels_may_be_targets(tmp_path, target, names, label):
+    manifest = write_samples(
+        tmp_path / "to",
+        (one(k)._replace(label=label(k)) for k in range(100)),
+        dataset="made",
+        inputs=INPUTS,
+        target=target,
+        target_names=names,
+    )
+    assert (manifest.target.kind, manifest.target.names) == (
+        target,
+        names or ("target",),
+    )
+    for clients in everyone(manifest).values():
+        for held in clients:
+            wanted = [label(k) for k in held.inputs["age"].tolist()]
+            assert (
+                held.target.reshape(np.shape(wanted)).tolist()
+                == np.array(wanted, float).tolist()
+            )
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.5, [1, 2]], r"sample 1, of .*: its target is \[1, 2\], not 1 finite"),
+        ([float("nan")], "sample 0, of .* is nan, not 1 finite"),
+        (["high"], "its target is 'high', not one or several"),
+        ([[]], r"its target is \[\], not one or several"),
+    ],
+)
+def test_faulty_targets_are_named(tmp_path, labels, message):
+    samples = (one(k)._replace(label=label) for k, label in enumerate(labels))
+    with pytest.raises(DataError, match=message):
+        write_samples(
+            tmp_path / "to", samples, dataset="made", inputs=INPUTS, target="real"
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give either classes or target"),
+        ({"classes": ["a"], "target": "real"}, "give either classes or target"),
+        ({"classes": ["a"], "target_names": ["b"]}, "target_names has no effect"),
+    ],
+)
+def test_what_labels_are_is_said_once(tmp_path, options, message):
+    with pytest.raises(DataError, match=message):
+        write_samples(tmp_path / "to", [], dataset="made", inputs=INPUTS, **options)
