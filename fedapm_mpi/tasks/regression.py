@@ -48,7 +48,6 @@ class Regression(Task):
     """What is taken off each target, and what it is then divided by."""
 
     target_kind = "real"
-    outputs = "targets"
     expects = "a floating Tensor (n, targets)"
     higher_is_better: ClassVar[Mapping[str, bool]] = {
         "rmse": False,

@@ -63,6 +63,7 @@ def write_data(root: Path) -> dict[str, Path]:
 def cases(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     """Return the configurations of all runs, by name, with ``kernels: portable``."""
     every = _models(data) | _full_size(data) | _optimizers(data) | _methods(data)
+    every |= _tasks(data)
     return {name: config | {"kernels": "portable"} for name, config in every.items()}
 
 
@@ -142,6 +143,18 @@ def _optimizers(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         **SHALLOW | {"model": cnn, "optimizer": "adam", "schedule": "cosine"},
     )
     return found
+
+
+def _tasks(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return the losses that call other functions of torch than the cross-entropy."""
+    numbers = {"name": "regression", "loss_function": "huber"}
+    weighted = {"name": "classification", "class_weights": "balanced", "focal": 2.0}
+    return {
+        "task-regression": experiment(data["numbers"], task=numbers),
+        "task-multilabel": experiment(data["tags"], task="multilabel"),
+        "task-ordinal": experiment(data["features"], task="ordinal"),
+        "task-focal": experiment(data["features"], task=weighted),
+    }
 
 
 def _methods(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
