@@ -32,7 +32,7 @@ FORMATS = {
 NO_VALUE = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A")
 """Fields of a text file that stand for a missing value."""
 
-SPOOL_BYTES = 2**24
+SPOOL_BYTES = 2**20
 """Bytes of a column from which on it is spooled."""
 
 BLOCK_BYTES = 2**22
@@ -439,8 +439,8 @@ class _Builder:
         place = np.empty(len(texts) + 1, np.int32)
         place[[self._codes[text] for text in texts]] = np.arange(len(texts))
         place[-1] = -1
-        for start in range(0, len(values), SPOOL_BYTES):  # in place
-            part = slice(start, start + SPOOL_BYTES)
+        for start in range(0, len(values), BLOCK_BYTES):  # in place
+            part = slice(start, start + BLOCK_BYTES)
             values[part] = place[values[part]]
         return Column("text", values, tuple(texts))
 
