@@ -345,6 +345,12 @@ class _Builder:
         )
         dated = types.is_date(kind) or types.is_timestamp(kind)
         texts = types.is_string(kind) or types.is_large_string(kind)
+        if types.is_binary(kind) and FORMATS[file.suffix.lower()]:
+            msg = (
+                f"{file}: column {format_value(self._name)} is no text in UTF-8; save "
+                "the file in UTF-8"
+            )
+            raise DataError(msg)
         if not (numeric or dated or texts):
             msg = (
                 f"{file}: column {format_value(self._name)} is {kind}; columns are "

@@ -6,6 +6,7 @@ that takes (means, categories, what missing values become) is of training rows a
 and kept in the manifest.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -275,4 +276,8 @@ def _codes(columns: Columns, name: str, what: str) -> tuple[Rows, tuple[str, ...
             f"{what} there{others(len(rows) - 1)}; name one for each row"
         )
         raise DataError(msg)
-    return column.values.astype(np.int64), column.texts
+    names = column.texts
+    if all(re.fullmatch(r"-?\d+\.0", text) for text in names):
+        # What pandas makes of whole numbers where one was missing.
+        names = tuple(text.removesuffix(".0") for text in names)
+    return column.values.astype(np.int64), names

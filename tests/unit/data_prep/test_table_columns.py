@@ -97,6 +97,16 @@ def test_damage_is_named(tmp_path, name, text, message):
         read(written(tmp_path / name, text))
 
 
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes("a,b\n1,Zürich\n".encode("latin-1"))
+    with pytest.raises(DataError, match="column 'b' is no text in UTF-8"):
+        read(path)
+    path.write_bytes("\ufeffa,b\n1,Zürich\n".encode())
+    assert read(path).found["b"].texts == ("Zürich",)
+    assert "a" in read(path).found
+
+
 def test_files_must_have_the_same_columns(tmp_path):
     written(tmp_path / "1.csv", "a,b\n1,2\n")
     written(tmp_path / "2.csv", "a,c\n1,2\n")

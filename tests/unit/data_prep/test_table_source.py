@@ -211,6 +211,14 @@ def test_several_targets(tmp_path):
     assert (labels.target.kind, labels.target.mean[1]) == ("binary", 1.0)
 
 
+def test_clients_are_named_without_the_point_that_pandas_adds(tmp_path):
+    table = TABLE.set_column(0, "shop", pa.array([f"{shop}.0" for shop in SHOP]))
+    manifest = prepare(
+        "table", saved(tmp_path / "t", table), tmp_path / "d", *ROLES, "inputs=[rooms]"
+    )
+    assert set(manifest.client_names) == set(map(str, SHOP.tolist()))
+
+
 def test_rows_of_a_group_stay_together(tmp_path):
     group = np.arange(N) // 5
     table = TABLE.append_column("person", pa.array(group))
