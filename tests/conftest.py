@@ -8,9 +8,11 @@ import pytest
 from tests.support.data import toy_data
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Leave the cores to the tests that start several processes."""
+def pytest_configure():
+    """Leave the cores to the tests that start several processes.
+
+    Before torch is imported, which reads it then: bits depend on its threads.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
