@@ -239,6 +239,37 @@ def split_by_size(
     return gather(owner, made, m, moved)
 
 
+def split_by_rank(
+    pool: Pool,
+    num_clients: int | None,
+    rng: np.random.Generator,
+    min_samples: int,
+    share_of: Callable[[Indices], NDArray[np.floating[Any]]],
+) -> Parts:
+    """Assign samples at random, whatever their labels, by shares that ranks have.
+
+    Ranks are drawn, so that a client's number is independent of its size.
+
+    Parameters
+    ----------
+    pool, num_clients, rng
+        The arguments of a partitioner.
+    min_samples
+        Minimum number of samples of a client; the largest give up the missing ones.
+    share_of
+        From ranks (m,), which count from 0, to non-negative shares, of any positive
+        sum.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few samples.
+    """
+    least = max(1, min_samples)
+    m = check_num_clients(num_clients, len(pool.labels), least)
+    return split_by_size(pool, share_of(rng.permutation(m)), rng, least)
+
+
 def repair(
     owner: Indices, sizes: Indices, m: int, least: int, rng: np.random.Generator
 ) -> int:

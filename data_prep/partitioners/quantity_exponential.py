@@ -5,10 +5,9 @@ import numpy as np
 from data_prep.partitioners.base import (
     Parts,
     Pool,
-    check_num_clients,
     check_positive,
     partitioners,
-    split_by_size,
+    split_by_rank,
 )
 
 
@@ -45,7 +44,10 @@ def quantity_exponential(
         If `ratio` is not positive or there are too few samples.
     """
     check_positive("ratio", ratio)
-    least = max(1, min_samples)
-    m = check_num_clients(num_clients, len(pool.labels), least)
-    shares = ratio ** (rng.permutation(m) / max(1, m - 1))
-    return split_by_size(pool, shares, rng, least)
+    return split_by_rank(
+        pool,
+        num_clients,
+        rng,
+        min_samples,
+        lambda ranks: ratio ** (ranks / max(1, len(ranks) - 1)),
+    )

@@ -2,13 +2,7 @@
 
 import numpy as np
 
-from data_prep.partitioners.base import (
-    Parts,
-    Pool,
-    check_num_clients,
-    partitioners,
-    split_by_size,
-)
+from data_prep.partitioners.base import Parts, Pool, partitioners, split_by_rank
 
 
 @partitioners.register("quantity-linear")
@@ -39,6 +33,4 @@ def quantity_linear(
     ConfigError
         If there are too few samples.
     """
-    least = max(1, min_samples)
-    m = check_num_clients(num_clients, len(pool.labels), least)
-    return split_by_size(pool, rng.permutation(m) + 1.0, rng, least)
+    return split_by_rank(pool, num_clients, rng, min_samples, lambda ranks: ranks + 1.0)

@@ -5,10 +5,9 @@ import numpy as np
 from data_prep.partitioners.base import (
     Parts,
     Pool,
-    check_num_clients,
     check_positive,
     partitioners,
-    split_by_size,
+    split_by_rank,
 )
 
 
@@ -44,7 +43,6 @@ def quantity_power(
         If `exponent` is not positive or there are too few samples.
     """
     check_positive("exponent", exponent)
-    least = max(1, min_samples)
-    m = check_num_clients(num_clients, len(pool.labels), least)
-    shares = (rng.permutation(m) + 1.0) ** -exponent
-    return split_by_size(pool, shares, rng, least)
+    return split_by_rank(
+        pool, num_clients, rng, min_samples, lambda ranks: (ranks + 1.0) ** -exponent
+    )

@@ -26,7 +26,7 @@ from data_prep.targets import Kind, counted
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.data.target import TargetValues
-from fedapm_mpi.errors import DataError
+from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.text import format_some, format_value
 
@@ -85,9 +85,17 @@ def table(
 
     Raises
     ------
+    ConfigError
+        If both inputs and columns to drop are given.
     DataError
         If a column is not there, a value is missing, or a file cannot be read.
     """
+    if inputs and drop:
+        msg = (
+            "drop has no effect with inputs, which names all columns that are read as "
+            "such; leave drop out"
+        )
+        raise ConfigError(msg)
     targets = (target,) if isinstance(target, str) else tuple(target)
     roles = {"client": client, "group": group, "split_column": split_column}
     named = [one for one in roles.values() if one is not None]

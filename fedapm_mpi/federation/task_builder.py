@@ -17,13 +17,6 @@ from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
 from fedapm_mpi.tasks import MetricSet, Targets, Task, tasks
 from fedapm_mpi.tasks.base import TargetKind
 
-BUILT_IN: dict[TargetKind, str] = {
-    "class": "classification, ordinal",
-    "real": "regression",
-    "binary": "multilabel",
-}
-"""By kind of target: the package's tasks for it."""
-
 
 def build_task(part: PluginConfig, manifest: Manifest) -> Task:
     """Return the task that models are trained for, for the targets of a data set.
@@ -50,7 +43,7 @@ def build_task(part: PluginConfig, manifest: Manifest) -> Task:
         msg = (
             f"{what} needs {_described(task.target_kind)}, but {manifest.directory} "
             f"has {_described(targets.kind)}; choose a task for these, such as "
-            f"{BUILT_IN[targets.kind]}, or prepare the data set with another target"
+            f"{_suitable(targets.kind)}, or prepare the data set with another target"
         )
         raise ConfigError(msg)
     made = _for_targets(task, targets, what)
@@ -86,6 +79,13 @@ def made_up_targets(targets: Targets, count: int, generator: torch.Generator) ->
     found = mean + std * (drawn - 0.5)
     # Counts are not negative.
     return found.clamp(min=0) if min(targets.mean) >= 0 else found
+
+
+def _suitable(kind: TargetKind) -> str:
+    """Return the package's tasks for a kind of target."""
+    every = {name: tasks.get(name) for name in tasks.builtin_names()}
+    fits = [n for n, one in every.items() if getattr(one, "target_kind", "") == kind]
+    return ", ".join(fits)
 
 
 def _described(kind: TargetKind) -> str:

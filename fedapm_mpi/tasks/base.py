@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.errors import TrainingError
+from fedapm_mpi.errors import ConfigError, TrainingError
 from fedapm_mpi.registry import Registry
 
 if TYPE_CHECKING:  # who only reads metrics needs no torch
@@ -320,6 +320,24 @@ class Task(ABC):
         return []
 
 
+class SampleTask(Task):
+    """A task whose loss is that of its samples, which `sample_losses` has to give."""
+
+    @abstractmethod
+    def sample_losses(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return the loss of each sample, (n,); arguments are those of `loss`."""
+
+    def loss(
+        self,
+        outputs: "Tensor",
+        targets: "Tensor",
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> "Tensor":
+        """Return the mean or the sum of the samples' losses; see `Task.loss`."""
+        losses = self.sample_losses(outputs, targets)
+        return losses.sum() if reduction == "sum" else losses.mean()
+
+
 T = TypeVar("T", bound=Task)
 
 
@@ -329,6 +347,16 @@ def bound(task: T, **values: Any) -> T:
     for name, value in values.items():
         object.__setattr__(made, name, value)
     return made
+
+
+def check_classes(name: str, num_classes: int) -> None:
+    """Raise `ConfigError` if there are too few classes for the task of a name."""
+    if num_classes < 2:
+        msg = (
+            f"task {name!r}: the data set has {num_classes} class(es); it needs 2 or "
+            "more"
+        )
+        raise ConfigError(msg)
 
 
 def check_finite(predictions: Floats) -> None:

@@ -12,7 +12,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fedapm_mpi.errors import ConfigError, DataError, TrainingError
-from fedapm_mpi.tasks.base import Floats, Labels, Targets, Task, bound, tasks
+from fedapm_mpi.tasks.base import (
+    Floats,
+    Labels,
+    Targets,
+    Task,
+    bound,
+    check_classes,
+    tasks,
+)
 from fedapm_mpi.utils.text import format_some
 
 NonNegative = Annotated[float, Ge(0)]
@@ -87,12 +95,7 @@ class Classification(Task):
         ConfigError
             If there are fewer than two classes.
         """
-        if num_classes < 2:
-            msg = (
-                f"task 'classification': the data set has {num_classes} class(es); it "
-                "needs 2 or more"
-            )
-            raise ConfigError(msg)
+        check_classes("classification", num_classes)
         return num_classes
 
     def __post_init__(self) -> None:

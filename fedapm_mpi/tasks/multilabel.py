@@ -2,20 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.tasks.base import Floats, Targets, Task, bound, check_finite, tasks
+from fedapm_mpi.tasks.base import (
+    Floats,
+    SampleTask,
+    Targets,
+    bound,
+    check_finite,
+    tasks,
+)
 from fedapm_mpi.tasks.classification import roc_areas
 
 
 @tasks.register("multilabel")
 @dataclass(frozen=True, kw_only=True)
-class Multilabel(Task):
+class Multilabel(SampleTask):
     """Any number of k labels for each sample, each by a score of its own (logit).
 
     The loss is the binary cross-entropy, averaged over the labels of a sample.
@@ -60,16 +67,6 @@ class Multilabel(Task):
     def output_size(self, num_classes: int) -> int:
         """Return one score for each label, k."""
         return num_classes
-
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        reduction: Literal["mean", "sum"] = "mean",
-    ) -> Tensor:
-        """Return the loss of scores and labels, both (n, k)."""
-        losses = self.sample_losses(outputs, targets)
-        return losses.sum() if reduction == "sum" else losses.mean()
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each sample, (n,)."""

@@ -2,21 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.tasks.base import Floats, Labels, Task, check_finite, tasks
+from fedapm_mpi.tasks.base import (
+    Floats,
+    Labels,
+    SampleTask,
+    check_classes,
+    check_finite,
+    tasks,
+)
 from fedapm_mpi.tasks.classification import confusion
 
 
 @tasks.register("ordinal")
 @dataclass(frozen=True, kw_only=True)
-class Ordinal(Task):
+class Ordinal(SampleTask):
     r"""One of K ordered classes, by K - 1 scores: whether it is above class k.
 
     The loss is the binary cross-entropy of the K - 1 answers, averaged; the predicted
@@ -45,23 +51,8 @@ class Ordinal(Task):
         ConfigError
             If there are fewer than two classes.
         """
-        if num_classes < 2:
-            msg = (
-                f"task 'ordinal': the data set has {num_classes} class(es); it needs 2 "
-                "or more"
-            )
-            raise ConfigError(msg)
+        check_classes("ordinal", num_classes)
         return num_classes - 1
-
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        reduction: Literal["mean", "sum"] = "mean",
-    ) -> Tensor:
-        """Return the loss of scores (n, K - 1) and classes (n,)."""
-        losses = self.sample_losses(outputs, targets)
-        return losses.sum() if reduction == "sum" else losses.mean()
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each sample, (n,)."""

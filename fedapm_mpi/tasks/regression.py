@@ -11,14 +11,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.tasks.base import Floats, Targets, Task, bound, check_finite, tasks
+from fedapm_mpi.tasks.base import (
+    Floats,
+    SampleTask,
+    Targets,
+    bound,
+    check_finite,
+    tasks,
+)
 
 Loss = Literal["mse", "mae", "huber", "quantile", "poisson"]
 
 
 @tasks.register("regression")
 @dataclass(frozen=True, kw_only=True)
-class Regression(Task):
+class Regression(SampleTask):
     r"""k targets for each sample, from as many outputs.
 
     Targets have the mean :math:`m_j` and standard deviation :math:`s_j` over all
@@ -97,16 +104,6 @@ class Regression(Task):
     def output_size(self, num_classes: int) -> int:
         """Return the number of targets."""
         return num_classes
-
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        reduction: Literal["mean", "sum"] = "mean",
-    ) -> Tensor:
-        """Return the loss of outputs and targets, both (n, k)."""
-        losses = self.sample_losses(outputs, targets)
-        return losses.sum() if reduction == "sum" else losses.mean()
 
     def sample_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each sample, (n,)."""

@@ -238,6 +238,10 @@ FAULTS = {
     "no target": (("target=goal", "client=shop"), "no column 'goal' .target."),
     "near": (("target=scor", "client=shop"), "did you mean 'score'"),
     "twice": (("target=score", "client=shop", "drop=[score]"), "target and drop"),
+    "drop with inputs": (
+        ("target=score", "client=shop", "inputs=[rooms]", "drop=[age]"),
+        "drop has no effect with inputs",
+    ),
     "nothing left": (
         ("target=score", "client=shop", "drop=[age,rooms,colour,day,part]"),
         "no column is left",
