@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from data_prep.targets import counted
+from fedapm_mpi.data.hdf5_layout import range_faults
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import to_samples
@@ -139,3 +140,11 @@ def test_a_target_that_is_not_finite_in_a_shard_is_named(tmp_path):
     unchecked = replace(table(), target=values(array=with_value(12, 0, np.inf)))
     with pytest.raises(DataError, match="target 'a' of sample 12 is inf"):
         write_dataset(tmp_path / "d", unchecked, SPLITS)
+
+
+def test_a_stored_target_out_of_range_is_a_fault(tmp_path):
+    manifest = write_dataset(tmp_path / "d", table(), SPLITS)
+    stored = ShardReader(manifest).read(0, "train")
+    assert list(range_faults(stored, manifest)) == []
+    bad = stored._replace(target=with_value(2, 1, np.nan)[:10])
+    assert list(range_faults(bad, manifest)) == ["target 'b' of sample 2 is nan"]

@@ -407,6 +407,20 @@ def test_without_targets_classes_count_and_groups_by_their_mean():
         split("continuous", pool, 20, correlation=1.5)
 
 
+def test_a_hybrid_hands_on_the_targets_of_its_parts():
+    values = np.random.default_rng(3).normal(size=2000)
+    parts = split(
+        "hybrid",
+        Pool(np.zeros(2000, int), values=values),
+        10,
+        first={"name": "iid"},
+        second={"name": "continuous", "correlation": 1.0},
+        share=0.1,
+    )
+    spreads = [values[rows].std() for rows in parts]
+    assert np.mean(spreads) < 0.6  # a tenth of their samples are of any range
+
+
 QUANTITY = [
     "quantity-dirichlet", "quantity-power", "quantity-linear", "quantity-exponential",
 ]  # fmt: skip
