@@ -142,7 +142,7 @@ def test_comes_to_rest_at_the_joint_minimiser(weights, participation, v_step_at)
     algorithm = descending(0.1, step=1.0, work=10, v_step_at=v_step_at)
     federation = Federation(algorithm, quadratic)
     start_at_random(federation, algorithm.rho)
-    federation.run(round(450 / participation**1.1), participation)
+    federation.run(round(450 / participation**1.1), participation, near=1e-10)
     v, u = federation.stack("personal"), federation.stack("shared")
     assert federation.error() < 1e-10
     assert federation.stack("dual").sum(0).abs().max() < 1e-10

@@ -306,7 +306,8 @@ def test_fedapm_comes_to_rest_at_the_joint_minimiser(name, participation):
     quadratic = Quadratic(UNEVEN)
     options = {k: v for k, v in APM[name].items() if k != "weight_decay"}
     federation = Federation(apm(options, rho=0.5, sigma=0.01), quadratic)
-    for t, _ in enumerate(federation.rounds(round(700 / participation), participation)):
+    rounds = federation.rounds(round(700 / participation), participation, near=1e-8)
+    for t, _ in enumerate(rounds):
         if federation.algorithm.adapts_penalty() and t < 50:
             federation.adapt()
     assert federation.error() < 1e-8
