@@ -44,7 +44,7 @@ def unscaled(table: Table, training: Sequence[NDArray[np.int64]]) -> list[str]:
     found = [
         one
         for c in table.columns
-        if len(c.spec.shape) <= 1 and c.lengths is None
+        if len(c.spec.shape) <= 1 and c.lengths is None and not c.spec.codes
         for one in _spreads(c, rows)
     ]
     if len(found) < 2:

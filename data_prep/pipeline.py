@@ -321,7 +321,7 @@ def _ready(
         source.table.labels.astype(np.int64),
         source.ids,
         source.groups,
-        None if target is None else target.values[:, 0],
+        None if target is None or target.kind == "dense" else target.values[:, 0],
     )
     parts = _partition(pool, partitioner, settings)
     natural = _names(source, parts)

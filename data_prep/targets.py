@@ -1,4 +1,4 @@
-"""Targets of samples that are not classes: numbers, or labels that apply or not."""
+"""Targets of samples that are not one class: numbers, labels, a class at each place."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.sample_fields import kind_of, last_part
-from fedapm_mpi.data.target import TargetValues
+from fedapm_mpi.data.target import IGNORED, KINDS, TargetValues
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_value
 
-Kind = Literal["class", "real", "binary"]
+Kind = Literal["class", "real", "binary", "dense"]
 
 RANGES = 10
 """Ranges with equal numbers of samples in which real targets are counted."""
@@ -38,24 +38,29 @@ def has_fractions(values: Any) -> bool:
 
 
 def counted(
-    values: Any, kind: Literal["real", "binary"], where: str, names: Sequence[str] = ()
+    values: Any,
+    kind: Literal["real", "binary", "dense"],
+    where: str,
+    names: Sequence[str] = (),
 ) -> Counted:
     """Return targets as they are stored, and the ranges that samples are counted by.
 
     Real targets are counted in tenths by the first of them; samples of binary ones
-    under the rarest of their labels.
+    under the rarest of their labels, and of dense ones under their most frequent class.
 
     Parameters
     ----------
     values
         ``(n,)`` or ``(n, k)`` numbers or truth values; whole numbers up to 32 bits and
-        halves are stored as float32 where that is exact.
+        halves are stored as float32 where that is exact. Dense: ``(n, positions, ...)``
+        integers, the class of each position, negative where there is none.
     kind
         What they are.
     where
         What to call them in messages, such as ``made.npz: 'y'``.
     names
-        Names of the k targets; ``target``, or ``target 0`` and so on, by default.
+        Names of the k targets; ``target``, or ``target 0`` and so on, by default. Of
+        the classes, if dense: ``0`` to the largest that occurs, by default.
 
     Raises
     ------
@@ -63,6 +68,8 @@ def counted(
         If they are no numbers, there are none, one is missing or out of range, or names
         do not fit.
     """
+    if kind == "dense":
+        return _dense(values, where, names)
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
         msg = f"{where} must be numbers for {kind} targets, not {kind_of(values)}"
         raise DataError(msg)
@@ -88,6 +95,54 @@ def counted(
     if not np.array_equal(stored.astype(np.float64), made.astype(np.float64)):
         stored = made.astype(np.float64)
     return Counted(TargetValues(kind, known, stored), *_tenths(stored[:, 0]))
+
+
+def _dense(values: Any, where: str, names: Sequence[str]) -> Counted:
+    """Return dense targets as they are stored, in the smallest type."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
+        msg = f"{where} must be integers for dense targets, not {kind_of(values)}"
+        raise DataError(msg)
+    if values.ndim < 2 or 0 in values.shape:
+        msg = (
+            f"{where} has shape {values.shape}; dense targets are (samples, positions, "
+            "...): the class of each position of a sample"
+        )
+        raise DataError(msg)
+    most = int(values.max())
+    known = tuple(names) or tuple(map(str, range(most + 1)))
+    if most >= len(known):
+        at = tuple(np.argwhere(values == most)[0].tolist())
+        msg = (
+            f"{where}: the class of sample {at[0]} at {list(at[1:])} is {most}, but "
+            f"there are {len(known)} class names"
+        )
+        raise DataError(msg)
+    if most < 0:
+        msg = f"{where}: no position has a class"
+        raise DataError(msg)
+    types = (np.dtype(kind) for kind in KINDS["dense"])
+    dtype = next(one for one in types if len(known) <= np.iinfo(one).max + 1)
+    kept = np.maximum(values, IGNORED) if values.dtype.kind == "i" else values
+    stored = kept.astype(dtype)
+    return Counted(TargetValues("dense", known, stored), *_most_frequent(stored, known))
+
+
+def _most_frequent(
+    values: NDArray[Any], names: tuple[str, ...]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the most frequent class of each sample, and names of those that occur.
+
+    Of equally frequent ones it is the first.
+    """
+    found = np.full(len(values), IGNORED, np.int64)
+    for row, own in enumerate(values):
+        counts = np.bincount(own[own != IGNORED].astype(np.int64))
+        if len(counts):
+            found[row] = counts.argmax()
+    present, codes = np.unique(found, return_inverse=True)
+    none = "no class" if "no class" not in names else "none of the classes"
+    labels = (none if k == IGNORED else names[k] for k in present.tolist())
+    return codes.reshape(-1).astype(np.int64), tuple(labels)
 
 
 def _check(values: NDArray[Any], kind: str, where: str, names: tuple[str, ...]) -> None:

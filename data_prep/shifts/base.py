@@ -80,3 +80,21 @@ def chosen_inputs(table: Table, wanted: Sequence[str] | None) -> set[str]:
             )
             raise ConfigError(msg)
     return set(names if wanted is None else wanted)
+
+
+def chosen_numbers(table: Table, wanted: Sequence[str] | None, shift: str) -> set[str]:
+    """Return the names of the inputs whose numbers a shift is to change.
+
+    All that hold numbers, unless some are named; codes have no values to change.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such input, or it holds codes.
+    """
+    coded = {c.spec.name for c in table.columns if c.spec.codes}
+    named = sorted(coded & set(wanted or ()))
+    if named:
+        msg = f"shift={shift}: input {named[0]!r} holds codes, which it cannot change"
+        raise ConfigError(msg)
+    return chosen_inputs(table, wanted) - coded

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts, strengths
+from data_prep.shifts.base import Clients, Shifted, chosen_numbers, shifts, strengths
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.rng import Purpose, generator
@@ -50,7 +50,7 @@ def noise(
     if not 0 < level < np.inf:
         msg = f"shift.level must be positive and finite, got {level}"
         raise ConfigError(msg)
-    chosen = chosen_inputs(table, inputs)
+    chosen = chosen_numbers(table, inputs, "noise")
     spread = level * strengths(
         clients.number, generator(clients.seed, Purpose.NOISE_LEVELS)
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts
+from data_prep.shifts.base import Clients, Shifted, chosen_numbers, shifts
 from fedapm_mpi.data.table import BLOCK_BYTES, Column, Table, fetch_checked
 from fedapm_mpi.errors import ConfigError, DataError
 
@@ -51,7 +51,7 @@ def standardise(
     DataError
         If a value is not finite, or too large for its square to be.
     """
-    chosen = chosen_inputs(table, inputs)
+    chosen = chosen_numbers(table, inputs, "standardise")
     columns = []
     for c in table.columns:
         if c.spec.name in chosen:

@@ -152,7 +152,8 @@ def is_read(
         known = all(f"x_{name}" in names for name in inputs)
         return not inputs or not known or key.removeprefix("x_") in inputs
     of_input = {f"x_{key.removeprefix('length_')}"} if key[:7] == "length_" else set()
-    of_input |= {f"x_{key[:-6]}"} if key.endswith(("_scale", "_shift")) else set()
+    if key.endswith(("_scale", "_shift", "_codes")):
+        of_input.add(f"x_{key[:-6]}")
     return bool(of_input & set(names))
 
 

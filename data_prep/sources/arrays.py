@@ -10,10 +10,13 @@ Samples come first in every array:
   are then the classes; ``class_names``: their names. Numbers that are not all whole,
   and any with ``target=real``, are the targets of a regression, one or several for a
   sample; with ``target=binary`` entries say which of several labels apply;
-  ``target_names``: names of targets and labels.
+  ``target_names``: names of targets and labels. With ``target=dense`` an entry has the
+  class of each position of a sample, such as a pixel, and less than 0 for none.
 - ``client``: numbers or texts; ``split``: 0 (train), 1 (test), 2 (val), or these names,
   which is kept unless ``split=random``.
 - ``<input>_scale`` and ``<input>_shift``: numbers.
+- ``<input>_codes``: of an input of integers that models embed, such as the tokens of a
+  text, the number of codes; see also ``codes``.
 - ``length_<input>``: true lengths, or ``length`` for every input with a time axis.
 
 Other arrays are reported and not read. A folder of .npy files is read memory-mapped.
@@ -54,6 +57,7 @@ def arrays(
     normalise: Literal["none", "window"] = "none",
     inputs: tuple[str, ...] = (),
     series: tuple[str, ...] = (),
+    codes: tuple[str, ...] = (),
     target: Target | None = None,
     group: str | None = None,
     name: str | None = None,
@@ -72,10 +76,13 @@ def arrays(
         Names of the inputs, in the order of a model; all, as in the file, by default.
     series
         Inputs of type uint8 that have a time axis, the first, and are no images.
+    codes
+        Inputs of integers from 0 that models embed, as many as ``<input>_codes`` says,
+        or one more than the largest.
     target
         What ``y`` is: ``class``, one class for each sample; ``real``, one or several
-        numbers; ``binary``, a column of zeros and ones for each label. By default
-        classes, unless it has fractions.
+        numbers; ``binary``, a column of zeros and ones for each label; ``dense``, the
+        class of each position. By default classes, unless it has fractions.
     group
         Key of an array of groups, whose samples stay together, such as the recording
         of each window; numbers count within a client.
@@ -95,7 +102,9 @@ def arrays(
     labels = _labels(path, found, target)
     _check_rows(path, found, group)
     kinds = _kinds(path, found, inputs, series)
-    columns = _columns(path, found, kinds, normalise, series)
+    columns = _coded(
+        path, found, _columns(path, found, kinds, normalise, series), codes
+    )
     split = found.get("split")
     source = Source(
         table=Table(
@@ -133,17 +142,19 @@ def _labels(path: Path, found: Arrays, target: Target | None) -> _Labelled:
     if target is None and "class_names" not in found and has_fractions(found["y"]):
         target, note = "real", made_real(where)
     kind = target or "class"
-    unused = "target_names" if kind == "class" else "class_names"
+    by_class = kind in ("class", "dense")
+    unused = "target_names" if by_class else "class_names"
     if unused in found:
         msg = (
             f"{path}: {unused!r}, but the target is {kind}; leave it out, or set "
-            f"target={'real' if kind == 'class' else 'class'}"
+            f"target={'real' if by_class else 'class'}"
         )
         raise DataError(msg)
     if kind != "class":
         names: tuple[str, ...] = ()
-        if "target_names" in found:
-            names = class_names(found["target_names"], f"{path}: 'target_names'")
+        key = "class_names" if by_class else "target_names"
+        if key in found:
+            names = class_names(found[key], f"{path}: {key!r}")
         made = counted(found["y"], kind, where, names)
         return _Labelled(made.codes, made.ranges, note, made.target)
     given = None
@@ -346,6 +357,46 @@ def _column(
         dtype, scale, shift = "float32", 1.0, 0.0
     spec = InputSpec(name, shape, dtype, lengths is not None, scale, shift)
     return Column(spec, take, lengths)
+
+
+def _coded(
+    path: Path, found: Arrays, columns: list[Column], codes: tuple[str, ...]
+) -> list[Column]:
+    """Return the columns, where those that hold codes say so."""
+    names = [c.spec.name for c in columns]
+    for name in codes:
+        if name not in names:
+            hint = did_you_mean(name, names)
+            msg = f"{path}: codes names {name!r}, which is no input{hint}"
+            raise DataError(msg)
+    made = []
+    for c in columns:
+        name, key = c.spec.name, f"{c.spec.name}_codes"
+        if name in codes or key in found:
+            number = _number_of_codes(path, found, name)
+            spec = replace(c.spec, codes=number, scale=1.0, shift=0.0)
+            c = replace(c, spec=spec)
+        made.append(c)
+    return made
+
+
+def _number_of_codes(path: Path, found: Arrays, name: str) -> int:
+    """Return how many codes an input has."""
+    key, values = f"{name}_codes", found[f"x_{name}"]
+    for other in (f"{name}_scale", f"{name}_shift"):
+        if other in found:
+            msg = f"{path}: {other!r}, but {name!r} holds codes; leave it out"
+            raise DataError(msg)
+    if values.dtype.kind not in "iu":
+        msg = f"{path}: 'x_{name}' must hold integers, as codes, not {values.dtype}"
+        raise DataError(msg)
+    if key not in found:
+        return int(values.max(initial=0)) + 1
+    number = _number(path, found, key)
+    if number < 1 or number % 1:
+        msg = f"{path}: {key!r} is {number:g}, but codes are counted from 1"
+        raise DataError(msg)
+    return int(number)
 
 
 def _check_input(path: Path, name: str, values: NDArray[Any]) -> None:

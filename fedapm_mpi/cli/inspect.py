@@ -145,6 +145,8 @@ def overview(manifest: Manifest) -> str:
         seen = "as stored"
         if (spec.scale, spec.shift) != (1.0, 0.0):
             seen = f"seen as stored * {spec.scale:.6g} {spec.shift:+g}"
+        if spec.codes:
+            seen = f"each one of {spec.codes} codes"
         ragged = ", varying length" if spec.ragged else ""
         lines.append(
             f"input          {spec.name}: {shape} {spec.dtype}{ragged}, {seen}"
@@ -180,6 +182,13 @@ def _of_target(manifest: Manifest) -> list[str]:
         return [
             f"labels         {len(target.names)}, with their shares of train: {each}"
         ]
+    if target.kind == "dense":
+        common = sorted(zip(target.names, target.mean, strict=True), key=_rarity)
+        each = _some([f"{name} ({share:.1%})" for name, share in common])
+        return [
+            f"positions      {' x '.join(map(str, target.shape))}, each of "
+            f"{len(target.names)} classes, with their shares of train: {each}"
+        ]
     columns = zip(target.names, target.mean, target.std, strict=True)
     each = _some([f"{name} ({mean:.4g} ± {std:.4g})" for name, mean, std in columns])
     return [
@@ -193,8 +202,15 @@ def _by(manifest: Manifest) -> str:
     if manifest.target is None:
         return ""
     first = shorten(printable(manifest.target.names[0]), 40)
-    real = manifest.target.kind == "real"
-    return f", by range of {first}" if real else ", each under its rarest label"
+    return {
+        "real": f", by range of {first}",
+        "binary": ", each under its rarest label",
+        "dense": ", each under its most frequent class",
+    }[manifest.target.kind]
+
+
+def _rarity(share: tuple[str, float]) -> float:
+    return -share[1]
 
 
 def _drawn(shift: str, manifest: Manifest) -> str:

@@ -57,7 +57,7 @@ class ClientArrays(NamedTuple):
     """(n,)."""
 
     target: NDArray[Any] | None = None
-    """(n, k), where the data set has targets."""
+    """(n, k) or (n, *shape), where the data set has targets."""
 
 
 class _Columns(NamedTuple):
@@ -266,7 +266,9 @@ def write_shard(
     # "x" follows no existing link. Without locks every file system will do.
     path.unlink(missing_ok=True)
     with h5py.File(path, "x", locking=False) as file:
-        file.attrs["schema_version"] = schema_version(table.target, table.encoding)
+        file.attrs["schema_version"] = schema_version(
+            table.target, table.encoding, [c.spec for c in table.columns]
+        )
         file.attrs["dataset"] = table.dataset
         file.attrs["clients"] = np.array(clients, np.int64)
         for split, parts in splits.items():

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.data.codes import code_fault
 from fedapm_mpi.data.manifest import Manifest, ShardFile
 from fedapm_mpi.data.target import target_faults
 
@@ -67,7 +68,7 @@ def arrays(
         if "row" in group:
             kinds["row"] = (total,), "int64"
         if manifest.target is not None:
-            shape = total, len(manifest.target.names)
+            shape = total, *manifest.target.stored_shape
             kinds["target"] = shape, manifest.target.dtype
         for s in manifest.inputs:
             kinds[f"inputs/{s.name}"] = (total, *s.shape), s.dtype
@@ -98,6 +99,8 @@ class _Arrays(Protocol):
     """The samples of a client as stored in a shard."""
 
     @property
+    def inputs(self) -> dict[str, NDArray[Any]]: ...
+    @property
     def lengths(self) -> dict[str, NDArray[np.int64]]: ...
     @property
     def labels(self) -> NDArray[np.int64]: ...
@@ -117,6 +120,10 @@ def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
         if values.size and not 0 <= values.min() <= values.max() <= most:
             row = int(np.flatnonzero((values < 0) | (values > most))[0])
             yield f"the {what} in row {row} is {values[row]}, not 0 to {most}"
+    for s in manifest.inputs:
+        fault = code_fault(s, samples.inputs[s.name]) if s.codes else ""
+        if fault:
+            yield fault
     if manifest.target is not None and samples.target is not None:
         kind, names = manifest.target.kind, manifest.target.names
         yield from target_faults(samples.target, kind, names)

@@ -34,7 +34,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 EXTENDED_SCHEMA_VERSION = 2
-"""Of data sets with targets or an encoding; all others are as they were."""
+"""Of data sets with targets, an encoding or codes; all others are as they were."""
 
 MANIFEST = "manifest.json"
 
@@ -49,9 +49,12 @@ _KEYS = frozenset(
 been damaged, or of a later version, and say something that must not be ignored."""
 
 
-def schema_version(target: Any, encoding: Sequence[Any]) -> int:
+def schema_version(
+    target: Any, encoding: Sequence[Any], inputs: Sequence["InputSpec"]
+) -> int:
     """Return the version of the layout of a data set with such parts."""
-    extended = target is not None or len(encoding) > 0
+    coded = any(spec.codes for spec in inputs)
+    extended = target is not None or len(encoding) > 0 or coded
     return EXTENDED_SCHEMA_VERSION if extended else SCHEMA_VERSION
 
 
@@ -59,7 +62,8 @@ def schema_version(target: Any, encoding: Sequence[Any]) -> int:
 class InputSpec:
     """One input of every sample, as stored and as a model sees it.
 
-    The float32 value that a model sees is ``stored * scale + shift``.
+    The value that a model sees is ``stored * scale + shift``, in the floating type of
+    the run; codes are seen as they are stored, as integers.
 
     Attributes
     ----------
@@ -74,6 +78,9 @@ class InputSpec:
         longest length, shorter samples are padded, and true lengths are stored.
     scale, shift
         From the stored value to what a model sees.
+    codes
+        Of an input that holds codes, such as those of words, their number: values are
+        integers from 0 to one below it, which models embed. 0 of an input of numbers.
     """
 
     name: str
@@ -82,6 +89,14 @@ class InputSpec:
     ragged: bool = False
     scale: float = 1.0
     shift: float = 0.0
+    codes: int = 0
+
+    def plain(self) -> dict[str, Any]:
+        """Return what a manifest says of the input."""
+        found = asdict(self)
+        if not self.codes:
+            del found["codes"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -171,7 +186,7 @@ class Manifest:
     @property
     def schema_version(self) -> int:
         """Return the version of the layout of its files."""
-        return schema_version(self.target, self.encoding)
+        return schema_version(self.target, self.encoding, self.inputs)
 
     def shard_of(self, client: int) -> ShardFile:
         """Return the file that holds a client.
@@ -234,7 +249,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     tree = {
         "schema_version": manifest.schema_version,
         "dataset": manifest.dataset,
-        "inputs": [asdict(spec) for spec in manifest.inputs],
+        "inputs": [spec.plain() for spec in manifest.inputs],
         "classes": list(manifest.classes),
         "num_clients": manifest.num_clients,
         "seed": manifest.seed,
@@ -246,7 +261,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "label_counts": {name: n.tolist() for name, n in manifest.label_counts.items()},
         "client_names": list(manifest.client_names),
         **({"lacking": manifest.lacking} if manifest.lacking else {}),
-        **({} if manifest.target is None else {"target": asdict(manifest.target)}),
+        **({} if manifest.target is None else {"target": manifest.target.plain()}),
         **({"encoding": list(manifest.encoding)} if manifest.encoding else {}),
     }
     return strict_json.encode(tree)
@@ -281,12 +296,14 @@ def read_manifest(directory: str | Path) -> Manifest:
                 f"reads {' and '.join(map(str, known))}"
             )
             raise ValueError(msg)
-        extended = "target" in tree or "encoding" in tree
+        manifest = _parse(tree, str(directory), hashlib.sha256(raw).hexdigest())
+        extended = manifest.schema_version == EXTENDED_SCHEMA_VERSION
         if (version == EXTENDED_SCHEMA_VERSION) != extended:
             word = "a" if extended else "no"
-            msg = f"it has schema version {version}, and {word} target or encoding"
+            msg = (
+                f"it has schema version {version}, and {word} target, encoding or codes"
+            )
             raise ValueError(msg)
-        manifest = _parse(tree, str(directory), hashlib.sha256(raw).hexdigest())
         found = manifest_errors(manifest, sealed)
     except (KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
@@ -407,8 +424,8 @@ def _plain(one: Any) -> dict[str, Any]:
 def _input(spec: Any) -> InputSpec:
     known = {"name", "shape", "dtype", "ragged", "scale", "shift"}
     spec = strict_json.mapping(spec, "an input")
-    if spec.keys() != known:
-        odd = sorted(spec.keys() ^ known)[0]
+    if spec.keys() - {"codes"} != known:
+        odd = sorted((spec.keys() - {"codes"}) ^ known)[0]
         msg = f"an input has or lacks the key {format_value(odd)}"
         raise ValueError(msg)
     name = strict_json.text(spec["name"], "the name of an input")
@@ -424,6 +441,9 @@ def _input(spec: Any) -> InputSpec:
         ragged=spec["ragged"],
         scale=strict_json.number(spec["scale"], f"scale {where}"),
         shift=strict_json.number(spec["shift"], f"shift {where}"),
+        codes=strict_json.integer(spec["codes"], f"codes {where}", 1)
+        if "codes" in spec
+        else 0,
     )
 
 

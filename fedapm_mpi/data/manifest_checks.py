@@ -25,6 +25,9 @@ MAX_SAMPLES = 2**52
 MAX_NUMBERS = 2**40
 """In a sample, of one input."""
 
+MAX_CODES = 2**31
+"""Of an input that holds codes."""
+
 _PLAIN = re.compile(r"[^/\x00-\x1f\x7f]+")
 
 
@@ -71,6 +74,18 @@ def input_error(spec: "InputSpec") -> str | None:
             )
     if given.ragged and not shape:
         return f"input {name} is ragged but has no axis"
+    return _code_error(given, name)
+
+
+def _code_error(given: Any, name: str) -> str | None:
+    codes = given.codes
+    if not _is_number(codes, int) or not 0 <= codes <= MAX_CODES:
+        return f"codes of input {name} is {format_value(codes)}, not 0 to {MAX_CODES}"
+    if codes and ("float" in given.dtype or (given.scale, given.shift) != (1, 0)):
+        return (
+            f"input {name} holds codes, so it must be stored as integers, with scale 1 "
+            f"and shift 0, not as {given.dtype} with {given.scale} and {given.shift}"
+        )
     return None
 
 

@@ -1,5 +1,6 @@
 """A client's samples as tensors, in the form that models and losses take."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,13 +16,14 @@ class Samples(NamedTuple):
     """Samples of one client in one split."""
 
     inputs: tuple[Tensor, ...]
-    """Each (n, *shape), floating, in the manifest's order."""
+    """Each (n, *shape), in the manifest's order: floating, or int64 of codes."""
 
     lengths: dict[str, Tensor]
     """True lengths (n,) int64 of the ragged inputs, by name."""
 
     targets: Tensor
-    """(n,) int64 labels; or (n, k) floating, where the data set has targets."""
+    """(n,) int64 labels. Where the data set has targets, these: (n, k) floating, or
+    (n, *shape) int64 classes if they are dense."""
 
     stage: int = 0
     """Number of the model's stages that have been applied to the inputs, which are then
@@ -79,9 +81,22 @@ class StoredInput(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    @property
     def scale(self) -> float: ...  # noqa: D102
     @property
     def shift(self) -> float: ...  # noqa: D102
+    @property
+    def codes(self) -> int: ...  # noqa: D102
+
+
+class StoredTarget(Protocol):
+    """What the size of targets needs of their description."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def stored_shape(self) -> tuple[int, ...]: ...  # noqa: D102
 
 
 class StoredSamples(Protocol):
@@ -102,13 +117,16 @@ def to_samples(
 ) -> Samples:
     """Return these inputs of stored samples: values are ``stored * scale + shift``.
 
+    Codes and dense targets, whose types are integers, stay integers.
+
     Every tensor, a copy or the stored array itself, begins at a multiple of `ALIGNMENT`
     bytes. So its alignment, and with it the bits of a matrix product, is the same on
     every rank.
     """
     targets = _as_tensor(stored.labels, torch.int64)
     if stored.target is not None:
-        targets = _as_tensor(stored.target, dtype)
+        dense = stored.target.dtype.kind == "i"
+        targets = _as_tensor(stored.target, torch.int64 if dense else dtype)
     return Samples(
         tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
         {
@@ -118,6 +136,22 @@ def to_samples(
         },
         targets,
     )
+
+
+def tensor_bytes(
+    inputs: Sequence[StoredInput], target: StoredTarget | None, dtype: torch.dtype
+) -> list[int]:
+    """Return the bytes of a sample in each input, and in the targets, in a run's dtype.
+
+    True lengths are not counted.
+    """
+    found = [
+        math.prod(spec.shape) * (8 if spec.codes else dtype.itemsize) for spec in inputs
+    ]
+    if target is None:
+        return [*found, 8]
+    each = 8 if target.kind == "dense" else dtype.itemsize
+    return [*found, math.prod(target.stored_shape) * each]
 
 
 def _as_tensor(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
@@ -134,6 +168,8 @@ def _own(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
 
 
 def _scaled(values: NDArray[Any], spec: StoredInput, dtype: torch.dtype) -> Tensor:
+    if spec.codes:
+        return _as_tensor(values, torch.int64)
     if spec.scale == 1 and spec.shift == 0:
         return _as_tensor(values, dtype)
     tensor = _own(values, dtype)

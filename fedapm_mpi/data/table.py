@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.data.codes import code_fault
 from fedapm_mpi.data.manifest import SPLITS, InputSpec
 from fedapm_mpi.data.manifest_checks import input_error
 from fedapm_mpi.data.target import TargetValues, check_target
@@ -82,6 +83,7 @@ def column(
     lengths: NDArray[Any] | None = None,
     scale: float = 1.0,
     shift: float = 0.0,
+    codes: int = 0,
 ) -> Column:
     """Return the column of an array (N, *shape), in memory or memory-mapped."""
     spec = InputSpec(
@@ -91,6 +93,7 @@ def column(
         ragged=lengths is not None,
         scale=scale,
         shift=shift,
+        codes=codes,
     )
     return Column(spec, lambda rows: values[rows], lengths)
 
@@ -324,6 +327,10 @@ def iter_blocks(
             msg = _not_finite(column, rows if number is None else np.arange(number))
             raise DataError(msg)
         _check_range(spec, block, wanted)
+        fault = code_fault(spec, block, wanted) if spec.codes else ""
+        if fault:
+            msg = f"{fault}; correct the codes, or their number"
+            raise DataError(msg)
         yield block
 
 

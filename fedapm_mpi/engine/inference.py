@@ -19,7 +19,10 @@ CACHE_BYTES = 2**20
 """Bytes of inputs in a pass, so that activations stay in the core's cache."""
 
 MIN_CHUNK = 50
-"""Samples in a pass at least."""
+"""Samples in a pass at least, unless their outputs are many."""
+
+OUTPUT_NUMBERS = 2**22
+"""Numbers in the outputs of a pass, where a sample has many."""
 
 
 class ClientEvaluation(NamedTuple):
@@ -37,13 +40,13 @@ class ClientEvaluation(NamedTuple):
 def predictions(
     model: PartitionedModel, samples: Samples
 ) -> tuple[float, torch.Tensor]:
-    """Return the summed loss and the live model's predictions (n, predictions)."""
+    """Return the summed loss of the live model, and its `Task.metric_inputs`."""
     model.module.eval()
     loss, parts = 0.0, []
-    for chunk in samples.chunks(_chunk_size(samples)):
+    for chunk in samples.chunks(_chunk_size(samples, model.task)):
         outputs = outputs_of(model.module, chunk, model.task).double()
         loss += float(model.task.loss(outputs, chunk.targets, "sum"))
-        parts.append(model.task.predict(outputs).float())
+        parts.append(model.task.metric_inputs(outputs, chunk.targets).float())
     return loss, torch.cat(parts).cpu()
 
 
@@ -53,7 +56,7 @@ def mean_loss(model: PartitionedModel, samples: Samples) -> float:
     n = len(samples.targets)
     model.module.eval()
     total = 0.0
-    for chunk in samples.chunks(_chunk_size(samples)):
+    for chunk in samples.chunks(_chunk_size(samples, model.task)):
         outputs = outputs_of(model.module, chunk, model.task).double()
         total += float(model.task.loss(outputs, chunk.targets, "sum"))
     return total / n if n else 0.0
@@ -75,20 +78,28 @@ def evaluate(
     -------
     ClientEvaluation
         The loss and the metrics.
-    (n, predictions) array
-        The predictions, for metrics pooled over clients.
+    (n, metric inputs) array
+        What metrics are computed from, for those pooled over clients.
     """
     task, n = model.task, len(samples.targets)
     undefined = dict.fromkeys(task.higher_is_better, float("nan"))
     if n == 0:
-        empty = np.zeros((0, task.prediction_size(size)), dtype=np.float32)
+        empty = np.zeros((0, task.metric_input_size(size)), dtype=np.float32)
         return ClientEvaluation(0, float("nan"), undefined), empty
     loss, tensor = predictions(model, samples)
     predicted: NDArray[np.float32] = tensor.numpy()
     if not isfinite(loss):
         return ClientEvaluation(n, loss, undefined), predicted
-    metrics = measure(task, predicted, samples.targets.cpu().numpy())
+    metrics = measure(task, predicted, metric_targets(task, samples.targets))
     return ClientEvaluation(n, loss / n, metrics), predicted
+
+
+def metric_targets(task: Task, targets: torch.Tensor) -> NDArray[Any]:
+    """Return the targets that metrics are given: all but dense ones; see `Targets`."""
+    if task.target_kind == "dense":
+        return np.empty((len(targets), 0), dtype=np.int64)
+    found: NDArray[Any] = targets.cpu().numpy()
+    return found
 
 
 def measure(task: Task, predictions: Floats, targets: NDArray[Any]) -> dict[str, float]:
@@ -115,8 +126,15 @@ def measure(task: Task, predictions: Floats, targets: NDArray[Any]) -> dict[str,
         raise TrainingError(msg) from error
 
 
-def _chunk_size(samples: Samples) -> int:
+def _chunk_size(samples: Samples, task: Task) -> int:
     """Return how many samples to take in a pass, by their shape and where they are."""
+    most = EVALUATION_CHUNK
+    if task.sample_outputs:
+        most = max(1, min(most, OUTPUT_NUMBERS // task.sample_outputs))
+    return min(most, _input_chunk_size(samples))
+
+
+def _input_chunk_size(samples: Samples) -> int:
     if samples.targets.is_cuda:
         return EVALUATION_CHUNK
     each = sum(x[:1].numel() * x.element_size() for x in samples.inputs)

@@ -118,15 +118,20 @@ def made_up(
     given = torch.zeros(count, dtype=torch.int64)
     if targets.kind != "class":
         given = made_up_targets(targets, count, torch.Generator().manual_seed(0))
-        given = given.to(dtype)
+        if targets.kind != "dense":
+            given = given.to(dtype)
     return Samples(
-        tuple(
-            torch.rand(count, *s.shape, generator=rng, dtype=torch.float64).to(dtype)
-            for s in inputs
-        ),
+        tuple(_values(s, count, dtype, rng) for s in inputs),
         {s.name: torch.full((count,), s.shape[0]) for s in inputs if s.ragged},
         given,
     )
+
+
+def _values(
+    spec: InputSpec, count: int, dtype: torch.dtype, rng: torch.Generator
+) -> Tensor:
+    drawn = torch.rand(count, *spec.shape, generator=rng, dtype=torch.float64)
+    return (drawn * spec.codes).long() if spec.codes else drawn.to(dtype)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Build the task of a run, and try it on made-up outputs before training."""
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from fedapm_mpi.config.schema import PluginConfig
 from fedapm_mpi.data.manifest import Manifest
-from fedapm_mpi.engine.inference import measure
+from fedapm_mpi.engine.inference import measure, metric_targets
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
 from fedapm_mpi.plugins.errors import is_expected, plugin_error
@@ -64,12 +65,19 @@ def targets_of(manifest: Manifest) -> Targets:
         counts = manifest.label_counts["train"].sum(axis=0)
         return Targets("class", manifest.classes, tuple(counts.tolist()))
     kind = cast("TargetKind", target.kind)
-    return Targets(kind, target.names, mean=target.mean, std=target.std)
+    return Targets(
+        kind, target.names, mean=target.mean, std=target.std, shape=target.shape
+    )
 
 
 def made_up_targets(targets: Targets, count: int, generator: torch.Generator) -> Tensor:
-    """Return targets of a number of samples, drawn: (n,) int64 or (n, k) float64."""
+    """Return targets of a number of samples, drawn.
+
+    (n,) int64, (n, *shape) int64 if they are dense, else (n, k) float64.
+    """
     size = targets.size
+    if targets.kind == "dense":
+        return torch.randint(size, (count, *targets.shape), generator=generator)
     if targets.kind == "class":
         return torch.randint(size, (count,), generator=generator)
     if targets.kind == "binary":
@@ -93,6 +101,7 @@ def _described(kind: TargetKind) -> str:
         "class": "one class for each sample",
         "real": "real targets",
         "binary": "labels that apply or not (binary targets)",
+        "dense": "one class for each position (dense targets)",
     }[kind]
 
 
@@ -123,8 +132,8 @@ def _try(task: Task, what: str, described: Targets) -> None:
             raise plugin_error(what, error, building=True) from error
 
     num_classes = described.size
-    size = call(task.output_size, num_classes)
-    outputs = torch.linspace(-1, 1, 2 * size).reshape(2, size).requires_grad_()
+    shape = (2, *call(task.output_shape, num_classes))
+    outputs = torch.linspace(-1, 1, math.prod(shape)).reshape(shape).requires_grad_()
     targets = made_up_targets(described, 2, torch.Generator().manual_seed(0))
     if described.kind == "class":
         targets = torch.arange(2) % num_classes
@@ -142,7 +151,16 @@ def _try(task: Task, what: str, described: Targets) -> None:
     if not isinstance(found, Tensor) or found.shape != expected:
         msg = f"{what}: predict must return a Tensor {expected}, not {_shown(found)}"
         raise ConfigError(msg)
-    predictions, labels = found.float().numpy(), targets.numpy()
+    with torch.inference_mode():
+        found = call(task.metric_inputs, outputs.detach(), targets)
+    expected = (2, call(task.metric_input_size, num_classes))
+    if not isinstance(found, Tensor) or found.shape != expected:
+        msg = (
+            f"{what}: metric_inputs must return a Tensor {expected}, not "
+            f"{_shown(found)}"
+        )
+        raise ConfigError(msg)
+    predictions, labels = found.float().numpy(), metric_targets(task, targets)
     call(measure, task, predictions, labels)
     counts = call(task.counts, predictions, labels)
     if len(counts) != len(task.client_counts):

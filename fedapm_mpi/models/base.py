@@ -24,6 +24,10 @@ class InputSpec(Protocol):
     def ragged(self) -> bool:
         """Whether samples differ in length along axis 0 and are padded to `shape`."""
 
+    @property
+    def codes(self) -> int:
+        """Number of codes of an input that holds codes to embed; 0 of numbers."""
+
 
 class Stage(NamedTuple):
     """A step of a model's forward pass."""
@@ -46,8 +50,9 @@ Python's global generators. Its keyword-only parameters are the options of the m
 raises `ConfigError` if the inputs or the options do not suit it.
 
 The module is called with one tensor per input, each ``(n, *shape)`` and of the run's
-dtype, in that order, and returns the logits ``(n, num_classes)``, or an object or
-mapping with these as ``logits``. If an input is ragged, it is
+dtype, or int64 of an input that holds codes, in that order, and returns the logits
+``(n, num_classes)``, or an object or mapping with these as ``logits``; where targets
+are dense, logits have the shape that the task names. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
 tensors ``(n,)``. The names of its parameters are what a configuration splits into
 shared and personal ones. A method ``stages()`` may describe its forward pass, so that
@@ -65,14 +70,21 @@ def describe(inputs: Iterable[InputSpec]) -> str:
     return ", ".join(f"{i.name!r} {i.shape}" for i in inputs) or "none"
 
 
-def check_inputs(model: str, inputs: tuple[InputSpec, ...], num_outputs: int) -> None:
+def check_inputs(
+    model: str,
+    inputs: tuple[InputSpec, ...],
+    num_outputs: int,
+    *,
+    codes: bool = False,
+) -> None:
     """Check that a model can use the inputs and the number of outputs.
 
     Raises
     ------
     ConfigError
-        If there is no input, if two share a name, if an axis is empty, or if there is
-        no output.
+        If there is no input, if two share a name, if an axis is empty, if one holds
+        codes and `codes` does not say that the model embeds them, or if there is no
+        output.
     """
     if not inputs:
         msg = f"model {model!r}: the data set has no inputs; it needs one or more"
@@ -87,6 +99,14 @@ def check_inputs(model: str, inputs: tuple[InputSpec, ...], num_outputs: int) ->
         msg = (
             f"model {model!r}: the inputs {describe(inputs)} have an empty axis; "
             "every axis needs a size of 1 or more"
+        )
+        raise ConfigError(msg)
+    coded = [i.name for i in inputs if i.codes]
+    if coded and not codes:
+        msg = (
+            f"model {model!r}: input {coded[0]!r} holds codes, which this model does "
+            "not embed; choose one that does, such as transformer, or leave the input "
+            "out"
         )
         raise ConfigError(msg)
     if num_outputs < 1:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models.base import (
     InputSpec,
     check_inputs,
@@ -15,51 +15,13 @@ from fedapm_mpi.models.base import (
     describe,
     models,
 )
+from fedapm_mpi.models.layers.embedding import CodeEmbedding
 from fedapm_mpi.models.layers.padding import valid_mask, zero_padding
 from fedapm_mpi.registry import did_you_mean
 
 INIT_STD = 0.02
 """Standard deviation of what positions, the token of the class and the logits' weights
 begin with."""
-
-
-class CodeEmbedding(nn.Module):
-    """Embeds codes, such as those of words.
-
-    Parameters
-    ----------
-    name
-        Of the input, for messages.
-    vocabulary
-        Number of codes.
-    width
-        Size of a token.
-    """
-
-    def __init__(self, name: str, vocabulary: int, width: int) -> None:
-        super().__init__()
-        self.name = name
-        self.weight = nn.Parameter(torch.randn(vocabulary, width) * INIT_STD)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tokens ``(n, T, width)`` of codes ``(n, T)``.
-
-        Raises
-        ------
-        DataError
-            If a code is negative or not below the vocabulary.
-        """
-        codes = x.long()
-        low, high = int(codes.min()), int(codes.max())
-        if low < 0 or high >= len(self.weight):
-            wrong = low if low < 0 else high
-            msg = (
-                f"model 'transformer': input {self.name!r} has the code {wrong}, but "
-                f"vocabulary.{self.name} is {len(self.weight)}; set it to the number "
-                "of codes"
-            )
-            raise DataError(msg)
-        return nn.functional.embedding(codes, self.weight)
 
 
 class Transformer(nn.Module):
@@ -95,7 +57,8 @@ class Transformer(nn.Module):
         }  # fmt: skip
         for spec in inputs:
             if spec.name in vocabulary:
-                codes = CodeEmbedding(spec.name, vocabulary[spec.name], width)
+                number = vocabulary[spec.name]
+                codes = CodeEmbedding(spec.name, number, width, INIT_STD)
                 self.add_module(f"{spec.name}_embed", codes)
             else:
                 dense = nn.Linear(spec.shape[-1], width)
@@ -159,6 +122,20 @@ class Transformer(nn.Module):
         return logits
 
 
+def _numbers_of_codes(
+    inputs: tuple[InputSpec, ...], given: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the number of codes of each input that holds codes."""
+    known = {spec.name: spec.codes for spec in inputs if spec.codes}
+    for name in known.keys() & given.keys():
+        msg = (
+            f"model 'transformer': vocabulary.{name} is not needed: the data set says "
+            f"that {name!r} holds {known[name]} codes"
+        )
+        raise ConfigError(msg)
+    return known | dict(given)
+
+
 def _check_inputs(inputs: tuple[InputSpec, ...], coded: Mapping[str, int]) -> None:
     """Raise `ConfigError` for an input that does not suit, or a vocabulary of none."""
     names = [spec.name for spec in inputs]
@@ -207,7 +184,7 @@ def transformer(
         Number of outputs: the classes, or another number that the task needs.
     vocabulary
         Number of codes of each input that holds codes, by name; an input that is not
-        named is taken for numbers.
+        named is taken for numbers, unless the data set says that it holds codes.
     width
         Size of a token; a multiple of `heads`.
     heads
@@ -228,8 +205,8 @@ def transformer(
     ----------
     Vaswani et al. (2017), Attention is all you need, arXiv:1706.03762.
     """
-    check_inputs("transformer", inputs, num_classes)
-    coded = vocabulary or {}
+    check_inputs("transformer", inputs, num_classes, codes=True)
+    coded = _numbers_of_codes(inputs, vocabulary or {})
     sizes = {"width": width, "heads": heads, "layers": layers, "inner": inner}
     check_sizes("transformer", **sizes)
     check_sizes("transformer", **{f"vocabulary.{k}": v for k, v in coded.items()})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # who only reads metrics needs no torch
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
-TargetKind = Literal["class", "real", "binary"]
+TargetKind = Literal["class", "real", "binary", "dense"]
 
 LOSS = "loss"
 """The metric that every task has: the mean of its loss over samples."""
@@ -98,19 +98,25 @@ class Targets:
 
     kind: TargetKind
     """``class``: one class for each sample; ``real``: numbers; ``binary``: labels that
-    apply or do not."""
+    apply or do not; ``dense``: one class for each position of a sample."""
 
     names: tuple[str, ...]
-    """Names of the K classes, or of the k targets or labels."""
+    """Names of the K classes, also of dense targets, or of the k targets or labels."""
 
     counts: tuple[int, ...] = ()
     """Of classes: training samples of each, over all clients."""
 
     mean: tuple[float, ...] = ()
-    """Of the others: mean over all training samples, in the targets' own units."""
+    """Of the others: mean over all training samples, in the targets' own units.
+
+    Of dense ones: the share of each class among all training positions that have one.
+    """
 
     std: tuple[float, ...] = ()
     """And their standard deviation; 0 where all values are equal."""
+
+    shape: tuple[int, ...] = ()
+    """Of the positions of a sample, where targets are dense."""
 
     @property
     def size(self) -> int:
@@ -119,8 +125,11 @@ class Targets:
 
     @property
     def columns(self) -> int:
-        """The numbers that a sample's targets are: a class is one."""
-        return 1 if self.kind == "class" else self.size
+        """The numbers of a sample's targets that metrics are given: a class is one.
+
+        Dense ones are not given; see `Task.metric_inputs`.
+        """
+        return {"class": 1, "dense": 0}.get(self.kind, self.size)
 
 
 def _names(values: Any) -> tuple[str, ...]:
@@ -138,8 +147,9 @@ class Task(ABC):
     """
 
     target_kind: ClassVar[TargetKind] = "class"
-    """Kind of targets that it is for: see `Targets`. Classes are (n,) int64, others
-    (n, k) in the floating type of the run."""
+    """Kind of targets that it is for: see `Targets`. Classes are (n,) int64, dense
+    targets (n, *shape) int64 with -1 where there is none, others (n, k) in the floating
+    type of the run."""
 
     outputs: ClassVar[str] = "outputs"
     """What a model's outputs are called, for messages."""
@@ -171,6 +181,10 @@ class Task(ABC):
     graph_safe: ClassVar[bool] = False
     """Whether `loss` may be captured in a CUDA graph: it launches the same kernels for
     all values, and depends on nothing but its arguments and the options."""
+
+    sample_outputs: int = 0
+    """Numbers in a sample's outputs, where these limit how many samples are evaluated
+    at a time; else 0."""
 
     @classmethod
     def metric_set(cls) -> MetricSet:
@@ -207,9 +221,17 @@ class Task(ABC):
             Classes of the data set's labels, K; or its number of targets, k.
         """
 
+    def output_shape(self, num_classes: int) -> tuple[int, ...]:
+        """Return the shape of a model's outputs for one sample."""
+        return (self.output_size(num_classes),)
+
     def prediction_size(self, num_classes: int) -> int:
         """Return how many numbers `predict` gives for each sample."""
         return self.output_size(num_classes)
+
+    def metric_input_size(self, num_classes: int) -> int:
+        """Return how many numbers `metric_inputs` gives for each sample."""
+        return self.prediction_size(num_classes)
 
     def check_outputs(
         self, shape: Sequence[int], samples: int, num_classes: int | None = None
@@ -247,7 +269,7 @@ class Task(ABC):
         ----------
         outputs : (n, outputs)
             Of the model.
-        targets : (n,) or (n, k)
+        targets : (n,), (n, k) or (n, *shape)
             Of the samples; see `target_kind`.
         reduction
             Whether it is the mean or the sum over the samples.
@@ -270,6 +292,14 @@ class Task(ABC):
     def predict(self, outputs: "Tensor") -> "Tensor":
         """Return what outputs (n, outputs) predict, (n, predictions)."""
 
+    def metric_inputs(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return what `metrics` needs of each sample, (n, metric inputs).
+
+        By default what `predict` does. Where a sample has many outputs, sums over them
+        are enough for most metrics, and take less memory.
+        """
+        return self.predict(outputs)
+
     @abstractmethod
     def metrics(self, predictions: Floats, targets: Any) -> Mapping[str, float]:
         """Return every metric of `higher_is_better` on a set of samples.
@@ -278,10 +308,10 @@ class Task(ABC):
 
         Parameters
         ----------
-        predictions : (n, predictions)
-            From `predict`, in float32; n is at least 1.
+        predictions : (n, metric inputs)
+            From `metric_inputs`, in float32; n is at least 1.
         targets : (n,) or (n, k)
-            Of the same samples.
+            Of the same samples; of dense ones nothing, (n, 0).
 
         Returns
         -------
@@ -290,7 +320,7 @@ class Task(ABC):
         """
 
     def counts(self, predictions: Floats, targets: Any) -> Sequence[int]:
-        """Return a client's `client_counts`; the arguments may be empty."""
+        """Return a client's `client_counts`; arguments as of `metrics`, n may be 0."""
         return ()
 
     def record_statistics(

@@ -1,7 +1,6 @@
 """The parts of a run on one rank: built once before the first round, then read."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from fedapm_mpi.comm import SERVER, Communicator
 from fedapm_mpi.config.schema import Config, PluginConfig
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
-from fedapm_mpi.data.samples import Samples, to_samples
+from fedapm_mpi.data.samples import Samples, tensor_bytes, to_samples
 from fedapm_mpi.data.staging import node_clients, rank_share, stage_shards
 from fedapm_mpi.engine.device import open_device
 from fedapm_mpi.engine.feature_cache import apply_constant_stages, constant_stages
@@ -435,9 +434,10 @@ def _capacity(context: TrainingContext) -> Capacity:
     for g, group in enumerate(groups.members):
         members = np.flatnonzero(groups.clients([g]))
         states[members] = required_bytes(context.new_client(group))
-        each = [math.prod(spec.shape) * context.dtype.itemsize for spec in group.inputs]
+        target = context.federation.manifest.target
+        each = tensor_bytes(group.inputs, target, context.dtype)
         each += [8 for spec in group.inputs if spec.ragged]  # lengths
         for split, sizes in samples.items():
-            sizes[members] = max_required_bytes([*each, 8], counts[split][members])
+            sizes[members] = max_required_bytes(each, counts[split][members])
     chosen = len(context.federation.participants(0)) * context.config.rounds
     return Capacity(states, samples, min(1.0, chosen / context.federation.num_clients))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.algorithms import LocalBudget
 from fedapm_mpi.comm import SERVER
-from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.data.samples import Samples, tensor_bytes
 from fedapm_mpi.engine.stacked_model import Pool
 from fedapm_mpi.federation.assignment import Assignment, assign
 from fedapm_mpi.federation.federation import TRAINING_COST
@@ -251,9 +251,8 @@ def memory(context: TrainingContext) -> Memory:
     data = reading = states = 0
     for g, group in enumerate(groups.members):
         members = groups.clients([g])
-        each = context.dtype.itemsize * sum(
-            int(np.prod(spec.shape)) for spec in group.inputs
-        )
+        target = context.federation.manifest.target
+        each = sum(tensor_bytes(group.inputs, target, context.dtype))
         stored = sum(
             np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape))
             for spec in group.inputs

@@ -15,7 +15,12 @@ from fedapm_mpi.config.evaluation_options import FineTune, Variant
 from fedapm_mpi.config.schema import Config
 from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.device import seed_dropout
-from fedapm_mpi.engine.inference import ClientEvaluation, evaluate, measure
+from fedapm_mpi.engine.inference import (
+    ClientEvaluation,
+    evaluate,
+    measure,
+    metric_targets,
+)
 from fedapm_mpi.errors import FedAPMError, TrainingError
 from fedapm_mpi.optim.local import Block, minimize
 from fedapm_mpi.placements import client_ranks
@@ -157,15 +162,16 @@ def _evaluate_client(
     samples = context.samples(client, context.config.evaluation.split)
     figures: list[float] = []
     columns: list[NDArray[np.float32]] = []
+    given = metric_targets(context.task, samples.targets)
     for variant in context.config.evaluation.variants:
         found, predictions = _evaluate_variant(
             context, client, message, t, variant, samples, place
         )
-        counts = context.task.counts(predictions, samples.targets.numpy())
+        counts = context.task.counts(predictions, given)
         row = [found.samples, found.loss, *found.metrics.values(), *counts]
         figures += [float(value) for value in row]
         columns.append(predictions)
-    targets = samples.targets.numpy().astype(np.float32)
+    targets = given.astype(np.float32)
     shape = len(targets), context.federation.targets.columns
     return figures, np.hstack([*columns, targets.reshape(shape)])
 
@@ -273,7 +279,7 @@ def _gather_pool(
     if not context.config.evaluation.pooled:
         return None
     targets = context.federation.targets
-    size = context.task.prediction_size(targets.size)
+    size = context.task.metric_input_size(targets.size)
     width = size * len(context.config.evaluation.variants) + targets.columns
     mine = np.concatenate([np.zeros((0, width), np.float32), *scored])
     counts = context.comm.allgather_int(len(mine))
@@ -302,7 +308,8 @@ def _summarize(
             columns = context.federation.targets.columns
             size = (pool.shape[1] - columns) // len(variants)
             predicted = pool[:, k * size : (k + 1) * size]
-            pooled = _pooled(context.task, own, predicted, pool[:, -columns:])
+            given = pool[:, pool.shape[1] - columns :]
+            pooled = _pooled(context.task, own, predicted, given)
             if variant.name:  # a record has no tables within tables
                 found |= {f"pooled_{key}": value for key, value in pooled.items()}
             else:

@@ -250,6 +250,16 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
             toy["tags"], task={"name": "multilabel", "balanced": True}
         ),
         "ordinal": experiment(odd, task="ordinal"),
+        "next-token": experiment(
+            toy["texts"],
+            task={"name": "next-token", "label_smoothing": 0.1},
+            model={"name": "language-model", "embedding": 3, "hidden": 4},
+        ),
+        "segmentation": experiment(
+            toy["masks"],
+            task={"name": "segmentation", "class_weights": "balanced"},
+            model={"name": "unet", "width": 4, "depth": 1},
+        ),
         "class-weights": experiment(
             odd,
             task={
@@ -434,7 +444,10 @@ def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-TOYS = ("features", "odd", "motion", "ragged", "lacking", "numbers", "tags")
+TOYS = (
+    "features", "odd", "motion", "ragged", "lacking", "numbers", "tags", "texts",
+    "masks",
+)  # fmt: skip
 NAMES = tuple(experiments(dict.fromkeys(TOYS, Path())))
 SAME = (
     "plain",

@@ -153,6 +153,14 @@ def _tasks(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         "task-regression": experiment(data["numbers"], task=numbers),
         "task-multilabel": experiment(data["tags"], task="multilabel"),
         "task-ordinal": experiment(data["features"], task="ordinal"),
+        "task-next-token": experiment(
+            data["texts"],
+            task="next-token",
+            model={"name": "language-model", "embedding": 3, "hidden": 4},
+        ),
+        "task-segmentation": experiment(
+            data["masks"], task="segmentation", model={"name": "unet", "width": 4}
+        ),
         "task-focal": experiment(data["features"], task=weighted),
     }
 

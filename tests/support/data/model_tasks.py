@@ -13,6 +13,7 @@ class Input:
     name: str
     shape: tuple[int, ...]
     ragged: bool = False
+    codes: int = 0
 
 
 CIFAR10 = (Input("image", (3, 32, 32)),)

@@ -37,6 +37,8 @@ def write_all(root: Path) -> dict[str, Path]:
     write_motion(root / "ragged", ragged=True)
     write_targets(root / "numbers", "real")
     write_targets(root / "tags", "binary")
+    write_texts(root / "texts")
+    write_masks(root / "masks")
     write_motion(root / "lacking", lacking={"acc": [4], "gyro": [1, 3]})
     return {path.name: path for path in root.iterdir()}
 
@@ -124,6 +126,46 @@ def write_targets(directory: Path, kind: str, *, clients: int = 8) -> Manifest:
         "toy-targets", [column("x", x)], made.codes, made.ranges, target=made.target
     )
     return _write(directory, table, owner, (), (), 2)
+
+
+def write_texts(directory: Path, *, clients: int = 6) -> Manifest:
+    """Write clients with texts of different lengths, of codes that mostly count up."""
+    rng = np.random.default_rng(9)
+    owner = _owners(clients)
+    n, length, codes = len(owner), 9, 5
+    text = rng.integers(0, codes, (n, length + 1))
+    for place in range(1, length + 1):
+        follows = (text[:, place - 1] + 1 + owner % 2) % codes
+        text[:, place] = np.where(rng.random(n) < 0.8, follows, text[:, place])
+    lengths = rng.integers(2, length + 1, n)
+    after = np.where(np.arange(length) < lengths[:, None], text[:, 1:], -1)
+    made = counted(after, "dense", "toy", [f"code {k}" for k in range(codes)])
+    table = Table(
+        "toy-texts",
+        [column("text", text[:, :-1].astype(np.uint8), lengths=lengths, codes=codes)],
+        made.codes,
+        made.ranges,
+        target=made.target,
+    )
+    return _write(directory, table, owner, (), (), 2)
+
+
+def write_masks(directory: Path, *, clients: int = 3) -> Manifest:
+    """Write clients with images, and which pixels of them are bright, or out of it."""
+    rng = np.random.default_rng(10)
+    owner = _owners(clients)
+    image = rng.integers(0, 256, (len(owner), 1, 6, 5)).astype(np.uint8)
+    mask = (image[:, 0] > 100 + 20 * owner[:, None, None]).astype(np.int64)
+    mask[:, 0] = -1
+    made = counted(mask, "dense", "toy", ["dark", "bright"])
+    table = Table(
+        "toy-masks",
+        [column("image", image, scale=1 / 128, shift=-1.0)],
+        made.codes,
+        made.ranges,
+        target=made.target,
+    )
+    return _write(directory, table, owner, (), (), 1)
 
 
 def write_inputs(

@@ -29,6 +29,9 @@ SPLITS = {
 }
 
 
+MASKS = RNG.integers(-1, 3, (30, 4, 2))
+
+
 def table(kind="real", values=REAL, names=("a", "b")):
     made = counted(values, kind, "y", names)
     return Table("t", [column("x", X)], made.codes, made.ranges, target=made.target)
@@ -148,3 +151,73 @@ def test_a_stored_target_out_of_range_is_a_fault(tmp_path):
     assert list(range_faults(stored, manifest)) == []
     bad = stored._replace(target=with_value(2, 1, np.nan)[:10])
     assert list(range_faults(bad, manifest)) == ["target 'b' of sample 2 is nan"]
+
+
+def masked(values=MASKS, names=("a", "b", "c")):
+    return table("dense", values, names)
+
+
+def test_dense_targets_are_read_as_they_were_written(tmp_path):
+    manifest = write_dataset(tmp_path / "d", masked(), SPLITS, shards=2)
+    assert read_manifest(tmp_path / "d").target == manifest.target
+    assert (manifest.target.dtype, manifest.target.shape) == ("int8", (4, 2))
+    reader = ShardReader(manifest)
+    for split, parts in SPLITS.items():
+        for client, rows in enumerate(parts):
+            stored = reader.read(client, split)
+            found = to_samples(stored, manifest.inputs, torch.float32).targets
+            assert found.dtype == torch.int64
+            assert found.tolist() == MASKS[rows].tolist()
+    assert len(list(verify(manifest))) == 2
+
+
+def test_shares_of_dense_classes_are_those_of_training_positions(tmp_path):
+    manifest = write_dataset(tmp_path / "d", masked(), SPLITS)
+    own = MASKS[:18]
+    shares = np.array([(own == k).sum() for k in range(3)]) / (own >= 0).sum()
+    assert_allclose(manifest.target.mean, shares, rtol=1e-12)
+    assert_allclose(manifest.target.std, np.sqrt(shares * (1 - shares)), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "said"),
+    [
+        (MASKS.astype(np.int64), ("a", "b", "c"), "int64, not int8 or int16 or int32"),
+        (MASKS[:, 0, 0].astype(np.int8), ("a", "b", "c"), r"needed is \(samples, pos"),
+        (MASKS.astype(np.int8), (), "0 names are given"),
+        (MASKS.astype(np.int8), ("a", "a", "c"), "a name of its own"),
+        (MASKS.astype(np.int8), ("a", "b"), r"at \[\d, \d\] is 2; .* 0 to 1, or -1"),
+        (MASKS.astype(np.int8) - 1, ("a", "b", "c"), r"is -2; it must be a class"),
+    ],
+)
+def test_dense_targets_that_cannot_be(values, names, said):
+    with pytest.raises(DataError, match=said):
+        check_target(TargetValues("dense", names, values), 30, "t")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"shape": [4, 3]}, "damaged"),
+        ({"shape": []}, "shape"),
+        ({"shape": [0]}, "shape"),
+        ({"dtype": "uint8"}, "type"),
+        ({"kind": "real"}, "shape"),
+    ],
+)
+def test_a_manifest_of_other_positions_is_refused(tmp_path, change, said):
+    write_dataset(tmp_path / "d", masked(), SPLITS)
+    path = tmp_path / "d" / "manifest.json"
+    tree, _ = strict_json.decode(path.read_bytes())
+    tree["target"] |= change
+    path.write_bytes(strict_json.encode(tree))
+    with pytest.raises(DataError, match=said):
+        ShardReader(read_manifest(tmp_path / "d")).read(0, "train")
+
+
+def test_a_stored_class_that_is_none_is_a_fault(tmp_path):
+    manifest = write_dataset(tmp_path / "d", masked(), SPLITS)
+    stored = ShardReader(manifest).read(0, "train")
+    stored.target[3, 1, 0] = 7
+    (fault,) = range_faults(stored, manifest)
+    assert fault == "the target of sample 3 at [1, 0] is 7"

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 
 from data_prep.targets import counted, has_fractions
 from fedapm_mpi.errors import DataError, FedAPMError
-from tests.support.preparation import prepare
+from tests.support.preparation import everyone, prepare
 
 RNG = np.random.default_rng(0)
 
@@ -139,3 +139,80 @@ def test_several_columns_name_the_kind_to_choose(tmp_path):
     for values, kind in ((y, "binary"), (y + 0.5, "real")):
         with pytest.raises(DataError, match=f"set target={kind}"):
             prepare("arrays", saved(tmp_path, values), tmp_path / "d")
+
+
+def test_dense_targets_are_counted_under_the_most_frequent_class():
+    values = np.array([[0, 1, 1], [2, -5, 2], [0, 1, 2], [-1, -1, -1]])
+    found = counted(values, "dense", "y", ["a", "b", "c"])
+    assert [found.ranges[k] for k in found.codes] == ["b", "c", "a", "no class"]
+    assert found.target.values.dtype == np.int8
+    assert found.target.values.tolist() == np.maximum(values, -1).tolist()
+    assert counted(values, "dense", "y").target.names == ("0", "1", "2")
+    wide = counted(np.array([[200, 3]], np.uint8), "dense", "y")
+    assert wide.target.values.dtype == np.int16
+    assert wide.target.values.tolist() == [[200, 3]]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.zeros((3, 2)), "must be integers for dense targets, not"),
+        (np.zeros(3, int), r"shape \(3,\); dense targets are \(samples, positions"),
+        (np.array([[0, 1], [0, 3]]), r"sample 1 at \[1\] is 3, but there are 2 class"),
+        (np.full((2, 2), -1), "no position has a class"),
+    ],
+)
+def test_dense_targets_that_are_refused(values, said):
+    with pytest.raises(DataError, match=said):
+        counted(values, "dense", "y", ["a", "b"])
+
+
+def tokens(tmp_path, **more):
+    text = RNG.integers(0, 6, (40, 5))
+    path = tmp_path / "made.npz"
+    after = np.roll(text, -1, axis=1)
+    np.savez(path, x_text=text, y=after, client=np.arange(40) % 4, **more)
+    return path, text
+
+
+def test_arrays_of_codes_and_dense_targets(tmp_path):
+    path, text = tokens(tmp_path, text_codes=9, class_names=np.array(list("abcdef")))
+    manifest = prepare("arrays", path, tmp_path / "d", "target=dense")
+    assert manifest.inputs[0].codes == 9
+    assert (manifest.target.names, manifest.target.shape) == (tuple("abcdef"), (5,))
+    path, text = tokens(tmp_path)
+    manifest = prepare("arrays", path, tmp_path / "e", "target=dense", "codes=[text]")
+    assert manifest.inputs[0].codes == text.max() + 1
+
+
+@pytest.mark.parametrize(
+    ("more", "options", "said"),
+    [
+        ({}, ["codes=[txt]"], "no input.*did you mean 'text'"),
+        ({"text_codes": 4}, [], "not 0 to 3; correct the codes, or their number"),
+        ({"text_codes": 2.5}, [], "codes are counted from 1"),
+        ({"text_codes": 9, "text_scale": 2.0}, [], "holds codes; leave it out"),
+        ({"target_names": np.array(["a"])}, [], "the target is dense; leave it out"),
+        ({}, ["shift=noise", "shift.inputs=[text]", "codes=[text]"], "holds codes"),
+    ],
+)
+def test_codes_that_are_refused(tmp_path, more, options, said):
+    path, _ = tokens(tmp_path, **more)
+    with pytest.raises(FedAPMError, match=said):
+        prepare("arrays", path, tmp_path / "d", "target=dense", *options)
+
+
+def test_shifts_leave_codes_alone(tmp_path):
+    text = RNG.integers(0, 6, (40, 5))
+    path = tmp_path / "made.npz"
+    np.savez(
+        path, x_text=text, x_f=RNG.normal(size=(40, 2)), y=text % 2,
+        client=np.arange(40) % 4, text_codes=6,
+    )  # fmt: skip
+    made = prepare("arrays", path, tmp_path / "d", "target=dense", "shift=noise")
+    held = everyone(made)
+    found = np.concatenate([one.inputs["text"] for one in held["train"]])
+    assert sorted(map(tuple, found)) < sorted(map(tuple, text)) or len(found) < 40
+    assert set(np.unique(found)) <= set(range(6))
+    noisy = np.concatenate([one.inputs["f"] for one in held["train"]])
+    assert noisy.std() > 1.05

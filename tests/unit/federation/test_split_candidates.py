@@ -115,7 +115,10 @@ def test_parts_of_a_transformer():
 )
 def test_encoders_of_inputs(name, inputs, encoders):
     if name == "image-text":
-        inputs = (SimpleNamespace(name="a", shape=(1, 9), ragged=False), inputs[1])
+        inputs = (
+            SimpleNamespace(name="a", shape=(1, 9), ragged=False, codes=0),
+            inputs[1],
+        )
     module = build(name, inputs, 4)
     assert found(module)["encoders"] == patterns(module, *encoders)
 

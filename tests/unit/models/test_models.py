@@ -75,8 +75,8 @@ def count(module, *prefixes):
 
 def test_names():
     assert models.names() == [
-        "audio-video", "cnn", "har", "image-text", "logistic", "lora", "mlp",
-        "resnet18", "transformer",
+        "audio-video", "cnn", "har", "image-text", "language-model", "logistic", "lora",
+        "mlp", "resnet18", "transformer", "unet",
     ]  # fmt: skip
 
 
