@@ -2,8 +2,9 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from fedapm_mpi.errors import ConfigError
@@ -43,12 +44,18 @@ class Registry(Generic[F]):
     package
         Dotted name of the package that holds the built-in ones. Its last part names
         the group of entry points: ``fedapm_mpi.algorithms``, for example.
+    prefixes
+        Built-in plug-ins that ``name:value`` is short for, each with the option that
+        gets the value. They cannot be the first part of ``module:attribute``.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(
+        self, kind: str, package: str, prefixes: Mapping[str, str] | None = None
+    ) -> None:
         self.kind = kind
         self.group = f"fedapm_mpi.{package.rpartition('.')[2]}"
         self._package = package
+        self._prefixes = dict(prefixes or {})
         self._plugins: dict[str, F] = {}
         self._hiding: set[str] = set()
 
@@ -78,6 +85,37 @@ class Registry(Generic[F]):
             for name in modules
             if name != "base" and not name.startswith("_")
         )
+
+    def expand(self, part: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a plug-in's name and options, without a short form.
+
+        A value that is the path of a folder becomes absolute, so that it means the same
+        in any folder.
+
+        Raises
+        ------
+        ConfigError
+            If the option that the short form gives is given once more.
+        """
+        found, name = dict(part), part.get("name")
+        if not isinstance(name, str):
+            return found
+        prefix, colon, value = name.partition(":")
+        option = self._prefixes.get(prefix)
+        if option is None:
+            return found
+        if colon:
+            if option in found:
+                msg = (
+                    f"{self.kind} {one_line(name)!r} gives {option} already; leave "
+                    f"{option} out, or name the {self.kind} {prefix!r}"
+                )
+                raise ConfigError(msg)
+            found |= {"name": prefix, option: value}
+        given = found.get(option)
+        if isinstance(given, str) and "/" in given and Path(given).is_dir():
+            found[option] = str(Path(given).absolute())
+        return found
 
     def resolve(self, name: str) -> str:
         """Return a name that means the same on every rank and in any folder.

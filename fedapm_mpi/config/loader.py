@@ -429,7 +429,10 @@ def check_plugin(
     key: str, registry: Registry[Any], part: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return a plug-in with its defaults filled in, and a sentence for each error."""
-    options = dict(part)
+    try:
+        options = registry.expand(part)
+    except ConfigError as error:
+        return {}, [f"{key}: {error}"]
     name = options.pop("name", None)
     if not isinstance(name, str):
         return {}, [f"{key}: needs a name (known: {', '.join(registry.names())})"]
@@ -471,6 +474,7 @@ def _resolved(options: Any, registry: Registry[Any]) -> Any:
         for key, value in options.items()
     }
     if isinstance(found.get("name"), str):
+        found = registry.expand(found)
         found["name"] = registry.resolve(found["name"])
     return found
 

@@ -18,6 +18,7 @@ from fedapm_mpi.engine.partitioned_model import PartitionedModel, trainable
 from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
+from fedapm_mpi.models.layers.named_inputs import needs_names, pass_by_name
 from fedapm_mpi.optim.default_solver import PERSONAL
 from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.loader import load_plugin
@@ -71,6 +72,8 @@ def build_module(
             "torch.nn.Module"
         )
         raise ConfigError(msg)
+    if needs_names(module, inputs):
+        pass_by_name(module, inputs)
     try:
         check_tensors(module)
     except ConfigError as error:

@@ -62,7 +62,11 @@ inputs, which a search for a split then tries as personal; see
 `fedapm_mpi.federation.split_candidates`.
 """
 
-models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models")
+PREFIXES = {"hf": "model", "torchvision": "model", "timm": "model"}
+"""Models of other libraries, of which ``hf:bert`` is short for ``hf`` with its option
+``model: bert``."""
+
+models: Registry[ModelFactory] = Registry("model", "fedapm_mpi.models", PREFIXES)
 
 
 def describe(inputs: Iterable[InputSpec]) -> str:

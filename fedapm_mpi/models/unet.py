@@ -9,12 +9,11 @@ from fedapm_mpi.models.base import (
     InputSpec,
     check_inputs,
     check_sizes,
-    describe,
     models,
 )
 from fedapm_mpi.models.layers.images import (
     ImageSize,
-    image_layout,
+    one_image,
     to_channels_first,
     to_channels_last,
 )
@@ -141,13 +140,10 @@ def unet(
     """
     check_inputs("unet", inputs, num_classes)
     check_sizes("unet", width=width, depth=depth)
-    if len(inputs) != 1:
-        msg = f"model 'unet': the inputs are {describe(inputs)}; needed is one image"
-        raise ConfigError(msg)
     if width % GROUPS:
         msg = f"model 'unet': width {width} is no multiple of {GROUPS}"
         raise ConfigError(msg)
-    size, channels_last = image_layout("unet", inputs[0])
+    size, channels_last = one_image("unet", inputs)
     if min(size[1:]) < 2**depth:
         msg = (
             f"model 'unet': an image of {size[1]} x {size[2]} cannot be halved {depth} "

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fedapm_mpi.errors import ConfigError
-from fedapm_mpi.models.base import InputSpec
+from fedapm_mpi.models.base import InputSpec, describe
 
 ImageSize = tuple[int, int, int]
 
@@ -39,6 +39,20 @@ def image_layout(model: str, spec: InputSpec) -> tuple[ImageSize, bool]:
     if last < first:
         return (last, first, middle), True
     return (first, middle, last), False
+
+
+def one_image(model: str, inputs: tuple[InputSpec, ...]) -> tuple[ImageSize, bool]:
+    """Return the layout of a model's one input; see `image_layout`.
+
+    Raises
+    ------
+    ConfigError
+        If there are several inputs, or the one is no image.
+    """
+    if len(inputs) != 1:
+        msg = f"model {model!r}: needed is one image, not {describe(inputs)}"
+        raise ConfigError(msg)
+    return image_layout(model, inputs[0])
 
 
 def to_channels_last(x: Tensor, channels_last: bool) -> Tensor:

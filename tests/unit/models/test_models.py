@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.models import models
+from fedapm_mpi.models.base import PREFIXES
 from fedapm_mpi.models.layers.padding import valid_mask
 from tests.support.data.model_tasks import (
     CIFAR10,
@@ -75,8 +76,8 @@ def count(module, *prefixes):
 
 def test_names():
     assert models.names() == [
-        "audio-video", "cnn", "har", "image-text", "language-model", "logistic", "lora",
-        "mlp", "resnet18", "transformer", "unet",
+        "audio-video", "cnn", "har", "hf", "image-text", "language-model", "logistic",
+        "lora", "mlp", "resnet18", "timm", "torchvision", "transformer", "unet",
     ]  # fmt: skip
 
 
@@ -267,7 +268,7 @@ REFUSED = [
     ("mlp", KU_HAR, 8, {"hidden": ()}, "hidden is empty; .* 'logistic'"),
     ("mlp", KU_HAR, 8, {"hidden": (3, 0)}, "hidden must be 1 or more, got 0"),
     *[
-        (name, inputs, classes, {}, message)
+        (name, inputs, classes, {"model": "any"} if name in PREFIXES else {}, message)
         for name in models.names()
         if name != "lora"  # its base does
         for inputs, classes, message in [

@@ -44,7 +44,7 @@ def test_a_pixel_sees_as_far_as_its_levels_reach():
 @pytest.mark.parametrize(
     ("inputs", "options", "said"),
     [
-        ((Input("a", (8, 8)), Input("b", (8, 8))), {}, "needed is one image"),
+        ((Input("a", (8, 8)), Input("b", (8, 8))), {}, "needed is one image, not"),
         ((Input("a", (8,)),), {}, "needed is an image"),
         ((Input("a", (8, 8)),), {"width": 6}, "no multiple of 4"),
         ((Input("a", (8, 7)),), {"depth": 3}, "8 x 7 cannot be halved 3 times"),
