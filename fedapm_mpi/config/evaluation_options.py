@@ -81,9 +81,23 @@ class Evaluation:
     """Whether to add metrics over all test samples pooled, which gathers every class
     probability on the server."""
 
+    quantiles: tuple[float, ...] = ()
+    """Quantiles of every metric over clients to record, such as 0.25 as
+    ``accuracy_q25``; each between 0 and 1."""
+
+    def __post_init__(self) -> None:
+        for q in self.quantiles:
+            if not 0 < q < 1:
+                msg = f"quantiles: {q:g} is not between 0 and 1"
+                raise ValueError(msg)
+        if len(set(self.quantiles)) < len(self.quantiles):
+            msg = "quantiles: one is there twice"
+            raise ValueError(msg)
+
     @classmethod
     def from_plain(cls, **values: Any) -> "Evaluation":
         """Return options from plain values that were already validated."""
+        values["quantiles"] = tuple(values.get("quantiles", ()))
         tuning = values.get("fine_tune")
         if tuning is not None:
             work = LocalBudget(**tuning["work"])

@@ -26,7 +26,7 @@ from fedapm_mpi.config.renamed_keys import (
     with_new_names,
     with_new_options,
 )
-from fedapm_mpi.config.schema import PLUGIN_KINDS, Config
+from fedapm_mpi.config.schema import PLUGIN_KINDS, PLUGIN_LISTS, Config
 from fedapm_mpi.config.solver_options import (
     OWN_KEYS,
     check_solver_part,
@@ -42,6 +42,7 @@ from fedapm_mpi.config.validation import (
 from fedapm_mpi.config.yaml_io import read_mapping
 from fedapm_mpi.data.manifest import MANIFEST
 from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.metrics import metrics
 from fedapm_mpi.models import models
 from fedapm_mpi.optim.optimizers import optimizers
 from fedapm_mpi.optim.schedules import schedules
@@ -68,6 +69,10 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "participation": participation,
     "placement": placements,
     "aggregator": aggregators,
+}
+LIST_REGISTRIES: dict[str, Registry[Any]] = {
+    "update_transforms": transforms,
+    "metrics": metrics,
 }
 MAX_SENTENCE_LENGTH = 1000
 """Characters of an error on one plug-in."""
@@ -368,7 +373,7 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     for key in PLUGIN_KINDS:
         if isinstance(plain.get(key), str):
             plain[key] = {"name": plain[key]}
-    for key in ("loggers", "update_transforms"):
+    for key in ("loggers", *PLUGIN_LISTS):
         if isinstance(plain.get(key), list):
             plain[key] = [
                 {"name": one} if isinstance(one, str) else one for one in plain[key]
@@ -395,13 +400,13 @@ def validate(values: Mapping[str, Any], where: str) -> Config:
     if config:
         checked["loggers"], found = _check_loggers(config.loggers)
         errors += found
-        key = "update_transforms"
-        named = [
-            check_plugin(f"{key}[{k}]", transforms, part)
-            for k, part in enumerate(config.update_transforms)
-        ]
-        checked[key] = [part for part, _ in named]
-        errors += [text for _, found in named for text in found]
+        for key in PLUGIN_LISTS:
+            named = [
+                check_plugin(f"{key}[{k}]", LIST_REGISTRIES[key], part)
+                for k, part in enumerate(getattr(config, key))
+            ]
+            checked[key] = [part for part, _ in named]
+            errors += [text for _, found in named for text in found]
         checked["schedule"] = with_schedule_end(checked.get("schedule"), config.rounds)
     if errors or config is None:
         msg = f"{where}:\n{format_list(errors)}"

@@ -21,7 +21,7 @@ from typing import Any
 
 from fedapm_mpi.config.former_defaults import inherited
 from fedapm_mpi.config.renamed_keys import OLD_PLUGIN_KINDS, with_new_options
-from fedapm_mpi.config.schema import PLUGIN_KINDS
+from fedapm_mpi.config.schema import PLUGIN_KINDS, PLUGIN_LISTS
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.plugins import errors as plugin_errors
 from fedapm_mpi.plugins.loader import MODULE_PREFIX, loaded_module
@@ -31,8 +31,8 @@ from fedapm_mpi.utils.atomic_io import file_sha256
 KEY = "own_parts"
 """Key of the hashes in identities and ``provenance.json``."""
 
-TRANSFORM = re.compile(r"update_transforms\[([0-9]+)\]")
-"""The place of an update transform in a configuration."""
+IN_LIST = re.compile(rf"({'|'.join(PLUGIN_LISTS)})\[([0-9]+)\]")
+"""The place of a plug-in in a list of a configuration, such as ``metrics[0]``."""
 
 FLAG = "--accept-changed-parts"
 
@@ -77,7 +77,7 @@ def user_plugins(
     split = config.get("split")
     if isinstance(split, Mapping):
         look("split.rule", split.get("rule"))
-    for key in ("update_transforms", *(("loggers",) if loggers else ())):
+    for key in (*PLUGIN_LISTS, *(("loggers",) if loggers else ())):
         named = config.get(key)
         for k, one in enumerate(named if isinstance(named, list | tuple) else ()):
             look(f"{key}[{k}]", one)
@@ -108,9 +108,10 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
             else group
             for group in groups
         ]
-    transforms = config.get("update_transforms")
-    if isinstance(transforms, list | tuple):
-        changes["update_transforms"] = [named(one) for one in transforms]
+    for key in PLUGIN_LISTS:
+        listed = config.get(key)
+        if isinstance(listed, list | tuple):
+            changes[key] = [named(one) for one in listed]
     split = config.get("split")
     if isinstance(split, Mapping) and is_user_plugin(split.get("rule")):
         changes["split"] = {**split, "rule": _without_folder(split["rule"])}
@@ -125,19 +126,19 @@ def with_defaults(
     Missing options get the defaults of the code that `config` names under the same
     key, since `values` may name foreign code.
     """
-    from fedapm_mpi.aggregators.transforms import transforms
-    from fedapm_mpi.config.loader import REGISTRIES, check_plugin
+    from fedapm_mpi.config.loader import LIST_REGISTRIES, REGISTRIES, check_plugin
 
     found = {**values, "groups": [dict(group) for group in values["groups"]]}
-    found["update_transforms"] = list(values.get("update_transforms", ()))
+    found |= {key: list(values.get(key, ())) for key in PLUGIN_LISTS}
     named = user_plugins(config, deep=False, loggers=False)
     for key, part in user_plugins(values, deep=False, loggers=False).items():
         if isinstance(part, Mapping):  # not a split rule, which has no options
             name = {"name": named[key]["name"]}
-            transform = TRANSFORM.fullmatch(key)
-            if transform is not None:
-                defaults, errors = check_plugin(key, transforms, name)
-                found["update_transforms"][int(transform[1])] = (
+            place = IN_LIST.fullmatch(key)
+            if place is not None:
+                registry = LIST_REGISTRIES[place[1]]
+                defaults, errors = check_plugin(key, registry, name)
+                found[place[1]][int(place[2])] = (
                     part if errors else {**defaults, **part}
                 )
                 continue

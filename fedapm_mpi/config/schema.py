@@ -261,6 +261,10 @@ class Config:
     """Transforms of what each client sends, such as clipping, applied in this order
     before the sum, and in the reverse order to the sum."""
 
+    metrics: list[PluginConfig] = field(default_factory=list)
+    """Metrics that are added to the task's, such as ``torchmetrics:MulticlassMCC`` or
+    your own; they are in records, tables and plots, per client and pooled."""
+
     loggers: list[PluginConfig] = field(
         default_factory=lambda: [{"name": "jsonl"}, {"name": "progress"}]
     )
@@ -322,6 +326,9 @@ PLUGIN_KINDS = (
     "aggregator",
 )
 """Keys whose values are plug-ins, found by name and built with their options."""
+
+PLUGIN_LISTS = ("update_transforms", "metrics")
+"""Keys whose values are lists of plug-ins; `loggers` is one more, with own rules."""
 
 RESULT_NEUTRAL = (
     "rounds",

@@ -12,7 +12,7 @@ from fedapm_mpi.data.samples import Samples
 from fedapm_mpi.engine.local_objective import EVALUATION_CHUNK, outputs_of
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
-from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks import LOSS, Task
 from fedapm_mpi.tasks.base import Floats
 
 CACHE_BYTES = 2**20
@@ -82,7 +82,8 @@ def evaluate(
         What metrics are computed from, for those pooled over clients.
     """
     task, n = model.task, len(samples.targets)
-    undefined = dict.fromkeys(task.higher_is_better, float("nan"))
+    names = [name for name in task.metric_set().names if name != LOSS]
+    undefined = dict.fromkeys(names, float("nan"))
     if n == 0:
         empty = np.zeros((0, task.metric_input_size(size)), dtype=np.float32)
         return ClientEvaluation(0, float("nan"), undefined), empty
@@ -118,8 +119,13 @@ def measure(task: Task, predictions: Floats, targets: NDArray[Any]) -> dict[str,
             "the same"
         )
         raise TrainingError(msg)
+    added: dict[str, float] = {}
+    if task.added:
+        pair = task.metric_pair(predictions, targets)
+        added = {metric.label: metric.compute(*pair) for metric in task.added}
     try:
-        return {name: float(found[name]) for name in task.higher_is_better}
+        own = {name: float(found[name]) for name in task.higher_is_better}
+        return own | {label: float(value) for label, value in added.items()}
     except (TypeError, ValueError) as error:
         name = type(task).__name__
         msg = f"{name}.metrics gave a value that is no number: {error}"

@@ -144,7 +144,7 @@ def build_modules(config: Config, manifest: Manifest) -> list[nn.Module]:
         If the clients of groups overlap, or a model does not fit its inputs.
     """
     wanted, _ = _wanted_models(config, manifest)
-    task = build_task(config.task, manifest)
+    task = build_task(config.task, manifest, config.metrics)
     return _build_modules(config, manifest, wanted, task)
 
 
@@ -191,7 +191,7 @@ def build_groups(
         not agree on what they share.
     """
     wanted, of_client = _wanted_models(config, manifest)
-    task = build_task(config.task, manifest)
+    task = build_task(config.task, manifest, config.metrics)
     modules = _build_modules(config, manifest, wanted, task)
     names = {name for module in modules for name, _ in trainable(module)}
     models = []

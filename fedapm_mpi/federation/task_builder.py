@@ -1,7 +1,7 @@
 """Build the task of a run, and try it on made-up outputs before training."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,14 +13,19 @@ from fedapm_mpi.data.manifest import Manifest
 from fedapm_mpi.engine.inference import measure, metric_targets
 from fedapm_mpi.errors import ConfigError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
+from fedapm_mpi.metrics import Metric, metrics
 from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
 from fedapm_mpi.tasks import MetricSet, Targets, Task, tasks
-from fedapm_mpi.tasks.base import TargetKind
+from fedapm_mpi.tasks.base import TargetKind, with_metrics
 
 
-def build_task(part: PluginConfig, manifest: Manifest) -> Task:
+def build_task(
+    part: PluginConfig, manifest: Manifest, added: Sequence[PluginConfig] = ()
+) -> Task:
     """Return the task that models are trained for, for the targets of a data set.
+
+    `added` are further metrics.
 
     Raises
     ------
@@ -55,7 +60,44 @@ def build_task(part: PluginConfig, manifest: Manifest) -> Task:
         raise ConfigError(msg) from error
     if is_user_plugin(part["name"]):
         _try(made, what, targets)
+    return _with_metrics(made, targets, added)
+
+
+def _with_metrics(task: Task, targets: Targets, parts: Sequence[PluginConfig]) -> Task:
+    """Return the task with further metrics, tried on made-up predictions."""
+    given = [build_plugin(metrics, part) for part in parts]
+    for part, one in zip(parts, given, strict=True):
+        if not isinstance(one, Metric) or not getattr(one, "label", ""):
+            msg = (
+                f"{plugin_label('metric', part['name'])} returned "
+                f"{type(one).__name__}; it must be a fedapm_mpi.metrics.Metric with a "
+                "label"
+            )
+            raise ConfigError(msg)
+    made = with_metrics(task, targets, given)
+    if made.added:
+        _try_metrics(made, targets)
     return made
+
+
+def _try_metrics(task: Task, targets: Targets) -> None:
+    """Raise `ConfigError` where a metric fails on a few made-up samples."""
+    drawn = made_up_targets(targets, 8, torch.Generator().manual_seed(0))
+    if targets.kind == "class":
+        drawn = torch.arange(8) % targets.size
+    size = task.output_size(targets.size)
+    outputs = torch.linspace(-1, 1, 8 * size).reshape(8, size).double().cos()
+    predictions = task.metric_inputs(outputs, drawn).float().numpy()
+    pair = task.metric_pair(predictions, metric_targets(task, drawn))
+    for metric in task.added:
+        try:
+            float(metric.compute(*pair))
+        except Exception as error:
+            if isinstance(error, FedAPMError) and is_expected(error):
+                msg = f"metrics: {error}"
+                raise ConfigError(msg) from error
+            what = f"metric {metric.label!r}"
+            raise plugin_error(what, error, building=True) from error
 
 
 def targets_of(manifest: Manifest) -> Targets:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -148,14 +147,13 @@ def _settings(
 
 def _unknown(model: str, kinds: list[str], download: bool) -> str:
     if "/" not in model:
-        if Path(model).is_dir():
-            return f"for the folder {model} here write ./{model}"
-        near = did_you_mean(model, kinds)
+        near = did_you_mean(model, kinds) or f"; a folder is written ./{model}"
         return f"transformers knows no kind of model {model!r}{near}"
-    if Path(model).is_dir():
-        return f"cannot read the configuration in {model}"
     asked = "" if download else "; download: true asks the hub for it"
-    return f"{model!r} is no folder, and not in the library's cache{asked}"
+    return (
+        f"{model!r} is no folder with a saved configuration, and not in the library's "
+        f"cache{asked}"
+    )
 
 
 def _check_keys(base: Any, changes: Mapping[str, Any]) -> None:

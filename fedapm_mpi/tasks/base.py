@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.errors import ConfigError, TrainingError
+from fedapm_mpi.metrics import Metric
 from fedapm_mpi.registry import Registry
 
 if TYPE_CHECKING:  # who only reads metrics needs no torch
@@ -186,17 +187,21 @@ class Task(ABC):
     """Numbers in a sample's outputs, where these limit how many samples are evaluated
     at a time; else 0."""
 
-    @classmethod
-    def metric_set(cls) -> MetricSet:
-        """Return the metrics' names and directions, the loss first."""
-        first = next(iter(cls.higher_is_better), LOSS)
+    added: tuple[Metric, ...] = ()
+    """Metrics that the configuration adds to the task's own; see `with_metrics`."""
+
+    def metric_set(self) -> MetricSet:
+        """Return the names and directions of all metrics, the loss first."""
+        own = {LOSS: False, **self.higher_is_better}
+        added = {metric.label: metric for metric in self.added}
         return MetricSet(
-            higher_is_better={LOSS: False, **cls.higher_is_better},
-            headline=cls.headline or first,
-            displayed=cls.displayed or (*cls.higher_is_better, LOSS),
-            partial=cls.partial,
-            bounds=cls.bounds,
-            statistics=cls.statistics,
+            higher_is_better=own | {k: m.higher_is_better for k, m in added.items()},
+            headline=self.headline or next(iter(self.higher_is_better), LOSS),
+            displayed=(*(self.displayed or (*self.higher_is_better, LOSS)), *added),
+            partial=(*self.partial, *added),
+            bounds={**self.bounds}
+            | {k: m.bounds for k, m in added.items() if m.bounds is not None},
+            statistics=self.statistics,
         )
 
     def for_targets(self, targets: Targets) -> "Task":
@@ -319,6 +324,15 @@ class Task(ABC):
             From a metric's name to its value; NaN where it is undefined.
         """
 
+    def metric_pair(
+        self, predictions: Floats, targets: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return predictions and targets as added metrics take them.
+
+        By default the arguments of `metrics`; see `metrics.base.Metric.compute`.
+        """
+        return predictions, targets
+
     def counts(self, predictions: Floats, targets: Any) -> Sequence[int]:
         """Return a client's `client_counts`; arguments as of `metrics`, n may be 0."""
         return ()
@@ -377,6 +391,36 @@ def bound(task: T, **values: Any) -> T:
     for name, value in values.items():
         object.__setattr__(made, name, value)
     return made
+
+
+def with_metrics(task: T, targets: Targets, added: Sequence[Metric]) -> T:
+    """Return the task with further metrics, made for the targets of a data set.
+
+    Raises
+    ------
+    ConfigError
+        If the task has a metric of the same name, or gives no predictions of samples,
+        as those of dense targets do; or a metric does not suit.
+    """
+    if not added:
+        return task
+    if task.target_kind == "dense":
+        msg = (
+            f"metrics: a task with {task.target_kind} targets keeps sums of a sample's "
+            "positions, not predictions that other metrics could take; leave it out, "
+            "or derive a task that has the metric"
+        )
+        raise ConfigError(msg)
+    made: dict[str, Metric] = {}
+    for metric in added:
+        if metric.label in (LOSS, *task.higher_is_better, *made):
+            msg = (
+                f"metrics: {metric.label!r} is there already; give the added one "
+                "another label"
+            )
+            raise ConfigError(msg)
+        made[metric.label] = metric.for_targets(targets.kind, targets.size)
+    return bound(task, added=tuple(made.values()))
 
 
 def check_classes(name: str, num_classes: int) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -66,11 +67,18 @@ class Ordinal(SampleTask):
         """Return the probabilities of being above each class, (n, K - 1)."""
         return outputs.sigmoid()
 
+    def metric_pair(
+        self, predictions: Floats, targets: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the predicted classes, and the labels, both (n,)."""
+        above: Labels = (predictions > 0.5).sum(axis=1)
+        return above, targets
+
     def metrics(self, predictions: Floats, targets: Labels) -> Mapping[str, float]:
         """Return what `ordinal_metrics` does of the predicted classes."""
         check_finite(predictions)
-        above: Labels = (predictions > 0.5).sum(axis=1)
-        return ordinal_metrics(above, targets, predictions.shape[1] + 1)
+        above, labels = self.metric_pair(predictions, targets)
+        return ordinal_metrics(above, labels, predictions.shape[1] + 1)
 
 
 def ordinal_metrics(

@@ -23,4 +23,4 @@ def read_metric_set(run: Path) -> MetricSet:
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         from fedapm_mpi.tasks.classification import Classification
 
-        return Classification.metric_set()
+        return Classification().metric_set()

@@ -303,7 +303,7 @@ def _summarize(
     width = _width(context.task)
     for k, variant in enumerate(variants):
         own = table[:, k * width : (k + 1) * width]
-        found = _metrics(context.task, own)
+        found = _metrics(context.task, own, context.config.evaluation.quantiles)
         if pool is not None and len(pool):
             columns = context.federation.targets.columns
             size = (pool.shape[1] - columns) // len(variants)
@@ -319,7 +319,9 @@ def _summarize(
     return EvaluationResult(record, client_rows(context, chosen, table))
 
 
-def _metrics(task: Task, table: NDArray[np.float64]) -> dict[str, Any]:
+def _metrics(
+    task: Task, table: NDArray[np.float64], quantiles: Sequence[float]
+) -> dict[str, Any]:
     """Return a variant's metrics over clients, from its part of the gathered table."""
     record: dict[str, Any] = {}
     metrics = task.metric_set()
@@ -330,6 +332,11 @@ def _metrics(task: Task, table: NDArray[np.float64]) -> dict[str, Any]:
         # One client has no spread; 0 would say that all clients are alike.
         record[f"{metric}_std"] = figures.std if known > 1 else None
         record[f"{metric}_worst_decile"] = figures.worst_decile
+        for q in quantiles:
+            # Of no client it is undefined, as the mean is.
+            values = table[~np.isnan(table[:, k]), k]
+            found = float(np.quantile(values, q)) if known else float("nan")
+            record[f"{metric}_q{100 * q:g}"] = found
         if metric in metrics.partial:
             record[f"{metric}_clients"] = known
             record[f"{metric}_worst_decile_clients"] = worst_decile_size(known)

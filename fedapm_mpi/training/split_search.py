@@ -390,6 +390,7 @@ def phase_config(
         diagnostics=Diagnostics(),
         tolerance=None,
         update_transforms=[],
+        metrics=[],
     )
 
 

@@ -338,7 +338,7 @@ def chosen_metric(
     ConfigError
         If the task has no such metric.
     """
-    metrics = build_task(config.task, manifest).metric_set()
+    metrics = build_task(config.task, manifest, config.metrics).metric_set()
     name = metrics.headline if wanted is None else wanted
     known = metric_names(metrics.names)
     if name not in known:

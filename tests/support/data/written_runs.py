@@ -5,7 +5,7 @@ import json
 
 from fedapm_mpi.tasks.classification import Classification
 
-HIGHER_IS_BETTER = Classification.metric_set().higher_is_better
+HIGHER_IS_BETTER = Classification().metric_set().higher_is_better
 
 SHA = "a" * 64
 CLIENTS = (0.5, 0.75, float("nan"), 1.0)

@@ -190,3 +190,19 @@ def is_absent(name, parameter):
 
 def _number(variable):
     return int(os.environ.get(variable, "-1"))
+
+
+def Surprise(*, scale: float = 1.0):
+    """Return a metric: the mean of -log p of the label, times a scale."""
+    # Only here, as above.
+    from fedapm_mpi.metrics import Metric
+
+    class _Surprise(Metric):
+        label = "surprise"
+        higher_is_better = False
+
+        def compute(self, predictions, targets):
+            chosen = predictions[np.arange(len(targets)), targets]
+            return -scale * float(np.log(chosen).mean())
+
+    return _Surprise()

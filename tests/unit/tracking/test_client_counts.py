@@ -199,7 +199,7 @@ def test_means_over_evaluations_of_changing_clients_are_reported():
 
     summary = summarize_run(
         [record(1, 0.9, 1), record(2, 0.5, 4), record(3, 0.4, 9)],
-        Classification.metric_set(),
+        Classification().metric_set(),
     )
     accuracy = summary["accuracy"]
     assert (accuracy["best"], accuracy["best_clients"]) == (0.9, 1)

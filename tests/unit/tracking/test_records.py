@@ -194,7 +194,7 @@ def test_gaps_spans_and_the_longest_rising_part():
 def test_the_summary_says_over_which_rounds_it_is():
     kept = [t for t in range(31) if t not in (7, 25, 26, 30)]
     records = [{"round": t, "loss": 0.5, "accuracy": t / 100} for t in kept]
-    summary = summarize_run(records, Classification.metric_set(), 30)
+    summary = summarize_run(records, Classification().metric_set(), 30)
     assert summary["rounds"] == 30
     assert summary["evaluations"] == 26
     assert summary["missing_rounds"] == "7,25-26,30"

@@ -5,7 +5,7 @@ import pytest
 from fedapm_mpi.tasks.classification import Classification
 from fedapm_mpi.tracking.summary import summarize_run
 
-METRICS = Classification.metric_set()
+METRICS = Classification().metric_set()
 
 
 def record(t: int, accuracy: float) -> dict[str, object]:

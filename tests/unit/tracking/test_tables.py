@@ -27,7 +27,7 @@ def test_parameters_with_the_sizes_of_their_blocks(capsys):
 
 
 def test_the_last_evaluation_with_its_clients(capsys):
-    metrics = Classification.metric_set()
+    metrics = Classification().metric_set()
     record = {"round": 2, "num_clients": 9, "clients": 8, "worst_decile_clients": 1}
     for k, metric in enumerate(metrics.names):
         record |= {metric: k / 8, f"{metric}_worst_decile": 0.0625}
@@ -42,7 +42,7 @@ def test_the_last_evaluation_with_its_clients(capsys):
 
 
 def test_each_variant_has_a_table(capsys):
-    metrics = Classification.metric_set()
+    metrics = Classification().metric_set()
     values = dict.fromkeys(metrics.names, 0.25)
     record = {"round": 2, "num_clients": 9, "clients": 8, **values}
     record["client_copy"] = dict.fromkeys(metrics.names, 0.75)

@@ -32,7 +32,7 @@ NORMED = {
     "buffers": "mean",
 }
 DROPOUT = {"model": SMALL_HAR, "split": {"personal": ["*_conv.*"]}}
-METRICS = Classification.metric_set().names
+METRICS = Classification().metric_set().names
 TUNED_BY_THEMSELVES = {"fedavg-ft", "fedbabu"}
 
 
