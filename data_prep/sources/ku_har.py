@@ -2,30 +2,36 @@
 
 Among the 1945 recordings of the archive some lack a sensor, and some are copies of
 others, even of other subjects'. After the end of the shorter sensor the archive has
-zeros.
+zeros. Rows are 10 ms apart.
 
 Sikder and Nahid (2021), KU-HAR: an open dataset for heterogeneous human activity
 recognition, Pattern Recognition Letters 146.
 """
 
 import hashlib
-import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import IO, Literal, NamedTuple
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.download import Remote
-from data_prep.regular_files import check_regular
+from data_prep.sources._ku_har_files import (
+    ARCHIVE,
+    COLUMNS,
+    RATE,
+    Recording,
+    off_the_clock,
+    other_letters,
+    read,
+    recordings,
+)
 from data_prep.sources.base import Source, sources, window_scores
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.errors import DataError
 
-ARCHIVE = "2.Trimmed_interpolated_data.zip"
 REMOTE = Remote(
     "https://data.mendeley.com/public-files/datasets/45f952y38r/files/"
     "49c6120b-59fd-466c-97da-35d53a4be595/file_downloaded",
@@ -44,25 +50,10 @@ PAPER = (0, 1, 11, 5, 8, 14, 15, 16)
 """The eight of the FedAPM paper, in the order of its labels."""
 
 WINDOW = 128
-COLUMNS = 8
 ACC, GYRO = slice(1, 4), slice(5, 8)
 """Columns; 0 and 4 are the times of the two sensors."""
 SENSORS = {"accelerometer": slice(0, 4), "gyroscope": slice(4, 8)}
 """The same with the times."""
-
-FOLDER = re.compile(r"(\d+)\.")
-
-
-class Recording(NamedTuple):
-    """One file: one activity of one subject."""
-
-    name: str
-    """ACTIVITY/FILE."""
-
-    activity: int
-    subject: str
-    file: Path | None
-    """Its path, if it is not in the archive."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +69,9 @@ class Cut:
 
     wrong: str = ""
     """Description of its fault, to follow its name; empty without one."""
+
+    late: str = ""
+    """Which of its times is not where 100 rows a second have it; empty if none."""
 
 
 @sources.register("ku-har")
@@ -119,13 +113,16 @@ def ku_har(
     Raises
     ------
     DataError
-        If there are no recordings, or one is broken.
+        If there are no recordings, one is broken, or most are not at 100 Hz.
     """
     wanted = PAPER if classes == 8 else tuple(NUMBER)
-    found = [r for r in _recordings(path) if r.subject not in leave_out]
+    found = [r for r in recordings(path) if r.subject not in leave_out]
     found = [r for r in found if r.activity in wanted]
     if not found:
-        msg = f"{path} holds no recordings of KU-HAR, such as 0.Stand/1001_A_1.csv"
+        msg = (
+            f"{path} holds no recordings of the activities that are asked for, or only "
+            "those of subjects in leave_out; set classes=18 or leave out fewer"
+        )
         raise DataError(msg)
     cuts, broken = _cuts(path, found, steps, clean=clean, skip_broken=skip_broken)
     kept = [cut.recording for cut in cuts for _ in cut.windows]
@@ -138,7 +135,41 @@ def ku_har(
         id_names=tuple(subjects.tolist()),
         groups=numbers if group == "recording" else None,
         skipped=tuple(cut.recording.name for cut in broken),
+        warnings=(*_misnamed(found), *_off_rate(path, cuts)),
     )
+
+
+def _misnamed(found: Sequence[Recording]) -> tuple[str, ...]:
+    """Return a sentence on files with another activity's letter, if there are any."""
+    others = other_letters(found)
+    if not others:
+        return ()
+    more = f"{len(others)} of {len(found)} recordings have the letter of another"
+    return (
+        f"{more} activity in their name, the first is {others[0].name}: the folder "
+        "says what the activity is",
+    )
+
+
+def _off_rate(path: Path, cuts: Sequence[Cut]) -> tuple[str, ...]:
+    """Return a sentence on recordings that are not at 100 Hz, if there are any.
+
+    Raises
+    ------
+    DataError
+        If most are not, as in the archive of raw recordings.
+    """
+    late = [cut for cut in cuts if cut.late]
+    if not late:
+        return ()
+    what = (
+        f"{late[0].recording.name} {late[0].late} ({len(late)} of {len(cuts)} "
+        f"recordings are not at {RATE} Hz)"
+    )
+    if 2 * len(late) <= len(cuts):
+        return (f"{path}: {what}; their rows are taken as if they were",)
+    msg = f"{path}: {what}; give {ARCHIVE}, which is, not the raw recordings"
+    raise DataError(msg)
 
 
 def _table(
@@ -159,7 +190,7 @@ def _table(
 
 def _cuts(
     path: Path,
-    recordings: list[Recording],
+    found: list[Recording],
     steps: int,
     *,
     clean: bool,
@@ -168,7 +199,7 @@ def _cuts(
     """Return the usable and the broken recordings, cut into windows."""
     cuts = [
         _cut(recording, rows, steps, clean=clean)
-        for recording, rows in zip(recordings, _read(path, recordings), strict=True)
+        for recording, rows in zip(found, read(path, found), strict=True)
     ]
     if clean:
         cuts = _without_copies(cuts)
@@ -187,71 +218,6 @@ def _cuts(
     return usable, broken
 
 
-def _recordings(path: Path) -> list[Recording]:
-    """Return all recordings, in the order of their names."""
-    places: dict[PurePosixPath, Path | None]
-    if path.is_file():
-        try:
-            with zipfile.ZipFile(path) as archive:
-                places = dict.fromkeys(map(PurePosixPath, archive.namelist()))
-        except (OSError, zipfile.BadZipFile) as error:
-            msg = f"cannot read {path} ({error}); get {ARCHIVE} again"
-            raise DataError(msg) from error
-    else:
-        places = {PurePosixPath(f.as_posix()): f for f in path.rglob("*.csv")}
-    made = []
-    for place, file in places.items():
-        of_activity = FOLDER.match(place.parent.name)
-        if of_activity and place.suffix == ".csv" and place.name[0] != ".":
-            name = str(place) if file is None else f"{place.parent.name}/{place.name}"
-            activity, subject = int(of_activity[1]), place.name.split("_")[0]
-            if not subject.strip():
-                msg = (
-                    f"{path}: {name} names no subject, as 1001_A_1.csv does; rename it"
-                )
-                raise DataError(msg)
-            made.append(Recording(name, activity, subject, file))
-    return sorted(made)
-
-
-def _read(
-    path: Path, recordings: list[Recording]
-) -> Iterator[NDArray[np.float64] | str]:
-    """Yield the rows of each recording, or its fault."""
-    if path.is_file():
-        with zipfile.ZipFile(path) as archive:
-            for recording in recordings:
-                try:
-                    with archive.open(recording.name) as file:
-                        yield _rows(file)
-                except (OSError, zipfile.BadZipFile) as error:
-                    yield f"can't be read ({error})"
-        return
-    for recording in recordings:
-        assert recording.file is not None
-        try:
-            check_regular(recording.file)
-            with recording.file.open("rb") as file:
-                yield _rows(file)
-        except OSError as error:
-            yield f"can't be read ({error.strerror})"
-        except ValueError as error:
-            yield f"can't be read ({error})"
-
-
-def _rows(file: IO[bytes]) -> NDArray[np.float64] | str:
-    """Return all rows of a csv without header, or its fault."""
-    try:
-        rows: NDArray[np.float64] = np.loadtxt(file, delimiter=",", ndmin=2)
-    except (ValueError, UnicodeDecodeError) as error:
-        return f"does not hold numbers everywhere ({error})"
-    if rows.shape[1] != COLUMNS:
-        return f"has {rows.shape[1]} columns, not {COLUMNS}"
-    if not np.isfinite(rows).all():
-        return "lacks values"
-    return rows
-
-
 def _cut(
     recording: Recording, rows: NDArray[np.float64] | str, steps: int, *, clean: bool
 ) -> Cut:
@@ -267,7 +233,21 @@ def _cut(
     ends = {name: _end(rows[:, part]) for name, part in SENSORS.items()}
     wrong = next((f"has no {name}" for name, end in ends.items() if not end), "")
     windows = _windows(rows[: min(ends.values())], steps)
-    return Cut(recording, windows, digest, wrong)
+    late = "" if wrong else _late(rows, ends)
+    return Cut(recording, windows, digest, wrong, late)
+
+
+def _late(rows: NDArray[np.float64], ends: Mapping[str, int]) -> str:
+    """Return the first row whose time is not that of 100 Hz; empty if all are."""
+    for name, part in SENSORS.items():
+        off = off_the_clock(rows[: ends[name], part.start])
+        if off is not None:
+            row, passed = off
+            return (
+                f"has in row {row + 1}, column {part.start + 1} the {name}'s time "
+                f"{passed:.3f} s after its first, not {row / RATE:.3f} s"
+            )
+    return ""
 
 
 def _end(values: NDArray[np.float64]) -> int:
