@@ -1,24 +1,21 @@
 """CrisisMMD v2.0: tweets of disasters, each a text and an image."""
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
+from data_prep.extractors._crisismmd_tables import Form, Row, Task, read_rows
 from data_prep.extractors._pretrained import ImageNetwork, TextNetwork, weights_facts
 from data_prep.extractors.base import BrokenItem, Items, extractors
 from data_prep.images import eight_bits
 from fedapm_mpi.errors import DataError
-
-Task = Literal["humanitarian", "informative"]
-Form = Literal["all", "agreed"]
 
 CLASSES = (
     "not_humanitarian",
@@ -34,17 +31,8 @@ CLASSES_OF: dict[Task, tuple[str, ...]] = {
     "humanitarian": CLASSES,
     "informative": ("not_informative", "informative"),
 }
-FORMS: dict[Form, tuple[str, str]] = {
-    "all": ("", "crisismmd_datasplit_all.zip"),
-    "agreed": ("agreed_lab_", "crisismmd_datasplit_agreed_label.zip"),
-}
-"""Suffix of the tables' names and archive of the tables, by form."""
-
-TABLES = {"train": 0, "test": 1, "dev": 2}
-"""The archive's splits, as train, test and val."""
-
-EVENT = "event_name"
-COLUMNS = ("tweet_id", "image_id", "tweet_text", "image", "label_image")
+IMAGES = "data_image"
+NOT_ASKED = "has no label: the question was not asked"
 LINK = re.compile(r"https?://\S+")
 
 
@@ -56,9 +44,11 @@ class CrisisMMD:
     are the tables ``task_humanitarian_text_img_train.tsv``, ``_dev`` and ``_test`` of
     ``crisismmd_datasplit_all.zip``, or ``task_humanitarian_text_img_agreed_lab_*.tsv``
     of ``crisismmd_datasplit_agreed_label.zip``, which hold the items whose image and
-    text have the same label. The label is that of the image. Every item has the text
-    of its own row, and a tweet's items are never divided by a random split. The event
-    of each item is kept, so that ``prepare`` can make clients of events.
+    text have the same label. With ``tables=annotations`` the tables are those of the
+    events, ``annotations/EVENT_final_data.tsv``, which have no split. The label is that
+    of the image. Every item has the text of its own row, and a tweet's items are never
+    divided by a random split. The event of each item is kept, so that ``prepare`` can
+    make clients of events.
 
     Parameters
     ----------
@@ -73,8 +63,9 @@ class CrisisMMD:
     task
         Whose tables are read: humanitarian (8 classes) or informative (2 classes).
     tables
-        ``all`` items, or those of ``agreed`` labels; if None, all where these tables
-        are there, else agreed.
+        ``all`` items, those of ``agreed`` labels, or the ``annotations``, of which
+        images without a label are left out; if None, all where these tables are there,
+        else agreed.
     """
 
     dataset = "crisismmd"
@@ -122,53 +113,60 @@ class CrisisMMD:
         }
 
     def items(self) -> Items:
-        """Read the three tables."""
+        """Read the tables."""
         classes = CLASSES_OF[self.task]
-        tables = _tables(self.origin, self.task, self.tables)
-        rows = [
-            (row, split)
-            for name, split in TABLES.items()
-            for row in _rows(tables[name])
-        ]
+        kept, skipped = self._sound(
+            read_rows(self.origin, self.task, self.tables), classes
+        )
+        names = tuple(sorted(kept))
+        rows = [kept[name] for name in names]
+        splits = tuple(row.split for row in rows if row.split is not None)
+        return Items(
+            names=names,
+            labels=tuple(classes.index(row.label) for row in rows),
+            classes=classes,
+            payload=tuple((row.image, plain(row.text)) for row in rows),
+            splits=splits or None,
+            clients=_events(rows),
+            groups=tuple(row.tweet for row in rows),
+            skipped=skipped,
+        )
+
+    def _sound(
+        self, rows: Sequence[Row], classes: Sequence[str]
+    ) -> tuple[dict[str, Row], dict[str, str]]:
+        """Return the usable rows by name, and why others are left out."""
         skipped = {}
-        counts = Counter(row["image_id"] for row, _ in rows)
-        kept: dict[str, tuple[dict[str, str], int]] = {}
-        for row, split in rows:
-            name = row["image_id"]
+        counts = Counter(row.name for row in rows)
+        kept: dict[str, Row] = {}
+        for row in rows:
+            name = row.name
             reason = None
             if name in kept:
                 reason, name = f"is listed {counts[name]} times", f"{name} (again)"
-            elif row["label_image"] not in classes:
-                reason = f"has the label {row['label_image']!r}"
+            elif row.wrong:
+                reason = row.wrong
+            elif row.split is None and not row.label.strip():
+                skipped[name] = NOT_ASKED
+                continue
+            elif row.label not in classes:
+                reason = f"has the label {row.label!r}"
             if reason is None:
-                kept[name] = (row, split)
+                kept[name] = row
             elif self.skip_broken:
                 skipped[name] = reason
             else:
                 msg = (
-                    f"{self.origin}: {row['image_id']} {reason}; leave out all such "
-                    "items with skip_broken=true"
+                    f"{row.where}: {row.name} {reason}; leave out all such items with "
+                    "skip_broken=true"
                 )
                 raise DataError(msg)
-        names = tuple(sorted(kept))
-        rows_kept = [kept[name] for name in names]
-        return Items(
-            names=names,
-            labels=tuple(classes.index(row["label_image"]) for row, _ in rows_kept),
-            classes=classes,
-            payload=tuple(
-                (row["image"], plain(row["tweet_text"])) for row, _ in rows_kept
-            ),
-            splits=tuple(split for _, split in rows_kept),
-            clients=_events(row for row, _ in rows_kept),
-            groups=tuple(row["tweet_id"] for row, _ in rows_kept),
-            skipped=skipped,
-        )
+        return kept, skipped
 
     def extract(self, payload: tuple[str, str]) -> dict[str, NDArray[np.float32]]:
         """Return the image's features and those of the text's tokens."""
         image, text = payload
-        image = _open_image(self.origin / image)
+        image = _open_image(_place(self.origin, image))
         of_image = self._of_image([image])[0]
         return {"image": of_image, "text": self._of_text(text)}
 
@@ -186,89 +184,13 @@ def _open_image(path: Path) -> Any:
         raise BrokenItem(msg) from error
 
 
-def _events(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...] | None:
+def _place(origin: Path, image: str) -> Path:
+    """Return an image's file, whose path may begin below ``data_image``."""
+    path, below = origin / image, origin / IMAGES / image
+    return below if below.is_file() and not path.is_file() else path
+
+
+def _events(rows: Sequence[Row]) -> tuple[str, ...] | None:
     """Return the event of each row, empty without one; None if no row has one."""
-    events = tuple((row.get(EVENT) or "").strip() for row in rows)
+    events = tuple(row.event for row in rows)
     return events if any(events) else None
-
-
-def _tables(origin: Path, task: Task, form: Form | None) -> dict[str, Path]:
-    """Return the three tables by split, all of one form."""
-    missing = []
-    for name, (more, archive) in FORMS.items():
-        if form not in (None, name):
-            continue
-        found = {}
-        lacks = []
-        for split in TABLES:
-            file = f"task_{task}_text_img_{more}{split}.tsv"
-            path = _table(origin, file)
-            if path is None:
-                lacks.append(f"{file} (it is in {archive})")
-            else:
-                found[split] = path
-        if not lacks:
-            return found
-        missing.append((len(lacks), lacks[0]))
-    # The form of which most tables are there is the one that was meant.
-    order = sorted(missing, key=lambda one: one[0])
-    wanted = order[:1] if order[0][0] < len(TABLES) else order
-    hint = "".join(
-        f"; there are tables of another task: set task={other}"
-        for other in CLASSES_OF
-        if other != task and any(_there(origin, other))
-    )
-    msg = (
-        f"neither in {origin} nor next to it is a {' or a '.join(t for _, t in wanted)}"
-        f"; these tables belong to the archive{hint}"
-    )
-    raise DataError(msg)
-
-
-def _there(origin: Path, task: Task) -> Iterator[bool]:
-    """Yield, form by form, whether a task's training table exists."""
-    for more, _ in FORMS.values():
-        yield _table(origin, f"task_{task}_text_img_{more}train.tsv") is not None
-
-
-def _table(origin: Path, name: str) -> Path | None:
-    for folder in (origin, origin.parent):
-        found = sorted([*folder.glob(name), *folder.glob(f"*/{name}")])
-        if found:
-            return found[0]
-    return None
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Return a table's rows; quotes are part of a text, or else are around it."""
-    rows = _parsed(path, csv.QUOTE_NONE)
-    line = _short(rows)
-    if line is not None:
-        # A text that goes over several lines is in quotes.
-        rows = _parsed(path, csv.QUOTE_MINIMAL)
-        if _short(rows) is not None:
-            msg = f"{path}, line {line}: it has fewer columns than the first line"
-            raise DataError(msg)
-    return rows
-
-
-def _parsed(path: Path, quoting: Literal[0, 3]) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=quoting)
-            for column in COLUMNS:
-                if column not in (reader.fieldnames or ()):
-                    msg = f"{path} has no column {column!r}; get the table again"
-                    raise DataError(msg)
-            return list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        msg = f"cannot read {path} ({error}); get the table again"
-        raise DataError(msg) from error
-
-
-def _short(rows: list[dict[str, str]]) -> int | None:
-    """Return the line of the first row that lacks columns."""
-    for line, row in enumerate(rows, start=2):
-        if any(row[column] is None for column in COLUMNS):
-            return line
-    return None

@@ -16,10 +16,10 @@ def crisismmd(path: Path, *, client: Literal["event"] | None = None) -> Source:
     FedAPM's experiments make 20 clients with ``partitioner=dirichlet``; with
     ``client=event`` each disaster is a client. Unless ``split=random``, each client is
     tested on its part of the official test split and validated on that of the official
-    dev split. Make the features first: ``fedapm extract crisismmd --from FOLDER --to
-    FEATURES``.
+    dev split; features of ``tables=annotations`` have no split of their own. Make the
+    features first: ``fedapm extract crisismmd --from FOLDER --to FEATURES``.
 
-    Split: its own, the official one.
+    Split: its own, the official one; random for features of the annotations.
 
     Parameters
     ----------
