@@ -1,11 +1,12 @@
 """CREMA-D: actors who say sentences in an emotion, as sound and film."""
 
 import csv
-from collections import Counter
+import re
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from annotated_types import Ge
@@ -23,6 +24,22 @@ TABLE = "processedResults/summaryTable.csv"
 EMPTY = "1076_MTI_SAD_XX"
 """A clip that is published without sound."""
 
+EMOTIONS = frozenset("ADFHNS")
+"""Letters of votes; several with colons between them are a tie."""
+
+NAME = re.compile(r"[^_\s/\\][^_/\\]*(_[^_/\\]+){3}")
+"""Actor, sentence, emotion and level."""
+
+COLUMNS = ("FileName", "MultiModalVote")
+
+
+class Clip(NamedTuple):
+    """One row of the table of votes."""
+
+    name: str
+    vote: str
+    line: int
+
 
 @extractors.register("crema-d")
 class CremaD:
@@ -31,7 +48,8 @@ class CremaD:
     The folder is a clone of the authors' repository, with ``AudioWAV``, ``VideoFlash``
     and ``processedResults/summaryTable.csv``. The label of a clip is what most of its
     viewers voted for; of these, anger, sadness, happiness and neutral are kept, and
-    clips without a majority are left out. Each speaker is a client.
+    clips without a majority are left out, and the one that has no sound. Each speaker
+    is a client.
 
     Parameters
     ----------
@@ -81,30 +99,21 @@ class CremaD:
         """Read the table of votes."""
         check_contents(self.origin / TABLE)
         votes = _votes(self.origin / TABLE)
-        repeated = [name for name, n in Counter(n for n, _ in votes).items() if n > 1]
-        if repeated and not self.skip_broken:
-            msg = (
-                f"{self.origin / TABLE} lists {repeated[0]} twice; keep the first of "
-                "each with skip_broken=true"
-            )
-            raise DataError(msg)
-        kept: dict[str, int] = {}
-        for name, vote in votes:
-            if vote in VOTES and name != EMPTY:
-                kept.setdefault(name, list(VOTES).index(vote))
+        skipped = self._faults(votes)
+        first: dict[str, str] = {}
+        for clip in votes:
+            first.setdefault(clip.name, clip.vote)
+        kept = {
+            name: list(VOTES).index(vote)
+            for name, vote in first.items()
+            if vote in VOTES and name != EMPTY
+        }
         if not kept:
             msg = (
                 f"{self.origin / TABLE} lists no clip with a vote of {', '.join(VOTES)}"
             )
             raise DataError(msg)
         names = tuple(sorted(kept))
-        unnamed = [name for name in names if not name.split("_")[0].strip()]
-        if unnamed:
-            msg = (
-                f"{self.origin / TABLE}: {len(unnamed)} of {len(names)} clips name no "
-                f"speaker, the first is {unnamed[0]!r}; get the table again"
-            )
-            raise DataError(msg)
         # A clone without git-lfs lacks all of them, which is no broken clip.
         for path in self._files(names[0]):
             check_contents(path)
@@ -114,8 +123,39 @@ class CremaD:
             classes=tuple(VOTES.values()),
             payload=names,
             clients=tuple(name.split("_")[0] for name in names),
-            skipped={f"{name} (again)": "is listed twice" for name in repeated},
+            skipped=skipped,
         )
+
+    def _faults(self, votes: Sequence[Clip]) -> dict[str, str]:
+        """Return why rows of the table are left out, or refuse the first of them."""
+        table = self.origin / TABLE
+        skipped = {}
+        seen: set[str] = set()
+        for clip in votes:
+            name, reason, column = clip.name, "", COLUMNS[0]
+            remedy = "leave out all such clips with skip_broken=true"
+            if clip.name in seen:
+                name, reason = f"{clip.name} (again)", "is listed twice"
+                remedy = "keep the first of each with skip_broken=true"
+            elif not set(clip.vote.split(":")) <= EMOTIONS:
+                reason, column = f"has the vote {clip.vote!r}", COLUMNS[1]
+            elif clip.vote in VOTES and not NAME.fullmatch(clip.name):
+                msg = (
+                    f"{table}, line {clip.line}, column {column!r}: {clip.name!r} "
+                    "names no speaker, as 1001_DFA_ANG_XX does (actor, sentence, "
+                    "emotion, level); get the table again"
+                )
+                raise DataError(msg)
+            seen.add(clip.name)
+            if reason and not self.skip_broken:
+                msg = (
+                    f"{table}, line {clip.line}, column {column!r}: {clip.name} "
+                    f"{reason}; {remedy}"
+                )
+                raise DataError(msg)
+            if reason:
+                skipped[name] = reason
+        return skipped
 
     def extract(self, payload: str) -> dict[str, NDArray[np.float32]]:
         """Return the sound's filter bank and the film's features."""
@@ -138,24 +178,35 @@ class CremaD:
         )
 
 
-def _votes(path: Path) -> list[tuple[str, str]]:
-    """Return the names of all clips, and what their viewers voted for."""
+def _votes(path: Path) -> list[Clip]:
+    """Return all clips, and what their viewers voted for."""
+    clips = []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            for column in ("FileName", "MultiModalVote"):
-                if column not in (reader.fieldnames or ()):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [name.casefold() for name in next(reader, [])]
+            for column in COLUMNS:
+                # The table's description has fileName.
+                if column.casefold() not in header:
                     msg = f"{path} has no column {column!r}; get CREMA-D's own again"
                     raise DataError(msg)
-            rows = [(row["FileName"], row["MultiModalVote"]) for row in reader]
-            short = [k for k, row in enumerate(rows, 2) if None in row]
-            if short:
-                msg = f"{path}, line {short[0]}: it has fewer columns than line 1"
-                raise DataError(msg)
-            return rows
+            places = [header.index(column.casefold()) for column in COLUMNS]
+            for cells in reader:
+                if not cells:
+                    continue
+                line = reader.line_num
+                if len(cells) <= max(places):
+                    msg = (
+                        f"{path}, line {line}: it has fewer columns than line 1; get "
+                        "CREMA-D's own table again"
+                    )
+                    raise DataError(msg)
+                name, vote = (cells[place] for place in places)
+                clips.append(Clip(name, vote, line))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         msg = (
             f"cannot read {path} ({error}): --from must be a clone of the repository "
             "CheyneyComputerScience/CREMA-D"
         )
         raise DataError(msg) from error
+    return clips

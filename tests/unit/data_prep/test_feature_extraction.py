@@ -510,7 +510,8 @@ def test_tables_that_are_not_crema_ds(root, tmp_path):
     with pytest.raises(DataError, match="--from must be a clone of the repository"):
         crema(root, origin).items()
     archives.votes(origin, [["1001_S00_ANG_XX", "N"], ["1001_S00_ANG_XX", "A"]])
-    with pytest.raises(DataError, match="lists 1001_S00_ANG_XX twice"):
+    message = r"\.csv, line 3, column 'FileName': 1001_S00_ANG_XX is listed twice; ke"
+    with pytest.raises(DataError, match=message):
         crema(root, origin).items()
     items = crema(root, origin, skip_broken=True).items()
     assert items.names == ("1001_S00_ANG_XX",)
@@ -520,7 +521,8 @@ def test_tables_that_are_not_crema_ds(root, tmp_path):
     with pytest.raises(DataError, match="lists no clip with a vote of A, S, H, N"):
         crema(root, origin).items()
     archives.votes(origin, [["_S00_ANG_XX", "A"], ["1001_S00_ANG_XX", "A"]])
-    with pytest.raises(DataError, match="1 of 2 clips name no speaker"):
+    message = r"line 2, column 'FileName': '_S00_ANG_XX' names no speaker, as 1001_DF"
+    with pytest.raises(DataError, match=message):
         crema(root, origin).items()
     table.write_text(table.read_text() + "short\n")
     with pytest.raises(DataError, match="line 4: it has fewer columns"):
