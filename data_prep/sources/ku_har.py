@@ -116,14 +116,7 @@ def ku_har(
         If there are no recordings, one is broken, or most are not at 100 Hz.
     """
     wanted = PAPER if classes == 8 else tuple(NUMBER)
-    found = [r for r in recordings(path) if r.subject not in leave_out]
-    found = [r for r in found if r.activity in wanted]
-    if not found:
-        msg = (
-            f"{path} holds no recordings of the activities that are asked for, or only "
-            "those of subjects in leave_out; set classes=18 or leave out fewer"
-        )
-        raise DataError(msg)
+    found = _asked_for(path, wanted, leave_out)
     cuts, broken = _cuts(path, found, steps, clean=clean, skip_broken=skip_broken)
     kept = [cut.recording for cut in cuts for _ in cut.windows]
     subjects, ids = np.unique([r.subject for r in kept], return_inverse=True)
@@ -137,6 +130,21 @@ def ku_har(
         skipped=tuple(cut.recording.name for cut in broken),
         warnings=(*_misnamed(found), *_off_rate(path, cuts)),
     )
+
+
+def _asked_for(
+    path: Path, wanted: Sequence[int], leave_out: Sequence[str]
+) -> list[Recording]:
+    """Return the recordings of the activities and subjects that are asked for."""
+    found = [r for r in recordings(path) if r.subject not in leave_out]
+    found = [r for r in found if r.activity in wanted]
+    if not found:
+        msg = (
+            f"{path} holds no recordings of the activities that are asked for, or only "
+            "those of subjects in leave_out; set classes=18 or leave out fewer"
+        )
+        raise DataError(msg)
+    return found
 
 
 def _misnamed(found: Sequence[Recording]) -> tuple[str, ...]:

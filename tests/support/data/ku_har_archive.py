@@ -1,7 +1,7 @@
 """Look-alikes of KU-HAR's three archives, with what their description names."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -93,21 +93,22 @@ def written(file: Path, rows: Rows, *, empty_after: int | None = None) -> Path:
     return file
 
 
-def second(root: Path, rows: int = 300) -> Path:
+def second(root: Path) -> Path:
     """Write the folder that the second archive unpacks to, all as described."""
-    for folder, letter in FOLDERS.items():
-        for subject in SUBJECTS:
-            file = root / folder / f"{subject}_{letter}_1.csv"
-            written(file, trimmed(folder, subject, rows))
-    return root
+    return _each(root, trimmed)
 
 
-def first(root: Path, rows: int = 300) -> Path:
+def first(root: Path) -> Path:
     """Write the folder that the first archive unpacks to."""
+    return _each(root, raw)
+
+
+def _each(root: Path, recording: Callable[[str, str], Rows]) -> Path:
+    """Write one recording of each activity and subject."""
     for folder, letter in FOLDERS.items():
         for subject in SUBJECTS:
             file = root / folder / f"{subject}_{letter}_1.csv"
-            written(file, raw(folder, subject, rows))
+            written(file, recording(folder, subject))
     return root
 
 
