@@ -1,4 +1,4 @@
-"""Read tables (csv, tsv, parquet, feather) into columns; the module that uses pyarrow.
+"""Read tables (csv, tsv, parquet, feather) into columns.
 
 Files are read in batches. Short columns are kept in memory: numbers as float32 where
 that is exact, texts as codes. Long ones are spooled to temporary files, which are
@@ -8,20 +8,19 @@ mapped, and of which little is in memory at a time.
 import mmap
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.arrow_files import arrow, batches, reading, schema
 from data_prep.regular_files import regular
 from data_prep.sample_fields import first_repeated
-from fedapm_mpi.errors import ConfigError, DataError
-from fedapm_mpi.utils.text import format_value, truncate
+from data_prep.spool import Spool
+from fedapm_mpi.errors import DataError
+from fedapm_mpi.utils.text import format_value
 
 FORMATS = {
     ".csv": ",", ".tsv": "\t", ".tab": "\t",
@@ -58,6 +57,9 @@ class Column(NamedTuple):
     whole: bool = False
     """Whether the file has integers or truth values, not fractions."""
 
+    classes: bool = False
+    """Whether the texts are classes, in an order of their own, some without a row."""
+
     def release(self) -> None:
         """Give up the memory of a mapped column until its values are used again."""
         if isinstance(self.values, np.memmap):
@@ -71,21 +73,34 @@ class Columns:
 
     files: tuple[Path, ...]
     first_rows: tuple[int, ...]
-    """Of each file: the number of its first row in all."""
+    """Of each file: the number of its first row in all; then the number of all rows."""
 
     found: dict[str, Column] = field(default_factory=dict)
+    label: str = ""
+    """What to call the table if it is in no file."""
 
     @property
     def rows(self) -> int:
         """All rows."""
         return self.first_rows[-1]
 
+    @property
+    def where(self) -> str:
+        """Its first file, or what to call it, for messages."""
+        return str(self.files[0]) if self.files else self.label
+
     def place(self, row: int) -> str:
         """Return where a row is, for messages: its file, and its line or row there."""
+        if not self.files:
+            return f"{self.label}, row {row}"
         k = int(np.searchsorted(self.first_rows[:-1], row, side="right")) - 1
         file, own = self.files[k], row - self.first_rows[k]
-        text = FORMATS[file.suffix.lower()]
-        return f"{file}, line {own + 2}" if text else f"{file}, row {own}"
+        return f"{file}, line {own + 2}" if is_text(file) else f"{file}, row {own}"
+
+
+def is_text(file: Path) -> bool:
+    """Return whether a table is a text file, by its name."""
+    return bool(FORMATS[file.suffix.lower()])
 
 
 def table_files(path: Path) -> tuple[Path, ...]:
@@ -168,14 +183,14 @@ def _common_names(files: Sequence[Path]) -> tuple[str, ...]:
 def _read_all(
     files: tuple[Path, ...], chosen: Sequence[str], types: Mapping[str, str]
 ) -> Columns:
-    builders = {name: _Builder(name, types.get(name) == "text") for name in chosen}
+    builders = {name: ColumnBuilder(name, types.get(name) == "text") for name in chosen}
     starts = [0]
     try:
         for file in files:
             count = starts[-1]
             for batch in _batches(file, chosen, types):
                 for name, builder in builders.items():
-                    builder.add(batch.column(name), file)
+                    builder.add(batch.column(name), str(file), is_text(file))
                 count += batch.num_rows
             starts.append(count)
         found = Columns(files, tuple(starts))
@@ -205,14 +220,8 @@ def column_names(file: Path) -> tuple[str, ...]:
     DataError
         If it cannot be read, or two are the same.
     """
-    with _reading(file):
-        kind = file.suffix.lower()
-        if FORMATS[kind]:
-            names = _csv(file).schema.names
-        elif kind == ".parquet":
-            names = _arrow("parquet").ParquetFile(file).schema_arrow.names
-        else:
-            names = _arrow("ipc").open_file(file).schema.names
+    with reading(file):
+        names = _csv(file).schema.names if is_text(file) else schema(file).names
     twice = first_repeated(names)
     if twice is not None:
         msg = f"{file} has two columns {format_value(twice)}; rename one of them"
@@ -226,35 +235,12 @@ def column_names(file: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _arrow(module: str) -> Any:
-    try:
-        return import_module(f"pyarrow.{module}")
-    except ImportError as error:
-        msg = (
-            "reading tables needs pyarrow, which is not installed: install it with "
-            "pip install 'fedapm-mpi[table]'"
-        )
-        raise ConfigError(msg) from error
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Raise what pyarrow raises for a damaged file as a `DataError`."""
-    errors = _arrow("lib").ArrowException
-    try:
-        yield
-    except (errors, OSError) as error:
-        said = truncate(str(error).partition("\n")[0], 200)
-        msg = f"cannot read {file}: {said}; repair the file or save it again"
-        raise DataError(msg) from error
-
-
 def _csv(
     file: Path,
     chosen: Sequence[str] | None = None,
     types: Mapping[str, Any] | None = None,
 ) -> Any:
-    csv = _arrow("csv")
+    csv = arrow("csv")
     return csv.open_csv(
         file,
         read_options=csv.ReadOptions(block_size=BLOCK_BYTES),
@@ -272,17 +258,11 @@ def _batches(
     file: Path, chosen: Sequence[str], types: Mapping[str, str]
 ) -> Iterator[Any]:
     """Yield the batches of a file, all of the same types."""
-    kind = file.suffix.lower()
-    with _reading(file):
-        if FORMATS[kind]:
+    with reading(file):
+        if is_text(file):
             yield from _csv_batches(file, chosen, types)
-        elif kind == ".parquet":
-            reader = _arrow("parquet").ParquetFile(file)
-            yield from reader.iter_batches(batch_size=2**16, columns=list(chosen))
         else:
-            table = _arrow("ipc").open_file(file)
-            for k in range(table.num_record_batches):
-                yield table.get_batch(k).select(list(chosen))
+            yield from batches(file, chosen)
 
 
 def _csv_batches(
@@ -295,13 +275,13 @@ def _csv_batches(
     _WiderError
         If a later row has a column of another type.
     """
-    pa, kinds = _arrow("lib"), _arrow("types")
-    arrow = {"number": pa.float64(), "text": pa.string()}
-    given = {name: arrow[types[name]] for name in chosen if name in types}
+    pa, kinds = arrow("lib"), arrow("types")
+    types_of = {"number": pa.float64(), "text": pa.string()}
+    given = {name: types_of[types[name]] for name in chosen if name in types}
     first = _csv(file, chosen, given).schema
     for name, kind in zip(first.names, first.types, strict=True):
         if kinds.is_null(kind):  # no value in the first rows
-            given[name] = arrow["number"]
+            given[name] = types_of["number"]
     try:
         yield from _csv(file, chosen, given)
     except pa.ArrowInvalid as error:
@@ -310,71 +290,84 @@ def _csv_batches(
         if found is None or int(found[1]) >= len(names):
             raise
         name = names[int(found[1])]
-        if name not in chosen or given.get(name) == arrow["text"]:
+        if name not in chosen or given.get(name) == types_of["text"]:
             raise
-        wider = "text" if given.get(name) == arrow["number"] else "number"
+        wider = "text" if given.get(name) == types_of["number"] else "number"
         raise _WiderError(name, wider) from error
 
 
-class _Builder:
-    """Gathers the batches of a column."""
+class ColumnBuilder:
+    """Gathers the batches of a column.
 
-    def __init__(self, name: str, as_text: bool) -> None:
-        self._name, self._as_text = name, as_text
+    Parameters
+    ----------
+    name
+        Its name.
+    as_text
+        Whether numbers are names, such as those of clients.
+    classes
+        Names of the classes, if its entries are their numbers.
+    """
+
+    def __init__(
+        self, name: str, as_text: bool = False, classes: Sequence[str] = ()
+    ) -> None:
+        self._name, self._as_text, self._classes = name, as_text, tuple(classes)
         self._kind: Kind | None = None
         self._whole = True
-        self._codes: dict[str, int] = {}
+        self._codes = {text: code for code, text in enumerate(self._classes)}
         self._parts: list[NDArray[Any]] = []
         self._bytes = 0
-        self._spool: IO[bytes] | None = None
+        self._spool = Spool("a column of the table")
         self._rows = 0
 
-    def add(self, array: Any, file: Path) -> None:
-        """Add the entries of a batch."""
-        pa, pc, types = _arrow("lib"), _arrow("compute"), _arrow("types")
-        kind = array.type
-        if types.is_dictionary(kind):
-            array = array.dictionary_decode()
-            kind = array.type
-        numeric = (
-            types.is_integer(kind)
-            or types.is_floating(kind)
-            or types.is_boolean(kind)
-            or types.is_decimal(kind)
-            or types.is_null(kind)
-        )
-        dated = types.is_date(kind) or types.is_timestamp(kind)
-        texts = types.is_string(kind) or types.is_large_string(kind)
-        if types.is_binary(kind) and FORMATS[file.suffix.lower()]:
+    def add(self, array: Any, where: str, from_text: bool = False) -> None:
+        """Add the entries of a batch.
+
+        Parameters
+        ----------
+        array
+            Of pyarrow.
+        where
+            What to call the table in messages.
+        from_text
+            Whether it is a text file, whose columns have the types that they look like.
+
+        Raises
+        ------
+        DataError
+            If its type cannot be used, or is not that of earlier batches.
+        """
+        pa, pc = arrow("lib"), arrow("compute")
+        array = plain(array)
+        kind = _kind_of(array.type)
+        if from_text and arrow("types").is_binary(array.type):
             msg = (
-                f"{file}: column {format_value(self._name)} is no text in UTF-8; save "
+                f"{where}: column {format_value(self._name)} is no text in UTF-8; save "
                 "the file in UTF-8"
             )
             raise DataError(msg)
-        if not (numeric or dated or texts):
+        if kind is None:
             msg = (
-                f"{file}: column {format_value(self._name)} is {kind}; columns are "
-                "numbers, truth values, texts or dates"
+                f"{where}: column {format_value(self._name)} is {array.type}; columns "
+                "are numbers, truth values, texts or dates"
             )
             raise DataError(msg)
-        if self._as_text and not texts:
-            array, texts, numeric, dated = (
-                pc.cast(array, pa.string()),
-                True,
-                False,
-                False,
-            )
-        self._agree("text" if texts else "date" if dated else "number", file)
-        if texts:
+        if self._classes:
+            array, kind = self._named(array, where), "text"
+        elif self._as_text and kind != "text":
+            array, kind = pc.cast(array, pa.string()), "text"
+        self._agree(kind, where, from_text)
+        if kind == "text":
             self._parts.append(self._encoded(array))
-        elif dated:
+        elif kind == "date":
             stamps = pc.cast(array, pa.timestamp("ms"), safe=False)
             whole = stamps.to_numpy(zero_copy_only=False)
             days = whole.astype("datetime64[ms]").astype(np.float64) / 86_400_000
             days[np.isnat(whole)] = np.nan
             self._parts.append(days)
         else:
-            self._whole &= not (types.is_floating(kind) or types.is_decimal(kind))
+            self._whole &= _is_whole(array.type)
             made = pc.cast(array, pa.float64(), safe=False)
             self._parts.append(_narrow(made.to_numpy(zero_copy_only=False)))
 
@@ -382,31 +375,42 @@ class _Builder:
         if self._bytes > SPOOL_BYTES:
             self._flush()
 
+    def _named(self, array: Any, where: str) -> Any:
+        """Return the names of classes for their numbers, null for -1.
+
+        Raises
+        ------
+        DataError
+            If an entry is no number of a class.
+        """
+        pa, number = arrow("lib"), len(self._classes)
+        codes = arrow("compute").cast(array, pa.float64(), safe=False).fill_null(-1)
+        values = codes.to_numpy(zero_copy_only=False)
+        odd = np.flatnonzero((values % 1 != 0) | (values < -1) | (values >= number))
+        if odd.size:
+            msg = (
+                f"{where}: column {format_value(self._name)} has the class "
+                f"{values[odd[0]]:g}, but its classes are 0 to {number - 1}; save the "
+                "data set with all names of its classes"
+            )
+            raise DataError(msg)
+        # NumPy's -1 would be the last name.
+        names = np.array([*self._classes, None], object)
+        return pa.array(names[values.astype(np.int64)], pa.string())
+
     def _flush(self) -> None:
         """Append what has been gathered to the spool, numbers as float64."""
-        dtype = np.int32 if self._kind == "text" else np.float64
-        try:
-            if self._spool is None:
-                self._spool = TemporaryFile(prefix="fedapm-table-")  # noqa: SIM115
-            for part in self._parts:
-                self._spool.write(part.astype(dtype, copy=False).tobytes())
-                self._rows += len(part)
-            self._spool.flush()
-        except OSError as error:
-            msg = (
-                f"cannot spool a column of the table to {gettempdir()} "
-                f"({error.strerror or error}); make room there, or set TMPDIR to "
-                "another folder"
-            )
-            raise DataError(msg) from error
+        for part in self._parts:
+            self._spool.write(part.astype(self._dtype(), copy=False))
+            self._rows += len(part)
         self._parts, self._bytes = [], 0
 
-    def _agree(self, kind: Kind, file: Path) -> None:
+    def _agree(self, kind: Kind, where: str, from_text: bool) -> None:
         if self._kind not in (None, kind):
-            if FORMATS[file.suffix.lower()]:
+            if from_text:
                 raise _WiderError(self._name, "text")
             msg = (
-                f"{file}: column {format_value(self._name)} is a {kind} here and a "
+                f"{where}: column {format_value(self._name)} is a {kind} here and a "
                 f"{self._kind} in a file before; give it one type"
             )
             raise DataError(msg)
@@ -424,23 +428,25 @@ class _Builder:
         return found
 
     def close(self) -> None:
-        """Close the spool, if there is one."""
-        if self._spool is not None:
-            self._spool.close()
+        """Close the spool."""
+        self._spool.close()
+
+    def _dtype(self) -> Any:
+        return np.int32 if self._kind == "text" else np.float64
 
     def done(self) -> Column:
         """Return the whole column; what was gathered is given up."""
-        if self._spool is None:
+        if not self._rows:
             values = np.concatenate(self._parts)
             self._parts = []
         else:
             self._flush()
-            dtype = np.int32 if self._kind == "text" else np.float64
-            values = np.memmap(self._spool, dtype, "r+", shape=(self._rows,))
-            self.close()  # the mapping stays
+            values = self._spool.mapped(self._dtype(), (self._rows,))
         assert self._kind is not None
         if self._kind != "text":
             return Column(self._kind, values, whole=self._whole)
+        if self._classes:
+            return Column("text", values, self._classes, classes=True)
         texts = sorted(self._codes, key=_in_order(self._codes))
         place = np.empty(len(texts) + 1, np.int32)
         place[[self._codes[text] for text in texts]] = np.arange(len(texts))
@@ -449,6 +455,34 @@ class _Builder:
             part = slice(start, start + BLOCK_BYTES)
             values[part] = place[values[part]]
         return Column("text", values, tuple(texts))
+
+
+def plain(array: Any) -> Any:
+    """Return an array of pyarrow without extension types and dictionaries."""
+    pa = arrow("lib")
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if isinstance(array, pa.DictionaryArray):
+        array = array.dictionary_decode()
+    if str(array.type) == "string_view":  # of polars
+        array = array.cast(pa.large_string())
+    return array
+
+
+def _kind_of(of: Any) -> Kind | None:
+    """Return what a type of pyarrow is read as; None if it is not."""
+    types = arrow("types")
+    if types.is_string(of) or types.is_large_string(of):
+        return "text"
+    if types.is_date(of) or types.is_timestamp(of):
+        return "date"
+    numbers = ("integer", "floating", "boolean", "decimal", "null")
+    return "number" if any(getattr(types, f"is_{n}")(of) for n in numbers) else None
+
+
+def _is_whole(of: Any) -> bool:
+    types = arrow("types")
+    return not (types.is_floating(of) or types.is_decimal(of))
 
 
 def _in_order(texts: Iterable[str]) -> Callable[[str], Any]:

@@ -82,7 +82,7 @@ def _categories(columns: Columns, name: str, training: Rows) -> dict[str, Any]:
     present = np.unique(column.values[training])
     if len(present) > MAX_CATEGORIES:
         msg = (
-            f"{columns.files[0]}: column {format_value(name)} has {len(present)} "
+            f"{columns.where}: column {format_value(name)} has {len(present)} "
             f"different texts in the training rows, beyond {MAX_CATEGORIES}; drop it "
             f"with drop=[{name}], or name it as client or group if it is one"
         )
@@ -104,7 +104,7 @@ def _numbers(
     absent = np.isnan(values)
     if absent.all():
         msg = (
-            f"{columns.files[0]}: column {format_value(name)} has no value in any "
+            f"{columns.where}: column {format_value(name)} has no value in any "
             f"training row; leave it out with drop=[{name}]"
         )
         raise DataError(msg)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 
-from data_prep import table_columns
+from data_prep import spool, table_columns
 from data_prep.table_columns import read_columns
 from fedapm_mpi.errors import DataError
 
@@ -152,6 +152,6 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     def full(prefix):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(table_columns, "TemporaryFile", full)
+    monkeypatch.setattr(spool, "TemporaryFile", full)
     with pytest.raises(DataError, match=r"No space left on device\); make room there"):
         read(path)

@@ -1,0 +1,306 @@
+"""From columns with roles to a source: a target, a client, a group, a split, inputs.
+
+All columns that have no other role are inputs: numbers as they are, texts as one input
+for each category, dates as their parts. What that takes (means, categories, what
+missing values become) is of training rows alone, and kept in the manifest.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep import sample_fields as checked
+from data_prep.labels import labels as labels_of
+from data_prep.regression_labels import looks_like_a_quantity
+from data_prep.sources.base import Source
+from data_prep.table_columns import Column as TableColumn
+from data_prep.table_columns import Columns, others
+from data_prep.table_encoding import Missing, described, encoder, fit, input_names
+from data_prep.targets import Kind, counted
+from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.target import TargetValues
+from fedapm_mpi.errors import ConfigError, DataError
+from fedapm_mpi.registry import did_you_mean
+from fedapm_mpi.utils.text import format_some, format_value
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each column is for; see the source `table`."""
+
+    target: tuple[str, ...]
+    kind: Kind | None = None
+    client: str | None = None
+    group: str | None = None
+    split_column: str | None = None
+    inputs: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    missing: Missing = "refuse"
+    scaled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.inputs and self.drop:
+            msg = (
+                "drop has no effect with inputs, which names all columns that are read "
+                "as such; leave drop out"
+            )
+            raise ConfigError(msg)
+
+    def texts(self) -> list[str]:
+        """Return the columns whose entries are names, whatever they look like."""
+        roles = (self.client, self.group, self.split_column)
+        return [name for name in roles if name is not None]
+
+    def named(self) -> list[str]:
+        """Return the columns that have a role by name."""
+        return [*self.target, *self.texts(), *self.inputs]
+
+    def chosen(self, names: Sequence[str]) -> list[str]:
+        """Return the inputs among all columns."""
+        used = {*self.target, *self.texts(), *self.drop}
+        return list(self.inputs) or [name for name in names if name not in used]
+
+    def check(self, where: str, names: Sequence[str]) -> None:
+        """Check that every column is there, and has one role.
+
+        Raises
+        ------
+        DataError
+            If not, or if no column is left as an input.
+        """
+        single = {
+            "client": self.client,
+            "group": self.group,
+            "split_column": self.split_column,
+        }
+        lists = {"target": self.target, "inputs": self.inputs, "drop": self.drop}
+        _check_names(where, names, lists, single)
+        if not self.chosen(names):
+            msg = f"{where}: no column is left as an input; name fewer in drop"
+            raise DataError(msg)
+
+
+def source_of(
+    columns: Columns,
+    names: Sequence[str],
+    roles: Roles,
+    dataset: str,
+    where: str,
+    arrays: Mapping[str, Column] | None = None,
+) -> Source:
+    """Return the source that columns make by their roles.
+
+    Parameters
+    ----------
+    columns
+        Those that were read.
+    names
+        Names of all columns of the table, and of `arrays`.
+    roles
+        What they are for.
+    dataset
+        Name of the data set.
+    where
+        What to call the table in messages.
+    arrays
+        Inputs that are not encoded, by the column that they are of.
+
+    Raises
+    ------
+    DataError
+        If a column is not there, has two roles, or lacks a value that it needs.
+    """
+    roles.check(where, names)
+    own = arrays or {}
+    chosen = roles.chosen(names)
+    flat = [name for name in chosen if name not in own]
+    kept = [own[name] for name in chosen if name in own]
+    what, codes, classes, values, notes = _target(columns, roles.target, roles.kind)
+    inputs = [] if not flat else [Column(_spec(own, 1), _not_fitted)]
+
+    def fitted(made: Table, training: Rows) -> Table:
+        encoding = fit(
+            columns, flat, training, missing=roles.missing, scaled=roles.scaled
+        )
+        spec = _spec(own, len(input_names(encoding)))
+        rows = encoder(columns, encoding)
+        return replace(made, columns=[Column(spec, rows), *kept], encoding=encoding)
+
+    made = Table(dataset, [*inputs, *kept], codes, classes, target=values)
+    source = Source(
+        made,
+        columns.files,
+        fit=fitted if flat else None,
+        describe=(lambda done: described(done.encoding)) if flat else None,
+        notes=(*notes, f"target {format_some(roles.target)} ({what})"),
+        warnings=_suspicious(columns, flat),
+        client_hint="client=COLUMN names them",
+    )
+    return _with_roles(source, columns, roles)
+
+
+def _spec(own: Mapping[str, Column], width: int) -> InputSpec:
+    """Return the input that flat columns become."""
+    return InputSpec("columns" if "x" in own else "x", (width,), "float32")
+
+
+def _not_fitted(rows: Rows) -> NDArray[Any]:
+    msg = "columns of a table are read before they are fitted"
+    raise AssertionError(msg)
+
+
+def _check_names(
+    where: str,
+    names: Sequence[str],
+    lists: dict[str, tuple[str, ...]],
+    roles: dict[str, str | None],
+) -> None:
+    """Check that every column is there, and has one role."""
+    given = {**lists, **{k: (v,) for k, v in roles.items() if v is not None}}
+    seen: dict[str, str] = {}
+    for role, wanted in given.items():
+        for name in wanted:
+            if name not in names:
+                hint = did_you_mean(name, list(names))
+                msg = (
+                    f"{where} has no column {format_value(name)} ({role}){hint} "
+                    f"(it has: {format_some(list(names))})"
+                )
+                raise DataError(msg)
+            if name in seen:
+                msg = (
+                    f"{where}: column {format_value(name)} is named by {seen[name]} "
+                    f"and {role}; give it one role"
+                )
+                raise DataError(msg)
+            seen[name] = role
+
+
+def _target(
+    columns: Columns, names: tuple[str, ...], kind: Kind | None
+) -> tuple[str, NDArray[Any], tuple[str, ...], TargetValues | None, tuple[str, ...]]:
+    """Return what the target is, codes of rows, their names, and targets if any."""
+    found = [columns.found[name] for name in names]
+    for name, column in zip(names, found, strict=True):
+        _check_whole(columns, name, column)
+    kind = kind or _kind_of(found)
+    where = f"{columns.where}: column {format_value(names[0])}"
+    if kind == "class":
+        if len(names) > 1:
+            msg = (
+                f"{columns.where}: a class is one column, but target names "
+                f"{len(names)}; set kind=binary for labels that apply or not"
+            )
+            raise DataError(msg)
+        column = found[0]
+        values: NDArray[Any] = column.values
+        if column.classes:
+            return "classes", values.astype(np.int64), column.texts, None, ()
+        if column.kind == "text":
+            codes = np.unique(values, return_inverse=True)
+            classes = tuple(column.texts[k] for k in codes[0].tolist())
+            return "classes", codes[1].reshape(-1), classes, None, ()
+        made = labels_of(values.astype(np.float64), where)
+        notes = (made.note,) if made.note else ()
+        return "classes", made.codes, made.classes, None, notes
+    texts = [name for name, one in zip(names, found, strict=True) if one.kind == "text"]
+    if texts:
+        msg = (
+            f"{columns.where}: column {format_value(texts[0])} has texts, but the "
+            f"target is {kind}; give numbers, or set kind=class"
+        )
+        raise DataError(msg)
+    array = np.stack([one.values.astype(np.float64) for one in found], axis=1)
+    done = counted(array, kind, columns.where, names)
+    what = "real" if kind == "real" else "labels that apply or not"
+    return what, done.codes, done.ranges, done.target, ()
+
+
+def _kind_of(found: Sequence[TableColumn]) -> Kind:
+    """Return what columns look like as targets."""
+    if any(one.kind == "text" for one in found):
+        return "class"
+    if len(found) > 1:
+        both = all(np.isin(one.values, (0, 1)).all() for one in found)
+        return "binary" if both else "real"
+    values = found[0].values
+    if found[0].kind == "date" or (values % 1 != 0).any():
+        return "real"
+    distinct, counts = np.unique(values.astype(np.int64), return_counts=True)
+    quantity = looks_like_a_quantity(distinct.tolist(), counts.tolist())
+    return "real" if quantity else "class"
+
+
+def _check_whole(columns: Columns, name: str, column: TableColumn) -> None:
+    """Refuse rows without a target, or with one that is not finite."""
+    values = column.values
+    absent = values < 0 if column.kind == "text" else ~np.isfinite(values)
+    rows = np.flatnonzero(absent)
+    if rows.size:
+        msg = (
+            f"{columns.place(int(rows[0]))}: the target {format_value(name)} has no "
+            f"value there{others(len(rows) - 1)}; leave such rows out"
+        )
+        raise DataError(msg)
+
+
+def _suspicious(columns: Columns, chosen: Sequence[str]) -> tuple[str, ...]:
+    """Return a question on whole numbers that differ in every row."""
+    found = [name for name in chosen if _counts_rows(columns.found[name])]
+    return tuple(
+        f"column {format_value(name)} has another whole number in every row: if it "
+        f"only counts them, leave it out with drop=[{name}]"
+        for name in found
+    )
+
+
+def _counts_rows(column: TableColumn) -> bool:
+    if not column.whole or len(column.values) < 2:
+        return False
+    differ = len(np.unique(column.values)) == len(column.values)
+    column.release()
+    return differ
+
+
+def _with_roles(source: Source, columns: Columns, roles: Roles) -> Source:
+    """Return a source with its clients, groups and split, where columns name them."""
+    ids: Rows | None = None
+    names: tuple[str, ...] = ()
+    if roles.client is not None:
+        ids, names = _codes(columns, roles.client, "client")
+    groups = None
+    if roles.group is not None:
+        groups, _ = _codes(columns, roles.group, "group")
+        if ids is not None:
+            groups = groups + ids * (int(groups.max()) + 1)
+    split = None
+    if roles.split_column is not None:
+        codes, texts = _codes(columns, roles.split_column, "split")
+        where = f"{columns.where}: column {format_value(roles.split_column)}"
+        split = checked.split_codes(np.array(texts), where)[codes]
+    return replace(source, ids=ids, id_names=names, groups=groups, split=split)
+
+
+def _codes(columns: Columns, name: str, what: str) -> tuple[Rows, tuple[str, ...]]:
+    """Return the code of each row, and what codes stand for; none may be missing."""
+    column = columns.found[name]
+    rows = np.flatnonzero(column.values < 0)
+    if rows.size:
+        msg = (
+            f"{columns.place(int(rows[0]))}: column {format_value(name)} names no "
+            f"{what} there{others(len(rows) - 1)}; name one for each row"
+        )
+        raise DataError(msg)
+    present, codes = np.unique(column.values, return_inverse=True)
+    names = tuple(column.texts[k] for k in present.tolist())
+    if all(re.fullmatch(r"-?\d+\.0", text) for text in names):
+        # What pandas makes of whole numbers where one was missing.
+        names = tuple(text.removesuffix(".0") for text in names)
+    return codes.reshape(-1).astype(np.int64), names
