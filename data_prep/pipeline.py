@@ -136,6 +136,43 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
     source = sources.resolve(dashed if dashed in sources.builtin_names() else source)
     reader = sources.get(source)
     of_source = _options_of(source, reader)
+    options, found = validate_options(
+        plugin_label("source", source),
+        reader,
+        {key: value for key, value in values.items() if key in of_source},
+        1,
+    )
+    return _plan(source, options, found, values, of_source)
+
+
+def plan_made(name: str, options: Mapping[str, Any], values: Mapping[str, Any]) -> Plan:
+    """Check all options of a source that a program has in memory.
+
+    Parameters
+    ----------
+    name
+        What the manifest calls it.
+    options
+        How it was made, as plain values, for the manifest.
+    values
+        Options as in `plan`, those of a source excepted.
+
+    Raises
+    ------
+    ConfigError
+        With one line for each error.
+    """
+    return _plan(name, dict(options), [], values, [])
+
+
+def _plan(
+    source: str,
+    options: dict[str, Any],
+    faults: Sequence[str],
+    values: Mapping[str, Any],
+    of_source: Sequence[str],
+) -> Plan:
+    """Return a plan from a source's options, checked, and all other values."""
     of_settings = list(inspect.signature(Settings).parameters)
     known = sorted({*of_source, *of_settings, "keep", "partitioner", "shift"})
     errors = [
@@ -143,13 +180,7 @@ def plan(source: str, values: Mapping[str, Any]) -> Plan:
         for key in values
         if key not in known
     ]
-    options, found = validate_options(
-        plugin_label("source", source),
-        reader,
-        {key: value for key, value in values.items() if key in of_source},
-        1,
-    )
-    errors += found
+    errors += faults
     given = {key: value for key, value in values.items() if key in of_settings}
     settings, found = validate_options("prepare", Settings, given, 0)
     errors += found
@@ -286,7 +317,8 @@ def prepare(
     error: FedAPMError | None = None
     try:
         notify = tell if tell and ranks.rank == SERVER else lambda note: None
-        found = _ready(wanted, origin, directory, force, notify)
+        source = plugin_calls.read(wanted.source, origin, wanted.options)
+        found = _ready(wanted, source, directory, force, notify)
     except Exception as caught:  # whatever a user's plug-in raises
         error = to_fedapm_error(caught)
     ranks.raise_collectively(error)
@@ -295,15 +327,45 @@ def prepare(
     return write_dataset(directory, **found, force=force, comm=ranks), True
 
 
+def write_made(
+    wanted: Plan,
+    source: Source,
+    directory: Path,
+    *,
+    force: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Manifest:
+    """Make a data set directory from a source that a program has in memory.
+
+    Parameters
+    ----------
+    wanted
+        Plan of the preparation, see `plan_made`.
+    source
+        The samples.
+    directory, force, tell
+        As in `prepare`; an existing data set is never taken for the same.
+
+    Raises
+    ------
+    DataError
+        If the source is broken, or the directory cannot be written.
+    ConfigError
+        If the partitioner does not fit the source.
+    """
+    found = _ready(wanted, source, directory, True, tell or (lambda note: None))
+    assert isinstance(found, dict)
+    return write_dataset(directory, **found, force=force)
+
+
 def _ready(
     wanted: Plan,
-    origin: Path,
+    source: Source,
     directory: Path,
     force: bool,
     tell: Callable[[str], None],
 ) -> Manifest | dict[str, Any]:
     """Return the manifest of an existing data set, or the arguments to write one."""
-    source = plugin_calls.read(wanted.source, origin, wanted.options)
     source = checked_source(source, wanted.source)
     for note in (*source.notes, *source.warnings):
         tell(note)

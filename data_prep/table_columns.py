@@ -463,10 +463,16 @@ def plain(array: Any) -> Any:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if isinstance(array, pa.DictionaryArray):
-        array = array.dictionary_decode()
-    if str(array.type) == "string_view":  # of polars
-        array = array.cast(pa.large_string())
-    return array
+        entries = _without_views(array.dictionary)
+        array = pa.DictionaryArray.from_arrays(array.indices, entries)
+        return array.dictionary_decode()
+    return _without_views(array)
+
+
+def _without_views(array: Any) -> Any:
+    """Return texts as polars has them in the type that pyarrow computes with."""
+    views = str(array.type) == "string_view"
+    return array.cast(arrow("lib").large_string()) if views else array
 
 
 def _kind_of(of: Any) -> Kind | None:

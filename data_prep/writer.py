@@ -114,9 +114,7 @@ def write_samples(
         there are none, a client has none for training, or writing fails.
     """
     folder = Path(directory)
-    if (folder / MANIFEST).exists() and not force:
-        msg = f"{folder} already holds a finished data set; choose another directory"
-        raise DataError(msg)
+    check_unused(folder, force)
     if (classes is None) == (target is None):
         msg = f"{dataset}: give either classes or target, which says what labels are"
         raise DataError(msg)
@@ -139,6 +137,19 @@ def write_samples(
             compression=compression,
             force=force,
         )
+
+
+def check_unused(folder: Path, force: bool) -> None:
+    """Refuse a folder that has a finished data set, unless it is to be replaced.
+
+    Raises
+    ------
+    DataError
+        If it has one.
+    """
+    if (folder / MANIFEST).exists() and not force:
+        msg = f"{folder} already holds a finished data set; choose another directory"
+        raise DataError(msg)
 
 
 @contextmanager
