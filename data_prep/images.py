@@ -3,6 +3,7 @@
 A file is opened only if it is a regular one: opening a named pipe blocks.
 """
 
+import io
 import re
 import warnings
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ class DecodedImage(NamedTuple):
     """A decoded image."""
 
     pixels: NDArray[Any]
-    """(channels, size, size), uint8, or uint16 if the file has grey of 16 bits."""
+    """(channels, height, width), uint8, or uint16 if the file has grey of 16 bits."""
 
     peak: int
     """Largest value in the file if it has 16 bits; 0 if it has not."""
@@ -61,33 +62,62 @@ def pillow() -> Any:
 
 
 def decode_image(
-    file: Path, size: int, colours: Literal["rgb", "grey"]
+    file: Path | bytes, size: int | None, colours: Literal["rgb", "grey"]
 ) -> DecodedImage:
     """Decode an image, turned as its EXIF says and scaled to size × size.
+
+    Without a size it stays as large as it is.
 
     Raises
     ------
     ValueError, OSError
         Or anything else that Pillow raises, if the file can't be used.
     """
-    image = pillow()
     from PIL import ImageOps
 
-    mode, channels = CHANNELS[colours]
-    square, smooth = (size, size), image.Resampling.BILINEAR
     with opened(file) as held:
         remarks = _remarks(held)
-        turned = ImageOps.exif_transpose(held)
-        if not is_wide(turned):
-            scaled = turned.convert(mode).resize(square, smooth)
-            pixels = np.asarray(scaled).reshape(size, size, channels)
-            return DecodedImage(pixels.transpose(2, 0, 1), 0, remarks)
-        values = wide_values(turned)
-    # As floats, which hold 16 bits exactly and which every Pillow can resize.
-    scaled = image.fromarray(values.astype(np.float32)).resize(square, smooth)
-    grey = np.clip(np.rint(np.asarray(scaled)), 0, 2**16 - 1).astype(np.uint16)
-    stacked = np.repeat(grey[None], channels, axis=0)
-    return DecodedImage(stacked, int(values.max(initial=0)), remarks)
+        pixels, peak = pixels_of(ImageOps.exif_transpose(held), size, colours)
+    return DecodedImage(pixels, peak, remarks)
+
+
+def pixels_of(
+    held: Any, size: int | None, colours: Literal["rgb", "grey"]
+) -> tuple[NDArray[Any], int]:
+    """Return an image of Pillow as an array, and its largest value if it has 16 bits.
+
+    Parameters
+    ----------
+    held
+        The image.
+    size
+        Width and height that it is scaled to; None leaves it as it is.
+    colours
+        ``rgb`` or ``grey``.
+
+    Returns
+    -------
+    NDArray
+        (channels, height, width), uint8, or uint16 if the image has grey of 16 bits.
+    int
+        0 if it has 8 bits.
+    """
+    image = pillow()
+    mode, channels = CHANNELS[colours]
+    smooth = image.Resampling.BILINEAR
+    if not is_wide(held):
+        scaled = held.convert(mode)
+        if size is not None:
+            scaled = scaled.resize((size, size), smooth)
+        pixels = np.asarray(scaled)
+        return pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1), 0
+    values = wide_values(held)
+    grey = values
+    if size is not None:
+        # As floats, which hold 16 bits exactly and which every Pillow can resize.
+        wide = image.fromarray(values.astype(np.float32)).resize((size, size), smooth)
+        grey = np.clip(np.rint(np.asarray(wide)), 0, 2**16 - 1).astype(np.uint16)
+    return np.repeat(grey[None], channels, axis=0), int(values.max(initial=0))
 
 
 def eight_bits(file: Path) -> Any:
@@ -125,8 +155,8 @@ def wide_values(held: Any) -> NDArray[np.uint16]:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[Any]:
-    """Open an image; it is decoded when it is used.
+def opened(file: Path | bytes) -> Iterator[Any]:
+    """Open an image, from a file or its bytes; it is decoded when it is used.
 
     Raises
     ------
@@ -135,13 +165,15 @@ def opened(file: Path) -> Iterator[Any]:
         than Pillow's limit.
     """
     image = pillow()
-    check_regular(file)
+    if isinstance(file, Path):
+        check_regular(file)
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
     with warnings.catch_warnings():
         # Pillow warns of harmless things as well, such as odd EXIF entries.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", image.DecompressionBombWarning)
         try:
-            with image.open(file) as held:
+            with image.open(source) as held:
                 yield held
         except (image.DecompressionBombWarning, image.DecompressionBombError):
             msg = f"it has more than {image.MAX_IMAGE_PIXELS} pixels; make it smaller"
@@ -182,3 +214,17 @@ def _transparent(held: Any) -> bool:
             return False
         held = held.convert("RGBA")
     return bool(held.getchannel("A").getextrema()[0] < 255)
+
+
+def colours_first(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Return an image's shape with colours first, and the axis where they are."""
+    if len(shape) == 2:
+        return (1, *shape), 0
+    if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
+        return (shape[2], *shape[:2]), 3
+    return shape, 1
+
+
+def move_colours(block: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Return images with colours first that have them in an axis, 0 if in none."""
+    return block[:, None] if axis == 0 else np.moveaxis(block, axis, 1)

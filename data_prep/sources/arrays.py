@@ -26,23 +26,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_prep import sample_fields as checked
+from data_prep.images import colours_first, move_colours
+from data_prep.labelled import Labelled, labelled
 from data_prep.labels import class_names
-from data_prep.labels import labels as labels_of
 from data_prep.sources._numpy_files import Arrays, is_read, read_arrays, unread_arrays
 from data_prep.sources._siblings import unread_siblings
 from data_prep.sources.base import Source, sources, window_scores
 from data_prep.targets import Kind as Target
-from data_prep.targets import counted, has_fractions, made_real
+from data_prep.targets import has_fractions
 from data_prep.unused_inputs import hints
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import Column, Table
-from fedapm_mpi.data.target import TargetValues
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
 from fedapm_mpi.utils.text import format_some, format_value, truncate
@@ -127,21 +127,13 @@ def arrays(
     return _with_clients(source, path, found, group)
 
 
-class _Labelled(NamedTuple):
-    """What samples are counted by, and their targets if these are no classes."""
-
-    codes: NDArray[Any]
-    classes: tuple[str, ...]
-    note: str
-    target: TargetValues | None = None
-
-
-def _labels(path: Path, found: Arrays, target: Target | None) -> _Labelled:
+def _labels(path: Path, found: Arrays, target: Target | None) -> Labelled:
     """Return what ``y`` is."""
-    where, note = f"{path}: 'y'", ""
+    where = f"{path}: 'y'"
     if target is None and "class_names" not in found and has_fractions(found["y"]):
-        target, note = "real", made_real(where)
-    kind = target or "class"
+        kind: Target = "real"
+    else:
+        kind = target or "class"
     by_class = kind in ("class", "dense")
     unused = "target_names" if by_class else "class_names"
     if unused in found:
@@ -150,17 +142,18 @@ def _labels(path: Path, found: Arrays, target: Target | None) -> _Labelled:
             f"target={'real' if by_class else 'class'}"
         )
         raise DataError(msg)
-    if kind != "class":
-        names: tuple[str, ...] = ()
-        key = "class_names" if by_class else "target_names"
-        if key in found:
-            names = class_names(found[key], f"{path}: {key!r}")
-        made = counted(found["y"], kind, where, names)
-        return _Labelled(made.codes, made.ranges, note, made.target)
-    given = None
-    if "class_names" in found:
-        given = class_names(found["class_names"], f"{path}: 'class_names'")
-    return _Labelled(*labels_of(found["y"], where, given))
+    names = {
+        key: class_names(found[key], f"{path}: {key!r}")
+        for key in ("class_names", "target_names")
+        if key in found
+    }
+    return labelled(
+        found["y"],
+        where,
+        target,
+        classes=names.get("class_names"),
+        targets=names.get("target_names", ()),
+    )
 
 
 def _beside(path: Path) -> tuple[str, ...]:
@@ -350,7 +343,7 @@ def _column(
     take = partial(_rows, values)
     dtype = "uint8" if values.dtype == bool else values.dtype.newbyteorder("=").name
     if kind == "image":
-        shape, axis = _colours_first(shape)
+        shape, axis = colours_first(shape)
         take = partial(_images, values, axis)
     elif kind == "series" and normalise == "window":
         take = partial(_scored, values, lengths)
@@ -431,15 +424,6 @@ def _number(path: Path, found: Arrays, key: str) -> float:
     return number
 
 
-def _colours_first(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Return an image's shape with colours first, and the axis where they are."""
-    if len(shape) == 2:
-        return (1, *shape), 0
-    if shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4):
-        return (shape[2], *shape[:2]), 3
-    return shape, 1
-
-
 def _rows(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     block: NDArray[Any] = values[rows]
     if block.dtype == bool:
@@ -448,8 +432,7 @@ def _rows(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _images(values: NDArray[Any], axis: int, rows: NDArray[np.int64]) -> NDArray[Any]:
-    block = values[rows]
-    return block[:, None] if axis == 0 else np.moveaxis(block, axis, 1)
+    return move_colours(values[rows], axis)
 
 
 def _scored(
