@@ -51,11 +51,14 @@ def schema(file: Path) -> Any:
         return _opened(file, opened).schema
 
 
-def batches(file: Path, chosen: Sequence[str]) -> Iterator[Any]:
-    """Yield the batches of a parquet or Arrow file, with the chosen columns."""
+def batches(file: Path, chosen: Sequence[str], rows: int = 2**16) -> Iterator[Any]:
+    """Yield the batches of a parquet or Arrow file, with the chosen columns.
+
+    Those of a parquet file have `rows` rows, those of an Arrow file as many as it has.
+    """
     if file.suffix.lower() == ".parquet":
         reader = arrow("parquet").ParquetFile(file)
-        yield from reader.iter_batches(batch_size=2**16, columns=list(chosen))
+        yield from reader.iter_batches(batch_size=rows, columns=list(chosen))
         return
     with arrow("lib").memory_map(str(file)) as opened:
         held = _opened(file, opened)

@@ -62,23 +62,33 @@ def pillow() -> Any:
 
 
 def decode_image(
-    file: Path | bytes, size: int | None, colours: Literal["rgb", "grey"]
+    file: Path, size: int, colours: Literal["rgb", "grey"]
 ) -> DecodedImage:
     """Decode an image, turned as its EXIF says and scaled to size × size.
-
-    Without a size it stays as large as it is.
 
     Raises
     ------
     ValueError, OSError
         Or anything else that Pillow raises, if the file can't be used.
     """
-    from PIL import ImageOps
+    with turned(file) as (held, remarks):
+        return DecodedImage(*pixels_of(held, size, colours), remarks)
 
+
+@contextmanager
+def turned(file: Path | bytes) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Open an image as its EXIF turns it; yield it, and what will not be kept of it.
+
+    Raises
+    ------
+    ValueError, OSError
+        Or anything else that Pillow raises, if it can't be used.
+    """
     with opened(file) as held:
+        from PIL import ImageOps
+
         remarks = _remarks(held)
-        pixels, peak = pixels_of(ImageOps.exif_transpose(held), size, colours)
-    return DecodedImage(pixels, peak, remarks)
+        yield ImageOps.exif_transpose(held), remarks
 
 
 def pixels_of(

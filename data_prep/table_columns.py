@@ -340,7 +340,7 @@ class ColumnBuilder:
         """
         pa, pc = arrow("lib"), arrow("compute")
         array = plain(array)
-        kind = _kind_of(array.type)
+        kind = kind_of_type(array.type)
         if from_text and arrow("types").is_binary(array.type):
             msg = (
                 f"{where}: column {format_value(self._name)} is no text in UTF-8; save "
@@ -475,7 +475,7 @@ def _without_views(array: Any) -> Any:
     return array.cast(arrow("lib").large_string()) if views else array
 
 
-def _kind_of(of: Any) -> Kind | None:
+def kind_of_type(of: Any) -> Kind | None:
     """Return what a type of pyarrow is read as; None if it is not."""
     types = arrow("types")
     if types.is_string(of) or types.is_large_string(of):

@@ -36,3 +36,12 @@ def test_download_command_of_what_pip_has(tmp_path, monkeypatch, capsys):
     assert command(download_command, "watch", tmp_path) == 0
     out = capsys.readouterr().out
     assert f"fedapm prepare watch --from {tmp_path / 'watch.npy'}" in out
+
+
+def test_a_data_set_of_the_hub(tmp_path, monkeypatch, capsys):
+    from data_prep import hub
+
+    monkeypatch.setattr(hub, "fetch", lambda name, to: to / name.replace("/", "--"))
+    assert main(["download", "hf:me/my_set", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert f"fedapm prepare hf --from {tmp_path / 'me--my_set'} --to DIR" in out
