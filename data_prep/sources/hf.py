@@ -47,8 +47,7 @@ def hf(
     Columns of numbers, texts, dates and classes become one input as in ``table``; each
     column of images, or of lists of numbers, is an input of its own.
 
-    Split: its parts train, test and validation if there are several, else that of the
-    column `split_column`, if one is named.
+    Split: its parts train, test and validation, or that of the column `split_column`.
 
     Parameters
     ----------
