@@ -42,6 +42,13 @@ def made(**more):
 
 
 TABLE = made()
+
+
+def write_stream(table, path):
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=30)
+
+
 SAVED = {
     "csv": pa_csv.write_csv,
     "tsv": lambda table, path: pa_csv.write_csv(
@@ -49,6 +56,7 @@ SAVED = {
     ),
     "parquet": pa_parquet.write_table,
     "feather": lambda table, path: pa_feather.write_feather(table, str(path)),
+    "arrow": write_stream,
 }
 ROLES = ("client=shop", "target=score", "split_column=part")
 
