@@ -117,7 +117,10 @@ def _as_arrow(frame: Any) -> Any:
             table = frame if isinstance(frame, pa.Table) else pa.table(frame)
     except (pa.ArrowException, TypeError, ValueError) as error:
         said = truncate("; ".join(map(str, reversed(error.args))), 200)
-        msg = f"{LABEL} cannot be read as columns of one type each: {said}"
+        msg = (
+            f"{LABEL} cannot be read as columns of one type each ({said}); give a "
+            "frame, and convert such a column, for instance to texts"
+        )
         raise DataError(msg) from error
     names = table.schema.names
     twice = first_repeated(names)
