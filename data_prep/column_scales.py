@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.splits import rows_of
 from fedapm_mpi.data.table import Column, Table, fetch_checked
 
 MIN_SPREAD_RATIO = 100.0
@@ -40,7 +41,7 @@ def unscaled(table: Table, training: Sequence[NDArray[np.int64]]) -> list[str]:
     training
         Training rows of each client.
     """
-    rows = np.unique(np.concatenate([np.empty(0, np.int64), *training]))
+    rows = rows_of(training, len(table.labels))
     found = [
         one
         for c in table.columns

@@ -83,6 +83,14 @@ def official_splits(
     return splits
 
 
+def rows_of(parts: Parts, number: int) -> Indices:
+    """Return which of `number` rows are in any part, sorted."""
+    found = np.zeros(number, bool)
+    for rows in parts:
+        found[rows] = True
+    return np.flatnonzero(found)
+
+
 def own_splits(codes: NDArray[np.int8], parts: Parts) -> dict[str, list[Indices]]:
     """Split each client by the codes of its samples: 0 train, 1 test, 2 val."""
     number = max(2, int(codes.max(initial=0)) + 1)

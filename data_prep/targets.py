@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.distinct import distinct
 from data_prep.sample_fields import kind_of, last_part
 from fedapm_mpi.data.target import IGNORED, KINDS, TargetValues
 from fedapm_mpi.errors import DataError
@@ -22,7 +23,7 @@ class Counted(NamedTuple):
     """Targets, and the ranges or labels that samples are counted by."""
 
     target: TargetValues
-    codes: NDArray[np.int64]
+    codes: NDArray[np.int32]
     """(n,) number of each sample's range."""
 
     ranges: tuple[str, ...]
@@ -92,8 +93,9 @@ def counted(
         target = TargetValues(kind, known, made.astype(np.uint8))
         return Counted(target, *_rarest(target))
     stored = made.astype(np.float32)
-    if not np.array_equal(stored.astype(np.float64), made.astype(np.float64)):
-        stored = made.astype(np.float64)
+    # Compared as doubles, without a copy of either.
+    if not np.equal(stored, made, signature="dd->?", casting="unsafe").all():
+        stored = made.astype(np.float64, copy=False)
     return Counted(TargetValues(kind, known, stored), *_tenths(stored[:, 0]))
 
 
@@ -170,13 +172,13 @@ def _check(values: NDArray[Any], kind: str, where: str, names: tuple[str, ...]) 
             raise DataError(msg)
 
 
-def _tenths(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _tenths(values: NDArray[Any]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return the range of each value, and the ranges' names."""
     inner = np.arange(1, RANGES) / RANGES
     # Values that occur, so that no range is empty.
     edges = np.unique(np.quantile(values, inner, method="higher"))
     edges = edges[edges > values.min()]
-    codes = np.searchsorted(edges, values, side="right").astype(np.int64)
+    codes = np.searchsorted(edges, values, side="right").astype(np.int32)
     if not len(edges):
         return codes, (f"{values[0]:.6g}",)
     for digits in range(4, 18):
@@ -188,17 +190,17 @@ def _tenths(values: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     return codes, (*names, f"from {texts[-1]}")
 
 
-def _rarest(target: TargetValues) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _rarest(target: TargetValues) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return the rarest label of each sample, and names of those that occur as such."""
     values = target.values
     order = np.argsort(values.sum(axis=0, dtype=np.int64), kind="stable")
     ranked = np.column_stack([values[:, order], np.ones(len(values), np.uint8)])
     first = ranked.argmax(axis=1)
-    present, codes = np.unique(first, return_inverse=True)
+    present, codes = distinct(first)
     names = [*(target.names[k] for k in order), "no label"]
     if "no label" in target.names:
         names[-1] = "none of the labels"
-    return codes.reshape(-1).astype(np.int64), tuple(names[k] for k in present)
+    return codes.astype(np.int32), tuple(names[k] for k in present)
 
 
 def made_real(where: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.distinct import distinct
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import Registry
 
@@ -89,13 +90,23 @@ def find_fault(parts: Sequence[Indices], total: int) -> str:
             for sample in samples[(samples < 0) | (samples >= total)][:1].tolist():
                 return f"client {client} sample {sample}, but there are only {total}"
         return ""
+    if _is_partition(parts, total):
+        return ""
     rows = _all(parts)
     times = np.bincount(rows[(rows >= 0) & (rows < total)], minlength=total)
     wrong = np.flatnonzero(times != 1)
-    if not wrong.size and len(rows) == total:
-        return ""
     what = f"sample {wrong[0]} to {times[wrong[0]]} clients" if wrong.size else "more"
     return f"{what}; each of the {total} samples must go to exactly one client"
+
+
+def _is_partition(parts: Sequence[Indices], total: int) -> bool:
+    """Return whether each of `total` samples is in exactly one part, once."""
+    seen = np.zeros(total, bool)
+    for rows in parts:
+        if len(rows) and not 0 <= rows.min() <= rows.max() < total:
+            return False
+        seen[rows] = True
+    return sum(map(len, parts)) == total and bool(seen.all())
 
 
 def _all(parts: Sequence[Indices]) -> Indices:
@@ -119,8 +130,9 @@ def units(pool: Pool) -> Units:
     """Return the units of a pool."""
     number = len(pool.labels)
     if pool.groups is None:
-        return Units(pool.labels, np.ones(number, np.int64), np.arange(number))
-    _, of_sample = np.unique(pool.groups, return_inverse=True)
+        one = np.broadcast_to(np.int64(1), number)  # takes no memory
+        return Units(pool.labels, one, np.arange(number))
+    _, of_sample = distinct(pool.groups)
     classes = int(pool.labels.max(initial=0)) + 1
     cells, counts = np.unique(of_sample * classes + pool.labels, return_counts=True)
     # The last cell of each unit in this order is its most frequent label.
@@ -198,14 +210,18 @@ def cut_by_shares(sizes: Indices, shares: NDArray[np.floating[Any]]) -> Indices:
         ``(u,)`` receiver of each unit: the one whose share contains its middle.
     """
     ends = np.cumsum(shares)
-    middles = (np.cumsum(sizes) - sizes / 2) * (ends[-1] / max(1, sizes.sum()))
+    middles = sizes / 2
+    np.subtract(np.cumsum(sizes), middles, out=middles)
+    middles *= ends[-1] / max(1, sizes.sum())
     receivers: Indices = np.searchsorted(ends[:-1], middles, side="right")
     return receivers
 
 
 def gather(owner_of_unit: Indices, made: Units, m: int, moved: int = 0) -> Parts:
     """Return the sorted samples of each client from the owner of each unit."""
-    owner = owner_of_unit[made.of_sample]
+    # Integers of 16 bits are sorted by their digits, in a tenth of the time.
+    kind = np.uint16 if m <= 2**16 else np.int64
+    owner = owner_of_unit.astype(kind)[made.of_sample]
     order = np.argsort(owner, kind="stable")
     stops = np.cumsum(np.bincount(owner, minlength=m))
     return Parts(np.split(order, stops[:-1]), moved)

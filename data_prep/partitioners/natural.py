@@ -5,6 +5,7 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.distinct import distinct
 from data_prep.partitioners.base import Parts, Pool, Units, gather, partitioners
 from fedapm_mpi.errors import ConfigError
 
@@ -43,7 +44,7 @@ def natural(
     if pool.ids is None:
         msg = "the source names no clients; choose a partitioner that makes them"
         raise ConfigError(msg)
-    names, client = np.unique(pool.ids, return_inverse=True)
+    names, client = distinct(pool.ids)
     if num_clients is not None:
         if not 1 <= num_clients <= len(names):
             msg = (

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from data_prep.label_skew import heterogeneity
 from data_prep.partitioners import Pool
-from data_prep.splits import choose, own_splits, random_splits
+from data_prep.splits import choose, own_splits, random_splits, rows_of
 
 fractions = st.sampled_from([(0.2, 0.0), (0.0, 0.0), (0.1, 0.3), (0.9, 0.05)])
 
@@ -121,3 +121,9 @@ def test_heterogeneity_of_known_cases():
     divergence = 0.75 * np.log2(4 / 3) + 0.25 * np.log2(4) - 0.5
     np.testing.assert_allclose(apart, (np.sqrt(divergence), 0.5, 1))
     assert heterogeneity(np.zeros((2, 3), int)) == (0, 0, 0)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=4))
+def test_rows_of_parts_are_each_there_once(parts):
+    rows = rows_of([np.array(part, np.int64) for part in parts], 10)
+    assert rows.tolist() == sorted(set().union(*parts))
