@@ -32,7 +32,7 @@ from data_prep.split_checks import (
     check_trained,
     groups_on_both_sides,
 )
-from data_prep.splits import official_splits, own_splits, random_splits
+from data_prep.splits import official_splits, own_splits, random_splits, rows_of
 from data_prep.validation import check_size, checked_source
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.config import plugin_sources
@@ -378,6 +378,47 @@ def _ready(
         return _finished(directory, identity)
     settings = wanted.settings
     check_size(settings.clients or len(source.id_names), len(source.table.classes))
+    made = _divided(wanted, source, partitioner)
+    # They take much of the memory, and have had their effect.
+    source = replace(source, ids=None, groups=None, split=None)
+    source, fitted = _fitted(source, made.splits)
+    table, notes = _shifted(wanted, source, made)
+    for note in (*made.notes, *fitted, *unscaled(table, made.splits["train"])):
+        tell(note)
+    if settings.store is not None:
+        table = cast_storage(table, settings.store)
+    return {
+        "table": table,
+        "splits": made.splits,
+        "client_names": [a + b for a, b in zip(made.names, notes, strict=True)],
+        "partitioner": {**partitioner, **made.properties},
+        "preparation": identity,
+        "seed": settings.seed,
+        "shards": settings.shards,
+        "compression": settings.compression,
+    }
+
+
+class _Division(NamedTuple):
+    """The samples of clients, each in a part such as train."""
+
+    names: list[str]
+    """Of the m clients."""
+
+    splits: dict[str, list[NDArray[np.int64]]]
+    """Split name to the rows of each client."""
+
+    clients: Clients | None
+    """What shifts see, if there are any."""
+
+    properties: dict[str, Any]
+    """Of the partition, for the manifest."""
+
+    notes: list[str]
+
+
+def _divided(wanted: Plan, source: Source, partitioner: Mapping[str, Any]) -> _Division:
+    """Assign samples to clients, and those of each client to train, test and val."""
     target = source.table.target
     pool = Pool(
         source.table.labels.astype(np.int64),
@@ -385,7 +426,7 @@ def _ready(
         source.groups,
         None if target is None or target.kind == "dense" else target.values[:, 0],
     )
-    parts = _partition(pool, partitioner, settings)
+    parts = _partition(pool, partitioner, wanted.settings)
     natural = _names(source, parts)
     names = natural or [f"client {i}" for i in range(len(parts))]
     splits = _split(wanted, source, pool, parts)
@@ -397,27 +438,37 @@ def _ready(
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
     splits, kept = _kept(wanted, pool, splits, names)
-    source, fitted = _fitted(source, splits)
-    table, notes = _shifted(wanted, source, parts, splits)
-    for note in (
-        *_notes_on_split(wanted, source, splits),
-        *kept,
-        *fitted,
-        *unscaled(table, splits["train"]),
-    ):
-        tell(note)
-    if settings.store is not None:
-        table = cast_storage(table, settings.store)
-    return {
-        "table": table,
-        "splits": splits,
-        "client_names": [a + b for a, b in zip(names, notes, strict=True)],
-        "partitioner": {**partitioner, **properties(parts)},
-        "preparation": identity,
-        "seed": settings.seed,
-        "shards": settings.shards,
-        "compression": settings.compression,
-    }
+    return _Division(
+        names,
+        splits,
+        _seen_by_shifts(wanted, source, parts, splits),
+        properties(parts),
+        [*_notes_on_split(wanted, source, splits), *kept],
+    )
+
+
+def _seen_by_shifts(
+    wanted: Plan,
+    source: Source,
+    parts: Sequence[NDArray[np.int64]],
+    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+) -> Clients | None:
+    changes = (*source.shifts, *wanted.shifts)
+    if not changes:
+        return None
+    if may_overlap(parts):
+        msg = (
+            f"shift={changes[0]['name']} changes a sample by its client, but here "
+            "several clients may have it; choose another partitioner"
+        )
+        raise ConfigError(msg)
+    number = len(source.table.labels)
+    owner, training = np.empty(number, np.int64), np.zeros(number, bool)
+    for client, rows in enumerate(parts):
+        owner[rows] = client
+    for rows in splits["train"]:
+        training[rows] = True
+    return Clients(len(parts), owner, training, wanted.settings.seed)
 
 
 def _default_partitioner(name: str, source: Source) -> dict[str, Any]:
@@ -638,39 +689,21 @@ def _fitted(
     """Return the source with inputs that follow from training rows, and a note."""
     if source.fit is None:
         return source, []
-    training = np.unique(np.concatenate(list(splits["train"])))
+    training = rows_of(splits["train"], len(source.table.labels))
     table = source.fit(source.table, training)
     note = [] if source.describe is None else [source.describe(table)]
     return replace(source, table=table), note
 
 
-def _shifted(
-    wanted: Plan,
-    source: Source,
-    parts: Sequence[NDArray[np.int64]],
-    splits: Mapping[str, Sequence[NDArray[np.int64]]],
-) -> tuple[Table, list[str]]:
+def _shifted(wanted: Plan, source: Source, made: _Division) -> tuple[Table, list[str]]:
     """Return the table after all shifts, and a note on each client."""
     table, changes = source.table, (*source.shifts, *wanted.shifts)
-    done: list[list[str]] = [[] for _ in parts]
-    if changes:
-        if may_overlap(parts):
-            msg = (
-                f"shift={changes[0]['name']} changes a sample by its client, but here "
-                "several clients may have it; choose another partitioner"
-            )
-            raise ConfigError(msg)
-        owner = np.empty(len(table.labels), np.int64)
-        training = np.zeros(len(table.labels), bool)
-        for client, rows in enumerate(parts):
-            owner[rows] = client
-        for rows in splits["train"]:
-            training[rows] = True
-        clients = Clients(len(parts), owner, training, wanted.settings.seed)
-        for options in changes:
-            table, notes = plugin_calls.shift(options, table, clients)
-            for of_client, note in zip(done, notes, strict=True):
-                of_client += [note] * bool(note)
+    done: list[list[str]] = [[] for _ in made.names]
+    for options in changes:
+        assert made.clients is not None  # as there are shifts
+        table, notes = plugin_calls.shift(options, table, made.clients)
+        for of_client, note in zip(done, notes, strict=True):
+            of_client += [note] * bool(note)
     return table, [f" ({', '.join(some)})" if some else "" for some in done]
 
 
@@ -680,7 +713,7 @@ def _names(source: Source, parts: Sequence[NDArray[np.int64]]) -> list[str] | No
         return None
     names = source.id_names
     natural = [np.unique(source.ids[rows]) for rows in parts]
-    if sum(len(ids) for ids in natural) != len(np.unique(source.ids)):
+    if sum(len(ids) for ids in natural) != (np.bincount(source.ids) > 0).sum():
         return None
     shown = 4
     return [

@@ -369,7 +369,9 @@ class ColumnBuilder:
         else:
             self._whole &= _is_whole(array.type)
             made = pc.cast(array, pa.float64(), safe=False)
-            self._parts.append(_narrow(made.to_numpy(zero_copy_only=False)))
+            values = made.to_numpy(zero_copy_only=False)
+            # The spool has doubles.
+            self._parts.append(_narrow(values) if self._spool is None else values)
 
         self._bytes += self._parts[-1].nbytes
         if self._bytes > SPOOL_BYTES:

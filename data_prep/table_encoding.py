@@ -17,6 +17,9 @@ from fedapm_mpi.utils.text import format_some, format_value
 MAX_CATEGORIES = 1000
 """Categories of a column, each of which is an input of its own."""
 
+BLOCK_ROWS = 2**16
+"""Dates that are taken apart at a time."""
+
 DATE_PARTS = ("year", "month", "day", "weekday", "hour")
 
 Missing = Literal["refuse", "mean", "median"]
@@ -101,6 +104,7 @@ def _numbers(
 ) -> dict[str, Any]:
     column = columns.found[name]
     values = np.asarray(column.values[training], dtype=np.float64)
+    column.release()
     absent = np.isnan(values)
     if absent.all():
         msg = (
@@ -115,25 +119,35 @@ def _numbers(
             "correct it"
         )
         raise DataError(msg)
-    known = values[~absent]
+    known = values[~absent] if absent.any() else values
     fill = float(np.median(known) if missing == "median" else known.mean())
+    del known  # as large as the column
     values[absent] = fill
-    parts = values[:, None]
     made: dict[str, Any] = {"column": name, "kind": column.kind, "fill": fill}
+    parts = values[None]
     if column.kind == "date":
-        parts = _parts_of(values)
-        kept = [k for k in range(len(DATE_PARTS)) if np.ptp(parts[:, k]) > 0] or [0]
+        parts = _all_parts_of(values)
+        kept = [k for k in range(len(DATE_PARTS)) if np.ptp(parts[k]) > 0] or [0]
         made["parts"] = [DATE_PARTS[k] for k in kept]
-        parts = parts[:, kept]
-    mean, std = parts.mean(axis=0), parts.std(axis=0)
-    std[std == 0] = 1.0
-    if not scaled:
-        mean, std = np.zeros_like(mean), np.ones_like(std)
+        parts = parts[kept]
+    mean, std = np.zeros(len(parts)), np.ones(len(parts))
+    if scaled:
+        mean[:] = [part.mean() for part in parts]
+        std[:] = [part.std() or 1.0 for part in parts]
     return made | {
         "mean": mean.tolist(),
         "std": std.tolist(),
         "missing": bool(absent.any()),
     }
+
+
+def _all_parts_of(days: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the parts of many dates, (5, n), computed in blocks."""
+    parts = np.empty((len(DATE_PARTS), len(days)))
+    for start in range(0, len(days), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        parts[:, block] = _parts_of(days[block]).T
+    return parts
 
 
 def _parts_of(days: NDArray[np.float64]) -> NDArray[np.float64]:

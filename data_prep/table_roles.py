@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep import sample_fields as checked
+from data_prep.distinct import distinct
 from data_prep.labels import labels as labels_of
 from data_prep.regression_labels import looks_like_a_quantity
 from data_prep.sources.base import Source
@@ -123,6 +124,8 @@ def source_of(
     flat = [name for name in chosen if name not in own]
     kept = [own[name] for name in chosen if name in own]
     what, codes, classes, values, notes = _target(columns, roles.target, roles.kind)
+    for one in roles.target:
+        columns.found[one].release()
     inputs = [] if not flat else [Column(_spec(own, 1), _not_fitted)]
 
     def fitted(made: Table, training: Rows) -> Table:
@@ -202,14 +205,14 @@ def _target(
         column = found[0]
         values: NDArray[Any] = column.values
         if column.classes:
-            return "classes", values.astype(np.int64), column.texts, None, ()
+            return "classes", values.astype(np.int32), column.texts, None, ()
         if column.kind == "text":
-            codes = np.unique(values, return_inverse=True)
-            classes = tuple(column.texts[k] for k in codes[0].tolist())
-            return "classes", codes[1].reshape(-1), classes, None, ()
+            present, codes = distinct(values)
+            classes = tuple(column.texts[k] for k in present.tolist())
+            return "classes", np.array(codes, np.int32), classes, None, ()
         made = labels_of(values.astype(np.float64), where)
         notes = (made.note,) if made.note else ()
-        return "classes", made.codes, made.classes, None, notes
+        return "classes", made.codes.astype(np.int32), made.classes, None, notes
     texts = [name for name, one in zip(names, found, strict=True) if one.kind == "text"]
     if texts:
         msg = (
@@ -217,7 +220,7 @@ def _target(
             f"target is {kind}; give numbers, or set kind=class"
         )
         raise DataError(msg)
-    array = np.stack([one.values.astype(np.float64) for one in found], axis=1)
+    array = np.stack([one.values for one in found], axis=1, dtype=np.float64)
     done = counted(array, kind, columns.where, names)
     what = "real" if kind == "real" else "labels that apply or not"
     return what, done.codes, done.ranges, done.target, ()
@@ -264,7 +267,10 @@ def _suspicious(columns: Columns, chosen: Sequence[str]) -> tuple[str, ...]:
 def _counts_rows(column: TableColumn) -> bool:
     if not column.whole or len(column.values) < 2:
         return False
-    differ = len(np.unique(column.values)) == len(column.values)
+    values = column.values
+    # Whole numbers from a shorter range occur twice, which shows without sorting them.
+    apart = not float(values.max()) - float(values.min()) + 1 < len(values)
+    differ = apart and len(np.unique(values)) == len(values)
     column.release()
     return differ
 
@@ -298,9 +304,11 @@ def _codes(columns: Columns, name: str, what: str) -> tuple[Rows, tuple[str, ...
             f"{what} there{others(len(rows) - 1)}; name one for each row"
         )
         raise DataError(msg)
-    present, codes = np.unique(column.values, return_inverse=True)
+    present, codes = distinct(column.values)
     names = tuple(column.texts[k] for k in present.tolist())
     if all(re.fullmatch(r"-?\d+\.0", text) for text in names):
         # What pandas makes of whole numbers where one was missing.
         names = tuple(text.removesuffix(".0") for text in names)
-    return codes.reshape(-1).astype(np.int64), names
+    found = codes.astype(np.int64)
+    column.release()
+    return found, names

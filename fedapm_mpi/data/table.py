@@ -20,6 +20,9 @@ SHARD_BYTES = 256 * 2**20
 BLOCK_BYTES = 8 * 2**20
 """Bytes of an input that are read and written at a time."""
 
+COUNTED_ROWS = 2**20
+"""Rows whose labels are counted at a time, unless one client has more."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -209,11 +212,19 @@ def _check_rows(
 def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return the ``(m, classes)`` histogram of the labels of each client's rows."""
     m, classes = len(parts), len(table.classes)
-    counts = np.array([len(rows) for rows in parts], np.int64)
-    owner = np.repeat(np.arange(m), counts)
-    rows = np.concatenate([np.empty(0, np.int64), *parts])
-    cells = owner * classes + table.labels[rows].astype(np.int64)
-    return np.bincount(cells, minlength=m * classes).reshape(m, classes)
+    ends = np.cumsum([len(rows) for rows in parts])
+    found = [np.zeros((0, classes), np.int64)]
+    first = 0
+    while first < m:  # clients of about as many rows at a time
+        done = ends[first - 1] if first else 0
+        stop = max(first + 1, int(np.searchsorted(ends, done + COUNTED_ROWS)))
+        own, number = parts[first:stop], stop - first
+        owner = np.repeat(np.arange(number), [len(rows) for rows in own])
+        cells = owner * classes + table.labels[np.concatenate(own)].astype(np.int64)
+        counts = np.bincount(cells, minlength=number * classes)
+        found.append(counts.reshape(number, classes))
+        first = stop
+    return np.concatenate(found)
 
 
 def cast_storage(table: Table, dtype: Literal["float32", "float16"]) -> Table:

@@ -112,7 +112,7 @@ class TargetValues:
             mean = counts / max(1, counts.sum())
             std = np.sqrt(mean * (1 - mean))
         else:
-            own = self.values[training].astype(np.float64)
+            own = self.values[training].astype(np.float64, copy=False)
             mean, std = own.mean(axis=0), own.std(axis=0)
         return TargetSpec(
             kind=self.kind,

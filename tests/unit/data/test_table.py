@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedapm_mpi.data.table import Table, column, shard_ranges
+from fedapm_mpi.data import table as tables
+from fedapm_mpi.data.table import Table, column, label_counts, shard_ranges
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 
@@ -73,3 +74,18 @@ def test_cut_balances_and_keeps_shards_small():
     ranges = shard_ranges(sizes, None)
     assert len(ranges) == 4  # 1000 MiB in files of at most 256
     assert {stop - first for first, stop in ranges} == {250}
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 19), max_size=6), max_size=8), st.integers(1, 9)
+)
+def test_labels_are_counted_whatever_is_counted_at_a_time(parts, rows):
+    labels = np.arange(20, dtype=np.int32) % 3
+    made = Table("t", [], labels, ["a", "b", "c"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "COUNTED_ROWS", rows)
+        counts = label_counts(made, [np.array(part, np.int64) for part in parts])
+    assert counts.shape == (len(parts), 3)
+    assert counts.tolist() == [
+        [sum(row % 3 == label for row in part) for label in range(3)] for part in parts
+    ]

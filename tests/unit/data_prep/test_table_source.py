@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from data_prep import table_encoding
 from data_prep.table_encoding import input_names
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
@@ -165,6 +166,21 @@ def test_dates_are_parts(tmp_path):
         ]
         wanted = [[d.year, d.month, d.day, d.weekday()] for d in days]
         assert x.tolist() == wanted
+
+
+def test_dates_are_scaled_block_by_block_as_at_once(tmp_path, monkeypatch):
+    path = saved(tmp_path / "t")
+    options = ("client=shop", "target=score", "inputs=[day]", "split_column=part")
+    at_once = prepare("table", path, tmp_path / "d", *options)
+    monkeypatch.setattr(table_encoding, "BLOCK_ROWS", 7)
+    blocks = prepare("table", path, tmp_path / "e", *options)
+    assert blocks.encoding == at_once.encoding
+    days = [d for d, part in zip(DAY, PART, strict=True) if part == "train"]
+    years = [d.year for d in days]
+    (encoding,) = at_once.encoding
+    assert encoding["parts"][0] == "year"
+    assert_allclose(encoding["mean"][0], np.mean(years), rtol=1e-12)
+    assert_allclose(encoding["std"][0], np.std(years), rtol=1e-9)
 
 
 def test_hours_are_a_part_where_they_differ(tmp_path):
