@@ -131,7 +131,7 @@ def _dense(values: Any, where: str, names: Sequence[str]) -> Counted:
 
 def _most_frequent(
     values: NDArray[Any], names: tuple[str, ...]
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return the most frequent class of each sample, and names of those that occur.
 
     Of equally frequent ones it is the first.
@@ -144,7 +144,7 @@ def _most_frequent(
     present, codes = np.unique(found, return_inverse=True)
     none = "no class" if "no class" not in names else "none of the classes"
     labels = (none if k == IGNORED else names[k] for k in present.tolist())
-    return codes.reshape(-1).astype(np.int64), tuple(labels)
+    return codes.reshape(-1).astype(np.int32), tuple(labels)
 
 
 def _check(values: NDArray[Any], kind: str, where: str, names: tuple[str, ...]) -> None:
