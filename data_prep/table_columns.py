@@ -371,7 +371,7 @@ class ColumnBuilder:
             made = pc.cast(array, pa.float64(), safe=False)
             values = made.to_numpy(zero_copy_only=False)
             # The spool has doubles.
-            self._parts.append(_narrow(values) if self._spool is None else values)
+            self._parts.append(values if self._rows else _narrow(values))
 
         self._bytes += self._parts[-1].nbytes
         if self._bytes > SPOOL_BYTES:
