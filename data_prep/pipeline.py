@@ -382,6 +382,8 @@ def _ready(
     # They take much of the memory, and have had their effect.
     source = replace(source, ids=None, groups=None, split=None)
     source, fitted = _fitted(source, made.splits)
+    if source.arrange is not None:
+        source.arrange(made.in_order())
     table, notes = _shifted(wanted, source, made)
     for note in (*made.notes, *fitted, *unscaled(table, made.splits["train"])):
         tell(note)
@@ -415,6 +417,12 @@ class _Division(NamedTuple):
     """Of the partition, for the manifest."""
 
     notes: list[str]
+
+    def in_order(self) -> NDArray[np.int64]:
+        """Return all rows in the order in which they are written."""
+        return np.concatenate(
+            [rows for parts in self.splits.values() for rows in parts]
+        )
 
 
 def _divided(wanted: Plan, source: Source, partitioner: Mapping[str, Any]) -> _Division:

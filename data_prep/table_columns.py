@@ -78,6 +78,8 @@ class Columns:
     found: dict[str, Column] = field(default_factory=dict)
     label: str = ""
     """What to call the table if it is in no file."""
+    places: NDArray[np.integer[Any]] | None = None
+    """(N,) where each row is in the columns, if `arrange` has moved them."""
 
     @property
     def rows(self) -> int:
@@ -88,6 +90,46 @@ class Columns:
     def where(self) -> str:
         """Its first file, or what to call it, for messages."""
         return str(self.files[0]) if self.files else self.label
+
+    def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Return a column's values of the given rows."""
+        column = self.found[name]
+        at = rows if self.places is None else self.places[rows]
+        values = np.asarray(column.values[at])
+        column.release()
+        return values
+
+    def arrange(self, names: Sequence[str], order: NDArray[np.int64]) -> None:
+        """Lay out columns in the order in which rows will be taken; others are left.
+
+        Rows of one client are all over a table: without it, taking them reads a mapped
+        column once for every few clients. Columns that are all in memory stay.
+
+        Parameters
+        ----------
+        names
+            The columns that will be taken.
+        order
+            Some or all rows, each once; else nothing is done.
+        """
+        columns = [self.found[name] for name in names]
+        if not any(isinstance(one.values, np.memmap) for one in columns):
+            return
+        rest = np.ones(self.rows, bool)
+        rest[order] = False
+        order = np.concatenate([order, np.flatnonzero(rest)])
+        if len(order) != self.rows:
+            return
+        for name, column in zip(names, columns, strict=True):
+            moved = column.values[order]
+            if isinstance(column.values, np.memmap):
+                column.values[:] = moved
+                column.release()
+            else:  # it may be the memory of a user's frame
+                self.found[name] = column._replace(values=moved)
+        kind = np.int32 if self.rows < 2**31 else np.int64
+        self.places = np.empty(self.rows, kind)
+        self.places[order] = np.arange(self.rows, dtype=kind)
 
     def place(self, row: int) -> str:
         """Return where a row is, for messages: its file, and its line or row there."""

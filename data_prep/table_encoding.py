@@ -82,7 +82,7 @@ def _absent(column: Column) -> NDArray[np.bool_]:
 
 def _categories(columns: Columns, name: str, training: Rows) -> dict[str, Any]:
     column = columns.found[name]
-    present = np.unique(column.values[training])
+    present = np.unique(columns.take(name, training))
     if len(present) > MAX_CATEGORIES:
         msg = (
             f"{columns.where}: column {format_value(name)} has {len(present)} "
@@ -103,8 +103,7 @@ def _numbers(
     columns: Columns, name: str, training: Rows, missing: Missing, scaled: bool
 ) -> dict[str, Any]:
     column = columns.found[name]
-    values = np.asarray(column.values[training], dtype=np.float64)
-    column.release()
+    values = columns.take(name, training).astype(np.float64, copy=False)
     absent = np.isnan(values)
     if absent.all():
         msg = (
@@ -194,9 +193,7 @@ def encoder(
         made = np.zeros((len(rows), width), np.float32)
         at = 0
         for one, place in zip(encoding, places, strict=True):
-            column = columns.found[one["column"]]
-            values = np.asarray(column.values[rows])
-            column.release()
+            values = columns.take(one["column"], rows)
             if place is not None:
                 count = len(one["categories"]) + one["missing"]
                 code = place[values]

@@ -141,6 +141,7 @@ def source_of(
         made,
         columns.files,
         fit=fitted if flat else None,
+        arrange=(lambda order: columns.arrange(flat, order)) if flat else None,
         describe=(lambda done: described(done.encoding)) if flat else None,
         notes=(*notes, f"target {format_some(roles.target)} ({what})"),
         warnings=_suspicious(columns, flat),

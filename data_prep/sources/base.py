@@ -40,6 +40,9 @@ class Source:
     fit
         Called with the table and its training rows before shifts and anything else
         that reads inputs; returns the table with inputs that were fitted on these rows.
+    arrange
+        Called after `fit` with the numbers of the rows in the order in which they are
+        written, so that the source can make reading in this order fast.
     describe
         Called with that table; returns a note on what was fitted.
     warnings
@@ -58,6 +61,7 @@ class Source:
     skipped: tuple[str, ...] = ()
     shifts: tuple[dict[str, Any], ...] = ()
     fit: Callable[[Table, NDArray[np.int64]], Table] | None = None
+    arrange: Callable[[NDArray[np.int64]], None] | None = None
     describe: Callable[[Table], str] | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -145,6 +145,40 @@ def test_long_columns_are_spooled_and_the_same(tmp_path, monkeypatch):
     short["a"].release()  # of no effect
 
 
+@pytest.fixture
+def spooled(tmp_path, monkeypatch):
+    rows = "".join(f"{k},{'abc'[k % 3]},{k / 8}\n" for k in range(99))
+    path = written(tmp_path / "t.csv", "a,b,c\n" + rows)
+    monkeypatch.setattr(table_columns, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(table_columns, "BLOCK_BYTES", 256)
+    return path
+
+
+def test_columns_that_are_arranged_give_the_same_rows(spooled):
+    plain, arranged = read(spooled), read(spooled)
+    order = np.random.default_rng(0).permutation(99)[:80]
+    arranged.arrange(["a", "b"], order)
+    rows = np.array([98, 0, *order[:5], 7])
+    for name in "ab":
+        assert arranged.take(name, rows).tolist() == plain.take(name, rows).tolist()
+    assert arranged.found["a"].values[:80].tolist() == order.tolist()
+    assert arranged.found["c"].values.tolist() == plain.found["c"].values.tolist()
+
+
+def test_rows_that_repeat_leave_columns_as_they_are(spooled):
+    columns = read(spooled)
+    columns.arrange(["a"], np.array([5, 5, 3]))
+    assert columns.places is None
+    assert columns.take("a", np.array([5, 3])).tolist() == [5, 3]
+
+
+def test_columns_in_memory_are_not_arranged(tmp_path):
+    columns = read(written(tmp_path / "t.csv", "a\n" + "1\n2\n3\n"))
+    columns.arrange(["a"], np.array([2, 0, 1]))
+    assert columns.places is None
+    assert columns.found["a"].values.tolist() == [1, 2, 3]
+
+
 def test_a_full_disk_is_named(tmp_path, monkeypatch):
     path = written(tmp_path / "t.csv", "a\n" + "1\n" * 100)
     monkeypatch.setattr(table_columns, "SPOOL_BYTES", 100)

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from data_prep import table_encoding
+from data_prep import table_columns, table_encoding
 from data_prep.table_encoding import input_names
 from fedapm_mpi.data.manifest import read_manifest
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
@@ -147,6 +147,26 @@ def test_what_is_fitted_is_of_training_rows_alone(tmp_path):
         assert np.array_equal(x[:, rooms], before[key][0][:, rooms])
         if key[0] == "test":  # a category of no training row
             assert (x[:, place : place + 3] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("client=shop", "split_column=part"),
+        ("client=shop", "split=official", "drop=[part]"),
+        ("partitioner=official-dirichlet", "clients=3", "drop=[part]"),
+        ("client=shop", "shift=standardise", "drop=[part]"),
+    ],
+)
+def test_spooled_columns_give_the_same_files(tmp_path, monkeypatch, options):
+    path = saved(tmp_path / "t")
+    common = ("target=score", "missing=median", *options)
+    short = prepare("table", path, tmp_path / "d", *common)
+    monkeypatch.setattr(table_columns, "SPOOL_BYTES", 100)
+    monkeypatch.setattr(table_columns, "BLOCK_BYTES", 1024)
+    long = prepare("table", path, tmp_path / "e", *common)
+    assert long.files == short.files
+    assert long.encoding == short.encoding
 
 
 def test_dates_are_parts(tmp_path):
