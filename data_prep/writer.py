@@ -15,7 +15,8 @@
     )
 
 With ``target="real"`` or ``"binary"`` in place of classes, a label is one number, or
-one for each of ``target_names``.
+one for each of ``target_names``; with ``"dense"``, an array with the class of each
+position, negative where there is none.
 """
 
 import os
@@ -73,7 +74,7 @@ def write_samples(
     dataset: str,
     inputs: Sequence[InputSpec],
     classes: Sequence[str] | None = None,
-    target: Literal["real", "binary"] | None = None,
+    target: Literal["real", "binary", "dense"] | None = None,
     target_names: Sequence[str] = (),
     scratch: str | Path | None = None,
     shards: int | None = None,
@@ -83,7 +84,7 @@ def write_samples(
     """Write a data set directory from an iterator of samples, which is read once.
 
     Samples are spooled to disk first: memory holds 13 bytes per sample, or 9 and 8 for
-    each target, and some blocks.
+    each target (4 for each position, if dense), and some blocks.
     Clients are numbered by their sorted names; a client's samples keep their order.
 
     Parameters
@@ -97,7 +98,8 @@ def write_samples(
     inputs
         Name, shape, stored type, raggedness, scale and shift of each input.
     classes
-        Names of the labels 0, 1, ..., where samples have a class each.
+        Names of the labels 0, 1, ..., where samples or their positions have a class
+        each; needed unless `target` says otherwise, and optional where it is ``dense``.
     target, target_names
         What labels are where they are no classes, and the names of targets: see
         `data_prep.targets.counted`.
@@ -115,15 +117,15 @@ def write_samples(
     """
     folder = Path(directory)
     check_unused(folder, force)
-    if (classes is None) == (target is None):
+    if target != "dense" and (classes is None) == (target is None):
         msg = f"{dataset}: give either classes or target, which says what labels are"
         raise DataError(msg)
-    if target_names and target is None:
+    if target_names and target in (None, "dense"):
         msg = f"{dataset}: target_names has no effect with classes; leave it out"
         raise DataError(msg)
     # Ranges of targets are known when all samples are.
     check_description(dataset, inputs, ["targets"] if classes is None else classes)
-    labelled = _Labels(dataset, classes, target, target_names)
+    labelled = _labels(dataset, classes, target, target_names)
     with _spool_folder(Path(scratch or folder)) as spool:
         table, owners, splits, names = _spooled(spool, samples, labelled, inputs)
         rows = _rows_by_split(owners, splits, len(names))
@@ -170,7 +172,7 @@ def _spool_folder(parent: Path) -> Iterator[Path]:
 def _spooled(
     folder: Path,
     samples: Iterable[Sample],
-    labels: "_Labels",
+    labels: "_Labels | _DenseLabels",
     inputs: Sequence[InputSpec],
 ) -> tuple[Table, NDArray[np.int64], NDArray[np.int8], list[str]]:
     """Spool all inputs; return the table, the clients, splits, and clients' names."""
@@ -209,6 +211,61 @@ def _spooled(
     numbers[np.argsort(of_sample, kind="stable")] = np.arange(len(of_sample))
     table = replace(labels.table(columns), numbers=numbers)
     return table, of_sample, np.array(codes, np.int8), [str(c) for c in ordered]
+
+
+def _labels(
+    dataset: str,
+    classes: Sequence[str] | None,
+    target: Literal["real", "binary", "dense"] | None,
+    names: Sequence[str],
+) -> "_Labels | _DenseLabels":
+    if target == "dense":
+        return _DenseLabels(dataset, classes or ())
+    return _Labels(dataset, classes, target, names)
+
+
+class _DenseLabels:
+    """Gathers the classes of samples' positions, 4 bytes each."""
+
+    def __init__(self, dataset: str, names: Sequence[str]) -> None:
+        self.dataset = dataset
+        self._names = tuple(names)
+        self._shape: tuple[int, ...] | None = None
+        self._values = array("i")
+
+    def add(self, where: str, label: Any) -> None:
+        """Add a sample's classes.
+
+        Raises
+        ------
+        DataError
+            If they are no integers, or of another shape than those of other samples.
+        """
+        try:
+            given = np.asarray(label)
+            numbers = given.astype(np.int32, casting="same_kind")
+        except (TypeError, ValueError):
+            given = numbers = np.empty(0, np.int32)
+        shape = self._shape or given.shape
+        if not shape or 0 in shape or given.shape != shape:
+            wanted = "integers, one for each position"
+            if self._shape:
+                wanted = f"integers of shape {self._shape}, as before"
+            msg = f"{where}: its target is {truncate(repr(label))}, not {wanted}"
+            raise DataError(msg)
+        self._shape = shape
+        self._values.frombytes(np.ascontiguousarray(numbers).tobytes())
+
+    def table(self, columns: Sequence[Column]) -> Table:
+        """Return a table of all samples."""
+        values = np.frombuffer(self._values, np.int32)
+        made = counted(
+            values.reshape(-1, *(self._shape or (1,))),
+            "dense",
+            self.dataset,
+            self._names,
+        )
+        return Table(self.dataset, columns, made.codes, made.ranges, target=made.target)
 
 
 class _Labels:
@@ -325,7 +382,10 @@ def _client(number: int, client: Any, others: Mapping[Any, int]) -> Hashable:
 
 
 def _checked(
-    number: int, sample: Any, inputs: Sequence[InputSpec], labels: _Labels
+    number: int,
+    sample: Any,
+    inputs: Sequence[InputSpec],
+    labels: "_Labels | _DenseLabels",
 ) -> dict[str, NDArray[Any]]:
     """Return a sample's inputs as stored, and add its label.
 

@@ -263,3 +263,51 @@ def test_faulty_targets_are_named(tmp_path, labels, message):
 def test_what_labels_are_is_said_once(tmp_path, options, message):
     with pytest.raises(DataError, match=message):
         write_samples(tmp_path / "to", [], dataset="made", inputs=INPUTS, **options)
+
+
+TEXT = (InputSpec("text", (4,), "uint8", ragged=True, codes=9),)
+
+
+def texts(labels):
+    return [
+        Sample("ann", "train" if k else "test", {"text": [k, 8]}, label)
+        for k, label in enumerate(labels)
+    ]
+
+
+def test_labels_may_be_classes_of_positions(tmp_path):
+    labels = [[0, 2, -1], np.array([1, -7, 2]), [2, 2, 2]]
+    manifest = write_samples(
+        tmp_path / "to",
+        texts(labels),
+        dataset="made",
+        inputs=TEXT,
+        classes=list("abc"),
+        target="dense",
+    )
+    assert (manifest.target.names, manifest.target.shape) == (tuple("abc"), (3,))
+    assert manifest.inputs[0].codes == 9
+    (held,) = everyone(manifest)["train"]
+    assert held.target.tolist() == [[1, -1, 2], [2, 2, 2]]
+    assert held.inputs["text"].tolist() == [[1, 8, 0, 0], [2, 8, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 1], [0, 1, 2]], r"sample 1, .* not integers of shape \(2,\), as before"),
+        ([[0.5]], "not integers, one for each position"),
+        ([3], "not integers, one for each position"),
+        ([[0, 9]], "is 9, but there are 3 class names"),
+    ],
+)
+def test_faulty_classes_of_positions_are_named(tmp_path, labels, message):
+    with pytest.raises(DataError, match=message):
+        write_samples(
+            tmp_path / "to",
+            texts(labels),
+            dataset="made",
+            inputs=TEXT,
+            classes=list("abc"),
+            target="dense",
+        )
