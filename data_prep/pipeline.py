@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from data_prep import plugin_calls
 from data_prep.column_scales import unscaled
 from data_prep.kept_labels import Keep, keep_labels
+from data_prep.new_clients import Wanted, check_wanted, new_clients_last
 from data_prep.partitioners import Pool, partitioners
 from data_prep.partitioners.base import (
     Within,
@@ -72,8 +73,10 @@ class Settings:
     shards: int | None = None
     store: Literal["float32", "float16"] | None = None
     compression: Compression | None = None
+    new_clients: Wanted = None
 
     def __post_init__(self) -> None:
+        check_wanted(self.new_clients)
         if not (0 <= self.test < 1 and 0 <= self.val < 1 and self.test + self.val < 1):
             msg = (
                 f"test={self.test} and val={self.val} must be from 0 to below 1, and "
@@ -381,11 +384,11 @@ def _ready(
     made = _divided(wanted, source, partitioner)
     # They take much of the memory, and have had their effect.
     source = replace(source, ids=None, groups=None, split=None)
-    source, fitted = _fitted(source, made.splits)
+    source, fitted = _fitted(source, made.training)
     if source.arrange is not None:
         source.arrange(made.in_order())
     table, notes = _shifted(wanted, source, made)
-    for note in (*made.notes, *fitted, *unscaled(table, made.splits["train"])):
+    for note in (*made.notes, *fitted, *unscaled(table, made.training)):
         tell(note)
     if settings.store is not None:
         table = cast_storage(table, settings.store)
@@ -398,6 +401,7 @@ def _ready(
         "seed": settings.seed,
         "shards": settings.shards,
         "compression": settings.compression,
+        "new_clients": made.new,
     }
 
 
@@ -405,7 +409,10 @@ class _Division(NamedTuple):
     """The samples of clients, each in a part such as train."""
 
     names: list[str]
-    """Of the m clients."""
+    """Of the m clients, new ones last."""
+
+    new: int
+    """How many of them are new: they have no part in training."""
 
     splits: dict[str, list[NDArray[np.int64]]]
     """Split name to the rows of each client."""
@@ -417,6 +424,11 @@ class _Division(NamedTuple):
     """Of the partition, for the manifest."""
 
     notes: list[str]
+
+    @property
+    def training(self) -> list[NDArray[np.int64]]:
+        """The rows that each client trains on, without new ones."""
+        return self.splits["train"][: len(self.names) - self.new]
 
     def in_order(self) -> NDArray[np.int64]:
         """Return all rows in the order in which they are written."""
@@ -438,18 +450,24 @@ def _divided(wanted: Plan, source: Source, partitioner: Mapping[str, Any]) -> _D
     natural = _names(source, parts)
     names = natural or [f"client {i}" for i in range(len(parts))]
     splits = _split(wanted, source, pool, parts)
+    seed = wanted.settings.seed
+    last = new_clients_last(wanted.settings.new_clients, names, splits, seed)
+    names, splits = last.of(names), {k: last.of(own) for k, own in splits.items()}
+    trained = len(names) - last.new
     check_trained(
-        splits,
+        {key: own[:trained] for key, own in splits.items()},
         names,
         source.table.dataset,
         published=_kind_of_split(wanted, source) == "own",
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
     splits, kept = _kept(wanted, pool, splits, names)
+    owned = parts if not last.new else last.of(parts)
     return _Division(
         names,
+        last.new,
         splits,
-        _seen_by_shifts(wanted, source, parts, splits),
+        _seen_by_shifts(wanted, source, owned, splits["train"][:trained]),
         properties(parts),
         [*_notes_on_split(wanted, source, splits), *kept],
     )
@@ -459,7 +477,7 @@ def _seen_by_shifts(
     wanted: Plan,
     source: Source,
     parts: Sequence[NDArray[np.int64]],
-    splits: Mapping[str, Sequence[NDArray[np.int64]]],
+    trained: Sequence[NDArray[np.int64]],
 ) -> Clients | None:
     changes = (*source.shifts, *wanted.shifts)
     if not changes:
@@ -474,7 +492,7 @@ def _seen_by_shifts(
     owner, training = np.empty(number, np.int64), np.zeros(number, bool)
     for client, rows in enumerate(parts):
         owner[rows] = client
-    for rows in splits["train"]:
+    for rows in trained:
         training[rows] = True
     return Clients(len(parts), owner, training, wanted.settings.seed)
 
@@ -507,7 +525,7 @@ def _identity(
         more["skipped"] = [writable(name) for name in source.skipped]
     if source.notes:
         more["notes"] = [writable(note) for note in source.notes]
-    for key in ("store", "compression"):
+    for key in ("store", "compression", "new_clients"):
         if getattr(settings, key) is not None:
             more[key] = getattr(settings, key)
     if wanted.keep is not None:
@@ -692,12 +710,12 @@ def _kept(
 
 
 def _fitted(
-    source: Source, splits: Mapping[str, Sequence[NDArray[np.int64]]]
+    source: Source, trained: Sequence[NDArray[np.int64]]
 ) -> tuple[Source, list[str]]:
     """Return the source with inputs that follow from training rows, and a note."""
     if source.fit is None:
         return source, []
-    training = rows_of(splits["train"], len(source.table.labels))
+    training = rows_of(trained, len(source.table.labels))
     table = source.fit(source.table, training)
     note = [] if source.describe is None else [source.describe(table)]
     return replace(source, table=table), note

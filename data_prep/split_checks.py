@@ -16,8 +16,8 @@ REMEDY_DRAWN = (
 """Remedy where a partitioner has made the clients."""
 
 REMEDY = (
-    "leave such clients out of the data, mark some of their samples as train, or have "
-    "the samples of every client divided with split=random"
+    "make new clients of such with new_clients=untrained, mark some of their samples "
+    "as train, or have the samples of every client divided with split=random"
 )
 
 

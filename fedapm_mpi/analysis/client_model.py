@@ -88,9 +88,9 @@ def load_client_model(
         If the run names users' plug-ins and is not trusted.
     """
     run = Path(run)
-    final = _final(run, trusted=trust, way="trust=True")
+    final = final_run(run, trusted=trust, way="trust=True")
     client = find_client(run, final.manifest.client_names, client)
-    states = _states(run)
+    states = client_states(run)
     same_as_trained(run, contents(final.groups), materialized=client in states)
     group = final.groups.of(client)
     config, algorithm = final.config, final.algorithm
@@ -156,8 +156,8 @@ def recompute_digest(run: Path | str, *, trust: bool = False) -> str:
     With `trust`, users' plug-ins of a run that was not made here are imported.
     """
     run = Path(run)
-    final = _final(run, trusted=trust, way="--trust")
-    server, states = final.server, _states(run)
+    final = final_run(run, trusted=trust, way="--trust")
+    server, states = final.server, client_states(run)
     groups = final.groups
     untouched = [state_digest(final.new_client(g)) for g in groups.members]
     rows = [
@@ -192,8 +192,8 @@ def measure_final_state(
         If the run names users' plug-ins and is not trusted.
     """
     run = Path(run)
-    final = _final(run, trusted=trust, way="--trust")
-    states, groups = _states(run), final.groups
+    final = final_run(run, trusted=trust, way="--trust")
+    states, groups = client_states(run), final.groups
     same_as_trained(run, contents(groups), materialized=True)
     u = torch.zeros(final.payload.down_length, dtype=groups.members[0].model.dtype)
     final.payload.pack(final.server["rows"], final.server["buffers"], u)
@@ -211,7 +211,7 @@ def measure_final_state(
     return multiplier_test(GradientSums(*rows), groups.space.places, holders)
 
 
-class _Final(NamedTuple):
+class FinalRun(NamedTuple):
     """A finished run, without its clients' states."""
 
     config: Config
@@ -249,7 +249,16 @@ class _Final(NamedTuple):
         return to_samples(stored, group.inputs, group.model.dtype)
 
 
-def _final(run: Path, *, trusted: bool, way: str) -> _Final:
+def final_run(run: Path, *, trusted: bool, way: str) -> FinalRun:
+    """Return a finished run; `way` is how its user can say that it is trusted.
+
+    Raises
+    ------
+    DataError
+        If it is not finished.
+    ConfigError
+        If it names users' plug-ins and is not trusted.
+    """
     config = read_config(run)
     require(run, config.plain(), trusted=trusted, way=way)
     manifest = read_manifest(config.data).first_clients(config.clients)
@@ -260,10 +269,11 @@ def _final(run: Path, *, trusted: bool, way: str) -> _Final:
     if not path.exists():
         msg = f"{run} is not finished; continue it by: fedapm train --resume {run}"
         raise DataError(msg)
-    return _Final(config, manifest, algorithm, groups, _tensors(path))
+    return FinalRun(config, manifest, algorithm, groups, _tensors(path))
 
 
-def _states(run: Path) -> dict[int, ClientState]:
+def client_states(run: Path) -> dict[int, ClientState]:
+    """Return the states of the clients that took part in a finished run."""
     states: dict[int, ClientState] = {}
     for path in tensor_files(run / "final", "clients-*.safetensors"):
         for key, tensor in _tensors(path).items():

@@ -27,6 +27,7 @@ COMMANDS = (
     "verify",
     "doctor",
     "digest",
+    "evaluate",
     "report",
     "convergence",
     "scale",

@@ -124,7 +124,7 @@ def overview(manifest: Manifest) -> str:
     skew = heterogeneity(manifest.label_counts["train"])
     lines = [
         f"data set       {shorten(manifest.dataset, MAX_NAME_LENGTH)}",
-        f"clients        {manifest.num_clients}",
+        f"clients        {manifest.num_clients}{_new(manifest)}",
         *_of_target(manifest),
         f"partitioner    {_called(name, options)}, seed {manifest.seed}; "
         f"{moved} samples moved to reach the minimum",
@@ -169,6 +169,12 @@ def overview(manifest: Manifest) -> str:
         f" of {len(manifest.classes)}",
     ]
     return "\n".join(shorten(printable(line), MAX_LINE_LENGTH) for line in lines) + "\n"
+
+
+def _new(manifest: Manifest) -> str:
+    """Return how many clients have no part in training."""
+    new = manifest.new_clients
+    return f", of which the last {new} are new: no part in training" * bool(new)
 
 
 def _of_target(manifest: Manifest) -> list[str]:

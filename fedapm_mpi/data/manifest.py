@@ -42,7 +42,7 @@ _KEYS = frozenset(
     {
         "schema_version", "dataset", "inputs", "classes", "num_clients", "seed",
         "partitioner", "preparation", "files", "splits", "counts", "label_counts",
-        "client_names", "lacking", "target", "encoding",
+        "client_names", "lacking", "target", "encoding", "new_clients",
     }
 )  # fmt: skip
 """What `manifest.json` may say. Another key is refused: it may be one whose name has
@@ -164,6 +164,9 @@ class Manifest:
     encoding
         How inputs were made of the columns of a table, one mapping for each; see
         `data_prep.table_encoding`.
+    new_clients
+        How many clients, the last ones, have no part in training: they are there to
+        evaluate what clients get that come later.
     """
 
     directory: str
@@ -182,6 +185,7 @@ class Manifest:
     lacking: dict[str, tuple[int, ...]] = field(default_factory=dict)
     target: TargetSpec | None = None
     encoding: tuple[Mapping[str, Any], ...] = ()
+    new_clients: int = 0
 
     @property
     def schema_version(self) -> int:
@@ -205,34 +209,36 @@ class Manifest:
         return self.files[bisect_right(self._stops, client)]
 
     def first_clients(self, count: int | None) -> "Manifest":
-        """Return a manifest with only the first clients.
+        """Return a manifest with only the first clients, which new ones are not among.
 
         A `ShardReader` needs the whole manifest, which describes the files.
 
         Parameters
         ----------
         count
-            Number of clients; `None` for all of them.
+            Number of clients; `None` for all but the new ones.
 
         Raises
         ------
         ConfigError
             If the data set has fewer.
         """
+        most = self.num_clients - self.new_clients
         if count is None:
-            return self
-        if count > self.num_clients:
-            msg = (
-                f"clients is {count}, but the data set has only {self.num_clients} "
-                "clients"
-            )
+            count = most
+        if count > most:
+            new = f", besides {self.new_clients} new ones" if self.new_clients else ""
+            msg = f"clients is {count}, but the data set has only {most} clients{new}"
             raise ConfigError(msg)
+        if count == self.num_clients:
+            return self
         return replace(
             self,
             num_clients=count,
             counts={name: n[:count] for name, n in self.counts.items()},
             label_counts={name: n[:count] for name, n in self.label_counts.items()},
             client_names=self.client_names[:count],
+            new_clients=0,
             lacking={
                 name: tuple(client for client in clients if client < count)
                 for name, clients in self.lacking.items()
@@ -263,6 +269,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         **({"lacking": manifest.lacking} if manifest.lacking else {}),
         **({} if manifest.target is None else {"target": manifest.target.plain()}),
         **({"encoding": list(manifest.encoding)} if manifest.encoding else {}),
+        **({"new_clients": manifest.new_clients} if manifest.new_clients else {}),
     }
     return strict_json.encode(tree)
 
@@ -379,6 +386,9 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
         encoding=tuple(_plain(one) for one in _list(tree, "encoding"))
         if "encoding" in tree
         else (),
+        new_clients=strict_json.integer(tree["new_clients"], "new_clients", 1)
+        if "new_clients" in tree
+        else 0,
     )
 
 

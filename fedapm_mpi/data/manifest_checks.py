@@ -44,6 +44,8 @@ def manifest_errors(manifest: "Manifest", sealed: bool) -> list[str]:
     m = manifest.num_clients
     if m < 1 or not manifest.classes or not manifest.inputs:
         return ["it needs at least one client, one class and one input"]
+    if manifest.new_clients >= m:
+        return [f"{manifest.new_clients} of {m} clients are new, and none is left"]
     if len(manifest.client_names) != m:
         return [f"{len(manifest.client_names)} client names for {m} clients"]
     return [*_inputs(manifest), *_counts(manifest), *_files(manifest, sealed)]

@@ -50,6 +50,7 @@ def write_dataset(
     shards: int | None = None,
     compression: Compression | None = None,
     force: bool = False,
+    new_clients: int = 0,
     comm: Communicator | None = None,
 ) -> Manifest:
     """Write a data set directory, the manifest last; return it as read back.
@@ -77,6 +78,9 @@ def write_dataset(
         need hdf5plugin here and wherever the shards are read.
     force
         Whether to replace a finished data set.
+    new_clients
+        How many clients, the last ones, have no part in training. They may have no
+        training samples; those that they have are to fit a personal block to.
     comm
         Ranks that write the files together, all with the same arguments.
 
@@ -89,7 +93,7 @@ def write_dataset(
     target, ranks = Path(directory), comm or Serial()
     with no_empty_folders(target):
         manifest, ranges = _plan(
-            target, table, splits, client_names, shards, force, ranks
+            target, table, splits, client_names, shards, force, new_clients, ranks
         )
         manifest = _with_origin(manifest, target, partitioner, preparation, seed)
         return _write_all(target, table, splits, ranges, manifest, compression, ranks)
@@ -102,6 +106,7 @@ def _plan(
     client_names: Sequence[str] | None,
     shards: int | None,
     force: bool,
+    new_clients: int,
     ranks: Communicator,
 ) -> tuple[Manifest, list[tuple[int, int]]]:
     """Check everything; return a manifest without files, and each file's clients.
@@ -114,7 +119,7 @@ def _plan(
         if (target / MANIFEST).exists() and not force:
             msg = f"{target} already holds a finished data set; choose another one"
             raise DataError(msg)
-        manifest = _describe(table, splits, client_names)
+        manifest = _describe(table, splits, client_names, new_clients)
         ranges = shard_ranges(_client_bytes(manifest, table), shards)
     except DataError as caught:
         error = caught
@@ -149,6 +154,7 @@ def _describe(
     table: Table,
     splits: Mapping[str, Sequence[NDArray[np.int64]]],
     client_names: Sequence[str] | None,
+    new_clients: int,
 ) -> Manifest:
     """Return the manifest's description of the samples.
 
@@ -163,7 +169,11 @@ def _describe(
     }
     m = len(counts["train"])
     names = tuple(client_names or (f"client {i}" for i in range(m)))
-    empty = np.flatnonzero(counts["train"] == 0)
+    if not 0 <= new_clients < m:
+        msg = f"{table.dataset}: {new_clients} of {m} clients cannot be new"
+        raise DataError(msg)
+    trained = m - new_clients
+    empty = np.flatnonzero(counts["train"][:trained] == 0)
     if empty.size:
         msg = (
             f"{table.dataset}: {names[empty[0]]} (client {empty[0]}) has no training "
@@ -187,7 +197,8 @@ def _describe(
         encoding=tuple(dict(one) for one in table.encoding),
         target=None
         if table.target is None
-        else table.target.spec(np.concatenate(list(splits["train"]))),
+        else table.target.spec(np.concatenate(list(splits["train"][:trained]))),
+        new_clients=new_clients,
     )
 
 

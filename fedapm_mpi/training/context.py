@@ -188,10 +188,13 @@ class TrainingContext:
         return [constant_stages(g.model.module) for g in self.groups.members]
 
 
-def open_context(config: Config, comm: Communicator) -> TrainingContext:
+def open_context(
+    config: Config, comm: Communicator, whole: Manifest | None = None
+) -> TrainingContext:
     """Build all parts of a run; a collective call.
 
-    What can be wrong with any of them is raised here, on every rank together.
+    What can be wrong with any of them is raised here, on every rank together. `whole`
+    is the manifest of the data set, if it has been read.
 
     Raises
     ------
@@ -199,7 +202,7 @@ def open_context(config: Config, comm: Communicator) -> TrainingContext:
         If the configuration does not fit the data, or the data are damaged.
     """
     open_on_ranks(config.kernels, comm)
-    whole = read_shared_manifest(config, comm)
+    whole = read_shared_manifest(config, comm) if whole is None else whole
     nodes = [
         node if rank in client_ranks(comm.size) else -1
         for rank, node in enumerate(comm.nodes())

@@ -61,14 +61,19 @@ def client_columns(task: Task, variants: Sequence[Variant]) -> list[str]:
 
 
 def evaluate_clients(
-    context: TrainingContext, message: Tensor, t: int
+    context: TrainingContext,
+    message: Tensor,
+    t: int,
+    chosen: NDArray[np.int64] | None = None,
 ) -> EvaluationResult | None:
     """Evaluate clients after `t` rounds; a collective call.
 
-    `message` is the broadcast that holds the shared block u. Returns the result on the
+    `message` is the broadcast that holds the shared block u; `chosen` are the clients,
+    ascending, by default those that the configuration says. Returns the result on the
     server; `None` elsewhere, and where no client is to be evaluated.
     """
-    chosen = context.federation.evaluated(t)
+    if chosen is None:
+        chosen = context.federation.evaluated(t)
     clients: list[int] = []
     figures: list[list[float]] = []
     scored: list[NDArray[np.float32]] = []

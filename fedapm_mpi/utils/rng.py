@@ -24,6 +24,7 @@ class Purpose:
     PARTITION: Final = "partition"
     SPLIT: Final = "split"
     KEPT: Final = "kept"
+    NEW_CLIENTS: Final = "new clients"
     MISSING: Final = "missing"
     CONCEPT: Final = "concept"
     QUALITY: Final = "quality"
