@@ -21,7 +21,7 @@ from fedapm_mpi.utils.text import format_list
 LATER_KEYS: dict[str, tuple[Any, ...]] = {
     "update_transforms": (None, []),
     "metrics": (None, []),
-    "evaluation.quantiles": (None, []),
+    "evaluation.quantiles": (None, (), []),
     "optimizer": (None,),
     "schedule": (None,),
     "clip": (None,),

@@ -21,6 +21,8 @@ from fedapm_mpi.training.dry_run import (
 from tests.support.processes.cli_runs import experiment
 
 FEATURES = 6
+EACH = FEATURES * 4 + 8
+"""Bytes of a sample: its features, and its label."""
 
 
 def opened(data, **changes):
@@ -34,9 +36,9 @@ def test_memory_by_hand(toy, split):
     found = memory(session)
     looked_at = {"train", split}
     samples = sum(int(counts[s].sum()) for s in looked_at)
-    assert found.data == samples * FEATURES * 4
+    assert found.data == samples * EACH
     largest = max(int(counts[s].max()) for s in looked_at)
-    assert found.reading == largest * FEATURES * 4
+    assert found.reading == largest * EACH
     # A body of 8, a head of 3 classes; u, v and the dual of u, for 8 clients.
     shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
     assert found.states == 8 * 4 * (2 * shared + personal)
@@ -66,8 +68,8 @@ def test_doubles_and_bytes(toy, tmp_path):
     write_dataset(tmp_path / "data", table, {"train": rows, "test": tests})
     full = {"participation": "full"}
     found = memory(opened(tmp_path / "data", dtype="float64", **full))
-    assert found.data == 20 * 50 * 8
-    assert found.reading == 8 * 50 * 8
+    assert found.data == 20 * (50 * 8 + 8)
+    assert found.reading == 8 * (50 * 8 + 8)
 
 
 @pytest.mark.parametrize("who", ["all", "participants"])
@@ -82,7 +84,7 @@ def test_a_short_run_sees_those_that_it_draws(toy, who):
     samples = sum(int(counts["train"][i]) for i in drawn)
     samples += sum(int(counts["test"][i]) for i in tested)
     found = memory(session)
-    assert found.data == samples * FEATURES * 4
+    assert found.data == samples * EACH
     shared, personal = (FEATURES + 1) * 8, (8 + 1) * 3
     assert found.states == len(drawn) * 4 * (2 * shared + personal)
 
@@ -92,7 +94,7 @@ def test_a_run_longer_than_is_looked_at_sees_everybody(toy, monkeypatch):
     session = opened(toy["features"], rounds=2)
     counts = session.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
-    assert memory(session).data == whole * FEATURES * 4
+    assert memory(session).data == whole * EACH
 
 
 def test_tuning_before_an_evaluation_reads_training_samples(toy):
@@ -101,7 +103,7 @@ def test_tuning_before_an_evaluation_reads_training_samples(toy):
     session = opened(toy["features"], rounds=1, algorithm=tuned, split=None)
     counts = session.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
-    assert memory(session).data == whole * FEATURES * 4
+    assert memory(session).data == whole * EACH
 
 
 def test_any_method_may_read_training_samples_to_tune(toy, capsys):
@@ -113,7 +115,7 @@ def test_any_method_may_read_training_samples_to_tune(toy, capsys):
     counts = session.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
     found = memory(session)
-    assert found.data == whole * FEATURES * 4
+    assert found.data == whole * EACH
     (load,) = evaluation_loads(session)
     assert load == counts["test"].sum() + 3 * 4 * counts["train"].sum()
     for one in (session, plain):
@@ -128,7 +130,7 @@ def test_what_looks_at_all_training_samples_counts_them(toy):
     looking = opened(toy["features"], rounds=1, diagnostics={"lagrangian": True})
     counts = looking.federation.manifest.counts
     whole = sum(int(counts[split].sum()) for split in ("train", "test"))
-    assert memory(looking).data == whole * FEATURES * 4
+    assert memory(looking).data == whole * EACH
 
 
 STEP = 4
