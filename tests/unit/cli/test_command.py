@@ -75,7 +75,8 @@ def test_an_error_in_what_is_read_ends_all_ranks_alike(capsys):
 
 
 def test_every_command_is_one():
-    assert parallel_commands() == ["train", "split", "prepare", "extract", "doctor"]
+    parallel = ["train", "split", "prepare", "extract", "doctor", "evaluate"]
+    assert parallel_commands() == parallel
     for name in COMMANDS:
         command = load_command(name)
         assert isinstance(command, Command)

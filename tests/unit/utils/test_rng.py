@@ -66,7 +66,7 @@ def test_purposes_are_frozen():
     texts = sorted(v for k, v in vars(rng.Purpose).items() if k.isupper())
     assert texts == [
         "batches", "concept", "dropout", "dropout evaluate", "dropout personalise",
-        "initial model", "kept", "missing", "noise", "noise-levels", "participants",
-        "partition", "personalise", "quality", "quality-levels", "scaling bootstrap",
-        "scaling misfits", "split",
+        "initial model", "kept", "missing", "new clients", "noise", "noise-levels",
+        "participants", "partition", "personalise", "quality", "quality-levels",
+        "scaling bootstrap", "scaling misfits", "split",
     ]  # fmt: skip
