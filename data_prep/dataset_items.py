@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from data_prep.gathered import Gathered, is_image, numbers
 from data_prep.labelled import labelled
-from data_prep.sample_fields import PARTS, Named, identifiers
+from data_prep.sample_fields import PARTS, Named, identifiers, sample_weights
 from data_prep.sources.base import Source
 from data_prep.targets import Kind
 from fedapm_mpi.data.table import Table
@@ -28,12 +28,15 @@ class Items:
     ----------
     label
         Key of the target, where items are mappings.
-    client, group
-        Keys of the client and the group of mappings; None where they have none.
+    client, group, weight
+        Keys of the client, the group and the weight of mappings; None where they have
+        none.
     inputs
         Keys of the inputs, in the order of a model; all others by default.
     target
         What the target is; None for classes, unless it has fractions.
+    incomplete
+        Whether samples may lack some of several targets.
     classes, target_names
         Names of the classes, or of the targets.
     size, colours
@@ -43,8 +46,10 @@ class Items:
     label: str = "label"
     client: str | None = None
     group: str | None = None
+    weight: str | None = None
     inputs: tuple[str, ...] = ()
     target: Kind | None = None
+    incomplete: bool = False
     classes: tuple[str, ...] | None = None
     target_names: tuple[str, ...] = ()
     size: int | None = None
@@ -58,6 +63,7 @@ class _Item(NamedTuple):
     target: Any
     client: Any = None
     group: Any = None
+    weight: Any = None
 
 
 class ItemSource(NamedTuple):
@@ -75,6 +81,7 @@ def source_of_items(
     *,
     clients: Sequence[Any] | None = None,
     groups: Sequence[Any] | None = None,
+    weights: Sequence[Any] | None = None,
 ) -> ItemSource:
     """Return the source of all items, each of which is read once.
 
@@ -87,7 +94,7 @@ def source_of_items(
         the name ``""`` has no split of its own.
     items
         What they hold.
-    clients, groups
+    clients, groups, weights
         One entry for each sample, where items do not have them.
 
     Raises
@@ -122,6 +129,7 @@ def source_of_items(
         items.target,
         classes=items.classes,
         targets=items.target_names,
+        incomplete=items.incomplete,
     )
     source = Source(
         Table(dataset, columns, made.codes, made.classes, target=made.target),
@@ -133,10 +141,29 @@ def source_of_items(
         clients = [item.client for item in found]
     if items.group is not None:
         groups = [item.group for item in found]
+    if items.weight is not None:
+        weights = [item.weight for item in found]
     digest = hashlib.sha256(repr((targets.tolist(), split)).encode())
     for one in inputs.values():
         digest.update(one.hexdigest().encode())
-    return ItemSource(_with_owners(source, clients, groups), digest.hexdigest())
+    source = _weighted(_with_owners(source, clients, groups), weights)
+    return ItemSource(source, digest.hexdigest())
+
+
+def _weighted(source: Source, weights: Sequence[Any] | None) -> Source:
+    """Return a source with the weight of each sample."""
+    if weights is None:
+        return source
+    name, number = source.table.dataset, len(source.table.labels)
+    if len(weights) != number:
+        msg = (
+            f"{name}: there are {len(weights)} weights for {number} samples; give one "
+            "for each, part by part in their order"
+        )
+        raise DataError(msg)
+    each = [numbers(one, f"{name}: the weight") for one in weights]
+    made = sample_weights(np.array(each), f"{name}: the weights")
+    return replace(source, table=replace(source.table, weights=made))
 
 
 def _with_owners(
@@ -184,7 +211,7 @@ def _each(parts: Mapping[str, Any], items: Items) -> Iterator[tuple[str, int, _I
 def _taken_apart(item: Any, items: Items, where: str) -> _Item:
     """Return the fields of an item: a pair of inputs and target, or a mapping."""
     if isinstance(item, Mapping):
-        roles = [items.label, items.client, items.group]
+        roles = [items.label, items.client, items.group, items.weight]
         wanted = [key for key in (*roles, *items.inputs) if key is not None]
         for key in wanted:
             if key not in item:
@@ -200,6 +227,7 @@ def _taken_apart(item: Any, items: Items, where: str) -> _Item:
             item[items.label],
             None if items.client is None else item[items.client],
             None if items.group is None else item[items.group],
+            None if items.weight is None else item[items.weight],
         )
     if not isinstance(item, tuple | list) or len(item) != 2:
         many = f" of {len(item)}" if isinstance(item, tuple | list) else ""
@@ -208,7 +236,7 @@ def _taken_apart(item: Any, items: Items, where: str) -> _Item:
             "mapping from names to values"
         )
         raise DataError(msg)
-    for role in ("client", "group"):
+    for role in ("client", "group", "weight"):
         if getattr(items, role) is not None:
             msg = (
                 f"{where} is a pair, which has no {role}; give a mapping with the key "

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from data_prep.labels import labels
 from data_prep.targets import Kind, counted, has_fractions, made_real
 from fedapm_mpi.data.target import TargetValues
+from fedapm_mpi.errors import DataError
 
 
 class Labelled(NamedTuple):
@@ -26,6 +27,7 @@ def labelled(
     *,
     classes: Sequence[str] | None = None,
     targets: Sequence[str] = (),
+    incomplete: bool = False,
 ) -> Labelled:
     """Return what entries of samples are.
 
@@ -39,6 +41,8 @@ def labelled(
         What they are; None for classes, unless they have fractions.
     classes, targets
         Names of the classes, or of the targets.
+    incomplete
+        Whether samples may lack some of several targets.
 
     Raises
     ------
@@ -48,9 +52,15 @@ def labelled(
     note = ""
     if kind is None and classes is None and has_fractions(values):
         kind, note = "real", made_real(where)
+    if incomplete and kind not in ("real", "binary"):
+        msg = (
+            f"{where}: incomplete has no effect on classes; leave it out, or set "
+            "target=real or target=binary"
+        )
+        raise DataError(msg)
     if kind is None or kind == "class":
         return Labelled(*labels(values, where, classes))
     # The classes of dense targets are named as classes are.
     names = (classes or ()) if kind == "dense" else targets
-    made = counted(values, kind, where, names)
+    made = counted(values, kind, where, names, incomplete)
     return Labelled(made.codes, made.ranges, note, made.target)

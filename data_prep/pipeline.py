@@ -53,8 +53,9 @@ MAX_NAMED_FILES = 100
 """Maximum number of files of a source that a manifest names one by one."""
 
 LATER: dict[str, dict[str, Any]] = {
-    "arrays": {"target": None},
+    "arrays": {"target": None, "incomplete": False},
     "crisismmd": {"client": None},
+    "torch-dataset": {"weight": None, "incomplete": False},
     "watch": {"val": 0.0, "features": "windows"},
 }
 """Options, by source, that were added later, and their defaults: a manifest omits them
@@ -444,7 +445,7 @@ def _divided(wanted: Plan, source: Source, partitioner: Mapping[str, Any]) -> _D
         source.table.labels.astype(np.int64),
         source.ids,
         source.groups,
-        None if target is None or target.kind == "dense" else target.values[:, 0],
+        None if target is None else target.first(),
     )
     parts = _partition(pool, partitioner, wanted.settings)
     natural = _names(source, parts)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.data.manifest import SPLITS
+from fedapm_mpi.data.table import check_weights
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_some, format_value, truncate
 
@@ -222,6 +223,23 @@ def lengths(
         )
         raise DataError(msg)
     return y
+
+
+def sample_weights(values: Any, where: str) -> NDArray[np.float64]:
+    """Return weights, one for each sample.
+
+    Raises
+    ------
+    DataError
+        If one is missing, or not positive and finite.
+    """
+    y = one_axis(values)
+    if y is None or y.dtype.kind not in "iuf":
+        msg = f"{where} must be one number for each sample, not {kind_of(values)}"
+        raise DataError(msg)
+    found = np.ma.filled(y.astype(np.float64), np.nan)
+    check_weights(found, len(found), where)
+    return found
 
 
 def one_axis(values: Any) -> NDArray[Any] | None:

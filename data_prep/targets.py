@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from data_prep.distinct import distinct
 from data_prep.sample_fields import kind_of, last_part
-from fedapm_mpi.data.target import IGNORED, KINDS, TargetValues
+from fedapm_mpi.data.target import ABSENT, IGNORED, KINDS, TargetValues
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_value
 
@@ -43,6 +43,7 @@ def counted(
     kind: Literal["real", "binary", "dense"],
     where: str,
     names: Sequence[str] = (),
+    incomplete: bool = False,
 ) -> Counted:
     """Return targets as they are stored, and the ranges that samples are counted by.
 
@@ -62,6 +63,8 @@ def counted(
     names
         Names of the k targets; ``target``, or ``target 0`` and so on, by default. Of
         the classes, if dense: ``0`` to the largest that occurs, by default.
+    incomplete
+        Whether samples may lack some of several targets, which are NaN or masked.
 
     Raises
     ------
@@ -70,6 +73,9 @@ def counted(
         do not fit.
     """
     if kind == "dense":
+        if incomplete:
+            msg = f"{where}: incomplete has no effect with dense targets; leave it out"
+            raise DataError(msg)
         return _dense(values, where, names)
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
         msg = f"{where} must be numbers for {kind} targets, not {kind_of(values)}"
@@ -88,6 +94,8 @@ def counted(
     if len(known) != number:
         msg = f"{where} has {number} targets, but {len(known)} names"
         raise DataError(msg)
+    if incomplete:
+        return _incomplete(made, kind, where, known)
     _check(made, kind, where, known)
     if kind == "binary":
         target = TargetValues(kind, known, made.astype(np.uint8))
@@ -97,6 +105,40 @@ def counted(
     if not np.equal(stored, made, signature="dd->?", casting="unsafe").all():
         stored = made.astype(np.float64, copy=False)
     return Counted(TargetValues(kind, known, stored), *_tenths(stored[:, 0]))
+
+
+def _incomplete(
+    values: NDArray[Any], kind: str, where: str, names: tuple[str, ...]
+) -> Counted:
+    """Return targets of which samples may lack some, counted by those that are there.
+
+    Samples that lack the first of real targets are a range of their own.
+    """
+    given = np.ma.filled(values.astype(np.float64), np.nan)
+    known = ~np.isnan(given)
+    empty = np.flatnonzero(~known.any(axis=1))
+    if empty.size:
+        msg = (
+            f"{where}: {len(empty)} of {len(given)} samples have no target at all, the "
+            f"first is sample {empty[0]}; leave these samples out"
+        )
+        raise DataError(msg)
+    _check(np.where(known, given, 0), kind, where, names)
+    if kind == "binary":
+        stored = np.where(known, given, ABSENT).astype(np.uint8)
+        applies = TargetValues(kind, names, (stored == 1).astype(np.uint8))
+        target = TargetValues(kind, names, stored, incomplete=True)
+        return Counted(target, *_rarest(applies))
+    target = TargetValues(kind, names, given, incomplete=True)
+    first = known[:, 0]
+    codes = np.zeros(len(given), np.int32)
+    ranges: tuple[str, ...] = ()
+    if first.any():
+        codes[first], ranges = _tenths(given[first, 0])
+    if not first.all():
+        codes[~first] = len(ranges)
+        ranges = (*ranges, f"no {names[0]}")
+    return Counted(target, codes, ranges)
 
 
 def _dense(values: Any, where: str, names: Sequence[str]) -> Counted:

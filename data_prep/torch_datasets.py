@@ -38,7 +38,9 @@ def write_torch_dataset(
     inputs: Sequence[str] = (),
     client: Owners | None = None,
     group: Owners | None = None,
+    weight: Owners | None = None,
     target: Kind | None = None,
+    incomplete: bool = False,
     classes: Sequence[str] | None = None,
     target_names: Sequence[str] = (),
     size: int | None = None,
@@ -64,12 +66,15 @@ def write_torch_dataset(
     label, inputs
         Keys of the target and the inputs, where items are mappings; all that have no
         other role are inputs by default.
-    client, group
+    client, group, weight
         Keys of mappings, or sequences with one entry for each sample, in the order of
-        `data`, part by part. Without clients, choose a partitioner.
+        `data`, part by part. Without clients, choose a partitioner. A weight is how
+        much a sample counts in the loss.
     target
         What the target is: ``class``, ``real`` or ``binary``; classes by default,
         unless it has fractions.
+    incomplete
+        Whether samples may lack some of several targets, which are then NaN.
     classes, target_names
         Names of the classes, or of the targets.
     size, colours
@@ -95,8 +100,10 @@ def write_torch_dataset(
         label=label,
         client=client if isinstance(client, str) else None,
         group=group if isinstance(group, str) else None,
+        weight=weight if isinstance(weight, str) else None,
         inputs=tuple(inputs),
         target=target,
+        incomplete=incomplete,
         classes=None if classes is None else tuple(classes),
         target_names=tuple(target_names),
         size=size,
@@ -109,6 +116,7 @@ def write_torch_dataset(
         items,
         clients=None if isinstance(client, str) else client,
         groups=None if isinstance(group, str) else group,
+        weights=None if isinstance(weight, str) else weight,
     )
     return write_made(wanted, made.source, folder, force=force, tell=tell)
 

@@ -11,6 +11,7 @@ MEANT = {
     "person": "client", "patient": "client", "speaker": "client", "writer": "client",
     "hospital": "client", "school": "client", "site": "client", "device": "client",
     "fold": "split", "partition": "split", "classes": "class_names",
+    "weights": "weight", "sample_weight": "weight", "sample_weights": "weight",
 }  # fmt: skip
 """Other words for known names."""
 

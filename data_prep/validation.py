@@ -18,6 +18,7 @@ from data_prep.sample_fields import (
     lengths,
     lookalikes,
     one_axis,
+    sample_weights,
     split_codes,
     writable,
 )
@@ -140,8 +141,22 @@ def _table(where: str, table: Any) -> Table:
         if not isinstance(table.target, TargetValues):
             _refuse(where, f"its target is {kind_of(table.target)}, not TargetValues")
         check_target(table.target, len(y), where)
-    dataset = writable(table.dataset)
-    return replace(table, dataset=dataset, labels=y, classes=classes, columns=columns)
+    return replace(
+        table,
+        dataset=writable(table.dataset),
+        labels=y,
+        classes=classes,
+        columns=columns,
+        weights=_weights(where, table.weights, len(y)),
+    )
+
+
+def _weights(where: str, values: Any, number: int) -> NDArray[np.float64] | None:
+    """Return the weights of samples, checked."""
+    if values is None:
+        return None
+    _rows(f"{where}: weights", values, number)
+    return sample_weights(_array(values), f"{where}: weights")
 
 
 def _column(where: str, column: Any, number: int) -> Column:

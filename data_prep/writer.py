@@ -41,7 +41,7 @@ from data_prep.split_checks import check_trained
 from data_prep.targets import counted
 from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
-from fedapm_mpi.data.table import Column, Table, check_description
+from fedapm_mpi.data.table import MAX_WEIGHT, Column, Table, check_description
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.new_folders import no_empty_folders
@@ -66,6 +66,12 @@ class Sample(NamedTuple):
     label: Any
     """Index of its class, from 0; or its target, a number or a sequence of numbers."""
 
+    weight: float | None = None
+    """How much it counts in the loss, above 0; for all samples, or for none."""
+
+
+REQUIRED = ("client", "split", "inputs", "label")
+
 
 def write_samples(
     directory: str | Path,
@@ -76,6 +82,7 @@ def write_samples(
     classes: Sequence[str] | None = None,
     target: Literal["real", "binary", "dense"] | None = None,
     target_names: Sequence[str] = (),
+    incomplete: bool = False,
     scratch: str | Path | None = None,
     shards: int | None = None,
     compression: Compression | None = None,
@@ -84,7 +91,7 @@ def write_samples(
     """Write a data set directory from an iterator of samples, which is read once.
 
     Samples are spooled to disk first: memory holds 13 bytes per sample, or 9 and 8 for
-    each target (4 for each position, if dense), and some blocks.
+    each target (4 for each position, if dense), 8 for a weight, and some blocks.
     Clients are numbered by their sorted names; a client's samples keep their order.
 
     Parameters
@@ -103,6 +110,8 @@ def write_samples(
     target, target_names
         What labels are where they are no classes, and the names of targets: see
         `data_prep.targets.counted`.
+    incomplete
+        Whether samples may lack some of several targets, which are then NaN.
     scratch
         Folder of the spool, which is as large as the data set and is always removed;
         `directory` if None.
@@ -125,7 +134,7 @@ def write_samples(
         raise DataError(msg)
     # Ranges of targets are known when all samples are.
     check_description(dataset, inputs, ["targets"] if classes is None else classes)
-    labelled = _labels(dataset, classes, target, target_names)
+    labelled = _labels(dataset, classes, target, target_names, incomplete)
     with _spool_folder(Path(scratch or folder)) as spool:
         table, owners, splits, names = _spooled(spool, samples, labelled, inputs)
         rows = _rows_by_split(owners, splits, len(names))
@@ -177,7 +186,7 @@ def _spooled(
 ) -> tuple[Table, NDArray[np.int64], NDArray[np.int8], list[str]]:
     """Spool all inputs; return the table, the clients, splits, and clients' names."""
     clients: dict[Any, int] = {}
-    owners, codes = array("i"), array("b")
+    owners, codes, weights = array("i"), array("b"), array("d")
     lengths = {spec.name: array("i") for spec in inputs if spec.ragged}
     paths = {spec.name: folder / f"{k}.bin" for k, spec in enumerate(inputs)}
     files = {name: path.open("wb") for name, path in paths.items()}
@@ -193,6 +202,13 @@ def _spooled(
             client = _client(number, sample.client, clients)
             owners.append(clients.setdefault(client, len(clients)))
             codes.append(SPLITS.index(sample.split))
+            if getattr(sample, "weight", None) is not None:
+                weights.append(_weight(number, sample.weight))
+            if weights and len(weights) <= number:
+                msg = (
+                    f"sample {number} or one before has no weight; give all of them one"
+                )
+                raise DataError(msg)
     finally:
         for file in files.values():
             file.close()
@@ -209,7 +225,11 @@ def _spooled(
     # Counted client by client: the same in whatever order the clients come.
     numbers = np.empty(len(of_sample), np.int64)
     numbers[np.argsort(of_sample, kind="stable")] = np.arange(len(of_sample))
-    table = replace(labels.table(columns), numbers=numbers)
+    table = replace(
+        labels.table(columns),
+        numbers=numbers,
+        weights=np.array(weights) if weights else None,
+    )
     return table, of_sample, np.array(codes, np.int8), [str(c) for c in ordered]
 
 
@@ -218,10 +238,14 @@ def _labels(
     classes: Sequence[str] | None,
     target: Literal["real", "binary", "dense"] | None,
     names: Sequence[str],
+    incomplete: bool,
 ) -> "_Labels | _DenseLabels":
+    if incomplete and target in (None, "dense"):
+        msg = f"{dataset}: incomplete has no effect with classes; leave it out"
+        raise DataError(msg)
     if target == "dense":
         return _DenseLabels(dataset, classes or ())
-    return _Labels(dataset, classes, target, names)
+    return _Labels(dataset, classes, target, names, incomplete)
 
 
 class _DenseLabels:
@@ -277,8 +301,9 @@ class _Labels:
         classes: Sequence[str] | None,
         target: Literal["real", "binary"] | None,
         names: Sequence[str],
+        incomplete: bool,
     ) -> None:
-        self.dataset = dataset
+        self.dataset, self._incomplete = dataset, incomplete
         self._classes, self._target, self._names = classes, target, tuple(names)
         self._width: int | None = len(names) or None
         self._values = array("i") if target is None else array("d")
@@ -299,7 +324,10 @@ class _Labels:
         except (TypeError, ValueError):
             given = np.empty((0, 0))
         width = self._width or given.size
-        if given.shape != (width,) or not width or not np.isfinite(given).all():
+        finite = np.isfinite(given)
+        enough = finite | np.isnan(given) if self._incomplete else finite
+        fits = given.shape == (width,) and width and enough.all() and finite.any()
+        if not fits:
             msg = (
                 f"{where}: its target is {truncate(repr(label))}, not "
                 f"{width or 'one or several'} finite number(s)"
@@ -315,7 +343,9 @@ class _Labels:
             codes = np.array(self._values, np.int64)
             return Table(self.dataset, columns, codes, self._classes)
         values = np.array(self._values).reshape(-1, self._width or 1)
-        made = counted(values, self._target, self.dataset, self._names)
+        made = counted(
+            values, self._target, self.dataset, self._names, self._incomplete
+        )
         return Table(self.dataset, columns, made.codes, made.ranges, target=made.target)
 
 
@@ -327,6 +357,27 @@ def _class_number(where: str, label: Any, num_classes: int) -> int:
         msg = f"{where}: label {said} is not in 0 to {num_classes - 1}"
         raise DataError(msg)
     return int(label)
+
+
+def _weight(number: int, weight: Any) -> float:
+    """Return a sample's weight.
+
+    Raises
+    ------
+    DataError
+        If it is no number, or not positive and finite.
+    """
+    try:
+        found = float(weight)
+    except (TypeError, ValueError):
+        found = float("nan")
+    if not 0 < found <= MAX_WEIGHT:
+        msg = (
+            f"sample {number} has the weight {truncate(repr(weight))}, not a number "
+            f"above 0 and at most {MAX_WEIGHT:g}"
+        )
+        raise DataError(msg)
+    return found
 
 
 def _client(number: int, client: Any, others: Mapping[Any, int]) -> Hashable:
@@ -391,7 +442,7 @@ def _checked(
 
     Those that are not as declared are refused.
     """
-    if not all(hasattr(sample, field) for field in Sample._fields):
+    if not all(hasattr(sample, field) for field in REQUIRED):
         msg = f"sample {number} is a {type(sample).__name__}, not a Sample"
         raise DataError(msg)
     where = f"sample {number}, of client {truncate(repr(sample.client))}"

@@ -59,6 +59,13 @@ def continuous(
     m = check_num_clients(num_clients, len(pool.labels), least)
     made = units(pool)
     values = pool.labels if pool.values is None else pool.values
+    absent = int(np.isnan(values).sum())
+    if absent:
+        msg = (
+            f"{absent} samples lack the first target, by which this partitioner goes; "
+            "choose another, or another order of targets"
+        )
+        raise ConfigError(msg)
     mean = np.bincount(made.of_sample, weights=values) / made.sizes
     centred = mean - mean.mean()
     spread = float(centred.std()) or 1.0

@@ -17,7 +17,7 @@ from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import truncate
 
 Arrays = dict[str, NDArray[Any]]
-FIXED = ("y", "client", "split", "class_names", "target_names", "length")
+FIXED = ("y", "client", "split", "weight", "class_names", "target_names", "length")
 
 
 class Saved(NamedTuple):
@@ -116,7 +116,7 @@ def _array(path: Path, name: str, load: Callable[[], Any]) -> NDArray[Any]:
         objects = "allow_pickle" in str(error) or "Python objects" in str(error)
         objects = objects and not _no_array(error)
         kind = "int" if name.startswith(("length", "split")) else "str"
-        kind = "np.float32" if name.startswith("x_") else kind
+        kind = "np.float32" if name.startswith("x_") or name == "weight" else kind
         if objects:
             msg = (
                 f"{path}: {name!r} holds Python objects, which cannot be read without "

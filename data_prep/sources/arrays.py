@@ -13,7 +13,8 @@ Samples come first in every array:
   ``target_names``: names of targets and labels. With ``target=dense`` an entry has the
   class of each position of a sample, such as a pixel, and less than 0 for none.
 - ``client``: numbers or texts; ``split``: 0 (train), 1 (test), 2 (val), or these names,
-  which is kept unless ``split=random``.
+  which is kept unless ``split=random``; ``weight``: how much each sample counts in the
+  loss, a positive number.
 - ``<input>_scale`` and ``<input>_shift``: numbers.
 - ``<input>_codes``: of an input of integers that models embed, such as the tokens of a
   text, the number of codes; see also ``codes``.
@@ -59,6 +60,7 @@ def arrays(
     series: tuple[str, ...] = (),
     codes: tuple[str, ...] = (),
     target: Target | None = None,
+    incomplete: bool = False,
     group: str | None = None,
     name: str | None = None,
 ) -> Source:
@@ -83,6 +85,9 @@ def arrays(
         What ``y`` is: ``class``, one class for each sample; ``real``, one or several
         numbers; ``binary``, a column of zeros and ones for each label; ``dense``, the
         class of each position. By default classes, unless it has fractions.
+    incomplete
+        Whether samples may lack some of several ``real`` or ``binary`` targets: NaN.
+        They count neither in the loss nor in metrics.
     group
         Key of an array of groups, whose samples stay together, such as the recording
         of each window; numbers count within a client.
@@ -99,13 +104,13 @@ def arrays(
     )
     found = saved.arrays
     _check_keys(path, found, saved.others, group)
-    labels = _labels(path, found, target)
+    labels = _labels(path, found, target, incomplete)
     _check_rows(path, found, group)
     kinds = _kinds(path, found, inputs, series)
     columns = _coded(
         path, found, _columns(path, found, kinds, normalise, series), codes
     )
-    split = found.get("split")
+    split, weight = found.get("split"), found.get("weight")
     source = Source(
         table=Table(
             name or path.stem,
@@ -113,6 +118,9 @@ def arrays(
             labels.codes,
             labels.classes,
             target=labels.target,
+            weights=None
+            if weight is None
+            else checked.sample_weights(weight, f"{path}: 'weight'"),
         ),
         files=saved.files,
         split=None if split is None else checked.split_codes(split, f"{path}: 'split'"),
@@ -127,7 +135,9 @@ def arrays(
     return _with_clients(source, path, found, group)
 
 
-def _labels(path: Path, found: Arrays, target: Target | None) -> Labelled:
+def _labels(
+    path: Path, found: Arrays, target: Target | None, incomplete: bool
+) -> Labelled:
     """Return what ``y`` is."""
     where = f"{path}: 'y'"
     if target is None and "class_names" not in found and has_fractions(found["y"]):
@@ -153,6 +163,7 @@ def _labels(path: Path, found: Arrays, target: Target | None) -> Labelled:
         target,
         classes=names.get("class_names"),
         targets=names.get("target_names", ()),
+        incomplete=incomplete,
     )
 
 
@@ -231,10 +242,11 @@ def _check_rows(path: Path, found: Arrays, group: str | None) -> None:
     number = len(found["y"])
     for key in found:
         inputs = key.startswith("x_")
-        each = inputs or key.startswith("length") or key in ("client", "split", group)
+        alone = ("client", "split", "weight", group)
+        each = inputs or key.startswith("length") or key in alone
         shape = found[key].shape
-        alone = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
-        if each and (shape[:1] != (number,) or not (inputs or alone)):
+        one = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+        if each and (shape[:1] != (number,) or not (inputs or one)):
             msg = (
                 f"{path}: {key!r} has shape {shape}, but there are {number} labels "
                 "in 'y'; give one entry for each sample"

@@ -155,6 +155,10 @@ def overview(manifest: Manifest) -> str:
         if without:
             of = f"{len(without)} of {manifest.num_clients} clients"
             lines.append(f"               {of} have no sample of it")
+    if manifest.target is not None and manifest.target.incomplete:
+        lines.append("lacking        samples may lack some of their targets")
+    if manifest.weights:
+        lines.append("weights        one for each sample")
     for split, counts in manifest.counts.items():
         low, middle, high = np.percentile(counts, [0, 50, 100])
         lines.append(

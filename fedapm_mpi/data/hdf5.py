@@ -2,10 +2,10 @@
 
 A shard has for each split ``<split>/inputs/<name>``, in which the samples of a client
 are contiguous, ``<split>/length/<name>`` for a ragged input, ``<split>/label``,
-``<split>/row`` (the samples' numbers in the source), ``<split>/target`` where the data
-set has targets, and ``<split>/offset`` (clients in
-the shard + 1), the first sample of each client. The checksums of the file's blocks
-follow HDF5's part of the file; see `data.block_checksums`.
+``<split>/row`` (the samples' numbers in the source), ``<split>/target`` and
+``<split>/weight`` where the data set has such, and ``<split>/offset`` (clients in the
+shard + 1), the first sample of each client. The checksums of the file's blocks follow
+HDF5's part of the file; see `data.block_checksums`.
 """
 
 import contextlib
@@ -59,6 +59,9 @@ class ClientArrays(NamedTuple):
     target: NDArray[Any] | None = None
     """(n, k) or (n, *shape), where the data set has targets."""
 
+    weights: NDArray[np.float64] | None = None
+    """(n,), where samples have weights."""
+
 
 class _Columns(NamedTuple):
     """The arrays of a split in an open file."""
@@ -67,6 +70,7 @@ class _Columns(NamedTuple):
     lengths: dict[str, "_Column"]
     labels: "_Column"
     target: "_Column | None"
+    weights: "_Column | None"
 
 
 class _Column:
@@ -146,6 +150,7 @@ class OpenShard:
                 {name: _wide(c.read(rows)) for name, c in columns.lengths.items()},
                 _wide(columns.labels.read(rows)),
                 None if columns.target is None else columns.target.read(rows),
+                None if columns.weights is None else columns.weights.read(rows),
             )
         faults = shardlayout.range_faults(arrays, self._manifest)
         fault = next(faults, None) if validate else None
@@ -185,6 +190,7 @@ class OpenShard:
                 {name: self._column(found[f"length/{name}"]) for name in ragged},
                 self._column(found["label"]),
                 self._column(found["target"]) if "target" in found else None,
+                self._column(found["weight"]) if "weight" in found else None,
             )
         return self._columns[split]
 
@@ -267,7 +273,10 @@ def write_shard(
     path.unlink(missing_ok=True)
     with h5py.File(path, "x", locking=False) as file:
         file.attrs["schema_version"] = schema_version(
-            table.target, table.encoding, [c.spec for c in table.columns]
+            table.target,
+            table.encoding,
+            [c.spec for c in table.columns],
+            table.weights is not None,
         )
         file.attrs["dataset"] = table.dataset
         file.attrs["clients"] = np.array(clients, np.int64)
@@ -282,6 +291,8 @@ def write_shard(
             _store(group, "row", numbers.astype(np.int64))
             if table.target is not None:
                 _store(group, "target", table.target.values[rows])
+            if table.weights is not None:
+                _store(group, "weight", table.weights[rows])
             for c in table.columns:
                 if c.lengths is not None:
                     lengths = c.lengths[rows].astype(np.int32)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.codes import code_fault
 from fedapm_mpi.data.manifest import Manifest, ShardFile
+from fedapm_mpi.data.table import weight_fault
 from fedapm_mpi.data.target import target_faults
 
 # From HDF5's headers; these numbers are part of its file format.
@@ -70,6 +71,8 @@ def arrays(
         if manifest.target is not None:
             shape = total, *manifest.target.stored_shape
             kinds["target"] = shape, manifest.target.dtype
+        if manifest.weights:
+            kinds["weight"] = (total,), "float64"
         for s in manifest.inputs:
             kinds[f"inputs/{s.name}"] = (total, *s.shape), s.dtype
             if s.ragged:
@@ -106,10 +109,12 @@ class _Arrays(Protocol):
     def labels(self) -> NDArray[np.int64]: ...
     @property
     def target(self) -> NDArray[Any] | None: ...
+    @property
+    def weights(self) -> NDArray[np.float64] | None: ...
 
 
 def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
-    """Yield sentences on the first label, lengths and target out of range."""
+    """Yield sentences on the first label, lengths, target and weight out of range."""
     limits = [("label", samples.labels, len(manifest.classes) - 1)]
     limits += [
         (f"length of {s.name!r}", samples.lengths[s.name], s.shape[0])
@@ -125,8 +130,9 @@ def range_faults(samples: _Arrays, manifest: Manifest) -> Iterator[str]:
         if fault:
             yield fault
     if manifest.target is not None and samples.target is not None:
-        kind, names = manifest.target.kind, manifest.target.names
-        yield from target_faults(samples.target, kind, names)
+        yield from target_faults(samples.target, manifest.target)
+    if samples.weights is not None and (fault := weight_fault(samples.weights)):
+        yield fault
 
 
 def child(group: Any, path: str) -> Any:

@@ -34,7 +34,7 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 EXTENDED_SCHEMA_VERSION = 2
-"""Of data sets with targets, an encoding or codes; all others are as they were."""
+"""Of data sets with targets, an encoding, codes or weights; others are as they were."""
 
 MANIFEST = "manifest.json"
 
@@ -42,7 +42,7 @@ _KEYS = frozenset(
     {
         "schema_version", "dataset", "inputs", "classes", "num_clients", "seed",
         "partitioner", "preparation", "files", "splits", "counts", "label_counts",
-        "client_names", "lacking", "target", "encoding", "new_clients",
+        "client_names", "lacking", "target", "encoding", "new_clients", "weights",
     }
 )  # fmt: skip
 """What `manifest.json` may say. Another key is refused: it may be one whose name has
@@ -50,11 +50,14 @@ been damaged, or of a later version, and say something that must not be ignored.
 
 
 def schema_version(
-    target: Any, encoding: Sequence[Any], inputs: Sequence["InputSpec"]
+    target: Any,
+    encoding: Sequence[Any],
+    inputs: Sequence["InputSpec"],
+    weights: bool = False,
 ) -> int:
     """Return the version of the layout of a data set with such parts."""
     coded = any(spec.codes for spec in inputs)
-    extended = target is not None or len(encoding) > 0 or coded
+    extended = target is not None or len(encoding) > 0 or coded or weights
     return EXTENDED_SCHEMA_VERSION if extended else SCHEMA_VERSION
 
 
@@ -167,6 +170,8 @@ class Manifest:
     new_clients
         How many clients, the last ones, have no part in training: they are there to
         evaluate what clients get that come later.
+    weights
+        Whether each sample has a weight in the loss; see `Samples.weights`.
     """
 
     directory: str
@@ -186,11 +191,12 @@ class Manifest:
     target: TargetSpec | None = None
     encoding: tuple[Mapping[str, Any], ...] = ()
     new_clients: int = 0
+    weights: bool = False
 
     @property
     def schema_version(self) -> int:
         """Return the version of the layout of its files."""
-        return schema_version(self.target, self.encoding, self.inputs)
+        return schema_version(self.target, self.encoding, self.inputs, self.weights)
 
     def shard_of(self, client: int) -> ShardFile:
         """Return the file that holds a client.
@@ -270,6 +276,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         **({} if manifest.target is None else {"target": manifest.target.plain()}),
         **({"encoding": list(manifest.encoding)} if manifest.encoding else {}),
         **({"new_clients": manifest.new_clients} if manifest.new_clients else {}),
+        **({"weights": True} if manifest.weights else {}),
     }
     return strict_json.encode(tree)
 
@@ -308,7 +315,8 @@ def read_manifest(directory: str | Path) -> Manifest:
         if (version == EXTENDED_SCHEMA_VERSION) != extended:
             word = "a" if extended else "no"
             msg = (
-                f"it has schema version {version}, and {word} target, encoding or codes"
+                f"it has schema version {version}, and {word} target, encoding, codes "
+                "or weights"
             )
             raise ValueError(msg)
         found = manifest_errors(manifest, sealed)
@@ -389,11 +397,20 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
         new_clients=strict_json.integer(tree["new_clients"], "new_clients", 1)
         if "new_clients" in tree
         else 0,
+        weights=_true(tree, "weights"),
     )
 
 
 def _list(tree: dict[str, Any], key: str) -> list[Any]:
     return strict_json.list_of(tree[key], key)
+
+
+def _true(tree: dict[str, Any], key: str) -> bool:
+    """Return whether a key is there, which is then true."""
+    if tree.get(key, True) is not True:
+        msg = f"{key} is {format_value(tree[key])}, not true"
+        raise ValueError(msg)
+    return key in tree
 
 
 def _texts(tree: dict[str, Any], key: str) -> tuple[str, ...]:

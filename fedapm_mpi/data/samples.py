@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedapm_mpi.data.target import ABSENT
 from fedapm_mpi.utils.alignment import usable
 
 
@@ -22,12 +23,17 @@ class Samples(NamedTuple):
     """True lengths (n,) int64 of the ragged inputs, by name."""
 
     targets: Tensor
-    """(n,) int64 labels. Where the data set has targets, these: (n, k) floating, or
-    (n, *shape) int64 classes if they are dense."""
+    """(n,) int64 labels. Where the data set has targets, these: (n, k) floating, NaN
+    where a sample lacks one, or (n, *shape) int64 classes if they are dense."""
 
     stage: int = 0
     """Number of the model's stages that have been applied to the inputs, which are then
     one tensor; see `engine.feature_cache`."""
+
+    weights: Tensor | None = None
+    """(n,) floating weight of each sample in the loss, where the data set has weights.
+    Their mean over the client's samples of the split is 1, so the mean of weighted
+    losses is the weighted mean of losses, and that of a batch has it as expectation."""
 
     def rows(self, index: Tensor) -> "Samples":
         """Return the samples at the given rows."""
@@ -36,6 +42,7 @@ class Samples(NamedTuple):
             {name: n.index_select(0, index) for name, n in self.lengths.items()},
             self.targets.index_select(0, index),
             self.stage,
+            None if self.weights is None else self.weights.index_select(0, index),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -43,7 +50,8 @@ class Samples(NamedTuple):
         inputs = {f"input {k}": x for k, x in enumerate(self.inputs)}
         lengths = {f"length {name}": n for name, n in self.lengths.items()}
         rest = {"targets": self.targets, "stage": torch.tensor(self.stage)}
-        return inputs | lengths | rest
+        weights = {} if self.weights is None else {"weights": self.weights}
+        return inputs | lengths | rest | weights
 
     @classmethod
     def of_tensors(cls, named: Mapping[str, Tensor]) -> "Samples":
@@ -58,6 +66,7 @@ class Samples(NamedTuple):
             },
             named["targets"],
             int(named["stage"]),
+            named.get("weights"),
         )
 
     def to(self, device: torch.device) -> "Samples":
@@ -67,6 +76,7 @@ class Samples(NamedTuple):
             {name: n.to(device) for name, n in self.lengths.items()},
             self.targets.to(device),
             self.stage,
+            None if self.weights is None else self.weights.to(device),
         )
 
     def chunks(self, size: int) -> list["Samples"]:
@@ -110,6 +120,8 @@ class StoredSamples(Protocol):
     def labels(self) -> NDArray[np.int64]: ...  # noqa: D102
     @property
     def target(self) -> NDArray[Any] | None: ...  # noqa: D102
+    @property
+    def weights(self) -> NDArray[np.float64] | None: ...  # noqa: D102
 
 
 def to_samples(
@@ -127,6 +139,8 @@ def to_samples(
     if stored.target is not None:
         dense = stored.target.dtype.kind == "i"
         targets = _as_tensor(stored.target, torch.int64 if dense else dtype)
+        if stored.target.dtype == np.uint8 and (stored.target == ABSENT).any():
+            targets = targets.masked_fill(targets == ABSENT, torch.nan)
     return Samples(
         tuple(_scaled(stored.inputs[spec.name], spec, dtype) for spec in inputs),
         {
@@ -135,19 +149,31 @@ def to_samples(
             if spec.name in stored.lengths
         },
         targets,
+        weights=None if stored.weights is None else _relative(stored.weights, dtype),
     )
 
 
-def tensor_bytes(
-    inputs: Sequence[StoredInput], target: StoredTarget | None, dtype: torch.dtype
-) -> list[int]:
-    """Return the bytes of a sample in each input, and in the targets, in a run's dtype.
+def _relative(weights: NDArray[np.float64], dtype: torch.dtype) -> Tensor:
+    """Return weights with mean 1."""
+    mean = weights.mean() if len(weights) else 1.0
+    return _own(weights / mean, dtype)
 
-    True lengths are not counted.
+
+def tensor_bytes(
+    inputs: Sequence[StoredInput],
+    target: StoredTarget | None,
+    dtype: torch.dtype,
+    weights: bool = False,
+) -> list[int]:
+    """Return the bytes of a sample in each of its tensors, in a run's dtype.
+
+    These are the inputs, the targets and, where there are such, the weights; true
+    lengths are not counted.
     """
     found = [
         math.prod(spec.shape) * (8 if spec.codes else dtype.itemsize) for spec in inputs
     ]
+    found += [dtype.itemsize] * weights
     if target is None:
         return [*found, 8]
     each = 8 if target.kind == "dense" else dtype.itemsize

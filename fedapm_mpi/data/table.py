@@ -20,6 +20,9 @@ SHARD_BYTES = 256 * 2**20
 BLOCK_BYTES = 8 * 2**20
 """Bytes of an input that are read and written at a time."""
 
+MAX_WEIGHT = 1e30
+"""Of a sample, so that sums of weights are finite."""
+
 COUNTED_ROWS = 2**20
 """Rows whose labels are counted at a time, unless one client has more."""
 
@@ -63,6 +66,9 @@ class Table:
     target
         What models are to give, where it is not the class: labels are then ranges of
         it that samples are counted, and may be given to clients, by.
+    weights
+        ``(N,)`` weights of the samples in the loss, positive; all weigh the same if
+        None.
     encoding
         How inputs were made of other columns, as plain values; kept in the manifest.
     numbers
@@ -77,6 +83,7 @@ class Table:
     numbers: NDArray[np.int64] | None = None
     target: TargetValues | None = None
     encoding: Sequence[Mapping[str, Any]] = ()
+    weights: NDArray[np.float64] | None = None
 
 
 def column(
@@ -109,7 +116,7 @@ def row_bytes(table: Table) -> int:
         total += 4 * c.spec.ragged
     if table.target is not None:
         total += table.target.values[:1].nbytes
-    return total
+    return total + 8 * (table.weights is not None)
 
 
 def check_description(
@@ -133,6 +140,37 @@ def check_description(
     if fault:
         msg = f"{dataset}: {fault}"
         raise DataError(msg)
+
+
+def check_weights(weights: Any, number: int, where: str) -> None:
+    """Check the weights of samples before they are written.
+
+    Raises
+    ------
+    DataError
+        If there is not one for each sample, or one is not positive and finite.
+    """
+    if not isinstance(weights, np.ndarray) or weights.shape != (number,):
+        msg = f"{where}: there must be one weight for each of {number} samples"
+        raise DataError(msg)
+    if weights.dtype != np.float64:
+        msg = f"{where}: weights are {weights.dtype}, not float64"
+        raise DataError(msg)
+    fault = weight_fault(weights)
+    if fault:
+        msg = f"{where}: {fault}; leave out samples that count for nothing"
+        raise DataError(msg)
+
+
+def weight_fault(weights: NDArray[np.float64]) -> str:
+    """Return where the first weight is that cannot be; empty if there is none."""
+    bad = np.flatnonzero(~((weights > 0) & (weights <= MAX_WEIGHT)))
+    if not bad.size:
+        return ""
+    return (
+        f"the weight of sample {bad[0]} is {weights[bad[0]]}, not above 0 and at most "
+        f"{MAX_WEIGHT:g}"
+    )
 
 
 def check_table(
@@ -160,6 +198,8 @@ def check_table(
         raise DataError(msg)
     if table.target is not None:
         check_target(table.target, len(labels), table.dataset)
+    if table.weights is not None:
+        check_weights(table.weights, len(labels), table.dataset)
     for c in table.columns:
         if c.lengths is None:
             continue

@@ -1,7 +1,7 @@
 """The targets of a data set whose samples are not each of one class."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ of a text; `IGNORED` where a position has none.
 
 IGNORED = -1
 """Dense target of a position that counts neither in the loss nor in metrics."""
+
+ABSENT = 255
+"""Stored in place of a binary target that a sample lacks; of a real one, NaN is."""
 
 MAX_TARGETS = 2**16
 """Maximum number of targets of a sample."""
@@ -61,6 +64,9 @@ class TargetSpec:
         deviation that follows from it.
     shape
         Of the positions of a sample, where targets are dense.
+    incomplete
+        Whether samples may lack some of their targets, but not all. Mean and standard
+        deviation are of those that are there.
     """
 
     kind: str
@@ -69,6 +75,7 @@ class TargetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shape: tuple[int, ...] = ()
+    incomplete: bool = False
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
@@ -80,6 +87,8 @@ class TargetSpec:
         found = asdict(self)
         if self.kind != "dense":
             del found["shape"]
+        if not self.incomplete:
+            del found["incomplete"]
         return found
 
 
@@ -93,14 +102,35 @@ class TargetValues:
         See `TargetSpec`.
     values
         ``(N, k)``; of dense targets ``(N, *shape)``.
+    incomplete
+        Whether samples may lack some: see `TargetSpec`.
     """
 
     kind: str
     names: tuple[str, ...]
     values: NDArray[Any]
+    incomplete: bool = False
+
+    def first(self) -> NDArray[Any] | None:
+        """Return the first target of each sample, (N,); `None` if they are dense.
+
+        NaN where a sample lacks it.
+        """
+        if self.kind == "dense":
+            return None
+        found: NDArray[Any] = self.values[:, 0]
+        if self.incomplete:
+            return np.where(are_known(found), found, np.nan)
+        return found
 
     def spec(self, training: NDArray[np.int64]) -> TargetSpec:
-        """Return the description, with statistics of the given rows."""
+        """Return the description, with statistics of the given rows.
+
+        Raises
+        ------
+        DataError
+            If none of these rows has a certain target.
+        """
         if self.kind == "dense":
             counts = sum(
                 (
@@ -111,6 +141,8 @@ class TargetValues:
             )
             mean = counts / max(1, counts.sum())
             std = np.sqrt(mean * (1 - mean))
+        elif self.incomplete:
+            mean, std = self._moments(training)
         else:
             own = self.values[training].astype(np.float64, copy=False)
             mean, std = own.mean(axis=0), own.std(axis=0)
@@ -121,7 +153,29 @@ class TargetValues:
             mean=tuple(mean.tolist()),
             std=tuple(std.tolist()),
             shape=self.values.shape[1:] if self.kind == "dense" else (),
+            incomplete=self.incomplete,
         )
+
+    def _moments(self, training: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return mean and deviation of the targets that are there, (2, k)."""
+        found = np.empty((2, len(self.names)))
+        for k, name in enumerate(self.names):
+            column = self.values[training, k]
+            own = column[are_known(column)].astype(np.float64)
+            if not len(own):
+                msg = (
+                    f"no training sample has the target {format_value(name)}; leave "
+                    "the target out"
+                )
+                raise DataError(msg)
+            found[:, k] = own.mean(), own.std()
+        return found
+
+
+def are_known(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which targets are there, of real or binary ones as they are stored."""
+    absent = np.isnan(values) if values.dtype.kind == "f" else values == ABSENT
+    return ~np.asarray(absent)
 
 
 def class_counts(values: NDArray[Any], classes: int) -> NDArray[np.int64]:
@@ -165,6 +219,8 @@ def check_target(target: TargetValues, number: int, dataset: str) -> None:
             f"targets of shape {values.shape} do not fit {number} samples and "
             f"{len(names)} names"
         )
+    elif kind == "dense" and target.incomplete:
+        fault = f"a dense target that is not there is {IGNORED}; leave incomplete out"
     elif not 1 <= len(names) <= _most_names(kind):
         fault = f"{len(names)} names are given; there may be 1 to {_most_names(kind)}"
     elif len(set(names)) < len(names) or not all(
@@ -188,6 +244,12 @@ def _value_fault(target: TargetValues) -> str:
     else:
         bad = ~np.isfinite(values)
         what = "leave out samples without a target"
+    if target.incomplete:
+        known = are_known(values)
+        bad = bad & known
+        empty = np.flatnonzero(~known.any(axis=1))
+        if empty.size:
+            return f"sample {empty[0]} has no target; leave out samples without any"
     row, column = next(iter(np.argwhere(bad)), (-1, -1))
     if row < 0:
         return ""
@@ -225,6 +287,8 @@ def parse_target(tree: Any) -> TargetSpec:
     known = {"kind", "names", "dtype", "mean", "std"}
     if found.get("kind") == "dense":
         known.add("shape")
+    elif found.get("incomplete") is True:
+        known.add("incomplete")
     if found.keys() != known:
         odd = sorted(found.keys() ^ known)[0]
         msg = f"target has or lacks the key {format_value(odd)}"
@@ -250,7 +314,7 @@ def parse_target(tree: Any) -> TargetSpec:
         if not shape or min(shape) < 1 or math.prod(shape) > MAX_POSITIONS:
             msg = f"target has the shape {format_value(shape)}"
             raise ValueError(msg)
-    return TargetSpec(kind, names, dtype, mean, std, shape)
+    return TargetSpec(kind, names, dtype, mean, std, shape, "incomplete" in known)
 
 
 def _list(tree: dict[str, Any], key: str) -> list[Any]:
@@ -263,7 +327,8 @@ def _numbers(tree: dict[str, Any], key: str) -> tuple[float, ...]:
     )
 
 
-def target_faults(values: NDArray[Any], kind: str, names: Sequence[str]) -> list[str]:
+def target_faults(values: NDArray[Any], spec: TargetSpec) -> list[str]:
     """Return a sentence on the first stored target that cannot be, if there is one."""
-    fault = _value_fault(TargetValues(kind, tuple(names), values))
+    given = TargetValues(spec.kind, spec.names, values, spec.incomplete)
+    fault = _value_fault(given)
     return [fault.partition(";")[0]] if fault else []

@@ -199,6 +199,7 @@ def _describe(
         if table.target is None
         else table.target.spec(np.concatenate(list(splits["train"][:trained]))),
         new_clients=new_clients,
+        weights=table.weights is not None,
     )
 
 

@@ -101,7 +101,7 @@ def apply_constant_stages(ahead: Sequence[Stage], samples: Samples) -> Samples:
     before = sum(x.numel() for x in samples.inputs)
     if not _by_sample(found, samples) or found.numel() > before:
         return samples
-    return Samples((found,), {}, samples.targets, len(ahead))
+    return Samples((found,), {}, samples.targets, len(ahead), samples.weights)
 
 
 @torch.no_grad()

@@ -73,8 +73,12 @@ def gradient_moments(
             # Model and data decide, so that it is the same on every rank.
             vectorized = found is not None
             parts = [found] if found is not None else _one_by_one(model, chunk, part)
-            for rows in parts:
+            weights = None if chunk.weights is None else chunk.weights.double()
+            for k, rows in enumerate(parts):
                 exact = rows.double()
+                if weights is not None:
+                    own = weights if found is not None else weights[k : k + 1]
+                    exact = exact * own[:, None]
                 total[0] += exact.sum(0)
                 total[1] += exact.square().sum(0)
     total /= n

@@ -13,7 +13,7 @@ from fedapm_mpi.engine.local_objective import EVALUATION_CHUNK, outputs_of
 from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.errors import TrainingError
 from fedapm_mpi.tasks import LOSS, Task
-from fedapm_mpi.tasks.base import Floats
+from fedapm_mpi.tasks.base import Floats, weighted_loss
 
 CACHE_BYTES = 2**20
 """Bytes of inputs in a pass, so that activations stay in the core's cache."""
@@ -45,7 +45,7 @@ def predictions(
     loss, parts = 0.0, []
     for chunk in samples.chunks(_chunk_size(samples, model.task)):
         outputs = outputs_of(model.module, chunk, model.task).double()
-        loss += float(model.task.loss(outputs, chunk.targets, "sum"))
+        loss += _summed_loss(model.task, outputs, chunk)
         parts.append(model.task.metric_inputs(outputs, chunk.targets).float())
     return loss, torch.cat(parts).cpu()
 
@@ -58,8 +58,12 @@ def mean_loss(model: PartitionedModel, samples: Samples) -> float:
     total = 0.0
     for chunk in samples.chunks(_chunk_size(samples, model.task)):
         outputs = outputs_of(model.module, chunk, model.task).double()
-        total += float(model.task.loss(outputs, chunk.targets, "sum"))
+        total += _summed_loss(model.task, outputs, chunk)
     return total / n if n else 0.0
+
+
+def _summed_loss(task: Task, outputs: torch.Tensor, chunk: Samples) -> float:
+    return float(weighted_loss(task, outputs, chunk.targets, chunk.weights, "sum"))
 
 
 def evaluate(

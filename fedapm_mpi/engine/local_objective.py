@@ -24,6 +24,7 @@ from fedapm_mpi.models.base import Stage
 from fedapm_mpi.optim.local import Block, LocalBudget
 from fedapm_mpi.optim.solver import LocalSolver
 from fedapm_mpi.tasks import Task
+from fedapm_mpi.tasks.base import weighted_loss
 from fedapm_mpi.utils.rng import Purpose, generator, torch_seed
 
 PHASES = ("personal", "shared", "joint")
@@ -163,20 +164,30 @@ class LocalObjective:
             self.count(self._replay(part, batch), len(batch))
         else:
             targets = self.samples.targets.index_select(0, batch)
+            weights = self.samples.weights
             loss = self._differentiate(
-                part, lambda: self._forward(part, batch), targets
+                part,
+                lambda: self._forward(part, batch),
+                targets,
+                None if weights is None else weights.index_select(0, batch),
             )
             self.count(loss, len(batch))
         return self.model.gradient[self.model.block_slice(part)]
 
     def _differentiate(
-        self, part: Block, returned: Callable[[], Any], targets: Tensor
+        self,
+        part: Block,
+        returned: Callable[[], Any],
+        targets: Tensor,
+        weights: Tensor | None,
     ) -> Tensor:
         """Return the loss of a pass, and set the model's gradient vector."""
         self.model.gradient[self.model.block_slice(part)].zero_()
         with autocast(self.model.device, enabled=self._bf16):
             outputs = checked_outputs(returned(), targets.shape[0], self.model.task)
-        loss = self.model.task.loss(outputs.to(self.model.dtype), targets)
+        loss = weighted_loss(
+            self.model.task, outputs.to(self.model.dtype), targets, weights
+        )
         if not loss.requires_grad:
             msg = (
                 f"none of the {self.model.task.outputs} depends on a {part} parameter "
@@ -249,21 +260,26 @@ class LocalObjective:
         inputs = self.samples.inputs if features is None else (features,)
         stage, every = self.samples.stage, stages_of(self.model.module)
 
+        weighted = self.samples.weights is not None
+
         def body(rows: Sequence[Tensor]) -> Tensor:
             *own, targets = rows
+            weights = own.pop() if weighted else None
             found = Samples(tuple(own), {}, targets, stage)
             if features is None:
                 return self._differentiate(
-                    part, lambda: forward_stages(every, found), targets
+                    part, lambda: forward_stages(every, found), targets, weights
                 )
             return self._differentiate(
-                part, lambda: forward_rest(rest, own[0]), targets
+                part, lambda: forward_rest(rest, own[0]), targets, weights
             )
 
         shapes = tuple((x.shape[1:], x.dtype) for x in inputs)
         kind = (part, len(batch), stage, len(rest) if features is not None else None)
-        sources = [*inputs, self.samples.targets]
-        return self.model.graphs.run((*kind, shapes, self._bf16), body, sources, batch)
+        weights = [] if self.samples.weights is None else [self.samples.weights]
+        sources = [*inputs, *weights, self.samples.targets]
+        key = (*kind, shapes, weighted, self._bf16)
+        return self.model.graphs.run(key, body, sources, batch)
 
     def full_gradient(self, part: Block) -> Tensor:
         """Return the gradient of the mean loss over all samples, without dropout."""
@@ -274,7 +290,9 @@ class LocalObjective:
         n = len(self.samples.targets)
         for chunk in self.samples.chunks(EVALUATION_CHUNK):
             outputs = outputs_of(self.model.module, chunk, self.model.task)
-            loss = self.model.task.loss(outputs, chunk.targets, "sum")
+            loss = weighted_loss(
+                self.model.task, outputs, chunk.targets, chunk.weights, "sum"
+            )
             (loss / n).backward()  # type: ignore[no-untyped-call]
         self.model.module.train()
         return gradient

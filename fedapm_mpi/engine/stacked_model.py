@@ -55,7 +55,7 @@ class Pool:
         self.clients = dict(clients)
         self._starts: dict[int, int] = {}
         self._tensors: list[Tensor] | None = None
-        each = [[*one.inputs, one.targets] for one in clients.values()]
+        each = [_tensors_of(one) for one in clients.values()]
         if sum(x.numel() * x.itemsize for one in each for x in one) > POOL_BYTES:
             return
         self._tensors = [torch.cat(found) for found in zip(*each, strict=True)]
@@ -65,16 +65,17 @@ class Pool:
             start += len(samples.targets)
 
     def read(self, batches: Mapping[int, Tensor], into: Sequence[Tensor]) -> None:
-        """Write mini-batches to the rows of inputs and targets, (S, width, ...) each.
+        """Write mini-batches to the rows of all tensors, (S, width, ...) each.
 
-        A shorter one is followed by its first sample.
+        These are the inputs, targets and, if there are such, weights. A shorter one is
+        followed by its first sample.
         """
         width = into[0].shape[1]
         if self._tensors is None:
             for lane, rows in batches.items():
                 own = self.clients[lane]
                 whole = _lengthened(rows, width)
-                for x, there in zip((*own.inputs, own.targets), into, strict=True):
+                for x, there in zip(_tensors_of(own), into, strict=True):
                     torch.index_select(x, 0, whole, out=there[lane])
             return
         idle = torch.zeros(width, dtype=torch.int64)
@@ -85,6 +86,12 @@ class Pool:
         index.add_(torch.tensor([[self._starts.get(k, 0)] for k in lanes]))
         for x, there in zip(self._tensors, into, strict=True):
             torch.index_select(x, 0, index.flatten(), out=there.flatten(0, 1))
+
+
+def _tensors_of(samples: Samples) -> list[Tensor]:
+    """Return the inputs, the targets and, if there are such, the weights."""
+    weights = [] if samples.weights is None else [samples.weights]
+    return [*samples.inputs, samples.targets, *weights]
 
 
 def _lengthened(rows: Tensor, width: int) -> Tensor:
@@ -247,8 +254,7 @@ class StackedModel:
         kind = (width, *((x.shape[1:], x.dtype) for x in first.inputs))
         if kind not in self._buffers:
             self._buffers[kind] = [
-                x.new_zeros(self.size, width, *x.shape[1:])
-                for x in (*first.inputs, first.targets)
+                x.new_zeros(self.size, width, *x.shape[1:]) for x in _tensors_of(first)
             ]
         if width not in self._weights:
             zeros = torch.zeros(self.size, width, dtype=self.model.dtype)
@@ -260,9 +266,10 @@ class StackedModel:
                 lengths[lane] = n
                 weights[lane, :n] = 1 / n
                 weights[lane, n:] = 0
-        *inputs, targets = into = self._buffers[kind]
+        into = self._buffers[kind]
         pool.read(batches, into)
-        return inputs, targets, weights
+        inputs, (targets, *own) = into[: len(first.inputs)], into[len(first.inputs) :]
+        return inputs, targets, weights * own[0] if own else weights
 
     def _run(self, stage: int, inputs: list[Tensor]) -> Tensor:
         """Return the outputs of all clients' models, (S, width, ...)."""

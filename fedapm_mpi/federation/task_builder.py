@@ -17,7 +17,7 @@ from fedapm_mpi.metrics import Metric, metrics
 from fedapm_mpi.plugins.errors import is_expected, plugin_error
 from fedapm_mpi.plugins.names import is_user_plugin, plugin_label
 from fedapm_mpi.tasks import MetricSet, Targets, Task, tasks
-from fedapm_mpi.tasks.base import TargetKind, with_metrics
+from fedapm_mpi.tasks.base import SampleTask, TargetKind, with_metrics
 
 
 def build_task(
@@ -52,6 +52,13 @@ def build_task(
             f"{_suitable(targets.kind)}, or prepare the data set with another target"
         )
         raise ConfigError(msg)
+    if targets.incomplete and not task.takes_incomplete:
+        msg = (
+            f"{what} needs all targets of a sample, but samples of "
+            f"{manifest.directory} lack some; choose a task that takes_incomplete, or "
+            "prepare the data set without these samples"
+        )
+        raise ConfigError(msg)
     made = _for_targets(task, targets, what)
     try:
         MetricSet.from_plain(task.metric_set().plain())
@@ -60,7 +67,30 @@ def build_task(
         raise ConfigError(msg) from error
     if is_user_plugin(part["name"]):
         _try(made, what, targets)
+    if manifest.weights and type(made).loss is not SampleTask.loss:
+        fault = loss_fault(made, targets)
+        if fault:
+            msg = f"{what}: samples of {manifest.directory} have weights, but {fault}"
+            raise ConfigError(msg)
     return _with_metrics(made, targets, added)
+
+
+def loss_fault(task: Task, described: Targets) -> str:
+    """Return why a loss cannot be taken by sample; empty if it can."""
+    generator = torch.Generator().manual_seed(0)
+    count = 2 * described.size + 3
+    shape = (count, task.output_size(described.size))
+    outputs = torch.randn(shape, generator=generator, dtype=torch.float64)
+    targets = made_up_targets(described, count, generator)
+    try:
+        losses = task.sample_losses(outputs, targets)
+        whole = task.loss(outputs, targets)
+    except Exception as error:  # of torch, for what it cannot batch, or the user's
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"the loss cannot be taken by sample: {line}"
+    if losses.shape == (count,) and torch.allclose(losses.mean(), whole, rtol=1e-6):
+        return ""
+    return "the loss of a batch is not the mean of the losses of its samples"
 
 
 def _with_metrics(task: Task, targets: Targets, parts: Sequence[PluginConfig]) -> Task:
@@ -108,7 +138,12 @@ def targets_of(manifest: Manifest) -> Targets:
         return Targets("class", manifest.classes, tuple(counts.tolist()))
     kind = cast("TargetKind", target.kind)
     return Targets(
-        kind, target.names, mean=target.mean, std=target.std, shape=target.shape
+        kind,
+        target.names,
+        mean=target.mean,
+        std=target.std,
+        shape=target.shape,
+        incomplete=target.incomplete,
     )
 
 
@@ -123,12 +158,16 @@ def made_up_targets(targets: Targets, count: int, generator: torch.Generator) ->
     if targets.kind == "class":
         return torch.randint(size, (count,), generator=generator)
     if targets.kind == "binary":
-        return torch.randint(2, (count, size), generator=generator).double()
-    drawn = torch.rand(count, size, generator=generator, dtype=torch.float64)
-    mean, std = (torch.tensor(one) for one in (targets.mean, targets.std))
-    found = mean + std * (drawn - 0.5)
-    # Counts are not negative.
-    return found.clamp(min=0) if min(targets.mean) >= 0 else found
+        found = torch.randint(2, (count, size), generator=generator).double()
+    else:
+        drawn = torch.rand(count, size, generator=generator, dtype=torch.float64)
+        mean, std = (torch.tensor(one) for one in (targets.mean, targets.std))
+        found = mean + std * (drawn - 0.5)
+        if min(targets.mean) >= 0:  # counts are not negative
+            found = found.clamp(min=0)
+    if targets.incomplete and size > 1:
+        found[::2, 0] = torch.nan
+    return found
 
 
 def _suitable(kind: TargetKind) -> str:

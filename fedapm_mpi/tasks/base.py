@@ -119,6 +119,9 @@ class Targets:
     shape: tuple[int, ...] = ()
     """Of the positions of a sample, where targets are dense."""
 
+    incomplete: bool = False
+    """Whether samples may lack some of their targets, which are then NaN."""
+
     @property
     def size(self) -> int:
         """The number of classes, targets or labels."""
@@ -178,6 +181,9 @@ class Task(ABC):
 
     statistics: ClassVar[tuple[str, ...]] = ()
     """Keys that `record_statistics` adds to the record of an evaluation."""
+
+    takes_incomplete: ClassVar[bool] = False
+    """Whether loss and metrics leave out targets that a sample lacks, which are NaN."""
 
     graph_safe: ClassVar[bool] = False
     """Whether `loss` may be captured in a CUDA graph: it launches the same kernels for
@@ -364,6 +370,29 @@ class Task(ABC):
         return []
 
 
+def weighted_loss(
+    task: Task,
+    outputs: "Tensor",
+    targets: "Tensor",
+    weights: "Tensor | None",
+    reduction: Literal["mean", "sum"] = "mean",
+) -> "Tensor":
+    """Return the loss of a batch whose samples may have weights, a Tensor ().
+
+    Parameters
+    ----------
+    task, outputs, targets, reduction
+        See `Task.loss`.
+    weights : (n,)
+        What the loss of each sample is multiplied by, 1 on average over all samples of
+        the client; `None` if all weigh the same.
+    """
+    if weights is None:
+        return task.loss(outputs, targets, reduction)
+    losses = task.sample_losses(outputs, targets) * weights
+    return losses.sum() if reduction == "sum" else losses.mean()
+
+
 class SampleTask(Task):
     """A task whose loss is that of its samples, which `sample_losses` has to give."""
 
@@ -385,6 +414,20 @@ class SampleTask(Task):
 T = TypeVar("T", bound=Task)
 
 
+def mean_of_known(losses: "Tensor", known: "Tensor") -> "Tensor":
+    """Return the mean loss (n,) of each sample's targets that are there.
+
+    Parameters
+    ----------
+    losses, known : (n, k)
+        Finite everywhere, and whether the target is there.
+    """
+    from torch import where
+
+    total = where(known, losses, 0).sum(dim=1)
+    return total / known.sum(dim=1).clamp(min=1)
+
+
 def bound(task: T, **values: Any) -> T:
     """Return a copy of a frozen task with fields that follow from a data set."""
     made = copy(task)
@@ -400,7 +443,8 @@ def with_metrics(task: T, targets: Targets, added: Sequence[Metric]) -> T:
     ------
     ConfigError
         If the task has a metric of the same name, or gives no predictions of samples,
-        as those of dense targets do; or a metric does not suit.
+        as those of dense targets do; if samples lack targets; or a metric does not
+        suit.
     """
     if not added:
         return task
@@ -409,6 +453,12 @@ def with_metrics(task: T, targets: Targets, added: Sequence[Metric]) -> T:
             f"metrics: a task with {task.target_kind} targets keeps sums of a sample's "
             "positions, not predictions that other metrics could take; leave it out, "
             "or derive a task that has the metric"
+        )
+        raise ConfigError(msg)
+    if targets.incomplete:
+        msg = (
+            "metrics: samples of this data set lack some targets, and metrics of "
+            "libraries need all; leave it out, or derive a task that has the metric"
         )
         raise ConfigError(msg)
     made: dict[str, Metric] = {}

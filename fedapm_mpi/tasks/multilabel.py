@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -15,6 +16,7 @@ from fedapm_mpi.tasks.base import (
     Targets,
     bound,
     check_finite,
+    mean_of_known,
     tasks,
 )
 from fedapm_mpi.tasks.classification import roc_areas
@@ -25,7 +27,8 @@ from fedapm_mpi.tasks.classification import roc_areas
 class Multilabel(SampleTask):
     """Any number of k labels for each sample, each by a score of its own (logit).
 
-    The loss is the binary cross-entropy, averaged over the labels of a sample.
+    The loss is the binary cross-entropy, averaged over the labels of a sample, of which
+    some may be unknown.
     """
 
     balanced: bool = False
@@ -34,6 +37,9 @@ class Multilabel(SampleTask):
 
     positive_weight: tuple[float, ...] = field(default=(), init=False)
     """Of each label, if balanced."""
+
+    incomplete: bool = field(default=False, init=False)
+    """Whether labels of samples may be unknown."""
 
     target_kind = "binary"
     outputs = "scores"
@@ -45,6 +51,7 @@ class Multilabel(SampleTask):
         "auroc": True,
     }
     partial = ("auroc",)
+    takes_incomplete = True
     bounds: ClassVar[Mapping[str, tuple[float, float]]] = {"f1": (0.0, 1.0)}
 
     def for_targets(self, targets: Targets) -> "Multilabel":
@@ -55,14 +62,15 @@ class Multilabel(SampleTask):
         ConfigError
             If a label that needs a weight applies to no training sample.
         """
+        made = bound(self, incomplete=targets.incomplete)
         if not self.balanced:
-            return self
+            return made
         for name, share in zip(targets.names, targets.mean, strict=True):
             if share == 0:
                 msg = f"balanced: no training sample has the label {name!r}"
                 raise ConfigError(msg)
         weights = tuple((1 - share) / share for share in targets.mean)
-        return bound(self, positive_weight=weights)
+        return bound(made, positive_weight=weights)
 
     def output_size(self, num_classes: int) -> int:
         """Return one score for each label, k."""
@@ -73,9 +81,15 @@ class Multilabel(SampleTask):
         weight = None
         if self.positive_weight:
             weight = outputs.new_tensor(self.positive_weight)
-        return binary_cross_entropy_with_logits(
-            outputs, targets.to(outputs.dtype), pos_weight=weight, reduction="none"
-        ).mean(dim=1)
+        wanted = targets.to(outputs.dtype)
+        known = ~wanted.isnan() if self.incomplete else None
+        losses = binary_cross_entropy_with_logits(
+            outputs,
+            wanted if known is None else wanted.nan_to_num(0.0),
+            pos_weight=weight,
+            reduction="none",
+        )
+        return losses.mean(dim=1) if known is None else mean_of_known(losses, known)
 
     def predict(self, outputs: Tensor) -> Tensor:
         """Return the labels' probabilities, (n, k)."""
@@ -94,13 +108,16 @@ def multilabel_metrics(probabilities: Floats, targets: Floats) -> dict[str, floa
     predicted), ``accuracy`` the share of right decisions, ``exact_match`` that of
     samples all of whose labels are right, and ``auroc`` the area under the ROC curve,
     averaged over the labels that some samples have and some have not; undefined (NaN)
-    if there is none.
+    if there is none. Unknown labels (NaN) do not count.
 
     Parameters
     ----------
     probabilities, targets : (n, k)
-        n is at least 1; targets are 0 or 1.
+        n is at least 1; targets are 0, 1 or NaN.
     """
+    sure = ~np.isnan(targets)
+    if not sure.all():
+        return _metrics_of_known(probabilities, targets, sure)
     wanted, found = np.asarray(targets) > 0.5, np.asarray(probabilities) >= 0.5
     right = wanted == found
     hits, total = int((wanted & found).sum()), int(wanted.sum() + found.sum())
@@ -111,4 +128,25 @@ def multilabel_metrics(probabilities: Floats, targets: Floats) -> dict[str, floa
         "accuracy": float(right.mean()),
         "exact_match": float(right.all(axis=1).mean()),
         "auroc": float(areas.mean()) if len(areas) else float("nan"),
+    }
+
+
+def _metrics_of_known(
+    probabilities: Floats, targets: Floats, known: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return the same where some labels of samples are unknown."""
+    wanted, found = targets > 0.5, probabilities >= 0.5
+    right = (wanted == found) | ~known
+    hits = int((wanted & found & known).sum())
+    total = int((wanted & known).sum() + (found & known).sum())
+    areas = [
+        float(roc_areas(probabilities[rows, k : k + 1], wanted[rows, k : k + 1])[0])
+        for k, rows in enumerate(known.T)
+        if 0 < wanted[rows, k].sum() < rows.sum()
+    ]
+    return {
+        "f1": 2 * hits / max(total, 1),
+        "accuracy": float(right[known].mean()),
+        "exact_match": float(right.all(axis=1).mean()),
+        "auroc": float(np.mean(areas)) if areas else float("nan"),
     }

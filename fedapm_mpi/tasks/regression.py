@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from annotated_types import Gt, Lt
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +18,7 @@ from fedapm_mpi.tasks.base import (
     Targets,
     bound,
     check_finite,
+    mean_of_known,
     tasks,
 )
 
@@ -31,7 +33,7 @@ class Regression(SampleTask):
     Targets have the mean :math:`m_j` and standard deviation :math:`s_j` over all
     training samples of all clients. Models are trained on :math:`(y_j - m_j) / s_j`;
     predictions and all metrics but the loss are in the targets' own units. The loss of
-    a sample is the mean over its targets.
+    a sample is the mean over its targets, of which it may lack some.
     """
 
     loss_function: Loss = "mse"
@@ -54,6 +56,9 @@ class Regression(SampleTask):
     scale: tuple[float, ...] = field(default=(1.0,), init=False)
     """What is taken off each target, and what it is then divided by."""
 
+    incomplete: bool = field(default=False, init=False)
+    """Whether samples may lack targets."""
+
     target_kind = "real"
     expects = "a floating Tensor (n, targets)"
     higher_is_better: ClassVar[Mapping[str, bool]] = {
@@ -62,6 +67,7 @@ class Regression(SampleTask):
         "r2": True,
     }
     partial = ("r2",)
+    takes_incomplete = True
 
     def __post_init__(self) -> None:
         for name, needed in (("delta", "huber"), ("quantile", "quantile")):
@@ -99,7 +105,7 @@ class Regression(SampleTask):
         size = targets.size
         centre = targets.mean if wanted else (0.0,) * size
         scale = tuple(s or 1.0 for s in targets.std) if wanted else (1.0,) * size
-        return bound(self, centre=centre, scale=scale)
+        return bound(self, centre=centre, scale=scale, incomplete=targets.incomplete)
 
     def output_size(self, num_classes: int) -> int:
         """Return the number of targets."""
@@ -109,6 +115,10 @@ class Regression(SampleTask):
         """Return the loss of each sample, (n,)."""
         centre, scale = outputs.new_tensor(self.centre), outputs.new_tensor(self.scale)
         wanted = (targets.to(outputs.dtype) - centre) / scale
+        if self.incomplete:
+            known = ~wanted.isnan()
+            losses = self._elementwise(outputs, torch.where(known, wanted, 0))
+            return mean_of_known(losses, known)
         return self._elementwise(outputs, wanted).mean(dim=1)
 
     def _elementwise(self, outputs: Tensor, wanted: Tensor) -> Tensor:
@@ -149,22 +159,38 @@ def regression_metrics(predictions: Floats, targets: Floats) -> dict[str, float]
     ``rmse`` is the root of the mean squared error, ``mae`` the mean absolute one, and
     ``r2`` :math:`1 - \sum (y - \hat y)^2 / \sum (y - \bar y)^2`, with the mean
     :math:`\bar y` of the given samples; it is undefined (NaN) where a target has one
-    value alone, as it is for a single sample.
+    value alone, as it is for a single sample. Targets that a sample lacks (NaN) do not
+    count, and a target that all samples lack is left out of the average.
 
     Parameters
     ----------
     predictions, targets : (n, k)
         n is at least 1.
     """
+    known = ~np.isnan(targets)
+    if not known.all():
+        return _metrics_of_known(predictions, targets, known)
     wanted = np.asarray(targets, dtype=np.float64)
     errors = np.asarray(predictions, dtype=np.float64) - wanted
     squares = np.square(errors)
     spread = np.square(wanted - wanted.mean(axis=0)).sum(axis=0)
     explained = np.full(len(spread), np.nan)
-    known = (wanted != wanted[:1]).any(axis=0)
-    explained[known] = 1 - squares.sum(axis=0)[known] / spread[known]
+    varies = (wanted != wanted[:1]).any(axis=0)
+    explained[varies] = 1 - squares.sum(axis=0)[varies] / spread[varies]
     return {
         "rmse": float(np.sqrt(squares.mean(axis=0)).mean()),
         "mae": float(np.abs(errors).mean()),
         "r2": float(explained.mean()),
     }
+
+
+def _metrics_of_known(
+    predictions: Floats, targets: Floats, known: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Return the averages of the errors of each target, of the samples that have it."""
+    each = [
+        regression_metrics(predictions[rows, k : k + 1], targets[rows, k : k + 1])
+        for k, rows in enumerate(known.T)
+        if rows.any()
+    ]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}

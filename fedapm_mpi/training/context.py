@@ -437,8 +437,8 @@ def _capacity(context: TrainingContext) -> Capacity:
     for g, group in enumerate(groups.members):
         members = np.flatnonzero(groups.clients([g]))
         states[members] = required_bytes(context.new_client(group))
-        target = context.federation.manifest.target
-        each = tensor_bytes(group.inputs, target, context.dtype)
+        data = context.federation.manifest
+        each = tensor_bytes(group.inputs, data.target, context.dtype, data.weights)
         each += [8 for spec in group.inputs if spec.ragged]  # lengths
         for split, sizes in samples.items():
             sizes[members] = max_required_bytes(each, counts[split][members])

@@ -251,8 +251,8 @@ def memory(context: TrainingContext) -> Memory:
     data = reading = states = 0
     for g, group in enumerate(groups.members):
         members = groups.clients([g])
-        target = context.federation.manifest.target
-        each = sum(tensor_bytes(group.inputs, target, context.dtype))
+        own = context.federation.manifest
+        each = sum(tensor_bytes(group.inputs, own.target, context.dtype, own.weights))
         stored = sum(
             np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape))
             for spec in group.inputs

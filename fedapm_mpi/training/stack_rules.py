@@ -4,7 +4,6 @@ from functools import partial
 from math import ceil
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fedapm_mpi.algorithms import Algorithm
@@ -20,9 +19,9 @@ from fedapm_mpi.engine.stacked_model import (
 from fedapm_mpi.federation.client_groups import ClientGroup
 from fedapm_mpi.federation.federation import Federation
 from fedapm_mpi.federation.model_trial import made_up
-from fedapm_mpi.federation.task_builder import made_up_targets
+from fedapm_mpi.federation.task_builder import loss_fault
 from fedapm_mpi.optim.batching import Batching
-from fedapm_mpi.tasks import Targets, Task
+from fedapm_mpi.tasks import Targets
 from fedapm_mpi.training.stacks import GroupStack, Stacks
 from fedapm_mpi.utils.kernels import NATIVE
 
@@ -67,7 +66,7 @@ def build_stacks(
     for number, group in enumerate(groups.members):
         reason = (
             _config_reason(config)
-            or _loss_reason(group.model.task, federation.targets)
+            or loss_fault(group.model.task, federation.targets)
             or _reason(config, algorithm, group, size, federation.targets)
         )
         if comm.allreduce_max([bool(reason)])[0]:
@@ -110,27 +109,6 @@ def _config_reason(config: Config) -> str:
     return ""
 
 
-def _loss_reason(task: Task, described: Targets) -> str:
-    """Return why a loss cannot be taken by sample; empty if it can."""
-    generator = torch.Generator().manual_seed(0)
-    count = 2 * described.size + 3
-    shape = (count, task.output_size(described.size))
-    outputs = torch.randn(shape, generator=generator, dtype=torch.float64)
-    targets = made_up_targets(described, count, generator)
-    try:
-        losses = task.sample_losses(outputs, targets)
-        whole = task.loss(outputs, targets)
-    except Exception as error:  # of torch, for what it cannot batch, or the user's
-        return f"the loss cannot be taken by sample: {_first_line(error)}"
-    if losses.shape == (count,) and torch.allclose(losses.mean(), whole, rtol=1e-6):
-        return ""
-    return "the loss of a batch is not the mean of the losses of its samples"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _reason(
     config: Config,
     algorithm: Algorithm,
@@ -157,7 +135,8 @@ def _reason(
             if reason:
                 return reason
     except Exception as error:  # of torch, for what it cannot batch, or the user's
-        return f"the model cannot be stacked: {_first_line(error)}"
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"the model cannot be stacked: {line}"
     return ""
 
 

@@ -249,6 +249,9 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         "multilabel": experiment(
             toy["tags"], task={"name": "multilabel", "balanced": True}
         ),
+        "weights": experiment(
+            toy["partial"], task="multilabel", diagnostics={"multiplier": True}
+        ),
         "ordinal": experiment(odd, task="ordinal"),
         "next-token": experiment(
             toy["texts"],
@@ -446,7 +449,7 @@ def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
 
 TOYS = (
     "features", "odd", "motion", "ragged", "lacking", "numbers", "tags", "texts",
-    "masks",
+    "masks", "partial",
 )  # fmt: skip
 NAMES = tuple(experiments(dict.fromkeys(TOYS, Path())))
 SAME = (

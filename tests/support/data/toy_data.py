@@ -37,6 +37,7 @@ def write_all(root: Path) -> dict[str, Path]:
     write_motion(root / "ragged", ragged=True)
     write_targets(root / "numbers", "real")
     write_targets(root / "tags", "binary")
+    write_targets(root / "partial", "binary", partial=True)
     write_texts(root / "texts")
     write_masks(root / "masks")
     write_motion(root / "lacking", lacking={"acc": [4], "gyro": [1, 3]})
@@ -109,8 +110,13 @@ def write_motion(
     return _write(directory, table, owner, (), (), 2)
 
 
-def write_targets(directory: Path, kind: str, *, clients: int = 8) -> Manifest:
-    """Write clients with features, and two numbers or three labels for each sample."""
+def write_targets(
+    directory: Path, kind: str, *, clients: int = 8, partial: bool = False
+) -> Manifest:
+    """Write clients with features, and two numbers or three labels for each sample.
+
+    If they are `partial`, samples lack some of them, and have weights.
+    """
     rng = np.random.default_rng(8)
     owner = _owners(clients)
     x = rng.normal(size=(len(owner), FEATURES)).astype(np.float32)
@@ -121,9 +127,22 @@ def write_targets(directory: Path, kind: str, *, clients: int = 8) -> Manifest:
     if kind == "real":
         values = (found[:, :2] * [1, 30] + [5, -100]).astype(np.float32)
     names = [f"target {k}" for k in range(values.shape[1])]
-    made = counted(values, "real" if kind == "real" else "binary", "toy", names)
+    weights_of = None
+    if partial:
+        lacked = rng.random(values.shape) < 0.3
+        lacked[np.arange(len(values)), rng.integers(values.shape[1], size=len(x))] = 0
+        values = np.where(lacked, np.nan, values)
+        weights_of = rng.integers(1, 9, len(x)) / 4
+    made = counted(
+        values, "real" if kind == "real" else "binary", "toy", names, partial
+    )
     table = Table(
-        "toy-targets", [column("x", x)], made.codes, made.ranges, target=made.target
+        "toy-targets",
+        [column("x", x)],
+        made.codes,
+        made.ranges,
+        target=made.target,
+        weights=weights_of,
     )
     return _write(directory, table, owner, (), (), 2)
 

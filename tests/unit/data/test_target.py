@@ -221,3 +221,114 @@ def test_a_stored_class_that_is_none_is_a_fault(tmp_path):
     stored.target[3, 1, 0] = 7
     (fault,) = range_faults(stored, manifest)
     assert fault == "the target of sample 3 at [1, 0] is 7"
+
+
+LACKING = np.where(RNG.random(REAL.shape) < 0.3, np.nan, REAL)
+LACKING[np.isnan(LACKING).all(axis=1)] = 7.0
+
+
+def incomplete(kind="real", given=LACKING, names=("a", "b")):
+    made = counted(given, kind, "y", names, True)
+    return Table("t", [column("x", X)], made.codes, made.ranges, target=made.target)
+
+
+def test_samples_may_lack_targets(tmp_path):
+    written = write_dataset(tmp_path / "d", incomplete(), SPLITS)
+    spec = read_manifest(tmp_path / "d").target
+    assert spec == written.target
+    assert spec.incomplete
+    assert_allclose(spec.mean, np.nanmean(LACKING[:18], axis=0))
+    assert_allclose(spec.std, np.nanstd(LACKING[:18], axis=0))
+    stored = ShardReader(written).read(1, "train")
+    found = to_samples(stored, written.inputs, torch.float64).targets
+    assert_allclose(found, LACKING[10:18])
+    assert len(list(verify(written))) == 1
+    bad = stored._replace(target=np.full((8, 2), np.nan))
+    assert "sample 0 has no target" in next(range_faults(bad, written))
+
+
+def test_labels_may_be_unknown(tmp_path):
+    labels = np.where(np.isnan(LACKING), np.nan, LACKING > 1)
+    written = write_dataset(tmp_path / "d", incomplete("binary", labels), SPLITS)
+    assert_allclose(written.target.mean, np.nanmean(labels[:18], axis=0))
+    stored = ShardReader(written).read(0, "test")
+    assert stored.target.dtype == np.uint8
+    found = to_samples(stored, written.inputs, torch.float32).targets
+    assert_allclose(found, labels[18:24])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda y: y.__setitem__(slice(0, 18), [np.nan, 1]),
+            "sample has the target 'a'",
+        ),
+        (lambda y: y.__setitem__(3, np.inf), "'a' of sample 3 is inf"),
+        (lambda y: y.__setitem__(4, np.nan), "sample 4 has no target"),
+    ],
+)
+def test_what_may_not_be_lacking(tmp_path, change, said):
+    given = LACKING.copy()
+    change(given)
+    table = replace(
+        incomplete(), target=TargetValues("real", ("a", "b"), given, incomplete=True)
+    )
+    with pytest.raises(DataError, match=said):
+        write_dataset(tmp_path / "d", table, SPLITS)
+
+
+def test_only_known_keys_describe_what_is_lacking(tmp_path):
+    write_dataset(tmp_path / "d", incomplete(), SPLITS)
+    path = tmp_path / "d" / "manifest.json"
+    tree, _ = strict_json.decode(path.read_bytes())
+    assert tree["target"]["incomplete"] is True
+    path.write_bytes(
+        strict_json.encode(tree | {"target": tree["target"] | {"incomplete": 1}})
+    )
+    with pytest.raises(DataError, match="has or lacks the key 'incomplete'"):
+        read_manifest(tmp_path / "d")
+
+
+WEIGHTS = RNG.integers(1, 9, 30) / 4
+
+
+def test_weights_are_read_as_they_were_written(tmp_path):
+    written = write_dataset(tmp_path / "d", replace(table(), weights=WEIGHTS), SPLITS)
+    assert written.weights
+    assert written.schema_version == 2
+    reader = ShardReader(written)
+    for split, parts in SPLITS.items():
+        for client, rows in enumerate(parts):
+            stored = reader.read(client, split)
+            assert (stored.weights == WEIGHTS[rows]).all()
+            found = to_samples(stored, written.inputs, torch.float64).weights
+            assert_allclose(found, WEIGHTS[rows] / WEIGHTS[rows].mean())
+    assert len(list(verify(written))) == 1
+    stored = reader.read(0, "train")
+    bad = stored._replace(weights=np.array([1.0, -1, *[1.0] * 8]))
+    assert "weight of sample 1 is -1.0" in next(range_faults(bad, written))
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (np.zeros(30), "weight of sample 0 is 0.0, not above 0"),
+        (np.full(30, np.nan), "weight of sample 0 is nan"),
+        (np.full(30, 1e300), "at most 1e"),
+        (np.ones(29), "one weight for each of 30 samples"),
+        (np.ones(30, np.float32), "weights are float32, not float64"),
+    ],
+)
+def test_weights_that_cannot_be(tmp_path, weights, said):
+    with pytest.raises(DataError, match=said):
+        write_dataset(tmp_path / "d", replace(table(), weights=weights), SPLITS)
+
+
+def test_weights_of_a_manifest_are_there_or_not(tmp_path):
+    write_dataset(tmp_path / "d", replace(table(), weights=WEIGHTS), SPLITS)
+    path = tmp_path / "d" / "manifest.json"
+    tree, _ = strict_json.decode(path.read_bytes())
+    path.write_bytes(strict_json.encode(tree | {"weights": 1}))
+    with pytest.raises(DataError, match="weights is 1, not true"):
+        read_manifest(tmp_path / "d")

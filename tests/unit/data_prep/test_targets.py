@@ -216,3 +216,52 @@ def test_shifts_leave_codes_alone(tmp_path):
     assert set(np.unique(found)) <= set(range(6))
     noisy = np.concatenate([one.inputs["f"] for one in held["train"]])
     assert noisy.std() > 1.05
+
+
+TWO = np.random.default_rng(1).normal(size=(9, 2))
+
+
+def test_an_archive_has_weights_and_lacks_targets(tmp_path):
+    y = RNG.normal(size=(60, 2))
+    y[::3, 0] = np.nan
+    weight = np.arange(1, 61)
+    path = saved(tmp_path, y, weight=weight)
+    manifest = prepare(
+        "arrays", path, tmp_path / "d", "target=real", "incomplete=true", "test=0.3"
+    )
+    assert manifest.weights
+    assert manifest.target.incomplete
+    assert "no target 0" in manifest.classes
+    rows = [own for parts in everyone(manifest).values() for own in parts]
+    found = {
+        one: w
+        for own in rows
+        for one, w in zip(own.target[:, 1], own.weights, strict=True)
+    }
+    assert found == dict(zip(y[:, 1], weight.astype(float), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("y", "weight", "options", "said"),
+    [
+        (TWO, np.arange(9), [], "'weight': the weight of sample 0"),
+        (TWO, np.full(9, "a"), [], "must be one number for each"),
+        (np.arange(9) % 3, None, ["incomplete=true"], "incomplete has no effect on cl"),
+        ([[np.nan] * 2] * 9, None, ["target=real", "incomplete=true"], "no target at"),
+        ([[0.5, 1]] * 9, None, ["target=binary", "incomplete=true"], "not 0 or 1"),
+    ],
+)
+def test_weights_and_lacking_targets_that_cannot_be(tmp_path, y, weight, options, said):
+    more = {} if weight is None else {"weight": weight}
+    path = saved(tmp_path, np.array(y), **more)
+    words = options or ["target=real"]
+    with pytest.raises(FedAPMError, match=said):
+        prepare("arrays", path, tmp_path / "d", *words)
+
+
+def test_samples_without_the_first_target_cannot_be_sorted_by_it(tmp_path):
+    y = RNG.normal(size=(60, 2))
+    y[5, 0] = np.nan
+    words = ["target=real", "incomplete=true", "partitioner=continuous", "clients=3"]
+    with pytest.raises(FedAPMError, match="1 samples lack the first target"):
+        prepare("arrays", saved(tmp_path, y), tmp_path / "d", *words)

@@ -221,3 +221,29 @@ def test_a_finished_data_set_is_kept(tmp_path):
         write(tmp_path / "d", PAIRS, client=["a"] * N)
     again = write(tmp_path / "d", PAIRS, client=["a"] * N, force=True)
     assert again.sha256 == first.sha256
+
+
+def weighing(k):
+    return mapping(k) | {
+        "times": k + 1,
+        "label": np.array([k, np.nan if k % 5 else 1.0]),
+    }
+
+
+def test_items_have_weights_and_lack_targets(tmp_path):
+    manifest = write(
+        tmp_path / "d", Items(weighing), client="who", weight="times", target="real",
+        inputs=("age",), incomplete=True,
+    )  # fmt: skip
+    for parts in everyone(manifest).values():
+        for own in parts:
+            assert (own.weights == own.inputs["age"] + 1).all()
+            assert (np.isnan(own.target[:, 1]) == (own.inputs["age"] % 5 > 0)).all()
+
+
+def test_weights_may_be_a_sequence_with_one_for_each(tmp_path):
+    weights = list(range(1, N + 1))
+    manifest = write(tmp_path / "d", PAIRS, client=["a"] * N, weight=weights)
+    assert manifest.weights
+    with pytest.raises(DataError, match="there are 3 weights for 60 samples"):
+        write(tmp_path / "e", PAIRS, client=["a"] * N, weight=[1, 2, 3])

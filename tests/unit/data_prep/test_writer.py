@@ -311,3 +311,34 @@ def test_faulty_classes_of_positions_are_named(tmp_path, labels, message):
             classes=list("abc"),
             target="dense",
         )
+
+
+def test_samples_with_weights_that_lack_targets(tmp_path):
+    def samples():
+        for k in range(12):
+            target = (float(k), np.nan) if k % 3 else (np.nan, 2.0 * k)
+            yield Sample(k % 2, "train", {"age": k}, target, weight=k + 1)
+            yield Sample(k % 2, "test", {"age": k}, (1.0, 2.0), weight=0.5)
+
+    manifest = write_samples(
+        tmp_path / "d", samples(), dataset="made", inputs=INPUTS[2:], target="real",
+        incomplete=True,
+    )  # fmt: skip
+    for own in everyone(manifest)["train"]:
+        assert (own.weights == own.inputs["age"] + 1).all()
+        assert (np.isnan(own.target[:, 0]) == (own.inputs["age"] % 3 == 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([1, None, 2], "sample 1 or one before has no weight"),
+        ([None, 1, 1], "sample 1 or one before has no weight"),
+        ([1, -1, 1], "sample 1 has the weight -1, not a number above 0"),
+        ([1, 1, "heavy"], "sample 2 has the weight 'heavy'"),
+    ],
+)
+def test_weights_are_for_all_samples_or_for_none(tmp_path, weights, said):
+    samples = [one(k)._replace(weight=weight) for k, weight in enumerate(weights)]
+    with pytest.raises(DataError, match=said):
+        write(tmp_path / "to", samples)

@@ -62,6 +62,28 @@ def test_a_task_needs_targets_of_its_kind(toy, task, data, message):
         build_task({"name": task}, read_manifest(toy[data]))
 
 
+MEAN_OF_WEIGHED = """
+from fedapm_mpi.tasks.multilabel import Multilabel
+
+class Squared(Multilabel):
+    def loss(self, outputs, targets, reduction="mean"):
+        return super().loss(outputs, targets, reduction) ** 2
+
+class Whole(Multilabel):
+    takes_incomplete = False
+"""
+
+
+def test_weights_and_targets_that_samples_lack_need_a_task_that_takes_them(toy):
+    Path("own_task.py").write_text(MEAN_OF_WEIGHED)
+    manifest = read_manifest(toy["partial"])
+    assert build_task({"name": "multilabel"}, manifest).incomplete
+    with pytest.raises(ConfigError, match="have weights, but the loss of a batch is"):
+        build_task({"name": "./own_task.py:Squared"}, manifest)
+    with pytest.raises(ConfigError, match="needs all targets of a sample, but"):
+        build_task({"name": "./own_task.py:Whole"}, manifest)
+
+
 @pytest.mark.parametrize("data", ["features", "numbers", "tags"])
 def test_made_up_targets_are_of_the_kind_of_the_data(toy, data):
     described = targets_of(read_manifest(toy[data]))

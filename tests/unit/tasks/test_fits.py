@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from sklearn import metrics
-from sklearn.linear_model import PoissonRegressor, QuantileRegressor
+from sklearn.linear_model import PoissonRegressor, QuantileRegressor, Ridge
 
 from data_prep.targets import counted
 from fedapm_mpi.analysis.client_model import load_client_model
@@ -19,6 +19,10 @@ from fedapm_mpi.training.runner import train
 
 CLIENTS, EACH, FEATURES = 3, 20, 2
 DECAY = 0.3
+RIDGE = {
+    "name": "fedapm", "units": "client", "rho": 1.0, "weight_decay": DECAY,
+    "lr_shared": 0.3, "lr_personal": 0.3, "batch_size": 0, "joint_work": {"epochs": 30},
+}  # fmt: skip
 
 
 def drawn():
@@ -30,10 +34,24 @@ def drawn():
     return x, (x * slopes[owner]).sum(axis=1) + 0.4, rng
 
 
-def fitted(tmp_path, x, y, *, rounds, algorithm, task, **changes):
+def fitted(
+    tmp_path,
+    x,
+    y,
+    *,
+    rounds,
+    algorithm,
+    task,
+    weights=None,
+    incomplete=False,
+    **changes,
+):
     """Return the weights and the bias of a linear model, trained on all samples."""
-    made = counted(y, "real", "y")
-    table = Table("t", [column("x", x)], made.codes, made.ranges, target=made.target)
+    made = counted(y, "real", "y", incomplete=incomplete)
+    table = Table(
+        "t", [column("x", x)], made.codes, made.ranges, target=made.target,
+        weights=weights,
+    )  # fmt: skip
     rows = np.split(np.arange(len(x)), CLIENTS)
     write_dataset(tmp_path / "d", table, {"train": rows, "test": rows})
     config = {
@@ -50,7 +68,8 @@ def fitted(tmp_path, x, y, *, rounds, algorithm, task, **changes):
     train(Serial(), wanted, directory=tmp_path / "run", progress="none")
     model = load_client_model(tmp_path / "run", 0)
     with torch.no_grad():
-        return model.linear.weight.double().numpy()[0], float(model.linear.bias)
+        found = model.linear.weight.double().numpy(), model.linear.bias.numpy()
+        return found if y.ndim > 1 else (found[0][0], float(found[1][0]))
 
 
 def test_fedapm_reaches_the_closed_form_of_ridge_regression(tmp_path):
@@ -61,11 +80,7 @@ def test_fedapm_reaches_the_closed_form_of_ridge_regression(tmp_path):
         tmp_path, x, y, rounds=50,
         task="regression",
         split={"personal": []},
-        algorithm={
-            "name": "fedapm", "units": "client", "rho": 1.0, "weight_decay": DECAY,
-            "lr_shared": 0.3, "lr_personal": 0.3, "batch_size": 0,
-            "joint_work": {"epochs": 30},
-        },
+        algorithm=RIDGE,
     )  # fmt: skip
     design = np.column_stack([x, np.ones(len(x))])
     target = (y - y.mean()) / y.std()
@@ -81,6 +96,57 @@ def test_fedapm_reaches_the_closed_form_of_ridge_regression(tmp_path):
     each = [metrics.mean_absolute_error(y[own], predicted[own]) for own in rows]
     assert_allclose(record["mae"], np.mean(each), 1e-5)
     assert_allclose(record["mae_worst_decile"], max(each), 1e-5)
+
+
+def test_weights_of_samples_are_those_of_weighted_least_squares(tmp_path):
+    x, means, rng = drawn()
+    y = means + 0.3 * rng.normal(size=len(means))
+    given = rng.integers(1, 9, len(y)) / 2
+    weights, bias = fitted(
+        tmp_path, x, y, rounds=50, weights=given, task="regression",
+        split={"personal": []}, algorithm=RIDGE,
+    )  # fmt: skip
+    relative = given.reshape(CLIENTS, EACH)
+    relative = (relative / relative.mean(axis=1, keepdims=True)).reshape(-1)
+    target = (y - y.mean()) / y.std()
+    # A column of ones, so that the bias is penalised as well.
+    design = np.column_stack([x, np.ones(len(x))])
+    wanted = Ridge(alpha=DECAY * len(x) / 2, fit_intercept=False, tol=1e-12).fit(
+        design, target, sample_weight=relative
+    )
+    assert_allclose([*weights, bias], wanted.coef_, atol=1e-8)
+    record = json.loads((tmp_path / "run" / "rounds.jsonl").read_text().split("\n")[-2])
+    errors = (design @ wanted.coef_ - target) ** 2
+    assert_allclose(record["loss"], np.average(errors, weights=relative), rtol=1e-6)
+    predicted = design @ wanted.coef_ * y.std() + y.mean()
+    assert_allclose(
+        record["pooled"]["rmse"], metrics.root_mean_squared_error(y, predicted), 1e-5
+    )
+
+
+def test_a_target_that_samples_lack_is_fitted_on_the_others(tmp_path):
+    """Two targets of which no sample has both are fitted as each alone."""
+    x, means, rng = drawn()
+    y = np.column_stack([means, 3 - means]) + 0.3 * rng.normal(size=(len(means), 2))
+    first = np.arange(len(y)) % 3 > 0
+    y[first, 1], y[~first, 0] = np.nan, np.nan
+    weights, biases = fitted(
+        tmp_path, x, y, rounds=80, incomplete=True, split={"personal": []},
+        task={"name": "regression", "standardise": False}, algorithm=RIDGE,
+    )  # fmt: skip
+    design = np.column_stack([x, np.ones(len(x))])
+    for k, rows in enumerate((first, ~first)):
+        wanted = Ridge(alpha=DECAY * len(x) / 2, fit_intercept=False, tol=1e-12).fit(
+            design[rows], y[rows, k]
+        )
+        assert_allclose([*weights[k], biases[k]], wanted.coef_, atol=1e-8)
+    record = json.loads((tmp_path / "run" / "rounds.jsonl").read_text().split("\n")[-2])
+    predicted = design @ np.column_stack([weights, biases]).T
+    each = [
+        metrics.mean_absolute_error(y[rows, k], predicted[rows, k])
+        for k, rows in enumerate((first, ~first))
+    ]
+    assert_allclose(record["pooled"]["mae"], np.mean(each), 1e-5)
 
 
 def test_a_fit_of_counts_agrees_with_scikit_learn(tmp_path):

@@ -8,6 +8,7 @@ from sklearn import metrics as reference
 
 from fedapm_mpi.errors import ConfigError, TrainingError
 from fedapm_mpi.tasks import Targets
+from fedapm_mpi.tasks.base import with_metrics
 from fedapm_mpi.tasks.multilabel import Multilabel, multilabel_metrics
 
 THREE = Targets("binary", ("cat", "dog", "owl"), mean=(0.5, 0.25, 0.1), std=(0.5,) * 3)
@@ -71,3 +72,34 @@ def test_a_label_of_no_sample_has_no_balanced_weight():
 def test_what_is_not_finite_ends_the_run():
     with pytest.raises(TrainingError, match="not finite"):
         Multilabel().metrics(np.array([[np.nan]]), np.array([[1.0]]))
+
+
+def test_unknown_labels_count_nowhere():
+    rng = np.random.default_rng(2)
+    scores, labels = rng.normal(size=(40, 3)), rng.integers(0, 2, (40, 3)).astype(float)
+    unknown = rng.random((40, 3)) < 0.4
+    unknown[np.arange(40), rng.integers(3, size=40)] = False
+    given = np.where(unknown, np.nan, labels)
+    three = Targets("binary", ("a", "b", "c"), (), (0.5,) * 3, (0.5,) * 3, (), True)
+    task = Multilabel().for_targets(three)
+    each = np.logaddexp(0, np.where(labels > 0, -scores, scores))
+    wanted = np.nanmean(np.where(unknown, np.nan, each), axis=1)
+    tensors = torch.from_numpy(scores).requires_grad_(), torch.from_numpy(given)
+    assert_allclose(task.sample_losses(*tensors).detach(), wanted, rtol=1e-12)
+    task.loss(*tensors).backward()
+    assert (tensors[0].grad.numpy()[unknown] == 0).all()
+    found = task.metrics(task.predict(torch.from_numpy(scores)).numpy(), given)
+    predicted, known = scores >= 0, ~unknown
+    assert found["f1"] == reference.f1_score(labels[known], predicted[known])
+    assert found["accuracy"] == reference.accuracy_score(
+        labels[known], predicted[known]
+    )
+    areas = [
+        reference.roc_auc_score(labels[known[:, k], k], scores[known[:, k], k])
+        for k in range(3)
+    ]
+    assert_allclose(found["auroc"], np.mean(areas), rtol=1e-12)
+    right = ((predicted == labels) | unknown).all(axis=1)
+    assert found["exact_match"] == right.mean()
+    with pytest.raises(ConfigError, match="lack some targets, and metrics of libr"):
+        with_metrics(task, three, [object()])

@@ -1,5 +1,7 @@
 """Regression: losses and metrics against torch, NumPy and scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -138,3 +140,42 @@ def test_counts_are_not_negative():
     task = Regression(loss_function="poisson")
     with pytest.raises(ConfigError, match="mean of target 'mass' is -3"):
         task.for_targets(TWO)
+
+
+def lacking(seed=5):
+    """Return predictions, and targets of which each sample lacks some."""
+    rng = np.random.default_rng(seed)
+    predictions, targets = rng.normal(size=(2, 30, 3))
+    lacked = rng.random((30, 3)) < 0.4
+    lacked[np.arange(30), rng.integers(3, size=30)] = False
+    return predictions, np.where(lacked, np.nan, targets)
+
+
+def test_targets_that_samples_lack_count_nowhere():
+    o, y = lacking()
+    three = Targets("real", ("a", "b", "c"), mean=(0.0,) * 3, std=(1.0,) * 3)
+    task = Regression().for_targets(replace(three, incomplete=True))
+    found = task.sample_losses(*map(torch.from_numpy, (o, y)))
+    assert_allclose(found, np.nanmean((o - y) ** 2, axis=1), rtol=1e-12)
+    outputs = torch.from_numpy(o).requires_grad_()
+    task.loss(outputs, torch.from_numpy(y), "sum").backward()
+    assert torch.isfinite(outputs.grad).all()
+    assert (outputs.grad.numpy()[np.isnan(y)] == 0).all()
+    known = [~np.isnan(column) for column in y.T]
+    pairs = [(y[k, j], o[k, j]) for j, k in enumerate(known)]
+    ours = task.metrics(o, y)
+    for name, score in (
+        ("rmse", reference.root_mean_squared_error),
+        ("mae", reference.mean_absolute_error),
+        ("r2", reference.r2_score),
+    ):
+        assert_allclose(ours[name], np.mean([score(*p) for p in pairs]), rtol=1e-12)
+
+
+def test_a_target_that_all_samples_lack_is_left_out():
+    o, y = lacking()
+    y[:, 1] = np.nan
+    rows = ~np.isnan(y).all(axis=1)
+    o, y = o[rows], y[rows]
+    some = regression_metrics(o[:, [0, 2]], y[:, [0, 2]])
+    assert regression_metrics(o, y) == some

@@ -5,6 +5,7 @@ import pytest
 
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
+from fedapm_mpi.federation.task_builder import loss_fault
 from fedapm_mpi.optim.batching import Batching
 from fedapm_mpi.tasks import Targets, Task
 from fedapm_mpi.tasks.classification import Classification
@@ -152,5 +153,5 @@ class Own(Classification):
     ],
 )
 def test_a_loss_is_the_mean_of_its_samples(kind, reason):
-    found = stack_rules._loss_reason(kind(), Targets("class", ("a", "b", "c")))
+    found = loss_fault(kind(), Targets("class", ("a", "b", "c")))
     assert (reason in found) if reason else not found
