@@ -39,6 +39,8 @@ def write_frame(
     client: str | None = None,
     group: str | None = None,
     split_column: str | None = None,
+    weight: str | None = None,
+    incomplete: bool = False,
     inputs: Sequence[str] = (),
     drop: Sequence[str] = (),
     missing: Missing = "refuse",
@@ -60,8 +62,10 @@ def write_frame(
         Where to write.
     dataset
         Name of the data set.
-    target, kind, client, group, split_column, inputs, drop, missing, scale
-        Roles of columns and what they become, as options of `sources.table`.
+    target, kind, client, group, split_column, weight, incomplete, inputs, drop
+        Roles of columns, as options of `sources.table`.
+    missing, scale
+        What they become, likewise.
     force
         Whether to replace a finished data set.
     tell
@@ -91,6 +95,8 @@ def write_frame(
         drop=tuple(drop),
         missing=missing,
         scaled=scale == "pooled",
+        weight=weight,
+        incomplete=incomplete,
     )
     wanted = plan_made("frame", asdict(roles), options)
     table = _as_arrow(frame)
@@ -143,7 +149,7 @@ def frame_columns(table: Any, roles: Roles) -> Columns:
     """
     names = table.schema.names
     roles.check(LABEL, names)
-    wanted = {*roles.target, *roles.texts(), *roles.chosen(names)}
+    wanted = {*roles.named(), *roles.chosen(names)}
     columns = Columns((), (0, table.num_rows), label=LABEL)
     for name in (name for name in names if name in wanted):
         builder = ColumnBuilder(name, name in roles.texts())

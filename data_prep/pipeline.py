@@ -55,6 +55,9 @@ MAX_NAMED_FILES = 100
 LATER: dict[str, dict[str, Any]] = {
     "arrays": {"target": None, "incomplete": False},
     "crisismmd": {"client": None},
+    "frame": {"weight": None, "incomplete": False},
+    "hf": {"weight": None, "incomplete": False},
+    "table": {"weight": None, "incomplete": False},
     "torch-dataset": {"weight": None, "incomplete": False},
     "watch": {"val": 0.0, "features": "windows"},
 }

@@ -23,7 +23,7 @@ from data_prep.table_columns import Columns, others
 from data_prep.table_encoding import Missing, described, encoder, fit, input_names
 from data_prep.targets import Kind, counted
 from fedapm_mpi.data.manifest import InputSpec
-from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.table import MAX_WEIGHT, Column, Table
 from fedapm_mpi.data.target import TargetValues
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.registry import did_you_mean
@@ -45,6 +45,8 @@ class Roles:
     drop: tuple[str, ...] = ()
     missing: Missing = "refuse"
     scaled: bool = True
+    weight: str | None = None
+    incomplete: bool = False
 
     def __post_init__(self) -> None:
         if self.inputs and self.drop:
@@ -61,11 +63,15 @@ class Roles:
 
     def named(self) -> list[str]:
         """Return the columns that have a role by name."""
-        return [*self.target, *self.texts(), *self.inputs]
+        return [*self.target, *self.texts(), *self.numbers(), *self.inputs]
+
+    def numbers(self) -> list[str]:
+        """Return the columns of numbers that are no inputs."""
+        return [] if self.weight is None else [self.weight]
 
     def chosen(self, names: Sequence[str]) -> list[str]:
         """Return the inputs among all columns."""
-        used = {*self.target, *self.texts(), *self.drop}
+        used = {*self.target, *self.texts(), *self.numbers(), *self.drop}
         return list(self.inputs) or [name for name in names if name not in used]
 
     def check(self, where: str, names: Sequence[str]) -> None:
@@ -80,6 +86,7 @@ class Roles:
             "client": self.client,
             "group": self.group,
             "split_column": self.split_column,
+            "weight": self.weight,
         }
         lists = {"target": self.target, "inputs": self.inputs, "drop": self.drop}
         _check_names(where, names, lists, single)
@@ -123,7 +130,8 @@ def source_of(
     chosen = roles.chosen(names)
     flat = [name for name in chosen if name not in own]
     kept = [own[name] for name in chosen if name in own]
-    what, codes, classes, values, notes = _target(columns, roles.target, roles.kind)
+    what, codes, classes, values, notes = _target(columns, roles)
+    weights = None if roles.weight is None else _weights(columns, roles.weight)
     for one in roles.target:
         columns.found[one].release()
     inputs = [] if not flat else [Column(_spec(own, 1), _not_fitted)]
@@ -136,7 +144,9 @@ def source_of(
         rows = encoder(columns, encoding)
         return replace(made, columns=[Column(spec, rows), *kept], encoding=encoding)
 
-    made = Table(dataset, [*inputs, *kept], codes, classes, target=values)
+    made = Table(
+        dataset, [*inputs, *kept], codes, classes, target=values, weights=weights
+    )
     source = Source(
         made,
         columns.files,
@@ -187,14 +197,40 @@ def _check_names(
             seen[name] = role
 
 
+def _weights(columns: Columns, name: str) -> NDArray[np.float64]:
+    """Return the weight of each row, which must be positive."""
+    column = columns.found[name]
+    if column.kind != "number":
+        msg = (
+            f"{columns.where}: the column of weights {format_value(name)} has "
+            f"{column.kind}s, not numbers"
+        )
+        raise DataError(msg)
+    weights = np.array(column.values, np.float64)
+    bad = np.flatnonzero(~((weights > 0) & (weights <= MAX_WEIGHT)))
+    if bad.size:
+        msg = (
+            f"{columns.place(int(bad[0]))}: the weight {format_value(name)} has no "
+            f"number above 0 there{others(len(bad) - 1)}; leave out rows that count "
+            "for nothing"
+        )
+        raise DataError(msg)
+    column.release()
+    return weights
+
+
 def _target(
-    columns: Columns, names: tuple[str, ...], kind: Kind | None
+    columns: Columns, roles: Roles
 ) -> tuple[str, NDArray[Any], tuple[str, ...], TargetValues | None, tuple[str, ...]]:
     """Return what the target is, codes of rows, their names, and targets if any."""
+    names = roles.target
     found = [columns.found[name] for name in names]
-    for name, column in zip(names, found, strict=True):
-        _check_whole(columns, name, column)
-    kind = kind or _kind_of(found)
+    if roles.incomplete:
+        _check_any(columns, names, found)
+    else:
+        for name, column in zip(names, found, strict=True):
+            _check_whole(columns, name, column)
+    kind = roles.kind or _kind_of(found)
     where = f"{columns.where}: column {format_value(names[0])}"
     if kind == "class":
         if len(names) > 1:
@@ -222,7 +258,7 @@ def _target(
         )
         raise DataError(msg)
     array = np.stack([one.values for one in found], axis=1, dtype=np.float64)
-    done = counted(array, kind, columns.where, names)
+    done = counted(array, kind, columns.where, names, roles.incomplete)
     what = "real" if kind == "real" else "labels that apply or not"
     return what, done.codes, done.ranges, done.target, ()
 
@@ -232,7 +268,8 @@ def _kind_of(found: Sequence[TableColumn]) -> Kind:
     if any(one.kind == "text" for one in found):
         return "class"
     if len(found) > 1:
-        both = all(np.isin(one.values, (0, 1)).all() for one in found)
+        known = [one.values[~np.isnan(one.values)] for one in found]
+        both = all(np.isin(values, (0, 1)).all() for values in known)
         return "binary" if both else "real"
     values = found[0].values
     if found[0].kind == "date" or (values % 1 != 0).any():
@@ -251,6 +288,28 @@ def _check_whole(columns: Columns, name: str, column: TableColumn) -> None:
         msg = (
             f"{columns.place(int(rows[0]))}: the target {format_value(name)} has no "
             f"value there{others(len(rows) - 1)}; leave such rows out"
+        )
+        raise DataError(msg)
+
+
+def _check_any(
+    columns: Columns, names: Sequence[str], found: Sequence[TableColumn]
+) -> None:
+    """Refuse rows without any of several targets, and targets that are classes."""
+    texts = [name for name, one in zip(names, found, strict=True) if one.kind == "text"]
+    if texts or len(found) == 1:
+        why = f"{format_value(texts[0])} has texts" if texts else "target names one"
+        msg = (
+            f"{columns.where}: incomplete is for several columns of numbers as the "
+            f"target, but {why}; leave it out"
+        )
+        raise DataError(msg)
+    absent = np.logical_and.reduce([np.isnan(one.values) for one in found])
+    rows = np.flatnonzero(absent)
+    if rows.size:
+        msg = (
+            f"{columns.place(int(rows[0]))}: none of the targets has a value there"
+            f"{others(len(rows) - 1)}; leave such rows out"
         )
         raise DataError(msg)
 

@@ -34,6 +34,8 @@ def hf(
     client: str | None = None,
     group: str | None = None,
     split_column: str | None = None,
+    weight: str | None = None,
+    incomplete: bool = False,
     inputs: tuple[str, ...] = (),
     drop: tuple[str, ...] = (),
     missing: Missing = "refuse",
@@ -57,7 +59,7 @@ def hf(
     target
         The column that models are to give; several of a list. By default the only one
         with classes, else ``label``.
-    kind, client, group, split_column, inputs, drop, missing, scale
+    kind, client, group, split_column, weight, incomplete, inputs, drop, missing, scale
         As in ``table``.
     parts
         Parts that are read, such as ``[train, test]``; all by default.
@@ -88,9 +90,11 @@ def hf(
         drop=drop,
         missing=missing,
         scaled=scale == "pooled",
+        weight=weight,
+        incomplete=incomplete,
     )
     _check(path, saved, roles, kinds)
-    wanted = {*roles.target, *roles.texts(), *roles.chosen(saved.columns)}
+    wanted = {*roles.named(), *roles.chosen(saved.columns)}
     read = read_saved(saved, kinds, list(wanted), roles.texts(), size, colours)
     dataset = path.stem if path.is_file() else path.resolve().name
     made = source_of(
@@ -136,7 +140,7 @@ def _check(path: Path, saved: Saved, roles: Roles, kinds: Mapping[str, object]) 
             "split_column out, or choose one of them with parts=[NAME]"
         )
         raise ConfigError(msg)
-    for name in (*roles.target, *roles.texts()):
+    for name in (*roles.target, *roles.texts(), *roles.numbers()):
         if kinds[name] in ("array", "image"):
             msg = (
                 f"{path}: column {format_value(name)} has {kinds[name]}s, which can "

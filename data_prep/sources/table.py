@@ -19,6 +19,8 @@ def table(
     client: str | None = None,
     group: str | None = None,
     split_column: str | None = None,
+    weight: str | None = None,
+    incomplete: bool = False,
     inputs: tuple[str, ...] = (),
     drop: tuple[str, ...] = (),
     missing: Missing = "refuse",
@@ -46,6 +48,10 @@ def table(
         of several rows; entries count within a client.
     split_column
         A column with train, test or val for each row.
+    weight
+        A column with a number above 0: how much each row counts in the loss.
+    incomplete
+        Whether rows may lack some of several targets, which count nowhere there.
     inputs
         The columns that models see; all that have no other role by default.
     drop
@@ -77,6 +83,8 @@ def table(
         drop=drop,
         missing=missing,
         scaled=scale == "pooled",
+        weight=weight,
+        incomplete=incomplete,
     )
     wanted = roles.named() if inputs else None
     columns, names = read_columns(path, wanted, roles.texts())

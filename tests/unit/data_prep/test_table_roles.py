@@ -82,3 +82,62 @@ def test_a_class_that_is_missing_or_unknown_is_named():
 def test_inputs_and_drop_exclude_each_other():
     with pytest.raises(ConfigError, match="drop has no effect with inputs"):
         Roles(target=("y",), inputs=("a",), drop=("b",))
+
+
+def test_rows_have_weights():
+    made = source(
+        columns(y=[0, 1] * 3, w=[1, 2, 3, 4, 5, 0.5], a=[1] * N),
+        target=("y",),
+        weight="w",
+    )
+    assert made.table.weights.tolist() == [1, 2, 3, 4, 5, 0.5]
+    fitted = made.fit(made.table, np.arange(N))
+    assert [one["column"] for one in fitted.encoding] == ["a"]
+    assert fitted.weights is made.table.weights
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (
+            [1, 2, 0, 4, -5, 6],
+            "row 2: the weight 'w' has no number above 0 there, nor in one",
+        ),
+        (
+            [1, 2, None, 4, 5, 6],
+            "row 2: the weight 'w' has no number above 0 there; leave",
+        ),
+        (list("abcdef"), "weights 'w' has texts, not numbers"),
+    ],
+)
+def test_weights_that_cannot_be(weights, said):
+    made = columns(y=[0, 1] * 3, w=weights, a=[1] * N)
+    with pytest.raises(DataError, match=said):
+        source(made, target=("y",), weight="w")
+
+
+LACKING = {"u": [0.5, None, 1, 2, None, 3], "v": [None, 7, 1, 2, 8, 3]}
+
+
+def test_rows_may_lack_some_targets():
+    made = source(columns(**LACKING, a=[1] * N), target=("u", "v"), incomplete=True)
+    target = made.table.target
+    assert (target.kind, target.incomplete) == ("real", True)
+    assert np.isnan(target.values).sum(axis=0).tolist() == [2, 1]
+    labels = columns(u=[0, 1, None, 1, 0, 1], v=[1, None, 1, 1, 0, 0], a=[1] * N)
+    made = source(labels, target=("u", "v"), incomplete=True)
+    assert made.table.target.kind == "binary"
+
+
+@pytest.mark.parametrize(
+    ("changes", "target", "said"),
+    [
+        ({"v": [None, None, 1, 2, 8, 3]}, ("u", "v"), "row 1: none of the targets"),
+        ({"v": list("abcabc")}, ("u", "v"), "but 'v' has texts"),
+        ({}, ("u",), "but target names one"),
+    ],
+)
+def test_targets_that_may_not_be_lacking(changes, target, said):
+    made = columns(**LACKING | changes, a=[1] * N)
+    with pytest.raises(DataError, match=said):
+        source(made, target=target, incomplete=True)
