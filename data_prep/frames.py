@@ -8,7 +8,7 @@
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,8 @@ from data_prep.arrow_files import arrow
 from data_prep.pipeline import plan_made, write_made
 from data_prep.sample_fields import first_repeated
 from data_prep.table_columns import ColumnBuilder, Columns
-from data_prep.table_encoding import Missing
+from data_prep.table_encoding import Encode, Missing
+from data_prep.table_like import read_like
 from data_prep.table_roles import Roles, source_of
 from data_prep.targets import Kind
 from data_prep.writer import check_unused
@@ -43,8 +44,11 @@ def write_frame(
     incomplete: bool = False,
     inputs: Sequence[str] = (),
     drop: Sequence[str] = (),
+    ordinal: Mapping[str, Sequence[str]] | None = None,
+    ids: Sequence[str] = (),
     missing: Missing = "refuse",
     scale: Literal["pooled", "none"] = "pooled",
+    like: str | Path | None = None,
     force: bool = False,
     tell: Callable[[str], None] | None = None,
     **options: Any,
@@ -64,8 +68,10 @@ def write_frame(
         Name of the data set.
     target, kind, client, group, split_column, weight, incomplete, inputs, drop
         Roles of columns, as options of `sources.table`.
-    missing, scale
+    ordinal, ids, missing, scale
         What they become, likewise.
+    like
+        A data set whose columns, categories, means and classes are taken.
     force
         Whether to replace a finished data set.
     tell
@@ -85,6 +91,13 @@ def write_frame(
     """
     folder = Path(directory)
     check_unused(folder, force)
+    known = None
+    if like is not None:
+        known = read_like(
+            like, inputs=inputs, drop=drop, ordinal=ordinal, ids=ids,
+            missing=missing != "refuse", scale=scale != "pooled",
+        )  # fmt: skip
+        kind, inputs = known.kind(kind), known.inputs
     roles = Roles(
         target=(target,) if isinstance(target, str) else tuple(target),
         kind=kind,
@@ -93,16 +106,23 @@ def write_frame(
         split_column=split_column,
         inputs=tuple(inputs),
         drop=tuple(drop),
-        missing=missing,
-        scaled=scale == "pooled",
+        encode=Encode(
+            missing=missing,
+            scaled=scale == "pooled",
+            ordinal=ordinal or {},
+            ids=tuple(ids),
+            texts=() if known is None else known.as_text,
+        ),
         weight=weight,
         incomplete=incomplete,
     )
-    wanted = plan_made("frame", asdict(roles), options)
+    given = asdict(roles)
+    given |= given.pop("encode") | {"like": None if like is None else str(like)}
+    wanted = plan_made("frame", given, options)
     table = _as_arrow(frame)
     names = table.schema.names
     columns = frame_columns(table, roles)
-    source = source_of(columns, names, roles, dataset, LABEL)
+    source = source_of(columns, names, roles, dataset, LABEL, like=known)
     return write_made(wanted, source, folder, force=force, tell=tell)
 
 
@@ -152,7 +172,7 @@ def frame_columns(table: Any, roles: Roles) -> Columns:
     wanted = {*roles.named(), *roles.chosen(names)}
     columns = Columns((), (0, table.num_rows), label=LABEL)
     for name in (name for name in names if name in wanted):
-        builder = ColumnBuilder(name, name in roles.texts())
+        builder = ColumnBuilder(name, name in roles.as_text())
         try:
             for chunk in table[name].chunks:
                 builder.add(chunk, LABEL)

@@ -55,9 +55,22 @@ MAX_NAMED_FILES = 100
 LATER: dict[str, dict[str, Any]] = {
     "arrays": {"target": None, "incomplete": False},
     "crisismmd": {"client": None},
-    "frame": {"weight": None, "incomplete": False},
-    "hf": {"weight": None, "incomplete": False},
-    "table": {"weight": None, "incomplete": False},
+    "frame": {
+        "weight": None,
+        "incomplete": False,
+        "ordinal": {},
+        "ids": (),
+        "texts": (),
+        "like": None,
+    },
+    "hf": {"weight": None, "incomplete": False, "ordinal": None, "ids": ()},
+    "table": {
+        "weight": None,
+        "incomplete": False,
+        "ordinal": None,
+        "ids": (),
+        "like": None,
+    },
     "torch-dataset": {"weight": None, "incomplete": False},
     "watch": {"val": 0.0, "features": "windows"},
 }
@@ -559,11 +572,14 @@ def _identity(
 def _options(wanted: Plan) -> dict[str, Any]:
     """Return the source's options, without later ones at their defaults."""
     later = LATER.get(wanted.source, {})
-    return {
+    found = {
         key: value
         for key, value in wanted.options.items()
         if key not in later or value != later[key]
     }
+    if found.get("like") is not None:  # its manifest is among the files
+        found["like"] = Path(found["like"]).name
+    return found
 
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:

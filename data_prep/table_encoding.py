@@ -1,17 +1,20 @@
 """From the columns of a table to numbers: fitted on training rows, then applied to all.
 
 An encoding is a sequence of mappings with plain values, one for each column, which the
-manifest has: so the same can be done to rows of another table.
+manifest has: so the same can be done to rows of another table. Columns that become
+codes are inputs of their own; see `table_codes`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.table_codes import CODED, fit_codes
 from data_prep.table_columns import Column, Columns, others
-from fedapm_mpi.errors import DataError
+from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.text import format_some, format_value
 
 MAX_CATEGORIES = 1000
@@ -26,13 +29,47 @@ Missing = Literal["refuse", "mean", "median"]
 Rows = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Encode:
+    """What columns become.
+
+    Attributes
+    ----------
+    missing
+        What a number or date that is missing becomes: the mean or median of the
+        training rows, with an input that says so; or it is refused.
+    scaled
+        Whether numbers get mean 0 and standard deviation 1 over the training rows.
+    ordinal
+        By column its texts in their order, which become 0, 1, …, and are then numbers.
+    ids
+        Columns whose texts become codes, each an input of its own.
+    texts
+        Further columns that are read as texts.
+    """
+
+    missing: Missing = "refuse"
+    scaled: bool = True
+    ordinal: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, order in self.ordinal.items():
+            if len(order) < 2 or len(set(order)) < len(order):
+                msg = (
+                    f"ordinal.{name} is {format_value(', '.join(order))}; give its "
+                    "texts from the least to the greatest, each once"
+                )
+                raise ConfigError(msg)
+
+    def as_text(self) -> list[str]:
+        """Return the columns that are read as texts, whatever they look like."""
+        return [*self.ordinal, *self.ids, *self.texts]
+
+
 def fit(
-    columns: Columns,
-    names: Sequence[str],
-    training: Rows,
-    *,
-    missing: Missing,
-    scaled: bool,
+    columns: Columns, names: Sequence[str], training: Rows, wanted: Encode
 ) -> tuple[dict[str, Any], ...]:
     """Return the encoding of columns, from their training rows.
 
@@ -44,33 +81,33 @@ def fit(
         Those that are encoded, in order.
     training
         Numbers of the rows.
-    missing
-        What a number or date that is missing becomes: the mean or median of the
-        training rows, with an input that says so; or it is refused.
-    scaled
-        Whether numbers get mean 0 and standard deviation 1 over the training rows.
+    wanted
+        What they become.
 
     Raises
     ------
     DataError
         If a value is missing and refused, a column has no value in the training rows,
-        or too many categories.
+        or too many categories, or a text is not among the ordered ones.
     """
     made = []
     for name in names:
         column = columns.found[name]
+        if name in wanted.ids:  # codes have one for what is missing
+            made.append(fit_codes(columns, name, training))
+            continue
         absent = np.flatnonzero(_absent(column))
-        if absent.size and missing == "refuse":
+        if absent.size and wanted.missing == "refuse":
             msg = (
                 f"{columns.place(int(absent[0]))}: column {format_value(name)} has no "
                 f"value there{others(len(absent) - 1)}; set missing=median "
                 f"or mean to fill them in, or drop=[{name}]"
             )
             raise DataError(msg)
-        if column.kind == "text":
+        if column.kind == "text" and name not in wanted.ordinal:
             made.append(_categories(columns, name, training))
         else:
-            made.append(_numbers(columns, name, training, missing, scaled))
+            made.append(_numbers(columns, name, training, wanted))
         column.release()
     return tuple(made)
 
@@ -99,11 +136,45 @@ def _categories(columns: Columns, name: str, training: Rows) -> dict[str, Any]:
     }
 
 
-def _numbers(
-    columns: Columns, name: str, training: Rows, missing: Missing, scaled: bool
-) -> dict[str, Any]:
+def _ranks(columns: Columns, name: str, order: Sequence[str]) -> NDArray[np.float64]:
+    """Return the rank of each text of a column, then NaN, for what is missing.
+
+    Raises
+    ------
+    DataError
+        If one is not in the order.
+    """
     column = columns.found[name]
-    values = columns.take(name, training).astype(np.float64, copy=False)
+    rank = {text: float(k) for k, text in enumerate(order)}
+    for code, text in enumerate(column.texts):
+        if text in rank:
+            continue
+        rows = np.flatnonzero(column.values == code)
+        if rows.size:
+            row = rows[0] if columns.places is None else _row_at(columns, rows[0])
+            msg = (
+                f"{columns.place(int(row))}: column {format_value(name)} is "
+                f"{format_value(text)} there{others(len(rows) - 1)}, which is not in "
+                f"ordinal.{name} ({format_some(list(order))}); name all its texts"
+            )
+            raise DataError(msg)
+    return np.array([*(rank.get(text, np.nan) for text in column.texts), np.nan])
+
+
+def _row_at(columns: Columns, place: int) -> int:
+    """Return the number of the row that lies at a place of arranged columns."""
+    assert columns.places is not None
+    return int(np.flatnonzero(columns.places == place)[0])
+
+
+def _numbers(
+    columns: Columns, name: str, training: Rows, wanted: Encode
+) -> dict[str, Any]:
+    column, order = columns.found[name], wanted.ordinal.get(name)
+    values = columns.take(name, training)
+    if order is not None:
+        values = _ranks(columns, name, order)[values]
+    values = values.astype(np.float64, copy=False)
     absent = np.isnan(values)
     if absent.all():
         msg = (
@@ -119,10 +190,12 @@ def _numbers(
         )
         raise DataError(msg)
     known = values[~absent] if absent.any() else values
-    fill = float(np.median(known) if missing == "median" else known.mean())
+    fill = float(np.median(known) if wanted.missing == "median" else known.mean())
     del known  # as large as the column
     values[absent] = fill
     made: dict[str, Any] = {"column": name, "kind": column.kind, "fill": fill}
+    if order is not None:
+        made |= {"kind": "ordinal", "order": list(order)}
     parts = values[None]
     if column.kind == "date":
         parts = _all_parts_of(values)
@@ -130,7 +203,7 @@ def _numbers(
         made["parts"] = [DATE_PARTS[k] for k in kept]
         parts = parts[kept]
     mean, std = np.zeros(len(parts)), np.ones(len(parts))
-    if scaled:
+    if wanted.scaled:
         mean[:] = [part.mean() for part in parts]
         std[:] = [part.std() or 1.0 for part in parts]
     return made | {
@@ -165,9 +238,12 @@ def _parts_of(days: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def input_names(encoding: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a name for each number that a row becomes, in their order."""
+    """Return a name for each number that a row becomes, in their order.
+
+    Columns that become codes are none of them.
+    """
     found = []
-    for one in encoding:
+    for one in flat(encoding):
         name = one["column"]
         if one["kind"] == "category":
             found += [f"{name}={text}" for text in one["categories"]]
@@ -179,6 +255,11 @@ def input_names(encoding: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
+def flat(encoding: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the columns that become numbers of one input together."""
+    return [one for one in encoding if one["kind"] not in CODED]
+
+
 def encoder(
     columns: Columns, encoding: Sequence[Mapping[str, Any]]
 ) -> Callable[[Rows], NDArray[np.float32]]:
@@ -186,8 +267,13 @@ def encoder(
 
     A category that no training row has becomes zeros.
     """
-    width = len(input_names(encoding))
+    width, encoding = len(input_names(encoding)), flat(encoding)
     places = [_places(columns.found[one["column"]], one) for one in encoding]
+    ranks = {
+        one["column"]: _ranks(columns, one["column"], one["order"])
+        for one in encoding
+        if one["kind"] == "ordinal"
+    }
 
     def encoded(rows: Rows) -> NDArray[np.float32]:
         made = np.zeros((len(rows), width), np.float32)
@@ -201,6 +287,8 @@ def encoder(
                 made[known, at + code[known]] = 1
                 at += count
                 continue
+            if one["kind"] == "ordinal":
+                values = ranks[one["column"]][values]
             at = _put(made, at, values.astype(np.float64), one)
         return made
 
@@ -240,12 +328,21 @@ def _put(
 
 def described(encoding: Sequence[Mapping[str, Any]]) -> str:
     """Return a line on which columns became what."""
-    kinds = {"number": "numbers", "category": "categories", "date": "dates"}
+    kinds = {
+        "number": "numbers",
+        "category": "categories",
+        "ordinal": "ordered texts",
+        "date": "dates",
+    }
     parts = []
     for kind, what in kinds.items():
         names = [one["column"] for one in encoding if one["kind"] == kind]
         if names:
             parts.append(f"{what} {format_some(names)}")
-    filled = [one["column"] for one in encoding if one["missing"]]
+    filled = [one["column"] for one in flat(encoding) if one["missing"]]
     text = f"{len(input_names(encoding))} inputs from {'; '.join(parts)}"
-    return text + (f"; with missing values {format_some(filled)}" if filled else "")
+    text += f"; with missing values {format_some(filled)}" if filled else ""
+    coded = [one for one in encoding if one["kind"] in CODED]
+    each = [f"{one['column']} ({len(one['categories']) + 1})" for one in coded]
+    coded_text = f"codes of {format_some(each)}" if each else ""
+    return "; ".join(part for part in (text * bool(parts), coded_text) if part)

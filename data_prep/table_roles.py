@@ -1,13 +1,14 @@
 """From columns with roles to a source: a target, a client, a group, a split, inputs.
 
 All columns that have no other role are inputs: numbers as they are, texts as one input
-for each category, dates as their parts. What that takes (means, categories, what
-missing values become) is of training rows alone, and kept in the manifest.
+for each category, as ranks or as codes, dates as their parts. What that takes (means,
+categories, what missing values become) is of training rows alone, and kept in the
+manifest.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from data_prep.distinct import distinct
 from data_prep.labels import labels as labels_of
 from data_prep.regression_labels import looks_like_a_quantity
 from data_prep.sources.base import Source
+from data_prep.table_codes import CODED, code_reader, code_spec, spec_of
 from data_prep.table_columns import Column as TableColumn
 from data_prep.table_columns import Columns, others
-from data_prep.table_encoding import Missing, described, encoder, fit, input_names
+from data_prep.table_encoding import Encode, described, encoder, fit, input_names
+from data_prep.table_like import Like
 from data_prep.targets import Kind, counted
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import MAX_WEIGHT, Column, Table
@@ -43,8 +46,7 @@ class Roles:
     split_column: str | None = None
     inputs: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
-    missing: Missing = "refuse"
-    scaled: bool = True
+    encode: Encode = field(default_factory=Encode)
     weight: str | None = None
     incomplete: bool = False
 
@@ -56,8 +58,12 @@ class Roles:
             )
             raise ConfigError(msg)
 
+    def as_text(self) -> list[str]:
+        """Return the columns that are read as texts, whatever they look like."""
+        return [*self.texts(), *self.encode.as_text()]
+
     def texts(self) -> list[str]:
-        """Return the columns whose entries are names, whatever they look like."""
+        """Return the columns whose entries name clients, groups or parts."""
         roles = (self.client, self.group, self.split_column)
         return [name for name in roles if name is not None]
 
@@ -90,8 +96,32 @@ class Roles:
         }
         lists = {"target": self.target, "inputs": self.inputs, "drop": self.drop}
         _check_names(where, names, lists, single)
-        if not self.chosen(names):
+        chosen = self.chosen(names)
+        if not chosen:
             msg = f"{where}: no column is left as an input; name fewer in drop"
+            raise DataError(msg)
+        self._check_encoded(where, chosen)
+
+    def _check_encoded(self, where: str, chosen: Sequence[str]) -> None:
+        """Check that columns with an encoding of their own are inputs."""
+        for role, wanted in (
+            ("ordinal", list(self.encode.ordinal)),
+            ("ids", self.encode.ids),
+        ):
+            for name in wanted:
+                if name not in chosen:
+                    hint = did_you_mean(name, list(chosen))
+                    msg = (
+                        f"{where}: {role} names {format_value(name)}, which is no "
+                        f"input{hint} (inputs: {format_some(chosen)})"
+                    )
+                    raise DataError(msg)
+        twice = checked.first_repeated([*self.encode.ids, *self.encode.ordinal])
+        if twice is not None:
+            msg = (
+                f"{where}: {format_value(twice)} is named twice by ids and ordinal; "
+                "name it once"
+            )
             raise DataError(msg)
 
 
@@ -102,6 +132,7 @@ def source_of(
     dataset: str,
     where: str,
     arrays: Mapping[str, Column] | None = None,
+    like: Like | None = None,
 ) -> Source:
     """Return the source that columns make by their roles.
 
@@ -119,6 +150,8 @@ def source_of(
         What to call the table in messages.
     arrays
         Inputs that are not encoded, by the column that they are of.
+    like
+        Another data set, whose encoding and classes are taken.
 
     Raises
     ------
@@ -128,41 +161,69 @@ def source_of(
     roles.check(where, names)
     own = arrays or {}
     chosen = roles.chosen(names)
+    coded = roles.encode.ids
+    if like is not None:
+        like.check(columns)
+        coded = tuple(one["column"] for one in like.encoding if one["kind"] in CODED)
     flat = [name for name in chosen if name not in own]
+    numeric = [name for name in flat if name not in coded]
     kept = [own[name] for name in chosen if name in own]
     what, codes, classes, values, notes = _target(columns, roles)
+    if like is not None and values is not None:
+        like.check_target(roles.target)
+    elif like is not None:
+        codes = like.codes(codes, classes, columns.where)
+        classes = like.manifest.classes
     weights = None if roles.weight is None else _weights(columns, roles.weight)
     for one in roles.target:
         columns.found[one].release()
-    inputs = [] if not flat else [Column(_spec(own, 1), _not_fitted)]
+    x = "columns" if "x" in own or "x" in coded else "x"
+    inputs = [Column(_spec(x, 1), _not_fitted)] * bool(numeric)
+    codes_of = [Column(spec_of(name, 1), _not_fitted) for name in coded]
 
     def fitted(made: Table, training: Rows) -> Table:
-        encoding = fit(
-            columns, flat, training, missing=roles.missing, scaled=roles.scaled
+        encoding = (
+            fit(columns, flat, training, roles.encode)
+            if like is None
+            else like.encoding
         )
-        spec = _spec(own, len(input_names(encoding)))
-        rows = encoder(columns, encoding)
-        return replace(made, columns=[Column(spec, rows), *kept], encoding=encoding)
+        found = _inputs(columns, encoding, x)
+        return replace(made, columns=[*found, *kept], encoding=encoding)
 
     made = Table(
-        dataset, [*inputs, *kept], codes, classes, target=values, weights=weights
+        dataset,
+        [*inputs, *codes_of, *kept],
+        codes,
+        classes,
+        target=values,
+        weights=weights,
     )
     source = Source(
         made,
-        columns.files,
+        (*columns.files, *([] if like is None else [like.file])),
         fit=fitted if flat else None,
         arrange=(lambda order: columns.arrange(flat, order)) if flat else None,
         describe=(lambda done: described(done.encoding)) if flat else None,
         notes=(*notes, f"target {format_some(roles.target)} ({what})"),
-        warnings=_suspicious(columns, flat),
+        warnings=_suspicious(columns, numeric),
         client_hint="client=COLUMN names them",
     )
     return _with_roles(source, columns, roles)
 
 
-def _spec(own: Mapping[str, Column], width: int) -> InputSpec:
-    """Return the input that flat columns become."""
-    return InputSpec("columns" if "x" in own else "x", (width,), "float32")
+def _inputs(
+    columns: Columns, encoding: Sequence[Mapping[str, Any]], name: str
+) -> list[Column]:
+    """Return the inputs that encoded columns become: numbers, then codes of each."""
+    width = len(input_names(encoding))
+    found = [Column(_spec(name, width), encoder(columns, encoding))] * bool(width)
+    coded = [one for one in encoding if one["kind"] in CODED]
+    return found + [Column(code_spec(one), code_reader(columns, one)) for one in coded]
+
+
+def _spec(name: str, width: int) -> InputSpec:
+    """Return the input that numbers of columns become."""
+    return InputSpec(name, (width,), "float32")
 
 
 def _not_fitted(rows: Rows) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from data_prep.sample_fields import PARTS
 from data_prep.sources._hf_columns import class_names, kinds_of, read_saved
 from data_prep.sources._hf_files import Saved, find_saved
 from data_prep.sources.base import Source, sources
-from data_prep.table_encoding import Missing
+from data_prep.table_encoding import Encode, Missing
 from data_prep.table_roles import Roles, source_of
 from data_prep.targets import Kind
 from fedapm_mpi.errors import ConfigError, DataError
@@ -38,6 +38,8 @@ def hf(
     incomplete: bool = False,
     inputs: tuple[str, ...] = (),
     drop: tuple[str, ...] = (),
+    ordinal: dict[str, tuple[str, ...]] | None = None,
+    ids: tuple[str, ...] = (),
     missing: Missing = "refuse",
     scale: Literal["pooled", "none"] = "pooled",
     parts: tuple[str, ...] = (),
@@ -59,7 +61,9 @@ def hf(
     target
         The column that models are to give; several of a list. By default the only one
         with classes, else ``label``.
-    kind, client, group, split_column, weight, incomplete, inputs, drop, missing, scale
+    kind, client, group, split_column, weight, incomplete, inputs, drop
+        As in ``table``.
+    ordinal, ids, missing, scale
         As in ``table``.
     parts
         Parts that are read, such as ``[train, test]``; all by default.
@@ -88,14 +92,18 @@ def hf(
         split_column=split_column,
         inputs=inputs,
         drop=drop,
-        missing=missing,
-        scaled=scale == "pooled",
+        encode=Encode(
+            missing=missing,
+            scaled=scale == "pooled",
+            ordinal=ordinal or {},
+            ids=ids,
+        ),
         weight=weight,
         incomplete=incomplete,
     )
     _check(path, saved, roles, kinds)
     wanted = {*roles.named(), *roles.chosen(saved.columns)}
-    read = read_saved(saved, kinds, list(wanted), roles.texts(), size, colours)
+    read = read_saved(saved, kinds, list(wanted), roles.as_text(), size, colours)
     dataset = path.stem if path.is_file() else path.resolve().name
     made = source_of(
         read.columns, saved.columns, roles, dataset, str(path), read.arrays

@@ -5,7 +5,8 @@ from typing import Literal
 
 from data_prep.sources.base import Source, sources
 from data_prep.table_columns import read_columns
-from data_prep.table_encoding import Missing
+from data_prep.table_encoding import Encode, Missing
+from data_prep.table_like import read_like
 from data_prep.table_roles import Roles, source_of
 from data_prep.targets import Kind
 
@@ -23,8 +24,11 @@ def table(
     incomplete: bool = False,
     inputs: tuple[str, ...] = (),
     drop: tuple[str, ...] = (),
+    ordinal: dict[str, tuple[str, ...]] | None = None,
+    ids: tuple[str, ...] = (),
     missing: Missing = "refuse",
     scale: Literal["pooled", "none"] = "pooled",
+    like: str | None = None,
     name: str | None = None,
 ) -> Source:
     """Read samples from the rows of a table, by the roles of its columns.
@@ -56,6 +60,12 @@ def table(
         The columns that models see; all that have no other role by default.
     drop
         Columns that are left out.
+    ordinal
+        By column its texts from the least to the greatest, which become numbers, as in
+        ``ordinal.size=[small,medium,large]``.
+    ids
+        Columns whose entries become codes that a model embeds, each an input of its
+        own; for entries that no training row has there is one code.
     missing
         What a missing number or date becomes: ``refuse``; or the ``mean`` or ``median``
         of the training rows, and one more input that says it was missing. A missing
@@ -63,6 +73,9 @@ def table(
     scale
         ``pooled`` gives numbers mean 0 and deviation 1 over all training rows; by
         client it is ``shift=standardise``, on top of either.
+    like
+        A data set of ``prepare table``, whose columns, categories, means and classes
+        are taken, as for rows that came later.
     name
         Name of the data set; that of the file if None.
 
@@ -73,6 +86,13 @@ def table(
     DataError
         If a column is not there, a value is missing, or a file cannot be read.
     """
+    known = None
+    if like is not None:
+        known = read_like(
+            like, inputs=inputs, drop=drop, ordinal=ordinal, ids=ids,
+            missing=missing != "refuse", scale=scale != "pooled",
+        )  # fmt: skip
+        kind, inputs = known.kind(kind), known.inputs
     roles = Roles(
         target=(target,) if isinstance(target, str) else tuple(target),
         kind=kind,
@@ -81,11 +101,16 @@ def table(
         split_column=split_column,
         inputs=inputs,
         drop=drop,
-        missing=missing,
-        scaled=scale == "pooled",
+        encode=Encode(
+            missing=missing,
+            scaled=scale == "pooled",
+            ordinal=ordinal or {},
+            ids=ids,
+            texts=() if known is None else known.as_text,
+        ),
         weight=weight,
         incomplete=incomplete,
     )
     wanted = roles.named() if inputs else None
-    columns, names = read_columns(path, wanted, roles.texts())
-    return source_of(columns, names, roles, name or path.stem, str(path))
+    columns, names = read_columns(path, wanted, roles.as_text())
+    return source_of(columns, names, roles, name or path.stem, str(path), like=known)

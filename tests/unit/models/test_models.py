@@ -77,7 +77,8 @@ def count(module, *prefixes):
 def test_names():
     assert models.names() == [
         "audio-video", "cnn", "har", "hf", "image-text", "language-model", "logistic",
-        "lora", "mlp", "resnet18", "timm", "torchvision", "transformer", "unet",
+        "lora", "mlp", "resnet18", "tabular", "timm", "torchvision", "transformer",
+        "unet",
     ]  # fmt: skip
 
 
