@@ -14,7 +14,7 @@ def test_a_scaling_study(cluster, site, local_digest):
     study = {
         "config": "config.yaml",
         "strong": {"client_ranks": [1, 2, 4]},
-        "weak": {"client_ranks": [1, 2, 4], "clients_per_rank": 2},
+        "weak": {"client_ranks": [1, 2], "clients_per_rank": 2},
         "repetitions": 1,
         "warmup_rounds": 1,
         # srun's pmi2 now and then fails nodes of unequal numbers: see docs/cluster.md.
@@ -24,7 +24,7 @@ def test_a_scaling_study(cluster, site, local_digest):
     words = ("slurm", "submit", "--study", "study.yaml", "--ntasks-per-node", 2)
     words += ("--site", site, "--time", 5)
     *points, report = jobs(cluster.fedapm(*words))
-    assert len(points) == 6
+    assert len(points) == 5
     ended(cluster, report)
     assert "digests agree over all rank counts" in cluster.output(report)
     folder = cluster.folder / "runs" / "study"
@@ -35,7 +35,7 @@ def test_a_scaling_study(cluster, site, local_digest):
         assert len({rank["host"] for rank in saved["ranks"]}) == hosts
     found = table(folder / "report" / "scaling.csv")
     names = [f"{line['kind']}-{line['client_ranks']}" for line in found]
-    assert names == [f"{kind}-{p}" for kind in ("strong", "weak") for p in (1, 2, 4)]
+    assert names == ["strong-1", "strong-2", "strong-4", "weak-1", "weak-2"]
     assert "all points are finished" in cluster.fedapm(*words)
     cluster.fedapm("scale", "model", "runs/study", "--predict", "100,10000")
     predicted = table(folder / "model" / "predictions.csv")

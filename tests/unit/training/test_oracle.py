@@ -24,7 +24,7 @@ from fedapm_mpi.optim.solver import BlockRules, LocalSolver, Pace, SolverRules
 from tests.support.oracles.fedapm_per_parameter import Options, Oracle, network_loss
 from tests.support.oracles.quadratic import KAPPA, Quadratic
 
-ROUNDS = 20
+ROUNDS = 8
 BATCH = 4
 SIZES = (7, 12, 3, 9, 17, 4)
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
