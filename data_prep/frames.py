@@ -37,7 +37,7 @@ def write_frame(
     dataset: str,
     target: str | Sequence[str],
     kind: Kind | None = None,
-    client: str | None = None,
+    client: str | Sequence[str] | None = None,
     group: str | None = None,
     split_column: str | None = None,
     weight: str | None = None,
@@ -101,7 +101,7 @@ def write_frame(
     roles = Roles(
         target=(target,) if isinstance(target, str) else tuple(target),
         kind=kind,
-        client=client,
+        client=client if client is None or isinstance(client, str) else tuple(client),
         group=group,
         split_column=split_column,
         inputs=tuple(inputs),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep import sample_fields as checked
+from data_prep.combinations import combined
 from data_prep.distinct import distinct
 from data_prep.labels import labels as labels_of
 from data_prep.regression_labels import looks_like_a_quantity
@@ -41,7 +42,7 @@ class Roles:
 
     target: tuple[str, ...]
     kind: Kind | None = None
-    client: str | None = None
+    client: str | tuple[str, ...] | None = None
     group: str | None = None
     split_column: str | None = None
     inputs: tuple[str, ...] = ()
@@ -51,6 +52,9 @@ class Roles:
     incomplete: bool = False
 
     def __post_init__(self) -> None:
+        if self.client == ():
+            msg = "client names no column; name one or several, or leave it out"
+            raise ConfigError(msg)
         if self.inputs and self.drop:
             msg = (
                 "drop has no effect with inputs, which names all columns that are read "
@@ -58,13 +62,20 @@ class Roles:
             )
             raise ConfigError(msg)
 
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """The columns that name the client of a row, if there are any."""
+        if self.client is None:
+            return ()
+        return (self.client,) if isinstance(self.client, str) else self.client
+
     def as_text(self) -> list[str]:
         """Return the columns that are read as texts, whatever they look like."""
         return [*self.texts(), *self.encode.as_text()]
 
     def texts(self) -> list[str]:
         """Return the columns whose entries name clients, groups or parts."""
-        roles = (self.client, self.group, self.split_column)
+        roles = (*self.clients, self.group, self.split_column)
         return [name for name in roles if name is not None]
 
     def named(self) -> list[str]:
@@ -89,12 +100,16 @@ class Roles:
             If not, or if no column is left as an input.
         """
         single = {
-            "client": self.client,
             "group": self.group,
             "split_column": self.split_column,
             "weight": self.weight,
         }
-        lists = {"target": self.target, "inputs": self.inputs, "drop": self.drop}
+        lists = {
+            "target": self.target,
+            "inputs": self.inputs,
+            "drop": self.drop,
+            "client": self.clients,
+        }
         _check_names(where, names, lists, single)
         chosen = self.chosen(names)
         if not chosen:
@@ -400,8 +415,9 @@ def _with_roles(source: Source, columns: Columns, roles: Roles) -> Source:
     """Return a source with its clients, groups and split, where columns name them."""
     ids: Rows | None = None
     names: tuple[str, ...] = ()
-    if roles.client is not None:
-        ids, names = _codes(columns, roles.client, "client")
+    if roles.clients:
+        found = [_codes(columns, name, "client") for name in roles.clients]
+        ids, names = combined(found, columns.where)
     groups = None
     if roles.group is not None:
         groups, _ = _codes(columns, roles.group, "group")

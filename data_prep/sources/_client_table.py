@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.combinations import combined
 from data_prep.regular_files import regular
 from data_prep.sample_fields import SPLIT_NAMES, first_repeated, identifiers, missing
 from data_prep.sources.base import Source
@@ -25,7 +26,7 @@ def owners_of(
     table: Path,
     listed: Sequence[str],
     kept: Sequence[str],
-    client: str,
+    client: Sequence[str],
 ) -> Source:
     """Return a source with the clients, and optionally the split, of a csv.
 
@@ -40,7 +41,7 @@ def owners_of(
     kept
         Those that are samples, in order.
     client
-        Name of the column of clients.
+        Names of the columns of clients; each combination that occurs is a client.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def owners_of(
         files are not the same.
     """
     columns, lines = _lines(table)
-    for name in ("file", client):
+    for name in ("file", *client):
         if name not in columns:
             msg = (
                 f"{table} has no column {name!r}{did_you_mean(name, columns)} "
@@ -57,20 +58,25 @@ def owners_of(
             )
             raise DataError(msg)
     number = _numbers(table, lines, columns, listed)
-    owners, note = _owners(table, lines, client)
     of_file = [number[file] for file in kept]
-    named = identifiers(owners[of_file], f"{table}: column {client!r}")
+    found, notes = [], source.notes
+    for name in client:
+        owners, note = _owners(table, lines, name)
+        named = identifiers(owners[of_file], f"{table}: column {name!r}")
+        found.append((named.codes, named.names))
+        notes = (*notes, *note)
+    ids, names = combined(found, f"{table}")
     split = None
     if "split" in columns:
         split = np.array([_code(lines[k]) for k in of_file], np.int8)
-    extra = unused(columns, ("file", client, "split"), f"{table}", "column")
+    extra = unused(columns, ("file", *client, "split"), f"{table}", "column")
     return replace(
         source,
         files=(table, *source.files),
-        ids=named.codes,
-        id_names=named.names,
+        ids=ids,
+        id_names=names,
         split=split,
-        notes=(*source.notes, *note),
+        notes=notes,
         warnings=(*source.warnings, *extra),
     )
 

@@ -31,7 +31,7 @@ def hf(
     *,
     target: str | tuple[str, ...] | None = None,
     kind: Kind | None = None,
-    client: str | None = None,
+    client: str | tuple[str, ...] | None = None,
     group: str | None = None,
     split_column: str | None = None,
     weight: str | None = None,

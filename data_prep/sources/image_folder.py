@@ -28,7 +28,7 @@ def image_folder(
     size: int = 32,
     colours: Literal["rgb", "grey"] = "rgb",
     table: str | None = None,
-    client: str = "client",
+    client: str | tuple[str, ...] = "client",
     skip_broken: bool = False,
 ) -> Source:
     """Read images from CLASS/NAME.png, jpg and so on; clients from a csv.
@@ -51,7 +51,8 @@ def image_folder(
         A csv with a line per image: ``file`` (its path in the folder), a column of
         clients, and optionally ``split`` (train, test or val).
     client
-        Name of the csv's column of clients.
+        Name of the csv's column of clients; of several columns, each combination that
+        occurs is a client.
     skip_broken
         Whether to leave out images that do not decode; the manifest names them.
 
@@ -64,6 +65,10 @@ def image_folder(
     """
     if size < 1:
         msg = f"size must be at least 1, got {size}"
+        raise ConfigError(msg)
+    owners = (client,) if isinstance(client, str) else client
+    if not owners:
+        msg = "client names no column; name one or several"
         raise ConfigError(msg)
     pillow()
     folders = find_images(path)
@@ -80,7 +85,7 @@ def image_folder(
     )
     if table is not None:
         origin = path / table if (path / table).exists() else Path(table)
-        source = owners_of(source, origin, folders.names, sound.names, client)
+        source = owners_of(source, origin, folders.names, sound.names, owners)
     return in_parts(source, folders, sound.names)
 
 

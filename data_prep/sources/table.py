@@ -17,7 +17,7 @@ def table(
     *,
     target: str | tuple[str, ...],
     kind: Kind | None = None,
-    client: str | None = None,
+    client: str | tuple[str, ...] | None = None,
     group: str | None = None,
     split_column: str | None = None,
     weight: str | None = None,
@@ -46,7 +46,8 @@ def table(
         default texts, truth values and few different whole numbers are classes, other
         numbers real, and several columns of zeros and ones binary.
     client
-        The column with the client of each row.
+        The column with the client of each row; of several columns, such as
+        ``[hospital,ward]``, each combination that occurs is a client.
     group
         A column whose equal entries stay on one side of the split, such as the person
         of several rows; entries count within a client.

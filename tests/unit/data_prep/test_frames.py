@@ -41,6 +41,10 @@ def made_by(library):
 
 CASES = {
     "clients": ({"client": "shop", "split_column": "part"}, {"missing": "mean"}),
+    "several columns": (
+        {"client": ["shop", "part"], "group": "person"},
+        {"missing": "mean"},
+    ),
     "groups": ({"client": "shop", "group": "person"}, {"missing": "median", "seed": 3}),
     "a partitioner": (
         {},

@@ -103,6 +103,16 @@ def test_roles_and_images_on_request(tmp_path):
     assert [spec.shape for spec in manifest.inputs] == [(2,), (1, 3, 3)]
 
 
+def test_clients_by_several_columns(tmp_path):
+    folder = save_part(tmp_path / "s", table(range(30)))
+    manifest = prepare(
+        "hf", folder, tmp_path / "d", "target=age", "client=[label,who]",
+        "inputs=[town]",
+    )  # fmt: skip
+    assert manifest.client_names[0] == "no / 0"
+    assert list(manifest.client_names) == sorted(manifest.client_names)
+
+
 def test_flat_columns_are_those_of_the_table(tmp_path):
     flat = table(range(30)).select(["label", "age", "town", "who"])
     folder = save_part(tmp_path / "s", flat)

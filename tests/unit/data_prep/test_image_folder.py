@@ -81,6 +81,27 @@ def test_without_a_table_there_are_no_clients(folder, tmp_path):
     assert manifest.num_clients == 5
 
 
+def test_clients_by_several_columns(folder):
+    lines = [
+        [file, owner, "ab"[k % 2]] for k, (file, owner) in enumerate(lines_of(folder))
+    ]
+    write_table(folder, lines, ("file", "client", "room"))
+    found = read(folder, table="owners.csv", client=("client", "room"))
+    assert found.id_names == tuple(
+        f"{owner} / {room}" for owner in OWNERS for room in "ab"
+    )
+    of_file = {file: f"{owner} / {room}" for file, owner, room in lines}
+    names = [f"{path.parent.name}/{path.name}" for path in found.files[1:]]
+    assert [found.id_names[k] for k in found.ids] == [of_file[name] for name in names]
+    assert not any("room" in warning for warning in found.warnings)
+    lines[3][2] = ""
+    write_table(folder, lines, ("file", "client", "room"))
+    with pytest.raises(DataError, match=r"owners.csv, line 5: .* has no room"):
+        read(folder, table="owners.csv", client=("client", "room"))
+    with pytest.raises(ConfigError, match="client names no column"):
+        read(folder, table="owners.csv", client=())
+
+
 def test_own_split_is_kept(folder, tmp_path):
     lines = [[*line, ("train", "test", "val")[i % 5 % 3]]
              for i, line in enumerate(lines_of(folder))]  # fmt: skip

@@ -50,6 +50,23 @@ def test_classes_that_name_clients_are_those_that_occur():
     assert len(set(made.groups.tolist())) == 4  # of each client its own
 
 
+def test_clients_by_several_columns():
+    made = columns(
+        y=[0, 1] * 3, who=["10", "2", "2", "10", "2", "2"], c=CLASSES, a=[1] * N
+    )
+    several = source(made, target=("y",), client=("who", "c"))
+    assert several.id_names == ("2 / no", "2 / yes", "10 / yes")
+    assert several.ids.tolist() == [2, 0, 0, 2, 1, 0]
+    swapped = source(made, target=("y",), client=("c", "who"))
+    assert swapped.id_names == ("no / 2", "yes / 2", "yes / 10")
+    alone, one = (source(made, target=("y",), client=c) for c in ("who", ("who",)))
+    assert alone.id_names == one.id_names == ("2", "10")
+    assert alone.ids.tolist() == one.ids.tolist()
+    assert [c.spec.shape for c in several.fit(several.table, np.arange(N)).columns]
+    with pytest.raises(ConfigError, match="client names no column"):
+        source(made, target=("y",), client=())
+
+
 def test_classes_as_inputs_are_categories():
     made = source(columns(y=[0, 1] * 3, c=CLASSES), target=("y",))
     fitted = made.fit(made.table, np.arange(N))

@@ -107,6 +107,19 @@ def test_inputs_are_those_of_scikit_learn(tmp_path):
         assert (target[:, 0] == SCORE[rows]).all()
 
 
+def test_a_client_for_each_combination(tmp_path):
+    manifest = prepare(
+        "table", saved(tmp_path / "t"), tmp_path / "d", "client=[shop,part]",
+        "target=score", "missing=mean",
+    )  # fmt: skip
+    wanted = sorted(set(zip(SHOP.tolist(), PART.tolist(), strict=True)))
+    assert manifest.client_names == tuple(f"{shop} / {part}" for shop, part in wanted)
+    for (split, client), (_, target, _) in inputs(manifest).items():
+        shop, part = wanted[client]
+        assert set(target[:, 0]) <= set(SCORE[(shop == SHOP) & (part == PART)]), split
+    assert manifest.preparation["source"]["client"] == ["shop", "part"]
+
+
 def test_all_formats_are_the_same_data(tmp_path):
     found = {}
     for kind in SAVED:
@@ -292,6 +305,15 @@ FAULTS = {
     ),
     "missing": (ROLES, r"made.csv, line 2: column 'age' .* set missing=median or mean"),
     "missing client": (("target=score", "client=colour"), "names no client there"),
+    "missing part of a client": (
+        ("target=score", "client=[shop,colour]"),
+        r"made.csv, line \d+: column 'colour' names no client there, nor in \d+ other",
+    ),
+    "client twice": (("target=score", "client=[shop,shop]"), "named by client and cl"),
+    "client and group": (
+        ("target=score", "client=[shop,part]", "group=part"),
+        "client and group; give it one role",
+    ),
     "missing target": (("target=age", "client=shop"), "the target 'age' has no value"),
     "text as a number": (
         ("target=part", "client=shop", "kind=real"),
