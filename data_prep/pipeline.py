@@ -77,6 +77,9 @@ LATER: dict[str, dict[str, Any]] = {
 """Options, by source, that were added later, and their defaults: a manifest omits them
 at their defaults, so that data sets that were made before are still the same."""
 
+LATER_OF_PARTITIONERS: dict[str, dict[str, Any]] = {"natural": {"merge": "in-turn"}}
+"""The same, by partitioner."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -246,7 +249,8 @@ def _partitioner(
             options[inner], found = _partitioner(options[inner], f"{key}.{inner}")
             errors += found
     checked, found = validate_options(f"{key} {display_name(name)!r}", part, options, 3)
-    return {"name": name, **checked}, errors + found
+    later = LATER_OF_PARTITIONERS.get(name, {})
+    return {"name": name, **_without_later(checked, later)}, errors + found
 
 
 def _keep(value: Any) -> tuple[Keep | None, list[str]]:
@@ -571,15 +575,21 @@ def _identity(
 
 def _options(wanted: Plan) -> dict[str, Any]:
     """Return the source's options, without later ones at their defaults."""
-    later = LATER.get(wanted.source, {})
-    found = {
-        key: value
-        for key, value in wanted.options.items()
-        if key not in later or value != later[key]
-    }
+    found = _without_later(wanted.options, LATER.get(wanted.source, {}))
     if found.get("like") is not None:  # its manifest is among the files
         found["like"] = Path(found["like"]).name
     return found
+
+
+def _without_later(
+    options: Mapping[str, Any], later: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return options without those that were added later and have their defaults."""
+    return {
+        key: value
+        for key, value in options.items()
+        if key not in later or value != later[key]
+    }
 
 
 def _files(files: Sequence[Path]) -> list[dict[str, Any]]:

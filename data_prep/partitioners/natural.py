@@ -1,6 +1,7 @@
 """Natural clients of the data set, merged on request."""
 
 import heapq
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,15 @@ def natural(
     rng: np.random.Generator,
     *,
     min_samples: int = 1,
+    merge: Literal["in-turn", "balanced"] = "in-turn",
 ) -> Parts:
     """Make a client of each person, speaker or device that the data set names.
 
     With `num_clients`, natural client k in sorted order joins client k modulo
     `num_clients`, as the 20 users of KU-HAR in the FedAPM paper consist of several
-    subjects each. Then the two smallest clients are merged, ties by order, until each
-    has `min_samples`. Nothing is random.
+    subjects each. Merged in balance, the largest natural client that is left joins the
+    smallest client in turn, so that sizes are about equal. Then the two smallest
+    clients are merged, ties by order, until each has `min_samples`. Nothing is random.
 
     Parameters
     ----------
@@ -35,11 +38,14 @@ def natural(
         Not used.
     min_samples
         Minimum number of samples of a client.
+    merge
+        Whether natural clients join `num_clients` clients ``in-turn`` or ``balanced``.
 
     Raises
     ------
     ConfigError
-        If the data names no clients, fewer than `num_clients`, or too few samples.
+        If the data names no clients, fewer than `num_clients`, or too few samples, or
+        `merge` has no effect.
     """
     if pool.ids is None:
         msg = "the source names no clients; choose a partitioner that makes them"
@@ -52,7 +58,13 @@ def natural(
                 "clients: they can be merged, not split"
             )
             raise ConfigError(msg)
-        client = client % num_clients
+        joins = np.arange(len(names)) % num_clients
+        if merge == "balanced":
+            joins = _balanced(np.bincount(client), num_clients)
+        client = joins[client]
+    elif merge == "balanced":
+        msg = "partitioner.merge=balanced needs a number of clients to merge into"
+        raise ConfigError(msg + ": give it by clients=N, or leave merge out")
     if len(client) < min_samples:
         msg = f"min_samples={min_samples} is more than all {len(client)} samples"
         raise ConfigError(msg)
@@ -66,6 +78,20 @@ def natural(
         )
         raise ConfigError(msg)
     return gather(merged, Units(merged, sizes, client), m)
+
+
+def _balanced(sizes: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """Return which of `number` clients each joins, numbered by their first members."""
+    queue = [(0, client) for client in range(number)]
+    joins = np.empty(len(sizes), np.int64)
+    for natural_client in np.argsort(-sizes, kind="stable").tolist():
+        held, client = queue[0]
+        joins[natural_client] = client
+        heapq.heapreplace(queue, (held + int(sizes[natural_client]), client))
+    _, first, joined = np.unique(joins, return_index=True, return_inverse=True)
+    place = np.empty(number, np.int64)
+    place[np.argsort(first)] = np.arange(number)
+    return place[joined]
 
 
 def _merge_small(sizes: NDArray[np.int64], least: int) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ OPTIONS = {
     "natural": {"min_samples": 3},
     "iid": {},
     "dirichlet": {"beta": 0.3, "min_samples": 2},
+    "natural-dirichlet": {"beta": 0.3, "min_samples": 2},
     "shards": {"labels": 2},
     "dirichlet-client": {"beta": 0.3, "sigma": 0.5, "min_samples": 2},
     "quantity-dirichlet": {"beta": 0.5, "min_samples": 2},
@@ -94,7 +95,7 @@ def test_same_seed_same_parts(name, pool, m):
 
 @pytest.mark.parametrize("name", MADE)
 def test_other_seed_other_parts(name):
-    pool = Pool(np.arange(200) % 4)
+    pool = Pool(np.arange(200) % 4, np.arange(200) % 3)
     first, second = split(name, pool, 5, 1), split(name, pool, 5, 2)
     assert any(a.tolist() != b.tolist() for a, b in zip(first, second, strict=True))
 
@@ -103,7 +104,7 @@ def test_other_seed_other_parts(name):
 @pytest.mark.parametrize("m", [None, 0, 51])
 def test_number_of_clients_is_checked(name, m):
     with pytest.raises(ConfigError, match=r"clients=|say how many"):
-        split(name, Pool(np.zeros(50, int)), m)
+        split(name, Pool(np.zeros(50, int), np.zeros(50, int)), m)
 
 
 @given(pool=pools(grouped=st.just(False)), m=st.integers(1, 7))
@@ -218,6 +219,54 @@ def test_natural_merges_into_a_number_in_turn():
     ids = np.arange(7)
     parts = natural(Pool(np.zeros(7, int), ids), 3)
     assert [rows.tolist() for rows in parts] == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def test_natural_merges_in_balance():
+    ids = np.repeat([0, 1, 2, 3, 4], [3, 9, 1, 5, 4])
+    pool = Pool(np.zeros(22, int), ids)
+    parts = natural(pool, 2, merge="balanced")
+    # 1 (9), then 3 (5) and 4 (4) to the other, both 9; 0 to the first, 2 to the other.
+    owners = [sorted(set(ids[rows].tolist())) for rows in parts]
+    assert owners == [[0, 1], [2, 3, 4]]
+    for least in (1, 10):
+        same = natural(pool, 2, merge="balanced", min_samples=least)
+        assert [rows.tolist() for rows in same] == [rows.tolist() for rows in parts]
+
+
+@given(pools(), st.integers(1, 5))
+def test_balance_is_within_the_largest(pool, m):
+    parts = natural(pool, m, merge="balanced")
+    sizes = [len(rows) for rows in parts]
+    assert max(sizes) - min(sizes) <= np.bincount(pool.ids).max()
+    whole = [set(pool.ids[rows].tolist()) for rows in parts]
+    assert sum(map(len, whole)) == len(np.unique(pool.ids))
+    firsts = [min(own) for own in whole]
+    assert firsts == sorted(firsts)
+
+
+def test_what_natural_did_before_is_called_as_before():
+    for chosen in ("natural", {"name": "natural", "merge": "in-turn"}):
+        made = plan("arrays", {"partitioner": chosen})
+        assert made.partitioner == {"name": "natural", "min_samples": 1}
+    balanced = {"name": "natural", "merge": "balanced"}
+    chosen = plan("arrays", {"partitioner": balanced}).partitioner
+    assert chosen == {"name": "natural", "min_samples": 1, "merge": "balanced"}
+
+
+@given(pool=pools(), seed=st.integers(0, 10))
+def test_shares_of_natural_clients_are_those_of_labels(pool, seed):
+    by_id = split("natural-dirichlet", pool, 3, seed)
+    by_label = split("dirichlet", pool._replace(labels=pool.ids), 3, seed)
+    for one, other in zip(by_id, by_label, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_natural_clients_that_are_not_there():
+    with pytest.raises(ConfigError, match="names no clients, whose samples"):
+        split("natural-dirichlet", Pool(np.zeros(50, int)), 3)
+    pool = Pool(np.zeros(3, int), np.array([0, 1, 1]))
+    with pytest.raises(ConfigError, match="needs a number of clients to merge into"):
+        natural(pool, merge="balanced")
 
 
 def test_natural_merges_the_smallest_until_all_are_large_enough():
