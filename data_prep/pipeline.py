@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from data_prep import plugin_calls
 from data_prep.column_scales import unscaled
+from data_prep.copies import own_copies
 from data_prep.kept_labels import Keep, keep_labels
 from data_prep.new_clients import Wanted, check_wanted, new_clients_last
 from data_prep.partitioners import Pool, partitioners
 from data_prep.partitioners.base import (
     Within,
+    are_the_same,
     find_fault,
     may_overlap,
     properties,
@@ -408,7 +410,8 @@ def _ready(
     source, fitted = _fitted(source, made.training)
     if source.arrange is not None:
         source.arrange(made.in_order())
-    table, notes = _shifted(wanted, source, made)
+    table, made = _with_copies(wanted, source, made)
+    table, notes = _shifted(wanted, source, table, made)
     for note in (*made.notes, *fitted, *unscaled(table, made.training)):
         tell(note)
     if settings.store is not None:
@@ -439,7 +442,7 @@ class _Division(NamedTuple):
     """Split name to the rows of each client."""
 
     clients: Clients | None
-    """What shifts see, if there are any."""
+    """What shifts see, if there are any and each sample has one client."""
 
     properties: dict[str, Any]
     """Of the partition, for the manifest."""
@@ -482,7 +485,7 @@ def _divided(wanted: Plan, source: Source, partitioner: Mapping[str, Any]) -> _D
         published=_kind_of_split(wanted, source) == "own",
         remedy=REMEDY if natural else REMEDY_DRAWN,
     )
-    splits, kept = _kept(wanted, pool, splits, names)
+    splits, kept = _kept(wanted, pool, parts, splits, names)
     owned = parts if not last.new else last.of(parts)
     return _Division(
         names,
@@ -500,15 +503,8 @@ def _seen_by_shifts(
     parts: Sequence[NDArray[np.int64]],
     trained: Sequence[NDArray[np.int64]],
 ) -> Clients | None:
-    changes = (*source.shifts, *wanted.shifts)
-    if not changes:
+    if not (source.shifts or wanted.shifts) or may_overlap(parts):
         return None
-    if may_overlap(parts):
-        msg = (
-            f"shift={changes[0]['name']} changes a sample by its client, but here "
-            "several clients may have it; choose another partitioner"
-        )
-        raise ConfigError(msg)
     number = len(source.table.labels)
     owner, training = np.empty(number, np.int64), np.zeros(number, bool)
     for client, rows in enumerate(parts):
@@ -518,14 +514,25 @@ def _seen_by_shifts(
     return Clients(len(parts), owner, training, wanted.settings.seed)
 
 
+def _with_copies(
+    wanted: Plan, source: Source, made: _Division
+) -> tuple[Table, _Division]:
+    """Return table and division, copied if shifts change what several clients have."""
+    if made.clients is not None or not (source.shifts or wanted.shifts):
+        return source.table, made
+    trained = len(made.names) - made.new
+    copies = own_copies(source.table, made.splits, trained, wanted.settings.seed)
+    return copies.table, made._replace(splits=copies.splits, clients=copies.clients)
+
+
 def _default_partitioner(name: str, source: Source) -> dict[str, Any]:
     if source.ids is not None:
         return _partitioner("natural")[0]
-    makers = ", ".join(part for part in partitioners.names() if part != "natural")
+    made = [name for name in partitioners.names() if not name.startswith("natural")]
     hint = f", or: {source.client_hint}" if source.client_hint else ""
     msg = (
         f"source {name!r} names no clients: choose how to make them with "
-        f"partitioner=NAME clients=N (partitioners: {makers}){hint}"
+        f"partitioner=NAME clients=N (partitioners: {', '.join(made)}){hint}"
     )
     raise ConfigError(msg)
 
@@ -705,6 +712,9 @@ def _split(
     wanted: Plan, source: Source, pool: Pool, parts: Sequence[NDArray[np.int64]]
 ) -> dict[str, list[NDArray[np.int64]]]:
     settings = wanted.settings
+    if are_the_same(parts):  # no sample may be for testing here, for training there
+        one = _split(wanted, source, pool, parts[:1])
+        return {name: own * len(parts) for name, own in one.items()}
     split = _kind_of_split(wanted, source)
     if split == "random":
         return random_splits(
@@ -726,12 +736,17 @@ def _split(
 def _kept(
     wanted: Plan,
     pool: Pool,
+    parts: Sequence[NDArray[np.int64]],
     splits: dict[str, list[NDArray[np.int64]]],
     names: Sequence[str],
 ) -> tuple[dict[str, list[NDArray[np.int64]]], list[str]]:
     """Return the splits with the training samples that are kept, and notes on them."""
     if wanted.keep is None:
         return splits, []
+    if are_the_same(parts):
+        one = {name: own[:1] for name, own in splits.items()}
+        one, notes = _kept(wanted, pool, parts[:1], one, names[:1])
+        return {name: own * len(parts) for name, own in one.items()}, notes
     seed = wanted.settings.seed
     splits, note = keep_labels(
         wanted.keep, splits, pool.labels, pool.groups, names, seed
@@ -751,9 +766,11 @@ def _fitted(
     return replace(source, table=table), note
 
 
-def _shifted(wanted: Plan, source: Source, made: _Division) -> tuple[Table, list[str]]:
+def _shifted(
+    wanted: Plan, source: Source, table: Table, made: _Division
+) -> tuple[Table, list[str]]:
     """Return the table after all shifts, and a note on each client."""
-    table, changes = source.table, (*source.shifts, *wanted.shifts)
+    changes = (*source.shifts, *wanted.shifts)
     done: list[list[str]] = [[] for _ in made.names]
     for options in changes:
         assert made.clients is not None  # as there are shifts

@@ -65,16 +65,27 @@ def may_overlap(parts: Sequence[Indices]) -> bool:
     return isinstance(parts, Parts) and parts.overlapping
 
 
+def are_the_same(parts: Sequence[Indices]) -> bool:
+    """Return whether several clients have the same samples, in the same order."""
+    several = len(parts) > 1 and may_overlap(parts)
+    return several and all(np.array_equal(rows, parts[0]) for rows in parts[1:])
+
+
 def num_moved(parts: Sequence[Indices]) -> int:
     """Return how many samples were moved to reach a minimum; 0 for a plain list."""
     return parts.moved if isinstance(parts, Parts) else 0
 
 
 def properties(parts: Sequence[Indices]) -> dict[str, Any]:
-    """Return the properties of parts that a manifest records."""
+    """Return the properties of parts that a manifest records.
+
+    ``one_split`` says that all clients have the same samples in each split.
+    """
     found: dict[str, Any] = {"moved": num_moved(parts)}
     if may_overlap(parts):
         found |= {"overlapping": True, "distinct": len(np.unique(_all(parts)))}
+    if are_the_same(parts):
+        found["one_split"] = True
     return found
 
 

@@ -32,7 +32,7 @@ class VerifyCommand(LocalCommand):
 
     def execute(self, args: argparse.Namespace) -> int:
         """Check shard after shard, then all together; return the exit code."""
-        from fedapm_mpi.data.verify import OVERLAPPING, find_duplicates, join, verify
+        from fedapm_mpi.data.verify import find_duplicates, join, verify
 
         manifest = read_manifest(args.data)
         prints = []
@@ -51,15 +51,14 @@ class VerifyCommand(LocalCommand):
             sys.stdout.write(
                 f"{found.within} {verb} another one of the same client and split\n"
             )
-        overlapping = str(manifest.partitioner.get("name", "")).startswith(OVERLAPPING)
-        if found.apart and not (args.allow_repeats or overlapping):
+        if found.apart and not args.allow_repeats:
             msg = (
                 f"{args.data}: the parts are not disjoint: {'; '.join(found.apart)}. "
                 "If that is on purpose, use --allow-repeats; otherwise prepare the "
                 "data set again"
             )
             raise DataError(msg)
-        for sentence in found.apart:
+        for sentence in (*found.apart, *found.intended):
             sys.stdout.write(f"{printable(sentence)}\n")
         for sentence in found.equal:
             log.info("%s: possible leakage", printable(sentence))
@@ -68,8 +67,10 @@ class VerifyCommand(LocalCommand):
                 "the origin of samples was not recorded: it is known only for distinct "
                 "samples that the parts are disjoint\n"
             )
-        elif not found.apart:
+        elif not (found.apart or found.intended):
             sys.stdout.write("no sample is in two splits or with two clients\n")
+        elif manifest.partitioner.get("one_split") is True and not found.apart:
+            sys.stdout.write("no sample is in two splits\n")
         return 0
 
 

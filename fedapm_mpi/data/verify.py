@@ -17,7 +17,7 @@ MAX_FAULTS = 10
 """Faults that are listed one by one."""
 
 OVERLAPPING = "official-"
-"""Prefix of the partitioners that give a sample to several clients."""
+"""Prefix of the partitioners that give a sample to several clients, in any split."""
 
 
 class Duplicates(NamedTuple):
@@ -32,6 +32,9 @@ class Duplicates(NamedTuple):
 
     within: int
     """Number of samples that equal one of the same client in the same split."""
+
+    intended: list[str]
+    """Sentences as those on samples `apart`, which the partitioner intends."""
 
 
 class _Fingerprints(NamedTuple):
@@ -116,7 +119,7 @@ def find_duplicates(manifest: Manifest, prints: _Fingerprints) -> Duplicates:
         The fingerprints of all its samples.
     """
     placed = _pairs(prints, prints.rows[:, None], np.flatnonzero(prints.rows >= 0))
-    apart = _sentences(manifest, placed, "in several splits", "with several clients")
+    apart, intended = _placed_twice(manifest, placed)
     pairs = _pairs(prints, prints.values, np.arange(len(prints.rows)))
     rows = pairs.rows
     same_row = (rows[:, 0] == rows[:, 1]) & (rows[:, 0] >= 0)
@@ -130,7 +133,20 @@ def find_duplicates(manifest: Manifest, prints: _Fingerprints) -> Duplicates:
     within = (pairs.clients[:, 0] == pairs.clients[:, 1]) & (
         pairs.splits[:, 0] == pairs.splits[:, 1]
     )
-    return Duplicates(apart, equal, int(within.sum()))
+    return Duplicates(apart, equal, int(within.sum()), intended)
+
+
+def _placed_twice(manifest: Manifest, placed: "_Places") -> tuple[list[str], list[str]]:
+    """Return sentences on samples in two places: faults, and what is intended."""
+    words = "in several splits", "with several clients"
+    name = str(manifest.partitioner.get("name", ""))
+    if name.startswith(OVERLAPPING):
+        return [], _sentences(manifest, placed, *words)
+    if manifest.partitioner.get("one_split") is not True:
+        return _sentences(manifest, placed, *words), []
+    same = placed.splits[:, 0] == placed.splits[:, 1]
+    faults, shared = (_Places(*(c[at] for c in placed)) for at in (~same, same))
+    return _sentences(manifest, faults, *words), _sentences(manifest, shared, *words)
 
 
 class _Places(NamedTuple):

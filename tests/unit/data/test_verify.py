@@ -196,6 +196,28 @@ def test_samples_that_are_there_twice(tmp_path, kind, capsys):
     assert "1 sample is" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("leak", [False, True])
+def test_one_split_of_all_clients(tmp_path, leak, capsys):
+    """Clients may have the same samples, but one may not train on another's test."""
+    x = np.arange(12, dtype=np.float32)[:, None]
+    table = Table("t", [column("x", x)], np.zeros(12, int), ["one"])
+    parts = {"train": [np.arange(8)] * 3, "test": [np.arange(8, 12)] * 3}
+    if leak:
+        parts["test"] = [np.arange(8, 12), np.array([8, 7]), np.array([8])]
+        parts["train"] = [np.arange(7), np.arange(7), np.arange(8)]
+    said = {"name": "all-samples", "one_split": True}
+    write_dataset(tmp_path / "to", table, parts, partitioner=said)
+    if leak:
+        words = "not disjoint: 1 sample is in several splits .*test of client 1, row 7"
+        with pytest.raises(DataError, match=words):
+            run(tmp_path / "to")
+        return
+    assert run(tmp_path / "to") == 0
+    out = capsys.readouterr().out
+    assert "24 samples are with several clients" in out
+    assert "no sample is in two splits\n" in out
+
+
 def test_samples_that_differ_in_length_alone_are_no_repeats(tmp_path):
     still = column("x", np.zeros((4, 3, 1), np.float32), lengths=np.array([1, 2, 3, 2]))
     table = Table("t", [still], np.zeros(4, int), ["one"])
@@ -205,7 +227,7 @@ def test_samples_that_differ_in_length_alone_are_no_repeats(tmp_path):
     }
     manifest = write_dataset(tmp_path / "to", table, rows)
     found = find_duplicates(manifest, join([own for _, own in verify(manifest)]))
-    assert found == ([], [], 0)
+    assert found == ([], [], 0, [])
     rows["test"][1] = np.array([3])
     manifest = write_dataset(tmp_path / "again", table, rows)
     found = find_duplicates(manifest, join([own for _, own in verify(manifest)]))

@@ -61,7 +61,9 @@ def split(name, pool, m, seed=0, **options):
 
 
 def test_every_partitioner_is_tested():
-    assert sorted([*OPTIONS, "official-dirichlet"]) == partitioners.names()
+    assert (
+        sorted([*OPTIONS, "all-samples", "official-dirichlet"]) == partitioners.names()
+    )
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -142,9 +142,8 @@ def test_defaults_are_those_of_settings():
 
 def test_source_without_clients_needs_a_partitioner(tmp_path):
     write_fashion(tmp_path)
-    with pytest.raises(
-        ConfigError, match=r"\(partitioners: continuous, dirichlet, [a-z, -]*, shards\)"
-    ):
+    words = r"\(partitioners: all-samples, continuous, dirichlet, [a-z, -]*, shards\)"
+    with pytest.raises(ConfigError, match=words):
         prepare("fashion-mnist", tmp_path, tmp_path / "to")
     with pytest.raises(ConfigError, match="clients=N"):
         prepare("fashion-mnist", tmp_path, tmp_path / "to", "partitioner=iid")

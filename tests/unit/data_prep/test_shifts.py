@@ -14,6 +14,7 @@ from fedapm_mpi.cli import inspect as inspect_command
 from fedapm_mpi.cli import prepare as prepare_command
 from fedapm_mpi.comm import Serial
 from fedapm_mpi.config.loader import validate
+from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.table import Table, column, iter_blocks
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.training.runner import train
@@ -448,10 +449,27 @@ def test_shifts_are_checked_before_anything_is_read(value, message):
         plan("arrays", {"shift": value})
 
 
-def test_clients_that_overlap_can_not_be_shifted(origin, tmp_path):
-    with pytest.raises(ConfigError, match="choose another partitioner"):
-        prepare("arrays", origin, tmp_path / "to", "partitioner=official-dirichlet",
-                "clients=2", "partitioner.beta=50", "shift=concept")  # fmt: skip
+def test_a_sample_of_several_clients_is_shifted_for_each(origin, tmp_path):
+    words = ("partitioner=official-dirichlet", "clients=2", "partitioner.beta=50")
+    plain = prepare("arrays", origin, tmp_path / "a", *words)
+    shifted = prepare("arrays", origin, tmp_path / "b", *words, "shift=concept")
+    assert shifted.client_names == ("client 0", "client 1 (concept 1)")
+    to = {}
+    for split, before in everyone(plain).items():
+        after = everyone(shifted)[split]
+        for client in range(2):
+            for key, values in before[client].inputs.items():
+                assert (after[client].inputs[key] == values).all()
+            labels = before[client].labels, after[client].labels
+            for pair in zip(*(some.tolist() for some in labels), strict=True):
+                to.setdefault(client, set()).add(pair)
+    assert all(a == b for a, b in to[0])
+    assert not all(a == b for a, b in to[1])
+    reader = ShardReader(shifted)
+    twice = np.intersect1d(*(reader.rows(client, "train") for client in range(2)))
+    assert len(twice)
+    assert max(reader.rows(0, "train")) < len(twice) * 40
+    reader.close()
 
 
 def test_lists_its_shifts(capsys):
