@@ -277,6 +277,11 @@ def _shifts(value: Any) -> tuple[tuple[dict[str, Any], ...], list[str]]:
             )
             made.append({"name": name, **checked})
             errors += found
+    if "vertical" in [one["name"] for one in made[:-1]]:
+        errors.append(
+            "shift: vertical must be the last, as others would change what a client "
+            "does not have"
+        )
     return tuple(made), errors
 
 

@@ -4,12 +4,13 @@ A partitioner assigns samples to clients; a shift changes samples by their clien
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedapm_mpi.data.table import Table
+from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.registry import Registry, did_you_mean
 
@@ -63,8 +64,10 @@ def check_classes(table: Table, name: str) -> None:
         raise ConfigError(msg)
 
 
-def chosen_inputs(table: Table, wanted: Sequence[str] | None) -> set[str]:
-    """Return the names of the inputs to change: all, unless some are named.
+def chosen_inputs(
+    table: Table, wanted: Sequence[str] | None, key: str = "inputs"
+) -> set[str]:
+    """Return the names of the inputs to change: all, unless some are named by a key.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def chosen_inputs(table: Table, wanted: Sequence[str] | None) -> set[str]:
     for name in wanted or ():
         if name not in names:
             msg = (
-                f"shift.inputs: the data set has no input {name!r}"
+                f"shift.{key}: the data set has no input {name!r}"
                 f"{did_you_mean(name, names)} (it has: {', '.join(names)})"
             )
             raise ConfigError(msg)
@@ -98,3 +101,49 @@ def chosen_numbers(table: Table, wanted: Sequence[str] | None, shift: str) -> se
         msg = f"shift={shift}: input {named[0]!r} holds codes, which it cannot change"
         raise ConfigError(msg)
     return chosen_inputs(table, wanted) - coded
+
+
+def check_may_be_empty(columns: Sequence[Column], shift: str) -> None:
+    """Refuse inputs without an axis, which have no length.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    for c in columns:
+        if not c.spec.shape:
+            msg = f"shift={shift}: input {c.spec.name!r} is a number and can't be empty"
+            raise ConfigError(msg)
+
+
+def emptied(column: Column, without: NDArray[np.bool_]) -> Column:
+    """Return a column of which some samples have the length 0, and are zeros.
+
+    Parameters
+    ----------
+    column
+        An input of one axis at least.
+    without
+        ``(N,)`` whether a sample lacks it.
+    """
+    whole = np.full(len(without), column.spec.shape[0])
+    lengths = whole if column.lengths is None else column.lengths
+    return replace(
+        column,
+        spec=replace(column.spec, ragged=True),
+        fetch=_blanked(column.fetch, without),
+        lengths=np.where(without, 0, lengths),
+        optional=True,
+    )
+
+
+def _blanked(
+    take: Callable[[NDArray[np.int64]], NDArray[Any]], without: NDArray[np.bool_]
+) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
+    def blanked(rows: NDArray[np.int64]) -> NDArray[Any]:
+        block = take(rows).copy()
+        block[without[rows]] = 0
+        return block
+
+    return blanked

@@ -1,13 +1,20 @@
 """Inputs that some clients, or some samples, lack."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.shifts.base import Clients, Shifted, chosen_inputs, shifts
+from data_prep.shifts.base import (
+    Clients,
+    Shifted,
+    check_may_be_empty,
+    chosen_inputs,
+    emptied,
+    shifts,
+)
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.rng import Purpose, generator
@@ -65,7 +72,7 @@ def missing(
         of_sample = of_sample & (clients.training == (parts == "train"))[:, None]
     without = dict(zip((c.spec.name for c in chosen), of_sample.T, strict=True))
     columns = [
-        _emptied(c, without[c.spec.name]) if c.spec.name in without else c
+        emptied(c, without[c.spec.name]) if c.spec.name in without else c
         for c in table.columns
     ]
     notes = [""] * clients.number
@@ -78,10 +85,7 @@ def _check_choice(chosen: Sequence[Column]) -> None:
     if len(chosen) < 2:
         msg = "shift=missing needs two inputs to choose from, so that one remains"
         raise ConfigError(msg)
-    for c in chosen:
-        if not c.spec.shape:
-            msg = f"shift=missing: input {c.spec.name!r} is a number and can't be empty"
-            raise ConfigError(msg)
+    check_may_be_empty(chosen, "missing")
 
 
 def _note(names: Sequence[str], lacks: NDArray[np.bool_]) -> str:
@@ -98,27 +102,3 @@ def _draw(
     while (bare := np.flatnonzero(lacks.all(axis=1))).size:
         lacks[bare] = rng.random((len(bare), inputs)) < rate
     return lacks
-
-
-def _emptied(column: Column, without: NDArray[np.bool_]) -> Column:
-    """Return a column of which some samples have the length 0."""
-    whole = np.full(len(without), column.spec.shape[0])
-    lengths = whole if column.lengths is None else column.lengths
-    return replace(
-        column,
-        spec=replace(column.spec, ragged=True),
-        fetch=_blanked(column.fetch, without),
-        lengths=np.where(without, 0, lengths),
-        optional=True,
-    )
-
-
-def _blanked(
-    take: Callable[[NDArray[np.int64]], NDArray[Any]], without: NDArray[np.bool_]
-) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
-    def blanked(rows: NDArray[np.int64]) -> NDArray[Any]:
-        block = take(rows).copy()
-        block[without[rows]] = 0
-        return block
-
-    return blanked

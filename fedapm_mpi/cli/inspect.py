@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.cli.arguments import Parser
+from fedapm_mpi.cli.column_lines import column_lines
 from fedapm_mpi.cli.command import LocalCommand
-from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
+from fedapm_mpi.data.manifest import MANIFEST, InputSpec, Manifest, read_manifest
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.terminal import printable
 from fedapm_mpi.utils.text import format_some, shorten
@@ -141,20 +142,7 @@ def overview(manifest: Manifest) -> str:
         f"files          {len(files)} of {size:.1f} MiB in all",
     ]
     for spec in manifest.inputs:
-        shape = "x".join(map(str, spec.shape)) or "number"
-        seen = "as stored"
-        if (spec.scale, spec.shift) != (1.0, 0.0):
-            seen = f"seen as stored * {spec.scale:.6g} {spec.shift:+g}"
-        if spec.codes:
-            seen = f"each one of {spec.codes} codes"
-        ragged = ", varying length" if spec.ragged else ""
-        lines.append(
-            f"input          {spec.name}: {shape} {spec.dtype}{ragged}, {seen}"
-        )
-        without = manifest.lacking.get(spec.name, ())
-        if without:
-            of = f"{len(without)} of {manifest.num_clients} clients"
-            lines.append(f"               {of} have no sample of it")
+        lines += _of_input(manifest, spec)
     if manifest.target is not None and manifest.target.incomplete:
         lines.append("lacking        samples may lack some of their targets")
     if manifest.weights:
@@ -173,6 +161,23 @@ def overview(manifest: Manifest) -> str:
         f" of {len(manifest.classes)}",
     ]
     return "\n".join(shorten(printable(line), MAX_LINE_LENGTH) for line in lines) + "\n"
+
+
+def _of_input(manifest: Manifest, spec: InputSpec) -> list[str]:
+    """Return lines on an input, and on who lacks it or some of its columns."""
+    shape = "x".join(map(str, spec.shape)) or "number"
+    seen = "as stored"
+    if (spec.scale, spec.shift) != (1.0, 0.0):
+        seen = f"seen as stored * {spec.scale:.6g} {spec.shift:+g}"
+    if spec.codes:
+        seen = f"each one of {spec.codes} codes"
+    ragged = ", varying length" if spec.ragged else ""
+    lines = [f"input          {spec.name}: {shape} {spec.dtype}{ragged}, {seen}"]
+    without = manifest.lacking.get(spec.name, ())
+    if without:
+        of = f"{len(without)} of {manifest.num_clients} clients"
+        lines.append(f"               {of} have no sample of it")
+    return lines + [f"{' ' * 15}{line}" for line in column_lines(manifest, spec)]
 
 
 def _new(manifest: Manifest) -> str:

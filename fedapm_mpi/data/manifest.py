@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.data.held_columns import Held, parse_held
 from fedapm_mpi.data.manifest_checks import SPLITS, manifest_errors
 from fedapm_mpi.data.target import TargetSpec, parse_target
 from fedapm_mpi.errors import ConfigError, DataError
@@ -43,6 +44,7 @@ _KEYS = frozenset(
         "schema_version", "dataset", "inputs", "classes", "num_clients", "seed",
         "partitioner", "preparation", "files", "splits", "counts", "label_counts",
         "client_names", "lacking", "target", "encoding", "new_clients", "weights",
+        "columns",
     }
 )  # fmt: skip
 """What `manifest.json` may say. Another key is refused: it may be one whose name has
@@ -172,6 +174,9 @@ class Manifest:
         evaluate what clients get that come later.
     weights
         Whether each sample has a weight in the loss; see `Samples.weights`.
+    columns
+        Input name to the columns that each client has, by their numbers on the last
+        axis, where clients have some only; the others are blank.
     """
 
     directory: str
@@ -192,6 +197,7 @@ class Manifest:
     encoding: tuple[Mapping[str, Any], ...] = ()
     new_clients: int = 0
     weights: bool = False
+    columns: Held = field(default_factory=dict)
 
     @property
     def schema_version(self) -> int:
@@ -249,6 +255,7 @@ class Manifest:
                 name: tuple(client for client in clients if client < count)
                 for name, clients in self.lacking.items()
             },
+            columns={name: held[:count] for name, held in self.columns.items()},
         )
 
     @cached_property
@@ -277,6 +284,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
         **({"encoding": list(manifest.encoding)} if manifest.encoding else {}),
         **({"new_clients": manifest.new_clients} if manifest.new_clients else {}),
         **({"weights": True} if manifest.weights else {}),
+        **({"columns": manifest.columns} if manifest.columns else {}),
     }
     return strict_json.encode(tree)
 
@@ -398,6 +406,7 @@ def _parse(tree: dict[str, Any], directory: str, sha256: str) -> Manifest:
         if "new_clients" in tree
         else 0,
         weights=_true(tree, "weights"),
+        columns=parse_held(tree.get("columns", {})),
     )
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedapm_mpi.data.held_columns import manifest_faults
 from fedapm_mpi.utils.strict_json import MAX_NUMBER
 from fedapm_mpi.utils.text import format_value
 
@@ -109,7 +110,7 @@ def _inputs(manifest: "Manifest") -> list[str]:
             or (clients and not 0 <= clients[0] <= clients[-1] < manifest.num_clients)
         ):
             found.append(f"it is not clear who lacks the input {format_value(name)}")
-    return found
+    return found + manifest_faults(manifest)
 
 
 def _counts(manifest: "Manifest") -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedapm_mpi.data.codes import code_fault
+from fedapm_mpi.data.held_columns import held_fault
 from fedapm_mpi.data.manifest import SPLITS, InputSpec
 from fedapm_mpi.data.manifest_checks import input_error
 from fedapm_mpi.data.target import TargetValues, check_target
@@ -41,12 +42,16 @@ class Column:
         ``(N,)`` true lengths if the input is ragged.
     optional
         Whether samples may lack the input, which is a length of 0.
+    held
+        ``(m, shape[-1])`` which columns, entries of the last axis, each client has; the
+        others are blank. All have all if None.
     """
 
     spec: InputSpec
     fetch: Callable[[NDArray[np.int64]], NDArray[Any]]
     lengths: NDArray[Any] | None = None
     optional: bool = False
+    held: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -200,13 +205,30 @@ def check_table(
         check_target(table.target, len(labels), table.dataset)
     if table.weights is not None:
         check_weights(table.weights, len(labels), table.dataset)
+    _check_lengths(table)
+    if not {"train", "test"} <= splits.keys() <= set(SPLITS):
+        msg = f"{table.dataset}: splits must be train, test and perhaps val"
+        raise DataError(msg)
+    if len({len(parts) for parts in splits.values()}) != 1:
+        msg = f"{table.dataset}: every split must list the same clients"
+        raise DataError(msg)
+    fault = held_fault(table, len(splits["train"]))
+    if fault:
+        msg = f"{table.dataset}: {fault}"
+        raise DataError(msg)
+    _check_rows(table, splits)
+
+
+def _check_lengths(table: Table) -> None:
+    """Check that lengths are in range, one for each sample."""
+    number = len(table.labels)
     for c in table.columns:
         if c.lengths is None:
             continue
-        if len(c.lengths) != len(labels):
+        if len(c.lengths) != number:
             msg = (
                 f"{table.dataset}: input {c.spec.name!r} has {len(c.lengths)} lengths "
-                f"for {len(labels)} samples; give one for each sample"
+                f"for {number} samples; give one for each sample"
             )
             raise DataError(msg)
         if np.ndim(c.lengths) != 1 or c.lengths.dtype.kind not in "iu":
@@ -223,13 +245,6 @@ def check_table(
                 f"length {c.lengths[wrong[0]]}, not {least} to {c.spec.shape[0]}"
             )
             raise DataError(msg)
-    if not {"train", "test"} <= splits.keys() <= set(SPLITS):
-        msg = f"{table.dataset}: splits must be train, test and perhaps val"
-        raise DataError(msg)
-    if len({len(parts) for parts in splits.values()}) != 1:
-        msg = f"{table.dataset}: every split must list the same clients"
-        raise DataError(msg)
-    _check_rows(table, splits)
 
 
 def _check_rows(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.hdf5 import ClientArrays
 from fedapm_mpi.data.hdf5_layout import range_faults
+from fedapm_mpi.data.held_columns import is_blank
 from fedapm_mpi.data.manifest import Manifest, ShardFile
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.errors import DataError
@@ -225,6 +226,10 @@ def _faults(manifest: Manifest, client: int, parts: list[ClientArrays]) -> list[
             values = part.inputs[spec.name]
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 faults.append(f"{where} has {split} values of {spec.name!r} not finite")
+            held = manifest.columns.get(spec.name)
+            if held is not None and not is_blank(values, held[client]):
+                word = f"{split} values in columns of {spec.name!r}"
+                faults.append(f"{where} has {word} that it is said not to have")
     for spec in manifest.inputs:
         if spec.ragged:
             has = any((part.lengths[spec.name] > 0).any() for part in parts)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedapm_mpi.comm import SERVER, Communicator, Serial
 from fedapm_mpi.data.block_checksums import BLOCK_BYTES, append_sums
 from fedapm_mpi.data.hdf5 import Compression, write_shard
+from fedapm_mpi.data.held_columns import held_columns
 from fedapm_mpi.data.manifest import (
     MANIFEST,
     Manifest,
@@ -200,6 +201,7 @@ def _describe(
         else table.target.spec(np.concatenate(list(splits["train"][:trained]))),
         new_clients=new_clients,
         weights=table.weights is not None,
+        columns=held_columns(table),
     )
 
 

@@ -26,6 +26,7 @@ class Purpose:
     KEPT: Final = "kept"
     NEW_CLIENTS: Final = "new clients"
     MISSING: Final = "missing"
+    VERTICAL: Final = "vertical"
     CONCEPT: Final = "concept"
     QUALITY: Final = "quality"
     QUALITY_LEVELS: Final = "quality-levels"

@@ -61,6 +61,7 @@ def test_every_shift_is_tested():
         "noise",
         "quality",
         "standardise",
+        "vertical",
     ]
 
 

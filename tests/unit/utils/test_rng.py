@@ -68,5 +68,5 @@ def test_purposes_are_frozen():
         "batches", "concept", "dropout", "dropout evaluate", "dropout personalise",
         "initial model", "kept", "missing", "new clients", "noise", "noise-levels",
         "participants", "partition", "personalise", "quality", "quality-levels",
-        "scaling bootstrap", "scaling misfits", "split",
+        "scaling bootstrap", "scaling misfits", "split", "vertical",
     ]  # fmt: skip
