@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.shifts import Clients
-from fedapm_mpi.data.table import Column, Table
+from fedapm_mpi.data.table import Column, Table, iter_blocks
 
 Indices = NDArray[np.int64]
 
@@ -71,10 +71,18 @@ def _at(table: Table, rows: Indices) -> Table:
     made |= {k: v[rows] for k, v in own.items() if isinstance(v, np.ndarray)}
     if table.target is not None:
         made["target"] = replace(table.target, values=table.target.values[rows])
-    made["columns"] = [_column_at(column, rows) for column in table.columns]
+    number = len(table.labels)
+    made["columns"] = [_column_at(column, rows, number) for column in table.columns]
     return replace(table, **made)
 
 
-def _column_at(column: Column, rows: Indices) -> Column:
+def _column_at(column: Column, rows: Indices, number: int) -> Column:
     lengths = None if column.lengths is None else np.asarray(column.lengths)[rows]
-    return replace(column, fetch=lambda k: column.fetch(rows[k]), lengths=lengths)
+
+    def take(copies: Indices) -> NDArray[Any]:
+        if not len(copies):
+            return column.fetch(rows[copies])
+        # Checked here, where a message can name the sample and not the copy.
+        return np.concatenate(list(iter_blocks(column, rows[copies], number)))
+
+    return replace(column, fetch=take, lengths=lengths)

@@ -1,5 +1,7 @@
 """Samples that several clients have: copied for each, and in one split for all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.table import Table, column
 from fedapm_mpi.data.target import TargetValues
 from fedapm_mpi.data.writer import write_dataset
-from fedapm_mpi.errors import ConfigError
+from fedapm_mpi.errors import ConfigError, DataError
 from tests.support.preparation import N, command, prepare
 
 ALL = ("partitioner=all-samples", "clients=3")
@@ -56,6 +58,32 @@ def test_copies_have_one_client_each(table):
             assert (clients.owner[rows] == client).all()
             trained = split == "train" and client < 2
             assert (clients.training[rows] == trained).all()
+
+
+def test_all_of_a_sample_is_copied(table):
+    weighted = replace(table, weights=np.arange(1.0, 11), numbers=np.arange(10) + 50)
+    made, splits, _ = own_copies(weighted, SPLITS, trained=3, seed=0)
+    for split, parts in SPLITS.items():
+        for client, rows in enumerate(parts):
+            own = splits[split][client]
+            assert (made.weights[own] == rows + 1).all()
+            assert (made.numbers[own] == rows + 50).all()
+            assert (made.target.values[own] == table.target.values[rows]).all()
+            assert (
+                made.columns[1].lengths[own] == table.columns[1].lengths[rows]
+            ).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_a_message_names_the_sample_and_not_its_copy(table, value):
+    x = np.zeros((10, 4))
+    x[4, 2] = value
+    odd = replace(table, columns=[column("x", x)])
+    made, splits, _ = own_copies(odd, SPLITS, trained=3, seed=0)
+    assert made.columns[0].fetch(splits["train"][1]).shape == (2, 4)
+    assert made.columns[0].fetch(splits["test"][1]).shape == (0, 4)
+    with pytest.raises(DataError, match=r"'x' .* sample 4"):
+        made.columns[0].fetch(splits["test"][2])
 
 
 def rows_of(manifest):
