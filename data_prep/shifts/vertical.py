@@ -15,8 +15,9 @@ from data_prep.shifts.base import (
     emptied,
     shifts,
 )
+from data_prep.table_codes import CODED
 from data_prep.table_encoding import input_names
-from fedapm_mpi.data.held_columns import blank
+from fedapm_mpi.data.held_columns import blank, num_columns
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.registry import did_you_mean
@@ -74,7 +75,7 @@ def vertical(
         Names of inputs or columns that all clients have.
     columns
         Inputs that are spread by columns, ``x.0`` and so on or as a table names them;
-        others are spread as a whole. By default it is the input, if there is only one.
+        others are spread as a whole. By default the only input, or that of a table.
 
     Raises
     ------
@@ -127,16 +128,36 @@ def _add(has: NDArray[np.bool_], share: float, seed: int) -> None:
 
 def _units(table: Table, by_column: Sequence[str] | None) -> list[_Unit]:
     """Return what is spread, in order."""
+    alone = len(table.columns) == 1 or bool(_encoded(table, 0))
     if by_column is None:
-        by_column = [c.spec.name for c in table.columns] * (len(table.columns) == 1)
+        by_column = [table.columns[0].spec.name] * alone
     divided = chosen_inputs(table, by_column, "columns")
     found = []
     for number, c in enumerate(table.columns):
         if c.spec.name in divided:
             found += _columns_of(table, number)
-        else:
+        elif c.spec.shape or (c.spec.codes and not _has_code_for_none(table, c)):
             found.append(_Unit(c.spec.name, number, None))
+        else:
+            found.append(_Unit(c.spec.name, number, slice(0, 1)))
     return found
+
+
+def _encoded(table: Table, number: int) -> list[tuple[str, int]]:
+    """Return the table's columns that an input was made of, and their widths."""
+    widths = [(one["column"], len(input_names([one]))) for one in table.encoding]
+    found = [(name, width) for name, width in widths if width]
+    total = sum(width for _, width in found)
+    made = number == 0 and table.columns[0].spec.shape == (total,)
+    return found if made else []
+
+
+def _has_code_for_none(table: Table, column: Column) -> bool:
+    """Return whether code 0 of an input stands for what is missing."""
+    return any(
+        one["kind"] in CODED and one["column"] == column.spec.name
+        for one in table.encoding
+    )
 
 
 def _columns_of(table: Table, number: int) -> list[_Unit]:
@@ -150,12 +171,12 @@ def _columns_of(table: Table, number: int) -> list[_Unit]:
             "spread as a whole, besides others"
         )
         raise ConfigError(msg)
-    widths = [len(input_names([one])) for one in table.encoding]
-    if number == 0 and widths and spec.shape == (sum(widths),):
-        stops = np.cumsum(widths).tolist()
+    encoded = _encoded(table, number)
+    if encoded:
+        stops = np.cumsum([width for _, width in encoded]).tolist()
         return [
-            _Unit(one["column"], number, slice(stop - width, stop))
-            for one, stop, width in zip(table.encoding, stops, widths, strict=True)
+            _Unit(name, number, slice(stop - width, stop))
+            for (name, width), stop in zip(encoded, stops, strict=True)
         ]
     return [
         _Unit(f"{spec.name}.{k}", number, slice(k, k + 1))
@@ -223,14 +244,14 @@ def _held(
 ) -> Column:
     """Return an input of which each client has what it is to have."""
     own = [k for k, unit in enumerate(units) if unit.column == number]
-    lacks = np.logical_not(np.any(has[:, own], axis=1, keepdims=True))[:, 0]
     if units[own[0]].part is not None and not has[:, own].all():
-        held = np.zeros((clients.number, column.spec.shape[-1]), bool)
+        held = np.zeros((clients.number, num_columns(column.spec)), bool)
         for k in own:
             held[:, units[k].part] = has[:, k : k + 1]
         take = _with_blanks(column, held, clients.owner)
         column = replace(column, fetch=take, held=held)
-    if not lacks.any():
+    lacks = np.logical_not(np.any(has[:, own], axis=1, keepdims=True))[:, 0]
+    if not lacks.any() or (units[own[0]].part is not None and not column.spec.shape):
         return column
     check_may_be_empty([column], "vertical")
     return emptied(column, lacks[clients.owner])
@@ -240,11 +261,11 @@ def _with_blanks(
     column: Column, held: NDArray[np.bool_], owner: NDArray[np.int64]
 ) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
     nothing = blank(column.spec)
-    between = (1,) * (len(column.spec.shape) - 1)
+    shape = (*(1,) * (len(column.spec.shape) - 1), *column.spec.shape[-1:])
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
         block = column.fetch(rows)
-        kept = held[owner[rows]].reshape(len(rows), *between, held.shape[1])
+        kept = held[owner[rows]].reshape(len(rows), *shape)
         return np.where(kept, block, nothing)
 
     return take
@@ -252,9 +273,15 @@ def _with_blanks(
 
 def _check_left(columns: Sequence[Column], clients: Clients) -> None:
     """Refuse a sample that has no input any more."""
-    none = np.zeros(len(clients.owner), bool)
-    lengths = [none if c.lengths is None else c.lengths == 0 for c in columns]
-    bare = np.flatnonzero(np.all(lengths, axis=0))
+    gone = []
+    for c in columns:
+        lacks = np.zeros(len(clients.owner), bool)
+        if c.held is not None:
+            lacks |= ~np.any(c.held[clients.owner], axis=1)
+        if c.lengths is not None:
+            lacks |= c.lengths == 0
+        gone.append(lacks)
+    bare = np.flatnonzero(np.all(gone, axis=0))
     if bare.size:
         msg = (
             f"shift=vertical would leave {len(bare)} samples without any input, the "

@@ -23,14 +23,16 @@ def column_lines(manifest: Manifest, spec: InputSpec) -> list[str]:
     names = _names(manifest, spec)
     lines = [
         f"client{'s' * (len(own) > 1)} {format_ids(own)} of it: "
-        + (_columns(held, names) if held else "nothing")
+        + (_columns(held, names, spec) if held else "nothing")
         for held, own in clients.items()
     ]
     more = len(lines) - MAX_LINES
     return lines[:MAX_LINES] + [f"and {more} other sets of columns"] * (more > 0)
 
 
-def _columns(held: Sequence[int], names: Sequence[str]) -> str:
+def _columns(held: Sequence[int], names: Sequence[str], spec: InputSpec) -> str:
+    if not spec.shape:
+        return "all"
     if not names:
         return f"columns {format_ids(held)}"
     own = dict.fromkeys(names[k] for k in held)  # each once, in order

@@ -17,6 +17,11 @@ Held = dict[str, tuple[tuple[int, ...], ...]]
 """Input name to the numbers of the columns that each client has."""
 
 
+def num_columns(spec: "InputSpec") -> int:
+    """Return the number of an input's columns; a single number is one."""
+    return spec.shape[-1] if spec.shape else 1
+
+
 def blank(spec: "InputSpec") -> Any:
     """Return what is stored in a column that a client does not have.
 
@@ -44,8 +49,8 @@ def held_fault(table: "Table", clients: int) -> str:
     for c in table.columns:
         if c.held is None:
             continue
-        shape = (clients, *c.spec.shape[-1:])
-        if not c.spec.shape or c.held.shape != shape or c.held.dtype != bool:
+        shape = (clients, num_columns(c.spec))
+        if c.held.shape != shape or c.held.dtype != bool:
             return (
                 f"input {c.spec.name!r} must have a truth value for each of {clients} "
                 "clients and each column"
@@ -73,14 +78,18 @@ def parse_held(given: Any) -> Held:
 
 def manifest_faults(manifest: "Manifest") -> list[str]:
     """Return sentences on columns that are said to be held and cannot be."""
-    shapes = {spec.name: spec.shape for spec in manifest.inputs}
+    widths = {spec.name: num_columns(spec) for spec in manifest.inputs}
     found = []
     for name, clients in manifest.columns.items():
-        width = (shapes.get(name) or (0,))[-1]
-        sound = len(clients) == manifest.num_clients and all(
-            list(own) == sorted(set(own))
-            and (not own or 0 <= own[0] <= own[-1] < width)
-            for own in clients
+        width = widths.get(name, 0)
+        sound = (
+            name in widths
+            and len(clients) == manifest.num_clients
+            and all(
+                list(own) == sorted(set(own))
+                and (not own or 0 <= own[0] <= own[-1] < width)
+                for own in clients
+            )
         )
         if not sound:
             found.append(
@@ -96,9 +105,10 @@ def is_blank(values: NDArray[Any], held: Sequence[int]) -> bool:
     Parameters
     ----------
     values
-        ``(n, ..., columns)`` as stored.
+        ``(n, ..., columns)`` as stored, or ``(n,)`` single numbers.
     held
         Numbers of the columns.
     """
-    others = np.delete(values, list(held), axis=-1)
+    columns = values[:, None] if values.ndim == 1 else values
+    others = np.delete(columns, list(held), axis=-1)
     return not others.size or bool((others == others.flat[0]).all())

@@ -43,8 +43,8 @@ class Column:
     optional
         Whether samples may lack the input, which is a length of 0.
     held
-        ``(m, shape[-1])`` which columns, entries of the last axis, each client has; the
-        others are blank. All have all if None.
+        ``(m, columns)`` which columns, entries of the last axis, each client has; the
+        others are blank. A single number is one column. All have all if None.
     """
 
     spec: InputSpec

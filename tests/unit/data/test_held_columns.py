@@ -117,3 +117,6 @@ def test_blank_values():
     assert not is_blank(values, [0])
     assert is_blank(values, [0, 1, 2, 3])
     assert is_blank(values[:0], [])
+    assert is_blank(values[:, 1], [])
+    assert not is_blank(values[:, 0], [])
+    assert is_blank(values[:, 0], [0])

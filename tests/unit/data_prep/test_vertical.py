@@ -32,6 +32,7 @@ def made(*names):
         "series": column("series", np.ones((N, 5)), lengths=np.full(N, 2)),
         "codes": column("codes", np.ones((N, 5), np.int64), codes=3),
         "number": column("number", np.ones(N)),
+        "code": column("code", np.ones(N, np.int64), codes=3),
     }
     return Table("made", [known[name] for name in names], np.arange(N) % 2, ["a", "b"])
 
@@ -126,6 +127,20 @@ def test_columns_of_one_input_besides_another():
     assert number.lengths is None
 
 
+def test_a_number_is_a_column():
+    shifted = spread("number", "acc")
+    number = shifted.table.columns[0]
+    assert number.held.tolist() == [[True], [False], [True], [False], [True]]
+    assert (values(shifted.table) == (CLIENTS.owner % 2 == 0)).all()
+    assert number.lengths is None
+    assert shifted.notes[:2] == ["number", "acc"]
+    missing = shifts.get("missing")(made("acc", "x"), CLIENTS, by="sample").table
+    acc = missing.columns[0]
+    both = Table("t", [made("number").columns[0], acc], missing.labels, ["a", "b"])
+    with pytest.raises(DataError, match="without any input, the first of client 1"):
+        shifts.get("vertical")(both, CLIENTS)
+
+
 def test_a_client_without_any_column_lacks_the_input():
     names = [["acc.0", "acc.1", "acc.2"], ["image"]]
     shifted = spread("acc", "image", columns=["acc"], pieces=names)
@@ -157,7 +172,7 @@ FAULTS = {
     "codes": (("codes",), {}, "'codes' holds codes and has no columns"),
     "series": (("series",), {}, "'series' is a series of numbers and has no columns"),
     "number": (("number",), {}, "'number' is a number and has no columns"),
-    "a number": (("number", "x"), {}, "'number' is a number and can't be empty"),
+    "a code": (("code", "x"), {}, "'code' is a number and can't be empty"),
 }  # fmt: skip
 
 
@@ -229,6 +244,27 @@ def test_a_table_is_spread_by_its_own_columns(tmp_path, capsys):
     assert command(verify_command, tmp_path / "to") == 0
     command(inspect_command, tmp_path / "to")
     assert "client 2 of it: age, site\n" in capsys.readouterr().out
+
+
+def test_codes_of_a_table_are_missing(tmp_path, capsys):
+    path = tmp_path / "made.csv"
+    lines = [f"{k % 5},{'pqr'[k % 3]},{k % 2},{k % 2}" for k in range(60)]
+    path.write_text("\n".join(["a,who,b,y", *lines, ""]))
+    manifest = prepare("table", path, tmp_path / "to", "target=y", "ids=[who]", *ALL)
+    assert manifest.columns == {
+        "x": ((0,), (1,), ()), "who": ((), (), (0,)),
+    }  # fmt: skip
+    assert manifest.lacking == {"x": (2,)}
+    for clients in everyone(manifest).values():
+        who = [arrays.inputs["who"] for arrays in clients]
+        assert not who[0].any()
+        assert not who[1].any()
+        assert who[2].all()
+    assert command(verify_command, tmp_path / "to") == 0
+    command(inspect_command, tmp_path / "to")
+    out = capsys.readouterr().out
+    assert "client 1 of it: b\n" in out
+    assert "client 2 of it: all\n" in out
 
 
 def test_a_run_on_inputs_spread_over_clients(origin, tmp_path):
