@@ -12,6 +12,7 @@ from fedapm_mpi.utils.alignment import ALIGNMENT, aligned_empty, usable
 
 def misaligned(shape, dtype):
     memory = aligned_empty((int(np.prod(shape)) + 1,), dtype)
+    memory[:] = 1  # what lies there may be NaN, which equals nothing
     return memory[1:].reshape(shape)
 
 
