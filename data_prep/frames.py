@@ -17,7 +17,7 @@ from data_prep.arrow_files import arrow
 from data_prep.pipeline import plan_made, write_made
 from data_prep.sample_fields import first_repeated
 from data_prep.table_columns import ColumnBuilder, Columns
-from data_prep.table_encoding import Encode, Missing
+from data_prep.table_encoding import MAX_TOKENS, Encode, Missing
 from data_prep.table_like import read_like
 from data_prep.table_roles import Roles, source_of
 from data_prep.targets import Kind
@@ -46,6 +46,9 @@ def write_frame(
     drop: Sequence[str] = (),
     ordinal: Mapping[str, Sequence[str]] | None = None,
     ids: Sequence[str] = (),
+    text: Sequence[str] = (),
+    tokenizer: str | None = None,
+    max_tokens: int = MAX_TOKENS,
     missing: Missing = "refuse",
     scale: Literal["pooled", "none"] = "pooled",
     like: str | Path | None = None,
@@ -68,7 +71,7 @@ def write_frame(
         Name of the data set.
     target, kind, client, group, split_column, weight, incomplete, inputs, drop
         Roles of columns, as options of `sources.table`.
-    ordinal, ids, missing, scale
+    ordinal, ids, text, tokenizer, max_tokens, missing, scale
         What they become, likewise.
     like
         A data set whose columns, categories, means and classes are taken.
@@ -94,7 +97,8 @@ def write_frame(
     known = None
     if like is not None:
         known = read_like(
-            like, inputs=inputs, drop=drop, ordinal=ordinal, ids=ids,
+            like, inputs=inputs, drop=drop, ordinal=ordinal, ids=ids, text=text,
+            max_tokens=max_tokens != MAX_TOKENS, tokenizer=tokenizer,
             missing=missing != "refuse", scale=scale != "pooled",
         )  # fmt: skip
         kind, inputs = known.kind(kind), known.inputs
@@ -111,6 +115,9 @@ def write_frame(
             scaled=scale == "pooled",
             ordinal=ordinal or {},
             ids=tuple(ids),
+            text=tuple(text),
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
             texts=() if known is None else known.as_text,
         ),
         weight=weight,

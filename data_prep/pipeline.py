@@ -62,6 +62,9 @@ LATER: dict[str, dict[str, Any]] = {
         "incomplete": False,
         "ordinal": {},
         "ids": (),
+        "text": (),
+        "tokenizer": None,
+        "max_tokens": 128,
         "texts": (),
         "like": None,
     },
@@ -71,6 +74,9 @@ LATER: dict[str, dict[str, Any]] = {
         "incomplete": False,
         "ordinal": None,
         "ids": (),
+        "text": (),
+        "tokenizer": None,
+        "max_tokens": 128,
         "like": None,
     },
     "torch-dataset": {"weight": None, "incomplete": False},
@@ -588,8 +594,9 @@ def _identity(
 def _options(wanted: Plan) -> dict[str, Any]:
     """Return the source's options, without later ones at their defaults."""
     found = _without_later(wanted.options, LATER.get(wanted.source, {}))
-    if found.get("like") is not None:  # its manifest is among the files
-        found["like"] = Path(found["like"]).name
+    for key in ("like", "tokenizer"):  # folders, whose contents the manifest has
+        if found.get(key) is not None:
+            found[key] = Path(found[key]).name
     return found
 
 

@@ -16,7 +16,7 @@ from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_value
 
-CODED = ("ids",)
+CODED = ("ids", "text")
 """Kinds of columns of an encoding that are inputs of their own."""
 
 MAX_IDS = 2**20
@@ -51,9 +51,14 @@ def _plain(text: str) -> str:
     return text.removesuffix(".0") if re.fullmatch(r"-?\d+\.0", text) else text
 
 
+def num_codes(one: Mapping[str, Any]) -> int:
+    """Return the number of codes of a column."""
+    return int(one["codes"]) if "codes" in one else len(one["categories"]) + 1
+
+
 def code_spec(one: Mapping[str, Any]) -> InputSpec:
     """Return the input that a column of codes becomes."""
-    return spec_of(one["column"], len(one["categories"]) + 1)
+    return spec_of(one["column"], num_codes(one))
 
 
 def spec_of(name: str, codes: int) -> InputSpec:

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.table_codes import CODED, fit_codes
+from data_prep.table_codes import CODED, fit_codes, num_codes
 from data_prep.table_columns import Column, Columns, others
+from data_prep.table_texts import Tokenizer, fit_texts
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils.text import format_some, format_value
 
@@ -22,6 +23,9 @@ MAX_CATEGORIES = 1000
 
 BLOCK_ROWS = 2**16
 """Dates that are taken apart at a time."""
+
+MAX_TOKENS = 128
+"""Of a text, unless another number is given."""
 
 DATE_PARTS = ("year", "month", "day", "weekday", "hour")
 
@@ -44,6 +48,12 @@ class Encode:
         By column its texts in their order, which become 0, 1, …, and are then numbers.
     ids
         Columns whose texts become codes, each an input of its own.
+    text
+        Columns whose texts become tokens, each an input of its own.
+    tokenizer
+        What takes them apart, if there are such.
+    max_tokens
+        Of a text, at most.
     texts
         Further columns that are read as texts.
     """
@@ -52,9 +62,27 @@ class Encode:
     scaled: bool = True
     ordinal: Mapping[str, Sequence[str]] = field(default_factory=dict)
     ids: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    max_tokens: int = MAX_TOKENS
     texts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            msg = f"max_tokens must be at least 1, got {self.max_tokens}"
+            raise ConfigError(msg)
+        if self.text and self.tokenizer is None:
+            msg = (
+                f"text names {format_some(self.text)}, but nothing takes it apart; "
+                "name the folder of a tokenizer with tokenizer=FOLDER"
+            )
+            raise ConfigError(msg)
+        if not self.text and self.max_tokens != MAX_TOKENS:
+            msg = "max_tokens has no effect without text; leave it out"
+            raise ConfigError(msg)
+        if not self.text and not self.texts and self.tokenizer is not None:
+            msg = "tokenizer has no effect without text; leave it out"
+            raise ConfigError(msg)
         for name, order in self.ordinal.items():
             if len(order) < 2 or len(set(order)) < len(order):
                 msg = (
@@ -65,7 +93,7 @@ class Encode:
 
     def as_text(self) -> list[str]:
         """Return the columns that are read as texts, whatever they look like."""
-        return [*self.ordinal, *self.ids, *self.texts]
+        return [*self.ordinal, *self.ids, *self.text, *self.texts]
 
 
 def fit(
@@ -91,8 +119,13 @@ def fit(
         or too many categories, or a text is not among the ordered ones.
     """
     made = []
+    tokenizer = Tokenizer(str(wanted.tokenizer)) if wanted.text else None
     for name in names:
         column = columns.found[name]
+        if name in wanted.text:
+            assert tokenizer is not None
+            made.append(fit_texts(columns, name, tokenizer, wanted.max_tokens))
+            continue
         if name in wanted.ids:  # codes have one for what is missing
             made.append(fit_codes(columns, name, training))
             continue
@@ -343,6 +376,6 @@ def described(encoding: Sequence[Mapping[str, Any]]) -> str:
     text = f"{len(input_names(encoding))} inputs from {'; '.join(parts)}"
     text += f"; with missing values {format_some(filled)}" if filled else ""
     coded = [one for one in encoding if one["kind"] in CODED]
-    each = [f"{one['column']} ({len(one['categories']) + 1})" for one in coded]
+    each = [f"{one['column']} ({num_codes(one)})" for one in coded]
     coded_text = f"codes of {format_some(each)}" if each else ""
     return "; ".join(part for part in (text * bool(parts), coded_text) if part)

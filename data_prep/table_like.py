@@ -138,13 +138,17 @@ class Like:
             raise ConfigError(msg)
 
 
-def read_like(directory: str | Path, **given: Any) -> Like:
+def read_like(
+    directory: str | Path, *, tokenizer: str | None = None, **given: Any
+) -> Like:
     """Return what a data set that was made of a table says of its columns.
 
     Parameters
     ----------
     directory
         The data set.
+    tokenizer
+        What takes texts apart, which is needed if it has columns of texts.
     **given
         Options that then have no effect, and must not be given.
 
@@ -176,6 +180,15 @@ def read_like(directory: str | Path, **given: Any) -> Like:
                 f"know ({format_value(one.get('column'))}); prepare the data set again"
             )
             raise DataError(msg)
+    texts = [one["column"] for one in found.encoding if one["kind"] == "text"]
+    if bool(texts) != (tokenizer is not None):
+        msg = (
+            f"{directory} has texts ({format_some(texts)}); name the tokenizer that "
+            "took them apart with tokenizer=FOLDER"
+            if texts
+            else f"tokenizer has no effect, as {directory} has no texts; leave it out"
+        )
+        raise ConfigError(msg)
     return Like(found)
 
 
@@ -185,6 +198,7 @@ _KEYS = {
     "ordinal": {"fill", "mean", "std", "missing", "order"},
     "category": {"categories", "missing"},
     "ids": {"categories"},
+    "text": {"tokenizer", "codes", "length"},
 }
 
 

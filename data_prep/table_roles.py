@@ -25,6 +25,7 @@ from data_prep.table_columns import Column as TableColumn
 from data_prep.table_columns import Columns, others
 from data_prep.table_encoding import Encode, described, encoder, fit, input_names
 from data_prep.table_like import Like
+from data_prep.table_texts import Tokenizer, text_column
 from data_prep.targets import Kind, counted
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.table import MAX_WEIGHT, Column, Table
@@ -122,6 +123,7 @@ class Roles:
         for role, wanted in (
             ("ordinal", list(self.encode.ordinal)),
             ("ids", self.encode.ids),
+            ("text", self.encode.text),
         ):
             for name in wanted:
                 if name not in chosen:
@@ -131,11 +133,12 @@ class Roles:
                         f"input{hint} (inputs: {format_some(chosen)})"
                     )
                     raise DataError(msg)
-        twice = checked.first_repeated([*self.encode.ids, *self.encode.ordinal])
+        encode = self.encode
+        twice = checked.first_repeated([*encode.ids, *encode.ordinal, *encode.text])
         if twice is not None:
             msg = (
-                f"{where}: {format_value(twice)} is named twice by ids and ordinal; "
-                "name it once"
+                f"{where}: {format_value(twice)} is named twice by ids, ordinal and "
+                "text; name it once"
             )
             raise DataError(msg)
 
@@ -176,7 +179,7 @@ def source_of(
     roles.check(where, names)
     own = arrays or {}
     chosen = roles.chosen(names)
-    coded = roles.encode.ids
+    coded: tuple[str, ...] = (*roles.encode.ids, *roles.encode.text)
     if like is not None:
         like.check(columns)
         coded = tuple(one["column"] for one in like.encoding if one["kind"] in CODED)
@@ -202,7 +205,7 @@ def source_of(
             if like is None
             else like.encoding
         )
-        found = _inputs(columns, encoding, x)
+        found = _inputs(columns, encoding, x, roles.encode.tokenizer)
         return replace(made, columns=[*found, *kept], encoding=encoding)
 
     made = Table(
@@ -227,13 +230,24 @@ def source_of(
 
 
 def _inputs(
-    columns: Columns, encoding: Sequence[Mapping[str, Any]], name: str
+    columns: Columns,
+    encoding: Sequence[Mapping[str, Any]],
+    name: str,
+    tokenizer: str | None,
 ) -> list[Column]:
     """Return the inputs that encoded columns become: numbers, then codes of each."""
     width = len(input_names(encoding))
     found = [Column(_spec(name, width), encoder(columns, encoding))] * bool(width)
     coded = [one for one in encoding if one["kind"] in CODED]
-    return found + [Column(code_spec(one), code_reader(columns, one)) for one in coded]
+    texts = any(one["kind"] == "text" for one in coded)
+    made = Tokenizer(str(tokenizer)) if texts else None
+    for one in coded:
+        if one["kind"] == "text":
+            assert made is not None
+            found.append(text_column(columns, one, made))
+        else:
+            found.append(Column(code_spec(one), code_reader(columns, one)))
+    return found
 
 
 def _spec(name: str, width: int) -> InputSpec:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from data_prep.sources.base import Source, sources
 from data_prep.table_columns import read_columns
-from data_prep.table_encoding import Encode, Missing
+from data_prep.table_encoding import MAX_TOKENS, Encode, Missing
 from data_prep.table_like import read_like
 from data_prep.table_roles import Roles, source_of
 from data_prep.targets import Kind
@@ -26,6 +26,9 @@ def table(
     drop: tuple[str, ...] = (),
     ordinal: dict[str, tuple[str, ...]] | None = None,
     ids: tuple[str, ...] = (),
+    text: tuple[str, ...] = (),
+    tokenizer: str | None = None,
+    max_tokens: int = MAX_TOKENS,
     missing: Missing = "refuse",
     scale: Literal["pooled", "none"] = "pooled",
     like: str | None = None,
@@ -67,6 +70,13 @@ def table(
     ids
         Columns whose entries become codes that a model embeds, each an input of its
         own; for entries that no training row has there is one code.
+    text
+        Columns whose texts become tokens, each an input of its own.
+    tokenizer
+        The folder of what takes them apart, as ``save_pretrained`` of the library
+        transformers wrote it.
+    max_tokens
+        Of a text, at most; the rest is left out.
     missing
         What a missing number or date becomes: ``refuse``; or the ``mean`` or ``median``
         of the training rows, and one more input that says it was missing. A missing
@@ -90,7 +100,8 @@ def table(
     known = None
     if like is not None:
         known = read_like(
-            like, inputs=inputs, drop=drop, ordinal=ordinal, ids=ids,
+            like, inputs=inputs, drop=drop, ordinal=ordinal, ids=ids, text=text,
+            max_tokens=max_tokens != MAX_TOKENS, tokenizer=tokenizer,
             missing=missing != "refuse", scale=scale != "pooled",
         )  # fmt: skip
         kind, inputs = known.kind(kind), known.inputs
@@ -107,6 +118,9 @@ def table(
             scaled=scale == "pooled",
             ordinal=ordinal or {},
             ids=ids,
+            text=text,
+            tokenizer=tokenizer,
+            max_tokens=max_tokens,
             texts=() if known is None else known.as_text,
         ),
         weight=weight,

@@ -86,7 +86,7 @@ def test_a_missing_rank_is_filled_in_as_numbers_are(tmp_path):
         (["ordinal.size=[small,small]"], "from the least to the greatest"),
         (["ordinal.sizes=[a,b]"], "ordinal names 'sizes', .*did you mean 'size'"),
         (["ids=[shop]"], "ids names 'shop', which is no input"),
-        (["ids=[size]", SIZES], "'size' is named twice by ids and ordinal"),
+        (["ids=[size]", SIZES], "'size' is named twice by ids, ordinal"),
         (["ids=[day]"], "ids names 'day', which is no input"),
     ],
 )  # fmt: skip
