@@ -42,7 +42,8 @@ from fedapm_mpi.config import plugin_sources
 from fedapm_mpi.config.validation import validate_options
 from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, Manifest, read_manifest
-from fedapm_mpi.data.table import Table, cast_storage
+from fedapm_mpi.data.stored_types import Store, cast_storage
+from fedapm_mpi.data.table import Table
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import ConfigError, DataError, FedAPMError
 from fedapm_mpi.plugins.errors import to_fedapm_error
@@ -99,7 +100,7 @@ class Settings:
     split: Literal["random", "own", "official"] | None = None
     seed: int = 0
     shards: int | None = None
-    store: Literal["float32", "float16"] | None = None
+    store: Store | None = None
     compression: Compression | None = None
     new_clients: Wanted = None
 
@@ -426,7 +427,9 @@ def _ready(
     for note in (*made.notes, *fitted, *unscaled(table, made.training)):
         tell(note)
     if settings.store is not None:
-        table = cast_storage(table, settings.store)
+        table, notes_on_types = cast_storage(table, settings.store, *made.rows())
+        for note in notes_on_types:
+            tell(note)
     return {
         "table": table,
         "splits": made.splits,
@@ -464,6 +467,17 @@ class _Division(NamedTuple):
     def training(self) -> list[NDArray[np.int64]]:
         """The rows that each client trains on, without new ones."""
         return self.splits["train"][: len(self.names) - self.new]
+
+    def rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the samples of all parts, those of new clients apart, each sorted."""
+        old = len(self.names) - self.new
+        number = int(self.in_order().max()) + 1
+        whose = slice(None, old), slice(old, None)
+        before, later = (
+            rows_of([one for own in self.splits.values() for one in own[part]], number)
+            for part in whose
+        )
+        return before, later
 
     def in_order(self) -> NDArray[np.int64]:
         """Return all rows in the order in which they are written."""

@@ -227,7 +227,7 @@ def _as_trained(whole: Manifest, trained: Manifest) -> Manifest:
 
 
 def _described(manifest: Manifest) -> list[tuple[Any, ...]]:
-    return [(s.name, s.shape, s.ragged, s.codes) for s in manifest.inputs]
+    return [(s.name, s.shape, s.ragged, s.codes, s.complex) for s in manifest.inputs]
 
 
 def _target(manifest: Manifest) -> tuple[Any, ...] | None:

@@ -172,7 +172,8 @@ def _of_input(manifest: Manifest, spec: InputSpec) -> list[str]:
     if spec.codes:
         seen = f"each one of {spec.codes} codes"
     ragged = ", varying length" if spec.ragged else ""
-    lines = [f"input          {spec.name}: {shape} {spec.dtype}{ragged}, {seen}"]
+    kind = f"complex, parts {spec.dtype}" if spec.complex else spec.dtype
+    lines = [f"input          {spec.name}: {shape} {kind}{ragged}, {seen}"]
     without = manifest.lacking.get(spec.name, ())
     if without:
         of = f"{len(without)} of {manifest.num_clients} clients"

@@ -299,8 +299,8 @@ def write_shard(
                     _store(group, f"length/{c.spec.name}", lengths)
                 dataset = group.create_dataset(
                     f"inputs/{c.spec.name}",
-                    shape=(len(rows), *c.spec.shape),
-                    dtype=c.spec.dtype,
+                    shape=(len(rows), *c.spec.stored_shape),
+                    dtype=c.spec.stored_type,
                     track_times=False,
                     **_chunked(c.spec, len(rows), filters),
                 )
@@ -346,8 +346,8 @@ def _chunked(
     """Return the layout of an input: contiguous, or in chunks of whole samples."""
     if not filters or not rows:
         return {}
-    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
-    return {"chunks": (min(rows, max(1, CHUNK_BYTES // size)), *spec.shape), **filters}
+    most = min(rows, max(1, CHUNK_BYTES // spec.stored_bytes))
+    return {"chunks": (most, *spec.stored_shape), **filters}
 
 
 def _load_filters(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:

@@ -74,7 +74,7 @@ def arrays(
         if manifest.weights:
             kinds["weight"] = (total,), "float64"
         for s in manifest.inputs:
-            kinds[f"inputs/{s.name}"] = (total, *s.shape), s.dtype
+            kinds[f"inputs/{s.name}"] = (total, *s.stored_shape), s.stored_type.name
             if s.ragged:
                 kinds[f"length/{s.name}"] = (total,), "int32"
         found[split] = {

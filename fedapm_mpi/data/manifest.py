@@ -1,6 +1,7 @@
 """What a data set directory holds, as its ``manifest.json`` says. Reads JSON only."""
 
 import hashlib
+import math
 import re
 import stat
 from bisect import bisect_right
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from fedapm_mpi.data.held_columns import Held, parse_held
 from fedapm_mpi.data.manifest_checks import SPLITS, manifest_errors
+from fedapm_mpi.data.number_types import BFLOAT16, stored_type
 from fedapm_mpi.data.target import TargetSpec, parse_target
 from fedapm_mpi.errors import ConfigError, DataError
 from fedapm_mpi.utils import strict_json
@@ -35,7 +37,8 @@ __all__ = [
 
 SCHEMA_VERSION = 1
 EXTENDED_SCHEMA_VERSION = 2
-"""Of data sets with targets, an encoding, codes or weights; others are as they were."""
+"""Of data sets with targets, an encoding, weights, or inputs that are codes, complex or
+bfloat16; others are as they were."""
 
 MANIFEST = "manifest.json"
 
@@ -58,8 +61,8 @@ def schema_version(
     weights: bool = False,
 ) -> int:
     """Return the version of the layout of a data set with such parts."""
-    coded = any(spec.codes for spec in inputs)
-    extended = target is not None or len(encoding) > 0 or coded or weights
+    later = any(s.codes or s.complex or s.dtype == BFLOAT16 for s in inputs)
+    extended = target is not None or len(encoding) > 0 or later or weights
     return EXTENDED_SCHEMA_VERSION if extended else SCHEMA_VERSION
 
 
@@ -68,7 +71,8 @@ class InputSpec:
     """One input of every sample, as stored and as a model sees it.
 
     The value that a model sees is ``stored * scale + shift``, in the floating type of
-    the run; codes are seen as they are stored, as integers.
+    the run, or the complex one of its precision; codes are seen as they are stored, as
+    integers.
 
     Attributes
     ----------
@@ -77,7 +81,8 @@ class InputSpec:
     shape
         Shape of one sample.
     dtype
-        NumPy name of the stored type.
+        NumPy name of the stored type, or ``bfloat16``, of which the bits are stored as
+        uint16.
     ragged
         Whether axis 0 is a time axis of varying length: ``shape[0]`` is then the
         longest length, shorter samples are padded, and true lengths are stored.
@@ -86,6 +91,10 @@ class InputSpec:
     codes
         Of an input that holds codes, such as those of words, their number: values are
         integers from 0 to one below it, which models embed. 0 of an input of numbers.
+    complex
+        Whether values are complex: stored as real and imaginary part, numbers of type
+        `dtype` along one more axis of 2, both of which `scale` multiplies. There is no
+        shift then.
     """
 
     name: str
@@ -95,13 +104,34 @@ class InputSpec:
     scale: float = 1.0
     shift: float = 0.0
     codes: int = 0
+    complex: bool = False
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Return the shape of one sample as stored."""
+        return (*self.shape, 2) if self.complex else self.shape
+
+    @property
+    def stored_type(self) -> "np.dtype[Any]":
+        """Return the type of the stored values."""
+        return stored_type(self.dtype)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Return the bytes of one sample as stored."""
+        return math.prod(self.stored_shape) * self.stored_type.itemsize
 
     def plain(self) -> dict[str, Any]:
         """Return what a manifest says of the input."""
         found = asdict(self)
-        if not self.codes:
-            del found["codes"]
+        for key in _OPTIONAL:
+            if not found[key]:
+                del found[key]
         return found
+
+
+_OPTIONAL = ("codes", "complex")
+"""What a manifest says only of inputs that have it."""
 
 
 @dataclass(frozen=True)
@@ -323,8 +353,8 @@ def read_manifest(directory: str | Path) -> Manifest:
         if (version == EXTENDED_SCHEMA_VERSION) != extended:
             word = "a" if extended else "no"
             msg = (
-                f"it has schema version {version}, and {word} target, encoding, codes "
-                "or weights"
+                f"it has schema version {version}, and {word} target, encoding, "
+                "weights, or input that is codes, complex or bfloat16"
             )
             raise ValueError(msg)
         found = manifest_errors(manifest, sealed)
@@ -460,8 +490,8 @@ def _plain(one: Any) -> dict[str, Any]:
 def _input(spec: Any) -> InputSpec:
     known = {"name", "shape", "dtype", "ragged", "scale", "shift"}
     spec = strict_json.mapping(spec, "an input")
-    if spec.keys() - {"codes"} != known:
-        odd = sorted((spec.keys() - {"codes"}) ^ known)[0]
+    if spec.keys() - {*_OPTIONAL} != known:
+        odd = sorted((spec.keys() - {*_OPTIONAL}) ^ known)[0]
         msg = f"an input has or lacks the key {format_value(odd)}"
         raise ValueError(msg)
     name = strict_json.text(spec["name"], "the name of an input")
@@ -480,6 +510,7 @@ def _input(spec: Any) -> InputSpec:
         codes=strict_json.integer(spec["codes"], f"codes {where}", 1)
         if "codes" in spec
         else 0,
+        complex=_true(spec, "complex"),
     )
 
 

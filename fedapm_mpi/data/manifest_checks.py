@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedapm_mpi.data.held_columns import manifest_faults
+from fedapm_mpi.data.number_types import BFLOAT16
 from fedapm_mpi.utils.strict_json import MAX_NUMBER
 from fedapm_mpi.utils.text import format_value
 
@@ -16,9 +17,9 @@ SPLITS = ("train", "test", "val")
 
 DTYPES = (
     "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
-    "float16", "float32", "float64",
+    "float16", "float32", "float64", BFLOAT16,
 )  # fmt: skip
-"""NumPy names of the types in which inputs are stored."""
+"""NumPy's, or our own, names of the types in which inputs are stored."""
 
 MAX_SAMPLES = 2**52
 """In a data set: sums of numbers of samples are then exact, whatever their type."""
@@ -63,7 +64,11 @@ def input_error(spec: "InputSpec") -> str | None:
         return f"input {name} must have a name without '/' and control characters"
     if not isinstance(given.dtype, str) or given.dtype not in DTYPES:
         known = ", ".join(DTYPES)
-        return f"input {name} has the type {format_value(given.dtype)} (known: {known})"
+        hint = ""
+        if str(given.dtype).startswith("complex"):
+            hint = "; of a complex input give the type of its parts, and complex=True"
+        said = format_value(given.dtype)
+        return f"input {name} has the type {said} (known: {known}){hint}"
     sizes = isinstance(shape, tuple) and all(_is_number(n, int) for n in shape)
     if not sizes or min(shape, default=1) < 1 or math.prod(shape) > MAX_NUMBERS:
         return (
@@ -77,7 +82,18 @@ def input_error(spec: "InputSpec") -> str | None:
             )
     if given.ragged and not shape:
         return f"input {name} is ragged but has no axis"
-    return _code_error(given, name)
+    return _complex_error(given, name) or _code_error(given, name)
+
+
+def _complex_error(given: Any, name: str) -> str | None:
+    if type(given.complex) is not bool:
+        return f"complex of input {name} is {format_value(given.complex)}, not a bool"
+    if given.complex and (given.shift != 0 or given.codes):
+        return (
+            f"input {name} is complex, so it takes a scale, but neither a shift nor "
+            "codes; leave them out"
+        )
+    return None
 
 
 def _code_error(given: Any, name: str) -> str | None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedapm_mpi.data.number_types import BFLOAT16
 from fedapm_mpi.data.target import ABSENT
 from fedapm_mpi.utils.alignment import usable
 
@@ -17,7 +18,7 @@ class Samples(NamedTuple):
     """Samples of one client in one split."""
 
     inputs: tuple[Tensor, ...]
-    """Each (n, *shape), in the manifest's order: floating, or int64 of codes."""
+    """Each (n, *shape), in the manifest's order: floating, complex, or int64 codes."""
 
     lengths: dict[str, Tensor]
     """True lengths (n,) int64 of the ragged inputs, by name."""
@@ -93,11 +94,15 @@ class StoredInput(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
+    def dtype(self) -> str: ...  # noqa: D102
+    @property
     def scale(self) -> float: ...  # noqa: D102
     @property
     def shift(self) -> float: ...  # noqa: D102
     @property
     def codes(self) -> int: ...  # noqa: D102
+    @property
+    def complex(self) -> bool: ...  # noqa: D102
 
 
 class StoredTarget(Protocol):
@@ -129,7 +134,8 @@ def to_samples(
 ) -> Samples:
     """Return these inputs of stored samples: values are ``stored * scale + shift``.
 
-    Codes and dense targets, whose types are integers, stay integers.
+    Codes and dense targets, whose types are integers, stay integers. Complex inputs
+    have the complex type of the precision of `dtype`.
 
     Every tensor, a copy or the stored array itself, begins at a multiple of `ALIGNMENT`
     bytes. So its alignment, and with it the bits of a matrix product, is the same on
@@ -171,7 +177,9 @@ def tensor_bytes(
     lengths are not counted.
     """
     found = [
-        math.prod(spec.shape) * (8 if spec.codes else dtype.itemsize) for spec in inputs
+        math.prod(spec.shape)
+        * (8 if spec.codes else dtype.itemsize * (1 + spec.complex))
+        for spec in inputs
     ]
     found += [dtype.itemsize] * weights
     if target is None:
@@ -196,11 +204,15 @@ def _own(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
 def _scaled(values: NDArray[Any], spec: StoredInput, dtype: torch.dtype) -> Tensor:
     if spec.codes:
         return _as_tensor(values, torch.int64)
-    if spec.scale == 1 and spec.shift == 0:
-        return _as_tensor(values, dtype)
-    tensor = _own(values, dtype)
+    if spec.dtype == BFLOAT16:  # NumPy has the bits only
+        bits = torch.from_numpy(values.view(np.int16))
+        tensor = torch.empty(bits.shape, dtype=dtype).copy_(bits.view(torch.bfloat16))
+    elif spec.scale == 1 and spec.shift == 0:
+        tensor = _as_tensor(values, dtype)
+    else:
+        tensor = _own(values, dtype)
     if spec.scale != 1:
         tensor.mul_(spec.scale)
     if spec.shift != 0:
         tensor.add_(spec.shift)
-    return tensor
+    return torch.view_as_complex(tensor) if spec.complex else tensor

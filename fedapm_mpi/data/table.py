@@ -1,9 +1,9 @@
 """A data set in memory or memory-mapped, before it is written. NumPy only."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from fedapm_mpi.data.codes import code_fault
 from fedapm_mpi.data.held_columns import held_fault
 from fedapm_mpi.data.manifest import SPLITS, InputSpec
 from fedapm_mpi.data.manifest_checks import input_error
+from fedapm_mpi.data.number_types import all_finite, largest, numbers, pairs
 from fedapm_mpi.data.target import TargetValues, check_target
 from fedapm_mpi.errors import DataError
 
@@ -37,7 +38,9 @@ class Column:
     spec
         Its name, shape and type.
     fetch
-        Returns the rows (k, *shape) of the given row numbers (k,), as stored.
+        Returns the rows (k, *shape) of the given row numbers (k,), as stored: of
+        complex inputs the pairs (k, *shape, 2), of bfloat16 ones the bits; see
+        `data.number_types`.
     lengths
         ``(N,)`` true lengths if the input is ragged.
     optional
@@ -100,16 +103,23 @@ def column(
     shift: float = 0.0,
     codes: int = 0,
 ) -> Column:
-    """Return the column of an array (N, *shape), in memory or memory-mapped."""
+    """Return the column of an array (N, *shape), in memory or memory-mapped.
+
+    Complex values are stored as pairs of numbers of their precision.
+    """
+    is_complex = values.dtype.kind == "c"
     spec = InputSpec(
         name=name,
         shape=values.shape[1:],
-        dtype=values.dtype.name,
+        dtype=values.real.dtype.name if is_complex else values.dtype.name,
         ragged=lengths is not None,
         scale=scale,
         shift=shift,
         codes=codes,
+        complex=is_complex,
     )
+    if is_complex:
+        return Column(spec, lambda rows: pairs(values[rows]), lengths)
     return Column(spec, lambda rows: values[rows], lengths)
 
 
@@ -117,8 +127,7 @@ def row_bytes(table: Table) -> int:
     """Return the bytes that one sample takes in a shard."""
     total = 4
     for c in table.columns:
-        total += int(np.prod(c.spec.shape)) * np.dtype(c.spec.dtype).itemsize
-        total += 4 * c.spec.ragged
+        total += c.spec.stored_bytes + 4 * c.spec.ragged
     if table.target is not None:
         total += table.target.values[:1].nbytes
     return total + 8 * (table.weights is not None)
@@ -282,38 +291,6 @@ def label_counts(table: Table, parts: Sequence[NDArray[np.int64]]) -> NDArray[np
     return np.concatenate(found)
 
 
-def cast_storage(table: Table, dtype: Literal["float32", "float16"]) -> Table:
-    """Return the table with all floating inputs stored in another precision.
-
-    Raises
-    ------
-    DataError
-        When a sample is fetched that has a value out of its range.
-    """
-    columns = [
-        replace(c, spec=replace(c.spec, dtype=dtype), fetch=_cast(c, dtype))
-        if np.dtype(c.spec.dtype).kind == "f"
-        else c
-        for c in table.columns
-    ]
-    return replace(table, columns=columns)
-
-
-def _cast(column: Column, dtype: str) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
-    def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        values = column.fetch(rows)
-        largest = np.finfo(dtype).max
-        if (np.abs(values) > largest).any():
-            msg = (
-                f"input {column.spec.name!r} has values beyond {largest:g}, the "
-                f"largest that can be stored as {dtype}; leave out store={dtype}"
-            )
-            raise DataError(msg)
-        return values.astype(dtype)
-
-    return take
-
-
 def missing_inputs(
     table: Table, splits: Mapping[str, Sequence[NDArray[np.int64]]]
 ) -> dict[str, tuple[int, ...]]:
@@ -389,7 +366,7 @@ def iter_blocks(
     spec = column.spec
     for wanted in _cut(spec, rows):
         block = fetch_checked(column, wanted)
-        if block.dtype.kind == "f" and not np.isfinite(block).all():
+        if not all_finite(block, spec.dtype):
             msg = _not_finite(column, rows if number is None else np.arange(number))
             raise DataError(msg)
         _check_range(spec, block, wanted)
@@ -410,10 +387,12 @@ def fetch_checked(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
     """
     spec, found = column.spec, column.fetch(rows)
     block = np.asarray(found)
-    if block.shape != (len(rows), *spec.shape) or block.dtype != spec.dtype:
+    shape, kind = (len(rows), *spec.stored_shape), spec.stored_type
+    if block.shape != shape or block.dtype != kind:
+        pairs_of = "pairs of complex numbers, " if spec.complex else ""
         msg = (
-            f"input {spec.name!r} should give {spec.dtype} of shape "
-            f"{(len(rows), *spec.shape)}, but gives {block.dtype} of {block.shape}"
+            f"input {spec.name!r} should give {pairs_of}{kind} of shape {shape}, but "
+            f"gives {block.dtype} of {block.shape}"
         )
         raise DataError(msg)
     if np.ma.is_masked(found):
@@ -428,12 +407,11 @@ def fetch_checked(column: Column, rows: NDArray[np.int64]) -> NDArray[Any]:
 
 def _check_range(spec: InputSpec, block: NDArray[Any], rows: NDArray[np.int64]) -> None:
     """Refuse values that are infinite as float32, in which models see them."""
-    limit, kind = float(np.finfo(np.float32).max), block.dtype
-    most = float(np.finfo(kind).max if kind.kind == "f" else np.iinfo(kind).max)
+    limit, most = float(np.finfo(np.float32).max), largest(spec.dtype)
     with np.errstate(over="ignore"):
         if not block.size or most * abs(spec.scale) + abs(spec.shift) <= limit:
             return
-        values = block.reshape(len(rows), -1).astype(np.float64)
+        values = numbers(block, spec.dtype).reshape(len(rows), -1).astype(np.float64)
         large = np.abs(values * spec.scale + spec.shift).max(axis=1) > limit
     if large.any():
         row = np.min(rows[large])
@@ -446,27 +424,29 @@ def _check_range(spec: InputSpec, block: NDArray[Any], rows: NDArray[np.int64]) 
 
 def _cut(spec: InputSpec, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Yield rows in runs that take some MiB."""
-    size = int(np.prod(spec.shape)) * np.dtype(spec.dtype).itemsize
-    step = max(1, BLOCK_BYTES // max(1, size))
+    step = max(1, BLOCK_BYTES // max(1, spec.stored_bytes))
     for start in range(0, len(rows), step):
         yield rows[start : start + step]
 
 
 def _not_finite(column: Column, rows: NDArray[np.int64]) -> str:
     """Return how many samples are not finite, and where the first of them is not."""
-    found = []
-    for wanted in _cut(column.spec, rows):
-        finite = np.isfinite(fetch_checked(column, wanted))
+    found, spec = [], column.spec
+    for wanted in _cut(spec, rows):
+        finite = np.isfinite(numbers(fetch_checked(column, wanted), spec.dtype))
         found.append(wanted[~finite.reshape(len(wanted), -1).all(axis=1)])
     faulty = np.unique(np.concatenate(found))
     first = int(faulty[0])
-    values = fetch_checked(column, faulty[:1])[0]
+    values = numbers(fetch_checked(column, faulty[:1])[0], spec.dtype)
     at = np.argwhere(~np.isfinite(values))[0].tolist()
-    where = f" at [{', '.join(map(str, at))}]" if at else ""
+    part = ""
+    if spec.complex:
+        part = f" in the {('real', 'imaginary')[at.pop()]} part"
+    where = (f" at [{', '.join(map(str, at))}]" if at else "") + part
     remedy = "repair or drop such samples in the source"
     if column.lengths is not None and at[0] >= column.lengths[first]:
         remedy = f"its length is {column.lengths[first]}, so fill the rest with 0"
     return (
-        f"input {column.spec.name!r} is NaN or infinite in {len(faulty)} of "
+        f"input {spec.name!r} is NaN or infinite in {len(faulty)} of "
         f"{len(np.unique(rows))} samples, the first is sample {first}{where}; {remedy}"
     )

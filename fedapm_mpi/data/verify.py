@@ -11,6 +11,7 @@ from fedapm_mpi.data.hdf5 import ClientArrays
 from fedapm_mpi.data.hdf5_layout import range_faults
 from fedapm_mpi.data.held_columns import is_blank
 from fedapm_mpi.data.manifest import Manifest, ShardFile
+from fedapm_mpi.data.number_types import all_finite
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.errors import DataError
 
@@ -223,8 +224,7 @@ def _faults(manifest: Manifest, client: int, parts: list[ClientArrays]) -> list[
         ):
             faults.append(f"{where} has other numbers of {split} labels")
         for spec in manifest.inputs:
-            values = part.inputs[spec.name]
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
+            if not all_finite(part.inputs[spec.name], spec.dtype):
                 faults.append(f"{where} has {split} values of {spec.name!r} not finite")
             held = manifest.columns.get(spec.name)
             if held is not None and not is_blank(values, held[client]):

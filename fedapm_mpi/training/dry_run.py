@@ -253,10 +253,7 @@ def memory(context: TrainingContext) -> Memory:
         members = groups.clients([g])
         own = context.federation.manifest
         each = sum(tensor_bytes(group.inputs, own.target, context.dtype, own.weights))
-        stored = sum(
-            np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape))
-            for spec in group.inputs
-        )
+        stored = sum(spec.stored_bytes for spec in group.inputs)
         for split, whose in found.samples.items():
             sizes = counts[split][members & whose]
             data += int(sizes.sum()) * each

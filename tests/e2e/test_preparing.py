@@ -12,6 +12,7 @@ pytestmark = pytest.mark.slow
 RANKS = 3
 OPTIONS = ("partitioner=dirichlet", "clients=10", "shift=noise", "compression=gzip")
 SHARDS = (2, 7)
+STORED = {2: (), 7: ("store=int8",)}
 REFUSED = {
     "misspelt": (("partition=iid",), 2, "did you mean"),
     "no-clients": ((), 2, "names no clients"),
@@ -43,7 +44,7 @@ def contents(folder):
 def done(raw, tmp_path_factory):
     """Prepare on one rank and, in one job, on three; return what came of each."""
     root = tmp_path_factory.mktemp("prepared")
-    wanted = {shards: (*OPTIONS, f"shards={shards}") for shards in SHARDS}
+    wanted = {k: (*OPTIONS, *STORED[k], f"shards={k}") for k in SHARDS}
     alone = {f"one-{k}": prepare(raw, root / f"one-{k}", *wanted[k]) for k in SHARDS}
     rows = [f"{k % 9},{k % 7},{k * 37 % 100 / 8}" for k in range(300)]
     table = raw.parent / "table.csv"

@@ -152,6 +152,6 @@ def _sha256(path: Path) -> str | None:
 
 
 def _bytes(manifest: Manifest, clients: NDArray[np.bool_]) -> int:
-    each = sum(math.prod(spec.shape) for spec in manifest.inputs)
+    each = sum(math.prod(spec.stored_shape) for spec in manifest.inputs)
     kept = (n for split, n in manifest.counts.items() if split in ("train", "test"))
     return BYTES_PER_NUMBER * each * sum(int(n[clients].sum()) for n in kept)
