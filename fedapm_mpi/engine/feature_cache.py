@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fedapm_mpi.data.samples import Samples
+from fedapm_mpi.engine.buffers import count_reals
 from fedapm_mpi.models.base import Stage
 
 MAX_CACHE_BYTES = 2**28
@@ -98,8 +99,8 @@ def apply_constant_stages(ahead: Sequence[Stage], samples: Samples) -> Samples:
     if not ahead or not len(samples.targets):
         return samples
     found = forward_stages(ahead, samples)
-    before = sum(x.numel() for x in samples.inputs)
-    if not _by_sample(found, samples) or found.numel() > before:
+    before = sum(count_reals(x) for x in samples.inputs)
+    if not _by_sample(found, samples) or count_reals(found) > before:
         return samples
     return Samples((found,), {}, samples.targets, len(ahead), samples.weights)
 

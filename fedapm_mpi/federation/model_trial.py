@@ -130,7 +130,9 @@ def made_up(
 def _values(
     spec: InputSpec, count: int, dtype: torch.dtype, rng: torch.Generator
 ) -> Tensor:
-    drawn = torch.rand(count, *spec.shape, generator=rng, dtype=torch.float64)
+    drawn = torch.rand(count, *spec.stored_shape, generator=rng, dtype=torch.float64)
+    if spec.complex:
+        return torch.view_as_complex(drawn.to(dtype))
     return (drawn * spec.codes).long() if spec.codes else drawn.to(dtype)
 
 

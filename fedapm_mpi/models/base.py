@@ -28,6 +28,10 @@ class InputSpec(Protocol):
     def codes(self) -> int:
         """Number of codes of an input that holds codes to embed; 0 of numbers."""
 
+    @property
+    def complex(self) -> bool:
+        """Whether its values are complex numbers."""
+
 
 class Stage(NamedTuple):
     """A step of a model's forward pass."""
@@ -50,7 +54,8 @@ Python's global generators. Its keyword-only parameters are the options of the m
 raises `ConfigError` if the inputs or the options do not suit it.
 
 The module is called with one tensor per input, each ``(n, *shape)`` and of the run's
-dtype, or int64 of an input that holds codes, in that order, and returns the logits
+dtype, the complex type of its precision where an input is complex, or int64 of one that
+holds codes, in that order, and returns the logits
 ``(n, num_classes)``, or an object or mapping with these as ``logits``; where targets
 are dense, logits have the shape that the task names. If an input is ragged, it is
 also called with ``lengths``, a mapping from the names of the ragged inputs to int64
@@ -80,6 +85,7 @@ def check_inputs(
     num_outputs: int,
     *,
     codes: bool = False,
+    complex_numbers: bool = False,
 ) -> None:
     """Check that a model can use the inputs and the number of outputs.
 
@@ -87,7 +93,8 @@ def check_inputs(
     ------
     ConfigError
         If there is no input, if two share a name, if an axis is empty, if one holds
-        codes and `codes` does not say that the model embeds them, or if there is no
+        codes and `codes` does not say that the model embeds them, if one is complex and
+        `complex_numbers` does not say that the model takes such, or if there is no
         output.
     """
     if not inputs:
@@ -111,6 +118,14 @@ def check_inputs(
             f"model {model!r}: input {coded[0]!r} holds codes, which this model does "
             "not embed; choose one that does, such as transformer, or leave the input "
             "out"
+        )
+        raise ConfigError(msg)
+    pairs = [i.name for i in inputs if i.complex]
+    if pairs and not complex_numbers:
+        msg = (
+            f"model {model!r}: input {pairs[0]!r} is complex, which this model does "
+            "not take; choose mlp or logistic, or a model of your own, or leave the "
+            "input out"
         )
         raise ConfigError(msg)
     if num_outputs < 1:

@@ -45,7 +45,8 @@ def logistic(inputs: tuple[InputSpec, ...], num_classes: int) -> nn.Module:
     Parameters
     ----------
     inputs
-        One or more inputs of any shapes; their values are concatenated.
+        One or more inputs of any shapes; their values are concatenated,
+        real and imaginary part of complex ones.
     num_classes
         Number of outputs: the classes, or another number that the task needs.
 
@@ -54,5 +55,5 @@ def logistic(inputs: tuple[InputSpec, ...], num_classes: int) -> nn.Module:
     ConfigError
         If there is no input or no output.
     """
-    check_inputs("logistic", inputs, num_classes)
+    check_inputs("logistic", inputs, num_classes, complex_numbers=True)
     return Logistic(inputs, num_classes)

@@ -62,7 +62,8 @@ def mlp(
     Parameters
     ----------
     inputs
-        One or more inputs of any shapes; their values are concatenated.
+        One or more inputs of any shapes; their values are concatenated,
+        real and imaginary part of complex ones.
     num_classes
         Number of outputs: the classes, or another number that the task needs.
     hidden
@@ -73,7 +74,7 @@ def mlp(
     ConfigError
         If the inputs or the options do not suit.
     """
-    check_inputs("mlp", inputs, num_classes)
+    check_inputs("mlp", inputs, num_classes, complex_numbers=True)
     if not hidden:
         msg = (
             "model 'mlp': hidden is empty; give the width of one or more layers, or "

@@ -22,15 +22,20 @@ class Flatten(nn.Module):
     def __init__(self, inputs: tuple[InputSpec, ...]) -> None:
         super().__init__()
         self.names = tuple(i.name for i in inputs)
-        self.width = sum(prod(i.shape) for i in inputs)
+        self.width = sum(prod(i.shape) * (1 + i.complex) for i in inputs)
 
     def forward(
         self, *inputs: Tensor, lengths: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Return ``(n, width)``, with zeros for the padding of ragged inputs."""
+        """Return ``(n, width)``, with zeros for the padding of ragged inputs.
+
+        A complex number becomes its real and its imaginary part.
+        """
         rows = []
         for name, x in zip(self.names, inputs, strict=True):
             if lengths and name in lengths:
                 x = zero_padding(x, valid_mask(lengths[name], x.shape[1]))
+            if x.is_complex():
+                x = torch.view_as_real(x)
             rows.append(x.flatten(1))
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)

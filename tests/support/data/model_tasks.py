@@ -14,6 +14,7 @@ class Input:
     shape: tuple[int, ...]
     ragged: bool = False
     codes: int = 0
+    complex: bool = False
 
 
 CIFAR10 = (Input("image", (3, 32, 32)),)
