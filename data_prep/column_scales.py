@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.splits import rows_of
+from fedapm_mpi.data.number_types import numbers
 from fedapm_mpi.data.table import Column, Table, fetch_checked
 
 MIN_SPREAD_RATIO = 100.0
@@ -32,7 +33,7 @@ class _Spread(NamedTuple):
 def unscaled(table: Table, training: Sequence[NDArray[np.int64]]) -> list[str]:
     """Return a note on columns that vary 100 times as much as others, if there are any.
 
-    Only inputs that are numbers or vectors of a fixed length count.
+    Only inputs that are real numbers or vectors of a fixed length count.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ def unscaled(table: Table, training: Sequence[NDArray[np.int64]]) -> list[str]:
     found = [
         one
         for c in table.columns
-        if len(c.spec.shape) <= 1 and c.lengths is None and not c.spec.codes
+        if len(c.spec.shape) <= 1 and c.lengths is None
+        if not c.spec.codes and not c.spec.complex
         for one in _spreads(c, rows)
     ]
     if len(found) < 2:
@@ -75,10 +77,8 @@ def _spreads(column: Column, rows: NDArray[np.int64]) -> list[_Spread]:
     rows = rows[:: max(1, -(-len(rows) // most))]
     if not len(rows):
         return []
-    x = (
-        fetch_checked(column, rows).reshape(len(rows), -1).astype(np.float64)
-        * spec.scale
-    )
+    stored = numbers(fetch_checked(column, rows), spec.dtype)
+    x = stored.reshape(len(rows), -1).astype(np.float64) * spec.scale
     with np.errstate(all="ignore"):  # what is not finite is refused later, with its row
         low, high, spread = x.min(axis=0), x.max(axis=0), x.std(axis=0)
         two = ((x == low) | (x == high)).all(axis=0)

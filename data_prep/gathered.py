@@ -6,6 +6,7 @@ Values are spooled to a temporary file, so that memory does not hold them all.
 import hashlib
 import sys
 from array import array
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from data_prep.images import colours_first, is_wide, move_colours, pixels_of
 from data_prep.spool import Spool
 from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.number_types import BFLOAT16, pairs, to_bfloat16
 from fedapm_mpi.data.table import Column
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.utils.text import format_value, truncate
@@ -48,7 +50,8 @@ class Gathered:
         self._spool = Spool(f"the input {format_value(name)}")
         self._lengths = array("q")
         self._shape: tuple[int, ...] = ()
-        self._dtype = np.dtype(np.uint8)
+        self._dtype: np.dtype[Any] = np.dtype(np.uint8)
+        self._bfloat16 = False
         self._image: bool | None = None
         self._digest = hashlib.sha256()
 
@@ -62,10 +65,16 @@ class Gathered:
         """
         pixels = is_image(value)
         where = f"{where}: {format_value(self.name)}"
-        made = self._pixels(value, where) if pixels else numbers(value, where)
+        if pixels:
+            made = self._pixels(value, where)
+        else:
+            made = numbers(value, where, complex_numbers=True)
         if self._image is None:
             self._image, self._shape, self._dtype = pixels, made.shape, made.dtype
-        self._check(made, pixels, where)
+            self._bfloat16 = is_bfloat16(value)
+        self._check(value, made, where)
+        if self._bfloat16:
+            made, self._dtype = to_bfloat16(made), np.dtype(np.uint16)
         stored = np.ascontiguousarray(made, self._dtype)
         self._spool.write(stored)
         self._digest.update(repr(stored.shape).encode())
@@ -75,7 +84,7 @@ class Gathered:
     def hexdigest(self) -> str:
         """Return the SHA-256 of all values and their type."""
         digest = self._digest.copy()
-        digest.update(f"{self.name} {self._dtype} {self._image}".encode())
+        digest.update(f"{self.name} {self._type()} {self._image}".encode())
         return digest.hexdigest()
 
     def close(self) -> None:
@@ -93,26 +102,38 @@ class Gathered:
         if image and not self._image:
             shape, axis = colours_first(shape)
         scale, shift = (SCALES[self._dtype.name], -1.0) if image else (1.0, 0.0)
-        spec = InputSpec(self.name, shape, self._dtype.name, scale=scale, shift=shift)
+        spec = replace(self._spec(shape), scale=scale, shift=shift)
 
         def take(rows: NDArray[np.int64]) -> NDArray[Any]:
             block: NDArray[Any] = values[rows]
+            if spec.complex:
+                return pairs(block)
             return move_colours(block, axis) if image else block
 
         return Column(spec, take)
+
+    def _type(self) -> str:
+        return BFLOAT16 if self._bfloat16 else self._dtype.name
+
+    def _spec(self, shape: tuple[int, ...]) -> InputSpec:
+        """Return the input's type, and a shape."""
+        if self._dtype.kind == "c":
+            part = f"float{4 * self._dtype.itemsize}"
+            return InputSpec(self.name, shape, part, complex=True)
+        return InputSpec(self.name, shape, self._type())
 
     def _ragged(self, lengths: NDArray[np.int64]) -> Column:
         shape = (int(lengths.max()), *self._shape[1:])
         values = self._spool.mapped(self._dtype, (int(lengths.sum()), *shape[1:]))
         starts = np.cumsum(lengths) - lengths
-        spec = InputSpec(self.name, shape, self._dtype.name, ragged=True)
+        spec = replace(self._spec(shape), ragged=True)
 
         def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-            block = np.zeros((len(rows), *shape), spec.dtype)
+            block = np.zeros((len(rows), *shape), values.dtype)
             for target, row in zip(block, rows.tolist(), strict=True):
                 own = values[starts[row] : starts[row] + lengths[row]]
                 target[: len(own)] = own
-            return block
+            return pairs(block) if spec.complex else block
 
         return Column(spec, take, lengths)
 
@@ -127,8 +148,9 @@ class Gathered:
             msg = f"{where} does not decode ({error}); leave this sample out"
             raise DataError(msg) from error
 
-    def _check(self, made: NDArray[Any], pixels: bool, where: str) -> None:
+    def _check(self, value: Any, made: NDArray[Any], where: str) -> None:
         """Refuse a value that does not fit those before."""
+        pixels = is_image(value)
         if pixels != self._image:
             kinds = ("an image", "an array") if pixels else ("an array", "an image")
             msg = (
@@ -154,10 +176,13 @@ class Gathered:
                 "the length of the first axis may differ"
             )
             raise DataError(msg)
-        kept = np.can_cast(made.dtype, self._dtype, "no" if pixels else "safe")
+        if self._bfloat16:
+            kept = is_bfloat16(value)
+        else:
+            kept = np.can_cast(made.dtype, self._dtype, "no" if pixels else "safe")
         if not kept:
             msg = (
-                f"{where} is {made.dtype}, in earlier samples {self._dtype}; give all "
+                f"{where} is {made.dtype}, in earlier samples {self._type()}; give all "
                 "of one type"
             )
             raise DataError(msg)
@@ -169,29 +194,41 @@ def is_image(value: Any) -> bool:
     return pillow is not None and isinstance(value, pillow.Image)
 
 
-def numbers(value: Any, where: str) -> NDArray[Any]:
+def is_bfloat16(value: Any) -> bool:
+    """Return whether a value is a tensor of bfloat16."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return False
+    return bool(value.dtype == torch.bfloat16)
+
+
+def as_array(value: Any) -> NDArray[Any]:
+    """Return a value, such as a tensor, as an array; bfloat16 as float32."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    plain = value.detach().cpu().resolve_conj().resolve_neg()
+    return np.asarray((plain.float() if is_bfloat16(plain) else plain).numpy())
+
+
+def numbers(value: Any, where: str, *, complex_numbers: bool = False) -> NDArray[Any]:
     """Return a number, a list of numbers, an array or a tensor as an array.
 
     Raises
     ------
     DataError
-        If it is anything else.
+        If it is anything else, or complex without `complex_numbers`.
     """
-    torch = sys.modules.get("torch")
     try:
-        if torch is not None and isinstance(value, torch.Tensor):
-            plain = value.detach().cpu()
-            wide = plain.dtype == torch.bfloat16
-            made = np.asarray((plain.float() if wide else plain).numpy())
-        else:
-            made = np.asarray(value)
+        made = as_array(value)
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         msg = f"{where} is no array ({truncate(str(error))}); give one of numbers"
         raise DataError(msg) from error
     if np.ma.is_masked(value):
         msg = f"{where} has masked values; fill them"
         raise DataError(msg)
-    if made.dtype.kind not in "biuf" or made.dtype.itemsize > 8:
+    plain = "biufc" if complex_numbers else "biuf"
+    if made.dtype.kind not in plain or made.real.dtype.itemsize > 8:
         msg = (
             f"{where} is {_described(value, made)}, not numbers; give codes or "
             "features, or leave it out of the inputs"

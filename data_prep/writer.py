@@ -31,6 +31,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.gathered import as_array
 from data_prep.sample_fields import (
     MAX_EXACT_INTEGER,
     control_characters,
@@ -41,6 +42,7 @@ from data_prep.split_checks import check_trained
 from data_prep.targets import counted
 from fedapm_mpi.data.hdf5 import Compression
 from fedapm_mpi.data.manifest import MANIFEST, SPLITS, InputSpec, Manifest
+from fedapm_mpi.data.number_types import is_floating, numbers, pairs, stored
 from fedapm_mpi.data.table import MAX_WEIGHT, Column, Table, check_description
 from fedapm_mpi.data.writer import write_dataset
 from fedapm_mpi.errors import DataError
@@ -103,7 +105,8 @@ def write_samples(
     dataset
         Name of the data set.
     inputs
-        Name, shape, stored type, raggedness, scale and shift of each input.
+        Name, shape, stored type, raggedness, scale and shift of each input, and whether
+        it is complex: values are then complex, or pairs of parts along one more axis.
     classes
         Names of the labels 0, 1, ..., where samples or their positions have a class
         each; needed unless `target` says otherwise, and optional where it is ``dense``.
@@ -463,28 +466,33 @@ def _checked(
     made = {}
     for spec in inputs:
         try:
-            values = np.asarray(sample.inputs[spec.name])
-        except (ValueError, TypeError, OverflowError) as error:
+            values = as_array(sample.inputs[spec.name])
+        except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             said = truncate(str(error))
             msg = f"{where}: input {spec.name!r} is no array ({said})"
             raise DataError(msg) from error
         if np.ma.is_masked(sample.inputs[spec.name]):
             msg = f"{where}: input {spec.name!r} has masked values; fill them"
             raise DataError(msg)
-        fits = values.shape == spec.shape
+        given = values
+        if spec.complex and values.dtype.kind == "c":
+            values = pairs(values)
+        shape = spec.stored_shape
+        fits = values.shape == shape
         if spec.ragged:
-            fits = values.ndim == len(spec.shape) and values.shape[1:] == spec.shape[1:]
-            fits = fits and 1 <= len(values) <= spec.shape[0]
+            fits = values.ndim == len(shape) and values.shape[1:] == shape[1:]
+            fits = fits and 1 <= len(values) <= shape[0]
         if not fits or not _can_hold(spec.dtype, values):
             kind = "up to " if spec.ragged else ""
             msg = (
-                f"{where}: input {spec.name!r} is {values.dtype} {values.shape}, "
-                f"announced is {spec.dtype} {kind}{spec.shape}"
+                f"{where}: input {spec.name!r} is {given.dtype} {given.shape}, "
+                f"announced is {'complex, of ' * spec.complex}{spec.dtype} "
+                f"{kind}{spec.shape}"
             )
             raise DataError(msg)
         with np.errstate(over="ignore"):
-            made[spec.name] = values.astype(spec.dtype)
-        if not _same_range(values, made[spec.name]):
+            made[spec.name] = stored(values, spec.dtype)
+        if not _same_range(values, made[spec.name], spec.dtype):
             msg = (
                 f"{where}: input {spec.name!r} has values beyond what {spec.dtype} can "
                 "hold; divide them"
@@ -493,33 +501,32 @@ def _checked(
     return made
 
 
-def _same_range(given: NDArray[Any], stored: NDArray[Any]) -> bool:
+def _same_range(given: NDArray[Any], made: NDArray[Any], dtype: str) -> bool:
     """Return whether stored values are finite where the given ones are."""
-    return stored.dtype.kind != "f" or bool(
-        (np.isfinite(given) == np.isfinite(stored)).all()
-    )
+    if not is_floating(dtype):
+        return True
+    return bool((np.isfinite(given) == np.isfinite(numbers(made, dtype))).all())
 
 
 def _can_hold(dtype: str, values: NDArray[Any]) -> bool:
     """Return whether values can be stored: whole numbers exactly, others rounded."""
-    if np.dtype(dtype).kind == "f":
-        return np.can_cast(values.dtype, dtype, "same_kind")
+    if is_floating(dtype):
+        return np.can_cast(values.dtype, np.float64, "same_kind")
     return values.dtype.kind in "biu" and bool((values.astype(dtype) == values).all())
 
 
 def _padded(values: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
-    whole = np.zeros(spec.shape, spec.dtype)
+    whole = np.zeros(spec.stored_shape, spec.stored_type)
     whole[: len(values)] = values
     return whole
 
 
 def _column(file: Path, spec: InputSpec, lengths: Sequence[int] | None) -> Column:
     """Return the column of a spooled input, read by runs of rows."""
-    kind = np.dtype(spec.dtype)
-    size = int(np.prod(spec.shape)) * kind.itemsize
+    size = spec.stored_bytes
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        block = np.empty((len(rows), *spec.shape), kind)
+        block = np.empty((len(rows), *spec.stored_shape), spec.stored_type)
         raw = block.reshape(len(rows), -1).view(np.uint8).reshape(len(rows), size)
         starts = np.flatnonzero(np.diff(rows, prepend=rows[:1] - 2) != 1)
         with file.open("rb") as spooled:

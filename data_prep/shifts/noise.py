@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.shifts.base import Clients, Shifted, chosen_numbers, shifts, strengths
+from fedapm_mpi.data.number_types import is_floating, numbers, stored
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import ConfigError
 from fedapm_mpi.utils.rng import Purpose, generator
@@ -25,8 +26,9 @@ def noise(
 
     The standard deviations of the m clients are in equal steps from 0 to `level`, in
     random order. Each sample has its own noise, on any rank that writes it. Inputs that
-    are stored as integers, such as images, are rounded and clipped to their range.
-    Values beyond the length of a ragged sample do not change.
+    are stored as integers, such as images, are rounded and clipped to their range. The
+    noise of complex inputs is circular: half of the variance is in each part. Values
+    beyond the length of a ragged sample do not change.
 
     Parameters
     ----------
@@ -69,23 +71,25 @@ def _noisy(
     column: Column, number: int, spread: NDArray[np.float64], seed: int
 ) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
     spec = column.spec
-    kind = np.dtype(spec.dtype)
+    kind = spec.stored_type
+    tail = spec.stored_shape[1:] if spec.shape else spec.stored_shape
+    unit = spec.scale * np.sqrt(2) if spec.complex else spec.scale
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
-        block = column.fetch(rows).astype(np.float64)
+        block = numbers(column.fetch(rows), spec.dtype).astype(np.float64)
         for place, row in enumerate(rows.tolist()):
             length = spec.shape[0] if spec.shape else 1
             if column.lengths is not None:
                 length = int(column.lengths[row])
             rng = generator(seed, Purpose.NOISE, row, number)
-            sampled = rng.standard_normal((length, *spec.shape[1:]))
+            sampled = rng.standard_normal((length, *tail))
             if spec.shape:
-                block[place, :length] += sampled * (spread[row] / spec.scale)
+                block[place, :length] += sampled * (spread[row] / unit)
             else:
-                block[place] += sampled[0] * (spread[row] / spec.scale)
-        if kind.kind in "iu":
+                block[place] += sampled[0] * (spread[row] / unit)
+        if not is_floating(spec.dtype):
             limits = np.iinfo(kind)
             block = np.clip(np.rint(block), limits.min, limits.max)
-        return block.astype(kind)
+        return stored(block, spec.dtype)
 
     return take

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.shifts.base import Clients, Shifted, chosen_numbers, shifts
+from fedapm_mpi.data.number_types import numbers
 from fedapm_mpi.data.table import BLOCK_BYTES, Column, Table, fetch_checked
 from fedapm_mpi.errors import ConfigError, DataError
 
@@ -47,7 +48,7 @@ def standardise(
     Raises
     ------
     ConfigError
-        If there is no such input, or one of more than two axes.
+        If there is no such input, or one of more than two axes or of complex numbers.
     DataError
         If a value is not finite, or too large for its square to be.
     """
@@ -55,6 +56,12 @@ def standardise(
     columns = []
     for c in table.columns:
         if c.spec.name in chosen:
+            if c.spec.complex:
+                msg = (
+                    f"shift=standardise: input {c.spec.name!r} is complex, which it "
+                    "does not take; name the others with shift.inputs"
+                )
+                raise ConfigError(msg)
             if len(c.spec.shape) > 2:
                 msg = (
                     f"shift=standardise: input {c.spec.name!r} has the shape "
@@ -101,7 +108,8 @@ def _steps(
     """Return values as a model sees them, (n, T, C), and which steps there are."""
     spec = column.spec
     shape = spec.shape if len(spec.shape) == 2 else (1, *(spec.shape or (1,)))
-    values = fetch_checked(column, rows).astype(np.float64) * spec.scale + spec.shift
+    stored = numbers(fetch_checked(column, rows), spec.dtype)
+    values = stored.astype(np.float64) * spec.scale + spec.shift
     inside = np.ones((len(rows), shape[0]), bool)
     if column.lengths is not None:
         reach = np.arange(spec.shape[0]) < column.lengths[rows][:, None]

@@ -5,7 +5,8 @@ Samples come first in every array:
 - ``x_<input>``: an input. Truth values are stored as bytes. One of type uint8 with two
   or three axes and no length is an image, unless ``series`` names it: channels are
   moved to the front, (H, W) becomes (1, H, W), and a model sees -1 to 1 unless a scale
-  is given. Any other of two or more axes has a time axis, the first.
+  is given. Any other of two or more axes has a time axis, the first. Complex numbers
+  stay complex: a model sees a complex tensor.
 - ``y``: labels 0, 1, ..., or any integers, truth values or texts, whose distinct values
   are then the classes; ``class_names``: their names. Numbers that are not all whole,
   and any with ``target=real``, are the targets of a regression, one or several for a
@@ -43,6 +44,7 @@ from data_prep.targets import Kind as Target
 from data_prep.targets import has_fractions
 from data_prep.unused_inputs import hints
 from fedapm_mpi.data.manifest import InputSpec
+from fedapm_mpi.data.number_types import pairs
 from fedapm_mpi.data.table import Column, Table
 from fedapm_mpi.errors import DataError
 from fedapm_mpi.registry import did_you_mean
@@ -73,7 +75,8 @@ def arrays(
     path
         The .npz file or the folder.
     normalise
-        ``window`` standardises every input with a time axis over time, as float32.
+        ``window`` standardises every input with a time axis over time, as float32;
+        none may be complex.
     inputs
         Names of the inputs, in the order of a model; all, as in the file, by default.
     series
@@ -354,14 +357,35 @@ def _column(
         lengths = checked.lengths(lengths, f"{path}: {key!r}", 1, shape[0], advice)
     take = partial(_rows, values)
     dtype = "uint8" if values.dtype == bool else values.dtype.newbyteorder("=").name
+    is_complex = values.dtype.kind == "c"
+    if is_complex:
+        take, dtype = partial(_pairs, values), values.real.dtype.newbyteorder("=").name
+        _check_complex(path, found, name, normalise, kind)
     if kind == "image":
         shape, axis = colours_first(shape)
         take = partial(_images, values, axis)
     elif kind == "series" and normalise == "window":
         take = partial(_scored, values, lengths)
         dtype, scale, shift = "float32", 1.0, 0.0
-    spec = InputSpec(name, shape, dtype, lengths is not None, scale, shift)
+    spec = InputSpec(
+        name, shape, dtype, lengths is not None, scale, shift, complex=is_complex
+    )
     return Column(spec, take, lengths)
+
+
+def _check_complex(
+    path: Path, found: Arrays, name: str, normalise: str, kind: Kind
+) -> None:
+    """Refuse what is not done with complex inputs."""
+    if f"{name}_shift" in found:
+        msg = f"{path}: '{name}_shift', but 'x_{name}' is complex; subtract it there"
+        raise DataError(msg)
+    if kind == "series" and normalise == "window":
+        msg = (
+            f"{path}: normalise=window does not take complex numbers, as those of "
+            f"'x_{name}'; leave it out, or that input by inputs"
+        )
+        raise DataError(msg)
 
 
 def _coded(
@@ -407,16 +431,18 @@ def _number_of_codes(path: Path, found: Arrays, name: str) -> int:
 def _check_input(path: Path, name: str, values: NDArray[Any]) -> None:
     """Refuse inputs that are no plain numbers, and empty ones."""
     advice = {
-        "c": "give real and imaginary part as two numbers",
         "O": "save np.asarray(x, dtype=np.float32)",
         "M": "give dates as numbers, such as days since the first",
         "m": "give times as numbers, such as seconds",
     }.get(values.dtype.kind, "give texts as codes or features")
-    if values.dtype.kind not in "biuf":
+    if values.dtype.kind not in "biufc":
         msg = f"{path}: 'x_{name}' must hold numbers, not {values.dtype}; {advice}"
         raise DataError(msg)
-    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
-        msg = f"{path}: 'x_{name}' is {values.dtype}; save it as float64 or float32"
+    if values.dtype.kind in "fc" and values.real.dtype.itemsize > 8:
+        kinds = "complex128 or complex64"
+        if values.dtype.kind == "f":
+            kinds = "float64 or float32"
+        msg = f"{path}: 'x_{name}' is {values.dtype}; save it as {kinds}"
         raise DataError(msg)
     if 0 in values.shape[1:]:
         msg = f"{path}: 'x_{name}' has shape {values.shape}, so there are no numbers"
@@ -441,6 +467,10 @@ def _rows(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     if block.dtype == bool:
         return block.view(np.uint8)
     return block.astype(values.dtype.newbyteorder("="), copy=False)
+
+
+def _pairs(values: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    return pairs(values[rows])
 
 
 def _images(values: NDArray[Any], axis: int, rows: NDArray[np.int64]) -> NDArray[Any]:

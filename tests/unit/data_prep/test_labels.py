@@ -473,7 +473,8 @@ def test_texts_and_splits_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x_a": np.zeros((80, 2), complex)}, "'x_a' must hold numbers, not complex"),
+        ({"x_a": np.zeros((80, 2), np.clongdouble)}, "save it as complex128 or"),
+        ({"x_a": np.zeros((80, 2), "c8"), "a_shift": np.array(1)}, "'x_a' is complex"),
         ({"x_a": np.zeros((80, 2), "M8[D]")}, "'x_a' must hold numbers, not datetime"),
         ({"x_a": np.full((80, 2), "1.5")}, "'x_a' must hold numbers, not <U3"),
         ({"x_a": np.zeros((80, 2), np.longdouble)}, "save it as float64 or float32"),
