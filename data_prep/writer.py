@@ -463,41 +463,43 @@ def _checked(
             f"are {', '.join(spec.name for spec in inputs)}"
         )
         raise DataError(msg)
-    made = {}
-    for spec in inputs:
-        try:
-            values = as_array(sample.inputs[spec.name])
-        except (ValueError, TypeError, OverflowError, RuntimeError) as error:
-            said = truncate(str(error))
-            msg = f"{where}: input {spec.name!r} is no array ({said})"
-            raise DataError(msg) from error
-        if np.ma.is_masked(sample.inputs[spec.name]):
-            msg = f"{where}: input {spec.name!r} has masked values; fill them"
-            raise DataError(msg)
-        given = values
-        if spec.complex and values.dtype.kind == "c":
-            values = pairs(values)
-        shape = spec.stored_shape
-        fits = values.shape == shape
-        if spec.ragged:
-            fits = values.ndim == len(shape) and values.shape[1:] == shape[1:]
-            fits = fits and 1 <= len(values) <= shape[0]
-        if not fits or not _can_hold(spec.dtype, values):
-            kind = "up to " if spec.ragged else ""
-            msg = (
-                f"{where}: input {spec.name!r} is {given.dtype} {given.shape}, "
-                f"announced is {'complex, of ' * spec.complex}{spec.dtype} "
-                f"{kind}{spec.shape}"
-            )
-            raise DataError(msg)
-        with np.errstate(over="ignore"):
-            made[spec.name] = stored(values, spec.dtype)
-        if not _same_range(values, made[spec.name], spec.dtype):
-            msg = (
-                f"{where}: input {spec.name!r} has values beyond what {spec.dtype} can "
-                "hold; divide them"
-            )
-            raise DataError(msg)
+    return {
+        spec.name: _stored(
+            f"{where}: input {spec.name!r}", spec, sample.inputs[spec.name]
+        )
+        for spec in inputs
+    }
+
+
+def _stored(where: str, spec: InputSpec, given: Any) -> NDArray[Any]:
+    """Return an input's values as stored, if they are as declared."""
+    try:
+        held = values = as_array(given)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        msg = f"{where} is no array ({truncate(str(error))})"
+        raise DataError(msg) from error
+    if np.ma.is_masked(given):
+        msg = f"{where} has masked values; fill them"
+        raise DataError(msg)
+    if spec.complex and values.dtype.kind == "c":
+        values = pairs(values)
+    shape = spec.stored_shape
+    fits = values.shape == shape
+    if spec.ragged:
+        fits = values.ndim == len(shape) and values.shape[1:] == shape[1:]
+        fits = fits and 1 <= len(values) <= shape[0]
+    if not fits or not _can_hold(spec.dtype, values):
+        kind = "up to " if spec.ragged else ""
+        msg = (
+            f"{where} is {held.dtype} {held.shape}, announced is "
+            f"{'complex, of ' * spec.complex}{spec.dtype} {kind}{spec.shape}"
+        )
+        raise DataError(msg)
+    with np.errstate(over="ignore"):
+        made = stored(values, spec.dtype)
+    if not _same_range(values, made, spec.dtype):
+        msg = f"{where} has values beyond what {spec.dtype} can hold; divide them"
+        raise DataError(msg)
     return made
 
 
