@@ -261,7 +261,8 @@ def _with_blanks(
     column: Column, held: NDArray[np.bool_], owner: NDArray[np.int64]
 ) -> Callable[[NDArray[np.int64]], NDArray[Any]]:
     nothing = blank(column.spec)
-    shape = (*(1,) * (len(column.spec.shape) - 1), *column.spec.shape[-1:])
+    spec = column.spec
+    shape = (*(1,) * (len(spec.shape) - 1), *spec.shape[-1:], *(1,) * spec.complex)
 
     def take(rows: NDArray[np.int64]) -> NDArray[Any]:
         block = column.fetch(rows)

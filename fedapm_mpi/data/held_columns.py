@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedapm_mpi.data.number_types import is_floating, stored
 from fedapm_mpi.utils import strict_json
 from fedapm_mpi.utils.text import format_value
 
@@ -27,12 +28,11 @@ def blank(spec: "InputSpec") -> Any:
 
     A model sees 0, or, of integers that have no such value, what is nearest to it.
     """
-    kind = np.dtype(spec.dtype)
     value = -spec.shift / spec.scale if spec.scale else 0.0
-    if kind.kind in "iu":
-        limits = np.iinfo(kind)
+    if not is_floating(spec.dtype):
+        limits = np.iinfo(spec.dtype)
         value = min(max(round(value), int(limits.min)), int(limits.max))
-    return kind.type(value)
+    return stored(np.array(value), spec.dtype)[()]
 
 
 def held_columns(table: "Table") -> Held:
@@ -99,7 +99,7 @@ def manifest_faults(manifest: "Manifest") -> list[str]:
     return found
 
 
-def is_blank(values: NDArray[Any], held: Sequence[int]) -> bool:
+def is_blank(values: NDArray[Any], held: Sequence[int], *, pairs: bool = False) -> bool:
     """Return whether all columns but those that are held have one value throughout.
 
     Parameters
@@ -108,7 +108,9 @@ def is_blank(values: NDArray[Any], held: Sequence[int]) -> bool:
         ``(n, ..., columns)`` as stored, or ``(n,)`` single numbers.
     held
         Numbers of the columns.
+    pairs
+        Whether values are pairs of parts of complex ones, along one more axis.
     """
-    columns = values[:, None] if values.ndim == 1 else values
-    others = np.delete(columns, list(held), axis=-1)
+    columns = values[:, None] if values.ndim == 1 + pairs else values
+    others = np.delete(columns, list(held), axis=-2 if pairs else -1)
     return not others.size or bool((others == others.flat[0]).all())

@@ -227,7 +227,9 @@ def _faults(manifest: Manifest, client: int, parts: list[ClientArrays]) -> list[
             if not all_finite(part.inputs[spec.name], spec.dtype):
                 faults.append(f"{where} has {split} values of {spec.name!r} not finite")
             held = manifest.columns.get(spec.name)
-            if held is not None and not is_blank(values, held[client]):
+            if held is not None and not is_blank(
+                part.inputs[spec.name], held[client], pairs=spec.complex
+            ):
                 word = f"{split} values in columns of {spec.name!r}"
                 faults.append(f"{where} has {word} that it is said not to have")
     for spec in manifest.inputs:

@@ -10,11 +10,13 @@ from data_prep import Sample, write_samples, write_torch_dataset
 from data_prep.column_scales import unscaled
 from data_prep.pipeline import plan, prepare
 from data_prep.shifts import Clients, shifts
+from fedapm_mpi.data.held_columns import blank, is_blank
 from fedapm_mpi.data.manifest import InputSpec
 from fedapm_mpi.data.number_types import from_bfloat16, to_bfloat16
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import to_samples
 from fedapm_mpi.data.table import Column, Table, column
+from fedapm_mpi.data.verify import verify
 from fedapm_mpi.errors import ConfigError, DataError
 
 N = 24
@@ -244,3 +246,29 @@ def test_complex_inputs_may_be_missing():
     assert absent.any()
     assert (block[absent] == 0).all()
     assert (block[~absent] != 0).all()
+
+
+@pytest.mark.parametrize("store", [None, "bfloat16", "int8"])
+def test_columns_of_complex_inputs_may_be_spread(tmp_path, store):
+    """Both parts of what a client does not have are 0."""
+    path = archive(tmp_path / "a.npz", client=np.arange(N) % 2)
+    options = {} if store is None else {"store": store}
+    manifest = made(path, tmp_path / "d", shift="vertical", **options)
+    assert manifest.columns == {"z": ((0,), (1,))}
+    for shard, _ in verify(manifest):
+        assert shard.clients == (0, 2)
+    (z,), rows = seen(manifest)
+    for value, row in zip(z, rows.tolist(), strict=True):
+        assert (value[:, 1 - row % 2] == 0).all()
+        assert (value[:, row % 2].abs() > 0).all()
+
+
+def test_a_column_of_bfloat16_that_is_blank_is_seen_as_0():
+    spec = InputSpec("half", (2,), "bfloat16", scale=2.0, shift=-1.0)
+    assert from_bfloat16(np.array(blank(spec))) == 0.5
+    assert blank(spec).dtype == np.uint16
+    alone = InputSpec("z", (), "float32", complex=True)
+    assert blank(alone).dtype == np.float32
+    assert is_blank(np.zeros((3, 2)), [], pairs=True)
+    assert not is_blank(np.arange(6).reshape(3, 2), [], pairs=True)
+    assert is_blank(np.arange(6).reshape(3, 2), [0], pairs=True)

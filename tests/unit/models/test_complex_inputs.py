@@ -12,6 +12,7 @@ from tests.support.data.model_tasks import Input
 INPUTS = (Input("z", (4, 2), ragged=True, complex=True), Input("x", (3,)))
 LENGTHS = {"z": torch.tensor([4, 1, 2])}
 OTHERS = ("audio-video", "cnn", "har", "image-text", "language-model", "resnet18",
+          "tabular",
           "transformer", "unet")  # fmt: skip
 
 
