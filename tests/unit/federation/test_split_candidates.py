@@ -116,7 +116,9 @@ def test_parts_of_a_transformer():
 def test_encoders_of_inputs(name, inputs, encoders):
     if name == "image-text":
         inputs = (
-            SimpleNamespace(name="a", shape=(1, 9), ragged=False, codes=0),
+            SimpleNamespace(
+                name="a", shape=(1, 9), ragged=False, codes=0, complex=False
+            ),
             inputs[1],
         )
     module = build(name, inputs, 4)
