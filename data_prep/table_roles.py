@@ -205,7 +205,7 @@ def source_of(
             if like is None
             else like.encoding
         )
-        found = _inputs(columns, encoding, x, roles.encode.tokenizer)
+        found = encoded_inputs(columns, encoding, x, roles.encode.tokenizer)
         return replace(made, columns=[*found, *kept], encoding=encoding)
 
     made = Table(
@@ -229,7 +229,7 @@ def source_of(
     return _with_roles(source, columns, roles)
 
 
-def _inputs(
+def encoded_inputs(
     columns: Columns,
     encoding: Sequence[Mapping[str, Any]],
     name: str,

@@ -15,6 +15,7 @@ from fedapm_mpi.config.schema import Config
 from fedapm_mpi.data.manifest import Manifest, read_manifest
 from fedapm_mpi.data.reader import ShardReader
 from fedapm_mpi.data.samples import Samples, to_samples
+from fedapm_mpi.engine.partitioned_model import PartitionedModel
 from fedapm_mpi.engine.tensor_files import READ_ERRORS, read_tensors
 from fedapm_mpi.errors import DataError, FedAPMError
 from fedapm_mpi.federation.builder import build_plugin
@@ -87,8 +88,25 @@ def load_client_model(
     ConfigError
         If the run names users' plug-ins and is not trusted.
     """
-    run = Path(run)
-    final = final_run(run, trusted=trust, way="trust=True")
+    found = evaluated_client(Path(run), client, trusted=trust, way="trust=True")
+    module: nn.Module = found.model.module.eval()
+    return module
+
+
+class EvaluatedClient(NamedTuple):
+    """A client of a finished run, with the model that it is evaluated with."""
+
+    final: "FinalRun"
+    client: int
+    group: ClientGroup
+    model: PartitionedModel
+
+
+def evaluated_client(
+    run: Path, client: int | str, *, trusted: bool, way: str
+) -> EvaluatedClient:
+    """Return a client with its model; see `load_client_model`, and `final_run`."""
+    final = final_run(run, trusted=trusted, way=way)
     client = find_client(run, final.manifest.client_names, client)
     states = client_states(run)
     same_as_trained(run, contents(final.groups), materialized=client in states)
@@ -111,8 +129,7 @@ def load_client_model(
     )
     weight = float(client_weights(config, final.manifest)[client])
     load_evaluated_model(config, algorithm, opened, weight, variant)
-    module: nn.Module = opened.model.module.eval()
-    return module
+    return EvaluatedClient(final, client, group, opened.model)
 
 
 def find_client(run: Path, names: Sequence[str], client: object) -> int:

@@ -28,6 +28,7 @@ COMMANDS = (
     "doctor",
     "digest",
     "evaluate",
+    "predict",
     "report",
     "convergence",
     "scale",
