@@ -252,6 +252,13 @@ def experiments(toy: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         "weights": experiment(
             toy["partial"], task="multilabel", diagnostics={"multiplier": True}
         ),
+        "codes-stacked": experiment(
+            toy["rows"],
+            model={"name": "tabular", "embedding": 3, "hidden": [6]},
+            split={"personal": ["ward_embed.*", "head.*"]},
+            stacked=4,
+            algorithm=JOINT,
+        ),
         "ordinal": experiment(odd, task="ordinal"),
         "next-token": experiment(
             toy["texts"],
@@ -449,7 +456,7 @@ def _in_client_units(features: Path, odd: Path) -> dict[str, dict[str, Any]]:
 
 TOYS = (
     "features", "odd", "motion", "ragged", "lacking", "numbers", "tags", "texts",
-    "masks", "partial",
+    "masks", "partial", "rows",
 )  # fmt: skip
 NAMES = tuple(experiments(dict.fromkeys(TOYS, Path())))
 SAME = (

@@ -38,6 +38,7 @@ def write_all(root: Path) -> dict[str, Path]:
     write_targets(root / "numbers", "real")
     write_targets(root / "tags", "binary")
     write_targets(root / "partial", "binary", partial=True)
+    write_rows(root / "rows")
     write_texts(root / "texts")
     write_masks(root / "masks")
     write_motion(root / "lacking", lacking={"acc": [4], "gyro": [1, 3]})
@@ -145,6 +146,20 @@ def write_targets(
         weights=weights_of,
     )
     return _write(directory, table, owner, (), (), 2)
+
+
+def write_rows(directory: Path, *, clients: int = 8) -> Manifest:
+    """Write clients with rows of numbers and one code, each of which has an effect."""
+    rng = np.random.default_rng(11)
+    owner = _owners(clients)
+    x = rng.normal(size=(len(owner), 4)).astype(np.float32)
+    ward = rng.integers(0, 7, len(owner)).astype(np.uint8)
+    effects = rng.normal(size=(7, 2)).astype(np.float32)
+    labels = _labels(rng, np.hstack([x, effects[ward]]), owner, ())
+    columns = [column("x", x), column("ward", ward, codes=7)]
+    return _write(
+        directory, Table("toy-rows", columns, labels, CLASSES), owner, (), (), 2
+    )
 
 
 def write_texts(directory: Path, *, clients: int = 6) -> Manifest:
