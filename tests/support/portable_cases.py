@@ -87,6 +87,7 @@ def _models(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
         "audio-video": (data["small-audio-video"], {"name": "audio-video", **small}),
         "transformer": (data["motion"], encoder),
         "lora": (data["features"], lora),
+        "tabular": (data["rows"], {"name": "tabular", "embedding": 3, "hidden": [8]}),
     }
     found = {
         f"model-{name}": experiment(where, **SHALLOW | {"model": model})
@@ -152,6 +153,7 @@ def _tasks(data: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
     return {
         "task-regression": experiment(data["numbers"], task=numbers),
         "task-multilabel": experiment(data["tags"], task="multilabel"),
+        "task-partial": experiment(data["partial"], task="multilabel"),
         "task-ordinal": experiment(data["features"], task="ordinal"),
         "task-next-token": experiment(
             data["texts"],
